@@ -1,0 +1,176 @@
+//! `taskfence`: checks a configuration, makes keys and tokens for demos and tests, and tells running filters
+//! what has changed.
+
+mod check;
+mod console;
+mod exit;
+mod file;
+mod key;
+mod keys;
+mod push;
+mod set;
+mod signal;
+mod subject;
+mod time;
+mod token;
+mod yaml;
+
+use std::ffi::OsString;
+use std::io::{stderr, stdin, stdout};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let mut console =
+        Console { input: &mut stdin().lock(), out: &mut stdout().lock(), err: &mut stderr().lock(), now: time::now() };
+    run(std::env::args_os(), &mut console).into()
+}
+
+/// Continuous authorization for Envoy: every request stays inside the task its token was granted for
+///
+/// The filter itself is `taskfence.wasm` and runs in Envoy. This binary is what you use beside it: it checks the
+/// configuration with the code the filter runs, makes keys and tokens to try it with, and signs and pushes the
+/// signals that end a token, a session or a task at once.
+#[derive(Debug, Parser)]
+#[command(name = "taskfence", version, max_term_width = 110, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    #[command(subcommand)]
+    Token(token::Token),
+    #[command(subcommand)]
+    Signal(Box<signal::Signal>),
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  taskfence check taskfence.yaml
+  taskfence keys new --alg ES256 --out demo
+  taskfence token mint --key demo.private.jwk --issuer https://jit.example \\
+      --audience https://orders.mesh --subject alice --client agent-a7 --task task-42
+  taskfence signal complete --task task-42 --key hub.private.jwk \\
+      --issuer https://idp.example --audience https://orders.mesh/signals \\
+      --to http://127.0.0.1:9901/signals
+
+Exit codes:
+  0   done, or allowed
+  1   the operation failed: a file, the network, a receiver that refused
+  2   denied
+  3   the configuration is bad
+  64  wrong usage";
+
+/// Runs one command line to its end; everything the command says goes to `console`.
+fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return explain_usage(&error, console),
+    };
+    let outcome = match cli.command {
+        Command::Check(check) => check.run(console),
+        Command::Keys(keys) => keys.run(console),
+        Command::Token(token) => token.run(console),
+        Command::Signal(signal) => signal.run(console),
+    };
+    match outcome {
+        Ok(exit) => exit,
+        Err(failure) => report(&failure, console),
+    }
+}
+
+fn explain_usage(error: &clap::Error, console: &mut Console<'_>) -> Exit {
+    let text = error.render();
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let written = if asked_for { write!(console.out, "{text}") } else { write!(console.err, "{text}") };
+    match written {
+        Ok(()) if asked_for => Exit::Done,
+        Ok(()) => Exit::Usage,
+        Err(_) => Exit::Failed,
+    }
+}
+
+fn report(failure: &Failure, console: &mut Console<'_>) -> Exit {
+    // Whoever read our output has gone away (`taskfence ... | head`): there is nobody left to tell.
+    if !failure.is_broken_pipe() {
+        // Nor is there anywhere left to report that standard error itself cannot be written.
+        drop(writeln!(console.err, "error: {failure}"));
+    }
+    Exit::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::Capture;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn exit_codes() {
+        let table: &[(&[&str], u8)] = &[
+            (&["--help"], 0),
+            (&["--version"], 0),
+            (&["help", "signal", "revoke"], 0),
+            (&["signal", "complete", "--help"], 0),
+            (&[], 64),
+            (&["signal"], 64),
+            (&["frobnicate"], 64),
+            (&["check"], 64),
+            (&["keys", "new", "--alg", "HS256", "--out", "x"], 64),
+            (&["check", "/nonexistent/taskfence.yaml"], 1),
+            (&["keys", "new", "--alg", "ES256", "--out", "/nonexistent/key"], 1),
+            (&["check", "-"], 3),
+        ];
+        for (args, code) in table {
+            let mut capture = Capture::default();
+            let exit = capture.run(args);
+            assert_eq!(exit.code(), *code, "{args:?}: {}", capture.err());
+            assert_eq!(capture.err().is_empty(), *code == 0, "{args:?} says why it failed");
+        }
+    }
+
+    #[test]
+    fn every_help_says_what_the_command_does() {
+        fn visit(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            assert!(command.get_about().is_some(), "{path} has no description");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path} does not explain {}", argument.get_id());
+            }
+            if !command.has_subcommands() {
+                let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(examples.contains("taskfence "), "{path} shows no example");
+            }
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                visit(inner, &path);
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        visit(&command, "");
+    }
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        let mut capture = Capture::default();
+        capture.run(&["--help"]);
+        for exit in [Exit::Done, Exit::Failed, Exit::Denied, Exit::BadConfig, Exit::Usage] {
+            assert!(capture.out().contains(&format!("\n  {:<4}", exit.code())), "{exit:?} is missing");
+        }
+    }
+}

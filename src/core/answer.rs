@@ -1,0 +1,156 @@
+//! What the client sees of a refusal: RFC 6750 challenges and RFC 9457 problem documents, never a byte of its own.
+
+use crate::judge::Refusal;
+use crate::policy::{Effect, Policy};
+use crate::reason::{Class, Reason};
+use serde_json::json;
+
+/// The header that carries the decision id of a refusal.
+pub const DECISION_HEADER: &str = "x-taskfence-decision";
+
+/// One local reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The gRPC status code, for a request that is gRPC.
+    pub grpc_status: i32,
+    /// Headers beside the status.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body. For gRPC it becomes `grpc-message`.
+    pub body: String,
+}
+
+/// The answer to a refused request. `decision` is the id under which the refusal is recorded.
+pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) -> Answer {
+    let class = refusal.reason.class();
+    let mut headers = vec![("cache-control", "no-store".to_owned()), (DECISION_HEADER, decision.to_owned())];
+    if let Some(challenge) = challenge(refusal, policy) {
+        headers.push(("www-authenticate", challenge));
+    }
+    if class == Class::Unavailable {
+        headers.push(("retry-after", "1".to_owned()));
+    }
+    let body = if grpc {
+        refusal.reason.title().to_owned()
+    } else {
+        headers.push(("content-type", "application/problem+json".to_owned()));
+        problem(refusal, decision)
+    };
+    Answer { status: class.status(), grpc_status: class.grpc_status(), headers, body }
+}
+
+/// RFC 6750 §3. A request without a credential gets no error code; what OAuth has no word for gets no challenge.
+fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
+    let class = refusal.reason.class();
+    let mut challenge = format!("Bearer realm=\"{}\"", policy.realm());
+    match class.oauth_error() {
+        // A request that is refused before any credential was looked at is not the token's fault.
+        Some(_) if matches!(refusal.reason, Reason::PathRefused | Reason::HostRefused) => return None,
+        Some(error) => {
+            challenge.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", refusal.reason.title()));
+        }
+        None if class == Class::Unauthenticated => {}
+        None => return None,
+    }
+    if refusal.reason == Reason::ScopeInsufficient
+        && let Some(Effect::Require(requirement)) =
+            refusal.rule.and_then(|at| policy.rules().get(at)).map(|r| r.effect())
+    {
+        challenge.push_str(&format!(", scope=\"{}\"", requirement.scopes.join(" ")));
+    }
+    Some(challenge)
+}
+
+/// RFC 9457. `txn` names the task of a verified token, for whoever talks about it with the operator.
+fn problem(refusal: &Refusal, decision: &str) -> String {
+    let code = refusal.reason.code();
+    let mut problem = json!({
+        "type": format!("urn:taskfence:problem:{}", code.replace('_', "-")),
+        "title": refusal.reason.title(),
+        "status": refusal.reason.class().status(),
+        "instance": format!("urn:uuid:{decision}"),
+        "reason": code,
+    });
+    if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
+        members.insert("txn".to_owned(), session.verified().grant().task.clone().into());
+    }
+    problem.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use serde_json::Value;
+
+    fn policy() -> Policy {
+        let config = json!({
+            "realm": "orders.mesh",
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [{"name": "read", "match": {}, "require": {"scope": "orders.read orders.list"}}]
+        });
+        crate::config::load(config.to_string().as_bytes()).unwrap().policy
+    }
+
+    fn of(reason: Reason, grpc: bool) -> Answer {
+        answer(&Refusal { reason, rule: Some(0), session: None }, &policy(), "0-1", grpc)
+    }
+
+    fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+        answer.headers.iter().find(|(have, _)| *have == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn challenges_say_what_rfc_6750_says() {
+        for (reason, status, challenge) in [
+            (Reason::TokenMissing, 401, Some(r#"Bearer realm="orders.mesh""#)),
+            (
+                Reason::TokenExpired,
+                401,
+                Some(r#"Bearer realm="orders.mesh", error="invalid_token", error_description="Access token expired""#),
+            ),
+            (
+                Reason::CredentialsAmbiguous,
+                400,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="invalid_request", error_description="More than one credential""#,
+                ),
+            ),
+            (
+                Reason::ScopeInsufficient,
+                403,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.read orders.list""#,
+                ),
+            ),
+            (Reason::RuleMissing, 403, None),
+            (Reason::PathRefused, 400, None),
+            (Reason::StateUnavailable, 503, None),
+        ] {
+            let answer = of(reason, false);
+            assert_eq!((answer.status, header(&answer, "www-authenticate")), (status, challenge));
+            assert_eq!(header(&answer, "cache-control"), Some("no-store"));
+            assert_eq!(header(&answer, "retry-after").is_some(), status == 503);
+        }
+    }
+
+    #[test]
+    fn the_body_is_a_problem_document() {
+        let answer = of(Reason::TaskCompleted, false);
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(
+            body,
+            json!({"type": "urn:taskfence:problem:task-completed", "title": "Grant completed", "status": 401,
+                   "instance": "urn:uuid:0-1", "reason": "task_completed"})
+        );
+        assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
+    }
+
+    #[test]
+    fn grpc_gets_a_short_message() {
+        let answer = of(Reason::TaskCompleted, true);
+        assert_eq!((answer.body.as_str(), answer.grpc_status), ("Grant completed", 16));
+        assert_eq!(header(&answer, "content-type"), None);
+    }
+}

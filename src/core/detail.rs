@@ -1,0 +1,96 @@
+//! `authorization_details` (RFC 9396): what one grant is for, object by object.
+
+use serde_json::{Map, Value};
+
+/// A grant may carry this many objects.
+pub const MAX_DETAILS: usize = 128;
+
+/// One object of `authorization_details`. Its lists multiply; two objects never mix (RFC 9396 §2).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detail {
+    /// `type`, which decides what the other members mean.
+    pub kind: String,
+    /// `actions`.
+    pub actions: Option<Vec<String>>,
+    /// `locations`.
+    pub locations: Option<Vec<String>>,
+    /// `datatypes`.
+    pub datatypes: Option<Vec<String>>,
+    /// `privileges`.
+    pub privileges: Option<Vec<String>>,
+    /// `identifier`.
+    pub identifier: Option<String>,
+    /// Members beyond those that RFC 9396 §2.2 names: restrictions that nobody here can weigh.
+    pub unknown: Vec<String>,
+}
+
+impl Detail {
+    /// Reads the claim. Fails when it is not an array of at most [`MAX_DETAILS`] objects of the right shape.
+    pub fn list(claim: &Value) -> Option<Vec<Detail>> {
+        let list = claim.as_array().filter(|list| list.len() <= MAX_DETAILS)?;
+        list.iter().map(|detail| detail.as_object().and_then(Detail::read)).collect()
+    }
+
+    fn read(members: &Map<String, Value>) -> Option<Detail> {
+        let kind = members.get("type")?.as_str()?.to_owned();
+        let identifier = match members.get("identifier") {
+            None => None,
+            Some(value) => Some(value.as_str()?.to_owned()),
+        };
+        Some(Detail {
+            kind,
+            actions: strings(members, "actions")?,
+            locations: strings(members, "locations")?,
+            datatypes: strings(members, "datatypes")?,
+            privileges: strings(members, "privileges")?,
+            identifier,
+            unknown: members.keys().filter(|name| !KNOWN.contains(&name.as_str())).cloned().collect(),
+        })
+    }
+}
+
+const KNOWN: [&str; 6] = ["type", "actions", "locations", "datatypes", "privileges", "identifier"];
+
+/// `Some(None)` when the member is absent, `None` when it is not an array of strings.
+#[allow(clippy::option_option, reason = "absent and wrong are different answers")]
+fn strings(members: &Map<String, Value>, name: &str) -> Option<Option<Vec<String>>> {
+    let Some(value) = members.get(name) else { return Some(None) };
+    let list = value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()?;
+    Some(Some(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn reads_the_common_members() {
+        let details = Detail::list(&json!([{
+            "type": "order", "actions": ["read"], "locations": ["https://orders.mesh"], "identifier": "1881", "limit": 3
+        }]))
+        .unwrap();
+        assert_eq!(details.len(), 1);
+        assert_eq!(details[0].actions, Some(vec!["read".to_owned()]));
+        assert_eq!(details[0].datatypes, None);
+        assert_eq!(details[0].unknown, ["limit"]);
+    }
+
+    #[test]
+    fn refuses_wrong_shapes() {
+        for bad in [
+            json!({}),
+            json!("order"),
+            json!([1]),
+            json!([{}]),
+            json!([{"type": 1}]),
+            json!([{"type": "order", "actions": "read"}]),
+            json!([{"type": "order", "actions": ["read", 1]}]),
+            json!([{"type": "order", "identifier": 1881}]),
+        ] {
+            assert_eq!(Detail::list(&bad), None, "{bad}");
+        }
+        let many: Vec<Value> = (0..=MAX_DETAILS).map(|_| json!({"type": "order"})).collect();
+        assert_eq!(Detail::list(&Value::Array(many)), None);
+    }
+}

@@ -1,0 +1,41 @@
+//! Token issuers as the configuration trusts them.
+
+use crate::key::{Algorithm, KeySet};
+use crate::time::Span;
+
+/// One trusted issuer.
+#[derive(Debug)]
+pub struct Issuer {
+    /// `iss`, compared byte by byte.
+    pub name: String,
+    /// At least one of them must stand in `aud`.
+    pub audiences: Vec<String>,
+    /// Algorithms that its tokens may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// Its public keys.
+    pub keys: KeySet,
+    /// Accepted `typ` values, media types without `application/`.
+    pub types: Vec<String>,
+    /// `exp - iat` above this is refused.
+    pub max_lifetime: Span,
+    /// A session that began longer ago is refused.
+    pub max_session: Span,
+    /// How far its clock and ours may lie apart.
+    pub clock_skew: Span,
+    /// The claim that names the task.
+    pub task_claim: String,
+    /// The claim that names the session.
+    pub session_claim: String,
+}
+
+impl Issuer {
+    /// How long after a signal about a token itself no such token can be alive any more.
+    pub fn token_retention(&self) -> Span {
+        self.max_lifetime.plus(self.clock_skew).plus(self.clock_skew)
+    }
+
+    /// How long after a signal about a session, a task or a user no token it can hit can be alive any more.
+    pub fn session_retention(&self) -> Span {
+        self.max_session.plus(self.max_lifetime).plus(self.clock_skew).plus(self.clock_skew)
+    }
+}

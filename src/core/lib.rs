@@ -1,0 +1,43 @@
+//! The judge of Taskfence: it says whether a request lies inside the task that its token was granted for.
+//!
+//! Pure: bytes and the time come in, verdicts go out. There is no clock, no I/O and no proxy in here; what the judge
+//! needs of them stands behind [`state::Store`] and [`signature::CheckSignature`].
+//!
+//! ```text
+//! token bytes ─► jws::Unverified ─► token::Verified ─► grant::Grant ─┐
+//! request    ─► path::Canonical ─► policy::Rule ─────────────────────┼─► judge ─► Verdict ─► answer
+//! signal     ─► signal::Signal ─► state ─► standing::Standing ───────┘
+//! ```
+
+pub mod answer;
+pub mod authority;
+pub mod cache;
+mod compile;
+pub mod config;
+pub mod detail;
+#[cfg(test)]
+mod fixture;
+pub mod grant;
+pub mod issuer;
+mod json;
+pub mod judge;
+pub mod jws;
+pub mod key;
+pub mod path;
+pub mod policy;
+pub mod problem;
+pub mod reason;
+pub mod receiver;
+pub mod request;
+pub mod requirement;
+pub mod routes;
+pub mod signal;
+pub mod signature;
+pub mod standing;
+pub mod state;
+pub mod statekey;
+pub mod subject;
+pub mod table;
+pub mod template;
+pub mod time;
+pub mod token;

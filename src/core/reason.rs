@@ -1,0 +1,216 @@
+//! The one vocabulary for refusals: the same word in logs, metrics, answers and documentation.
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No credential in a request that needs one (RFC 6750 §3.1: a challenge without an error code).
+    TokenMissing,
+    /// More than one credential, or a credential header that cannot be read as one.
+    CredentialsAmbiguous,
+    /// Not a JWS in compact serialization, or one whose parts are not what RFC 7515 asks for.
+    TokenMalformed,
+    /// Longer than the limit on tokens.
+    TokenTooLarge,
+    /// `typ` is not that of an access token of this issuer (RFC 9068 §4), or the claims are another kind's.
+    TokenType,
+    /// `alg` is not on the issuer's list, or not one that the key named by `kid` is for (RFC 8725 §3.1).
+    AlgorithmRefused,
+    /// `iss` names no configured issuer.
+    IssuerUnknown,
+    /// `kid` is absent or names no key of the issuer.
+    KeyUnknown,
+    /// The signature does not verify.
+    SignatureInvalid,
+    /// `aud` does not hold an audience of this service.
+    AudienceMismatch,
+    /// `exp` has passed.
+    TokenExpired,
+    /// `nbf` or `iat` lies in the future.
+    TokenNotYetValid,
+    /// `exp - iat` is above the issuer's `max_lifetime`.
+    LifetimeExceeded,
+    /// The session began longer ago than the issuer's `max_session`.
+    SessionTooOld,
+    /// A claim that must be there is absent or has the wrong shape.
+    ClaimInvalid,
+    /// A signal revoked this token.
+    TokenRevoked,
+    /// A signal revoked the session of the token.
+    SessionRevoked,
+    /// A signal cut off the sessions of the user.
+    UserRevoked,
+    /// A signal said that the task of the token is done.
+    TaskCompleted,
+    /// No rule matches the request.
+    RuleMissing,
+    /// The rule that matches denies.
+    RuleDenied,
+    /// The scope of the grant is not enough for the rule.
+    ScopeInsufficient,
+    /// No object of `authorization_details` covers the request (RFC 9396).
+    DetailInsufficient,
+    /// `:path` cannot be read in one way only.
+    PathRefused,
+    /// `:authority` cannot be read in one way only.
+    HostRefused,
+    /// The pushed state cannot be read.
+    StateUnavailable,
+    /// The pushed state was full when a signal that may hit this grant came in.
+    StateSaturated,
+    /// The filter itself failed; closed.
+    InternalError,
+}
+
+impl Reason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: &[Reason] = &[
+        Reason::TokenMissing,
+        Reason::CredentialsAmbiguous,
+        Reason::TokenMalformed,
+        Reason::TokenTooLarge,
+        Reason::TokenType,
+        Reason::AlgorithmRefused,
+        Reason::IssuerUnknown,
+        Reason::KeyUnknown,
+        Reason::SignatureInvalid,
+        Reason::AudienceMismatch,
+        Reason::TokenExpired,
+        Reason::TokenNotYetValid,
+        Reason::LifetimeExceeded,
+        Reason::SessionTooOld,
+        Reason::ClaimInvalid,
+        Reason::TokenRevoked,
+        Reason::SessionRevoked,
+        Reason::UserRevoked,
+        Reason::TaskCompleted,
+        Reason::RuleMissing,
+        Reason::RuleDenied,
+        Reason::ScopeInsufficient,
+        Reason::DetailInsufficient,
+        Reason::PathRefused,
+        Reason::HostRefused,
+        Reason::StateUnavailable,
+        Reason::StateSaturated,
+        Reason::InternalError,
+    ];
+
+    /// The code: lower case, words joined by `_`.
+    pub fn code(self) -> &'static str {
+        self.row().0
+    }
+
+    /// One short English phrase for people, without any data of the request.
+    pub fn title(self) -> &'static str {
+        self.row().2
+    }
+
+    /// What kind of answer the client gets.
+    pub fn class(self) -> Class {
+        self.row().1
+    }
+
+    fn row(self) -> (&'static str, Class, &'static str) {
+        use Class::*;
+        match self {
+            Reason::TokenMissing => ("token_missing", Unauthenticated, "Access token missing"),
+            Reason::CredentialsAmbiguous => ("credentials_ambiguous", BadRequest, "More than one credential"),
+            Reason::TokenMalformed => ("token_malformed", InvalidToken, "Access token malformed"),
+            Reason::TokenTooLarge => ("token_too_large", InvalidToken, "Access token too large"),
+            Reason::TokenType => ("token_type", InvalidToken, "Not an access token"),
+            Reason::AlgorithmRefused => ("algorithm_refused", InvalidToken, "Signature algorithm refused"),
+            Reason::IssuerUnknown => ("issuer_unknown", InvalidToken, "Issuer unknown"),
+            Reason::KeyUnknown => ("key_unknown", InvalidToken, "Signing key unknown"),
+            Reason::SignatureInvalid => ("signature_invalid", InvalidToken, "Signature invalid"),
+            Reason::AudienceMismatch => ("audience_mismatch", InvalidToken, "Access token is for another audience"),
+            Reason::TokenExpired => ("token_expired", InvalidToken, "Access token expired"),
+            Reason::TokenNotYetValid => ("token_not_yet_valid", InvalidToken, "Access token not yet valid"),
+            Reason::LifetimeExceeded => ("lifetime_exceeded", InvalidToken, "Access token lives too long"),
+            Reason::SessionTooOld => ("session_too_old", InvalidToken, "Session too old"),
+            Reason::ClaimInvalid => ("claim_invalid", InvalidToken, "Claim missing or invalid"),
+            Reason::TokenRevoked => ("token_revoked", InvalidToken, "Grant revoked"),
+            Reason::SessionRevoked => ("session_revoked", InvalidToken, "Session revoked"),
+            Reason::UserRevoked => ("user_revoked", InvalidToken, "Sessions of the user revoked"),
+            Reason::TaskCompleted => ("task_completed", InvalidToken, "Grant completed"),
+            Reason::RuleMissing => ("rule_missing", Forbidden, "Nothing allows this request"),
+            Reason::RuleDenied => ("rule_denied", Forbidden, "Request denied"),
+            Reason::ScopeInsufficient => ("scope_insufficient", InsufficientScope, "Outside the scope of the grant"),
+            Reason::DetailInsufficient => ("detail_insufficient", InsufficientScope, "Outside the task of the grant"),
+            Reason::PathRefused => ("path_refused", BadRequest, "Request path refused"),
+            Reason::HostRefused => ("host_refused", BadRequest, "Request host refused"),
+            Reason::StateUnavailable => ("state_unavailable", Unavailable, "Authorization state unavailable"),
+            Reason::StateSaturated => ("state_saturated", Unavailable, "Authorization state full"),
+            Reason::InternalError => ("internal_error", Unavailable, "Authorization failed"),
+        }
+    }
+}
+
+/// The kinds of answer that refusals fall into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 400, `invalid_request`; gRPC 3.
+    BadRequest,
+    /// 401 with a bare challenge; gRPC 16.
+    Unauthenticated,
+    /// 401, `invalid_token` (RFC 6750 §3.1: expired, revoked, malformed or invalid); gRPC 16.
+    InvalidToken,
+    /// 403 without an OAuth error; gRPC 7.
+    Forbidden,
+    /// 403, `insufficient_scope`; gRPC 7.
+    InsufficientScope,
+    /// 503 with `Retry-After`; gRPC 14.
+    Unavailable,
+}
+
+impl Class {
+    /// The HTTP status code.
+    pub fn status(self) -> u16 {
+        match self {
+            Class::BadRequest => 400,
+            Class::Unauthenticated | Class::InvalidToken => 401,
+            Class::Forbidden | Class::InsufficientScope => 403,
+            Class::Unavailable => 503,
+        }
+    }
+
+    /// The gRPC status code.
+    pub fn grpc_status(self) -> i32 {
+        match self {
+            Class::BadRequest => 3,
+            Class::Unauthenticated | Class::InvalidToken => 16,
+            Class::Forbidden | Class::InsufficientScope => 7,
+            Class::Unavailable => 14,
+        }
+    }
+
+    /// The `error` of the challenge (RFC 6750 §3.1), where there is one.
+    pub fn oauth_error(self) -> Option<&'static str> {
+        match self {
+            Class::BadRequest => Some("invalid_request"),
+            Class::InvalidToken => Some("invalid_token"),
+            Class::InsufficientScope => Some("insufficient_scope"),
+            Class::Unauthenticated | Class::Forbidden | Class::Unavailable => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_words() {
+        let mut seen = std::collections::HashSet::new();
+        for reason in Reason::ALL {
+            assert!(seen.insert(reason.code()), "{} stands twice", reason.code());
+            assert!(reason.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        }
+    }
+
+    /// RFC 6750 §3: error_description may hold %x20-21 / %x23-5B / %x5D-7E only.
+    #[test]
+    fn titles_fit_a_challenge() {
+        for reason in Reason::ALL {
+            assert!(reason.title().bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\'));
+        }
+    }
+}

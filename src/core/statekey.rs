@@ -1,0 +1,97 @@
+//! The keys of pushed state: what a signal is about and what a grant is, reduced to the same few bytes.
+
+use sha2::{Digest, Sha256};
+
+/// What a key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One token, by `jti`.
+    Token,
+    /// One task.
+    Task,
+    /// One session.
+    Session,
+    /// One user, by `sub`.
+    User,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::Token, Kind::Task, Kind::Session, Kind::User];
+
+    /// The number that stands for it in the stored format.
+    fn number(self) -> u8 {
+        match self {
+            Kind::Token => 1,
+            Kind::Task => 2,
+            Kind::Session => 3,
+            Kind::User => 4,
+        }
+    }
+}
+
+/// Kind, issuer and name hashed together (SHA-256, first 16 bytes), with the kind beside it.
+///
+/// Names are of any length and keys are of one; at 128 bits nobody finds a second name for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StateKey {
+    kind: Kind,
+    hash: [u8; 16],
+}
+
+impl StateKey {
+    /// How many bytes [`StateKey::encode`] gives.
+    pub const LEN: usize = 17;
+
+    /// The key of `name`, which `issuer` gave.
+    pub fn new(kind: Kind, issuer: &str, name: &str) -> StateKey {
+        let mut hasher = Sha256::new();
+        hasher.update([kind.number()]);
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        hasher.update(u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(issuer);
+        hasher.update(name);
+        let mut hash = [0; 16];
+        hash.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+        StateKey { kind, hash }
+    }
+
+    /// What the key names.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The bucket of the state that holds this key.
+    pub fn bucket(&self) -> u16 {
+        let [first, second, ..] = self.hash;
+        u16::from_le_bytes([first, second]) % crate::state::BUCKETS
+    }
+
+    /// The stored form.
+    pub fn encode(&self) -> [u8; StateKey::LEN] {
+        let mut bytes = [self.kind.number(); StateKey::LEN];
+        bytes.iter_mut().skip(1).zip(self.hash).for_each(|(to, from)| *to = from);
+        bytes
+    }
+
+    /// Reads the stored form. `None` when it is of no kind known here.
+    pub fn decode(bytes: &[u8; StateKey::LEN]) -> Option<StateKey> {
+        let [number, hash @ ..] = *bytes;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.number() == number)?;
+        Some(StateKey { kind, hash })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_issuer_and_name_are_kept_apart() {
+        let key = StateKey::new(Kind::Token, "ab", "c");
+        assert_ne!(key, StateKey::new(Kind::Token, "a", "bc"));
+        assert_ne!(key.hash, StateKey::new(Kind::Task, "ab", "c").hash);
+        assert_eq!(StateKey::decode(&key.encode()), Some(key));
+        assert_eq!(StateKey::decode(&[0; StateKey::LEN]), None);
+        assert!(key.bucket() < crate::state::BUCKETS);
+    }
+}

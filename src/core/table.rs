@@ -1,0 +1,261 @@
+//! One bucket of the pushed state: a small compact table, as it stands in the proxy's shared data.
+//!
+//! Format 1: `1`, saturated-until (5 bytes), then entries; an entry is key (17), mark (1), at (5), until (5), the
+//! number of conditions (1) and the conditions (17 each). Times are little-endian seconds. Entries end by
+//! [`Entry::until`] and by nothing else: a full table says so and lets go of none.
+
+use crate::statekey::StateKey;
+use crate::time::Timestamp;
+
+const FORMAT: u8 = 1;
+const HEADER: usize = 6;
+const FIXED: usize = StateKey::LEN + 12;
+
+/// A signal may name this many members of a subject beside the first.
+pub const MAX_CONDITIONS: usize = 8;
+
+/// What a signal left behind for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Revoked for good.
+    Revoked,
+    /// The task is done, for good.
+    Completed,
+    /// Sessions that began at or before the time are refused.
+    CutOff,
+}
+
+impl Mark {
+    const ALL: [Mark; 3] = [Mark::Revoked, Mark::Completed, Mark::CutOff];
+
+    /// The number that stands for it in the stored format.
+    fn number(self) -> u8 {
+        match self {
+            Mark::Revoked => 1,
+            Mark::Completed => 2,
+            Mark::CutOff => 3,
+        }
+    }
+
+    fn decode(number: u8) -> Option<Mark> {
+        Mark::ALL.into_iter().find(|mark| mark.number() == number)
+    }
+}
+
+/// One piece of standing knowledge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whom it is about.
+    pub key: StateKey,
+    /// What it says.
+    pub mark: Mark,
+    /// When that happened.
+    pub at: Timestamp,
+    /// When no token it can hit can be alive any more.
+    pub until: Timestamp,
+    /// Other members of the signal's subject. A grant must have each of them too, or have nothing of that kind.
+    pub conditions: Vec<StateKey>,
+}
+
+/// Bytes that are not a table. State that cannot be read is not the absence of revocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state holds bytes that are not a table of this version")]
+pub struct Corrupt;
+
+/// A table, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    entries: Vec<Entry>,
+    saturated_until: Timestamp,
+}
+
+impl Table {
+    /// Reads the stored form. An empty value is an empty table.
+    pub fn decode(bytes: &[u8]) -> Result<Table, Corrupt> {
+        let mut reader = Reader { rest: bytes };
+        if bytes.is_empty() {
+            return Ok(Table::default());
+        }
+        if reader.byte()? != FORMAT {
+            return Err(Corrupt);
+        }
+        let mut table = Table { entries: Vec::new(), saturated_until: reader.time()? };
+        while !reader.rest.is_empty() {
+            table.entries.push(reader.entry()?);
+        }
+        Ok(table)
+    }
+
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER.saturating_add(self.entries.len().saturating_mul(FIXED)));
+        bytes.push(FORMAT);
+        push_time(&mut bytes, self.saturated_until);
+        for entry in &self.entries {
+            bytes.extend(entry.key.encode());
+            bytes.push(entry.mark.number());
+            push_time(&mut bytes, entry.at);
+            push_time(&mut bytes, entry.until);
+            bytes.push(u8::try_from(entry.conditions.len()).unwrap_or(u8::MAX));
+            entry.conditions.iter().for_each(|condition| bytes.extend(condition.encode()));
+        }
+        bytes
+    }
+
+    /// The entries about `key`.
+    pub fn about(&self, key: StateKey) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.key == key)
+    }
+
+    /// Until when an entry that found no room would have stood, if there is one.
+    pub fn saturated_until(&self) -> Option<Timestamp> {
+        Some(self.saturated_until).filter(|until| *until > Timestamp(0))
+    }
+
+    /// Takes `new` in, and lets go of what has ended by `now`. At most `capacity` entries fit: when there is no
+    /// room the table is saturated for as long as `new` would have stood, and the answer is `false`.
+    ///
+    /// The order of inserts does not matter: marks are for good and the later time wins.
+    pub fn insert(&mut self, new: Entry, capacity: usize, now: Timestamp) -> bool {
+        self.entries.retain(|entry| entry.until > now);
+        let same =
+            |entry: &&mut Entry| entry.key == new.key && entry.mark == new.mark && entry.conditions == new.conditions;
+        if let Some(known) = self.entries.iter_mut().find(same) {
+            known.at = known.at.max(new.at);
+            known.until = known.until.max(new.until);
+            return true;
+        }
+        if self.entries.len() >= capacity {
+            self.saturated_until = self.saturated_until.max(new.until);
+            return false;
+        }
+        self.entries.push(new);
+        true
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+struct Reader<'b> {
+    rest: &'b [u8],
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Corrupt)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn time(&mut self) -> Result<Timestamp, Corrupt> {
+        let [a, b, c, d, e] = self.take::<5>()?;
+        Ok(Timestamp(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])))
+    }
+
+    fn key(&mut self) -> Result<StateKey, Corrupt> {
+        StateKey::decode(&self.take()?).ok_or(Corrupt)
+    }
+
+    fn entry(&mut self) -> Result<Entry, Corrupt> {
+        let key = self.key()?;
+        let mark = Mark::decode(self.byte()?).ok_or(Corrupt)?;
+        let at = self.time()?;
+        let until = self.time()?;
+        let conditions = usize::from(self.byte()?);
+        if conditions > MAX_CONDITIONS {
+            return Err(Corrupt);
+        }
+        let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
+        Ok(Entry { key, mark, at, until, conditions })
+    }
+}
+
+/// Five bytes reach far beyond [`Timestamp::MAX`] and every retention added to it.
+fn push_time(bytes: &mut Vec<u8>, time: Timestamp) {
+    bytes.extend(time.0.min((1 << 40) - 1).to_le_bytes().into_iter().take(5));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statekey::Kind;
+    use proptest::prelude::*;
+
+    fn entry(name: &str, mark: Mark, at: u64, until: u64) -> Entry {
+        let key = StateKey::new(Kind::User, "i", name);
+        Entry { key, mark, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new() }
+    }
+
+    #[test]
+    fn survives_its_stored_form() {
+        let mut table = Table::default();
+        let mut narrow = entry("b", Mark::Revoked, 7, 9);
+        narrow.conditions = vec![StateKey::new(Kind::Session, "i", "s"), StateKey::new(Kind::Task, "i", "t")];
+        assert!(table.insert(entry("a", Mark::CutOff, 5, 100), 10, Timestamp(0)));
+        assert!(table.insert(narrow, 10, Timestamp(0)));
+        assert_eq!(Table::decode(&table.encode()), Ok(table));
+        assert_eq!(Table::decode(&[]), Ok(Table::default()));
+    }
+
+    #[test]
+    fn full_is_saturated_and_keeps_what_it_has() {
+        let mut table = Table::default();
+        assert!(table.insert(entry("a", Mark::Revoked, 1, 100), 1, Timestamp(0)));
+        assert!(!table.insert(entry("b", Mark::Revoked, 1, 50), 1, Timestamp(0)));
+        assert_eq!(table.about(StateKey::new(Kind::User, "i", "a")).count(), 1);
+        assert_eq!(table.saturated_until(), Some(Timestamp(50)));
+        assert_eq!(Table::decode(&table.encode()).unwrap().saturated_until(), Some(Timestamp(50)));
+        assert!(table.insert(entry("a", Mark::Revoked, 2, 200), 1, Timestamp(0)), "known keys always fit");
+        assert!(table.insert(entry("b", Mark::Revoked, 1, 300), 1, Timestamp(200)), "room after the end of `a`");
+    }
+
+    #[test]
+    fn other_bytes_are_not_a_table() {
+        let mut bytes = Table { entries: vec![entry("a", Mark::Revoked, 1, 2)], ..Table::default() }.encode();
+        assert!(Table::decode(&bytes[..bytes.len() - 1]).is_err());
+        bytes[0] = 2;
+        assert_eq!(Table::decode(&bytes), Err(Corrupt));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_repetition_gives_one_table(
+            inserts in proptest::collection::vec((0u8..4, 1u8..4, 1u64..100, 100u64..200), 1..20),
+            swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 40),
+        ) {
+            let entries: Vec<Entry> = inserts.iter().map(|(name, mark, at, until)| {
+                entry(&name.to_string(), Mark::decode(*mark).unwrap(), *at, *until)
+            }).collect();
+            let fold = |order: Vec<Entry>| {
+                let mut table = Table::default();
+                order.into_iter().for_each(|entry| { table.insert(entry, 100, Timestamp(0)); });
+                table.entries.sort_by_key(|entry| (entry.key.encode(), entry.mark.number()));
+                table
+            };
+            let mut other = entries.clone();
+            other.extend(entries.iter().cloned());
+            let len = other.len();
+            for (at, to) in (0..len).zip(&swaps) {
+                other.swap(at, to.index(len));
+            }
+            prop_assert_eq!(fold(entries), fold(other));
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Table::decode(&bytes);
+        }
+    }
+}

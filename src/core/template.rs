@@ -1,0 +1,157 @@
+//! Path templates: `/v1/orders/{order}`, `/static/{file...}`.
+
+use crate::path::Canonical;
+
+/// A template may have this many segments.
+const MAX_SEGMENTS: usize = 64;
+
+/// A template may capture this many segments.
+pub const MAX_CAPTURES: usize = 8;
+
+/// A path template as a rule writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    segments: Vec<Segment>,
+    names: Vec<String>,
+}
+
+/// One segment of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Exactly this, letter by letter.
+    Literal(Box<str>),
+    /// One segment that is not empty.
+    Capture,
+    /// All that is left, even when nothing is left after the `/`.
+    Rest,
+}
+
+/// Why a template cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum TemplateError {
+    #[error("the template does not begin with `/`")]
+    NotAbsolute,
+    #[error("`{0}` is not a literal segment, `{{name}}` or `{{name...}}`")]
+    BadSegment(String),
+    #[error("`{0}` is not a name: letters, digits and `_`, not beginning with a digit")]
+    BadName(String),
+    #[error("`{{{0}}}` stands twice")]
+    DuplicateName(String),
+    #[error("`{{{0}...}}` may stand only at the end")]
+    RestNotLast(String),
+    #[error("no request has such a path: {0}")]
+    NotCanonical(String),
+    #[error("more than {MAX_SEGMENTS} segments")]
+    TooManySegments,
+    #[error("more than {MAX_CAPTURES} captures")]
+    TooManyCaptures,
+}
+
+impl Template {
+    /// Reads a template.
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+        let rest = text.strip_prefix('/').ok_or(TemplateError::NotAbsolute)?;
+        let parts: Vec<&str> = rest.split('/').collect();
+        if parts.len() > MAX_SEGMENTS {
+            return Err(TemplateError::TooManySegments);
+        }
+        let last = parts.len().saturating_sub(1);
+        let mut template = Template { segments: Vec::new(), names: Vec::new() };
+        for (at, part) in parts.into_iter().enumerate() {
+            let segment = match part.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+                Some(inner) => template.capture(inner, at == last)?,
+                None if part.contains(['{', '}']) => return Err(TemplateError::BadSegment(part.to_owned())),
+                None => Segment::Literal(part.into()),
+            };
+            template.segments.push(segment);
+        }
+        template.check_literals()?;
+        Ok(template)
+    }
+
+    /// The segments in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The names of the captures, in the order of the segments.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn capture(&mut self, inner: &str, last: bool) -> Result<Segment, TemplateError> {
+        let (name, segment) = match inner.strip_suffix("...") {
+            Some(name) => (name, Segment::Rest),
+            None => (inner, Segment::Capture),
+        };
+        let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if name.is_empty() || !letters || name.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(TemplateError::BadName(name.to_owned()));
+        }
+        if self.names.iter().any(|have| have == name) {
+            return Err(TemplateError::DuplicateName(name.to_owned()));
+        }
+        if segment == Segment::Rest && !last {
+            return Err(TemplateError::RestNotLast(name.to_owned()));
+        }
+        if self.names.len() == MAX_CAPTURES {
+            return Err(TemplateError::TooManyCaptures);
+        }
+        self.names.push(name.to_owned());
+        Ok(segment)
+    }
+
+    /// A literal that no canonical path can hold would make a rule that silently never matches.
+    fn check_literals(&self) -> Result<(), TemplateError> {
+        let mut path = String::new();
+        for segment in &self.segments {
+            path.push('/');
+            path.push_str(match segment {
+                Segment::Literal(text) => text,
+                Segment::Capture | Segment::Rest => "x",
+            });
+        }
+        if path.contains('?') {
+            return Err(TemplateError::NotCanonical("a `?` begins the query, which is not matched".to_owned()));
+        }
+        match Canonical::parse(path.as_bytes()) {
+            Ok(canonical) if canonical.as_str() == path => Ok(()),
+            Ok(canonical) => Err(TemplateError::NotCanonical(format!("write it as `{}`", canonical.as_str()))),
+            Err(error) => Err(TemplateError::NotCanonical(error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_segments_and_names() {
+        let template = Template::parse("/v1/orders/{order}/{rest...}").unwrap();
+        assert_eq!(template.names(), ["order", "rest"]);
+        assert_eq!(
+            template.segments(),
+            [Segment::Literal("v1".into()), Segment::Literal("orders".into()), Segment::Capture, Segment::Rest]
+        );
+        assert_eq!(Template::parse("/").unwrap().segments(), [Segment::Literal("".into())]);
+    }
+
+    #[test]
+    fn refuses_with_a_reason() {
+        for (text, message) in [
+            ("orders", "the template does not begin with `/`"),
+            ("/a{b}", "`a{b}` is not a literal segment, `{name}` or `{name...}`"),
+            ("/{a}/{a}", "`{a}` stands twice"),
+            ("/{a...}/b", "`{a...}` may stand only at the end"),
+            ("/{}", "`` is not a name: letters, digits and `_`, not beginning with a digit"),
+            ("/a/../b", "no request has such a path: a dot segment"),
+            ("/%61", "no request has such a path: write it as `/a`"),
+            ("/a?b", "no request has such a path: a `?` begins the query, which is not matched"),
+            ("/a//b", "no request has such a path: an empty segment"),
+        ] {
+            assert_eq!(Template::parse(text).unwrap_err().to_string(), message, "{text}");
+        }
+    }
+}

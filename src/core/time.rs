@@ -1,0 +1,106 @@
+//! Points in time and lengths of time, in whole seconds. Time is always an argument here: nothing reads a clock.
+
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+use std::fmt;
+
+/// Seconds since 1970-01-01T00:00:00Z, leap seconds ignored (`NumericDate`, RFC 7519 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The latest time that a token or a signal may name: 2106-02-07. A number above it is milliseconds, or an attack.
+    pub const MAX: Timestamp = Timestamp(4_294_967_295);
+
+    /// A `NumericDate` claim: a whole number of seconds, no string, no fraction.
+    pub fn from_claim(value: &Value) -> Option<Timestamp> {
+        value.as_u64().map(Timestamp).filter(|time| *time <= Timestamp::MAX)
+    }
+
+    /// This time and `span` more.
+    pub fn plus(self, span: Span) -> Timestamp {
+        Timestamp(self.0.saturating_add(span.0))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after.
+    pub fn since(self, earlier: Timestamp) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A length of time in seconds. In the configuration a string such as `90s`, `15m`, `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span(pub u64);
+
+impl Span {
+    /// `hours` hours.
+    pub const fn hours(hours: u64) -> Span {
+        Span(hours.saturating_mul(3600))
+    }
+
+    /// `minutes` minutes.
+    pub const fn minutes(minutes: u64) -> Span {
+        Span(minutes.saturating_mul(60))
+    }
+
+    /// This length and `other` together.
+    pub fn plus(self, other: Span) -> Span {
+        Span(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(std::time::Duration::from_secs(self.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time such as \"30s\", \"15m\" or \"1h\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                let length = humantime::parse_duration(text).map_err(|_| {
+                    E::custom(format_args!("`{text}` is not a length of time such as `30s`, `15m` or `1h`"))
+                })?;
+                if length.subsec_nanos() != 0 {
+                    return Err(E::custom(format_args!("`{text}` is not a whole number of seconds")));
+                }
+                Ok(Span(length.as_secs()))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn claims_are_whole_seconds() {
+        assert_eq!(Timestamp::from_claim(&json!(1_790_000_000)), Some(Timestamp(1_790_000_000)));
+        for bad in [json!("1790000000"), json!(1.5), json!(1e9), json!(-1), json!(null), json!(1_790_000_000_000u64)] {
+            assert_eq!(Timestamp::from_claim(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_read_and_print() {
+        let span: Span = serde_json::from_value(json!("1h 30m")).unwrap();
+        assert_eq!(span, Span(5400));
+        assert_eq!(span.to_string(), "1h 30m");
+        for bad in [json!("soon"), json!(30), json!("30"), json!("1500ms")] {
+            assert!(serde_json::from_value::<Span>(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
+
+use crate::detail::Detail;
+use crate::grant::Grant;
+use crate::issuer::Issuer;
+use crate::jws::{JwsError, Unverified};
+use crate::reason::Reason;
+use crate::signature::CheckSignature;
+use crate::time::Timestamp;
+use serde_json::{Map, Value};
+
+/// A token may have this many bytes.
+pub const MAX_TOKEN: usize = 16 * 1024;
+
+/// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
+const MAX_NAME: usize = 1024;
+
+/// A grant whose token's signature, type, issuer and audience were checked. Only [`verify`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    grant: Grant,
+    issuer: usize,
+}
+
+impl Verified {
+    /// What the token grants.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The place of the token's issuer in the list that it was verified against.
+    pub fn issuer(&self) -> usize {
+        self.issuer
+    }
+}
+
+/// Verifies `token` as an access token of one of `issuers`, at `now`.
+///
+/// Cheap checks come first; the signature is checked last of all that does not depend on it, and no claim is
+/// believed before. The times are checked too, but a caller who keeps the result must check them again with
+/// [`check_times`].
+pub fn verify(
+    token: &[u8],
+    issuers: &[Issuer],
+    signatures: &mut impl CheckSignature,
+    now: Timestamp,
+) -> Result<Verified, Reason> {
+    let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
+        JwsError::TooLarge => Reason::TokenTooLarge,
+        JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
+    })?;
+    let (index, issuer) = find_issuer(&jws, issuers)?;
+    check_kind(&jws, issuer)?;
+    let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
+    let key = jws.kid().and_then(|kid| issuer.keys.find(kid)).ok_or(Reason::KeyUnknown)?;
+    if key.verifier(algorithm).is_none() {
+        return Err(Reason::AlgorithmRefused);
+    }
+    check_audience(jws.claims(), issuer)?;
+    check_raw_times(jws.claims(), issuer, now)?;
+    if !signatures.check(&jws, key, algorithm) {
+        return Err(Reason::SignatureInvalid);
+    }
+    let grant = read_grant(jws.into_claims(), issuer).ok_or(Reason::ClaimInvalid)?;
+    let verified = Verified { grant, issuer: index };
+    check_times(&verified, issuer, now)?;
+    Ok(verified)
+}
+
+/// Checks what passes with time: `exp`, and the age of the session. `issuer` is the one the token was verified by.
+pub fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
+    let grant = verified.grant();
+    if now >= grant.expires_at.plus(issuer.clock_skew) {
+        return Err(Reason::TokenExpired);
+    }
+    if let Some(start) = grant.authenticated_at
+        && now.since(start) > issuer.max_session.plus(issuer.clock_skew)
+    {
+        return Err(Reason::SessionTooOld);
+    }
+    Ok(())
+}
+
+fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(usize, &'i Issuer), Reason> {
+    let name = match jws.claims().get("iss") {
+        Some(Value::String(name)) => name,
+        _ => return Err(Reason::ClaimInvalid),
+    };
+    issuers.iter().enumerate().find(|(_, issuer)| issuer.name == *name).ok_or(Reason::IssuerUnknown)
+}
+
+/// Explicit typing (RFC 8725 §3.11), and no claims that mark another kind of token (RFC 8417 §2.2 `events`).
+fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
+    let typed = issuer.types.iter().any(|typ| jws.is_typ(typ));
+    if !typed || jws.claims().contains_key("events") {
+        return Err(Reason::TokenType);
+    }
+    Ok(())
+}
+
+fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Reason> {
+    let ours = |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|ours| ours == name));
+    match claims.get("aud") {
+        Some(value @ Value::String(_)) if ours(value) => Ok(()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(ours) => Ok(()),
+        Some(Value::String(_)) => Err(Reason::AudienceMismatch),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch),
+        _ => Err(Reason::ClaimInvalid),
+    }
+}
+
+/// `exp` and `iat` must be there; `exp`, `iat` and `nbf` must be right and their span short enough.
+fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
+    let issued = required_time(claims, "iat")?;
+    let expires = required_time(claims, "exp")?;
+    let latest = now.plus(issuer.clock_skew);
+    if expires <= issued {
+        return Err(Reason::ClaimInvalid);
+    }
+    if now >= expires.plus(issuer.clock_skew) {
+        return Err(Reason::TokenExpired);
+    }
+    if issued > latest || optional_time(claims, "nbf")?.is_some_and(|from| from > latest) {
+        return Err(Reason::TokenNotYetValid);
+    }
+    if expires.since(issued) > issuer.max_lifetime {
+        return Err(Reason::LifetimeExceeded);
+    }
+    if optional_time(claims, "auth_time")?.is_some_and(|at| at > latest) {
+        return Err(Reason::ClaimInvalid);
+    }
+    Ok(())
+}
+
+fn required_time(claims: &Map<String, Value>, name: &str) -> Result<Timestamp, Reason> {
+    optional_time(claims, name)?.ok_or(Reason::ClaimInvalid)
+}
+
+/// A time that is there in the wrong shape is wrong, not absent.
+fn optional_time(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Reason> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => Timestamp::from_claim(value).map(Some).ok_or(Reason::ClaimInvalid),
+    }
+}
+
+fn read_grant(claims: Map<String, Value>, issuer: &Issuer) -> Option<Grant> {
+    let details = match claims.get("authorization_details") {
+        None => Vec::new(),
+        Some(value) => Detail::list(value)?,
+    };
+    Some(Grant {
+        issuer: issuer.name.clone(),
+        subject: name(&claims, "sub")?,
+        client_id: name(&claims, "client_id")?,
+        token_id: name(&claims, "jti")?,
+        task: name(&claims, &issuer.task_claim)?,
+        session: match claims.get(&issuer.session_claim) {
+            None => None,
+            Some(_) => Some(name(&claims, &issuer.session_claim)?),
+        },
+        issued_at: required_time(&claims, "iat").ok()?,
+        expires_at: required_time(&claims, "exp").ok()?,
+        authenticated_at: optional_time(&claims, "auth_time").ok()?,
+        scopes: scopes(claims.get("scope"))?,
+        details,
+        claims,
+    })
+}
+
+/// A claim that names something: a string that is not empty, not long, and free of control characters, which no
+/// honest name has and which end strings early in other languages.
+fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
+    let text = claims.get(claim)?.as_str()?;
+    let fits = !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+/// RFC 8693 §4.2: one string, divided by spaces.
+fn scopes(claim: Option<&Value>) -> Option<Vec<String>> {
+    match claim {
+        None => Some(Vec::new()),
+        Some(Value::String(text)) => Some(text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, NOW, token_with};
+    use crate::signature::PureRust;
+    use crate::time::Span;
+    use serde_json::json;
+
+    fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {
+        verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now)
+    }
+
+    fn refusal(header: Value, claims: Value) -> Reason {
+        verify_at(&token_with(header, claims), NOW).expect_err("refused")
+    }
+
+    #[test]
+    fn a_good_token_is_read() {
+        let verified = verify_at(&token_with(json!({}), json!({})), NOW).unwrap();
+        let grant = verified.grant();
+        assert_eq!(grant.task, "task-42");
+        assert_eq!(grant.session.as_deref(), Some("sess-9"));
+        assert_eq!(grant.scopes, ["orders.read", "orders.refund"]);
+        assert_eq!(grant.details[0].identifier.as_deref(), Some("1881"));
+        assert_eq!(grant.session_start(), Timestamp(NOW.0 - 200));
+    }
+
+    #[test]
+    fn kinds_of_token_never_mix() {
+        for typ in [json!("JWT"), json!("secevent+jwt"), json!("dpop+jwt"), json!("txntoken+jwt"), Value::Null] {
+            assert_eq!(refusal(json!({ "typ": typ }), json!({})), Reason::TokenType);
+        }
+        assert_eq!(refusal(json!({}), json!({"events": {}})), Reason::TokenType);
+        assert!(verify_at(&token_with(json!({"typ": "application/at+JWT"}), json!({})), NOW).is_ok());
+    }
+
+    #[test]
+    fn algorithms_are_bound_to_the_key() {
+        for alg in ["none", "None", "NONE", "HS256", "RS256", "ES384", "es256", ""] {
+            assert_eq!(refusal(json!({ "alg": alg }), json!({})), Reason::AlgorithmRefused, "{alg}");
+        }
+    }
+
+    #[test]
+    fn a_kid_only_chooses_among_the_keys() {
+        for kid in [json!("other"), json!("../../etc/passwd"), json!(""), Value::Null] {
+            assert_eq!(refusal(json!({ "kid": kid }), json!({})), Reason::KeyUnknown, "{kid}");
+        }
+    }
+
+    #[test]
+    fn times_in_the_wrong_shape_are_wrong() {
+        let bad =
+            [json!("1790000300"), json!(1790000300.5), json!(-1), json!(null), json!([]), json!(1_790_000_300_000u64)];
+        for claim in ["exp", "iat", "nbf", "auth_time"] {
+            for value in &bad {
+                let reason = refusal(json!({}), json!({ claim: value }));
+                assert_eq!(reason, Reason::ClaimInvalid, "{claim} {value}");
+            }
+        }
+        for claim in ["exp", "iat", "sub", "jti", "client_id", "txn", "aud", "iss"] {
+            assert_eq!(refusal(json!({}), json!({ claim: fixture::ABSENT })), Reason::ClaimInvalid, "{claim}");
+        }
+    }
+
+    #[test]
+    fn the_edges_of_the_times() {
+        let skew = fixture::issuer().clock_skew.0;
+        let token = token_with(json!({}), json!({}));
+        let exp = NOW.0 + 200;
+        assert!(verify_at(&token, Timestamp(exp + skew - 1)).is_ok());
+        assert_eq!(verify_at(&token, Timestamp(exp + skew)).err(), Some(Reason::TokenExpired));
+        let ahead = |claim: &str, by: u64| verify_at(&token_with(json!({}), json!({ claim: NOW.0 + by })), NOW).err();
+        assert_eq!(ahead("nbf", skew), None);
+        assert_eq!(ahead("nbf", skew + 1), Some(Reason::TokenNotYetValid));
+        assert_eq!(ahead("iat", skew), None);
+        assert_eq!(ahead("iat", skew + 1), Some(Reason::TokenNotYetValid));
+        let lives =
+            |span: u64| verify_at(&token_with(json!({}), json!({"iat": NOW.0, "exp": NOW.0 + span})), NOW).err();
+        let longest = fixture::issuer().max_lifetime.0;
+        assert_eq!(lives(longest), None);
+        assert_eq!(lives(longest + 1), Some(Reason::LifetimeExceeded));
+        assert_eq!(lives(0), Some(Reason::ClaimInvalid));
+    }
+
+    #[test]
+    fn an_old_session_is_refused() {
+        let old = NOW.0 - fixture::issuer().max_session.plus(Span(31)).0;
+        assert_eq!(refusal(json!({}), json!({ "auth_time": old })), Reason::SessionTooOld);
+    }
+
+    #[test]
+    fn audience_and_issuer_are_exact() {
+        for aud in [json!("https://orders.mesh/"), json!("HTTPS://orders.mesh"), json!(["a", "b"]), json!([])] {
+            assert_eq!(refusal(json!({}), json!({ "aud": aud })), Reason::AudienceMismatch, "{aud}");
+        }
+        for aud in [json!(1), json!(["https://orders.mesh", 1]), json!({})] {
+            assert_eq!(refusal(json!({}), json!({ "aud": aud })), Reason::ClaimInvalid, "{aud}");
+        }
+        assert!(verify_at(&token_with(json!({}), json!({"aud": ["x", "https://orders.mesh"]})), NOW).is_ok());
+        assert_eq!(refusal(json!({}), json!({"iss": "https://jit.example/"})), Reason::IssuerUnknown);
+    }
+
+    #[test]
+    fn names_hold_no_control_characters() {
+        for name in ["a\0b", "a\nb", "\u{1b}[31m", "", &"x".repeat(MAX_NAME + 1)] {
+            assert_eq!(refusal(json!({}), json!({ "sub": name })), Reason::ClaimInvalid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn any_flipped_letter_refuses() {
+        let token = token_with(json!({}), json!({}));
+        assert!(verify_at(&token, NOW).is_ok());
+        for at in (0..token.len()).step_by(7) {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            assert!(verify(&bytes, &[fixture::issuer()], &mut PureRust, NOW).is_err(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_bounded() {
+        let claims = json!({"padding": "x".repeat(MAX_TOKEN)});
+        assert_eq!(refusal(json!({}), claims), Reason::TokenTooLarge);
+        let details: Vec<Value> = (0..200).map(|_| json!({"type": "t"})).collect();
+        assert_eq!(refusal(json!({}), json!({ "authorization_details": details })), Reason::ClaimInvalid);
+    }
+}

@@ -1,0 +1,252 @@
+//! Every call into the proxy, in this one file. Bytes only, and nothing here can panic: a panic would take the
+//! worker's VM with it.
+//!
+//! The SDK's own wrappers turn header names and values into `String`s and panic on a status they do not know, so the
+//! functions of the proxy-wasm ABI 0.2.1 are declared here once more.
+
+use std::ptr::{null, null_mut};
+
+/// A header map of the stream at hand.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub enum MapType {
+    /// Request headers.
+    RequestHeaders = 0,
+}
+
+/// A buffer of the stream or plugin at hand.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub enum BufferType {
+    /// The request body, as far as it has come.
+    RequestBody = 0,
+    /// The configuration of the plugin.
+    PluginConfiguration = 7,
+}
+
+/// A status of the proxy other than "ok".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostError {
+    /// There is no such thing.
+    NotFound,
+    /// A value changed since it was read.
+    CasMismatch,
+    /// Anything else, by its number.
+    Other(u32),
+}
+
+mod abi {
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
+        pub fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+        pub fn proxy_get_buffer_bytes(
+            buffer: super::BufferType,
+            start: usize,
+            max_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub fn proxy_get_header_map_pairs(map: super::MapType, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+        pub fn proxy_get_shared_data(
+            key: *const u8,
+            key_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
+        pub fn proxy_set_shared_data(
+            key: *const u8,
+            key_size: usize,
+            value: *const u8,
+            value_size: usize,
+            cas: u32,
+        ) -> u32;
+        pub fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_size: usize,
+            body: *const u8,
+            body_size: usize,
+            headers: *const u8,
+            headers_size: usize,
+            grpc_status: i32,
+        ) -> u32;
+        pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+        pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+    }
+}
+
+fn check(status: u32) -> Result<(), HostError> {
+    match status {
+        0 => Ok(()),
+        1 => Err(HostError::NotFound),
+        8 => Err(HostError::CasMismatch),
+        other => Err(HostError::Other(other)),
+    }
+}
+
+/// Takes over memory that the proxy had allocated through `proxy_on_memory_allocate`.
+///
+/// # Safety
+/// `data` and `size` must be what the proxy just returned, and be passed here once.
+unsafe fn take(data: *mut u8, size: usize) -> Vec<u8> {
+    if data.is_null() || size == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the SDK allocates exactly `size` bytes with the global allocator and alignment 1, like a `Vec<u8>`.
+    unsafe { Vec::from_raw_parts(data, size, size) }
+}
+
+/// Writes a line to the proxy's log. Levels: 0 trace, 1 debug, 2 info, 3 warn, 4 error.
+pub fn log(level: u32, message: &str) {
+    // SAFETY: the pointer and the length are those of `message`.
+    unsafe { abi::proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+/// The wall clock, in nanoseconds since 1970.
+pub fn now_nanoseconds() -> Result<u64, HostError> {
+    let mut time = 0;
+    // SAFETY: `time` outlives the call.
+    check(unsafe { abi::proxy_get_current_time_nanoseconds(&mut time) })?;
+    Ok(time)
+}
+
+/// Up to `limit` bytes of a buffer.
+pub fn buffer(kind: BufferType, limit: usize) -> Result<Vec<u8>, HostError> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the return slots outlive the call; what they point to is taken over once.
+    unsafe {
+        check(abi::proxy_get_buffer_bytes(kind, 0, limit, &mut data, &mut size))?;
+        Ok(take(data, size))
+    }
+}
+
+/// A whole header map, in one call and one allocation.
+pub fn headers(map: MapType) -> Result<Headers, HostError> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the return slots outlive the call; what they point to is taken over once.
+    unsafe {
+        check(abi::proxy_get_header_map_pairs(map, &mut data, &mut size))?;
+        Ok(Headers { bytes: take(data, size) })
+    }
+}
+
+/// A header map as the proxy serializes it: the count, then the sizes of each name and value, then names and values
+/// with a zero byte behind each.
+#[derive(Debug, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+}
+
+impl Headers {
+    /// The headers in order, repeated ones repeated.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let (count, rest) = read_u32(&self.bytes).unwrap_or((0, &[]));
+        let (mut sizes, mut data) = rest.split_at_checked(count.saturating_mul(8)).unwrap_or((&[], &[]));
+        std::iter::from_fn(move || {
+            let (name_size, more) = read_u32(sizes)?;
+            let (value_size, more) = read_u32(more)?;
+            sizes = more;
+            let (name, more) = data.split_at_checked(name_size)?;
+            let (value, more) = more.get(1..)?.split_at_checked(value_size)?;
+            data = more.get(1..).unwrap_or_default();
+            Some((name, value))
+        })
+    }
+}
+
+fn read_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<4>()?;
+    Some((usize::try_from(u32::from_le_bytes(*head)).ok()?, rest))
+}
+
+/// Sets a property of the stream; an access log prints it as `%FILTER_STATE(wasm.NAME:PLAIN)%`.
+pub fn set_property(name: &str, value: &[u8]) {
+    // SAFETY: the pointers and lengths are those of `name` and `value`.
+    unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// A value of the shared data with its compare-and-swap number; `None` when it was never written.
+pub fn shared_data(key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, HostError> {
+    let (mut data, mut size, mut cas) = (null_mut(), 0, 0);
+    // SAFETY: the return slots outlive the call; what they point to is taken over once.
+    unsafe {
+        match check(abi::proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut size, &mut cas)) {
+            Ok(()) => Ok(Some((take(data, size), cas))),
+            Err(HostError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Writes a value of the shared data. `cas` 0 writes whatever stands there.
+pub fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<(), HostError> {
+    // SAFETY: the pointers and lengths are those of `key` and `value`.
+    check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
+}
+
+/// Answers the request at hand. Once per stream and nothing after it: a second answer takes the proxy down.
+pub fn send_local_response(
+    status: u16,
+    details: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+    grpc_status: i32,
+) -> Result<(), HostError> {
+    let headers = serialize(headers);
+    // SAFETY: the pointers and lengths are those of `details`, `body` and `headers`.
+    check(unsafe {
+        abi::proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            if body.is_empty() { null() } else { body.as_ptr() },
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            grpc_status,
+        )
+    })
+}
+
+fn serialize(headers: &[(&str, String)]) -> Vec<u8> {
+    let size = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = size(headers.len()).to_vec();
+    for (name, value) in headers {
+        bytes.extend(size(name.len()));
+        bytes.extend(size(value.len()));
+    }
+    for (name, value) in headers {
+        bytes.extend(name.as_bytes());
+        bytes.push(0);
+        bytes.extend(value.as_bytes());
+        bytes.push(0);
+    }
+    bytes
+}
+
+/// A counter of the proxy, shared by all workers. One that could not be defined counts nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Counter {
+    id: Option<u32>,
+}
+
+impl Counter {
+    /// Defines the counter `name`, or finds it.
+    pub fn define(name: &str) -> Counter {
+        let mut id = 0;
+        // SAFETY: the pointer and the length are those of `name`; `id` outlives the call.
+        let defined = check(unsafe { abi::proxy_define_metric(0, name.as_ptr(), name.len(), &mut id) });
+        Counter { id: defined.is_ok().then_some(id) }
+    }
+
+    /// Adds one.
+    pub fn increment(self) {
+        if let Some(id) = self.id {
+            // SAFETY: no pointers.
+            unsafe { abi::proxy_increment_metric(id, 1) };
+        }
+    }
+}

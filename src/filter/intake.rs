@@ -1,0 +1,117 @@
+//! One push through the receiver: a SET in, the answer of RFC 8935 out.
+
+use crate::host::{self, BufferType, MapType};
+use crate::ports::Ports;
+use crate::root::Shared;
+use crate::sidecar::now;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use std::rc::Rc;
+use taskfence_core::receiver::{self, Head, Received};
+use taskfence_core::signal::MAX_SET;
+
+/// The context of one push.
+pub struct Intake {
+    shared: Rc<Shared>,
+    head: Head,
+    answered: bool,
+}
+
+impl Intake {
+    /// The context of a new push.
+    pub fn new(shared: Rc<Shared>) -> Intake {
+        Intake { shared, head: Head::default(), answered: false }
+    }
+
+    fn take_in(&mut self, body: &[u8]) -> Action {
+        let Some(now) = now() else { return self.answer(&Received::NotAPush(503)) };
+        let judge = self.shared.judge.borrow();
+        let received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
+        drop(judge);
+        let metrics = &self.shared.metrics;
+        match &received {
+            Received::Applied(signal) => {
+                metrics.applied();
+                log::info!(
+                    "{}",
+                    serde_json::json!({
+                        "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
+                        "applied": signal.entries().len(),
+                    })
+                );
+            }
+            Received::Refused(error) => {
+                metrics.refused(error.code);
+                log::debug!(
+                    "{}",
+                    serde_json::json!({"signal_refused": error.code.code(), "description": error.description})
+                );
+            }
+            Received::Failed(signal, error) => {
+                metrics.failed();
+                log::error!(
+                    "{}",
+                    serde_json::json!({
+                        "signal": signal.id(), "transmitter": signal.transmitter(), "failed": error.to_string(),
+                    })
+                );
+            }
+            Received::NotAPush(_) => {}
+        }
+        self.answer(&received)
+    }
+
+    /// The one answer of this stream.
+    fn answer(&mut self, received: &Received) -> Action {
+        if !std::mem::replace(&mut self.answered, true) {
+            let (status, headers, body) = receiver::answer(received);
+            if host::send_local_response(status, "taskfence_signal", &headers, body.as_bytes(), -1).is_err() {
+                log::error!("the proxy did not take the answer to a push");
+            }
+        }
+        Action::Pause
+    }
+}
+
+impl Context for Intake {}
+
+impl HttpContext for Intake {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
+        self.head = Head::from_headers(headers.iter());
+        let checked = self.head.check(self.shared.judge.borrow().policy());
+        if let Err(status) = checked {
+            return self.answer(&Received::NotAPush(status));
+        }
+        if end_of_stream {
+            return self.take_in(&[]);
+        }
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.answered {
+            return Action::Pause;
+        }
+        if size > MAX_SET {
+            return self.answer(&Received::NotAPush(413));
+        }
+        if !end_of_stream {
+            return Action::Pause;
+        }
+        match host::buffer(BufferType::RequestBody, MAX_SET) {
+            Ok(body) => self.take_in(&body),
+            Err(_) => self.answer(&Received::NotAPush(503)),
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if self.answered {
+            return Action::Pause;
+        }
+        match host::buffer(BufferType::RequestBody, MAX_SET) {
+            Ok(body) => self.take_in(&body),
+            Err(_) => self.answer(&Received::NotAPush(503)),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `taskfence.wasm`: the proxy-wasm shell around the judge. It moves bytes between the proxy and core and decides
+//! nothing itself.
+
+mod host;
+mod intake;
+mod logger;
+mod metrics;
+mod ports;
+mod root;
+mod sidecar;
+
+use proxy_wasm::traits::RootContext;
+
+/// What the proxy runs first in a new VM.
+///
+/// The module is a reactor, so the toolchain's constructors must have run before anything else does.
+#[unsafe(no_mangle)]
+pub extern "C" fn _initialize() {
+    unsafe extern "C" {
+        fn __wasm_call_ctors();
+    }
+    // SAFETY: the linker provides it, and the proxy calls `_initialize` once, before every other export.
+    unsafe { __wasm_call_ctors() };
+    logger::install();
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(root::Root::default()) });
+}

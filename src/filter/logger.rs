@@ -1,0 +1,39 @@
+//! The `log` facade over the proxy's log.
+
+use crate::host;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+struct HostLogger;
+
+static LOGGER: HostLogger = HostLogger;
+
+/// Sends what is logged to the proxy, which filters by its own `--component-log-level wasm:...`.
+pub fn install() {
+    if log::set_logger(&LOGGER).is_ok() {
+        log::set_max_level(LevelFilter::Debug);
+    }
+}
+
+impl Log for HostLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("taskfence")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            host::log(level(record.level()), &record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn level(level: Level) -> u32 {
+    match level {
+        Level::Trace => 0,
+        Level::Debug => 1,
+        Level::Info => 2,
+        Level::Warn => 3,
+        Level::Error => 4,
+    }
+}

@@ -1,0 +1,44 @@
+//! What the judge needs of the proxy: shared data as its store, and signatures.
+
+use crate::host::{self, HostError};
+use taskfence_core::jws::Unverified;
+use taskfence_core::key::{Algorithm, Key};
+use taskfence_core::signature::{CheckSignature, PureRust};
+use taskfence_core::state::{Slot, Store, StoreError, Stored};
+
+/// The proxy, as the judge sees it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports;
+
+impl Store for Ports {
+    fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+        let stored = host::shared_data(key(slot).as_bytes()).map_err(|_| StoreError::Failed)?;
+        Ok(stored.map(|(bytes, cas)| Stored { bytes, cas }))
+    }
+
+    fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+        match host::set_shared_data(key(slot).as_bytes(), bytes, cas) {
+            Ok(()) => Ok(true),
+            Err(HostError::CasMismatch) => Ok(false),
+            Err(HostError::NotFound | HostError::Other(_)) => Err(StoreError::Failed),
+        }
+    }
+
+    fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+        host::set_shared_data(key(slot).as_bytes(), bytes, 0).map_err(|_| StoreError::Failed)
+    }
+}
+
+impl CheckSignature for Ports {
+    fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+        PureRust.check(token, key, algorithm)
+    }
+}
+
+/// Names of shared data: a few bytes, made without an allocation for the one that every request reads.
+fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
+    match slot {
+        Slot::Version => "taskfence/1/version".into(),
+        Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
+    }
+}

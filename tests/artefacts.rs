@@ -1,0 +1,53 @@
+//! Where the things that were built or fetched before are: the Envoy binary, the filter, the command line.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// The Envoy to run: `$ENVOY_BIN`, or what `scripts/setup` unpacked.
+pub fn envoy() -> Result<PathBuf> {
+    find("ENVOY_BIN", "envoy/envoy", "run scripts/setup, which fetches it, or point ENVOY_BIN at an Envoy of yours")
+}
+
+/// The filter to load: `$TASKFENCE_WASM`, or what the `wasm` profile built.
+pub fn wasm() -> Result<PathBuf> {
+    find(
+        "TASKFENCE_WASM",
+        "wasm32-wasip1/wasm/taskfence.wasm",
+        "build it: cargo build --profile wasm --target wasm32-wasip1 -p taskfence-filter",
+    )
+}
+
+/// The `taskfence` command: `$TASKFENCE_BIN`, or the release build.
+pub fn command() -> Result<PathBuf> {
+    find("TASKFENCE_BIN", "release/taskfence", "build it: cargo build --release -p taskfence-cli")
+}
+
+/// A file of this repository.
+pub fn in_repository(path: impl AsRef<Path>) -> PathBuf {
+    root().join(path)
+}
+
+/// Where cargo and the scripts put what they make: `$CARGO_TARGET_DIR`, or `target`.
+pub fn target() -> PathBuf {
+    // A relative one is relative to where cargo was called; the scripts call it from the root.
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+fn find(variable: &str, under_target: &str, remedy: &str) -> Result<PathBuf> {
+    let (path, origin) = match std::env::var_os(variable) {
+        Some(value) => (PathBuf::from(value), format!("${variable}")),
+        None => (target().join(under_target), "the default".to_owned()),
+    };
+    // Tests run in the folder of their crate, people call from the root.
+    let path = root().join(path);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Error::new(format!("`{}` ({origin}) is not there; {remedy}", path.display())))
+}
+
+fn root() -> &'static Path {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder)
+}

@@ -1,0 +1,171 @@
+//! The configuration of the Envoy that the tests start: an app listener, a signals listener, one upstream cluster.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde_json::{Value, json};
+
+/// Where the filter chain of the app listener is in the bootstrap, as a JSON pointer.
+pub const APP: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+/// Where the filter chain of the signals listener is in the bootstrap, as a JSON pointer.
+pub const SIGNALS: &str = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config";
+
+/// What a test may choose about its sidecar.
+pub struct Settings {
+    pub(crate) name: String,
+    pub(crate) config: Value,
+    pub(crate) workers: u32,
+    paths: Paths,
+    balanced: bool,
+    patches: Vec<Patch>,
+}
+
+type Patch = Box<dyn FnOnce(&mut Value) + Send>;
+
+/// What Envoy does to a path before the filter sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// Nothing: the filter sees what the client wrote.
+    Raw,
+    /// `normalize_path`: RFC 3986 dot segments and unreserved escapes.
+    Normalized,
+    /// The above, `merge_slashes`, and escaped slashes refused by Envoy: what we recommend.
+    Strict,
+}
+
+impl Settings {
+    /// Two workers, strict paths and this filter configuration; `name` names the folder of its logs.
+    pub fn new(name: &str, config: Value) -> Self {
+        Self { name: name.to_owned(), config, workers: 2, paths: Paths::Strict, balanced: false, patches: Vec::new() }
+    }
+
+    /// How many worker threads Envoy has.
+    pub fn workers(mut self, count: u32) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// What Envoy does to paths.
+    pub fn paths(mut self, paths: Paths) -> Self {
+        self.paths = paths;
+        self
+    }
+
+    /// A new connection goes to the worker with the fewest, so that few connections reach all workers.
+    pub fn balanced(mut self) -> Self {
+        self.balanced = true;
+        self
+    }
+
+    /// A last change to the whole bootstrap; [`APP`] and [`SIGNALS`] point to the interesting places.
+    pub fn patch(mut self, patch: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.patches.push(Box::new(patch));
+        self
+    }
+
+    pub(crate) fn into_bootstrap(mut self, wasm: &Path, upstream: SocketAddr) -> Value {
+        let patches = std::mem::take(&mut self.patches);
+        let mut bootstrap = self.plain(wasm, upstream);
+        for patch in patches {
+            patch(&mut bootstrap);
+        }
+        bootstrap
+    }
+
+    fn plain(&self, wasm: &Path, upstream: SocketAddr) -> Value {
+        let to_upstream =
+            json!({"name": "everything", "match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "0s"}});
+        let nowhere = json!({"name": "nothing", "match": {"prefix": "/"}, "direct_response": {"status": 404}});
+        json!({
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+            "static_resources": {
+                "listeners": [
+                    self.listener("app", "filter", wasm, to_upstream),
+                    self.listener("signals", "receiver", wasm, nowhere),
+                ],
+                "clusters": [{
+                    "name": "upstream",
+                    "type": "STATIC",
+                    "connect_timeout": "2s",
+                    "typed_extension_protocol_options": {
+                        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                            "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}
+                        }
+                    },
+                    "load_assignment": {
+                        "cluster_name": "upstream",
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {
+                            "address": upstream.ip().to_string(), "port_value": upstream.port()
+                        }}}}]}]
+                    }
+                }]
+            }
+        })
+    }
+
+    fn listener(&self, name: &str, role: &str, wasm: &Path, route: Value) -> Value {
+        let mut listener = json!({
+            "name": name,
+            // Both listen on port 0, so that only this tells their statistics apart.
+            "stat_prefix": name,
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "filter_chains": [{"filters": [{
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": self.connection_manager(name, role, wasm, route),
+            }]}]
+        });
+        if self.balanced {
+            listener["connection_balance_config"] = json!({"exact_balance": {}});
+        }
+        listener
+    }
+
+    fn connection_manager(&self, name: &str, role: &str, wasm: &Path, route: Value) -> Value {
+        let mut manager = json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": name,
+            "codec_type": "AUTO",
+            "stream_idle_timeout": "0s",
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "normalize_path": self.paths != Paths::Raw,
+            "http_filters": [
+                self.wasm_filter(role, wasm),
+                {
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
+                }
+            ],
+            "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]}
+        });
+        if self.paths == Paths::Strict {
+            manager["merge_slashes"] = json!(true);
+            manager["path_with_escaped_slashes_action"] = json!("REJECT_REQUEST");
+        }
+        manager
+    }
+
+    fn wasm_filter(&self, role: &str, wasm: &Path) -> Value {
+        let mut config = self.config.clone();
+        config["role"] = json!(role);
+        json!({
+            "name": "taskfence",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": format!("taskfence-{role}"),
+                    "failure_policy": "FAIL_RELOAD",
+                    "vm_config": {
+                        // Shared data belongs to the vm_id: with another one a signal would not reach the filter.
+                        "vm_id": "taskfence.v1",
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": {"local": {"filename": wasm.display().to_string()}}
+                    },
+                    "configuration": {
+                        "@type": "type.googleapis.com/google.protobuf.StringValue",
+                        "value": config.to_string()
+                    }
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,419 @@
+//! When a pushed signal has been answered 202, no request that starts afterwards passes against it, on any worker.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
+use serde_json::json;
+use taskfence_tests::{
+    Result,
+    bootstrap::Settings,
+    client::{self, Answer, Connection, Http, Request},
+    mint::{self, Alg, Jwt, now, unique},
+    orders,
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused},
+    sidecar::Sidecar,
+    tamper,
+};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+/// How many new connections bring a token back after its end.
+const FRESH: usize = 200;
+/// How many of them at a time: enough that both workers always have some.
+const AT_A_TIME: usize = 16;
+/// How many connections stay open from before the signal, of each version of HTTP.
+const KEPT: usize = 4;
+
+/// One sidecar for all tests here, for one test at a time: each counts the connections of the workers.
+async fn sidecar() -> (&'static Sidecar, MutexGuard<'static, ()>) {
+    static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    let start = || async { Sidecar::start(Settings::new("at-once", orders::config()).balanced()).await.unwrap() };
+    let guard = ONE_AT_A_TIME.lock().await;
+    (SIDECAR.get_or_init(start).await, guard)
+}
+
+fn read_order(token: &str) -> Request {
+    Request::get(orders::ORDER_PATH).bearer(token)
+}
+
+/// The answers to `count` requests with this token, each on a new connection, half of them HTTP/2, and proof that every worker took some.
+async fn on_fresh_connections(sidecar: &Sidecar, token: &str, count: usize) -> Vec<Answer> {
+    let before = sidecar.connections_by_worker().await.unwrap();
+    let request = read_order(token);
+    let request = &request;
+    let answers: Result<Vec<_>> = stream::iter(0..count)
+        .map(|number| async move { client::send(sidecar.app(), Http::BOTH[number % 2], request).await })
+        .buffer_unordered(AT_A_TIME)
+        .try_collect()
+        .await;
+    assert_every_worker_took_part(sidecar, &before).await;
+    answers.unwrap()
+}
+
+async fn assert_every_worker_took_part(sidecar: &Sidecar, before: &[u64]) {
+    let after = sidecar.connections_by_worker().await.unwrap();
+    let idle = after.iter().zip(before).any(|(after, before)| after == before);
+    assert!(!idle, "a worker got no connection, so this shows nothing: {before:?} before, {after:?} after");
+}
+
+/// Connections that stay open, some on every worker.
+async fn keep_connections(sidecar: &Sidecar) -> Vec<Connection> {
+    let before = sidecar.connections_by_worker().await.unwrap();
+    let mut kept = Vec::new();
+    for http in Http::BOTH {
+        for _ in 0..KEPT {
+            kept.push(Connection::open(sidecar.app(), http).await.unwrap());
+        }
+    }
+    // Envoy has not accepted a connection before it answered on it.
+    for connection in &mut kept {
+        connection.send(&Request::get("/healthz")).await.unwrap();
+    }
+    assert_every_worker_took_part(sidecar, &before).await;
+    kept
+}
+
+async fn on(connections: &mut [Connection], request: &Request) -> Vec<Answer> {
+    join_all(connections.iter_mut().map(async |connection| connection.send(request).await.unwrap())).await
+}
+
+/// The promise: `ended` passes everywhere, then the signal is answered 202, then `ended` passes nowhere; `untouched` always passes.
+async fn ends_at_once(ended: &Jwt, untouched: &[Jwt], signal: &Jwt, reason: &str) {
+    let (sidecar, _guard) = sidecar().await;
+    let token = ended.sign();
+    let mut kept = keep_connections(sidecar).await;
+    // Every worker has now judged the token, and may remember that it was good.
+    for answer in on_fresh_connections(sidecar, &token, 2 * AT_A_TIME).await {
+        assert_allowed(sidecar, &answer);
+    }
+    for answer in on(&mut kept, &read_order(&token)).await {
+        assert_allowed(sidecar, &answer);
+    }
+
+    assert_signal_accepted(&sidecar.push(signal).await.unwrap());
+
+    for answer in on(&mut kept, &read_order(&token)).await {
+        assert_refused(sidecar, &answer, reason);
+    }
+    for answer in on_fresh_connections(sidecar, &token, FRESH).await {
+        assert_refused(sidecar, &answer, reason);
+    }
+    for other in untouched {
+        for answer in on_fresh_connections(sidecar, &other.sign(), 2 * AT_A_TIME).await {
+            assert_allowed(sidecar, &answer);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_completed_task_ends() {
+    let task = unique("task");
+    let other_task = mint::token().task(&unique("task"));
+    // The same word as the name of something else is not the task.
+    let namesake = mint::token().session(&task).user(&task).task(&unique("task"));
+    ends_at_once(&mint::token().task(&task), &[other_task, namesake], &mint::complete_task(&task), "task_completed")
+        .await;
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends() {
+    let token = mint::token();
+    let sibling = mint::token();
+    ends_at_once(&token, &[sibling], &mint::revoke_token(&token.id()), "token_revoked").await;
+}
+
+#[tokio::test]
+async fn a_revoked_session_ends() {
+    let session = unique("sess");
+    let other_session = mint::token().session(&unique("sess"));
+    let sessionless = mint::token().without("sid");
+    let token = mint::token().session(&session);
+    ends_at_once(&token, &[other_session, sessionless], &mint::revoke_session(&session), "session_revoked").await;
+}
+
+/// Standing is about the session's end, not about when the event happened.
+#[tokio::test]
+async fn a_session_revoked_long_ago_ends_too() {
+    let session = unique("sess");
+    let signal = mint::revoke_session(&session).dated(now() - 300);
+    ends_at_once(&mint::token().session(&session), &[], &signal, "session_revoked").await;
+}
+
+#[tokio::test]
+async fn a_revoked_user_ends() {
+    let user = unique("user");
+    let other_user = mint::token().user(&unique("user"));
+    ends_at_once(&mint::token().user(&user), &[other_user], &mint::revoke_user(&user), "user_revoked").await;
+}
+
+/// A cut-off ends what began at or before it; who signed in again afterwards is let in.
+#[tokio::test]
+async fn a_user_cut_off_counts_from_the_sign_in() {
+    let (user, moment) = (unique("user"), now() - 100);
+    let signed_in = |at: i64| mint::token().user(&user).claim("auth_time", at);
+    ends_at_once(&signed_in(moment), &[signed_in(moment + 1)], &mint::revoke_user(&user).dated(moment), "user_revoked")
+        .await;
+
+    let (sidecar, _guard) = sidecar().await;
+    let table = [
+        ("signed in before", signed_in(moment - 1), false),
+        ("signed in at that moment", signed_in(moment), false),
+        ("signed in after", signed_in(moment + 1), true),
+        ("minted anew from the old sign-in", signed_in(moment - 1).valid(0, 300), false),
+        ("issued before, no sign-in known", signed_in(0).without("auth_time").valid(-101, 300), false),
+        ("issued after, no sign-in known", signed_in(0).without("auth_time").valid(-99, 300), true),
+    ];
+    for (what, token, passes) in table {
+        for http in Http::BOTH {
+            let answer = sidecar.send(http, &read_order(&token.sign())).await.unwrap();
+            let expected = if passes { "200" } else { "401 user_revoked" };
+            assert_eq!(answer.line(), expected, "{what} (left: came, right: expected)");
+        }
+    }
+}
+
+/// Later, weaker and repeated signals give nothing back.
+#[tokio::test]
+async fn no_later_signal_gives_anything_back() {
+    let (sidecar, _guard) = sidecar().await;
+    let (user, moment) = (unique("user"), now() - 100);
+    let token = mint::token().user(&user).claim("auth_time", moment).sign();
+    let first = mint::revoke_user(&user).dated(moment);
+    for signal in [&first, &mint::revoke_user(&user).dated(moment - 1_000), &first] {
+        assert_signal_accepted(&sidecar.push(signal).await.unwrap());
+        for answer in on_fresh_connections(sidecar, &token, 2 * AT_A_TIME).await {
+            assert_refused(sidecar, &answer, "user_revoked");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_signal_is_answered_as_if_new() {
+    let (sidecar, _guard) = sidecar().await;
+    let task = unique("task");
+    let signal = mint::complete_task(&task);
+    let token = mint::token().task(&task).sign();
+    for _ in 0..5 {
+        assert_signal_accepted(&sidecar.push(&signal).await.unwrap());
+        let answer = sidecar.send(Http::One, &read_order(&token)).await.unwrap();
+        assert_refused(sidecar, &answer, "task_completed");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_ends_tokens_nobody_has_seen_yet() {
+    let (sidecar, _guard) = sidecar().await;
+    let task = unique("task");
+    assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
+    for alg in Alg::ALL {
+        let token = mint::token().task(&task).signed_by(mint::ISSUER.signer(alg)).sign();
+        for answer in on_fresh_connections(sidecar, &token, 2 * AT_A_TIME).await {
+            assert_refused(sidecar, &answer, "task_completed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn signals_of_every_algorithm_and_version_of_http_are_taken() {
+    let (sidecar, _guard) = sidecar().await;
+    for alg in Alg::ALL {
+        for http in Http::BOTH {
+            let task = unique("task");
+            let signal = mint::complete_task(&task).signed_by(mint::TRANSMITTER.signer(alg)).sign();
+            let push = Request::push(orders::SIGNALS_PATH, &signal);
+            assert_signal_accepted(&client::send(sidecar.signals(), http, &push).await.unwrap());
+            let answer = sidecar.send(http, &read_order(&mint::token().task(&task).sign())).await.unwrap();
+            assert_refused(sidecar, &answer, "task_completed");
+        }
+    }
+}
+
+/// SETs are not commands (RFC 8935 section 2): what does not interest us is received all the same.
+#[tokio::test]
+async fn an_event_of_no_interest_is_taken_and_changes_nothing() {
+    let (sidecar, _guard) = sidecar().await;
+    let task = unique("task");
+    let subject = json!({"format": "complex", "task": {"format": "opaque", "id": task}});
+    for event in ["https://schemas.openid.net/secevent/caep/event-type/session-presented", "urn:example:other"] {
+        assert_signal_accepted(&sidecar.push(&mint::signal(event, subject.clone())).await.unwrap());
+    }
+    let answer = sidecar.send(Http::One, &read_order(&mint::token().task(&task).sign())).await.unwrap();
+    assert_allowed(sidecar, &answer);
+}
+
+/// Both listeners speak about the same state, and only one of them takes signals.
+#[tokio::test]
+async fn the_app_listener_takes_no_signals() {
+    let (sidecar, _guard) = sidecar().await;
+    let task = unique("task");
+    let push = Request::push(orders::SIGNALS_PATH, &mint::complete_task(&task).sign());
+    let answer = sidecar.send(Http::One, &push).await.unwrap();
+    assert!((400..500).contains(&answer.status), "expected a refusal, came {}", answer.line());
+    let answer = sidecar.send(Http::One, &read_order(&mint::token().task(&task).sign())).await.unwrap();
+    assert_allowed(sidecar, &answer);
+}
+
+/// What was sent when, and whether it passed.
+struct Race {
+    started: Instant,
+    passed: bool,
+}
+
+/// Traffic does not stop for the signal: whatever starts after the 202 must be refused, whatever else is under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_race_with_the_signal() {
+    const AFTER: usize = 50;
+    let (sidecar, _guard) = sidecar().await;
+    for round in 0..10 {
+        let task = unique("task");
+        let request = read_order(&mint::token().task(&task).sign());
+        let passed = Arc::new(AtomicUsize::new(0));
+        let runners: Vec<_> = keep_connections(sidecar)
+            .await
+            .into_iter()
+            .map(|connection| tokio::spawn(run_until_refused(connection, request.clone(), AFTER, passed.clone())))
+            .collect();
+        // The traffic is under way on every connection.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while passed.load(Ordering::Relaxed) < 20 * runners.len() {
+            assert!(Instant::now() < deadline, "the traffic did not get going");
+            tokio::task::yield_now().await;
+        }
+        assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
+        let taken = Instant::now();
+        for outcome in join_all(runners).await {
+            let races = outcome.unwrap();
+            let after: Vec<_> = races.iter().filter(|race| race.started > taken).collect();
+            let wrong = after.iter().filter(|race| race.passed).count();
+            assert_eq!(
+                wrong,
+                0,
+                "round {round}: {wrong} of {} requests passed that started after the 202",
+                after.len()
+            );
+            assert!(races.iter().any(|race| race.passed), "round {round}: nothing passed before the signal");
+        }
+    }
+}
+
+async fn run_until_refused(
+    mut connection: Connection,
+    request: Request,
+    refusals: usize,
+    passed: Arc<AtomicUsize>,
+) -> Vec<Race> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut races: Vec<Race> = Vec::new();
+    while races.iter().rev().take(refusals).filter(|race| !race.passed).count() < refusals {
+        assert!(Instant::now() < deadline, "still not refused");
+        let started = Instant::now();
+        let answer = connection.send(&request).await.unwrap();
+        match answer.line().as_str() {
+            "200" => passed.fetch_add(1, Ordering::Relaxed),
+            "401 task_completed" => 0,
+            other => panic!("expected 200 or 401 task_completed, came {other}"),
+        };
+        races.push(Race { started, passed: answer.status == 200 });
+    }
+    races
+}
+
+/// Each with the code of RFC 8935, and none changes anything.
+#[tokio::test]
+async fn bad_signals_are_refused_and_apply_nothing() {
+    let (sidecar, _guard) = sidecar().await;
+    let task = unique("task");
+    let token = mint::token().task(&task).sign();
+    let good = || mint::complete_task(&task);
+    let idp = mint::TRANSMITTER.signer(Alg::Es256);
+    let second_event =
+        json!({mint::TASK_COMPLETED: {"event_timestamp": now()}, mint::SESSION_REVOKED: {"event_timestamp": now()}});
+    let table = [
+        ("not a JWT", "hello".to_owned(), "invalid_request"),
+        ("nothing", String::new(), "invalid_request"),
+        ("three dots", "...".to_owned(), "invalid_request"),
+        ("typ JWT", good().header("typ", "JWT").sign(), "invalid_request"),
+        ("no typ", good().without_header("typ").sign(), "invalid_request"),
+        ("an access token", mint::token().task(&task).sign(), "invalid_request"),
+        ("exp", good().claim("exp", now() + 60).sign(), "invalid_request"),
+        ("sub", good().claim("sub", "x").sign(), "invalid_request"),
+        ("no jti", good().without("jti").sign(), "invalid_request"),
+        ("no iat", good().without("iat").sign(), "invalid_request"),
+        ("no sub_id", good().without("sub_id").sign(), "invalid_request"),
+        ("no events", good().without("events").sign(), "invalid_request"),
+        ("no event in events", good().claim("events", json!({})).sign(), "invalid_request"),
+        ("two events", good().claim("events", second_event).sign(), "invalid_request"),
+        ("milliseconds", good().dated(now() * 1_000).sign(), "invalid_request"),
+        ("a timestamp in words", good().event("event_timestamp", "now").sign(), "invalid_request"),
+        (
+            "a subject of no known format",
+            good().claim("sub_id", json!({"format": "x", "id": task})).sign(),
+            "invalid_request",
+        ),
+        ("another transmitter", good().claim("iss", "https://evil.example").sign(), "invalid_issuer"),
+        ("the issuer of tokens", good().claim("iss", orders::ISSUER).sign(), "invalid_issuer"),
+        ("another audience", good().claim("aud", orders::AUDIENCE).sign(), "invalid_audience"),
+        ("no audience", good().without("aud").sign(), "invalid_audience"),
+        ("an unknown key", good().header("kid", "nobody").sign(), "invalid_key"),
+        (
+            "a forger",
+            good().signed_by(mint::FORGER.signer(Alg::Es256)).header("kid", idp.kid.as_str()).sign(),
+            "authentication_failed",
+        ),
+        ("a flipped bit", tamper::flip_signature_bit(&good().sign()), "authentication_failed"),
+        (
+            "changed claims",
+            tamper::change_claim(&mint::complete_task("x").sign(), "sub_id", good_subject(&task)),
+            "authentication_failed",
+        ),
+        (
+            "the subjects of another issuer",
+            mint::signal(
+                mint::SESSION_REVOKED,
+                json!({"format": "iss_sub", "iss": "https://other.example", "sub": orders::USER}),
+            )
+            .sign(),
+            "access_denied",
+        ),
+    ];
+    for (what, body, code) in table {
+        for http in Http::BOTH {
+            let push = Request::push(orders::SIGNALS_PATH, &body);
+            let answer = client::send(sidecar.signals(), http, &push).await.unwrap();
+            let came = answer.json()["err"].as_str().map(str::to_owned);
+            assert_eq!(came.as_deref(), Some(code), "{what} over {http:?} (left: came, right: expected)");
+            assert_signal_refused(&answer, code);
+        }
+    }
+    // Spelled by hand: no library signs these.
+    for (what, body) in [
+        ("alg none", tamper::unsigned(&good(), "none")),
+        (
+            "HS256 with the public key",
+            tamper::hs256(&good().header("kid", idp.kid.as_str()), idp.public().to_string().as_bytes()),
+        ),
+        ("70,000 bytes", good().claim("padding", "x".repeat(70_000)).sign()),
+    ] {
+        let answer =
+            client::send(sidecar.signals(), Http::One, &Request::push(orders::SIGNALS_PATH, &body)).await.unwrap();
+        assert!((400..500).contains(&answer.status), "{what}: expected a refusal, came {}", answer.line());
+    }
+    let wrong_type =
+        Request::new("POST", orders::SIGNALS_PATH).header("content-type", "text/plain").body(good().sign());
+    let answer = client::send(sidecar.signals(), Http::One, &wrong_type).await.unwrap();
+    assert!((400..500).contains(&answer.status), "text/plain: expected a refusal, came {}", answer.line());
+
+    for answer in on_fresh_connections(sidecar, &token, 2 * AT_A_TIME).await {
+        assert_allowed(sidecar, &answer);
+    }
+}
+
+fn good_subject(task: &str) -> serde_json::Value {
+    json!({"format": "complex", "task": {"format": "opaque", "id": task}})
+}

@@ -1,0 +1,263 @@
+//! A token opens what it was granted for, and nothing beside it.
+
+use serde_json::json;
+use taskfence_tests::{
+    bootstrap::{Paths, Settings},
+    client::{Http, Request},
+    mint, orders,
+    raw::{Http1, Http1Request},
+    refusal::{assert_allowed, assert_not_forwarded, assert_refused, parse_challenge},
+    sidecar::Sidecar,
+};
+use tokio::sync::OnceCell;
+
+async fn sidecar() -> &'static Sidecar {
+    static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
+    SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("boundary", orders::config())).await.unwrap() }).await
+}
+
+#[tokio::test]
+async fn inside_the_task_a_request_passes_unchanged() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for http in Http::BOTH {
+        let path = "/v1/orders/1881?verbose=yes";
+        let answer = sidecar.send(http, &Request::get(path).bearer(&token).header("x-color", "blue")).await.unwrap();
+        assert_allowed(sidecar, &answer);
+        let seen = answer.json();
+        assert_eq!((&seen["method"], &seen["path"]), (&json!("GET"), &json!(path)), "{http:?}");
+        assert_eq!(seen["headers"]["x-color"], json!(["blue"]), "{http:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_order_is_refused() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for http in Http::BOTH {
+        for order in ["1882", "188", "18810", "1881x"] {
+            let request = Request::get(&format!("/v1/orders/{order}")).bearer(&token);
+            let answer = sidecar.send(http, &request).await.unwrap();
+            assert_refused(sidecar, &answer, "detail_insufficient");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_refused() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for http in Http::BOTH {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "get"] {
+            let request = Request::new(method, orders::ORDER_PATH).bearer(&token);
+            assert_refused(sidecar, &sidecar.send(http, &request).await.unwrap(), "rule_missing");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_scope_is_named() {
+    let sidecar = sidecar().await;
+    let refund = Request::new("POST", "/v1/orders/1881/refund");
+    for http in Http::BOTH {
+        // A scope is a word of a list, not a part of a text.
+        for scope in ["orders.read", "orders.refunds", "xorders.refund", "orders.refund.all", "Orders.Refund"] {
+            let token = mint::token().claim("scope", scope).sign();
+            let answer = sidecar.send(http, &refund.clone().bearer(&token)).await.unwrap();
+            assert_refused(sidecar, &answer, "scope_insufficient");
+            let challenge = parse_challenge(&answer.header("www-authenticate").unwrap()).unwrap();
+            assert_eq!(challenge.get("scope").map(String::as_str), Some("orders.refund"), "with the scope `{scope}`");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_scope_without_the_detail_is_not_enough() {
+    let sidecar = sidecar().await;
+    let token = mint::token().claim("scope", "orders.read orders.refund").sign();
+    let answer = sidecar.send(Http::One, &Request::new("POST", "/v1/orders/1881/refund").bearer(&token)).await.unwrap();
+    assert_refused(sidecar, &answer, "detail_insufficient");
+    let without = mint::token().without("authorization_details").sign();
+    let answer = sidecar.send(Http::One, &Request::get(orders::ORDER_PATH).bearer(&without)).await.unwrap();
+    assert_refused(sidecar, &answer, "detail_insufficient");
+}
+
+#[tokio::test]
+async fn lists_of_one_detail_multiply_and_two_details_never_mix() {
+    let sidecar = sidecar().await;
+    let token = mint::token()
+        .claim("scope", "orders.read orders.refund")
+        .claim(
+            "authorization_details",
+            json!([
+                {"type": "order", "actions": ["read"], "identifier": "1"},
+                {"type": "order", "actions": ["refund"], "identifier": "2"},
+                {"type": "order", "actions": ["read", "refund"], "identifier": "3"},
+                {"type": "invoice", "actions": ["read", "refund"], "identifier": "4"},
+            ]),
+        )
+        .sign();
+    for (method, path, allowed) in [
+        ("GET", "/v1/orders/1", true),
+        ("POST", "/v1/orders/1/refund", false),
+        ("GET", "/v1/orders/2", false),
+        ("POST", "/v1/orders/2/refund", true),
+        ("GET", "/v1/orders/3", true),
+        ("POST", "/v1/orders/3/refund", true),
+        ("GET", "/v1/orders/4", false),
+        ("POST", "/v1/orders/4/refund", false),
+    ] {
+        let answer = sidecar.send(Http::Two, &Request::new(method, path).bearer(&token)).await.unwrap();
+        match allowed {
+            true => assert_allowed(sidecar, &answer),
+            false => assert_refused(sidecar, &answer, "detail_insufficient"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_no_rule_names_is_refused() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for http in Http::BOTH {
+        for path in
+            ["/", "/v1/orders", "/v1/orders/", "/v1/orders/1881/items", "/V1/orders/1881", "/healthz/", "/healthzx"]
+        {
+            let answer = sidecar.send(http, &Request::get(path).bearer(&token)).await.unwrap();
+            assert_refused(sidecar, &answer, "rule_missing");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_rule_denies_no_grant_opens() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for http in Http::BOTH {
+        for path in ["/internal/debug", "/internal/a/b", "/internal/debug?x=1"] {
+            let answer = sidecar.send(http, &Request::get(path).bearer(&token)).await.unwrap();
+            assert_refused(sidecar, &answer, "rule_denied");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_is_open_to_everybody() {
+    let sidecar = sidecar().await;
+    for http in Http::BOTH {
+        let nobody = Request::get("/healthz");
+        assert_allowed(sidecar, &sidecar.send(http, &nobody).await.unwrap());
+        // A query belongs to the path's rule; a bad token is nobody, not a reason to refuse.
+        assert_allowed(sidecar, &sidecar.send(http, &Request::get("/healthz?x=1")).await.unwrap());
+        assert_allowed(sidecar, &sidecar.send(http, &nobody.bearer(&mint::token().expired().sign())).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_rule_for_a_host_is_for_that_host() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    let report = Request::get("/v1/report").bearer(&token);
+    for http in Http::BOTH {
+        for host in ["reports.mesh", "Reports.MESH", "reports.mesh:80", "reports.mesh:8443", "reports.mesh."] {
+            assert_allowed(sidecar, &sidecar.send(http, &report.clone().host(host)).await.unwrap());
+        }
+        for host in ["orders.mesh", "reports.mesh.evil", "xreports.mesh", "reports-mesh", "reportsxmesh", "127.0.0.1"] {
+            let answer = sidecar.send(http, &report.clone().host(host)).await.unwrap();
+            assert_refused(sidecar, &answer, "rule_missing");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_forwarding_header_steers_a_rule() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for (name, value) in [
+        ("x-forwarded-host", "reports.mesh"),
+        ("x-original-url", "/healthz"),
+        ("x-rewrite-url", "/healthz"),
+        ("x-envoy-original-path", "/healthz"),
+        ("x-http-method-override", "GET"),
+    ] {
+        let report = Request::get("/v1/report").bearer(&token).header(name, value);
+        assert_refused(sidecar, &sidecar.send(Http::One, &report).await.unwrap(), "rule_missing");
+        let write = Request::new("POST", orders::ORDER_PATH).bearer(&token).header(name, value);
+        assert_refused(sidecar, &sidecar.send(Http::One, &write).await.unwrap(), "rule_missing");
+    }
+}
+
+/// With path normalization in Envoy and without: what two readers could read differently never passes.
+#[tokio::test]
+async fn odd_paths_are_never_a_way_around() {
+    let token = mint::token().sign();
+    let bearer = format!("Bearer {token}");
+    for paths in [Paths::Raw, Paths::Normalized, Paths::Strict] {
+        let sidecar = Sidecar::start(Settings::new("boundary-paths", orders::config()).paths(paths)).await.unwrap();
+        for target in [
+            // What an upstream might read as an order that is not the token's, or as one although it is none.
+            "/v1/orders/1881/../1882",
+            "/v1/orders/1881/%2e%2e/1882",
+            "/v1/orders/1881/%2E%2E%2f1882",
+            "/v1/orders/1881/..;/1882",
+            "/v1/orders/1881/.;/items",
+            "/v1/orders/1881%2f..%2f1882",
+            "/v1/orders/1881%2F..%2F1882",
+            "/v1/orders/1881%5c..%5c1882",
+            "/v1/orders/1881\\..\\1882",
+            "/v1/orders/1881/%252e%252e/1882",
+            "/v1/orders/1881%252f..%252f1882",
+            "/v1/orders/1881;/../1882",
+            "/v1/orders/1881;x=y",
+            "/v1/orders/1881%3bx=y",
+            "/v1/orders/1881%00",
+            "/v1/orders/1881%zz",
+            "/v1/orders/1881%",
+            "/v1/orders/1881%2",
+            "/v1/orders/1881%c0%af",
+            "/v1/orders/1881#",
+            "/v1/orders/1881?#/../1882",
+            "/healthz/../v1/orders/1882",
+            "/healthz/..%2fv1/orders/1882",
+            "/healthz;/../v1/orders/1882",
+            "http://orders.mesh/v1/orders/1882",
+            "orders/1881",
+            "*",
+        ] {
+            let request = Http1Request::new("GET", target).header("authorization", &bearer);
+            let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{paths:?} `{target}`: {error}"));
+            assert!(
+                (400..500).contains(&answer.status),
+                "{paths:?} `{target}`: expected a refusal, came {}",
+                answer.line()
+            );
+            assert_not_forwarded(&sidecar, &answer);
+        }
+    }
+}
+
+/// Only Envoy can undo these before the filter sees them; the filter itself does not guess.
+#[tokio::test]
+async fn repeated_slashes_are_refused_where_envoy_does_not_merge_them() {
+    let sidecar = Sidecar::start(Settings::new("boundary-slashes", orders::config()).paths(Paths::Raw)).await.unwrap();
+    let token = mint::token().sign();
+    for path in ["//v1/orders/1881", "/v1//orders/1881", "/v1/orders//1881", "//healthz"] {
+        let request = Http1Request::new("GET", path).header("authorization", format!("Bearer {token}"));
+        let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await.unwrap();
+        assert_refused(&sidecar, &answer, "path_refused");
+    }
+}
+
+#[tokio::test]
+async fn odd_hosts_are_refused() {
+    let sidecar = sidecar().await;
+    let bearer = format!("Bearer {}", mint::token().sign());
+    for host in ["orders.mesh:80:80", "user@orders.mesh", "orders.mesh/", "orders mesh", "orders..mesh"] {
+        let request = Http1Request::without_host("GET", orders::ORDER_PATH).header("authorization", &bearer);
+        let request = request.header("host", host);
+        let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await.unwrap();
+        assert_eq!(answer.status, 400, "`{host}`: expected 400, came {}", answer.line());
+        assert_not_forwarded(sidecar, &answer);
+    }
+}

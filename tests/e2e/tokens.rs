@@ -1,0 +1,299 @@
+//! Only a token that is right in everything opens anything, and the refusal says what is wrong.
+
+use serde_json::{Value, json};
+use taskfence_tests::{
+    bootstrap::Settings,
+    client::{Answer, Http, Request},
+    mint::{self, Alg, Jwt, now},
+    orders,
+    raw::{Http1, Http1Request},
+    refusal::{assert_allowed, assert_refused, describe},
+    sidecar::Sidecar,
+    tamper,
+};
+use tokio::sync::OnceCell;
+
+async fn sidecar() -> &'static Sidecar {
+    static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
+    SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("tokens", orders::config())).await.unwrap() }).await
+}
+
+async fn read_order(http: Http, token: &str) -> Answer {
+    sidecar().await.send(http, &Request::get(orders::ORDER_PATH).bearer(token)).await.unwrap()
+}
+
+/// Twice on each version of HTTP: what was refused once must not be remembered as good.
+async fn refused(token: &str, reason: &str) {
+    let sidecar = sidecar().await;
+    for http in [Http::One, Http::Two, Http::One, Http::Two] {
+        let answer = read_order(http, token).await;
+        let came = answer.reason();
+        assert_eq!(came.as_deref(), Some(reason), "reason (left: came, right: expected) for\n{}", tamper::show(token));
+        assert_refused(sidecar, &answer, reason);
+    }
+}
+
+async fn allowed(token: &str) {
+    let sidecar = sidecar().await;
+    for http in [Http::One, Http::Two, Http::One, Http::Two] {
+        let answer = read_order(http, token).await;
+        assert_eq!(answer.line(), "200", "came (left) for\n{}", tamper::show(token));
+        assert_allowed(sidecar, &answer);
+    }
+}
+
+#[tokio::test]
+async fn every_algorithm_verifies_what_another_library_signed() {
+    for alg in Alg::ALL {
+        allowed(&mint::token().signed_by(mint::ISSUER.signer(alg)).sign()).await;
+    }
+}
+
+#[tokio::test]
+async fn no_token_is_a_challenge_without_an_error() {
+    let sidecar = sidecar().await;
+    for http in Http::BOTH {
+        let answer = sidecar.send(http, &Request::get(orders::ORDER_PATH)).await.unwrap();
+        assert_refused(sidecar, &answer, "token_missing");
+    }
+}
+
+/// RFC 6750 section 3, to the letter: what a client's library parses.
+#[tokio::test]
+async fn the_challenges_to_the_letter() {
+    let sidecar = sidecar().await;
+    let read = Request::get(orders::ORDER_PATH);
+    let token = mint::token().sign();
+    let table = [
+        (read.clone(), r#"Bearer realm="https://orders.mesh""#),
+        (
+            read.clone().bearer(&mint::token().expired().sign()),
+            r#"Bearer realm="https://orders.mesh", error="invalid_token", error_description="Access token expired""#,
+        ),
+        (
+            Request::get("/v1/orders/1882").bearer(&token),
+            r#"Bearer realm="https://orders.mesh", error="insufficient_scope", error_description="Outside the task of the grant""#,
+        ),
+        (
+            Request::new("POST", "/v1/orders/1881/refund").bearer(&token),
+            r#"Bearer realm="https://orders.mesh", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.refund""#,
+        ),
+    ];
+    for (request, expected) in table {
+        let answer = sidecar.send(Http::One, &request).await.unwrap();
+        let came = answer.header("www-authenticate");
+        assert_eq!(came.as_deref(), Some(expected), "of {}\n{}", request.line(), describe(&answer));
+    }
+}
+
+#[tokio::test]
+async fn only_one_bearer_token_is_a_credential() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    let request = Http1Request::new("GET", orders::ORDER_PATH);
+    let bearer = format!("Bearer {token}");
+    let twice = request.clone().header("authorization", &bearer).header("authorization", &bearer);
+    let joined = request.clone().header("authorization", format!("{bearer}, {bearer}"));
+    let with_basic = request.clone().header("authorization", "Basic YTpi").header("authorization", &bearer);
+    for request in [twice, joined, with_basic] {
+        let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await.unwrap();
+        assert_refused(sidecar, &answer, "credentials_ambiguous");
+    }
+    // The scheme is case-insensitive (RFC 9110 section 11.1).
+    for scheme in ["bearer", "BEARER"] {
+        let request = request.clone().header("authorization", format!("{scheme} {token}"));
+        let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await.unwrap();
+        assert_allowed(sidecar, &answer);
+    }
+}
+
+#[tokio::test]
+async fn a_tampered_token_is_refused() {
+    for alg in Alg::ALL {
+        let jwt = mint::token().signed_by(mint::ISSUER.signer(alg));
+        let token = jwt.sign();
+        // Warm: a cached token must not lend its verdict to one that differs in a bit.
+        allowed(&token).await;
+        refused(&tamper::flip_signature_bit(&token), "signature_invalid").await;
+        refused(&tamper::change_claim(&token, "scope", "orders.read orders.refund"), "signature_invalid").await;
+        refused(&tamper::with_signature(&jwt, b"short"), "signature_invalid").await;
+        refused(&tamper::with_signature(&jwt, &[0; 64]), "signature_invalid").await;
+        refused(&jwt.signed_by(mint::FORGER.signer(alg)).sign(), "signature_invalid").await;
+        allowed(&token).await;
+    }
+}
+
+#[tokio::test]
+async fn the_algorithm_is_the_keys_not_the_tokens() {
+    let jwt = mint::token();
+    for spelling in ["none", "None", "NONE", "nOnE"] {
+        refused(&tamper::unsigned(&jwt, spelling), "token_malformed").await;
+        refused(&(tamper::unsigned(&jwt, spelling) + "AAAA"), "algorithm_refused").await;
+    }
+    let rsa = mint::ISSUER.signer(Alg::Rs256);
+    let jwt = jwt.signed_by(rsa);
+    refused(&tamper::hs256(&jwt, rsa.public().to_string().as_bytes()), "algorithm_refused").await;
+    refused(&tamper::hs256(&jwt, rsa.public()["n"].as_str().unwrap().as_bytes()), "algorithm_refused").await;
+    refused(&jwt.clone().header("alg", "PS256").sign(), "algorithm_refused").await;
+    // Allowed for the issuer, but not with this key.
+    refused(&jwt.clone().header("alg", "ES256").sign(), "algorithm_refused").await;
+    refused(&jwt.header("alg", "EdDSA").sign(), "algorithm_refused").await;
+}
+
+#[tokio::test]
+async fn the_key_is_the_one_of_the_configuration() {
+    let jwt = mint::token();
+    for kid in ["nobody", "", "../jit-ES256", "jit-es256", "idp-ES256"] {
+        refused(&jwt.clone().header("kid", kid).sign(), "key_unknown").await;
+    }
+    refused(&jwt.clone().without_header("kid").sign(), "key_unknown").await;
+    let forger = mint::FORGER.signer(Alg::Es256);
+    // A token does not bring its own key.
+    refused(&jwt.clone().signed_by(forger).header("jwk", forger.public()).sign(), "token_malformed").await;
+    for name in ["jku", "x5u"] {
+        let forged = jwt.clone().signed_by(forger).header(name, "http://127.0.0.1:9/jwks.json");
+        refused(&forged.sign(), "signature_invalid").await;
+    }
+    // The transmitter's key signs signals, not tokens.
+    let transmitter = mint::TRANSMITTER.signer(Alg::Es256);
+    refused(&jwt.clone().signed_by(transmitter).sign(), "key_unknown").await;
+    refused(&jwt.header("crit", json!(["b64"])).header("b64", false).sign(), "token_malformed").await;
+}
+
+#[tokio::test]
+async fn only_an_access_token_is_one() {
+    let jwt = mint::token();
+    allowed(&jwt.clone().header("typ", "application/at+jwt").sign()).await;
+    allowed(&jwt.clone().header("typ", "AT+JWT").sign()).await;
+    for kind in ["JWT", "secevent+jwt", "dpop+jwt", "txntoken+jwt", "at+jwt ", "xat+jwt", ""] {
+        refused(&jwt.clone().header("typ", kind).sign(), "token_type").await;
+    }
+    refused(&jwt.clone().without_header("typ").sign(), "token_type").await;
+    refused(&jwt.claim("events", json!({})).sign(), "token_type").await;
+    // A real signal, sent as a credential.
+    refused(&mint::complete_task("x").sign(), "issuer_unknown").await;
+    let own = mint::complete_task("x").claim("iss", orders::ISSUER).claim("aud", orders::AUDIENCE);
+    refused(&own.signed_by(mint::ISSUER.signer(Alg::Es256)).sign(), "token_type").await;
+}
+
+#[tokio::test]
+async fn issuer_and_audience() {
+    let jwt = mint::token();
+    for issuer in ["https://jit.example/", "HTTPS://jit.example", "https://evil.example", orders::TRANSMITTER] {
+        refused(&jwt.clone().claim("iss", issuer).sign(), "issuer_unknown").await;
+    }
+    allowed(&jwt.clone().claim("aud", json!(["https://other.mesh", orders::AUDIENCE])).sign()).await;
+    for audience in [
+        json!("https://other.mesh"),
+        json!("https://orders.mesh.evil"),
+        json!(orders::SIGNALS_AUDIENCE),
+        json!(["https://a.mesh", "https://b.mesh"]),
+        json!([]),
+    ] {
+        refused(&jwt.clone().claim("aud", audience).sign(), "audience_mismatch").await;
+    }
+    refused(&jwt.claim("aud", json!({"https://orders.mesh": 1})).sign(), "claim_invalid").await;
+}
+
+#[tokio::test]
+async fn times() {
+    let jwt = mint::token();
+    refused(&jwt.clone().expired().sign(), "token_expired").await;
+    refused(&jwt.clone().valid(-400, 300).sign(), "token_expired").await;
+    refused(&jwt.clone().valid(120, 300).sign(), "token_not_yet_valid").await;
+    refused(&jwt.clone().claim("nbf", now() + 120).sign(), "token_not_yet_valid").await;
+    refused(&jwt.clone().valid(0, 901).sign(), "lifetime_exceeded").await;
+    refused(&jwt.clone().valid(0, 10 * 365 * 86_400).sign(), "lifetime_exceeded").await;
+    allowed(&jwt.clone().valid(0, 900).sign()).await;
+    // The clocks of two machines differ: within `clock_skew` that is no reason to refuse.
+    allowed(&jwt.clone().valid(15, 300).sign()).await;
+    allowed(&jwt.clone().claim("nbf", now() + 15).sign()).await;
+    allowed(&jwt.valid(-310, 300).sign()).await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_good_ends_with_its_time() {
+    let sidecar = sidecar().await;
+    // Good for a few seconds more, by way of the clock skew of 30 s.
+    let token = mint::token().valid(-57, 30).sign();
+    assert_allowed(sidecar, &read_order(Http::One, &token).await);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    let mut last = read_order(Http::One, &token).await;
+    while last.status == 200 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        last = read_order(Http::One, &token).await;
+    }
+    assert_refused(sidecar, &last, "token_expired");
+}
+
+/// In the wrong shape is invalid, not absent.
+#[tokio::test]
+async fn claims_in_the_wrong_shape() {
+    let signer = mint::ISSUER.signer(Alg::Es256);
+    let jwt = mint::token();
+    for name in ["iat", "exp", "jti", "sub", "client_id", "aud", "iss", "txn"] {
+        refused(&jwt.clone().without(name).sign(), "claim_invalid").await;
+        for value in [Value::Null, json!([]), json!({}), json!(true)] {
+            // An empty list is a list of audiences, and ours is not on it.
+            let reason = if name == "aud" && value == json!([]) { "audience_mismatch" } else { "claim_invalid" };
+            refused(&jwt.clone().claim(name, value).sign(), reason).await;
+        }
+    }
+    for name in ["iat", "exp", "nbf", "auth_time"] {
+        for value in [json!("1790000000"), json!(-1), json!(null)] {
+            refused(&jwt.clone().claim(name, value).sign(), "claim_invalid").await;
+        }
+        let text = tamper::claim_text(&jwt, name, "1e400");
+        let answer = read_order(Http::One, &signer.sign_text(jwt.header_text().as_bytes(), text.as_bytes())).await;
+        assert_invalid(&answer, &format!("{name} of 1e400"));
+    }
+    for (name, value) in [("scope", json!(["orders.read"])), ("authorization_details", json!({})), ("sid", json!(7))] {
+        refused(&jwt.clone().claim(name, value).sign(), "claim_invalid").await;
+    }
+    for name in ["jti", "sub", "txn", "sid"] {
+        refused(&jwt.clone().claim(name, "").sign(), "claim_invalid").await;
+        refused(&jwt.clone().claim(name, "a\u{0}b").sign(), "claim_invalid").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_at_all() {
+    let token = mint::token().sign();
+    for text in
+        ["x", "a.b", "a.b.c", "..", "....", &token[..token.len() / 2], &format!("{token}.x"), &format!("{token}=")]
+    {
+        refused(text, "token_malformed").await;
+    }
+    let signer = mint::ISSUER.signer(Alg::Es256);
+    let header = mint::token().header_text();
+    for claims in ["", "[]", "null", "7", "{", "{}{}", r#"{"iss":"a","iss":"b"}"#] {
+        let answer = read_order(Http::Two, &signer.sign_text(header.as_bytes(), claims.as_bytes())).await;
+        assert_invalid(&answer, claims);
+    }
+}
+
+#[tokio::test]
+async fn a_huge_token_is_refused() {
+    let big = |bytes: usize| mint::token().claim("padding", "x".repeat(bytes)).sign();
+    allowed(&big(8_000)).await;
+    refused(&big(17_000), "token_too_large").await;
+}
+
+/// For texts where more than one reason is right.
+#[track_caller]
+fn assert_invalid(answer: &Answer, what: &str) {
+    let error = answer.header("www-authenticate").unwrap_or_default();
+    let right = answer.status == 401 && error.contains(r#"error="invalid_token""#);
+    assert!(right, "`{what}`: expected 401 invalid_token, came\n{}", describe(answer));
+}
+
+#[tokio::test]
+async fn the_decision_id_is_new_for_every_answer() {
+    let jwt: Jwt = mint::token().expired();
+    let token = jwt.sign();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..50 {
+        let decision = read_order(Http::One, &token).await.header("x-taskfence-decision").unwrap();
+        assert!(seen.insert(decision.clone()), "the decision id {decision} came twice");
+    }
+}

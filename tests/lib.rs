@@ -1,0 +1,57 @@
+//! The harness of the end-to-end tests: a real Envoy with the filter in it, a small upstream behind it, clients in front
+//! of it, and tokens and signals made by a library that the filter does not use.
+//!
+//! ```text
+//! client ──► Envoy, app listener (role filter) ──► upstream     what a request may do
+//! client ──► Envoy, signals listener (role receiver)            what changes meanwhile
+//! ```
+//! A test asks [`sidecar::Sidecar`] for a running pair and speaks to it with [`client`]; [`orders`] is the sample service that
+//! all of them use, [`refusal`] says what a correct refusal looks like.
+
+pub mod artefacts;
+pub mod bootstrap;
+pub mod client;
+pub mod envoy;
+pub mod mint;
+pub mod orders;
+pub mod raw;
+pub mod refusal;
+pub mod sidecar;
+pub mod tamper;
+pub mod upstream;
+
+use std::fmt;
+
+/// What went wrong in the harness, ready to be read by a person.
+///
+/// `Debug` prints the text as it is, so that an `unwrap` in a test shows the log of Envoy with its line breaks.
+pub struct Error(String);
+
+/// The result of everything in the harness.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// For `map_err`: the cause, with what was being done in front of it.
+    pub fn doing<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
+        move |cause| Self(format!("{what}: {cause}"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,131 @@
+//! The service behind the sidecar: answers every request with what reached it, and remembers who did.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, Uri, Version, header},
+    response::IntoResponse,
+    serve::ListenerExt,
+};
+use serde_json::{Map, Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime,
+    sync::oneshot,
+};
+
+use crate::{Error, Result};
+
+/// The header by which a request is told from all others of this process.
+pub const PROBE: &str = "x-probe";
+
+/// A running upstream (HTTP/1 and HTTP/2 without TLS on one port); it stops when dropped.
+///
+/// It has a thread and a runtime of its own: tests that share one each have their own runtime, and would stop it with theirs.
+pub struct Upstream {
+    address: SocketAddr,
+    reached: Reached,
+    // Dropping the sender is the signal to stop.
+    _stop: oneshot::Sender<()>,
+}
+
+/// The probes of the requests that came through.
+type Reached = Arc<Mutex<HashSet<String>>>;
+
+impl Upstream {
+    /// Starts one on a free port of the loopback interface.
+    pub fn start() -> Result<Self> {
+        let reached = Reached::default();
+        let routes = routes(reached.clone());
+        let (stop, stopped) = oneshot::channel();
+        let (started, address) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("upstream".to_owned())
+            .spawn(move || {
+                let outcome = runtime::Builder::new_current_thread().enable_all().build();
+                match outcome {
+                    Ok(runtime) => runtime.block_on(serve(routes, started, stopped)),
+                    Err(cause) => drop(started.send(Err(cause))),
+                }
+            })
+            .map_err(Error::doing("start the thread of the upstream"))?;
+        let address = address
+            .recv()
+            .map_err(Error::doing("wait for the upstream"))?
+            .map_err(Error::doing("listen as the upstream"))?;
+        Ok(Self { address, reached, _stop: stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the request with this probe came through to here.
+    pub fn was_reached_by(&self, probe: &str) -> bool {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).contains(probe)
+    }
+}
+
+/// New behaviours (a stream, an upload, a socket) become routes here, before the fallback.
+fn routes(reached: Reached) -> Router {
+    Router::new().fallback(echo).with_state(reached)
+}
+
+async fn serve(routes: Router, started: mpsc::SyncSender<std::io::Result<SocketAddr>>, stopped: oneshot::Receiver<()>) {
+    let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
+        Ok(listener) => listener,
+        Err(cause) => return drop(started.send(Err(cause))),
+    };
+    if started.send(listener.local_addr()).is_err() {
+        return;
+    }
+    tokio::select! {
+        // axum answers errors of single connections itself and never returns.
+        _ = axum::serve(listener.tap_io(without_delay), routes) => {}
+        _ = stopped => {}
+    }
+}
+
+/// An answer of several small writes would wait for the acknowledgement of the first.
+fn without_delay(connection: &mut TcpStream) {
+    // It is slower without, and as right.
+    let _ = connection.set_nodelay(true);
+}
+
+async fn echo(
+    State(reached): State<Reached>,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
+    if let Some(probe) = headers.get(PROBE) {
+        let probe = String::from_utf8_lossy(probe.as_bytes()).into_owned();
+        reached.lock().unwrap_or_else(PoisonError::into_inner).insert(probe);
+    }
+    let mut shown = Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+        shown.insert(name.to_string(), values.into());
+    }
+    let seen: Value = json!({
+        "method": method.as_str(),
+        "path": uri.path_and_query().map_or("", |path| path.as_str()),
+        "host": uri.authority().map(|host| host.as_str()),
+        "version": format!("{version:?}"),
+        "headers": shown,
+        "body_bytes": body.len(),
+    });
+    ([(header::CONTENT_TYPE, "application/json")], seen.to_string())
+}
