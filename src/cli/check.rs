@@ -243,14 +243,14 @@ rules:
     #[test]
     fn every_error_names_its_place() {
         let text = good()
-            .replace("[ES256]", "[ES265]")
+            .replace("[ES256]", "[ES256, ES265]")
             .replace("15m", "0s")
             .replace("{ path: /healthz }", "{ path: healthz }");
         let (exit, capture) = check_text(&text, &[]);
         assert_eq!(exit, Exit::BadConfig);
         assert_eq!(capture.out(), "");
         for expected in
-            ["error: issuers[0].algorithms[0]: ", "error: issuers[0].max_lifetime: ", "error: rules[1].match.path: "]
+            ["error: issuers[0].algorithms[1]: ", "error: issuers[0].max_lifetime: ", "error: rules[1].match.path: "]
         {
             assert!(capture.err().contains(expected), "{expected}: {}", capture.err());
         }

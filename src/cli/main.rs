@@ -1,6 +1,8 @@
 //! `taskfence`: checks a configuration, makes keys and tokens for demos and tests, and tells running filters
 //! what has changed.
 
+#[cfg(test)]
+mod agreement;
 mod check;
 mod console;
 mod exit;

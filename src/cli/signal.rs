@@ -149,7 +149,7 @@ impl Complete {
 /// Who says it, to whom, and how it gets there.
 #[derive(Debug, Args)]
 struct Sending {
-    /// The private key to sign with; the receivers know its public half
+    /// The private key to sign with; the receivers know its public half; not needed with --dry-run
     #[arg(long, value_name = "FILE", required_unless_present = "dry_run", help_heading = "Who says it")]
     key: Option<PathBuf>,
 
@@ -185,7 +185,7 @@ struct Sending {
     #[arg(long, value_name = "URI", required = true, value_parser = NonEmpty::new(), help_heading = "To whom")]
     audience: Vec<String>,
 
-    /// Where to push it; may be given more than once
+    /// Where to push it; may be given more than once, and left out with --dry-run and --print
     #[arg(long, value_name = "URL", required_unless_present_any = ["dry_run", "print"], value_parser = receiver,
         help_heading = "To whom")]
     to: Vec<Url>,
