@@ -154,6 +154,9 @@ impl Settings {
                 "config": {
                     "name": format!("taskfence-{role}"),
                     "failure_policy": "FAIL_RELOAD",
+                    // Without it a filter that stops at the headers never gets to see the body, and a signal is the
+                    // body.
+                    "allow_on_headers_stop_iteration": role == "receiver",
                     "vm_config": {
                         // Shared data belongs to the vm_id: with another one a signal would not reach the filter.
                         "vm_id": "taskfence.v1",

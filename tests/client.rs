@@ -1,4 +1,5 @@
-//! A client that leaves nothing to a pool: every connection is one that the test opened, every request one that it can name.
+//! A client that leaves nothing to a pool: every connection is one that the test opened, every request one that it can
+//! name.
 
 use std::{
     net::SocketAddr,

@@ -68,12 +68,13 @@ async fn run(keep: bool) -> Result<bool> {
     demo.inside_and_outside().await?;
     demo.bad_credentials().await?;
     demo.the_end_of_the_task().await?;
+    let right = demo.steps.summary();
     if keep {
         demo.keep().await?;
     }
     // Its private keys are of no use to anybody any more.
     let _ = fs::remove_dir_all(&demo.folder);
-    Ok(demo.steps.summary())
+    Ok(right)
 }
 
 struct Demo {
@@ -151,7 +152,7 @@ impl Demo {
     async fn the_end_of_the_task(&mut self) -> Result<()> {
         self.on_every_worker("The task goes on, and every worker lets it.", "200").await?;
         self.steps.begin("The task is done: its end is pushed as a signal, and taken.");
-        let came = match self.command.show(&self.complete(TASK)) {
+        let came = match self.command.show_indented("      ", &self.complete(TASK)) {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -231,7 +232,7 @@ impl Demo {
     async fn keep(&self) -> Result<()> {
         let app = self.sidecar.app();
         let token = mint(&self.folder, NEXT_TASK, &["--lifetime", "15m"]);
-        println!("It keeps running. In another terminal, with a token that is good for 15 minutes:\n");
+        println!("\nIt keeps running. In another terminal, with a token that is good for 15 minutes:\n");
         println!("  TOKEN=$({})", self.command.line(&token));
         println!("  curl -i -H \"Authorization: Bearer $TOKEN\" http://{app}{}", orders::ORDER_PATH);
         println!("  curl -i -H \"Authorization: Bearer $TOKEN\" http://{app}/v1/orders/1882");
@@ -241,9 +242,7 @@ impl Demo {
         println!("  curl -i -H \"Authorization: Bearer $TOKEN\" http://{app}{}", orders::ORDER_PATH);
         println!("\nWhat Envoy counts: curl http://{}/stats\n", self.sidecar.envoy().admin());
         println!("Ctrl-C ends it.");
-        tokio::signal::ctrl_c().await.map_err(Error::doing("wait for Ctrl-C"))?;
-        println!();
-        Ok(())
+        tokio::signal::ctrl_c().await.map_err(Error::doing("wait for Ctrl-C"))
     }
 }
 
@@ -294,14 +293,18 @@ struct Taskfence(PathBuf);
 impl Taskfence {
     /// Runs it before the reader's eyes; what it printed on standard output, without the line break at its end.
     fn show<S: AsRef<str>>(&self, arguments: &[S]) -> Result<String> {
+        self.show_indented("  ", arguments)
+    }
+
+    fn show_indented<S: AsRef<str>>(&self, indent: &str, arguments: &[S]) -> Result<String> {
         let line = self.line(arguments);
-        println!("  $ {line}");
+        println!("{indent}$ {line}");
         let run = Command::new(&self.0).args(arguments.iter().map(AsRef::as_ref)).output();
         let run = run.map_err(Error::doing(format!("run `{}`", self.0.display())))?;
         let said = String::from_utf8_lossy(&run.stdout).trim_end().to_owned();
         let complained = String::from_utf8_lossy(&run.stderr).trim_end().to_owned();
         for line in said.lines().chain(complained.lines()) {
-            println!("  {}", shorten(line));
+            println!("{indent}{}", shorten(line));
         }
         if run.status.success() {
             return Ok(said);

@@ -122,7 +122,8 @@ impl Stats {
     }
 }
 
-/// Envoy and a watcher that ends it when this process does, even by a signal: what is shared by all tests of a file is never dropped.
+/// Envoy and a watcher that ends it when this process does, even by a signal: what is shared by all tests of a file is
+/// never dropped.
 struct Process {
     envoy: Child,
     watcher: Child,

@@ -1,11 +1,13 @@
-//! The harness of the end-to-end tests: a real Envoy with the filter in it, a small upstream behind it, clients in front
+//! The harness of the end-to-end tests: a real Envoy with the filter in it, a small upstream behind it, clients in
+//! front
 //! of it, and tokens and signals made by a library that the filter does not use.
 //!
 //! ```text
 //! client ──► Envoy, app listener (role filter) ──► upstream     what a request may do
 //! client ──► Envoy, signals listener (role receiver)            what changes meanwhile
 //! ```
-//! A test asks [`sidecar::Sidecar`] for a running pair and speaks to it with [`client`]; [`orders`] is the sample service that
+//! A test asks [`sidecar::Sidecar`] for a running pair and speaks to it with [`client`]; [`orders`] is the sample
+//! service that
 //! all of them use, [`refusal`] says what a correct refusal looks like.
 
 pub mod artefacts;

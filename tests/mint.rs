@@ -138,7 +138,8 @@ impl Signer {
     }
 }
 
-/// A JWT in the making. [`token`] and [`signal`] begin with one that is right in everything; a test changes what it is about.
+/// A JWT in the making. [`token`] and [`signal`] begin with one that is right in everything; a test changes what it is
+/// about.
 #[derive(Clone)]
 pub struct Jwt {
     header: Map<String, Value>,

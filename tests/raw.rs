@@ -128,7 +128,8 @@ fn parse_head(head: &[u8]) -> Result<(u16, HeaderMap)> {
     Ok((status, headers))
 }
 
-/// Envoy and the upstream give the length of all they answer here; anything else would be read wrongly, so it is an error.
+/// Envoy and the upstream give the length of all they answer here; anything else would be read wrongly, so it is an
+/// error.
 fn body_length(headers: &HeaderMap) -> Result<usize> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.ok_or_else(|| Error::new(format!("an answer without content-length: {headers:?}")))

@@ -144,7 +144,8 @@ fn assert_challenge(answer: &Answer, expected: &Challenge) {
     }
 }
 
-/// The parameters of a `Bearer` challenge; nothing if it breaks the grammar of RFC 6750 section 3, or repeats a parameter.
+/// The parameters of a `Bearer` challenge; nothing if it breaks the grammar of RFC 6750 section 3, or repeats a
+/// parameter.
 pub fn parse_challenge(header: &str) -> Option<BTreeMap<String, String>> {
     let mut parameters = BTreeMap::new();
     let mut rest = header.strip_prefix("Bearer")?;

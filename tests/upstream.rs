@@ -29,7 +29,8 @@ pub const PROBE: &str = "x-probe";
 
 /// A running upstream (HTTP/1 and HTTP/2 without TLS on one port); it stops when dropped.
 ///
-/// It has a thread and a runtime of its own: tests that share one each have their own runtime, and would stop it with theirs.
+/// It has a thread and a runtime of its own: tests that share one each have their own runtime, and would stop it with
+/// theirs.
 pub struct Upstream {
     address: SocketAddr,
     reached: Reached,

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -42,7 +42,8 @@ fn read_order(token: &str) -> Request {
     Request::get(orders::ORDER_PATH).bearer(token)
 }
 
-/// The answers to `count` requests with this token, each on a new connection, half of them HTTP/2, and proof that every worker took some.
+/// The answers to `count` requests with this token, each on a new connection, half of them HTTP/2, and proof that every
+/// worker took some.
 async fn on_fresh_connections(sidecar: &Sidecar, token: &str, count: usize) -> Vec<Answer> {
     let before = sidecar.connections_by_worker().await.unwrap();
     let request = read_order(token);
@@ -83,7 +84,8 @@ async fn on(connections: &mut [Connection], request: &Request) -> Vec<Answer> {
     join_all(connections.iter_mut().map(async |connection| connection.send(request).await.unwrap())).await
 }
 
-/// The promise: `ended` passes everywhere, then the signal is answered 202, then `ended` passes nowhere; `untouched` always passes.
+/// The promise: `ended` passes everywhere, then the signal is answered 202, then `ended` passes nowhere; `untouched`
+/// always passes.
 async fn ends_at_once(ended: &Jwt, untouched: &[Jwt], signal: &Jwt, reason: &str) {
     let (sidecar, _guard) = sidecar().await;
     let token = ended.sign();
@@ -206,6 +208,52 @@ async fn a_repeated_signal_is_answered_as_if_new() {
     }
 }
 
+/// Between two requests of a worker any number of signals may come, and the one that counts may be long past.
+#[tokio::test]
+async fn a_signal_is_not_lost_behind_many_others() {
+    let (sidecar, _guard) = sidecar().await;
+    let task = unique("task");
+    let request = read_order(&mint::token().task(&task).sign());
+    let mut kept = keep_connections(sidecar).await;
+    for answer in on(&mut kept, &request).await {
+        assert_allowed(sidecar, &answer);
+    }
+    assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
+    for _ in 0..300 {
+        assert_signal_accepted(&sidecar.push(&mint::complete_task(&unique("task"))).await.unwrap());
+    }
+    for answer in on(&mut kept, &request).await {
+        assert_refused(sidecar, &answer, "task_completed");
+    }
+}
+
+/// Both workers take signals at the same time: each that was answered 202 counts.
+#[tokio::test]
+async fn signals_that_come_at_the_same_time_all_count() {
+    let (sidecar, _guard) = sidecar().await;
+    let tasks: Vec<_> = (0..200).map(|_| unique("task")).collect();
+    let mut kept = keep_connections(sidecar).await;
+    let requests: Vec<_> = tasks.iter().map(|task| read_order(&mint::token().task(task).sign())).collect();
+    for request in &requests {
+        for answer in on(&mut kept, request).await {
+            assert_allowed(sidecar, &answer);
+        }
+    }
+    let answers: Result<Vec<_>> = stream::iter(&tasks)
+        .map(|task| async move { sidecar.push(&mint::complete_task(task)).await })
+        .buffer_unordered(AT_A_TIME)
+        .try_collect()
+        .await;
+    for answer in answers.unwrap() {
+        assert_signal_accepted(&answer);
+    }
+    for request in &requests {
+        for answer in on(&mut kept, request).await {
+            assert_refused(sidecar, &answer, "task_completed");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_signal_ends_tokens_nobody_has_seen_yet() {
     let (sidecar, _guard) = sidecar().await;
@@ -259,69 +307,80 @@ async fn the_app_listener_takes_no_signals() {
     assert_allowed(sidecar, &answer);
 }
 
-/// What was sent when, and whether it passed.
-struct Race {
+/// Traffic does not stop for the signal: whatever starts after the 202 must be refused, whatever else is under way.
+/// What could
+/// go wrong here takes microseconds, so there are many rounds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_race_with_the_signal() {
+    let (sidecar, _guard) = sidecar().await;
+    let mut connections = keep_connections(sidecar).await;
+    for round in 0..200 {
+        let task = unique("task");
+        let request = read_order(&mint::token().task(&task).sign());
+        let traffic = Arc::new(Traffic::default());
+        let runners: Vec<_> =
+            connections.drain(..).map(|kept| tokio::spawn(traffic.clone().run(kept, request.clone()))).collect();
+        traffic.wait_until_under_way(2 * runners.len()).await;
+        assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
+        let taken = Instant::now();
+        traffic.signal_taken.store(true, Ordering::Relaxed);
+        for outcome in join_all(runners).await {
+            let (connection, answered) = outcome.unwrap();
+            let after = answered.iter().filter(|one| one.started > taken);
+            let wrong = after.clone().filter(|one| one.passed).count();
+            assert_eq!(
+                wrong,
+                0,
+                "round {round}: of {} requests that started after the 202, so many passed",
+                after.count()
+            );
+            connections.push(connection);
+        }
+    }
+}
+
+/// Requests with one token, one after the other, on many connections.
+#[derive(Default)]
+struct Traffic {
+    passed: AtomicUsize,
+    signal_taken: AtomicBool,
+}
+
+/// When a request was sent, and whether it passed.
+struct Answered {
     started: Instant,
     passed: bool,
 }
 
-/// Traffic does not stop for the signal: whatever starts after the 202 must be refused, whatever else is under way.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_race_with_the_signal() {
-    const AFTER: usize = 50;
-    let (sidecar, _guard) = sidecar().await;
-    for round in 0..10 {
-        let task = unique("task");
-        let request = read_order(&mint::token().task(&task).sign());
-        let passed = Arc::new(AtomicUsize::new(0));
-        let runners: Vec<_> = keep_connections(sidecar)
-            .await
-            .into_iter()
-            .map(|connection| tokio::spawn(run_until_refused(connection, request.clone(), AFTER, passed.clone())))
-            .collect();
-        // The traffic is under way on every connection.
+impl Traffic {
+    /// On this connection, until the signal was taken and then some.
+    async fn run(self: Arc<Self>, mut connection: Connection, request: Request) -> (Connection, Vec<Answered>) {
+        let mut answered = Vec::new();
+        let mut left = 5;
+        while left > 0 {
+            if self.signal_taken.load(Ordering::Relaxed) {
+                left -= 1;
+            }
+            let started = Instant::now();
+            let answer = connection.send(&request).await.unwrap();
+            let passed = match answer.line().as_str() {
+                "200" => true,
+                "401 task_completed" => false,
+                other => panic!("expected 200 or 401 task_completed, came {other}"),
+            };
+            self.passed.fetch_add(usize::from(passed), Ordering::Relaxed);
+            answered.push(Answered { started, passed });
+        }
+        (connection, answered)
+    }
+
+    async fn wait_until_under_way(&self, count: usize) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while passed.load(Ordering::Relaxed) < 20 * runners.len() {
+        while self.passed.load(Ordering::Relaxed) < count {
             assert!(Instant::now() < deadline, "the traffic did not get going");
             tokio::task::yield_now().await;
         }
-        assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
-        let taken = Instant::now();
-        for outcome in join_all(runners).await {
-            let races = outcome.unwrap();
-            let after: Vec<_> = races.iter().filter(|race| race.started > taken).collect();
-            let wrong = after.iter().filter(|race| race.passed).count();
-            assert_eq!(
-                wrong,
-                0,
-                "round {round}: {wrong} of {} requests passed that started after the 202",
-                after.len()
-            );
-            assert!(races.iter().any(|race| race.passed), "round {round}: nothing passed before the signal");
-        }
     }
-}
-
-async fn run_until_refused(
-    mut connection: Connection,
-    request: Request,
-    refusals: usize,
-    passed: Arc<AtomicUsize>,
-) -> Vec<Race> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut races: Vec<Race> = Vec::new();
-    while races.iter().rev().take(refusals).filter(|race| !race.passed).count() < refusals {
-        assert!(Instant::now() < deadline, "still not refused");
-        let started = Instant::now();
-        let answer = connection.send(&request).await.unwrap();
-        match answer.line().as_str() {
-            "200" => passed.fetch_add(1, Ordering::Relaxed),
-            "401 task_completed" => 0,
-            other => panic!("expected 200 or 401 task_completed, came {other}"),
-        };
-        races.push(Race { started, passed: answer.status == 200 });
-    }
-    races
 }
 
 /// Each with the code of RFC 8935, and none changes anything.

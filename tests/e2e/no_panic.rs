@@ -29,7 +29,8 @@ fn with_token(token: impl AsRef<[u8]>) -> Http1Request {
     Http1Request::new("GET", orders::ORDER_PATH).header("authorization", [b"Bearer ", token.as_ref()].concat())
 }
 
-/// Sends `request` to each worker, then a good request to that same worker: on the same connection, unless the answer closes it.
+/// Sends `request` to each worker, then a good request to that same worker: on the same connection, unless the answer
+/// closes it.
 ///
 /// Returns the status of the odd request, which must be the same everywhere.
 async fn survives(sidecar: &Sidecar, what: &str, request: &Http1Request) -> u16 {

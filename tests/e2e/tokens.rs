@@ -229,30 +229,42 @@ async fn a_token_that_was_good_ends_with_its_time() {
 /// In the wrong shape is invalid, not absent.
 #[tokio::test]
 async fn claims_in_the_wrong_shape() {
-    let signer = mint::ISSUER.signer(Alg::Es256);
+    let sidecar = sidecar().await;
     let jwt = mint::token();
+    let mut wrong: Vec<(String, Jwt)> = Vec::new();
     for name in ["iat", "exp", "jti", "sub", "client_id", "aud", "iss", "txn"] {
-        refused(&jwt.clone().without(name).sign(), "claim_invalid").await;
-        for value in [Value::Null, json!([]), json!({}), json!(true)] {
-            // An empty list is a list of audiences, and ours is not on it.
-            let reason = if name == "aud" && value == json!([]) { "audience_mismatch" } else { "claim_invalid" };
-            refused(&jwt.clone().claim(name, value).sign(), reason).await;
+        wrong.push((format!("no {name}"), jwt.clone().without(name)));
+        for value in [Value::Null, json!({}), json!(true), json!([7])] {
+            wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
         }
     }
     for name in ["iat", "exp", "nbf", "auth_time"] {
-        for value in [json!("1790000000"), json!(-1), json!(null)] {
-            refused(&jwt.clone().claim(name, value).sign(), "claim_invalid").await;
+        for value in [json!("1790000000"), json!(-1), json!(null), json!([])] {
+            wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
         }
+    }
+    for (name, value) in [("scope", json!(["orders.read"])), ("authorization_details", json!({})), ("sid", json!(7))] {
+        wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
+    }
+    for name in ["jti", "sub", "txn", "sid", "client_id"] {
+        for value in ["", "a\u{0}b", "a\nb"] {
+            wrong.push((format!("{name}: {value:?}"), jwt.clone().claim(name, value)));
+        }
+    }
+    let mut differences = Vec::new();
+    for (what, jwt) in &wrong {
+        let answer = read_order(Http::One, &jwt.sign()).await;
+        match answer.reason().as_deref() {
+            Some("claim_invalid") => assert_refused(sidecar, &answer, "claim_invalid"),
+            _ => differences.push(format!("{what}: {}", answer.line())),
+        }
+    }
+    assert!(differences.is_empty(), "expected 401 claim_invalid, came\n{}", differences.join("\n"));
+    let signer = mint::ISSUER.signer(Alg::Es256);
+    for name in ["iat", "exp", "nbf", "auth_time"] {
         let text = tamper::claim_text(&jwt, name, "1e400");
         let answer = read_order(Http::One, &signer.sign_text(jwt.header_text().as_bytes(), text.as_bytes())).await;
         assert_invalid(&answer, &format!("{name} of 1e400"));
-    }
-    for (name, value) in [("scope", json!(["orders.read"])), ("authorization_details", json!({})), ("sid", json!(7))] {
-        refused(&jwt.clone().claim(name, value).sign(), "claim_invalid").await;
-    }
-    for name in ["jti", "sub", "txn", "sid"] {
-        refused(&jwt.clone().claim(name, "").sign(), "claim_invalid").await;
-        refused(&jwt.clone().claim(name, "a\u{0}b").sign(), "claim_invalid").await;
     }
 }
 
