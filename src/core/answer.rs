@@ -3,6 +3,7 @@
 use crate::judge::Refusal;
 use crate::policy::{Effect, Policy};
 use crate::reason::{Class, Reason};
+use crate::requirement::Check;
 use serde_json::json;
 
 /// The header that carries the decision id of a refusal.
@@ -57,9 +58,25 @@ fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
         && let Some(Effect::Require(requirement)) =
             refusal.rule.and_then(|at| policy.rules().get(at)).map(|r| r.effect())
     {
-        challenge.push_str(&format!(", scope=\"{}\"", requirement.scopes.join(" ")));
+        let scopes: Vec<&str> = requirement.scopes().collect();
+        challenge.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+    }
+    if let Some(step_up) = step_up(refusal, policy) {
+        challenge.push_str(&step_up);
     }
     Some(challenge)
+}
+
+/// RFC 9470 §3: what authentication would do.
+fn step_up(refusal: &Refusal, policy: &Policy) -> Option<String> {
+    let Effect::Require(requirement) = policy.rules().get(refusal.rule?)?.effect() else { return None };
+    requirement.checks().iter().find_map(|check| match (refusal.reason, check) {
+        (Reason::AssuranceInsufficient, Check::Acr(accepted)) => {
+            Some(format!(", acr_values=\"{}\"", accepted.join(" ")))
+        }
+        (Reason::AuthenticationTooOld, Check::AuthAge(longest)) => Some(format!(", max_age=\"{}\"", longest.0)),
+        _ => None,
+    })
 }
 
 /// RFC 9457. `txn` names the task of a verified token, for whoever talks about it with the operator.
@@ -88,7 +105,7 @@ mod tests {
         let config = json!({
             "realm": "orders.mesh",
             "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
-            "rules": [{"name": "read", "match": {}, "require": {"scope": "orders.read orders.list"}}]
+            "rules": [{"name": "read", "match": {}, "require": {"scope": "orders.read orders.list", "acr": ["phr", "phrh"], "auth_age": "5m"}}]
         });
         crate::config::load(config.to_string().as_bytes()).unwrap().policy
     }
@@ -124,6 +141,21 @@ mod tests {
                     r#"Bearer realm="orders.mesh", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.read orders.list""#,
                 ),
             ),
+            (
+                Reason::AssuranceInsufficient,
+                401,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger authentication required", acr_values="phr phrh""#,
+                ),
+            ),
+            (
+                Reason::AuthenticationTooOld,
+                401,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="More recent authentication required", max_age="300""#,
+                ),
+            ),
+            (Reason::DeviceNotCompliant, 403, None),
             (Reason::RuleMissing, 403, None),
             (Reason::PathRefused, 400, None),
             (Reason::StateUnavailable, 503, None),

@@ -3,15 +3,20 @@
 //! The whole token is the key: one flipped bit misses. What passes with time and what is pushed is not part of what is
 //! remembered; it is checked at every hit.
 
+use crate::condition::Claims;
 use crate::standing::Standing;
 use crate::statekey::StateKey;
 use crate::token::Verified;
 use lru::LruCache;
+use serde_json::Value;
 use std::cell::Cell;
 use std::rc::Rc;
 
 /// A worker remembers tokens of about this many bytes together.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// What one value of a claim costs, as JSON and for conditions.
+const PER_VALUE: usize = 128;
 
 /// What a token costs beside its own length: its claims as values, its keys, its place in the map.
 const OVERHEAD: usize = 1024;
@@ -22,21 +27,32 @@ pub struct Session {
     verified: Verified,
     keys: Vec<StateKey>,
     buckets: Vec<u16>,
+    /// The claims for conditions, where the policy has any.
+    claims: Option<Claims>,
+    /// How many values its claims have.
+    values: usize,
     /// The clock of the worker's view at which `Standing` was read.
     standing: Cell<Option<(u64, Standing)>>,
 }
 
 impl Session {
-    /// A session of `verified`.
-    pub fn new(verified: Verified) -> Session {
+    /// A session of `verified`. `conditions`: whether any rule has a condition to ask its claims.
+    pub fn new(verified: Verified, conditions: bool) -> Session {
+        let claims = conditions.then(|| Claims::new(&verified.grant().claims));
         let keys = verified.grant().state_keys();
         let buckets = keys.iter().map(StateKey::bucket).collect();
-        Session { verified, keys, buckets, standing: Cell::new(None) }
+        let values = verified.grant().claims.values().map(count).fold(0, usize::saturating_add);
+        Session { verified, keys, buckets, claims, values, standing: Cell::new(None) }
     }
 
     /// The verified token.
     pub fn verified(&self) -> &Verified {
         &self.verified
+    }
+
+    /// Its claims for conditions.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
     }
 
     /// The keys under which state about it is kept.
@@ -81,28 +97,39 @@ impl Cache {
 
     /// Remembers that `token` was verified.
     pub fn insert(&mut self, token: &[u8], session: Rc<Session>) {
-        self.bytes = self.bytes.saturating_add(cost(token));
-        if let Some((replaced, _)) = self.sessions.push(token.into(), session) {
-            self.bytes = self.bytes.saturating_sub(cost(&replaced));
+        self.bytes = self.bytes.saturating_add(cost(token, &session));
+        if let Some((replaced, session)) = self.sessions.push(token.into(), session) {
+            self.bytes = self.bytes.saturating_sub(cost(&replaced, &session));
         }
         while self.bytes > MAX_BYTES
-            && let Some((oldest, _)) = self.sessions.pop_lru()
+            && let Some((oldest, session)) = self.sessions.pop_lru()
         {
-            self.bytes = self.bytes.saturating_sub(cost(&oldest));
+            self.bytes = self.bytes.saturating_sub(cost(&oldest, &session));
         }
     }
 
     /// Forgets `token`.
     pub fn remove(&mut self, token: &[u8]) {
-        if self.sessions.pop(token).is_some() {
-            self.bytes = self.bytes.saturating_sub(cost(token));
+        if let Some(session) = self.sessions.pop(token) {
+            self.bytes = self.bytes.saturating_sub(cost(token, &session));
         }
     }
 }
 
-/// The token stands here once as the key and about once more, decoded, as claims.
-fn cost(token: &[u8]) -> usize {
-    token.len().saturating_mul(3).saturating_add(OVERHEAD)
+/// The token stands here as the key, as the strings of its claims, and as their values, which for many small ones are
+/// most of it.
+fn cost(token: &[u8], session: &Session) -> usize {
+    let strings = token.len().saturating_mul(3);
+    session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)
+}
+
+fn count(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::Array(items) => items.iter().map(count).fold(0, usize::saturating_add),
+        Value::Object(members) => members.values().map(count).fold(0, usize::saturating_add),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    };
+    inner.saturating_add(1)
 }
 
 #[cfg(test)]
@@ -116,7 +143,7 @@ mod tests {
     fn holds_a_bounded_number_and_lets_the_least_used_go() {
         let token = token_with(json!({}), json!({}));
         let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
-        let session = Rc::new(Session::new(verified));
+        let session = Rc::new(Session::new(verified, false));
         let mut cache = Cache::default();
         let name = |n: usize| n.to_le_bytes();
         for n in 0..20_000 {

@@ -1,14 +1,17 @@
 //! From what was typed to what it means: every fault is found, not only the first.
 
 use crate::authority::Host;
-use crate::config::{Config, DetailConfig, IssuerConfig, KeysConfig, Loaded, RequireConfig, Role, RuleConfig};
-use crate::config::{SignalsConfig, TransmitterConfig};
+use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, KeysConfig, Loaded, MatchConfig, Mode, Role};
+use crate::config::{RuleConfig, SignalsConfig, TransmitterConfig};
+use crate::demand;
+use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
 use crate::key::{Algorithm, KeySet};
+use crate::overlap;
 use crate::path::Canonical;
-use crate::policy::{Effect, Policy, Rule, Signals};
+use crate::policy::{Effect, Matcher, Policy, Rule, Signals};
 use crate::problem::{Errors, Problem, nearest};
-use crate::requirement::{DetailRequirement, Pattern, Requirement};
+use crate::requirement::Check;
 use crate::routes::Routes;
 use crate::signal::Transmitter;
 use crate::template::Template;
@@ -21,51 +24,157 @@ const MAX_SESSION: Span = Span::hours(24 * 366);
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let issuers = issuers(&config.issuers, &mut problems);
-    let (rules, templates): (Vec<_>, Vec<_>) =
-        config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).unzip();
+    let rules: Vec<Rule> =
+        config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
-    let routes = Routes::new(templates.iter().map(Option::as_ref));
+    check_order(&rules, &mut problems);
+    check_safety(config, &rules, &mut problems);
+    let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
+    let identity = identity(config, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
-    match config.role {
-        Role::Filter if config.rules.is_empty() => {
-            problems.warnings.push(Problem::at("rules", "there is no rule, so every request is denied"));
-        }
-        Role::Receiver if signals.is_none() => {
-            let problem = Problem::at("signals", "a receiver needs to know whose signals to take");
-            problems.errors.push(problem.help("add `signals` with its `transmitters`"));
-        }
-        Role::Filter | Role::Receiver => {}
-    }
-    if config.signals.is_none() && config.role == Role::Filter {
-        let problem = Problem::at("signals", "no signals are taken: a grant ends only when its token expires");
-        problems.warnings.push(problem);
-    }
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
     if !quotable(&realm) {
-        problems.errors.push(Problem::at("realm", "may hold printable ASCII without `\"` and `\\` only"));
+        problems.error("realm", "may hold printable ASCII without `\"` and `\\` only");
     }
     if !problems.errors.is_empty() {
         return Err(Errors(problems.errors));
     }
-    let policy = Policy { role: config.role, realm, issuers, rules, routes, signals: signals.unwrap_or_default() };
+    let conditional = |rule: &Rule| match &rule.effect {
+        Effect::Require(requirement) => requirement.checks.iter().any(|check| matches!(check, Check::When(_))),
+        Effect::Anonymous | Effect::Deny => false,
+    };
+    let policy = Policy {
+        role: config.role,
+        mode: config.mode,
+        realm,
+        issuers,
+        has_conditions: rules.iter().any(conditional),
+        rules,
+        routes,
+        identity,
+        signals: signals.unwrap_or_default(),
+    };
     Ok(Loaded { policy, warnings: problems.warnings })
 }
 
+/// A rule behind one that takes all its requests can never decide anything.
+fn check_order(rules: &[Rule], problems: &mut Problems) {
+    for (at, rule) in rules.iter().enumerate() {
+        let earlier = || rules.iter().take(at);
+        if let Some(first) = earlier().find(|first| overlap::covers(&first.matcher, &rule.matcher)) {
+            let message = format!("is never reached: rule `{}` before it takes every request of it", first.name);
+            let problem = Problem::at(format!("rules[{at}]"), message);
+            problems.errors.push(problem.help("put the narrower rule first"));
+        } else if let Some((first, path)) =
+            earlier().find_map(|first| overlap::crossing(&first.matcher, &rule.matcher).map(|path| (first, path)))
+        {
+            let message = format!("and rule `{}` both match `{path}`, where the earlier decides", first.name);
+            problems.warnings.push(Problem::at(format!("rules[{at}].match.path"), message));
+        }
+    }
+}
+
+/// What may be meant, and is worth a second look.
+fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
+    let Problems { errors, warnings } = problems;
+    match config.role {
+        Role::Filter if rules.is_empty() => {
+            warnings.push(Problem::at("rules", "there is no rule, so every request is denied"));
+        }
+        Role::Receiver if config.signals.is_none() => {
+            let problem = Problem::at("signals", "a receiver needs to know whose signals to take");
+            errors.push(problem.help("add `signals` with its `transmitters`"));
+        }
+        Role::Filter | Role::Receiver => {}
+    }
+    if config.signals.is_none() && config.role == Role::Filter {
+        warnings.push(Problem::at("signals", "no signals are taken: a grant ends only when its token expires"));
+    }
+    if config.mode == Mode::Shadow {
+        warnings.push(Problem::at("mode", "nothing is enforced: refusals are only recorded"));
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        let path = format!("rules[{at}]");
+        let everything = rule.matcher.template.as_ref().is_none_or(Template::is_everything);
+        match &rule.effect {
+            Effect::Anonymous if everything && rule.matcher.metadata.is_empty() => {
+                let message = "lets requests for every path pass without a grant";
+                warnings.push(Problem::at(format!("{path}.allow"), message).help("give it a `path`"));
+            }
+            Effect::Anonymous | Effect::Deny => {}
+            Effect::Require(requirement) => {
+                let needs_signals = requirement
+                    .checks
+                    .iter()
+                    .find(|check| matches!(check, Check::Device { .. } | Check::Risk { .. } | Check::StateAge(_)));
+                if let Some(check) = needs_signals
+                    && config.signals.is_none()
+                {
+                    let message = "depends on signals, and none are taken".to_owned();
+                    let problem = Problem::at(format!("{path}.require.{}", check.name()), message);
+                    errors.push(problem.help("add `signals` with its `transmitters`"));
+                }
+                let open = requirement.checks.iter().find(|check| check.lets_unknown_pass());
+                let writes = rule.matcher.methods.is_empty()
+                    || rule.matcher.methods.iter().any(|method| !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS"));
+                if let Some(check) = open
+                    && writes
+                {
+                    let message = "lets the unknown pass on a rule that can write";
+                    warnings.push(Problem::at(format!("{path}.require.{}.unknown", check.name()), message));
+                }
+            }
+        }
+    }
+}
+
+fn identity(config: &Config, problems: &mut Problems) -> Identity {
+    let IdentityConfig { issuer, subject, client, task, session, actor, scope, token } = &config.identity;
+    let named = [
+        ("issuer", Fact::Issuer, issuer),
+        ("subject", Fact::Subject, subject),
+        ("client", Fact::Client, client),
+        ("task", Fact::Task, task),
+        ("session", Fact::Session, session),
+        ("actor", Fact::Actor, actor),
+        ("scope", Fact::Scope, scope),
+        ("token", Fact::Token, token),
+    ];
+    let mut identity = Identity { headers: Vec::new(), hide_token: !config.forward_token };
+    for (key, fact, name) in named {
+        let Some(name) = name else { continue };
+        let path = format!("identity.{key}");
+        let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        let taken =
+            ["authorization", "host", "connection", "transfer-encoding", "content-length", "content-type", "te"];
+        if name.is_empty() || !letters {
+            problems.error(path, format!("`{name}` is not a header name in lower case"));
+        } else if taken.contains(&name.as_str()) || name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
+            problems.error(path, format!("`{name}` already has a meaning of its own"));
+        } else if identity.headers.iter().any(|(_, have)| have == name) {
+            problems.error(path, format!("`{name}` stands twice"));
+        } else {
+            identity.headers.push((fact, name.clone()));
+        }
+    }
+    identity
+}
+
 #[derive(Default)]
-struct Problems {
-    errors: Vec<Problem>,
-    warnings: Vec<Problem>,
+pub(super) struct Problems {
+    pub(super) errors: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl Problems {
-    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.errors.push(Problem::at(path, message));
     }
 }
 
 /// What may stand between the quotes of a challenge (RFC 6750 §3).
-fn quotable(text: &str) -> bool {
+pub(super) fn quotable(text: &str) -> bool {
     text.chars().all(|c| matches!(c, ' '..='~') && c != '"' && c != '\\')
 }
 
@@ -114,6 +223,7 @@ fn issuers(configs: &[IssuerConfig], problems: &mut Problems) -> Vec<Issuer> {
             clock_skew: config.clock_skew,
             task_claim: config.claims.task.clone(),
             session_claim: config.claims.session.clone(),
+            device_claim: config.claims.device.clone(),
         });
     }
     issuers
@@ -172,47 +282,20 @@ fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
     }
 }
 
-fn rule(config: &RuleConfig, at: usize, problems: &mut Problems) -> (Rule, Option<Template>) {
+fn rule(config: &RuleConfig, at: usize, problems: &mut Problems) -> Rule {
     let path = format!("rules[{at}]");
-    let template = config.matches.path.as_ref().and_then(|text| match Template::parse(text) {
-        Ok(template) => Some(template),
-        Err(error) => {
-            problems.error(format!("{path}.match.path"), error.to_string());
-            None
-        }
-    });
-    let methods = config.matches.methods.clone().unwrap_or_default();
-    if config.matches.methods.as_ref().is_some_and(Vec::is_empty) {
-        problems.error(format!("{path}.match.methods"), "is empty: leave it out to match every method");
-    }
-    for (index, method) in methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
-            let place = format!("{path}.match.methods[{index}]");
-            problems.errors.push(
-                Problem::at(place, format!("`{method}` is not an HTTP method"))
-                    .help("methods are upper case, as in `GET`"),
-            );
-        }
-    }
-    if config.matches.hosts.as_ref().is_some_and(Vec::is_empty) {
-        problems.error(format!("{path}.match.hosts"), "is empty: leave it out to match every host");
-    }
-    let mut hosts = Vec::new();
-    for (index, text) in config.matches.hosts.iter().flatten().enumerate() {
-        let place = format!("{path}.match.hosts[{index}]");
-        match Host::parse(text.as_bytes()) {
-            Ok(host) if host.as_str() == text => hosts.push(text.to_ascii_lowercase()),
-            Ok(host) => problems
-                .error(place, format!("write it as `{}`: hosts are matched without port and final dot", host.as_str())),
-            Err(error) => problems.error(place, format!("`{text}` is {error}")),
-        }
-    }
-    let names = template.as_ref().map(Template::names).unwrap_or_default();
+    let matcher = matcher(&config.matches, &format!("{path}.match"), problems);
     let effect = match (&config.require, config.allow, config.deny) {
         (Some(require), None, false) => {
-            Effect::Require(requirement(require, names, &format!("{path}.require"), problems))
+            let names = matcher.capture_names();
+            let mut requirement = demand::requirement(require, names, &format!("{path}.require"), problems);
+            requirement.break_glass = config
+                .break_glass
+                .as_ref()
+                .map(|glass| demand::break_glass(glass, &requirement, &format!("{path}.break_glass"), problems));
+            Effect::Require(requirement)
         }
-        (None, Some(crate::config::AllowConfig::Anonymous), false) => Effect::Anonymous,
+        (None, Some(AllowConfig::Anonymous), false) => Effect::Anonymous,
         (None, None, true) => Effect::Deny,
         (None, None, false) => {
             let problem = Problem::at(path.clone(), "says neither `require` nor `allow` nor `deny`");
@@ -224,47 +307,70 @@ fn rule(config: &RuleConfig, at: usize, problems: &mut Problems) -> (Rule, Optio
             Effect::Deny
         }
     };
-    (Rule { name: config.name.clone(), methods, hosts, effect }, template)
+    if config.break_glass.is_some() && config.require.is_none() {
+        problems.error(format!("{path}.break_glass"), "lifts requirements, and this rule has no `require`");
+    }
+    Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
 }
 
-fn requirement(config: &RequireConfig, names: &[String], path: &str, problems: &mut Problems) -> Requirement {
-    let text = config.scope.as_deref().unwrap_or_default();
-    let scopes: Vec<String> = text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
-    if config.scope.is_some() && scopes.is_empty() {
-        problems.error(format!("{path}.scope"), "names no scope: leave it out to ask for none");
+fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher {
+    let methods = config.methods.clone().unwrap_or_default();
+    if config.methods.as_ref().is_some_and(Vec::is_empty) {
+        problems.error(format!("{path}.methods"), "is empty: leave it out to match every method");
     }
-    // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
-    if !quotable(text) {
-        problems.error(format!("{path}.scope"), "may hold printable ASCII without `\"` and `\\` only");
-    }
-    let detail = config.detail.as_ref().map(|detail| self::detail(detail, names, &format!("{path}.detail"), problems));
-    Requirement { scopes, detail }
-}
-
-fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Problems) -> DetailRequirement {
-    let mut pattern = |name: &str, text: &Option<String>| {
-        let text = text.as_ref()?;
-        match Pattern::parse(text, names) {
-            Ok(pattern) => Some(pattern),
-            Err(unknown) => {
-                let problem =
-                    Problem::at(format!("{path}.{name}"), format!("`{{{unknown}}}` is not a capture of the path"));
-                let help = match names {
-                    [] => "the path of this rule captures nothing".to_owned(),
-                    names => format!("the path captures `{}`", names.join("`, `")),
-                };
-                problems.errors.push(problem.help(help));
-                None
-            }
+    for (index, method) in methods.iter().enumerate() {
+        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+            let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
+            problems.errors.push(problem.help("methods are upper case, as in `GET`"));
         }
+    }
+    if config.hosts.as_ref().is_some_and(Vec::is_empty) {
+        problems.error(format!("{path}.hosts"), "is empty: leave it out to match every host");
+    }
+    let mut hosts = Vec::new();
+    for (index, text) in config.hosts.iter().flatten().enumerate() {
+        let place = format!("{path}.hosts[{index}]");
+        match Host::parse(text.as_bytes()) {
+            Ok(host) if host.as_str() == text => hosts.push(text.to_ascii_lowercase()),
+            Ok(host) => {
+                let message = format!("write it as `{}`: hosts are matched without port and final dot", host.as_str());
+                problems.error(place, message);
+            }
+            Err(error) => problems.error(place, format!("`{text}` is {error}")),
+        }
+    }
+    let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
+    if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
+        problems.error(format!("{path}.metadata"), "has a name that is empty or holds a NUL");
+    }
+    Matcher { methods, hosts, template: template(config, path, problems), grpc: config.grpc.is_some(), metadata }
+}
+
+fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option<Template> {
+    let (key, text) = match (&config.path, &config.grpc) {
+        (Some(text), None) => ("path", text.clone()),
+        (None, Some(grpc)) => {
+            let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
+            if !name(&grpc.service) || !grpc.method.as_deref().is_none_or(name) || grpc.service.is_empty() {
+                let problem = Problem::at(format!("{path}.grpc"), "is not a service and a method");
+                problems.errors.push(problem.help("as in `service: orders.v1.Orders`, `method: Get`"));
+                return None;
+            }
+            let method = grpc.method.clone().unwrap_or_else(|| "{method}".to_owned());
+            ("grpc", format!("/{}/{method}", grpc.service))
+        }
+        (Some(_), Some(_)) => {
+            problems.error(path, "says both `path` and `grpc`, which is a path too");
+            return None;
+        }
+        (None, None) => return None,
     };
-    DetailRequirement {
-        kind: config.kind.clone(),
-        action: pattern("action", &config.action),
-        identifier: pattern("identifier", &config.identifier),
-        location: pattern("location", &config.location),
-        datatype: pattern("datatype", &config.datatype),
-        privilege: pattern("privilege", &config.privilege),
+    match Template::parse(&text) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            problems.error(format!("{path}.{key}"), error.to_string());
+            None
+        }
     }
 }
 
@@ -282,7 +388,6 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
             problems.error(format!("{path}.issuer"), format!("`{}` stands twice", transmitter.issuer));
         }
         signals.transmitters.push(self::transmitter(transmitter, issuers, &path, problems));
-        signals.authorizations.push(transmitter.authorization.clone());
     }
     signals
 }
@@ -314,6 +419,7 @@ fn transmitter(
         audience: config.audience.clone(),
         keys: keys(&config.keys, &algorithms, &format!("{path}.keys"), problems),
         algorithms,
+        authorization: config.authorization.clone(),
         subjects,
     }
 }

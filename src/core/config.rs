@@ -1,11 +1,17 @@
 //! The configuration as it is typed: the shape of the JSON, not yet its meaning. [`load`] gives the meaning.
 
 use crate::compile::compile;
+use crate::fact::Risk;
 use crate::json::StrictValue;
 use crate::policy::Policy;
 use crate::problem::{Errors, Problem, nearest};
+#[cfg(feature = "schema")]
+use crate::schema;
 use crate::time::Span;
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -25,6 +31,10 @@ pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
 }
 
 fn parse(json: &[u8]) -> Result<Config, Problem> {
+    // Serde would take an array for a struct, field by field.
+    if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
+        return Err(Problem::at("", "the configuration is not a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let config: Config = serde_path_to_error::deserialize(&mut deserializer).map_err(describe)?;
     deserializer.end().map_err(|error| Problem::at("", format!("not one JSON document: {error}")))?;
@@ -59,6 +69,7 @@ fn describe(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
 
 /// The whole configuration.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Config {
     /// What this listener's filter does.
@@ -69,6 +80,15 @@ pub struct Config {
     /// What may be done with a grant. The first rule that matches decides; nothing matched is denied.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
+    /// Whether refusals are enforced, or only recorded. Default: enforce.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Headers about the verified grant for the upstream. Whatever the client sends under these names is removed.
+    #[serde(default)]
+    pub identity: IdentityConfig,
+    /// Whether the upstream gets to see the token itself. Default: true.
+    #[serde(default = "yes")]
+    pub forward_token: bool,
     /// The `realm` of challenges (RFC 6750 §3). Default: the first audience.
     #[serde(default)]
     pub realm: Option<String>,
@@ -79,6 +99,7 @@ pub struct Config {
 
 /// What a filter does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Judges every request.
@@ -88,8 +109,52 @@ pub enum Role {
     Receiver,
 }
 
+/// Whether refusals are enforced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Refusals are answered.
+    #[default]
+    Enforce,
+    /// Refusals are recorded, and the request passes.
+    Shadow,
+}
+
+/// Names of headers that carry verified facts to the upstream. What is left out is not sent.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// The header for `iss`.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// The header for `sub`.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The header for `client_id`.
+    #[serde(default)]
+    pub client: Option<String>,
+    /// The header for the task.
+    #[serde(default)]
+    pub task: Option<String>,
+    /// The header for the session.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// The header for the acting party, by `sub` of the outermost `act`.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// The header for `scope`, values divided by spaces.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// The header for `jti`.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
 /// A token issuer.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
     /// `iss` of its tokens, compared byte by byte.
@@ -120,14 +185,17 @@ pub struct IssuerConfig {
 
 /// Public keys.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
     /// A JWK Set (RFC 7517).
+    #[cfg_attr(feature = "schema", schemars(with = "schema::JwkSet"))]
     pub inline: StrictValue,
 }
 
 /// Names of claims that issuers name differently.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimsConfig {
     /// The claim that names the task. Default: txn.
@@ -136,16 +204,20 @@ pub struct ClaimsConfig {
     /// The claim that names the session. Default: sid.
     #[serde(default = "default_session")]
     pub session: String,
+    /// A claim that names the device, beside the member `device` of `sub_id`.
+    #[serde(default)]
+    pub device: Option<String>,
 }
 
 impl Default for ClaimsConfig {
     fn default() -> ClaimsConfig {
-        ClaimsConfig { task: default_task(), session: default_session() }
+        ClaimsConfig { task: default_task(), session: default_session(), device: None }
     }
 }
 
 /// A rule: what it is for, and what it asks.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// Its name in logs and explanations.
@@ -162,10 +234,28 @@ pub struct RuleConfig {
     /// Refuses all it matches.
     #[serde(default)]
     pub deny: bool,
+    /// A scope that lifts some of what is required, for emergencies. Every use is recorded and counted.
+    #[serde(default)]
+    pub break_glass: Option<BreakGlassConfig>,
+    /// Overrides the overall `mode` for this rule.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+}
+
+/// A scope that lifts requirements by name.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlassConfig {
+    /// The scope value that the grant must hold.
+    pub scope: String,
+    /// The keys of `require` that it lifts.
+    pub lifts: Vec<String>,
 }
 
 /// Which requests a rule is for. What is left out matches everything.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MatchConfig {
     /// HTTP methods.
@@ -177,23 +267,226 @@ pub struct MatchConfig {
     /// A path template: `{name}` is one segment, `{name...}` all that is left.
     #[serde(default)]
     pub path: Option<String>,
+    /// gRPC requests to a service, or to one method of it.
+    #[serde(default)]
+    pub grpc: Option<GrpcConfig>,
+    /// Metadata of Envoy's route, namespace `taskfence`: names and the strings that they must be.
+    #[serde(default)]
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+/// A gRPC service.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// The full name, as in `orders.v1.Orders`.
+    pub service: String,
+    /// One method. Left out: every method.
+    #[serde(default)]
+    pub method: Option<String>,
 }
 
 /// What a grant must hold.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RequireConfig {
-    /// Scope values that must all be there, divided by spaces.
+    /// Scope values that must all be there, divided by spaces; or an object with `all` and `any`.
     #[serde(default)]
-    pub scope: Option<String>,
+    pub scope: Option<ScopeConfig>,
     /// An object of `authorization_details` that must be there.
     #[serde(default)]
     pub detail: Option<DetailConfig>,
+    /// `compliant`, or an object that says what becomes of a device that nobody spoke about.
+    #[serde(default)]
+    pub device: Option<DeviceConfig>,
+    /// The risk that a signal stated about the user, device, session, client, actor or tenant.
+    #[serde(default)]
+    pub risk: Option<RiskConfig>,
+    /// Networks that the request may come from, in CIDR notation.
+    #[serde(default)]
+    pub source: Option<Vec<String>>,
+    /// Accepted values of `acr`, the preferred one first (RFC 9470).
+    #[serde(default)]
+    pub acr: Option<Vec<String>>,
+    /// How long ago the user may have been authenticated, by `auth_time`.
+    #[serde(default)]
+    pub auth_age: Option<Span>,
+    /// Claims with exactly these values.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, serde_json::Value>>"))]
+    pub claims: Option<BTreeMap<String, StrictValue>>,
+    /// Who may act for the subject (RFC 8693).
+    #[serde(default)]
+    pub actor: Option<ActorConfig>,
+    /// How long ago the transmitter of signals may last have been heard of.
+    #[serde(default)]
+    pub state_age: Option<Span>,
+    /// A condition in CEL over `claims`, `grant`, `context`, `request`, `captures` and `now`.
+    #[serde(default)]
+    pub when: Option<String>,
+}
+
+/// Scope values.
+#[derive(Debug, Default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "schema::StringOr<ScopeLists>"))]
+pub struct ScopeConfig {
+    /// All of these.
+    pub all: Vec<String>,
+    /// One of these.
+    pub any: Vec<String>,
+}
+
+/// Scope values in lists.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ScopeLists {
+    /// All of these.
+    #[serde(default)]
+    pub all: Vec<String>,
+    /// One of these.
+    #[serde(default)]
+    pub any: Vec<String>,
+}
+
+/// What is asked of the device.
+#[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "schema::StringOr<DeviceRequirement>"))]
+pub struct DeviceConfig {
+    /// What becomes of a device that nobody spoke about.
+    pub unknown: UnknownConfig,
+}
+
+/// What is asked of the device.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRequirement {
+    /// The status that it must have.
+    pub status: DeviceStatus,
+    /// What becomes of a device that nobody spoke about. Default: deny.
+    #[serde(default)]
+    pub unknown: UnknownConfig,
+}
+
+/// The status that a device must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceStatus {
+    /// CAEP's `compliant`.
+    Compliant,
+}
+
+/// What becomes of a fact that nobody stated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownConfig {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It passes.
+    Allow,
+}
+
+/// What is asked of the risk.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RiskConfig {
+    /// The first level that is too high.
+    pub below: Risk,
+    /// What becomes of a risk that nobody stated. Default: deny.
+    #[serde(default)]
+    pub unknown: UnknownConfig,
+}
+
+/// Who may act for the subject.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ActorConfig {
+    /// `none`: the subject itself; `required`: somebody acts for it. Default: required.
+    #[serde(default)]
+    pub delegation: Delegation,
+    /// Who may act, by `sub` of the outermost `act`. Left out: anybody.
+    #[serde(default)]
+    pub agents: Option<Vec<String>>,
+}
+
+/// Whether somebody acts for the subject.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Delegation {
+    /// Somebody does.
+    #[default]
+    Required,
+    /// Nobody does.
+    None,
+}
+
+/// A string stands for the short form, an object for the long one. Written by hand: an untagged enum would answer
+/// every mistake inside the object with "did not match any variant".
+struct ShortOrLong<T> {
+    expecting: &'static str,
+    short: fn(&str) -> Result<T, String>,
+    long: std::marker::PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ShortOrLong<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.short)(text).map_err(E::custom)
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(de::value::MapAccessDeserializer::new(map))
+    }
+}
+
+impl<'de> Deserialize<'de> for ScopeConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let visitor = ShortOrLong {
+            expecting: "scope values divided by spaces, or an object with `all` and `any`",
+            short: |text: &str| {
+                let all = text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+                Ok(ScopeLists { all, any: Vec::new() })
+            },
+            long: std::marker::PhantomData,
+        };
+        deserializer.deserialize_any(visitor).map(|lists| ScopeConfig { all: lists.all, any: lists.any })
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let visitor = ShortOrLong {
+            expecting: "`compliant`, or an object with `status` and `unknown`",
+            short: |text: &str| match text {
+                "compliant" => Ok(DeviceRequirement { status: DeviceStatus::Compliant, unknown: UnknownConfig::Deny }),
+                other => Err(format!("unknown variant `{other}`, expected `compliant`")),
+            },
+            long: std::marker::PhantomData,
+        };
+        deserializer.deserialize_any(visitor).map(|long| DeviceConfig { unknown: long.unknown })
+    }
 }
 
 /// What one object of `authorization_details` must say (RFC 9396). `{name}` stands for a capture of the path, `*` for
 /// any value. A member that the object has and that is left out here refuses.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DetailConfig {
     /// `type`.
@@ -218,6 +511,7 @@ pub struct DetailConfig {
 
 /// Who passes without a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AllowConfig {
     /// Everybody. A token in the request is not looked at.
@@ -226,6 +520,7 @@ pub enum AllowConfig {
 
 /// Where signals come from.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignalsConfig {
     /// The path that takes SETs. Default: /signals.
@@ -237,6 +532,7 @@ pub struct SignalsConfig {
 
 /// A transmitter of signals.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TransmitterConfig {
     /// `iss` of its SETs.
@@ -254,6 +550,10 @@ pub struct TransmitterConfig {
     /// The `authorization` header that its pushes must carry (RFC 8935 §3).
     #[serde(default)]
     pub authorization: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_algorithms() -> Vec<String> {
@@ -321,6 +621,7 @@ mod tests {
             assert_eq!(problem(&json), message);
         }
         assert!(problem("{").starts_with("not JSON: "), "{}", problem("{"));
+        assert_eq!(problem("[]"), "the configuration is not a JSON object");
         assert!(problem("{\"issuers\":[]} x").starts_with("not one JSON document"));
     }
 }

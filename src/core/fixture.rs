@@ -38,6 +38,7 @@ pub fn issuer() -> Issuer {
         clock_skew: Span(30),
         task_claim: "txn".to_owned(),
         session_claim: "sid".to_owned(),
+        device_claim: Some("device_id".to_owned()),
     }
 }
 

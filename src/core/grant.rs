@@ -30,8 +30,25 @@ pub struct Grant {
     pub scopes: Vec<String>,
     /// `authorization_details`.
     pub details: Vec<Detail>,
+    /// `acr`.
+    pub acr: Option<String>,
+    /// The chain of `act` (RFC 8693 §4.1), the acting party first. Only the first is authority; the rest is history.
+    pub actors: Vec<Actor>,
+    /// The device, as `(issuer, name)`.
+    pub device: Option<(String, String)>,
+    /// The tenant.
+    pub tenant: Option<(String, String)>,
     /// All claims as they came.
     pub claims: Map<String, Value>,
+}
+
+/// A party that acts for the subject (RFC 8693 §4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// `iss`, where the claim has one.
+    pub issuer: Option<String>,
+    /// `sub`.
+    pub subject: String,
 }
 
 impl Grant {
@@ -44,12 +61,21 @@ impl Grant {
 
     /// The keys under which pushed state about this grant is kept.
     pub fn state_keys(&self) -> Vec<StateKey> {
+        let own = |kind, name: &str| StateKey::new(kind, &self.issuer, name);
         let mut keys = vec![
-            StateKey::new(Kind::Token, &self.issuer, &self.token_id),
-            StateKey::new(Kind::Task, &self.issuer, &self.task),
-            StateKey::new(Kind::User, &self.issuer, &self.subject),
+            own(Kind::Token, &self.token_id),
+            own(Kind::Task, &self.task),
+            own(Kind::User, &self.subject),
+            own(Kind::Client, &self.client_id),
         ];
-        keys.extend(self.session.as_ref().map(|session| StateKey::new(Kind::Session, &self.issuer, session)));
+        keys.extend(self.session.as_ref().map(|session| own(Kind::Session, session)));
+        keys.extend(
+            self.actors
+                .first()
+                .map(|actor| StateKey::new(Kind::Actor, actor.issuer.as_ref().unwrap_or(&self.issuer), &actor.subject)),
+        );
+        keys.extend(self.device.as_ref().map(|(issuer, name)| StateKey::new(Kind::Device, issuer, name)));
+        keys.extend(self.tenant.as_ref().map(|(issuer, name)| StateKey::new(Kind::Tenant, issuer, name)));
         keys
     }
 }

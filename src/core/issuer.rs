@@ -26,6 +26,8 @@ pub struct Issuer {
     pub task_claim: String,
     /// The claim that names the session.
     pub session_claim: String,
+    /// The claim that names the device, beside the member `device` of `sub_id`.
+    pub device_claim: Option<String>,
 }
 
 impl Issuer {

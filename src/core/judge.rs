@@ -2,13 +2,17 @@
 
 use crate::authority::Host;
 use crate::cache::{Cache, Session};
+use crate::config::Mode;
+use crate::evidence::{Evidence, RequestLine};
 use crate::path::Canonical;
-use crate::policy::{Effect, Policy};
+use crate::policy::{Effect, Mismatch, Policy, Target};
 use crate::reason::Reason;
 use crate::request::Request;
+use crate::requirement::{Check, Outcome, Requirement};
 use crate::signature::CheckSignature;
 use crate::standing::{Standing, standing};
 use crate::state::{Store, StoreError, View};
+use crate::surroundings::Surroundings;
 use crate::time::Timestamp;
 use crate::token;
 use std::rc::Rc;
@@ -21,23 +25,40 @@ pub struct Judge {
     view: View,
 }
 
+/// All that the judge needs of its host.
+pub trait Ports: Store + CheckSignature + Surroundings {}
+
+impl<T: Store + CheckSignature + Surroundings> Ports for T {}
+
 /// The right to let one request pass. Only [`Judge::judge`] makes one.
 #[derive(Debug, Clone)]
 #[must_use = "a request passes by handing this in"]
 pub struct Permit {
-    rule: usize,
+    rule: Option<usize>,
     session: Option<Rc<Session>>,
+    broken_glass: bool,
+    shadowed: Option<Refusal>,
 }
 
 impl Permit {
-    /// The place of the rule that allowed it.
-    pub fn rule(&self) -> usize {
+    /// The place of the rule that allowed it, or would have refused it.
+    pub fn rule(&self) -> Option<usize> {
         self.rule
     }
 
     /// The verified token it passes with; `None` for an anonymous rule.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
+    }
+
+    /// Whether it passes only because break-glass lifted a requirement.
+    pub fn broken_glass(&self) -> bool {
+        self.broken_glass
+    }
+
+    /// What would have been refused if refusals were enforced here.
+    pub fn shadowed(&self) -> Option<&Refusal> {
+        self.shadowed.as_ref()
     }
 }
 
@@ -55,6 +76,24 @@ pub struct Refusal {
 /// The outcome for one request.
 pub type Verdict = Result<Permit, Refusal>;
 
+/// Looks over the judge's shoulder. The data plane's observer sees nothing and costs nothing.
+pub trait Observer {
+    /// Whether the judge should go on after the first check that fails, only to show the others.
+    const SEES_ALL: bool;
+
+    /// A check was weighed.
+    fn check(&mut self, check: &Check, outcome: Outcome);
+}
+
+/// The observer of the data plane.
+struct Nobody;
+
+impl Observer for Nobody {
+    const SEES_ALL: bool = false;
+
+    fn check(&mut self, _: &Check, _: Outcome) {}
+}
+
 impl Judge {
     /// A judge of `policy` that remembers nothing yet.
     pub fn new(policy: Policy) -> Judge {
@@ -66,34 +105,114 @@ impl Judge {
         &self.policy
     }
 
-    /// Judges `request` at `now`. `ports` reads the pushed state and checks signatures.
-    pub fn judge(
+    /// Judges `request` at `now`.
+    pub fn judge(&mut self, request: &Request<'_>, ports: &mut impl Ports, now: Timestamp) -> Verdict {
+        self.judge_before(request, ports, now, &mut Nobody)
+    }
+
+    /// Judges `request` at `now`, and shows `observer` how.
+    pub fn judge_before(
         &mut self,
         request: &Request<'_>,
-        ports: &mut (impl Store + CheckSignature),
+        ports: &mut impl Ports,
         now: Timestamp,
+        observer: &mut impl Observer,
+    ) -> Verdict {
+        match self.weigh(request, ports, now, observer) {
+            Err(refusal) if self.policy.mode(refusal.rule) == Mode::Shadow => Ok(Permit {
+                rule: refusal.rule,
+                session: refusal.session.clone(),
+                broken_glass: false,
+                shadowed: Some(refusal),
+            }),
+            verdict => verdict,
+        }
+    }
+
+    /// For each rule up to the first that matches, why it does not; the last is `None` if one matches. Empty when the
+    /// request line itself is refused.
+    pub fn rules_tried(&self, request: &Request<'_>, ports: &mut impl Ports) -> Vec<Option<Mismatch>> {
+        let (Ok(path), Ok(host)) = (Canonical::parse(request.path), Host::parse(request.authority)) else {
+            return Vec::new();
+        };
+        let target = Target { method: method(request), host, path: &path, grpc: request.grpc };
+        let mut tried = Vec::new();
+        for rule in self.policy.rules() {
+            let mismatch = rule.matcher().mismatch(target, ports);
+            tried.push(mismatch);
+            if mismatch.is_none() {
+                break;
+            }
+        }
+        tried
+    }
+
+    fn weigh(
+        &mut self,
+        request: &Request<'_>,
+        ports: &mut impl Ports,
+        now: Timestamp,
+        observer: &mut impl Observer,
     ) -> Verdict {
         let bare = |reason| Refusal { reason, rule: None, session: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
-        let method = std::str::from_utf8(request.method).unwrap_or_default();
         let Judge { policy, sessions, view } = self;
-        let (at, rule, captures) = policy.find(method, host, &path).ok_or_else(|| bare(Reason::RuleMissing))?;
+        let target = Target { method: method(request), host, path: &path, grpc: request.grpc };
+        let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
         let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
         let requirement = match rule.effect() {
-            Effect::Anonymous => return Ok(Permit { rule: at, session: None }),
+            Effect::Anonymous => {
+                return Ok(Permit { rule: Some(at), session: None, broken_glass: false, shadowed: None });
+            }
             Effect::Deny => return Err(with_rule(Reason::RuleDenied)),
             Effect::Require(requirement) => requirement,
         };
         let token = request.bearer().map_err(with_rule)?;
         let session = session(policy, sessions, token, ports, now).map_err(with_rule)?;
-        let verdict =
-            stand(view, &session, ports, now).and_then(|()| requirement.check(session.verified().grant(), &captures));
-        match verdict {
-            Ok(()) => Ok(Permit { rule: at, session: Some(session) }),
-            Err(reason) => Err(Refusal { reason, rule: Some(at), session: Some(session) }),
+        let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
+        let standing = stand(view, &session, ports, now).map_err(with_session)?;
+        let asks_for_source = requirement.checks().iter().any(Check::needs_source);
+        let evidence = Evidence {
+            grant: session.verified().grant(),
+            claims: session.claims(),
+            standing,
+            request: RequestLine { method: target.method, host: host.as_str(), path: path.as_str() },
+            capture_names: rule.matcher().capture_names(),
+            captures,
+            source: if asks_for_source { ports.source() } else { None },
+            fresh_at: view.fresh_at(),
+            now,
+        };
+        let broken_glass = weigh_all(requirement, &evidence, observer).map_err(with_session)?;
+        Ok(Permit { rule: Some(at), session: Some(session), broken_glass, shadowed: None })
+    }
+}
+
+/// Weighs every check until one refuses. `Ok` says whether break-glass was needed.
+fn weigh_all<O: Observer>(
+    requirement: &Requirement,
+    evidence: &Evidence<'_>,
+    observer: &mut O,
+) -> Result<bool, Reason> {
+    let mut first = None;
+    let mut broken_glass = false;
+    for check in requirement.checks() {
+        let outcome = requirement.weigh(check, evidence);
+        observer.check(check, outcome);
+        match outcome {
+            Outcome::Met => {}
+            Outcome::Lifted(_) => broken_glass = true,
+            Outcome::Unmet(reason) if O::SEES_ALL => first = first.or(Some(reason)),
+            Outcome::Unmet(reason) => return Err(reason),
         }
     }
+    first.map_or(Ok(broken_glass), Err)
+}
+
+/// A method that is not UTF-8 is none that a rule can name.
+fn method<'h>(request: &Request<'h>) -> &'h str {
+    std::str::from_utf8(request.method).unwrap_or_default()
 }
 
 /// The session of `token`: remembered, or verified now.
@@ -115,13 +234,13 @@ fn session(
         };
     }
     let verified = token::verify(token, policy.issuers(), signatures, now)?;
-    let session = Rc::new(Session::new(verified));
+    let session = Rc::new(Session::new(verified, policy.has_conditions));
     sessions.insert(token, Rc::clone(&session));
     Ok(session)
 }
 
-/// Checks the pushed state: the version at every request, the buckets of this session only when they changed.
-fn stand(view: &mut View, session: &Session, store: &mut impl Store, now: Timestamp) -> Result<(), Reason> {
+/// Reads the pushed state: the version at every request, the buckets of this session only when they changed.
+fn stand(view: &mut View, session: &Session, store: &mut impl Store, now: Timestamp) -> Result<Standing, Reason> {
     let clock = view.refresh(store).map_err(unreadable)?;
     let known = session.last_standing().filter(|(read_at, _)| view.is_current(session.buckets(), *read_at));
     let standing = match known {
@@ -132,11 +251,10 @@ fn stand(view: &mut View, session: &Session, store: &mut impl Store, now: Timest
             standing
         }
     };
-    match standing {
-        Standing::Good => Ok(()),
-        Standing::Ended(reason) => Err(reason),
-        Standing::Unknown(until) if until > now => Err(Reason::StateSaturated),
-        Standing::Unknown(_) => Ok(()),
+    match (standing.ended, standing.unknown_until) {
+        (Some(reason), _) => Err(reason),
+        (None, Some(until)) if until > now => Err(Reason::StateSaturated),
+        (None, _) => Ok(standing),
     }
 }
 
@@ -147,13 +265,14 @@ fn unreadable(_: StoreError) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::{Compliance, Fact, Risk};
     use crate::fixture::{self, NOW, token_with};
     use crate::jws::Unverified;
     use crate::key::{Algorithm, Key};
     use crate::signature::PureRust;
     use crate::state::{MemoryStore, Slot, Stored, apply, set_up};
     use crate::statekey::{Kind, StateKey};
-    use crate::table::{Entry, Mark};
+    use crate::table::Entry;
     use serde_json::json;
 
     /// A store and a checker that count what they are asked.
@@ -176,6 +295,16 @@ mod tests {
 
         fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
             self.store.seed(slot, bytes)
+        }
+    }
+
+    impl Surroundings for Ports {
+        fn source(&mut self) -> Option<std::net::IpAddr> {
+            "10.1.2.3".parse().ok()
+        }
+
+        fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
+            (name == "tier").then(|| b"gold".to_vec())
         }
     }
 
@@ -215,12 +344,12 @@ mod tests {
         let headers = [(":method", method), (":authority", "orders.mesh"), (":path", path)];
         let all = headers.into_iter().chain(authorization.iter().map(|value| ("authorization", value.as_str())));
         let request = Request::from_headers(all.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        judge.judge(&request, ports, now).map(|permit| permit.rule()).map_err(|refusal| refusal.reason)
+        judge.judge(&request, ports, now).map(|permit| permit.rule().unwrap()).map_err(|refusal| refusal.reason)
     }
 
     fn revoke(ports: &mut Ports, kind: Kind, name: &str) {
         let key = StateKey::new(kind, "https://jit.example", name);
-        let entry = Entry { key, mark: Mark::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![] };
+        let entry = Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![] };
         apply(&mut ports.store, &[entry], NOW).unwrap();
     }
 
@@ -259,10 +388,10 @@ mod tests {
             ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
         }
         assert_eq!(ports.signatures, 1);
-        assert_eq!(ports.reads, 3 + 4, "the version each time, four buckets once");
+        assert_eq!(ports.reads, 3 + 5, "the version each time, five buckets once");
         revoke(&mut ports, Kind::Token, "another");
         ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
-        assert_eq!(ports.reads, 3 + 4 + 1, "a change elsewhere costs nothing more");
+        assert_eq!(ports.reads, 3 + 5 + 1, "a change elsewhere costs nothing more");
     }
 
     #[test]
@@ -286,5 +415,113 @@ mod tests {
         let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
         assert_eq!(verdict, Err(Reason::StateUnavailable));
         assert_eq!(ask(&mut judge, &mut ports, "GET /healthz", None, NOW), Ok(3));
+    }
+
+    fn judge_of(require: serde_json::Value, more: serde_json::Value) -> (Judge, Ports) {
+        let mut rule = json!({"name": "r", "match": {"path": "/orders/{order}"}, "require": require});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                         "keys": {"inline": fixture::jwks()}, "claims": {"device": "device_id"}}],
+            "rules": [rule],
+            "signals": {"transmitters": [{"issuer": "https://jit.example", "audience": "us", "keys": {"inline": fixture::jwks()}}]}
+        });
+        let policy = crate::config::load(config.to_string().as_bytes()).unwrap().policy;
+        let mut ports = Ports::default();
+        set_up(&mut ports.store, 1).unwrap();
+        (Judge::new(policy), ports)
+    }
+
+    fn state(ports: &mut Ports, kind: Kind, name: &str, fact: Fact) {
+        let key = StateKey::new(kind, "https://jit.example", name);
+        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![] };
+        apply(&mut ports.store, &[entry], NOW).unwrap();
+    }
+
+    #[test]
+    fn each_requirement_refuses_with_its_own_reason() {
+        let cases = [
+            (json!({"scope": {"any": ["orders.read", "x"]}}), json!({}), None),
+            (json!({"scope": {"all": ["orders.read"], "any": ["x", "y"]}}), json!({}), Some(Reason::ScopeInsufficient)),
+            (json!({"claims": {"sub": "alice"}}), json!({}), None),
+            (json!({"claims": {"sub": "bob"}}), json!({}), Some(Reason::ClaimMismatch)),
+            (json!({"claims": {"absent": null}}), json!({}), Some(Reason::ClaimMismatch)),
+            (json!({"actor": {"agents": ["a7"]}}), json!({"act": {"sub": "a7"}}), None),
+            (
+                json!({"actor": {"agents": ["a7"]}}),
+                json!({"act": {"sub": "x", "act": {"sub": "a7"}}}),
+                Some(Reason::ActorRefused),
+            ),
+            (json!({"actor": {"delegation": "none"}}), json!({"act": {"sub": "a7"}}), Some(Reason::ActorRefused)),
+            (json!({"source": ["10.0.0.0/8"]}), json!({}), None),
+            (json!({"source": ["192.168.0.0/16"]}), json!({}), Some(Reason::SourceRefused)),
+            (json!({"device": "compliant"}), json!({}), Some(Reason::DeviceNotCompliant)),
+            (json!({"device": {"status": "compliant", "unknown": "allow"}}), json!({}), None),
+            (json!({"risk": {"below": "HIGH"}}), json!({}), Some(Reason::RiskTooHigh)),
+            (json!({"risk": {"below": "HIGH", "unknown": "allow"}}), json!({}), None),
+            (json!({"acr": ["phr", "phrh"]}), json!({"acr": "phrh"}), None),
+            (json!({"acr": ["phr"]}), json!({}), Some(Reason::AssuranceInsufficient)),
+            (json!({"auth_age": "200s"}), json!({}), None),
+            (json!({"auth_age": "199s"}), json!({}), Some(Reason::AuthenticationTooOld)),
+            (json!({"auth_age": "1h"}), json!({"auth_time": fixture::ABSENT}), Some(Reason::AuthenticationTooOld)),
+            (json!({"state_age": "30s"}), json!({}), Some(Reason::StateStale)),
+            (json!({"when": "claims.sub == 'alice' && captures.order == '1881'"}), json!({}), None),
+            (json!({"when": "request.method == 'POST'"}), json!({}), Some(Reason::ConditionFailed)),
+            (json!({"when": "claims.absent == 1"}), json!({}), Some(Reason::ConditionError)),
+            (json!({"when": "!has(claims.absent) && request.source == '10.1.2.3'"}), json!({}), None),
+        ];
+        for (require, claims, refused) in cases {
+            let (mut judge, mut ports) = judge_of(require.clone(), json!({}));
+            let token = token_with(json!({}), claims.clone());
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
+            assert_eq!(verdict.err(), refused, "{require} {claims}");
+        }
+    }
+
+    #[test]
+    fn facts_decide_about_device_and_risk() {
+        let (mut judge, mut ports) =
+            judge_of(json!({"device": "compliant", "risk": {"below": "HIGH"}, "state_age": "30s"}), json!({}));
+        let token = token_with(json!({}), json!({"device_id": "d7"}));
+        let mut ask_at = |ports: &mut Ports, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
+        state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::Compliant));
+        assert_eq!(ask_at(&mut ports, NOW), Some(Reason::RiskTooHigh));
+        state(&mut ports, Kind::User, "alice", Fact::Risk(Risk::Medium));
+        assert_eq!(ask_at(&mut ports, NOW), None);
+        assert_eq!(ask_at(&mut ports, Timestamp(NOW.0 + 31)), Some(Reason::StateStale));
+        state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::NotCompliant));
+        assert_eq!(ask_at(&mut ports, NOW), Some(Reason::DeviceNotCompliant));
+    }
+
+    #[test]
+    fn break_glass_lifts_what_it_names_and_nothing_else() {
+        let require = json!({"device": "compliant", "acr": ["phr"]});
+        let glass = |lifts: serde_json::Value| json!({"break_glass": {"scope": "orders.refund", "lifts": lifts}});
+        let permit = |lifts, claims| {
+            let (mut judge, mut ports) = judge_of(require.clone(), glass(lifts));
+            let token = format!("Bearer {}", token_with(json!({}), claims));
+            let headers = [(":method", "GET"), (":authority", "o"), (":path", "/orders/1"), ("authorization", &token)];
+            let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            judge.judge(&request, &mut ports, NOW).map(|permit| permit.broken_glass()).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(permit(json!(["device", "acr"]), json!({})), Ok(true));
+        assert_eq!(permit(json!(["device"]), json!({})), Err(Reason::AssuranceInsufficient));
+        assert_eq!(permit(json!(["device"]), json!({"acr": "phr"})), Ok(true));
+        assert_eq!(permit(json!(["device", "acr"]), json!({"scope": "orders.read"})), Err(Reason::DeviceNotCompliant));
+    }
+
+    #[test]
+    fn shadow_lets_pass_and_says_what_it_would_have_done() {
+        let (mut judge, mut ports) = judge_of(json!({"scope": "x"}), json!({"mode": "shadow"}));
+        let token = format!("Bearer {}", token_with(json!({}), json!({})));
+        let headers = [(":method", "GET"), (":authority", "o"), (":path", "/orders/1"), ("authorization", &token)];
+        let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let permit = judge.judge(&request, &mut ports, NOW).unwrap();
+        assert_eq!(permit.shadowed().map(|refusal| refusal.reason), Some(Reason::ScopeInsufficient));
+        assert_eq!(
+            ask(&mut judge, &mut ports, "GET /elsewhere", None, NOW),
+            Err(Reason::RuleMissing),
+            "no rule: overall mode"
+        );
     }
 }

@@ -1,22 +1,29 @@
 //! The configuration as it is meant: what the data plane reads.
 
 use crate::authority::Host;
-use crate::config::Role;
+use crate::config::{Mode, Role};
+use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::path::Canonical;
 use crate::requirement::Requirement;
 use crate::routes::{Captures, Routes};
 use crate::signal::Transmitter;
+use crate::surroundings::Surroundings;
+use crate::template::Template;
 
 /// A compiled configuration. Only [`crate::config::load`] makes one.
 #[derive(Debug)]
 pub struct Policy {
     pub(crate) role: Role,
+    pub(crate) mode: Mode,
     pub(crate) realm: String,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) routes: Routes,
+    pub(crate) identity: Identity,
     pub(crate) signals: Signals,
+    /// Whether any rule has a condition, so that claims are worth converting.
+    pub(crate) has_conditions: bool,
 }
 
 /// Where signals come from.
@@ -24,19 +31,30 @@ pub struct Policy {
 pub struct Signals {
     pub(crate) path: String,
     pub(crate) transmitters: Vec<Transmitter>,
-    /// By place of the transmitter, the `authorization` header that its pushes must carry.
-    pub(crate) authorizations: Vec<Option<String>>,
 }
 
 /// A compiled rule.
 #[derive(Debug)]
 pub struct Rule {
     pub(crate) name: String,
+    pub(crate) matcher: Matcher,
+    pub(crate) effect: Effect,
+    pub(crate) mode: Option<Mode>,
+}
+
+/// Which requests a rule is for.
+#[derive(Debug, Default)]
+pub struct Matcher {
     /// Empty: every method.
     pub(crate) methods: Vec<String>,
-    /// Empty: every host.
+    /// Empty: every host. Lower case.
     pub(crate) hosts: Vec<String>,
-    pub(crate) effect: Effect,
+    /// `None`: every path.
+    pub(crate) template: Option<Template>,
+    /// gRPC requests only.
+    pub(crate) grpc: bool,
+    /// Metadata of Envoy's route.
+    pub(crate) metadata: Vec<(String, String)>,
 }
 
 /// What a rule does with a request that it matches.
@@ -48,6 +66,34 @@ pub enum Effect {
     Anonymous,
     /// Refuses it.
     Deny,
+}
+
+/// The part of a request by which rules are found.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'t> {
+    /// The method.
+    pub method: &'t str,
+    /// The host.
+    pub host: Host<'t>,
+    /// The path.
+    pub path: &'t Canonical<'t>,
+    /// Whether it is gRPC.
+    pub grpc: bool,
+}
+
+/// Why a rule is not for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Another path.
+    Path,
+    /// Another method.
+    Method,
+    /// Another host.
+    Host,
+    /// Not gRPC.
+    Grpc,
+    /// Other metadata of the route.
+    Metadata,
 }
 
 impl Policy {
@@ -71,20 +117,31 @@ impl Policy {
         &self.rules
     }
 
+    /// What the upstream gets to see of a grant.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Where signals come from.
     pub fn signals(&self) -> &Signals {
         &self.signals
     }
 
+    /// Whether refusals under the rule at that place, or under none, are enforced.
+    pub fn mode(&self, rule: Option<usize>) -> Mode {
+        rule.and_then(|at| self.rules.get(at)).and_then(|rule| rule.mode).unwrap_or(self.mode)
+    }
+
     /// The first rule that matches, and its place.
-    pub fn find<'p>(
+    pub fn find<'t>(
         &self,
-        method: &str,
-        host: Host<'_>,
-        path: &'p Canonical<'_>,
-    ) -> Option<(usize, &Rule, Captures<'p>)> {
-        let accept = |at: usize| self.rules.get(at).is_some_and(|rule| rule.takes(method, host));
-        let (at, captures) = self.routes.find(path, accept)?;
+        target: Target<'t>,
+        surroundings: &mut impl Surroundings,
+    ) -> Option<(usize, &Rule, Captures<'t>)> {
+        let accept = |at: usize| {
+            self.rules.get(at).is_some_and(|rule| rule.matcher.mismatch_beside_path(target, surroundings).is_none())
+        };
+        let (at, captures) = self.routes.find(target.path, accept)?;
         self.rules.get(at).map(|rule| (at, rule, captures))
     }
 }
@@ -99,12 +156,6 @@ impl Signals {
     pub fn transmitters(&self) -> &[Transmitter] {
         &self.transmitters
     }
-
-    /// The `authorization` header that pushes of `transmitter` must carry, if any.
-    pub fn authorization(&self, transmitter: &str) -> Option<&str> {
-        let at = self.transmitters.iter().position(|known| known.name == transmitter)?;
-        self.authorizations.get(at)?.as_deref()
-    }
 }
 
 impl Rule {
@@ -113,13 +164,57 @@ impl Rule {
         &self.name
     }
 
+    /// Which requests it is for.
+    pub fn matcher(&self) -> &Matcher {
+        &self.matcher
+    }
+
     /// What it does.
     pub fn effect(&self) -> &Effect {
         &self.effect
     }
+}
 
-    fn takes(&self, method: &str, host: Host<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|ours| ours == method))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|ours| host.is(ours)))
+impl Matcher {
+    /// The names of what its path captures.
+    pub fn capture_names(&self) -> &[String] {
+        self.template.as_ref().map(Template::names).unwrap_or_default()
+    }
+
+    /// Why it is not for `target`; `None` when it is.
+    pub fn mismatch(&self, target: Target<'_>, surroundings: &mut impl Surroundings) -> Option<Mismatch> {
+        let fits = self
+            .template
+            .as_ref()
+            .is_none_or(|template| Routes::new([Some(template)]).find(target.path, |_| true).is_some());
+        if fits { self.mismatch_beside_path(target, surroundings) } else { Some(Mismatch::Path) }
+    }
+
+    fn mismatch_beside_path(&self, target: Target<'_>, surroundings: &mut impl Surroundings) -> Option<Mismatch> {
+        if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours == target.method) {
+            return Some(Mismatch::Method);
+        }
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|ours| target.host.is(ours)) {
+            return Some(Mismatch::Host);
+        }
+        if self.grpc && !target.grpc {
+            return Some(Mismatch::Grpc);
+        }
+        let same =
+            |(name, value): &(String, String)| surroundings.route_metadata(name).as_deref() == Some(value.as_bytes());
+        if self.metadata.iter().all(same) { None } else { Some(Mismatch::Metadata) }
+    }
+}
+
+impl Mismatch {
+    /// What differs, in one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mismatch::Path => "path",
+            Mismatch::Method => "method",
+            Mismatch::Host => "host",
+            Mismatch::Grpc => "grpc",
+            Mismatch::Metadata => "metadata",
+        }
     }
 }

@@ -39,6 +39,8 @@ pub enum Reason {
     SessionRevoked,
     /// A signal cut off the sessions of the user.
     UserRevoked,
+    /// A signal revoked the client, actor, device or tenant behind the token.
+    PrincipalRevoked,
     /// A signal said that the task of the token is done.
     TaskCompleted,
     /// No rule matches the request.
@@ -49,6 +51,24 @@ pub enum Reason {
     ScopeInsufficient,
     /// No object of `authorization_details` covers the request (RFC 9396).
     DetailInsufficient,
+    /// A claim does not have the value that the rule asks for.
+    ClaimMismatch,
+    /// The delegation behind the token is not one that the rule takes (RFC 8693 §4.1).
+    ActorRefused,
+    /// The request comes from an address outside the rule's networks.
+    SourceRefused,
+    /// The device is not compliant, or nobody said that it is.
+    DeviceNotCompliant,
+    /// The risk is too high, or nobody stated it.
+    RiskTooHigh,
+    /// The rule's condition does not hold.
+    ConditionFailed,
+    /// The rule's condition could not be evaluated, for want of a claim for example.
+    ConditionError,
+    /// The user was authenticated too long ago for the rule (RFC 9470, `max_age`).
+    AuthenticationTooOld,
+    /// The user was not authenticated strongly enough for the rule (RFC 9470, `acr_values`).
+    AssuranceInsufficient,
     /// `:path` cannot be read in one way only.
     PathRefused,
     /// `:authority` cannot be read in one way only.
@@ -57,6 +77,8 @@ pub enum Reason {
     StateUnavailable,
     /// The pushed state was full when a signal that may hit this grant came in.
     StateSaturated,
+    /// The transmitter of signals was last heard of longer ago than the rule allows.
+    StateStale,
     /// The filter itself failed; closed.
     InternalError,
 }
@@ -82,15 +104,26 @@ impl Reason {
         Reason::TokenRevoked,
         Reason::SessionRevoked,
         Reason::UserRevoked,
+        Reason::PrincipalRevoked,
         Reason::TaskCompleted,
         Reason::RuleMissing,
         Reason::RuleDenied,
         Reason::ScopeInsufficient,
         Reason::DetailInsufficient,
+        Reason::ClaimMismatch,
+        Reason::ActorRefused,
+        Reason::SourceRefused,
+        Reason::DeviceNotCompliant,
+        Reason::RiskTooHigh,
+        Reason::ConditionFailed,
+        Reason::ConditionError,
+        Reason::AuthenticationTooOld,
+        Reason::AssuranceInsufficient,
         Reason::PathRefused,
         Reason::HostRefused,
         Reason::StateUnavailable,
         Reason::StateSaturated,
+        Reason::StateStale,
         Reason::InternalError,
     ];
 
@@ -130,15 +163,30 @@ impl Reason {
             Reason::TokenRevoked => ("token_revoked", InvalidToken, "Grant revoked"),
             Reason::SessionRevoked => ("session_revoked", InvalidToken, "Session revoked"),
             Reason::UserRevoked => ("user_revoked", InvalidToken, "Sessions of the user revoked"),
+            Reason::PrincipalRevoked => ("principal_revoked", InvalidToken, "Client, actor, device or tenant revoked"),
             Reason::TaskCompleted => ("task_completed", InvalidToken, "Grant completed"),
             Reason::RuleMissing => ("rule_missing", Forbidden, "Nothing allows this request"),
             Reason::RuleDenied => ("rule_denied", Forbidden, "Request denied"),
             Reason::ScopeInsufficient => ("scope_insufficient", InsufficientScope, "Outside the scope of the grant"),
             Reason::DetailInsufficient => ("detail_insufficient", InsufficientScope, "Outside the task of the grant"),
+            Reason::ClaimMismatch => ("claim_mismatch", Forbidden, "A claim has another value"),
+            Reason::ActorRefused => ("actor_refused", Forbidden, "Delegation not accepted"),
+            Reason::SourceRefused => ("source_refused", Forbidden, "Source address not accepted"),
+            Reason::DeviceNotCompliant => ("device_not_compliant", Forbidden, "Device not known to be compliant"),
+            Reason::RiskTooHigh => ("risk_too_high", Forbidden, "Risk too high or unknown"),
+            Reason::ConditionFailed => ("condition_failed", Forbidden, "A condition does not hold"),
+            Reason::ConditionError => ("condition_error", Forbidden, "A condition could not be evaluated"),
+            Reason::AuthenticationTooOld => {
+                ("authentication_too_old", InsufficientAuthentication, "More recent authentication required")
+            }
+            Reason::AssuranceInsufficient => {
+                ("assurance_insufficient", InsufficientAuthentication, "Stronger authentication required")
+            }
             Reason::PathRefused => ("path_refused", BadRequest, "Request path refused"),
             Reason::HostRefused => ("host_refused", BadRequest, "Request host refused"),
             Reason::StateUnavailable => ("state_unavailable", Unavailable, "Authorization state unavailable"),
             Reason::StateSaturated => ("state_saturated", Unavailable, "Authorization state full"),
+            Reason::StateStale => ("state_stale", Unavailable, "Authorization state too old"),
             Reason::InternalError => ("internal_error", Unavailable, "Authorization failed"),
         }
     }
@@ -153,6 +201,8 @@ pub enum Class {
     Unauthenticated,
     /// 401, `invalid_token` (RFC 6750 §3.1: expired, revoked, malformed or invalid); gRPC 16.
     InvalidToken,
+    /// 401, `insufficient_user_authentication` (RFC 9470); gRPC 16.
+    InsufficientAuthentication,
     /// 403 without an OAuth error; gRPC 7.
     Forbidden,
     /// 403, `insufficient_scope`; gRPC 7.
@@ -166,7 +216,7 @@ impl Class {
     pub fn status(self) -> u16 {
         match self {
             Class::BadRequest => 400,
-            Class::Unauthenticated | Class::InvalidToken => 401,
+            Class::Unauthenticated | Class::InvalidToken | Class::InsufficientAuthentication => 401,
             Class::Forbidden | Class::InsufficientScope => 403,
             Class::Unavailable => 503,
         }
@@ -176,7 +226,7 @@ impl Class {
     pub fn grpc_status(self) -> i32 {
         match self {
             Class::BadRequest => 3,
-            Class::Unauthenticated | Class::InvalidToken => 16,
+            Class::Unauthenticated | Class::InvalidToken | Class::InsufficientAuthentication => 16,
             Class::Forbidden | Class::InsufficientScope => 7,
             Class::Unavailable => 14,
         }
@@ -188,6 +238,7 @@ impl Class {
             Class::BadRequest => Some("invalid_request"),
             Class::InvalidToken => Some("invalid_token"),
             Class::InsufficientScope => Some("insufficient_scope"),
+            Class::InsufficientAuthentication => Some("insufficient_user_authentication"),
             Class::Unauthenticated | Class::Forbidden | Class::Unavailable => None,
         }
     }

@@ -1,5 +1,6 @@
 //! A request as the judge sees it, from its headers in one pass. Headers are bytes; nothing is copied.
 
+use crate::identity;
 use crate::reason::Reason;
 
 /// The parts of a request that decisions are made of, not yet read.
@@ -13,6 +14,8 @@ pub struct Request<'h> {
     pub path: &'h [u8],
     /// Whether it is a gRPC request, by its content type.
     pub grpc: bool,
+    /// Whether it carries a header under our own prefix, which no client may send.
+    pub reserved: bool,
     credential: Credential<'h>,
 }
 
@@ -42,7 +45,7 @@ impl<'h> Request<'h> {
                         Credential::One(_) | Credential::Several => Credential::Several,
                     };
                 }
-                _ => {}
+                _ => request.reserved |= name.starts_with(identity::PREFIX),
             }
         }
         request
@@ -57,6 +60,11 @@ impl<'h> Request<'h> {
             Credential::Several => return Err(Reason::CredentialsAmbiguous),
             Credential::One(value) => value,
         };
+        // RFC 6750 §2: one method per request. The query is not one that we take, but the upstream may.
+        let query = self.path.splitn(2, |byte| *byte == b'?').nth(1).unwrap_or_default();
+        if query.split(|byte| *byte == b'&').any(|pair| pair.starts_with(b"access_token=")) {
+            return Err(Reason::CredentialsAmbiguous);
+        }
         let (scheme, rest) = value.split_at_checked("bearer".len()).ok_or(Reason::TokenMissing)?;
         if value.contains(&b',') {
             return Err(Reason::CredentialsAmbiguous);
@@ -97,6 +105,15 @@ mod tests {
         for several in [&["Bearer a", "Bearer a"][..], &["Bearer a,Bearer b"], &["Basic eDp5,Bearer a"]] {
             assert_eq!(bearer(several), Err(Reason::CredentialsAmbiguous), "{several:?}");
         }
+    }
+
+    #[test]
+    fn a_second_token_in_the_query_is_refused() {
+        let with = |path: &'static str| {
+            Request::from_headers([(&b":path"[..], path.as_bytes()), (b"authorization", b"Bearer a")]).bearer()
+        };
+        assert_eq!(with("/a?x=1&access_token=b"), Err(Reason::CredentialsAmbiguous));
+        assert_eq!(with("/a?my_access_token=b"), Ok(&b"a"[..]));
     }
 
     #[test]

@@ -1,205 +1,225 @@
-//! What a rule asks of a grant, compiled; and whether a grant has it.
+//! What a rule asks of a request that carries a grant: a list of checks, tried in a fixed order.
 
-use crate::detail::Detail;
+use crate::condition::Condition;
+use crate::coverage::DetailRequirement;
+use crate::evidence::Evidence;
+use crate::fact::{Compliance, Risk};
 use crate::grant::Grant;
-use crate::path::Decoded;
 use crate::reason::Reason;
-use crate::routes::Captures;
+use crate::time::Span;
+use ipnet::IpNet;
+use serde_json::Value;
 
-/// What a grant must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a rule asks. All checks must hold.
+#[derive(Debug, Default)]
 pub struct Requirement {
-    /// Scope values that must all be there.
-    pub scopes: Vec<String>,
-    /// What one object of `authorization_details` must say.
-    pub detail: Option<DetailRequirement>,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) break_glass: Option<BreakGlass>,
 }
 
-/// What one object of `authorization_details` must say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DetailRequirement {
-    /// `type`, exactly.
-    pub kind: String,
-    /// One of `actions`.
-    pub action: Option<Pattern>,
-    /// `identifier`.
-    pub identifier: Option<Pattern>,
-    /// One of `locations`.
-    pub location: Option<Pattern>,
-    /// One of `datatypes`.
-    pub datatype: Option<Pattern>,
-    /// One of `privileges`.
-    pub privilege: Option<Pattern>,
+/// A scope that lifts checks by name, for emergencies.
+#[derive(Debug)]
+pub struct BreakGlass {
+    /// The scope value that a grant must hold.
+    pub(crate) scope: String,
+    /// The names of the checks that it lifts.
+    pub(crate) lifts: Vec<&'static str>,
 }
 
-/// A value to compare with: `*`, or literals and captures one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pattern {
-    /// Any value.
-    Any,
-    /// These parts together.
-    Parts(Vec<Part>),
+/// One thing that is asked.
+#[derive(Debug)]
+pub enum Check {
+    /// The transmitter of signals was heard of this recently.
+    StateAge(Span),
+    /// Scope values: each of the first list, and one of the second if it has any.
+    Scope {
+        /// All of these.
+        all: Vec<String>,
+        /// One of these.
+        any: Vec<String>,
+    },
+    /// One object of `authorization_details`.
+    Detail(DetailRequirement),
+    /// Claims with exactly these values.
+    Claims(Vec<(String, Value)>),
+    /// Who acts.
+    Actor(ActorRequirement),
+    /// Networks that the request may come from.
+    Source(Vec<IpNet>),
+    /// A compliant device.
+    Device {
+        /// Whether a device that nobody spoke about passes.
+        unknown: Unknown,
+    },
+    /// A risk below this.
+    Risk {
+        /// The first level that is too high.
+        below: Risk,
+        /// Whether a risk that nobody stated passes.
+        unknown: Unknown,
+    },
+    /// A condition.
+    When(Condition),
+    /// The user was authenticated this recently.
+    AuthAge(Span),
+    /// The user was authenticated in one of these ways, the preferred one first.
+    Acr(Vec<String>),
 }
 
-/// One part of a [`Pattern`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// This text.
-    Literal(String),
-    /// What the path captured, escapes decoded; by place among the captures.
-    Capture(usize),
+/// What becomes of a fact that nobody stated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// It passes.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// Who may act for the subject.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ActorRequirement {
+    /// Nobody: no `act` claim.
+    None,
+    /// Somebody, whoever it is.
+    Required,
+    /// One of these, by `sub` of the outermost `act`.
+    OneOf(Vec<String>),
+}
+
+/// What was found about one check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Met,
+    /// It does not hold.
+    Unmet(Reason),
+    /// It does not hold, and break-glass lifts it.
+    Lifted(Reason),
 }
 
 impl Requirement {
-    /// Whether `grant` holds what is asked of a request whose path captured `captures`.
-    pub fn check(&self, grant: &Grant, captures: &Captures<'_>) -> Result<(), Reason> {
-        if !self.scopes.iter().all(|scope| grant.scopes.contains(scope)) {
-            return Err(Reason::ScopeInsufficient);
+    /// The checks in the order in which they are tried.
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// Weighs one check.
+    pub fn weigh(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
+        match check.weigh(evidence) {
+            Ok(()) => Outcome::Met,
+            Err(reason) if self.lifts(check, evidence.grant) => Outcome::Lifted(reason),
+            Err(reason) => Outcome::Unmet(reason),
         }
-        match &self.detail {
-            Some(detail) if !grant.details.iter().any(|held| detail.is_met(held, captures)) => {
-                Err(Reason::DetailInsufficient)
+    }
+
+    /// The scope values that a challenge names (RFC 6750 §3).
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        let scopes = self.checks.iter().filter_map(|check| match check {
+            Check::Scope { all, any } => Some(all.iter().chain(any)),
+            _ => None,
+        });
+        scopes.flatten().map(String::as_str)
+    }
+
+    fn lifts(&self, check: &Check, grant: &Grant) -> bool {
+        self.break_glass
+            .as_ref()
+            .is_some_and(|glass| glass.lifts.contains(&check.name()) && grant.scopes.contains(&glass.scope))
+    }
+}
+
+impl Check {
+    /// Whether a fact that nobody stated passes.
+    pub fn lets_unknown_pass(&self) -> bool {
+        matches!(self, Check::Device { unknown: Unknown::Allow } | Check::Risk { unknown: Unknown::Allow, .. })
+    }
+
+    /// Whether the address of the client is part of it.
+    pub fn needs_source(&self) -> bool {
+        match self {
+            Check::Source(_) => true,
+            Check::When(condition) => condition.source().contains("source"),
+            _ => false,
+        }
+    }
+
+    /// The key of `require` that asks for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Check::StateAge(_) => "state_age",
+            Check::Scope { .. } => "scope",
+            Check::Detail(_) => "detail",
+            Check::Claims(_) => "claims",
+            Check::Actor(_) => "actor",
+            Check::Source(_) => "source",
+            Check::Device { .. } => "device",
+            Check::Risk { .. } => "risk",
+            Check::When(_) => "when",
+            Check::AuthAge(_) => "auth_age",
+            Check::Acr(_) => "acr",
+        }
+    }
+
+    fn weigh(&self, evidence: &Evidence<'_>) -> Result<(), Reason> {
+        let grant = evidence.grant;
+        let (holds, reason) = match self {
+            Check::StateAge(longest) => (evidence.state_age() <= *longest, Reason::StateStale),
+            Check::Scope { all, any } => {
+                let held = |scope: &String| grant.scopes.contains(scope);
+                (all.iter().all(held) && (any.is_empty() || any.iter().any(held)), Reason::ScopeInsufficient)
             }
-            Some(_) | None => Ok(()),
-        }
-    }
-}
-
-impl DetailRequirement {
-    /// Whether the one object `held` covers the request. A restriction in it that is not weighed here refuses.
-    fn is_met(&self, held: &Detail, captures: &Captures<'_>) -> bool {
-        let identifier = held.identifier.as_ref().map(std::slice::from_ref);
-        self.kind == held.kind
-            && held.unknown.is_empty()
-            && covers(self.action.as_ref(), held.actions.as_deref(), captures)
-            && covers(self.identifier.as_ref(), identifier, captures)
-            && covers(self.location.as_ref(), held.locations.as_deref(), captures)
-            && covers(self.datatype.as_ref(), held.datatypes.as_deref(), captures)
-            && covers(self.privilege.as_ref(), held.privileges.as_deref(), captures)
-    }
-}
-
-/// Asked and held: one held value must match. Held but not asked: a restriction that nobody weighed, so no.
-fn covers(asked: Option<&Pattern>, held: Option<&[String]>, captures: &Captures<'_>) -> bool {
-    match (asked, held) {
-        (None, None) | (Some(Pattern::Any), None) => true,
-        (None, Some(_)) | (Some(_), None) => false,
-        (Some(pattern), Some(values)) => values.iter().any(|value| pattern.matches(value, captures)),
-    }
-}
-
-impl Pattern {
-    /// Whether `value` is what the pattern says for `captures`. Nothing is allocated.
-    pub fn matches(&self, value: &str, captures: &Captures<'_>) -> bool {
-        let Pattern::Parts(parts) = self else { return true };
-        let mut rest = value.bytes();
-        for part in parts {
-            let taken = match part {
-                Part::Literal(text) => text.bytes().all(|byte| rest.next() == Some(byte)),
-                Part::Capture(index) => {
-                    captures.at(*index).is_some_and(|piece| Decoded::new(piece).all(|byte| rest.next() == Some(byte)))
-                }
-            };
-            if !taken {
-                return false;
+            Check::Detail(asked) => {
+                let met = grant.details.iter().any(|held| asked.is_met(held, &evidence.captures));
+                (met, Reason::DetailInsufficient)
             }
-        }
-        rest.next().is_none()
-    }
-
-    /// Reads `text`, in which `{name}` stands for one of `names`. The error is the name that is none of them.
-    pub fn parse(text: &str, names: &[String]) -> Result<Pattern, String> {
-        if text == "*" {
-            return Ok(Pattern::Any);
-        }
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((literal, tail)) = rest.split_once('{') {
-            let (name, tail) = tail.split_once('}').ok_or_else(|| tail.to_owned())?;
-            let index = names.iter().position(|have| have == name).ok_or_else(|| name.to_owned())?;
-            if !literal.is_empty() {
-                parts.push(Part::Literal(literal.to_owned()));
+            Check::Claims(asked) => {
+                let met = asked.iter().all(|(name, value)| grant.claims.get(name) == Some(value));
+                (met, Reason::ClaimMismatch)
             }
-            parts.push(Part::Capture(index));
-            rest = tail;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
-        }
-        Ok(Pattern::Parts(parts))
+            Check::Actor(asked) => (asked.is_met(grant), Reason::ActorRefused),
+            Check::Source(networks) => {
+                let met =
+                    evidence.source.is_some_and(|source| networks.iter().any(|network| network.contains(&source)));
+                (met, Reason::SourceRefused)
+            }
+            Check::Device { unknown } => {
+                let met = match evidence.standing.device {
+                    Some(status) => status == Compliance::Compliant,
+                    None => *unknown == Unknown::Allow,
+                };
+                (met, Reason::DeviceNotCompliant)
+            }
+            Check::Risk { below, unknown } => {
+                let met = match evidence.standing.risk {
+                    Some(risk) => risk < *below,
+                    None => *unknown == Unknown::Allow,
+                };
+                (met, Reason::RiskTooHigh)
+            }
+            Check::When(condition) => match condition.holds(evidence) {
+                Ok(holds) => (holds, Reason::ConditionFailed),
+                Err(_) => (false, Reason::ConditionError),
+            },
+            Check::AuthAge(longest) => {
+                // Without `auth_time` nobody knows when the user was there.
+                let met = grant.authenticated_at.is_some_and(|at| evidence.now.since(at) <= *longest);
+                (met, Reason::AuthenticationTooOld)
+            }
+            Check::Acr(accepted) => {
+                let met = grant.acr.as_ref().is_some_and(|acr| accepted.contains(acr));
+                (met, Reason::AssuranceInsufficient)
+            }
+        };
+        if holds { Ok(()) } else { Err(reason) }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::path::Canonical;
-    use crate::routes::Routes;
-    use crate::template::Template;
-    use serde_json::{Value, json};
-
-    fn asked(action: Option<&str>, identifier: Option<&str>) -> DetailRequirement {
-        let pattern = |text: Option<&str>| text.map(|text| Pattern::parse(text, &["order".to_owned()]).unwrap());
-        DetailRequirement {
-            kind: "order".to_owned(),
-            action: pattern(action),
-            identifier: pattern(identifier),
-            location: None,
-            datatype: None,
-            privilege: None,
+impl ActorRequirement {
+    fn is_met(&self, grant: &Grant) -> bool {
+        match (self, grant.actors.first()) {
+            (ActorRequirement::None, actor) => actor.is_none(),
+            (ActorRequirement::Required, actor) => actor.is_some(),
+            (ActorRequirement::OneOf(names), actor) => actor.is_some_and(|actor| names.contains(&actor.subject)),
         }
-    }
-
-    fn met(asked: &DetailRequirement, details: Value, path: &str) -> bool {
-        let template = Template::parse("/orders/{order}").unwrap();
-        let path = Canonical::parse(path.as_bytes()).unwrap();
-        let routes = Routes::new([Some(&template)]);
-        let (_, captures) = routes.find(&path, |_| true).unwrap();
-        Detail::list(&details).unwrap().iter().any(|held| asked.is_met(held, &captures))
-    }
-
-    #[test]
-    fn an_identifier_from_the_path() {
-        let asked = asked(Some("read"), Some("{order}"));
-        let held = |identifier: &str| json!([{"type": "order", "actions": ["read"], "identifier": identifier}]);
-        assert!(met(&asked, held("1881"), "/orders/1881"));
-        assert!(!met(&asked, held("1881"), "/orders/1882"));
-        assert!(!met(&asked, held("1881"), "/orders/188"));
-        assert!(!met(&asked, held("188"), "/orders/1881"));
-        assert!(met(&asked, held("a b"), "/orders/a%20b"));
-        assert!(!met(&asked, held("a%20b"), "/orders/a%20b"));
-    }
-
-    #[test]
-    fn two_objects_never_mix() {
-        let held = json!([
-            {"type": "order", "actions": ["read"], "identifier": "1"},
-            {"type": "order", "actions": ["write"], "identifier": "2"}
-        ]);
-        assert!(met(&asked(Some("read"), Some("{order}")), held.clone(), "/orders/1"));
-        assert!(!met(&asked(Some("read"), Some("{order}")), held.clone(), "/orders/2"));
-        assert!(met(&asked(Some("write"), Some("{order}")), held, "/orders/2"));
-    }
-
-    #[test]
-    fn a_restriction_that_the_rule_does_not_weigh_refuses() {
-        let narrow = json!([{"type": "order", "actions": ["read"], "identifier": "1", "locations": ["https://a"]}]);
-        assert!(!met(&asked(Some("read"), Some("*")), narrow, "/orders/1"));
-        let unknown = json!([{"type": "order", "actions": ["read"], "identifier": "1", "limit": 3}]);
-        assert!(!met(&asked(Some("read"), Some("*")), unknown, "/orders/1"));
-        let open = json!([{"type": "order", "actions": ["read"]}]);
-        assert!(met(&asked(Some("read"), Some("*")), open.clone(), "/orders/1"));
-        assert!(!met(&asked(Some("read"), Some("{order}")), open, "/orders/1"));
-    }
-
-    #[test]
-    fn patterns_mix_literals_and_captures() {
-        let names = ["order".to_owned()];
-        assert_eq!(Pattern::parse("{other}", &names), Err("other".to_owned()));
-        assert_eq!(Pattern::parse("a{order", &names), Err("order".to_owned()));
-        let mut mixed = asked(None, None);
-        mixed.identifier = Some(Pattern::parse("order/{order}", &names).unwrap());
-        assert!(met(&mixed, json!([{"type": "order", "identifier": "order/7"}]), "/orders/7"));
-        assert!(!met(&mixed, json!([{"type": "order", "identifier": "order/77"}]), "/orders/7"));
     }
 }

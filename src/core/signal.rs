@@ -1,12 +1,13 @@
 //! Security Event Tokens (RFC 8417, profiled by SSF 1.0) pushed to us (RFC 8935): from bytes to entries of the state.
 
+use crate::fact::{Compliance, Fact, Risk};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
 use crate::key::{Algorithm, KeySet};
 use crate::signature::CheckSignature;
 use crate::statekey::Kind;
-use crate::subject::{self, SubjectError};
-use crate::table::{Entry, MAX_CONDITIONS, Mark};
+use crate::subject::{self, Member, SubjectError};
+use crate::table::{Entry, MAX_CONDITIONS};
 use crate::time::{Span, Timestamp};
 use serde_json::{Map, Value};
 
@@ -17,6 +18,8 @@ pub const MAX_SET: usize = 64 * 1024;
 const CLOCK_SKEW: Span = Span(60);
 
 const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
+const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
+const RISK_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
 const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
 
 /// Whoever may send signals.
@@ -30,6 +33,8 @@ pub struct Transmitter {
     pub algorithms: Vec<Algorithm>,
     /// Its public keys.
     pub keys: KeySet,
+    /// The `authorization` header that its pushes must carry (RFC 8935 §3).
+    pub authorization: Option<String>,
     /// Token issuers about whose subjects it may speak, by name and by place in the list of issuers.
     pub subjects: Vec<(String, usize)>,
 }
@@ -118,9 +123,11 @@ impl SetErrorCode {
 
 use SetErrorCode::{AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest};
 
-/// Reads and verifies `set` as a signal of one of `transmitters` about grants of `issuers`, at `now`.
+/// Reads and verifies `set`, which came with the header `authorization`, as a signal of one of `transmitters` about
+/// grants of `issuers`, at `now`.
 pub fn read(
     set: &[u8],
+    authorization: Option<&[u8]>,
     transmitters: &[Transmitter],
     issuers: &[Issuer],
     signatures: &mut impl CheckSignature,
@@ -134,6 +141,10 @@ pub fn read(
         return Err(InvalidRequest.because("typ is not secevent+jwt"));
     }
     let transmitter = find_transmitter(&jws, transmitters)?;
+    let wanted = transmitter.authorization.as_deref();
+    if wanted.is_some_and(|wanted| !same(wanted.as_bytes(), authorization.unwrap_or_default())) {
+        return Err(AuthenticationFailed.because("the authorization header is not the one agreed for this stream"));
+    }
     let claims = jws.claims();
     let id = check_claims(claims)?;
     check_signature(&jws, transmitter, signatures)?;
@@ -141,6 +152,11 @@ pub fn read(
     let (event, payload) = single_event(claims)?;
     let entries = entries(event, payload, claims, transmitter, issuers, now)?;
     Ok(Signal { transmitter: transmitter.name.clone(), id, event: event.to_owned(), entries })
+}
+
+/// Compares in a time that does not tell where the difference is.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).fold(0, |differ, (l, r)| differ | (l ^ r)) == 0
 }
 
 fn find_transmitter<'t>(jws: &Unverified<'_>, transmitters: &'t [Transmitter]) -> Result<&'t Transmitter, SetError> {
@@ -211,14 +227,14 @@ fn entries(
     issuers: &[Issuer],
     now: Timestamp,
 ) -> Result<Vec<Entry>, SetError> {
-    if event != SESSION_REVOKED && event != TASK_COMPLETED {
+    let Some(meaning) = meaning(event, payload)? else {
         // SETs are not commands: what does not interest us is still received (RFC 8935 §2).
         return Ok(Vec::new());
-    }
+    };
     let at = event_time(payload, claims, now)?;
     let sub_id = claims.get("sub_id").ok_or_else(|| InvalidRequest.because("sub_id is missing"))?;
     let names: Vec<String> = transmitter.subjects.iter().map(|(name, _)| name.clone()).collect();
-    let mut members = subject::members(sub_id, &names).map_err(|error| match error {
+    let members = subject::members(sub_id, &names).map_err(|error| match error {
         SubjectError::ForeignIssuer => AccessDenied.because(error.to_string()),
         SubjectError::Malformed | SubjectError::Format(_) | SubjectError::Member(_) => {
             InvalidRequest.because(printable(&error.to_string()))
@@ -227,41 +243,87 @@ fn entries(
     if members.len() > MAX_CONDITIONS {
         return Err(InvalidRequest.because(format!("a subject may have {MAX_CONDITIONS} members")));
     }
-    if event == TASK_COMPLETED && !members.iter().any(|member| member.kind == Kind::Task) {
+    if meaning == Meaning::Completed && !members.iter().any(|member| member.kind == Kind::Task) {
         return Err(InvalidRequest.because("sub_id of task-completed has no member `task`"));
     }
-    // The narrowest member carries the entry, so that a bucket is not filled by one busy user.
-    members.sort_by_key(|member| match member.kind {
-        Kind::Token => 0,
-        Kind::Task => 1,
-        Kind::Session => 2,
-        Kind::User => 3,
-    });
-    let Some((first, others)) = members.split_first() else { return Ok(Vec::new()) };
-    let mark = match (event, first.kind) {
-        (TASK_COMPLETED, _) => Mark::Completed,
-        (_, Kind::User) => Mark::CutOff,
-        (_, Kind::Token | Kind::Task | Kind::Session) => Mark::Revoked,
-    };
+    if matches!(meaning, Meaning::Is(Fact::Device(_))) && !members.iter().any(|member| member.kind == Kind::Device) {
+        return Err(InvalidRequest.because("sub_id of device-compliance-change has no member `device`"));
+    }
     let mut entries = Vec::new();
-    for (issuer_at, key) in &first.keys {
+    for (at_issuer, (_, place)) in transmitter.subjects.iter().enumerate() {
         // All members of a subject describe one principal, so they are of one issuer.
-        let conditions: Option<Vec<_>> = others
-            .iter()
-            .map(|member| member.keys.iter().find(|(at, _)| at == issuer_at).map(|(_, key)| *key))
-            .collect();
-        let issuer = transmitter.subjects.get(*issuer_at).and_then(|(_, place)| issuers.get(*place));
-        let (Some(conditions), Some(issuer)) = (conditions, issuer) else { continue };
-        let retention = match first.kind {
-            Kind::Token => issuer.token_retention(),
-            Kind::Task | Kind::Session | Kind::User => issuer.session_retention(),
+        let own = |member: &Member| member.keys.iter().find(|(at, _)| *at == at_issuer).map(|(_, key)| *key);
+        let (Some(keys), Some(issuer)) = (members.iter().map(own).collect::<Option<Vec<_>>>(), issuers.get(*place))
+        else {
+            continue;
         };
-        entries.push(Entry { key: *key, mark, at, until: now.max(at).plus(retention), conditions });
+        // An entry under each member, so that a grant without one of them is found by another.
+        for key in &keys {
+            let fact = meaning.fact(key.kind());
+            let conditions = keys.iter().copied().filter(|other| other != key).collect();
+            entries.push(Entry {
+                key: *key,
+                fact,
+                at,
+                until: until(fact, key.kind(), now.max(at), issuer),
+                conditions,
+            });
+        }
     }
     if entries.is_empty() {
         return Err(InvalidRequest.because("the members of sub_id name different issuers"));
     }
     Ok(entries)
+}
+
+/// What an event is for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Revoked,
+    Completed,
+    Is(Fact),
+}
+
+impl Meaning {
+    /// What it leaves behind under a key of `kind`. Ending what can begin anew is a cut-off.
+    fn fact(self, kind: Kind) -> Fact {
+        match (self, kind) {
+            (Meaning::Is(fact), _) => fact,
+            (_, Kind::User | Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant) => Fact::CutOff,
+            (Meaning::Completed, _) => Fact::Completed,
+            (Meaning::Revoked, Kind::Token | Kind::Task | Kind::Session) => Fact::Revoked,
+        }
+    }
+}
+
+/// When no token that `fact` can hit can be alive any more.
+fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp {
+    match (fact, kind) {
+        // The latest word about a device or a risk stands until there is a later one.
+        (Fact::Device(_) | Fact::Risk(_), _) => Timestamp::MAX,
+        (Fact::Revoked | Fact::Completed | Fact::CutOff, Kind::Token) => from.plus(issuer.token_retention()),
+        (Fact::Revoked | Fact::Completed | Fact::CutOff, _) => from.plus(issuer.session_retention()),
+    }
+}
+
+fn meaning(event: &str, payload: &Map<String, Value>) -> Result<Option<Meaning>, SetError> {
+    let level = |name: &str| payload.get(name).and_then(Value::as_str);
+    Ok(Some(match event {
+        SESSION_REVOKED => Meaning::Revoked,
+        TASK_COMPLETED => Meaning::Completed,
+        DEVICE_COMPLIANCE => {
+            let status = level("current_status").and_then(Compliance::from_word);
+            let status =
+                status.ok_or_else(|| InvalidRequest.because("current_status is not compliant or not-compliant"))?;
+            Meaning::Is(Fact::Device(status))
+        }
+        RISK_LEVEL => {
+            let risk = level("current_level").and_then(Risk::from_word);
+            let risk = risk.ok_or_else(|| InvalidRequest.because("current_level is not LOW, MEDIUM or HIGH"))?;
+            Meaning::Is(Fact::Risk(risk))
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// `event_timestamp`, else `toe`, else `iat`. A time in the future counts as now: a cut-off ahead of time would lock
@@ -283,7 +345,7 @@ fn seconds(value: &Value) -> Option<Timestamp> {
     if let Some(time) = Timestamp::from_claim(value) {
         return Some(time);
     }
-    let number = value.as_f64().filter(|number| number.fract() != 0.0 && *number > 0.0)?;
+    let number = value.as_f64().filter(|number| *number > 0.0)?;
     let whole = format!("{:.0}", number.ceil()).parse().ok().map(Timestamp)?;
     Some(whole).filter(|time| *time <= Timestamp::MAX)
 }
@@ -310,6 +372,7 @@ mod tests {
             audience: "https://orders.mesh/signals".to_owned(),
             algorithms: vec![Algorithm::ES256],
             keys: issuer.keys,
+            authorization: None,
             subjects: vec![(ISSUER.to_owned(), 0)],
         }
     }
@@ -333,7 +396,7 @@ mod tests {
     }
 
     fn read_set(header: Value, changes: Value) -> Result<Signal, SetError> {
-        read(set(header, changes).as_bytes(), &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW)
+        read(set(header, changes).as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW)
     }
 
     fn code(header: Value, changes: Value) -> &'static str {
@@ -348,7 +411,7 @@ mod tests {
             signal.entries(),
             [Entry {
                 key: StateKey::new(Kind::Token, ISSUER, "tok-1"),
-                mark: Mark::Revoked,
+                fact: Fact::Revoked,
                 at: Timestamp(NOW.0 - 5),
                 until: NOW.plus(retention),
                 conditions: vec![]
@@ -361,17 +424,38 @@ mod tests {
         let events = json!({TASK_COMPLETED: {"event_timestamp": NOW.0, "outcome": "success"}});
         let task = json!({"format": "complex", "task": {"format": "opaque", "id": "task-42"}});
         let signal = read_set(json!({}), json!({"events": events, "sub_id": task})).unwrap();
-        assert_eq!(signal.entries()[0].mark, Mark::Completed);
+        assert_eq!(signal.entries()[0].fact, Fact::Completed);
         assert_eq!(signal.entries()[0].key, StateKey::new(Kind::Task, ISSUER, "task-42"));
 
         let user = json!({"format": "iss_sub", "iss": ISSUER, "sub": "alice"});
         let signal = read_set(json!({}), json!({ "sub_id": user })).unwrap();
-        assert_eq!(signal.entries()[0].mark, Mark::CutOff);
+        assert_eq!(signal.entries()[0].fact, Fact::CutOff);
 
         let both = json!({"format": "complex", "user": user, "session": {"format": "opaque", "id": "s"}});
         let signal = read_set(json!({}), json!({ "sub_id": both })).unwrap();
-        assert_eq!(signal.entries()[0].key, StateKey::new(Kind::Session, ISSUER, "s"));
-        assert_eq!(signal.entries()[0].conditions, [StateKey::new(Kind::User, ISSUER, "alice")]);
+        let (session, user) = (StateKey::new(Kind::Session, ISSUER, "s"), StateKey::new(Kind::User, ISSUER, "alice"));
+        let mut under: Vec<_> = signal.entries().iter().map(|e| (e.key, e.fact, e.conditions.clone())).collect();
+        under.sort_by_key(|(key, ..)| key.kind() == Kind::User);
+        assert_eq!(under, [(session, Fact::Revoked, vec![user]), (user, Fact::CutOff, vec![session])]);
+    }
+
+    #[test]
+    fn device_and_risk_changes_are_facts() {
+        let device = json!({"format": "complex", "device": {"format": "opaque", "id": "d7"}, "user": {"format": "opaque", "id": "alice"}});
+        let events = json!({DEVICE_COMPLIANCE: {"previous_status": "compliant", "current_status": "not-compliant"}});
+        let signal = read_set(json!({}), json!({"events": events, "sub_id": device})).unwrap();
+        let keys: Vec<_> = signal.entries().iter().map(|entry| entry.key).collect();
+        assert!(keys.contains(&StateKey::new(Kind::Device, ISSUER, "d7")), "{keys:?}");
+        assert_eq!(signal.entries()[0].fact, Fact::Device(Compliance::NotCompliant));
+        assert_eq!(signal.entries()[0].until, Timestamp::MAX);
+
+        let user = json!({"format": "iss_sub", "iss": ISSUER, "sub": "alice"});
+        let events = json!({RISK_LEVEL: {"principal": "USER", "current_level": "HIGH"}});
+        let signal = read_set(json!({}), json!({"events": events, "sub_id": user})).unwrap();
+        assert_eq!(signal.entries()[0].fact, Fact::Risk(Risk::High));
+
+        assert_eq!(code(json!({}), json!({"events": {RISK_LEVEL: {"current_level": "high"}}})), "invalid_request");
+        assert_eq!(code(json!({}), json!({"events": {DEVICE_COMPLIANCE: {}}})), "invalid_request");
     }
 
     #[test]
@@ -411,11 +495,12 @@ mod tests {
         let foreign = json!({"format": "jwt_id", "iss": "https://other", "jti": "t"});
         assert_eq!(code(json!({}), json!({ "sub_id": foreign })), "access_denied");
         let tampered = set(json!({}), json!({})).replacen('.', ".e30", 1);
-        assert!(read(tampered.as_bytes(), &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW).is_err());
+        assert!(read(tampered.as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW).is_err());
         let mut forged = set(json!({}), json!({}));
         forged.truncate(forged.rfind('.').unwrap() + 1);
         forged.push_str(&"A".repeat(86));
-        let error = read(forged.as_bytes(), &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW).unwrap_err();
+        let error =
+            read(forged.as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW).unwrap_err();
         assert_eq!(error.code, AuthenticationFailed);
     }
 
@@ -430,6 +515,7 @@ mod tests {
         assert_eq!(at(json!({}), json!({"toe": 6})), 6);
         assert_eq!(at(json!({}), json!({})), NOW.0);
         assert_eq!(at(json!({"event_timestamp": 5.25}), json!({})), 6);
+        assert_eq!(at(json!({"event_timestamp": 5.0}), json!({})), 5);
         assert_eq!(at(json!({"event_timestamp": NOW.0 + 61}), json!({})), NOW.0, "the future counts as now");
         assert_eq!(at(json!({"event_timestamp": NOW.0 + 60}), json!({})), NOW.0 + 60);
     }

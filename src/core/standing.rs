@@ -1,71 +1,75 @@
 //! How a grant stands: where what signals left behind meets what a token says. The one place for it.
 
+use crate::fact::{Compliance, Fact, Risk};
 use crate::grant::Grant;
 use crate::reason::Reason;
 use crate::state::{Slot, Store, StoreError};
 use crate::statekey::{Kind, StateKey};
-use crate::table::{Entry, Mark, Table};
+use crate::table::{Entry, Table};
 use crate::time::Timestamp;
 
 /// What the pushed state says about one grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing against it.
-    Good,
-    /// Ended, and why.
-    Ended(Reason),
-    /// A bucket that could hold something against it was full; refused until that time.
-    Unknown(Timestamp),
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It has ended, and why.
+    pub ended: Option<Reason>,
+    /// A bucket that could hold something against it was full; nothing is certain until that time.
+    pub unknown_until: Option<Timestamp>,
+    /// The compliance of its device, where anybody said anything about it.
+    pub device: Option<Compliance>,
+    /// The highest risk that anybody stated about its user, device, session, client, actor or tenant.
+    pub risk: Option<Risk>,
 }
 
 /// Reads the standing of `grant`, whose keys are `keys`.
 pub fn standing(store: &mut impl Store, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
-    let mut standing = Standing::Good;
+    let mut standing = Standing::default();
     for key in keys {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let table = Table::decode(&stored.bytes)?;
-        if let Some(entry) = table.about(*key).find(|entry| hits(entry, grant, keys)) {
-            return Ok(Standing::Ended(reason(entry, *key)));
+        for entry in table.about(*key).filter(|entry| hits(entry, grant, keys)) {
+            match entry.fact {
+                Fact::Revoked | Fact::Completed | Fact::CutOff => {
+                    standing.ended = standing.ended.or(Some(reason(entry, *key)));
+                }
+                Fact::Device(status) => standing.device = standing.device.max(Some(status)),
+                Fact::Risk(risk) => standing.risk = standing.risk.max(Some(risk)),
+            }
         }
-        if let Some(until) = table.saturated_until() {
-            standing = match standing {
-                Standing::Unknown(other) => Standing::Unknown(until.max(other)),
-                Standing::Good | Standing::Ended(_) => Standing::Unknown(until),
-            };
-        }
+        standing.unknown_until = standing.unknown_until.max(table.saturated_until());
     }
     Ok(standing)
 }
 
 /// Whether `entry`, which is about a key of the grant, hits the grant.
 fn hits(entry: &Entry, grant: &Grant, keys: &[StateKey]) -> bool {
-    let in_time = match entry.mark {
-        Mark::Revoked | Mark::Completed => true,
-        // Equality refuses: the session may have begun just before within the same second.
-        Mark::CutOff => grant.session_start() <= entry.at,
-    };
-    in_time && entry.conditions.iter().all(|condition| fits(*condition, keys))
+    // Equality refuses: the session may have begun just before within the same second.
+    let in_time = entry.fact != Fact::CutOff || grant.session_start() <= entry.at;
+    in_time && entry.conditions.iter().all(|condition| fits(*condition, entry.fact, keys))
 }
 
-/// SSF 1.0 §8.1.3.1: a member undefined on either side matches. For what ends grants that is the safe side.
-fn fits(condition: StateKey, keys: &[StateKey]) -> bool {
-    keys.contains(&condition) || keys.iter().all(|key| key.kind() != condition.kind())
+/// SSF 1.0 §8.1.3.1: a member undefined on either side matches. For what restricts that is the safe side; what permits
+/// must fit exactly.
+fn fits(condition: StateKey, fact: Fact, keys: &[StateKey]) -> bool {
+    keys.contains(&condition) || fact.restricts() && keys.iter().all(|key| key.kind() != condition.kind())
 }
 
 fn reason(entry: &Entry, key: StateKey) -> Reason {
-    match entry.mark {
-        Mark::Completed => Reason::TaskCompleted,
-        Mark::Revoked | Mark::CutOff => match key.kind() {
-            Kind::User => Reason::UserRevoked,
-            Kind::Session => Reason::SessionRevoked,
-            Kind::Token | Kind::Task => Reason::TokenRevoked,
-        },
+    if entry.fact == Fact::Completed {
+        return Reason::TaskCompleted;
+    }
+    match key.kind() {
+        Kind::Token | Kind::Task => Reason::TokenRevoked,
+        Kind::Session => Reason::SessionRevoked,
+        Kind::User => Reason::UserRevoked,
+        Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant => Reason::PrincipalRevoked,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Fact::{Completed, CutOff, Revoked};
     use crate::fixture::{self, NOW, token_with};
     use crate::signature::PureRust;
     use crate::state::{MemoryStore, apply, set_up};
@@ -78,15 +82,15 @@ mod tests {
         crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap().grant().clone()
     }
 
-    type Said<'a> = (Kind, &'a str, Mark, u64, &'a [(Kind, &'a str)]);
+    type Said<'a> = (Kind, &'a str, Fact, u64, &'a [(Kind, &'a str)]);
 
     fn after(entries: &[Said<'_>], grant: &Grant) -> Standing {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
-        for (kind, name, mark, at, conditions) in entries {
+        for (kind, name, fact, at, conditions) in entries {
             let entry = Entry {
                 key: StateKey::new(*kind, ISSUER, name),
-                mark: *mark,
+                fact: *fact,
                 at: Timestamp(*at),
                 until: Timestamp::MAX,
                 conditions: conditions.iter().map(|(kind, name)| StateKey::new(*kind, ISSUER, name)).collect(),
@@ -99,40 +103,63 @@ mod tests {
     #[test]
     fn each_key_of_a_grant_can_end_it() {
         let grant = grant(json!({}));
-        let ended = |kind, name, mark| after(&[(kind, name, mark, NOW.0, &[])], &grant);
-        assert_eq!(ended(Kind::Token, "tok-1", Mark::Revoked), Standing::Ended(Reason::TokenRevoked));
-        assert_eq!(ended(Kind::Session, "sess-9", Mark::Revoked), Standing::Ended(Reason::SessionRevoked));
-        assert_eq!(ended(Kind::User, "alice", Mark::CutOff), Standing::Ended(Reason::UserRevoked));
-        assert_eq!(ended(Kind::Task, "task-42", Mark::Completed), Standing::Ended(Reason::TaskCompleted));
-        assert_eq!(ended(Kind::Token, "tok-2", Mark::Revoked), Standing::Good);
-        assert_eq!(ended(Kind::Session, "tok-1", Mark::Revoked), Standing::Good);
+        let ended = |kind, name, fact| after(&[(kind, name, fact, NOW.0, &[])], &grant).ended;
+        assert_eq!(ended(Kind::Token, "tok-1", Revoked), Some(Reason::TokenRevoked));
+        assert_eq!(ended(Kind::Session, "sess-9", Revoked), Some(Reason::SessionRevoked));
+        assert_eq!(ended(Kind::User, "alice", CutOff), Some(Reason::UserRevoked));
+        assert_eq!(ended(Kind::Task, "task-42", Completed), Some(Reason::TaskCompleted));
+        assert_eq!(ended(Kind::Token, "tok-2", Revoked), None);
+        assert_eq!(ended(Kind::Session, "tok-1", Revoked), None);
     }
 
     #[test]
     fn a_cut_off_hits_sessions_that_began_at_or_before_it() {
         let start = NOW.0 - 200;
         let grant = grant(json!({ "auth_time": start }));
-        let cut = |at| after(&[(Kind::User, "alice", Mark::CutOff, at, &[])], &grant);
-        assert_eq!(cut(start - 1), Standing::Good);
-        assert_eq!(cut(start), Standing::Ended(Reason::UserRevoked));
-        assert_eq!(cut(start + 1), Standing::Ended(Reason::UserRevoked));
+        let cut = |at| after(&[(Kind::User, "alice", CutOff, at, &[])], &grant).ended;
+        assert_eq!(cut(start - 1), None);
+        assert_eq!(cut(start), Some(Reason::UserRevoked));
+        assert_eq!(cut(start + 1), Some(Reason::UserRevoked));
     }
 
     #[test]
     fn a_token_minted_anew_in_the_old_session_is_hit() {
         let grant = grant(json!({"auth_time": NOW.0 - 200, "iat": NOW.0}));
-        let cut = after(&[(Kind::User, "alice", Mark::CutOff, NOW.0 - 100, &[])], &grant);
-        assert_eq!(cut, Standing::Ended(Reason::UserRevoked));
+        let cut = after(&[(Kind::User, "alice", CutOff, NOW.0 - 100, &[])], &grant).ended;
+        assert_eq!(cut, Some(Reason::UserRevoked));
     }
 
     #[test]
     fn every_member_that_a_signal_names_must_fit() {
         let grant = grant(json!({}));
-        let with = |condition| after(&[(Kind::User, "alice", Mark::CutOff, NOW.0, &[condition])], &grant);
-        assert_eq!(with((Kind::Session, "other")), Standing::Good);
-        assert_eq!(with((Kind::Session, "sess-9")), Standing::Ended(Reason::UserRevoked));
+        let with = |condition| after(&[(Kind::User, "alice", CutOff, NOW.0, &[condition])], &grant).ended;
+        assert_eq!(with((Kind::Session, "other")), None);
+        assert_eq!(with((Kind::Session, "sess-9")), Some(Reason::UserRevoked));
         let no_session = self::grant(json!({"sid": fixture::ABSENT}));
-        let entries: [Said<'_>; 1] = [(Kind::User, "alice", Mark::CutOff, NOW.0, &[(Kind::Session, "other")])];
-        assert_eq!(after(&entries, &no_session), Standing::Ended(Reason::UserRevoked));
+        let entries: [Said<'_>; 1] = [(Kind::User, "alice", CutOff, NOW.0, &[(Kind::Session, "other")])];
+        assert_eq!(after(&entries, &no_session).ended, Some(Reason::UserRevoked));
+    }
+
+    #[test]
+    fn device_and_risk_are_facts() {
+        use Fact::{Device, Risk as RiskIs};
+        let grant = grant(json!({"device_id": "d7"}));
+        let device = |name| after(&[(Kind::Device, name, Device(Compliance::Compliant), 1, &[])], &grant).device;
+        assert_eq!(device("d7"), Some(Compliance::Compliant));
+        assert_eq!(device("d8"), None);
+        let said = [
+            (Kind::User, "alice", RiskIs(Risk::High), 1, &[][..]),
+            (Kind::Device, "d7", RiskIs(Risk::Low), 2, &[][..]),
+        ];
+        assert_eq!(after(&said, &grant).risk, Some(Risk::High), "the highest of all principals");
+    }
+
+    #[test]
+    fn what_permits_must_fit_exactly() {
+        let grant = grant(json!({"device_id": "d7", "sid": fixture::ABSENT}));
+        let with =
+            |status, condition| after(&[(Kind::Device, "d7", Fact::Device(status), 1, &[condition])], &grant).device;
+        assert_eq!(with(Compliance::Compliant, (Kind::Session, "s")), None);
+        assert_eq!(with(Compliance::NotCompliant, (Kind::Session, "s")), Some(Compliance::NotCompliant));
     }
 }

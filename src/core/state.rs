@@ -92,13 +92,17 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     store.seed(Slot::Version, &Version::new(epoch).encode())
 }
 
-/// Takes `entries` in. When this returns `Ok`, whoever reads the version from now on sees them all.
+/// Takes `entries` in, which an authenticated transmitter sent. When this returns `Ok`, whoever reads the version from
+/// now on sees them all. No entries at all still say that the transmitter is alive.
 pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
     let mut saturated = false;
     for entry in entries {
         let bucket = entry.key.bucket();
         saturated |= !insert(store, bucket, entry, now)?;
-        bump(store, bucket)?;
+        bump(store, Some(bucket), now)?;
+    }
+    if entries.is_empty() {
+        bump(store, None, now)?;
     }
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
 }
@@ -115,11 +119,14 @@ fn insert(store: &mut impl Store, bucket: u16, entry: &Entry, now: Timestamp) ->
     Err(StoreError::Contended)
 }
 
-fn bump(store: &mut impl Store, bucket: u16) -> Result<(), StoreError> {
+fn bump(store: &mut impl Store, bucket: Option<u16>, now: Timestamp) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
         let mut version = Version::decode(&stored.bytes)?;
-        version.touch(bucket);
+        version.fresh_at = version.fresh_at.max(now);
+        if let Some(bucket) = bucket {
+            version.touch(bucket);
+        }
         if store.swap(Slot::Version, &version.encode(), stored.cas)? {
             return Ok(());
         }
@@ -132,6 +139,8 @@ fn bump(store: &mut impl Store, bucket: u16) -> Result<(), StoreError> {
 struct Version {
     epoch: u64,
     count: u64,
+    /// When an authenticated signal last came in.
+    fresh_at: Timestamp,
     journal: [u16; JOURNAL_LEN],
 }
 
@@ -139,7 +148,7 @@ impl Version {
     const FORMAT: u8 = 1;
 
     fn new(epoch: u64) -> Version {
-        Version { epoch, count: 0, journal: [0; JOURNAL_LEN] }
+        Version { epoch, count: 0, fresh_at: Timestamp(0), journal: [0; JOURNAL_LEN] }
     }
 
     fn touch(&mut self, bucket: u16) {
@@ -153,6 +162,7 @@ impl Version {
         let mut bytes = vec![Version::FORMAT];
         bytes.extend(self.epoch.to_le_bytes());
         bytes.extend(self.count.to_le_bytes());
+        bytes.extend(self.fresh_at.0.to_le_bytes());
         self.journal.iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
         bytes
     }
@@ -160,9 +170,11 @@ impl Version {
     fn decode(bytes: &[u8]) -> Result<Version, Corrupt> {
         let (format, rest) = bytes.split_first().ok_or(Corrupt)?;
         let (epoch, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
-        let (count, mut rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        let (count, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        let (fresh_at, mut rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
         let mut version = Version::new(u64::from_le_bytes(*epoch));
         version.count = u64::from_le_bytes(*count);
+        version.fresh_at = Timestamp(u64::from_le_bytes(*fresh_at));
         for slot in &mut version.journal {
             let (bucket, tail) = rest.split_first_chunk::<2>().ok_or(Corrupt)?;
             *slot = u16::from_le_bytes(*bucket);
@@ -181,6 +193,7 @@ fn journal_slot(count: u64) -> usize {
 #[derive(Debug)]
 pub struct View {
     seen: Option<(u64, u64)>,
+    fresh_at: Timestamp,
     /// Moves whenever this worker learns of a change; never goes back.
     clock: u64,
     /// By bucket, the clock at which a change to it was last learnt.
@@ -189,7 +202,7 @@ pub struct View {
 
 impl Default for View {
     fn default() -> View {
-        View { seen: None, clock: 0, changed: vec![0; usize::from(BUCKETS)] }
+        View { seen: None, fresh_at: Timestamp(0), clock: 0, changed: vec![0; usize::from(BUCKETS)] }
     }
 }
 
@@ -199,6 +212,7 @@ impl View {
     pub fn refresh(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
         let version = Version::decode(&stored.bytes)?;
+        self.fresh_at = version.fresh_at;
         if self.seen == Some((version.epoch, version.count)) {
             return Ok(self.clock);
         }
@@ -219,6 +233,11 @@ impl View {
         }
         self.seen = Some((version.epoch, version.count));
         Ok(clock)
+    }
+
+    /// When an authenticated signal last came in; the beginning of time when none has.
+    pub fn fresh_at(&self) -> Timestamp {
+        self.fresh_at
     }
 
     /// Whether what was read from `buckets` at `clock` still holds.
@@ -253,12 +272,12 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Fact;
     use crate::statekey::{Kind, StateKey};
-    use crate::table::Mark;
 
     fn entry(name: &str) -> Entry {
         let key = StateKey::new(Kind::Token, "i", name);
-        Entry { key, mark: Mark::Revoked, at: Timestamp(1), until: Timestamp(100), conditions: Vec::new() }
+        Entry { key, fact: Fact::Revoked, at: Timestamp(1), until: Timestamp(100), conditions: Vec::new() }
     }
 
     fn store() -> MemoryStore {
@@ -278,6 +297,16 @@ mod tests {
         assert!(!view.is_current(&[other, hit], before));
         assert!(view.is_current(&[other], before), "other buckets stay");
         assert!(view.is_current(&[hit], after));
+    }
+
+    #[test]
+    fn any_authenticated_signal_is_a_sign_of_life() {
+        let (mut store, mut view) = (store(), View::default());
+        let before = view.refresh(&mut store).unwrap();
+        assert_eq!(view.fresh_at(), Timestamp(0));
+        apply(&mut store, &[], Timestamp(9)).unwrap();
+        assert_eq!(view.refresh(&mut store).unwrap(), before, "nothing changed");
+        assert_eq!(view.fresh_at(), Timestamp(9));
     }
 
     #[test]

@@ -13,10 +13,19 @@ pub enum Kind {
     Session,
     /// One user, by `sub`.
     User,
+    /// One client, by `client_id`.
+    Client,
+    /// One acting party, by `act`.
+    Actor,
+    /// One device.
+    Device,
+    /// One tenant.
+    Tenant,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Token, Kind::Task, Kind::Session, Kind::User];
+    const ALL: [Kind; 8] =
+        [Kind::Token, Kind::Task, Kind::Session, Kind::User, Kind::Client, Kind::Actor, Kind::Device, Kind::Tenant];
 
     /// The number that stands for it in the stored format.
     fn number(self) -> u8 {
@@ -25,6 +34,10 @@ impl Kind {
             Kind::Task => 2,
             Kind::Session => 3,
             Kind::User => 4,
+            Kind::Client => 5,
+            Kind::Actor => 6,
+            Kind::Device => 7,
+            Kind::Tenant => 8,
         }
     }
 }

@@ -44,24 +44,45 @@ pub fn members(sub_id: &Value, issuers: &[String]) -> Result<Vec<Member>, Subjec
     }
 }
 
+/// The issuer, where one is named, and the name that a simple subject gives.
+pub fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
+    match text(subject, "format").ok()? {
+        "opaque" => Some((None, text(subject, "id").ok()?)),
+        "iss_sub" => Some((Some(text(subject, "iss").ok()?), text(subject, "sub").ok()?)),
+        "jwt_id" => Some((Some(text(subject, "iss").ok()?), text(subject, "jti").ok()?)),
+        _ => None,
+    }
+}
+
 fn complex_member(name: &str, value: &Value, issuers: &[String]) -> Result<Member, SubjectError> {
     let kind = match name {
         "user" => Kind::User,
         "session" => Kind::Session,
         "task" => Kind::Task,
         "token" => Kind::Token,
+        "client" | "application" => Kind::Client,
+        "actor" => Kind::Actor,
+        "device" => Kind::Device,
+        "tenant" => Kind::Tenant,
         other => return Err(SubjectError::Member(other.to_owned())),
     };
     simple(kind, value.as_object().ok_or(SubjectError::Malformed)?, issuers)
 }
 
 fn simple(kind: Kind, subject: &Map<String, Value>, issuers: &[String]) -> Result<Member, SubjectError> {
-    let (issuer, name) = match text(subject, "format")? {
-        "opaque" => (None, text(subject, "id")?),
-        "iss_sub" if kind == Kind::User => (Some(text(subject, "iss")?), text(subject, "sub")?),
-        "jwt_id" if kind == Kind::Token => (Some(text(subject, "iss")?), text(subject, "jti")?),
-        other => return Err(SubjectError::Format(other.to_owned())),
+    let format = text(subject, "format")?;
+    let (issuer, name) = match (format, name(subject)) {
+        ("opaque", Some(named)) => named,
+        ("iss_sub", Some(named)) if !matches!(kind, Kind::Token | Kind::Task | Kind::Session) => named,
+        ("jwt_id", Some(named)) if kind == Kind::Token => named,
+        ("opaque" | "iss_sub" | "jwt_id", None) => return Err(SubjectError::Malformed),
+        (other, _) => return Err(SubjectError::Format(other.to_owned())),
     };
+    // A device or an actor may be named by an authority of its own.
+    if let (Some(issuer), Kind::Device | Kind::Actor | Kind::Tenant) = (issuer, kind) {
+        let key = StateKey::new(kind, issuer, name);
+        return Ok(Member { kind, keys: (0..issuers.len()).map(|at| (at, key)).collect() });
+    }
     let meant = issuers.iter().enumerate().filter(|(_, ours)| issuer.is_none_or(|named| named == *ours));
     let keys: Vec<_> = meant.map(|(at, issuer)| (at, StateKey::new(kind, issuer, name))).collect();
     if keys.is_empty() { Err(SubjectError::ForeignIssuer) } else { Ok(Member { kind, keys }) }

@@ -1,46 +1,19 @@
 //! One bucket of the pushed state: a small compact table, as it stands in the proxy's shared data.
 //!
-//! Format 1: `1`, saturated-until (5 bytes), then entries; an entry is key (17), mark (1), at (5), until (5), the
+//! Format 1: `1`, saturated-until (5 bytes), then entries; an entry is key (17), fact (2), at (5), until (5), the
 //! number of conditions (1) and the conditions (17 each). Times are little-endian seconds. Entries end by
 //! [`Entry::until`] and by nothing else: a full table says so and lets go of none.
 
+use crate::fact::Fact;
 use crate::statekey::StateKey;
 use crate::time::Timestamp;
 
 const FORMAT: u8 = 1;
 const HEADER: usize = 6;
-const FIXED: usize = StateKey::LEN + 12;
+const FIXED: usize = StateKey::LEN + 13;
 
 /// A signal may name this many members of a subject beside the first.
 pub const MAX_CONDITIONS: usize = 8;
-
-/// What a signal left behind for a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// Revoked for good.
-    Revoked,
-    /// The task is done, for good.
-    Completed,
-    /// Sessions that began at or before the time are refused.
-    CutOff,
-}
-
-impl Mark {
-    const ALL: [Mark; 3] = [Mark::Revoked, Mark::Completed, Mark::CutOff];
-
-    /// The number that stands for it in the stored format.
-    fn number(self) -> u8 {
-        match self {
-            Mark::Revoked => 1,
-            Mark::Completed => 2,
-            Mark::CutOff => 3,
-        }
-    }
-
-    fn decode(number: u8) -> Option<Mark> {
-        Mark::ALL.into_iter().find(|mark| mark.number() == number)
-    }
-}
 
 /// One piece of standing knowledge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +21,7 @@ pub struct Entry {
     /// Whom it is about.
     pub key: StateKey,
     /// What it says.
-    pub mark: Mark,
+    pub fact: Fact,
     /// When that happened.
     pub at: Timestamp,
     /// When no token it can hit can be alive any more.
@@ -93,7 +66,8 @@ impl Table {
         push_time(&mut bytes, self.saturated_until);
         for entry in &self.entries {
             bytes.extend(entry.key.encode());
-            bytes.push(entry.mark.number());
+            let (family, value) = entry.fact.encode();
+            bytes.extend([family, value]);
             push_time(&mut bytes, entry.at);
             push_time(&mut bytes, entry.until);
             bytes.push(u8::try_from(entry.conditions.len()).unwrap_or(u8::MAX));
@@ -115,13 +89,17 @@ impl Table {
     /// Takes `new` in, and lets go of what has ended by `now`. At most `capacity` entries fit: when there is no
     /// room the table is saturated for as long as `new` would have stood, and the answer is `false`.
     ///
-    /// The order of inserts does not matter: marks are for good and the later time wins.
+    /// The order of inserts does not matter, see [`Fact::outweighs`].
     pub fn insert(&mut self, new: Entry, capacity: usize, now: Timestamp) -> bool {
         self.entries.retain(|entry| entry.until > now);
-        let same =
-            |entry: &&mut Entry| entry.key == new.key && entry.mark == new.mark && entry.conditions == new.conditions;
+        let same = |entry: &&mut Entry| {
+            entry.key == new.key && entry.fact.same_family(new.fact) && entry.conditions == new.conditions
+        };
         if let Some(known) = self.entries.iter_mut().find(same) {
-            known.at = known.at.max(new.at);
+            if new.fact.outweighs(new.at.0, known.fact, known.at.0) {
+                known.fact = new.fact;
+                known.at = new.at;
+            }
             known.until = known.until.max(new.until);
             return true;
         }
@@ -170,7 +148,8 @@ impl Reader<'_> {
 
     fn entry(&mut self) -> Result<Entry, Corrupt> {
         let key = self.key()?;
-        let mark = Mark::decode(self.byte()?).ok_or(Corrupt)?;
+        let [family, value] = self.take()?;
+        let fact = Fact::decode(family, value).ok_or(Corrupt)?;
         let at = self.time()?;
         let until = self.time()?;
         let conditions = usize::from(self.byte()?);
@@ -178,7 +157,7 @@ impl Reader<'_> {
             return Err(Corrupt);
         }
         let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
-        Ok(Entry { key, mark, at, until, conditions })
+        Ok(Entry { key, fact, at, until, conditions })
     }
 }
 
@@ -190,20 +169,32 @@ fn push_time(bytes: &mut Vec<u8>, time: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::{Compliance, Risk};
     use crate::statekey::Kind;
     use proptest::prelude::*;
 
-    fn entry(name: &str, mark: Mark, at: u64, until: u64) -> Entry {
+    const FACTS: [Fact; 8] = [
+        Fact::Revoked,
+        Fact::Completed,
+        Fact::CutOff,
+        Fact::Device(Compliance::Compliant),
+        Fact::Device(Compliance::NotCompliant),
+        Fact::Risk(Risk::Low),
+        Fact::Risk(Risk::Medium),
+        Fact::Risk(Risk::High),
+    ];
+
+    fn entry(name: &str, fact: Fact, at: u64, until: u64) -> Entry {
         let key = StateKey::new(Kind::User, "i", name);
-        Entry { key, mark, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new() }
+        Entry { key, fact, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new() }
     }
 
     #[test]
     fn survives_its_stored_form() {
         let mut table = Table::default();
-        let mut narrow = entry("b", Mark::Revoked, 7, 9);
+        let mut narrow = entry("b", Fact::Revoked, 7, 9);
         narrow.conditions = vec![StateKey::new(Kind::Session, "i", "s"), StateKey::new(Kind::Task, "i", "t")];
-        assert!(table.insert(entry("a", Mark::CutOff, 5, 100), 10, Timestamp(0)));
+        assert!(table.insert(entry("a", Fact::CutOff, 5, 100), 10, Timestamp(0)));
         assert!(table.insert(narrow, 10, Timestamp(0)));
         assert_eq!(Table::decode(&table.encode()), Ok(table));
         assert_eq!(Table::decode(&[]), Ok(Table::default()));
@@ -212,18 +203,18 @@ mod tests {
     #[test]
     fn full_is_saturated_and_keeps_what_it_has() {
         let mut table = Table::default();
-        assert!(table.insert(entry("a", Mark::Revoked, 1, 100), 1, Timestamp(0)));
-        assert!(!table.insert(entry("b", Mark::Revoked, 1, 50), 1, Timestamp(0)));
+        assert!(table.insert(entry("a", Fact::Revoked, 1, 100), 1, Timestamp(0)));
+        assert!(!table.insert(entry("b", Fact::Revoked, 1, 50), 1, Timestamp(0)));
         assert_eq!(table.about(StateKey::new(Kind::User, "i", "a")).count(), 1);
         assert_eq!(table.saturated_until(), Some(Timestamp(50)));
         assert_eq!(Table::decode(&table.encode()).unwrap().saturated_until(), Some(Timestamp(50)));
-        assert!(table.insert(entry("a", Mark::Revoked, 2, 200), 1, Timestamp(0)), "known keys always fit");
-        assert!(table.insert(entry("b", Mark::Revoked, 1, 300), 1, Timestamp(200)), "room after the end of `a`");
+        assert!(table.insert(entry("a", Fact::Revoked, 2, 200), 1, Timestamp(0)), "known keys always fit");
+        assert!(table.insert(entry("b", Fact::Revoked, 1, 300), 1, Timestamp(200)), "room after the end of `a`");
     }
 
     #[test]
     fn other_bytes_are_not_a_table() {
-        let mut bytes = Table { entries: vec![entry("a", Mark::Revoked, 1, 2)], ..Table::default() }.encode();
+        let mut bytes = Table { entries: vec![entry("a", Fact::Revoked, 1, 2)], ..Table::default() }.encode();
         assert!(Table::decode(&bytes[..bytes.len() - 1]).is_err());
         bytes[0] = 2;
         assert_eq!(Table::decode(&bytes), Err(Corrupt));
@@ -232,16 +223,16 @@ mod tests {
     proptest! {
         #[test]
         fn any_order_and_repetition_gives_one_table(
-            inserts in proptest::collection::vec((0u8..4, 1u8..4, 1u64..100, 100u64..200), 1..20),
+            inserts in proptest::collection::vec((0u8..4, 0usize..8, 1u64..100, 100u64..200), 1..20),
             swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 40),
         ) {
-            let entries: Vec<Entry> = inserts.iter().map(|(name, mark, at, until)| {
-                entry(&name.to_string(), Mark::decode(*mark).unwrap(), *at, *until)
+            let entries: Vec<Entry> = inserts.iter().map(|(name, fact, at, until)| {
+                entry(&name.to_string(), FACTS[*fact], *at, *until)
             }).collect();
             let fold = |order: Vec<Entry>| {
                 let mut table = Table::default();
                 order.into_iter().for_each(|entry| { table.insert(entry, 100, Timestamp(0)); });
-                table.entries.sort_by_key(|entry| (entry.key.encode(), entry.mark.number()));
+                table.entries.sort_by_key(|entry| (entry.key.encode(), entry.fact.encode()));
                 table
             };
             let mut other = entries.clone();

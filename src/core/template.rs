@@ -80,6 +80,11 @@ impl Template {
         &self.names
     }
 
+    /// Whether it takes every path.
+    pub fn is_everything(&self) -> bool {
+        matches!(self.segments.as_slice(), [Segment::Rest])
+    }
+
     fn capture(&mut self, inner: &str, last: bool) -> Result<Segment, TemplateError> {
         let (name, segment) = match inner.strip_suffix("...") {
             Some(name) => (name, Segment::Rest),

@@ -1,16 +1,20 @@
 //! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
 
 use crate::detail::Detail;
-use crate::grant::Grant;
+use crate::grant::{Actor, Grant};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
 use crate::reason::Reason;
 use crate::signature::CheckSignature;
+use crate::subject;
 use crate::time::Timestamp;
 use serde_json::{Map, Value};
 
 /// A token may have this many bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
+
+/// A chain of `act` may have this many links.
+const MAX_ACTORS: usize = 8;
 
 /// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
 const MAX_NAME: usize = 1024;
@@ -58,10 +62,11 @@ pub fn verify(
     }
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
+    let grant = read_grant(jws.claims(), issuer).ok_or(Reason::ClaimInvalid)?;
     if !signatures.check(&jws, key, algorithm) {
         return Err(Reason::SignatureInvalid);
     }
-    let grant = read_grant(jws.into_claims(), issuer).ok_or(Reason::ClaimInvalid)?;
+    let grant = Grant { claims: jws.into_claims(), ..grant };
     let verified = Verified { grant, issuer: index };
     check_times(&verified, issuer, now)?;
     Ok(verified)
@@ -144,27 +149,38 @@ fn optional_time(claims: &Map<String, Value>, name: &str) -> Result<Option<Times
     }
 }
 
-fn read_grant(claims: Map<String, Value>, issuer: &Issuer) -> Option<Grant> {
+/// Reads all but the map of claims itself.
+fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Option<Grant> {
     let details = match claims.get("authorization_details") {
         None => Vec::new(),
         Some(value) => Detail::list(value)?,
     };
     Some(Grant {
         issuer: issuer.name.clone(),
-        subject: name(&claims, "sub")?,
-        client_id: name(&claims, "client_id")?,
-        token_id: name(&claims, "jti")?,
-        task: name(&claims, &issuer.task_claim)?,
+        subject: name(claims, "sub")?,
+        client_id: name(claims, "client_id")?,
+        token_id: name(claims, "jti")?,
+        task: name(claims, &issuer.task_claim)?,
         session: match claims.get(&issuer.session_claim) {
             None => None,
-            Some(_) => Some(name(&claims, &issuer.session_claim)?),
+            Some(_) => Some(name(claims, &issuer.session_claim)?),
         },
-        issued_at: required_time(&claims, "iat").ok()?,
-        expires_at: required_time(&claims, "exp").ok()?,
-        authenticated_at: optional_time(&claims, "auth_time").ok()?,
+        issued_at: required_time(claims, "iat").ok()?,
+        expires_at: required_time(claims, "exp").ok()?,
+        authenticated_at: optional_time(claims, "auth_time").ok()?,
         scopes: scopes(claims.get("scope"))?,
         details,
-        claims,
+        acr: match claims.get("acr") {
+            None => None,
+            Some(_) => Some(name(claims, "acr")?),
+        },
+        actors: actors(claims.get("act"))?,
+        device: match issuer.device_claim.as_deref().filter(|claim| claims.contains_key(*claim)) {
+            Some(claim) => Some((issuer.name.clone(), name(claims, claim)?)),
+            None => member(claims, "device", issuer)?,
+        },
+        tenant: member(claims, "tenant", issuer)?,
+        claims: Map::new(),
     })
 }
 
@@ -174,6 +190,30 @@ fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
     let text = claims.get(claim)?.as_str()?;
     let fits = !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
+}
+
+/// RFC 8693 §4.1: each link names its subject, and its issuer where that is not this token's.
+fn actors(claim: Option<&Value>) -> Option<Vec<Actor>> {
+    let mut actors = Vec::new();
+    let mut next = claim;
+    while let Some(link) = next {
+        let members = link.as_object().filter(|_| actors.len() < MAX_ACTORS)?;
+        let issuer = match members.get("iss") {
+            None => None,
+            Some(_) => Some(name(members, "iss")?),
+        };
+        actors.push(Actor { issuer, subject: name(members, "sub")? });
+        next = members.get("act");
+    }
+    Some(actors)
+}
+
+/// A member of a complex `sub_id` (RFC 9493, SSF 1.0 §3.3), as `(issuer, name)`. `Some(None)` when it is not there.
+#[allow(clippy::option_option, reason = "absent and wrong are different answers")]
+fn member(claims: &Map<String, Value>, member: &str, issuer: &Issuer) -> Option<Option<(String, String)>> {
+    let Some(value) = claims.get("sub_id").and_then(|sub_id| sub_id.get(member)) else { return Some(None) };
+    let (named, name) = subject::name(value.as_object()?)?;
+    Some(Some((named.unwrap_or(&issuer.name).to_owned(), name.to_owned())))
 }
 
 /// RFC 8693 §4.2: one string, divided by spaces.
@@ -292,6 +332,24 @@ mod tests {
     fn names_hold_no_control_characters() {
         for name in ["a\0b", "a\nb", "\u{1b}[31m", "", &"x".repeat(MAX_NAME + 1)] {
             assert_eq!(refusal(json!({}), json!({ "sub": name })), Reason::ClaimInvalid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn delegation_and_device_are_read() {
+        let act = json!({"sub": "agent", "iss": "https://agents", "act": {"sub": "tool"}});
+        let sub_id = json!({"format": "complex", "device": {"format": "iss_sub", "iss": "https://mdm", "sub": "d7"}});
+        let token = token_with(json!({}), json!({"act": act, "sub_id": sub_id, "acr": "phr"}));
+        let verified = verify_at(&token, NOW).unwrap();
+        let subjects: Vec<&str> = verified.grant().actors.iter().map(|actor| actor.subject.as_str()).collect();
+        assert_eq!(subjects, ["agent", "tool"]);
+        assert_eq!(verified.grant().device, Some(("https://mdm".to_owned(), "d7".to_owned())));
+        let mut deep = json!({"sub": "x"});
+        for _ in 0..MAX_ACTORS {
+            deep = json!({"sub": "x", "act": deep});
+        }
+        for bad in [deep, json!("agent"), json!({}), json!({"sub": 1}), json!({"sub": "a", "act": []})] {
+            assert_eq!(refusal(json!({}), json!({ "act": bad })), Reason::ClaimInvalid);
         }
     }
 

@@ -48,6 +48,15 @@ mod abi {
             size: *mut usize,
         ) -> u32;
         pub fn proxy_get_header_map_pairs(map: super::MapType, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_replace_header_map_value(
+            map: super::MapType,
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub fn proxy_remove_header_map_value(map: super::MapType, name: *const u8, name_size: usize) -> u32;
         pub fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
         pub fn proxy_get_shared_data(
             key: *const u8,
@@ -160,6 +169,29 @@ impl Headers {
 fn read_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<4>()?;
     Some((usize::try_from(u32::from_le_bytes(*head)).ok()?, rest))
+}
+
+/// Sets a header to one value.
+pub fn set_header(map: MapType, name: &[u8], value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the pointers and lengths are those of `name` and `value`.
+    check(unsafe { abi::proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Removes a header, all of its values.
+pub fn remove_header(map: MapType, name: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the pointer and the length are those of `name`.
+    check(unsafe { abi::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
+}
+
+/// A property of the stream by its path, whose parts are divided by zero bytes; `None` when there is no such property.
+pub fn property(path: &[u8]) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the pointer and the length are those of `path`; the return slots outlive the call; what they point to is
+    // taken over once.
+    unsafe {
+        check(abi::proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut size)).ok()?;
+        Some(take(data, size))
+    }
 }
 
 /// Sets a property of the stream; an access log prints it as `%FILTER_STATE(wasm.NAME:PLAIN)%`.

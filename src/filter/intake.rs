@@ -25,13 +25,16 @@ impl Intake {
 
     fn take_in(&mut self, body: &[u8]) -> Action {
         let Some(now) = now() else { return self.answer(&Received::NotAPush(503)) };
-        let judge = self.shared.judge.borrow();
+        let Ok(judge) = self.shared.judge.try_borrow() else { return self.answer(&Received::NotAPush(503)) };
         let received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
         drop(judge);
         let metrics = &self.shared.metrics;
         match &received {
             Received::Applied(signal) => {
-                metrics.applied();
+                match signal.entries().is_empty() {
+                    true => metrics.ignored.increment(),
+                    false => metrics.applied.increment(),
+                }
                 log::info!(
                     "{}",
                     serde_json::json!({
@@ -48,7 +51,7 @@ impl Intake {
                 );
             }
             Received::Failed(signal, error) => {
-                metrics.failed();
+                metrics.failed.increment();
                 log::error!(
                     "{}",
                     serde_json::json!({
@@ -56,7 +59,7 @@ impl Intake {
                     })
                 );
             }
-            Received::NotAPush(_) => {}
+            Received::NotAPush(_) => metrics.not_a_push.increment(),
         }
         self.answer(&received)
     }
@@ -79,8 +82,12 @@ impl HttpContext for Intake {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         self.head = Head::from_headers(headers.iter());
-        let checked = self.head.check(self.shared.judge.borrow().policy());
+        let checked = match self.shared.judge.try_borrow() {
+            Ok(judge) => self.head.check(judge.policy()),
+            Err(_) => Err(503),
+        };
         if let Err(status) = checked {
+            self.shared.metrics.not_a_push.increment();
             return self.answer(&Received::NotAPush(status));
         }
         if end_of_stream {

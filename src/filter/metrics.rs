@@ -7,54 +7,65 @@ use taskfence_core::signal::SetErrorCode;
 /// The counters of one plugin.
 #[derive(Debug)]
 pub struct Metrics {
-    allowed: Counter,
+    /// A request passed.
+    pub allowed: Counter,
+    /// A request passed only because break-glass lifted a requirement.
+    pub broken_glass: Counter,
+    /// A signal was applied.
+    pub applied: Counter,
+    /// A signal was good and is about nothing that we act on.
+    pub ignored: Counter,
+    /// A signal was good and could not be applied.
+    pub failed: Counter,
+    /// Something that is no push came to the receiver.
+    pub not_a_push: Counter,
     denied: Vec<(Reason, Counter)>,
-    applied: Counter,
-    failed: Counter,
+    shadowed: Vec<(Reason, Counter)>,
     refused: Vec<(SetErrorCode, Counter)>,
 }
 
 impl Metrics {
     /// Defines them.
     pub fn define() -> Metrics {
-        let denied = |reason: &Reason| (*reason, Counter::define(&format!("taskfence.denied.{}", reason.code())));
-        let refused =
-            |code: SetErrorCode| (code, Counter::define(&format!("taskfence.signals_refused.{}", code.code())));
         Metrics {
             allowed: Counter::define("taskfence.allowed"),
-            denied: Reason::ALL.iter().map(denied).collect(),
+            broken_glass: Counter::define("taskfence.break_glass"),
             applied: Counter::define("taskfence.signals_applied"),
+            ignored: Counter::define("taskfence.signals_ignored"),
             failed: Counter::define("taskfence.signals_failed"),
-            refused: SetErrorCode::ALL.into_iter().map(refused).collect(),
+            not_a_push: Counter::define("taskfence.not_a_push"),
+            denied: family("denied", Reason::ALL.iter().copied(), Reason::code),
+            shadowed: family("shadow_denied", Reason::ALL.iter().copied(), Reason::code),
+            refused: family("signals_refused", SetErrorCode::ALL, SetErrorCode::code),
         }
-    }
-
-    /// A request passed.
-    pub fn allowed(&self) {
-        self.allowed.increment();
     }
 
     /// A request was refused.
     pub fn denied(&self, reason: Reason) {
-        if let Some((_, counter)) = self.denied.iter().find(|(known, _)| *known == reason) {
-            counter.increment();
-        }
+        increment(&self.denied, reason);
     }
 
-    /// A signal was applied.
-    pub fn applied(&self) {
-        self.applied.increment();
-    }
-
-    /// A signal was good and could not be applied.
-    pub fn failed(&self) {
-        self.failed.increment();
+    /// A request passed that would have been refused if refusals were enforced.
+    pub fn shadowed(&self, reason: Reason) {
+        increment(&self.shadowed, reason);
     }
 
     /// A push was refused.
     pub fn refused(&self, code: SetErrorCode) {
-        if let Some((_, counter)) = self.refused.iter().find(|(known, _)| *known == code) {
-            counter.increment();
-        }
+        increment(&self.refused, code);
+    }
+}
+
+fn family<T: Copy>(
+    name: &str,
+    members: impl IntoIterator<Item = T>,
+    code: impl Fn(T) -> &'static str,
+) -> Vec<(T, Counter)> {
+    members.into_iter().map(|member| (member, Counter::define(&format!("taskfence.{name}.{}", code(member))))).collect()
+}
+
+fn increment<T: Copy + PartialEq>(family: &[(T, Counter)], member: T) {
+    if let Some((_, counter)) = family.iter().find(|(known, _)| *known == member) {
+        counter.increment();
     }
 }

@@ -1,10 +1,12 @@
 //! What the judge needs of the proxy: shared data as its store, and signatures.
 
 use crate::host::{self, HostError};
+use std::net::IpAddr;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::signature::{CheckSignature, PureRust};
 use taskfence_core::state::{Slot, Store, StoreError, Stored};
+use taskfence_core::surroundings::{Surroundings, parse_address};
 
 /// The proxy, as the judge sees it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +28,16 @@ impl Store for Ports {
 
     fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
         host::set_shared_data(key(slot).as_bytes(), bytes, 0).map_err(|_| StoreError::Failed)
+    }
+}
+
+impl Surroundings for Ports {
+    fn source(&mut self) -> Option<IpAddr> {
+        parse_address(&host::property(b"source\0address")?)
+    }
+
+    fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
+        host::property(format!("xds\0route_metadata\0filter_metadata\0taskfence\0{name}").as_bytes())
     }
 }
 

@@ -1,14 +1,16 @@
 //! One request through the sidecar: headers in, the verdict out.
 
-use crate::host::{self, MapType};
+use crate::host::{self, Headers, MapType};
 use crate::ports::Ports;
 use crate::root::Shared;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
 use taskfence_core::answer::{Answer, answer};
+use taskfence_core::identity::{Edit, Identity};
 use taskfence_core::judge::{Permit, Refusal, Verdict};
 use taskfence_core::reason::Reason;
+use taskfence_core::record;
 use taskfence_core::request::Request;
 use taskfence_core::time::Timestamp;
 
@@ -24,26 +26,73 @@ impl Sidecar {
     }
 
     /// Lets the request on. Nobody can without a permit.
-    fn admit(&self, _permit: Permit) -> Action {
-        self.shared.metrics.allowed();
+    fn admit(&self, permit: &Permit, headers: &Headers, request: &Request<'_>) -> Action {
+        let metrics = &self.shared.metrics;
+        match permit.shadowed() {
+            Some(refusal) => metrics.shadowed(refusal.reason),
+            None => metrics.allowed.increment(),
+        }
+        if permit.broken_glass() {
+            metrics.broken_glass.increment();
+        }
+        let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(request.grpc) };
+        let policy = judge.policy();
+        if let Some(line) = record::admitted(permit, policy) {
+            log::info!("{line}");
+        }
+        if let Some(refusal) = permit.shadowed() {
+            host::set_property("taskfence.shadow", refusal.reason.code().as_bytes());
+        }
+        if (request.reserved || !policy.identity().is_empty()) && !edit(policy.identity(), headers, permit) {
+            return self.fail(request.grpc);
+        }
         Action::Continue
     }
 
     fn refuse(&self, refusal: &Refusal, grpc: bool) -> Action {
         self.shared.metrics.denied(refusal.reason);
+        let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(grpc) };
+        let policy = judge.policy();
         let decision = decision_id();
-        let judge = self.shared.judge.borrow();
-        record(refusal, judge.policy(), &decision);
-        let Answer { status, grpc_status, headers, body } = answer(refusal, judge.policy(), &decision, grpc);
+        // What a verified grant was refused is news; what strangers try is not.
+        let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
+        log::log!(level, "{}", record::refused(refusal, policy, &decision));
         host::set_property("taskfence.reason", refusal.reason.code().as_bytes());
         host::set_property("taskfence.decision", decision.as_bytes());
-        let details = format!("taskfence_{}", refusal.reason.code());
-        if host::send_local_response(status, &details, &headers, body.as_bytes(), grpc_status).is_err() {
-            // The request stays where it is: paused, and so refused.
-            log::error!("the proxy did not take the answer to a refused request");
-        }
-        Action::Pause
+        reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
     }
+
+    /// The filter itself cannot go on: closed, without a word about why.
+    fn fail(&self, grpc: bool) -> Action {
+        let status = Reason::InternalError.class();
+        let body = if grpc { Reason::InternalError.title().to_owned() } else { String::new() };
+        let headers = vec![("cache-control", "no-store".to_owned()), ("retry-after", "1".to_owned())];
+        reply(
+            Reason::InternalError,
+            &Answer { status: status.status(), grpc_status: status.grpc_status(), headers, body },
+        )
+    }
+}
+
+/// The one answer of a stream.
+fn reply(reason: Reason, answer: &Answer) -> Action {
+    let details = format!("taskfence_{}", reason.code());
+    let sent =
+        host::send_local_response(answer.status, &details, &answer.headers, answer.body.as_bytes(), answer.grpc_status);
+    if sent.is_err() {
+        // The request stays where it is: paused, and so refused.
+        log::error!("the proxy did not take the answer to a refused request");
+    }
+    Action::Pause
+}
+
+/// Makes the headers what the upstream may see. `false` when the proxy did not do it.
+fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
+    let map = MapType::RequestHeaders;
+    identity.edits(headers.iter(), permit).all(|edit| match edit {
+        Edit::Remove(name) => host::remove_header(map, name).is_ok(),
+        Edit::Set(name, value) => host::set_header(map, name.as_bytes(), value.as_bytes()).is_ok(),
+    })
 }
 
 impl Context for Sidecar {}
@@ -53,7 +102,7 @@ impl HttpContext for Sidecar {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         let request = Request::from_headers(headers.iter());
         match judge(&self.shared, &request) {
-            Ok(permit) => self.admit(permit),
+            Ok(permit) => self.admit(&permit, &headers, &request),
             Err(refusal) => self.refuse(&refusal, request.grpc),
         }
     }
@@ -82,22 +131,4 @@ fn decision_id() -> String {
     format!(
         "{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-{g:02x}{h:02x}-{i:02x}{j:02x}-{k:02x}{l:02x}{m:02x}{n:02x}{o:02x}{p:02x}"
     )
-}
-
-/// One line of JSON for the operator: what a verified grant was refused is news, what strangers try is not.
-fn record(refusal: &Refusal, policy: &taskfence_core::policy::Policy, decision: &str) {
-    let grant = refusal.session.as_ref().map(|session| session.verified().grant());
-    let level = if grant.is_some() { log::Level::Info } else { log::Level::Debug };
-    let rule = refusal.rule.and_then(|at| policy.rules().get(at)).map(|rule| rule.name());
-    let line = serde_json::json!({
-        "decision": decision,
-        "verdict": "denied",
-        "reason": refusal.reason.code(),
-        "rule": rule,
-        "issuer": grant.map(|grant| &grant.issuer),
-        "subject": grant.map(|grant| &grant.subject),
-        "task": grant.map(|grant| &grant.task),
-        "token": grant.map(|grant| &grant.token_id),
-    });
-    log::log!(level, "{line}");
 }

@@ -1,0 +1,460 @@
+//! `when`: a condition in CEL over verified claims, pushed context and the request.
+//!
+//! Compiled and checked once, when the configuration is loaded: a name that does not exist, a comparison of two kinds
+//! of value, an unknown function are faults of the configuration, not surprises of a request.
+
+use crate::evidence::Evidence;
+use crate::path::Decoded;
+use crate::problem::nearest;
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
+use cel::common::traits::Indexer;
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt, MAP_TYPE, Type,
+};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use cel::parser::PrattParser;
+use cel::{Context, Env, ExecutionError, Value as CelValue};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// A condition may have this many bytes.
+const MAX_SOURCE: usize = 4096;
+
+/// A condition may have this many nodes.
+const MAX_NODES: usize = 500;
+
+/// A compiled condition.
+pub struct Condition {
+    source: String,
+    expression: IdedExpr,
+}
+
+impl Condition {
+    /// Compiles `source`. `captures` are the names that the path of its rule captures.
+    pub fn compile(source: &str, captures: &[String]) -> Result<Condition, String> {
+        if source.len() > MAX_SOURCE {
+            return Err(format!("is longer than {MAX_SOURCE} bytes"));
+        }
+        let parser = PrattParser::new().max_expression_node_count(MAX_NODES).max_recursion_depth(48);
+        let expression = parser.parse(source).map_err(|errors| {
+            let first = errors.errors.first().map(|error| (error.pos.1, error.msg.clone()));
+            let (column, message) = first.unwrap_or((1, "cannot be read".to_owned()));
+            format!("is not CEL at column {column}: {}", message.trim_end_matches('.').to_lowercase())
+        })?;
+        let mut checker = Checker { captures, scope: Vec::new() };
+        match checker.kind(&expression.expr)? {
+            Kind::Bool | Kind::Dyn => Ok(Condition { source: source.to_owned(), expression }),
+            other => Err(format!("gives {other}, not a truth value")),
+        }
+    }
+
+    /// The condition as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
+    pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, String> {
+        let variables = Variables { evidence };
+        let mut context = Context::with_env(Arc::clone(environment()));
+        context.set_variable_resolver(&variables);
+        let value = CelValue::resolve_val(&self.expression, &context).map_err(|error| error.to_string())?;
+        match value.downcast_ref::<CelBool>() {
+            Some(truth) => Ok(*truth.inner()),
+            None => Err("the condition gives no truth value".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Condition").field(&self.source).finish()
+    }
+}
+
+/// The standard library of CEL, made once for all conditions.
+fn environment() -> &'static Arc<Env> {
+    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib()))
+}
+
+/// The claims of a token as CEL sees them, converted once per token.
+#[derive(Debug)]
+pub struct Claims(CelMap<'static>);
+
+impl Claims {
+    /// Converts `claims`.
+    pub fn new(claims: &Map<String, Value>) -> Claims {
+        Claims(map(claims))
+    }
+}
+
+fn map(members: &Map<String, Value>) -> CelMap<'static> {
+    let entries = members.iter().map(|(name, value)| (CelMapKey::from(name.clone()), convert(value)));
+    CelMap::from(entries.collect::<HashMap<_, _>>())
+}
+
+fn convert(value: &Value) -> Box<dyn Val> {
+    match value {
+        Value::Null => Box::new(CelNull),
+        Value::Bool(truth) => Box::new(CelBool::from(*truth)),
+        Value::String(text) => Box::new(CelString::from(text.clone())),
+        Value::Array(items) => Box::new(CelList::from(items.iter().map(convert).collect::<Vec<_>>())),
+        Value::Object(members) => Box::new(map(members)),
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(int), _, _) => Box::new(CelInt::from(int)),
+            (None, Some(uint), _) => Box::new(CelUInt::from(uint)),
+            (None, None, Some(double)) => Box::new(CelDouble::from(double)),
+            (None, None, None) => Box::new(CelNull),
+        },
+    }
+}
+
+/// What the names of a condition stand for. Nothing is built before it is asked for.
+struct Variables<'e> {
+    evidence: &'e Evidence<'e>,
+}
+
+impl VariableResolver for Variables<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        match variable {
+            "claims" => self.evidence.claims.map(|claims| CowVal::Borrowed(&claims.0)),
+            "now" => Some(CowVal::Owned(int(self.evidence.now.0))),
+            "request" | "context" | "grant" | "captures" => {
+                let root = ROOTS.iter().find(|root| root.name == variable)?;
+                Some(CowVal::owned(Fields { root, evidence: self.evidence }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One of the names with known fields.
+struct Root {
+    name: &'static str,
+    fields: &'static [(&'static str, Kind)],
+}
+
+const ROOTS: [Root; 4] = [
+    Root {
+        name: "request",
+        fields: &[("method", Kind::Text), ("host", Kind::Text), ("path", Kind::Text), ("source", Kind::Text)],
+    },
+    Root { name: "context", fields: &[("device", Kind::Text), ("risk", Kind::Text), ("state_age", Kind::Number)] },
+    Root {
+        name: "grant",
+        fields: &[
+            ("issuer", Kind::Text),
+            ("subject", Kind::Text),
+            ("client", Kind::Text),
+            ("task", Kind::Text),
+            ("session", Kind::Text),
+            ("actor", Kind::Text),
+            ("scopes", Kind::List),
+            ("issued_at", Kind::Number),
+            ("expires_at", Kind::Number),
+            ("auth_age", Kind::Number),
+        ],
+    },
+    Root { name: "captures", fields: &[] },
+];
+
+/// The fields of a [`Root`], read from the evidence one by one.
+#[derive(Clone, Copy)]
+struct Fields<'e> {
+    root: &'static Root,
+    evidence: &'e Evidence<'e>,
+}
+
+impl<'e> Fields<'e> {
+    fn field(&self, name: &str) -> Option<Box<dyn Val + 'e>> {
+        let evidence = self.evidence;
+        let (request, grant) = (&evidence.request, evidence.grant);
+        Some(match (self.root.name, name) {
+            ("request", "method") => text(request.method),
+            ("request", "host") => text(request.host),
+            ("request", "path") => text(request.path),
+            ("request", "source") => {
+                Box::new(CelString::from(evidence.source.map(|ip| ip.to_string()).unwrap_or_default()))
+            }
+            ("context", "device") => text(evidence.device_word()),
+            ("context", "risk") => text(evidence.risk_word()),
+            ("context", "state_age") => int(evidence.state_age().0),
+            ("grant", "issuer") => text(&grant.issuer),
+            ("grant", "subject") => text(&grant.subject),
+            ("grant", "client") => text(&grant.client_id),
+            ("grant", "task") => text(&grant.task),
+            ("grant", "session") => text(grant.session.as_deref().unwrap_or_default()),
+            ("grant", "actor") => text(grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default()),
+            ("grant", "scopes") => {
+                let scopes = grant.scopes.iter().map(|scope| text(scope));
+                Box::new(CelList::from(scopes.collect::<Vec<_>>()))
+            }
+            ("grant", "issued_at") => int(grant.issued_at.0),
+            ("grant", "expires_at") => int(grant.expires_at.0),
+            ("grant", "auth_age") => int(evidence.now.since(grant.session_start()).0),
+            ("captures", name) => {
+                let at = evidence.capture_names.iter().position(|have| have == name)?;
+                let bytes: Vec<u8> = Decoded::new(evidence.captures.at(at)?).collect();
+                Box::new(CelString::from(String::from_utf8(bytes).ok()?))
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn int<'v>(number: u64) -> Box<dyn Val + 'v> {
+    Box::new(CelInt::from(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+fn text(text: &str) -> Box<dyn Val + '_> {
+    Box::new(CelString::from(text))
+}
+
+impl fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.root.name)
+    }
+}
+
+impl Val for Fields<'_> {
+    fn get_type(&self) -> &Type {
+        &MAP_TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        &MAP_TYPE
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+    where
+        Self: 'v,
+    {
+        Some(self)
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
+    where
+        Self: 'v,
+    {
+        Box::new(*self)
+    }
+}
+
+impl Indexer for Fields<'_> {
+    fn get<'b, 'v>(&'b self, index: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        self.look_up(index).map(CowVal::Owned)
+    }
+
+    fn steal<'v>(self: Box<Self>, index: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        self.look_up(index)
+    }
+}
+
+impl<'e> Fields<'e> {
+    fn look_up(&self, index: &dyn Val) -> Result<Box<dyn Val + 'e>, ExecutionError> {
+        let name = index.downcast_ref::<CelString>().map(CelString::inner).unwrap_or_default();
+        self.field(name).ok_or_else(|| ExecutionError::no_such_key(name))
+    }
+}
+
+/// What is known about the value of an expression before there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Number,
+    Text,
+    List,
+    Map,
+    Other,
+    /// Known only when it is there: claims.
+    Dyn,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Bool => "a truth value",
+            Kind::Number => "a number",
+            Kind::Text => "a string",
+            Kind::List => "a list",
+            Kind::Map => "a map",
+            Kind::Other => "a value of another kind",
+            Kind::Dyn => "any value",
+        })
+    }
+}
+
+struct Checker<'c> {
+    captures: &'c [String],
+    /// Variables of the macros around the expression at hand.
+    scope: Vec<String>,
+}
+
+/// Functions of the standard library: name, whether it is called on a value, what it gives.
+const FUNCTIONS: [(&str, bool, Kind); 12] = [
+    ("startsWith", true, Kind::Bool),
+    ("endsWith", true, Kind::Bool),
+    ("contains", true, Kind::Bool),
+    ("size", true, Kind::Number),
+    ("size", false, Kind::Number),
+    ("int", false, Kind::Number),
+    ("uint", false, Kind::Number),
+    ("double", false, Kind::Number),
+    ("string", false, Kind::Text),
+    ("bool", false, Kind::Bool),
+    ("dyn", false, Kind::Dyn),
+    ("type", false, Kind::Other),
+];
+
+impl Checker<'_> {
+    fn kind(&mut self, expression: &Expr) -> Result<Kind, String> {
+        match expression {
+            Expr::Literal(literal) => Ok(match literal {
+                LiteralValue::Boolean(_) => Kind::Bool,
+                LiteralValue::Double(_) | LiteralValue::Int(_) | LiteralValue::UInt(_) => Kind::Number,
+                LiteralValue::String(_) => Kind::Text,
+                LiteralValue::Bytes(_) => Kind::Other,
+                LiteralValue::Null => Kind::Dyn,
+            }),
+            Expr::Ident(name) => self.identifier(name),
+            Expr::Select(select) => self.select(select),
+            Expr::Call(call) => self.call(call),
+            Expr::List(list) => {
+                for element in &list.elements {
+                    self.kind(&element.expr)?;
+                }
+                Ok(Kind::List)
+            }
+            Expr::Comprehension(macro_call) => {
+                self.kind(&macro_call.iter_range.expr)?;
+                let before = self.scope.len();
+                self.scope.push(macro_call.iter_var.clone());
+                self.scope.extend(macro_call.iter_var2.clone());
+                self.scope.push(macro_call.accu_var.clone());
+                for part in [&macro_call.accu_init, &macro_call.loop_cond, &macro_call.loop_step] {
+                    self.kind(&part.expr)?;
+                }
+                let result = self.kind(&macro_call.result.expr);
+                self.scope.truncate(before);
+                result
+            }
+            Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => {
+                Err("builds a map or a message, for which there is no use here".to_owned())
+            }
+        }
+    }
+
+    fn identifier(&self, name: &str) -> Result<Kind, String> {
+        if self.scope.iter().any(|have| have == name) || name == "claims" {
+            return Ok(Kind::Dyn);
+        }
+        if name == "now" {
+            return Ok(Kind::Number);
+        }
+        if ROOTS.iter().any(|root| root.name == name) {
+            return Ok(Kind::Map);
+        }
+        let known = ["claims", "request", "context", "grant", "captures", "now"];
+        Err(unknown("name", name, known))
+    }
+
+    fn select(&mut self, select: &SelectExpr) -> Result<Kind, String> {
+        let kind = match &select.operand.expr {
+            Expr::Ident(name) if !self.scope.contains(name) && name != "claims" => {
+                self.identifier(name)?;
+                let Some(root) = ROOTS.iter().find(|root| root.name == name) else {
+                    return Err(format!("`{name}` has no field `{}`", select.field));
+                };
+                self.field(root, &select.field)?
+            }
+            operand => match self.kind(operand)? {
+                Kind::Dyn | Kind::Map => Kind::Dyn,
+                other => return Err(format!("`.{}` is asked of {other}", select.field)),
+            },
+        };
+        Ok(if select.test { Kind::Bool } else { kind })
+    }
+
+    fn field(&self, root: &Root, name: &str) -> Result<Kind, String> {
+        if root.name == "captures" {
+            let known = self.captures.iter().map(String::as_str);
+            return match self.captures.iter().any(|have| have == name) {
+                true => Ok(Kind::Text),
+                false => Err(unknown("capture", name, known)),
+            };
+        }
+        let field = root.fields.iter().find(|(have, _)| *have == name).map(|(_, kind)| *kind);
+        field.ok_or_else(|| {
+            unknown(&format!("field of `{}`", root.name), name, root.fields.iter().map(|(name, _)| *name))
+        })
+    }
+
+    fn call(&mut self, call: &CallExpr) -> Result<Kind, String> {
+        let target = match &call.target {
+            Some(target) => Some(self.kind(&target.expr)?),
+            None => None,
+        };
+        let mut kinds = Vec::new();
+        for argument in &call.args {
+            kinds.push(self.kind(&argument.expr)?);
+        }
+        let all = |wanted: Kind| kinds.iter().copied().find(|kind| *kind != Kind::Dyn && *kind != wanted);
+        match (call.func_name.as_str(), kinds.as_slice()) {
+            (op::LOGICAL_AND | op::LOGICAL_OR | op::LOGICAL_NOT | op::NOT_STRICTLY_FALSE, _) => match all(Kind::Bool) {
+                Some(other) => Err(format!("`&&`, `||` and `!` take truth values, not {other}")),
+                None => Ok(Kind::Bool),
+            },
+            (
+                op::EQUALS | op::NOT_EQUALS | op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS,
+                [left, right],
+            ) => match left == right || *left == Kind::Dyn || *right == Kind::Dyn {
+                true => Ok(Kind::Bool),
+                false => Err(format!("compares {left} with {right}")),
+            },
+            (op::IN, [_, container]) => match container {
+                Kind::List | Kind::Map | Kind::Dyn => Ok(Kind::Bool),
+                other => Err(format!("`in` looks into {other}")),
+            },
+            (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [left, right]) => match (left, right) {
+                (Kind::Dyn, other) | (other, Kind::Dyn) => Ok(*other),
+                (left, right) if left == right => Ok(*left),
+                (left, right) => Err(format!("calculates with {left} and {right}")),
+            },
+            (op::NEGATE, _) => match all(Kind::Number) {
+                Some(other) => Err(format!("`-` takes a number, not {other}")),
+                None => Ok(Kind::Number),
+            },
+            (op::CONDITIONAL, [condition, yes, no]) => match (condition, yes == no) {
+                (Kind::Bool | Kind::Dyn, true) => Ok(*yes),
+                (Kind::Bool | Kind::Dyn, false) => Ok(Kind::Dyn),
+                (other, _) => Err(format!("`?:` asks for a truth value, not {other}")),
+            },
+            (op::INDEX, [Kind::List | Kind::Map | Kind::Dyn, _]) => Ok(Kind::Dyn),
+            (op::INDEX, [other, _]) => Err(format!("`[]` is asked of {other}")),
+            (name, _) => {
+                let found = FUNCTIONS.iter().find(|(have, member, _)| *have == name && *member == target.is_some());
+                match found {
+                    Some((_, _, kind)) => Ok(*kind),
+                    None => Err(unknown("function", name, FUNCTIONS.iter().map(|(name, ..)| *name))),
+                }
+            }
+        }
+    }
+}
+
+fn unknown<'k>(what: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("names the unknown {what} `{name}`; did you mean `{near}`?"),
+        None => format!("names the unknown {what} `{name}`"),
+    }
+}

@@ -1,0 +1,202 @@
+//! From a typed `require` to the checks that it means.
+
+use crate::compile::{Problems, quotable};
+use crate::condition::Condition;
+use crate::config::{
+    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, UnknownConfig,
+};
+use crate::coverage::{DetailRequirement, Pattern};
+use crate::problem::{Problem, nearest};
+use crate::requirement::{ActorRequirement, BreakGlass, Check, Requirement, Unknown};
+use crate::time::Span;
+use crate::uri;
+use ipnet::IpNet;
+
+/// The checks of `config`, in the order in which they are tried: what is stale first, then what the grant holds, then
+/// its context, then how its user was authenticated.
+pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problems: &mut Problems) -> Requirement {
+    let mut checks = Vec::new();
+    let at = |key: &str| format!("{path}.{key}");
+    if let Some(age) = config.state_age {
+        checks.push(Check::StateAge(positive(age, &at("state_age"), problems)));
+    }
+    if let Some(scope) = &config.scope {
+        checks.push(self::scope(scope, &at("scope"), problems));
+    }
+    if let Some(detail) = &config.detail {
+        checks.push(Check::Detail(self::detail(detail, names, &at("detail"), problems)));
+    }
+    if let Some(claims) = &config.claims {
+        if claims.is_empty() {
+            problems.error(at("claims"), "is empty: leave it out to ask for no claim");
+        }
+        checks.push(Check::Claims(claims.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()));
+    }
+    if let Some(actor) = &config.actor {
+        checks.push(Check::Actor(self::actor(actor, &at("actor"), problems)));
+    }
+    if let Some(networks) = &config.source {
+        checks.push(Check::Source(self::networks(networks, &at("source"), problems)));
+    }
+    if let Some(device) = &config.device {
+        checks.push(Check::Device { unknown: device.unknown.into() });
+    }
+    if let Some(risk) = &config.risk {
+        if risk.below == crate::fact::Risk::Low {
+            problems.error(at("risk.below"), "no risk is below `LOW`");
+        }
+        checks.push(Check::Risk { below: risk.below, unknown: risk.unknown.into() });
+    }
+    if let Some(source) = &config.when {
+        match Condition::compile(source, names) {
+            Ok(condition) => checks.push(Check::When(condition)),
+            Err(message) => problems.error(at("when"), message),
+        }
+    }
+    if let Some(age) = config.auth_age {
+        checks.push(Check::AuthAge(positive(age, &at("auth_age"), problems)));
+    }
+    if let Some(accepted) = &config.acr {
+        if accepted.is_empty() || accepted.iter().any(|acr| acr.is_empty() || acr.contains(' ') || !quotable(acr)) {
+            problems.error(at("acr"), "must name values of `acr`, each printable ASCII without spaces, `\"` and `\\`");
+        }
+        checks.push(Check::Acr(accepted.clone()));
+    }
+    Requirement { checks, break_glass: None }
+}
+
+/// A scope that lifts some of `requirement`.
+pub fn break_glass(
+    config: &BreakGlassConfig,
+    requirement: &Requirement,
+    path: &str,
+    problems: &mut Problems,
+) -> BreakGlass {
+    if config.scope.is_empty() || config.scope.contains(' ') || !quotable(&config.scope) {
+        problems.error(format!("{path}.scope"), "must be one scope value");
+    }
+    if config.lifts.is_empty() {
+        problems.error(format!("{path}.lifts"), "lifts nothing: name keys of `require`");
+    }
+    let known: Vec<&'static str> = requirement.checks().iter().map(Check::name).collect();
+    let mut lifts = Vec::new();
+    for (at, name) in config.lifts.iter().enumerate() {
+        match known.iter().find(|known| *known == name) {
+            Some(known) => lifts.push(*known),
+            None => {
+                let problem =
+                    Problem::at(format!("{path}.lifts[{at}]"), format!("`{name}` is not required by this rule"));
+                let help = match nearest(name, known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("required here: `{}`", known.join("`, `")),
+                };
+                problems.errors.push(problem.help(help));
+            }
+        }
+    }
+    BreakGlass { scope: config.scope.clone(), lifts }
+}
+
+fn positive(age: Span, path: &str, problems: &mut Problems) -> Span {
+    if age == Span(0) {
+        problems.error(path, "must be longer than nothing");
+    }
+    age
+}
+
+fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
+    if config.all.is_empty() && config.any.is_empty() {
+        problems.error(path, "names no scope: leave it out to ask for none");
+    }
+    // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
+    for scope in config.all.iter().chain(&config.any) {
+        if scope.is_empty() || scope.contains(' ') || !quotable(scope) {
+            let message = format!(
+                "`{}` is not a scope value: printable ASCII without spaces, `\"` and `\\`",
+                scope.escape_debug()
+            );
+            problems.error(path, message);
+        }
+    }
+    Check::Scope { all: config.all.clone(), any: config.any.clone() }
+}
+
+fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequirement {
+    match (config.delegation, &config.agents) {
+        (Delegation::None, Some(_)) => {
+            problems.error(path, "names `agents` while `delegation` is `none`");
+            ActorRequirement::None
+        }
+        (Delegation::None, None) => ActorRequirement::None,
+        (Delegation::Required, None) => ActorRequirement::Required,
+        (Delegation::Required, Some(agents)) => {
+            if agents.is_empty() {
+                problems.error(format!("{path}.agents"), "is empty: leave it out to accept every agent");
+            }
+            ActorRequirement::OneOf(agents.clone())
+        }
+    }
+}
+
+fn networks(config: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet> {
+    if config.is_empty() {
+        problems.error(path, "is empty, so no request would pass");
+    }
+    let mut networks = Vec::new();
+    for (at, text) in config.iter().enumerate() {
+        let place = format!("{path}[{at}]");
+        match text.parse::<IpNet>() {
+            Ok(network) if network.trunc() == network => networks.push(network),
+            Ok(network) => {
+                problems.error(place, format!("has bits behind its prefix: write it as `{}`", network.trunc()))
+            }
+            Err(_) => problems.error(place, format!("`{text}` is not a network in CIDR notation such as `10.0.0.0/8`")),
+        }
+    }
+    networks
+}
+
+fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Problems) -> DetailRequirement {
+    let mut pattern = |name: &str, text: &Option<String>| {
+        let text = text.as_ref()?;
+        match Pattern::parse(text, names) {
+            Ok(pattern) => Some(pattern),
+            Err(unknown) => {
+                let problem =
+                    Problem::at(format!("{path}.{name}"), format!("`{{{unknown}}}` is not a capture of the path"));
+                let help = match names {
+                    [] => "the path of this rule captures nothing".to_owned(),
+                    names => format!("the path captures `{}`", names.join("`, `")),
+                };
+                problems.errors.push(problem.help(help));
+                None
+            }
+        }
+    };
+    let location = config.location.as_ref().map(|text| match text.contains(['{', '*']) {
+        true => text.clone(),
+        // Grants' locations are compared in canonical form, so the rule's must be in it too.
+        false => uri::canonical(text).unwrap_or_else(|| text.clone()),
+    });
+    let requirement = DetailRequirement {
+        kind: config.kind.clone(),
+        action: pattern("action", &config.action),
+        identifier: pattern("identifier", &config.identifier),
+        location: pattern("location", &location),
+        datatype: pattern("datatype", &config.datatype),
+        privilege: pattern("privilege", &config.privilege),
+    };
+    if location.as_ref().is_some_and(|text| !text.contains(['{', '*']) && uri::canonical(text).is_none()) {
+        problems.error(format!("{path}.location"), "is not an absolute URI such as `https://orders.mesh`");
+    }
+    requirement
+}
+
+impl From<UnknownConfig> for Unknown {
+    fn from(config: UnknownConfig) -> Unknown {
+        match config {
+            UnknownConfig::Deny => Unknown::Deny,
+            UnknownConfig::Allow => Unknown::Allow,
+        }
+    }
+}

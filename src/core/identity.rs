@@ -1,0 +1,118 @@
+//! What the upstream gets to see of a verified grant, and what it must never get to see from a client.
+
+use crate::grant::Grant;
+use crate::judge::Permit;
+
+/// Headers under this prefix are ours whether a configuration names them or not.
+pub const PREFIX: &[u8] = b"x-taskfence-";
+
+/// Headers for the upstream.
+#[derive(Debug, Default)]
+pub struct Identity {
+    pub(crate) headers: Vec<(Fact, String)>,
+    pub(crate) hide_token: bool,
+}
+
+/// A fact about a grant that a header can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// `iss`
+    Issuer,
+    /// `sub`
+    Subject,
+    /// `client_id`
+    Client,
+    /// The task.
+    Task,
+    /// The session.
+    Session,
+    /// `sub` of the outermost `act`.
+    Actor,
+    /// `scope`
+    Scope,
+    /// `jti`
+    Token,
+}
+
+/// A change to the headers of a request on its way to the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit<'e> {
+    /// Remove it.
+    Remove(&'e [u8]),
+    /// Set it.
+    Set(&'e str, String),
+}
+
+impl Identity {
+    /// The changes to a request with `headers` that passes with `permit`.
+    ///
+    /// What a client sent under a name of ours goes first, also where nothing is set: an anonymous request has no
+    /// identity.
+    pub fn edits<'e>(
+        &'e self,
+        headers: impl Iterator<Item = (&'e [u8], &'e [u8])>,
+        permit: &Permit,
+    ) -> impl Iterator<Item = Edit<'e>> {
+        let grant = permit.session().map(|session| session.verified().grant());
+        // A shadowed refusal proves nothing to the upstream.
+        let grant = grant.filter(|_| permit.shadowed().is_none());
+        let removed = headers.map(|(name, _)| name).filter(|name| self.is_ours(name)).map(Edit::Remove);
+        let sets: Vec<Edit<'e>> =
+            self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?)?))).collect();
+        let token = (self.hide_token && grant.is_some()).then_some(Edit::Remove(&b"authorization"[..]));
+        removed.chain(token).chain(sets)
+    }
+
+    /// Whether nothing is ever set or hidden.
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty() && !self.hide_token
+    }
+
+    fn is_ours(&self, name: &[u8]) -> bool {
+        name.starts_with(PREFIX) || self.headers.iter().any(|(_, ours)| ours.as_bytes() == name)
+    }
+}
+
+impl Fact {
+    fn of(self, grant: &Grant) -> Option<String> {
+        let value = match self {
+            Fact::Issuer => grant.issuer.clone(),
+            Fact::Subject => grant.subject.clone(),
+            Fact::Client => grant.client_id.clone(),
+            Fact::Task => grant.task.clone(),
+            Fact::Session => grant.session.clone()?,
+            Fact::Actor => grant.actors.first()?.subject.clone(),
+            Fact::Scope => grant.scopes.join(" "),
+            Fact::Token => grant.token_id.clone(),
+        };
+        Some(encode(value))
+    }
+}
+
+/// A header value is visible ASCII and spaces inside (RFC 9110 §5.5); what is not is percent-encoded, and so is `%`.
+fn encode(value: String) -> String {
+    let plain = |byte: u8| (0x21..0x7f).contains(&byte) && byte != b'%';
+    let inner_space = |at: usize, byte: u8| byte == b' ' && at != 0 && at.saturating_add(1) != value.len();
+    if value.bytes().enumerate().all(|(at, byte)| plain(byte) || inner_space(at, byte)) {
+        return value;
+    }
+    let mut out = String::with_capacity(value.len());
+    for (at, byte) in value.bytes().enumerate() {
+        match plain(byte) || inner_space(at, byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_fit_a_header() {
+        assert_eq!(encode("spiffe://td/agent a7".to_owned()), "spiffe://td/agent a7");
+        assert_eq!(encode("é%\" ".to_owned()), "%C3%A9%25\"%20");
+    }
+}

@@ -1,0 +1,78 @@
+//! What the operator sees of a decision: one line of JSON, in which no byte of a client can end a line or hide another.
+
+use crate::judge::{Permit, Refusal};
+use crate::policy::Policy;
+use serde_json::{Value, json};
+
+/// The record of a refused request.
+pub fn refused(refusal: &Refusal, policy: &Policy, decision: &str) -> String {
+    line(refusal, policy, "denied", Some(decision))
+}
+
+/// The record of a request that passed, where that is worth a line: break-glass, or shadow.
+pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
+    if let Some(refusal) = permit.shadowed() {
+        return Some(line(refusal, policy, "would_deny", None));
+    }
+    permit.broken_glass().then(|| {
+        let session = permit.session().map(|session| session.verified().grant());
+        let mut record = json!({"verdict": "allowed", "break_glass": true, "rule": rule(policy, permit.rule())});
+        if let (Some(grant), Some(members)) = (session, record.as_object_mut()) {
+            members.extend(who(grant));
+        }
+        ascii(&record)
+    })
+}
+
+fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str>) -> String {
+    let mut record = json!({"verdict": verdict, "reason": refusal.reason.code(), "rule": rule(policy, refusal.rule)});
+    if let Some(members) = record.as_object_mut() {
+        members.extend(decision.map(|decision| ("decision".to_owned(), decision.into())));
+        if let Some(session) = &refusal.session {
+            members.extend(who(session.verified().grant()));
+        }
+    }
+    ascii(&record)
+}
+
+fn rule(policy: &Policy, at: Option<usize>) -> Option<&str> {
+    at.and_then(|at| policy.rules().get(at)).map(|rule| rule.name())
+}
+
+fn who(grant: &crate::grant::Grant) -> impl Iterator<Item = (String, Value)> {
+    let members = [
+        ("issuer", Some(&grant.issuer)),
+        ("subject", Some(&grant.subject)),
+        ("client", Some(&grant.client_id)),
+        ("task", Some(&grant.task)),
+        ("session", grant.session.as_ref()),
+        ("token", Some(&grant.token_id)),
+        ("actor", grant.actors.first().map(|actor| &actor.subject)),
+    ];
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())))
+}
+
+/// JSON in printable ASCII: what a terminal or a log shipper could take for more than text is escaped.
+fn ascii(value: &Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leaves_the_line() {
+        let text = ascii(&json!({"subject": "a\r\n\"\u{1b}[31m\u{2028}\u{7f}é😀"}));
+        assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
+        let back: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(back["subject"], "a\r\n\"\u{1b}[31m\u{2028}\u{7f}é😀");
+    }
+}
