@@ -39,14 +39,17 @@ impl Condition {
             return Err(format!("is longer than {MAX_SOURCE} bytes"));
         }
         let parser = PrattParser::new().max_expression_node_count(MAX_NODES).max_recursion_depth(48);
-        let expression = parser.parse(source).map_err(|errors| {
+        let mut expression = parser.parse(source).map_err(|errors| {
             let first = errors.errors.first().map(|error| (error.pos.1, error.msg.clone()));
             let (column, message) = first.unwrap_or((1, "cannot be read".to_owned()));
             format!("is not CEL at column {column}: {}", message.trim_end_matches('.').to_lowercase())
         })?;
         let mut checker = Checker { captures, scope: Vec::new() };
         match checker.kind(&expression.expr)? {
-            Kind::Bool | Kind::Dyn => Ok(Condition { source: source.to_owned(), expression }),
+            Kind::Bool | Kind::Dyn => {
+                flatten(&mut expression.expr);
+                Ok(Condition { source: source.to_owned(), expression })
+            }
             other => Err(format!("gives {other}, not a truth value")),
         }
     }
@@ -72,6 +75,41 @@ impl Condition {
 impl fmt::Debug for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Condition").field(&self.source).finish()
+    }
+}
+
+/// Turns `request.method` into one name, so that it is looked up in one step and without building `request`.
+///
+/// The checker has made sure that no variable of a macro hides a name of ours.
+fn flatten(expression: &mut Expr) {
+    match expression {
+        Expr::Select(select) => {
+            if let (false, Expr::Ident(root)) = (select.test, &select.operand.expr)
+                && NAMES.contains(&root.as_str())
+            {
+                *expression = Expr::Ident(format!("{root}.{}", select.field));
+            } else if !select.test {
+                flatten(&mut select.operand.expr);
+            }
+        }
+        Expr::Call(call) => {
+            call.target.iter_mut().for_each(|target| flatten(&mut target.expr));
+            call.args.iter_mut().for_each(|argument| flatten(&mut argument.expr));
+        }
+        Expr::List(list) => list.elements.iter_mut().for_each(|element| flatten(&mut element.expr)),
+        Expr::Comprehension(inner) => {
+            let inner = &mut **inner;
+            for part in [
+                &mut inner.iter_range,
+                &mut inner.accu_init,
+                &mut inner.loop_cond,
+                &mut inner.loop_step,
+                &mut inner.result,
+            ] {
+                flatten(&mut part.expr);
+            }
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => {}
     }
 }
 
@@ -120,14 +158,12 @@ struct Variables<'e> {
 
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        match variable {
-            "claims" => self.evidence.claims.map(|claims| CowVal::Borrowed(&claims.0)),
-            "now" => Some(CowVal::Owned(int(self.evidence.now.0))),
-            "request" | "context" | "grant" | "captures" => {
-                let root = ROOTS.iter().find(|root| root.name == variable)?;
-                Some(CowVal::owned(Fields { root, evidence: self.evidence }))
-            }
-            _ => None,
+        match variable.split_once('.') {
+            Some(("claims", name)) => self.evidence.claims?.0.get(&CelString::from(name)).ok(),
+            Some((root, field)) => Fields::of(root, self.evidence)?.field(field).map(CowVal::Owned),
+            None if variable == "claims" => Some(CowVal::Borrowed(&self.evidence.claims?.0)),
+            None if variable == "now" => Some(CowVal::Owned(int(self.evidence.now.0))),
+            None => Some(CowVal::owned(Fields::of(variable, self.evidence)?)),
         }
     }
 }
@@ -137,6 +173,9 @@ struct Root {
     name: &'static str,
     fields: &'static [(&'static str, Kind)],
 }
+
+/// The names that stand for something.
+const NAMES: [&str; 6] = ["claims", "request", "context", "grant", "captures", "now"];
 
 const ROOTS: [Root; 4] = [
     Root {
@@ -162,6 +201,11 @@ const ROOTS: [Root; 4] = [
     Root { name: "captures", fields: &[] },
 ];
 
+/// The names with known fields, for documentation: name, field, and the kind of value in words.
+pub fn vocabulary() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    ROOTS.iter().flat_map(|root| root.fields.iter().map(|(field, kind)| (root.name, *field, kind.to_string())))
+}
+
 /// The fields of a [`Root`], read from the evidence one by one.
 #[derive(Clone, Copy)]
 struct Fields<'e> {
@@ -170,6 +214,11 @@ struct Fields<'e> {
 }
 
 impl<'e> Fields<'e> {
+    fn of(root: &str, evidence: &'e Evidence<'e>) -> Option<Fields<'e>> {
+        let root = ROOTS.iter().find(|known| known.name == root)?;
+        Some(Fields { root, evidence })
+    }
+
     fn field(&self, name: &str) -> Option<Box<dyn Val + 'e>> {
         let evidence = self.evidence;
         let (request, grant) = (&evidence.request, evidence.grant);
@@ -337,6 +386,10 @@ impl Checker<'_> {
             }
             Expr::Comprehension(macro_call) => {
                 self.kind(&macro_call.iter_range.expr)?;
+                let variables = std::iter::once(&macro_call.iter_var).chain(&macro_call.iter_var2);
+                if let Some(hidden) = variables.into_iter().find(|name| NAMES.contains(&name.as_str())) {
+                    return Err(format!("calls a variable `{hidden}`, which has a meaning of its own"));
+                }
                 let before = self.scope.len();
                 self.scope.push(macro_call.iter_var.clone());
                 self.scope.extend(macro_call.iter_var2.clone());
@@ -364,8 +417,7 @@ impl Checker<'_> {
         if ROOTS.iter().any(|root| root.name == name) {
             return Ok(Kind::Map);
         }
-        let known = ["claims", "request", "context", "grant", "captures", "now"];
-        Err(unknown("name", name, known))
+        Err(unknown("name", name, NAMES))
     }
 
     fn select(&mut self, select: &SelectExpr) -> Result<Kind, String> {
@@ -456,5 +508,92 @@ fn unknown<'k>(what: &str, name: &str, known: impl IntoIterator<Item = &'k str>)
     match nearest(name, known) {
         Some(near) => format!("names the unknown {what} `{name}`; did you mean `{near}`?"),
         None => format!("names the unknown {what} `{name}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::RequestLine;
+    use crate::fixture::{self, NOW, token_with};
+    use crate::path::Canonical;
+    use crate::routes::Routes;
+    use crate::signature::PureRust;
+    use crate::standing::Standing;
+    use crate::template::Template;
+    use serde_json::json;
+
+    fn compile(source: &str) -> Result<Condition, String> {
+        Condition::compile(source, &["order".to_owned()])
+    }
+
+    fn holds(source: &str) -> Result<bool, String> {
+        let token = token_with(json!({}), json!({"groups": ["ops", "dev"], "level": 3, "address": {"country": "CH"}}));
+        let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        let template = Template::parse("/orders/{order}").unwrap();
+        let path = Canonical::parse(b"/orders/a%20b").unwrap();
+        let (_, captures) = Routes::new([Some(&template)]).find(&path, |_| true).unwrap();
+        let evidence = Evidence {
+            grant: verified.grant(),
+            claims: Some(&Claims::new(&verified.grant().claims)),
+            standing: Standing { device: Some(crate::fact::Compliance::Compliant), ..Standing::default() },
+            request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
+            capture_names: template.names(),
+            captures,
+            source: "10.1.2.3".parse().ok(),
+            fresh_at: NOW,
+            now: NOW,
+        };
+        compile(source).expect(source).holds(&evidence)
+    }
+
+    #[test]
+    fn every_name_has_its_value() {
+        for source in [
+            "claims.sub == 'alice' && claims['sub'] == grant.subject",
+            "request.method == 'GET' && request.host == 'orders.mesh' && request.path == '/orders/a%20b'",
+            "request.source.startsWith('10.')",
+            "context.device == 'compliant' && context.risk == 'UNKNOWN' && context.state_age == 0",
+            "grant.issuer == 'https://jit.example' && grant.client == 'agent-a7' && grant.task == 'task-42'",
+            "grant.session == 'sess-9' && grant.actor == ''",
+            "'orders.read' in grant.scopes && size(grant.scopes) == 2",
+            "grant.issued_at < now && now < grant.expires_at && grant.auth_age == 200",
+            "captures.order == 'a b'",
+            "claims.groups.exists(group, group == 'ops') && claims.groups.all(g, g.size() == 3)",
+            "claims.level >= 3 && claims.address.country == 'CH' && has(claims.address.country)",
+            "!has(claims.absent) && !has(claims.address.city)",
+            "claims.level > 2 ? true : false",
+        ] {
+            assert_eq!(holds(source), Ok(true), "{source}");
+        }
+        assert_eq!(holds("claims.sub == 'bob'"), Ok(false));
+    }
+
+    #[test]
+    fn what_cannot_be_evaluated_is_an_error() {
+        for source in ["claims.absent == 1", "claims.sub", "claims.level + 'x' == 'y'", "claims.groups[7] == 'x'"] {
+            assert!(holds(source).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn faults_are_found_when_it_is_compiled() {
+        for (source, message) in [
+            ("clams.sub == 'x'", "names the unknown name `clams`; did you mean `claims`?"),
+            ("request.methd == 'x'", "names the unknown field of `request` `methd`; did you mean `method`?"),
+            ("captures.ordr == 'x'", "names the unknown capture `ordr`; did you mean `order`?"),
+            ("request.method.startWith('x')", "names the unknown function `startWith`; did you mean `startsWith`?"),
+            ("request.method == 1", "compares a string with a number"),
+            ("grant.auth_age && true", "`&&`, `||` and `!` take truth values, not a number"),
+            ("request.method", "gives a string, not a truth value"),
+            ("'x' in request.method", "`in` looks into a string"),
+            ("now.x == 1", "`now` has no field `x`"),
+            ("claims.groups.exists(request, true)", "calls a variable `request`, which has a meaning of its own"),
+        ] {
+            assert_eq!(compile(source).err().as_deref(), Some(message), "{source}");
+        }
+        assert!(compile("claims.sub ==").unwrap_err().starts_with("is not CEL at column "));
+        assert!(compile(&"(".repeat(1000)).is_err());
+        assert!(compile(&"x".repeat(MAX_SOURCE + 1)).is_err());
     }
 }

@@ -26,19 +26,20 @@ pub struct Loaded {
 ///
 /// An unknown key, a wrong type or a wrong value is an error that names its place.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
-    let raw = parse(json).map_err(|problem| Errors(vec![problem]))?;
+    let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
     compile(&raw)
 }
 
-fn parse(json: &[u8]) -> Result<Config, Problem> {
+/// Reads one JSON object that fills `json`, with the messages of a configuration. `what` is what they call the whole.
+pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Problem> {
     // Serde would take an array for a struct, field by field.
     if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
-        return Err(Problem::at("", "the configuration is not a JSON object"));
+        return Err(Problem::at("", format!("{what} is not a JSON object")));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let config: Config = serde_path_to_error::deserialize(&mut deserializer).map_err(describe)?;
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(describe)?;
     deserializer.end().map_err(|error| Problem::at("", format!("not one JSON document: {error}")))?;
-    Ok(config)
+    Ok(parsed)
 }
 
 /// Serde's message in our words. Its `expected one of ...` is where the nearest right key comes from.
@@ -72,18 +73,20 @@ fn describe(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Config {
-    /// What this listener's filter does.
+    /// What this listener's filter does. Default: filter.
     #[serde(default)]
     pub role: Role,
     /// Issuers whose tokens are accepted.
     pub issuers: Vec<IssuerConfig>,
     /// What may be done with a grant. The first rule that matches decides; nothing matched is denied.
+    /// Default: none.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
     /// Whether refusals are enforced, or only recorded. Default: enforce.
     #[serde(default)]
     pub mode: Mode,
     /// Headers about the verified grant for the upstream. Whatever the client sends under these names is removed.
+    /// Default: none.
     #[serde(default)]
     pub identity: IdentityConfig,
     /// Whether the upstream gets to see the token itself. Default: true.
@@ -92,7 +95,7 @@ pub struct Config {
     /// The `realm` of challenges (RFC 6750 §3). Default: the first audience.
     #[serde(default)]
     pub realm: Option<String>,
-    /// Where signals come from.
+    /// Where signals come from. Default: none are taken.
     #[serde(default)]
     pub signals: Option<SignalsConfig>,
 }
@@ -163,7 +166,7 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     /// Its public keys.
     pub keys: KeysConfig,
-    /// Accepted signature algorithms. Default: ES256 and RS256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
     /// Accepted `typ` values. Default: at+jwt.
@@ -178,7 +181,7 @@ pub struct IssuerConfig {
     /// How far its clock and ours may lie apart. Default: 30s.
     #[serde(default = "default_clock_skew")]
     pub clock_skew: Span,
-    /// Names of the claims that are not registered.
+    /// Names of claims that issuers name differently. Default: those below.
     #[serde(default)]
     pub claims: ClaimsConfig,
 }
@@ -204,7 +207,7 @@ pub struct ClaimsConfig {
     /// The claim that names the session. Default: sid.
     #[serde(default = "default_session")]
     pub session: String,
-    /// A claim that names the device, beside the member `device` of `sub_id`.
+    /// A claim that names the device, beside the member `device` of `sub_id`. Default: none.
     #[serde(default)]
     pub device: Option<String>,
 }
@@ -215,7 +218,7 @@ impl Default for ClaimsConfig {
     }
 }
 
-/// A rule: what it is for, and what it asks.
+/// A rule: what it is for, and what it asks. It says exactly one of `require`, `allow` and `deny`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -231,13 +234,13 @@ pub struct RuleConfig {
     /// Lets requests pass without a grant.
     #[serde(default)]
     pub allow: Option<AllowConfig>,
-    /// Refuses all it matches.
+    /// Refuses all it matches. Default: false.
     #[serde(default)]
     pub deny: bool,
-    /// A scope that lifts some of what is required, for emergencies. Every use is recorded and counted.
+    /// A scope that lifts some of what is required, for emergencies. Every use is recorded and counted. Default: none.
     #[serde(default)]
     pub break_glass: Option<BreakGlassConfig>,
-    /// Overrides the overall `mode` for this rule.
+    /// Whether its refusals are enforced. Default: the overall `mode`.
     #[serde(default)]
     pub mode: Option<Mode>,
 }
@@ -258,19 +261,20 @@ pub struct BreakGlassConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MatchConfig {
-    /// HTTP methods.
+    /// HTTP methods, in upper case. Default: every method.
     #[serde(default)]
     pub methods: Option<Vec<String>>,
-    /// Hosts, without ports.
+    /// Hosts, without ports. Default: every host.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
-    /// A path template: `{name}` is one segment, `{name...}` all that is left.
+    /// A path template: `{name}` is one segment, `{name...}` all that is left. Default: every path.
     #[serde(default)]
     pub path: Option<String>,
-    /// gRPC requests to a service, or to one method of it.
+    /// gRPC requests to a service, or to one method of it; instead of `path`. Default: gRPC or not.
     #[serde(default)]
     pub grpc: Option<GrpcConfig>,
     /// Metadata of Envoy's route, namespace `taskfence`: names and the strings that they must be.
+    /// Default: any route.
     #[serde(default)]
     pub metadata: Option<BTreeMap<String, String>>,
 }
@@ -282,12 +286,12 @@ pub struct MatchConfig {
 pub struct GrpcConfig {
     /// The full name, as in `orders.v1.Orders`.
     pub service: String,
-    /// One method. Left out: every method.
+    /// One method. Default: every method.
     #[serde(default)]
     pub method: Option<String>,
 }
 
-/// What a grant must hold.
+/// What a grant must hold. What is left out is not asked for.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -331,7 +335,7 @@ pub struct RequireConfig {
 /// Scope values.
 #[derive(Debug, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(with = "schema::StringOr<ScopeLists>"))]
+#[cfg_attr(feature = "schema", schemars(with = "schema::Either<String, ScopeLists>"))]
 pub struct ScopeConfig {
     /// All of these.
     pub all: Vec<String>,
@@ -344,10 +348,10 @@ pub struct ScopeConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScopeLists {
-    /// All of these.
+    /// All of these. Default: none.
     #[serde(default)]
     pub all: Vec<String>,
-    /// One of these.
+    /// One of these. Default: none.
     #[serde(default)]
     pub any: Vec<String>,
 }
@@ -355,7 +359,7 @@ pub struct ScopeLists {
 /// What is asked of the device.
 #[derive(Debug)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(with = "schema::StringOr<DeviceRequirement>"))]
+#[cfg_attr(feature = "schema", schemars(with = "schema::Either<DeviceStatus, DeviceRequirement>"))]
 pub struct DeviceConfig {
     /// What becomes of a device that nobody spoke about.
     pub unknown: UnknownConfig,
@@ -411,10 +415,10 @@ pub struct RiskConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
-    /// `none`: the subject itself; `required`: somebody acts for it. Default: required.
+    /// Whether somebody must act for the subject. Default: required.
     #[serde(default)]
     pub delegation: Delegation,
-    /// Who may act, by `sub` of the outermost `act`. Left out: anybody.
+    /// Who may act, by `sub` of the outermost `act`. Default: anybody.
     #[serde(default)]
     pub agents: Option<Vec<String>>,
 }
@@ -541,13 +545,13 @@ pub struct TransmitterConfig {
     pub audience: String,
     /// Its public keys.
     pub keys: KeysConfig,
-    /// Accepted signature algorithms. Default: RS256 and ES256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
     /// Token issuers about whose subjects it may speak. Default: itself.
     #[serde(default)]
     pub subjects: Option<Vec<String>>,
-    /// The `authorization` header that its pushes must carry (RFC 8935 §3).
+    /// The `authorization` header that its pushes must carry (RFC 8935 §3). Default: none is asked for.
     #[serde(default)]
     pub authorization: Option<String>,
 }
@@ -593,7 +597,7 @@ mod tests {
     use super::*;
 
     fn problem(json: &str) -> String {
-        parse(json.as_bytes()).expect_err("refused").to_string()
+        parse::<Config>(json.as_bytes(), "the configuration").expect_err("refused").to_string()
     }
 
     #[test]

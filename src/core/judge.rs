@@ -81,8 +81,8 @@ pub trait Observer {
     /// Whether the judge should go on after the first check that fails, only to show the others.
     const SEES_ALL: bool;
 
-    /// A check was weighed.
-    fn check(&mut self, check: &Check, outcome: Outcome);
+    /// A check was weighed against `evidence`.
+    fn check(&mut self, check: &Check, outcome: Outcome, evidence: &Evidence<'_>);
 }
 
 /// The observer of the data plane.
@@ -91,7 +91,7 @@ struct Nobody;
 impl Observer for Nobody {
     const SEES_ALL: bool = false;
 
-    fn check(&mut self, _: &Check, _: Outcome) {}
+    fn check(&mut self, _: &Check, _: Outcome, _: &Evidence<'_>) {}
 }
 
 impl Judge {
@@ -103,6 +103,11 @@ impl Judge {
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Gives the policy away and forgets the rest.
+    pub fn into_policy(self) -> Policy {
+        self.policy
     }
 
     /// Judges `request` at `now`.
@@ -199,7 +204,7 @@ fn weigh_all<O: Observer>(
     let mut broken_glass = false;
     for check in requirement.checks() {
         let outcome = requirement.weigh(check, evidence);
-        observer.check(check, outcome);
+        observer.check(check, outcome, evidence);
         match outcome {
             Outcome::Met => {}
             Outcome::Lifted(_) => broken_glass = true,
@@ -388,10 +393,10 @@ mod tests {
             ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
         }
         assert_eq!(ports.signatures, 1);
-        assert_eq!(ports.reads, 3 + 5, "the version each time, five buckets once");
+        assert_eq!(ports.reads, 3 + 1 + 5, "the version each time, the journal and five buckets once");
         revoke(&mut ports, Kind::Token, "another");
         ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
-        assert_eq!(ports.reads, 3 + 5 + 1, "a change elsewhere costs nothing more");
+        assert_eq!(ports.reads, 3 + 1 + 5 + 2, "a change elsewhere costs the journal and no bucket");
     }
 
     #[test]

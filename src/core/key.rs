@@ -192,6 +192,11 @@ impl KeySet {
         self.keys.iter().find(|key| &*key.kid == kid)
     }
 
+    /// Every key that can be used, in the order of the set.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+
     /// How many keys can be used.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -103,6 +103,11 @@ impl Requirement {
         &self.checks
     }
 
+    /// The scope that lifts some of the checks, where there is one.
+    pub fn break_glass(&self) -> Option<&BreakGlass> {
+        self.break_glass.as_ref()
+    }
+
     /// Weighs one check.
     pub fn weigh(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
         match check.weigh(evidence) {
@@ -125,6 +130,18 @@ impl Requirement {
         self.break_glass
             .as_ref()
             .is_some_and(|glass| glass.lifts.contains(&check.name()) && grant.scopes.contains(&glass.scope))
+    }
+}
+
+impl BreakGlass {
+    /// The scope value that a grant must hold.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// The names of the checks that it lifts.
+    pub fn lifts(&self) -> &[&'static str] {
+        &self.lifts
     }
 }
 

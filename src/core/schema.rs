@@ -11,17 +11,17 @@ pub fn schema() -> Schema {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Config>()
 }
 
-/// A string for the short form, an object for the long one.
-pub(crate) struct StringOr<T>(PhantomData<T>);
+/// A short form or a long one.
+pub(crate) struct Either<S, L>(PhantomData<(S, L)>);
 
-impl<T: JsonSchema> JsonSchema for StringOr<T> {
+impl<S: JsonSchema, L: JsonSchema> JsonSchema for Either<S, L> {
     fn schema_name() -> Cow<'static, str> {
-        format!("StringOr{}", T::schema_name()).into()
+        format!("{}Or{}", S::schema_name(), L::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let long = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [{ "type": "string" }, long] })
+        let (short, long) = (generator.subschema_for::<S>(), generator.subschema_for::<L>());
+        json_schema!({ "anyOf": [short, long] })
     }
 }
 
@@ -36,8 +36,15 @@ impl JsonSchema for JwkSet {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "description": "A JWK Set (RFC 7517). Every key needs a `kid` and must be public.",
-            "properties": { "keys": { "type": "array", "items": { "type": "object" }, "maxItems": crate::key::MAX_KEYS } },
+            "description": "A JWK Set (RFC 7517).",
+            "properties": {
+                "keys": {
+                    "type": "array",
+                    "description": "JWKs. Each must be public, have a `kid`, and fit one of the `algorithms`.",
+                    "items": { "type": "object" },
+                    "maxItems": crate::key::MAX_KEYS
+                }
+            },
             "required": ["keys"]
         })
     }

@@ -1,8 +1,8 @@
 //! The pushed state: buckets of tables in the proxy's shared data, and one version that every change moves.
 //!
-//! A change is written to its bucket first and to the version second, and only then answered. A reader takes the
-//! version first and the buckets second. So whoever starts after the answer sees a version that is new to it, and
-//! nobody can keep an old bucket under a new version.
+//! A change is written to its bucket first, then to the journal, then to the version, and only then answered. A reader
+//! takes the version first, the journal and the buckets after it. So whoever starts after the answer sees a version
+//! that is new to it, and nobody can keep an old bucket under a new version.
 
 use crate::table::{Corrupt, Entry, Table};
 use crate::time::Timestamp;
@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 /// How many buckets there are. Part of the stored format.
 pub const BUCKETS: u16 = 4096;
 
-/// The version remembers which buckets this many last changes touched. Part of the stored format.
+/// The journal remembers which buckets this many last changes touched. Part of the stored format.
 const JOURNAL: u64 = 64;
 
 const JOURNAL_LEN: usize = 64;
@@ -24,8 +24,10 @@ const MAX_TRIES: usize = 10_000;
 /// A place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {
-    /// The version.
+    /// The version, which every request reads: a few bytes.
     Version,
+    /// The journal, read only when the version has moved.
+    Journal,
     /// The bucket of that number, below [`BUCKETS`].
     Bucket(u16),
 }
@@ -89,7 +91,8 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     for bucket in 0..BUCKETS {
         store.seed(Slot::Bucket(bucket), &empty)?;
     }
-    store.seed(Slot::Version, &Version::new(epoch).encode())
+    store.seed(Slot::Journal, &Journal::default().encode())?;
+    store.seed(Slot::Version, &Version { epoch, ..Version::default() }.encode())
 }
 
 /// Takes `entries` in, which an authenticated transmitter sent. When this returns `Ok`, whoever reads the version from
@@ -99,10 +102,11 @@ pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Resul
     for entry in entries {
         let bucket = entry.key.bucket();
         saturated |= !insert(store, bucket, entry, now)?;
-        bump(store, Some(bucket), now)?;
+        let count = note(store, bucket)?;
+        publish(store, count, now)?;
     }
     if entries.is_empty() {
-        bump(store, None, now)?;
+        publish(store, 0, now)?;
     }
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
 }
@@ -119,51 +123,49 @@ fn insert(store: &mut impl Store, bucket: u16, entry: &Entry, now: Timestamp) ->
     Err(StoreError::Contended)
 }
 
-fn bump(store: &mut impl Store, bucket: Option<u16>, now: Timestamp) -> Result<(), StoreError> {
+/// Notes in the journal that `bucket` changed. The result is the count of changes up to and with this one.
+fn note(store: &mut impl Store, bucket: u16) -> Result<u64, StoreError> {
+    for _ in 0..MAX_TRIES {
+        let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
+        let mut journal = Journal::decode(&stored.bytes)?;
+        journal.push(bucket);
+        if store.swap(Slot::Journal, &journal.encode(), stored.cas)? {
+            return Ok(journal.count);
+        }
+    }
+    Err(StoreError::Contended)
+}
+
+/// Moves the version to `count` changes, unless another writer moved it further.
+fn publish(store: &mut impl Store, count: u64, now: Timestamp) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
-        let mut version = Version::decode(&stored.bytes)?;
-        version.fresh_at = version.fresh_at.max(now);
-        if let Some(bucket) = bucket {
-            version.touch(bucket);
-        }
-        if store.swap(Slot::Version, &version.encode(), stored.cas)? {
+        let before = Version::decode(&stored.bytes)?;
+        let after = Version { epoch: before.epoch, count: before.count.max(count), fresh_at: before.fresh_at.max(now) };
+        if after == before || store.swap(Slot::Version, &after.encode(), stored.cas)? {
             return Ok(());
         }
     }
     Err(StoreError::Contended)
 }
 
-/// The version: a count of changes since `epoch`, and the buckets that the last changes touched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The version: a count of changes since `epoch`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Version {
     epoch: u64,
     count: u64,
     /// When an authenticated signal last came in.
     fresh_at: Timestamp,
-    journal: [u16; JOURNAL_LEN],
 }
 
 impl Version {
     const FORMAT: u8 = 1;
 
-    fn new(epoch: u64) -> Version {
-        Version { epoch, count: 0, fresh_at: Timestamp(0), journal: [0; JOURNAL_LEN] }
-    }
-
-    fn touch(&mut self, bucket: u16) {
-        if let Some(slot) = self.journal.get_mut(journal_slot(self.count)) {
-            *slot = bucket;
-        }
-        self.count = self.count.wrapping_add(1);
-    }
-
-    fn encode(&self) -> Vec<u8> {
+    fn encode(self) -> Vec<u8> {
         let mut bytes = vec![Version::FORMAT];
-        bytes.extend(self.epoch.to_le_bytes());
-        bytes.extend(self.count.to_le_bytes());
-        bytes.extend(self.fresh_at.0.to_le_bytes());
-        self.journal.iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
+        for number in [self.epoch, self.count, self.fresh_at.0] {
+            bytes.extend(number.to_le_bytes());
+        }
         bytes
     }
 
@@ -171,21 +173,68 @@ impl Version {
         let (format, rest) = bytes.split_first().ok_or(Corrupt)?;
         let (epoch, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
         let (count, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
-        let (fresh_at, mut rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
-        let mut version = Version::new(u64::from_le_bytes(*epoch));
-        version.count = u64::from_le_bytes(*count);
-        version.fresh_at = Timestamp(u64::from_le_bytes(*fresh_at));
-        for slot in &mut version.journal {
+        let (fresh_at, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        if *format != Version::FORMAT || !rest.is_empty() {
+            return Err(Corrupt);
+        }
+        Ok(Version {
+            epoch: u64::from_le_bytes(*epoch),
+            count: u64::from_le_bytes(*count),
+            fresh_at: Timestamp(u64::from_le_bytes(*fresh_at)),
+        })
+    }
+}
+
+/// The buckets that the last changes touched: a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Journal {
+    count: u64,
+    ring: [u16; JOURNAL_LEN],
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal { count: 0, ring: [0; JOURNAL_LEN] }
+    }
+}
+
+impl Journal {
+    const FORMAT: u8 = 1;
+
+    fn push(&mut self, bucket: u16) {
+        if let Some(slot) = self.ring.get_mut(ring_slot(self.count)) {
+            *slot = bucket;
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The buckets of the changes after the first `seen`; `None` when some of them are no longer remembered.
+    fn since(&self, seen: u64) -> Option<impl Iterator<Item = u16>> {
+        let remembered = self.count.checked_sub(seen).is_some_and(|changes| changes <= JOURNAL);
+        remembered.then(|| (seen..self.count).filter_map(|at| self.ring.get(ring_slot(at)).copied()))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![Journal::FORMAT];
+        bytes.extend(self.count.to_le_bytes());
+        self.ring.iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Journal, Corrupt> {
+        let (format, rest) = bytes.split_first().ok_or(Corrupt)?;
+        let (count, mut rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        let mut journal = Journal { count: u64::from_le_bytes(*count), ..Journal::default() };
+        for slot in &mut journal.ring {
             let (bucket, tail) = rest.split_first_chunk::<2>().ok_or(Corrupt)?;
             *slot = u16::from_le_bytes(*bucket);
             rest = tail;
         }
-        if *format == Version::FORMAT && rest.is_empty() { Ok(version) } else { Err(Corrupt) }
+        if *format == Journal::FORMAT && rest.is_empty() { Ok(journal) } else { Err(Corrupt) }
     }
 }
 
-/// The journal is a ring.
-fn journal_slot(count: u64) -> usize {
+fn ring_slot(count: u64) -> usize {
     usize::try_from(count % JOURNAL).unwrap_or(0)
 }
 
@@ -216,21 +265,23 @@ impl View {
         if self.seen == Some((version.epoch, version.count)) {
             return Ok(self.clock);
         }
+        let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
+        let journal = Journal::decode(&stored.bytes)?;
         self.clock = self.clock.saturating_add(1);
         let clock = self.clock;
-        match self.seen {
-            Some((epoch, count)) if epoch == version.epoch && version.count.wrapping_sub(count) <= JOURNAL => {
-                let mut at = count;
-                while at != version.count {
-                    let bucket = version.journal.get(journal_slot(at)).copied().unwrap_or_default();
+        let seen = self.seen.filter(|(epoch, _)| *epoch == version.epoch).map(|(_, count)| count);
+        match seen.and_then(|seen| journal.since(seen)) {
+            Some(buckets) => {
+                for bucket in buckets {
                     if let Some(changed) = self.changed.get_mut(usize::from(bucket)) {
                         *changed = clock;
                     }
-                    at = at.wrapping_add(1);
                 }
             }
-            _ => self.changed.fill(clock),
+            None => self.changed.fill(clock),
         }
+        // The journal may be ahead of the version: its last writers have not published yet. They will move the version
+        // once more, and looking twice costs only a look.
         self.seen = Some((version.epoch, version.count));
         Ok(clock)
     }

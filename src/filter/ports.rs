@@ -51,6 +51,7 @@ impl CheckSignature for Ports {
 fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
     match slot {
         Slot::Version => "taskfence/1/version".into(),
+        Slot::Journal => "taskfence/1/journal".into(),
         Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
     }
 }
