@@ -31,6 +31,7 @@ impl World {
         let config = json!({
             "issuers": [{
                 "issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "algorithms": ALGORITHMS,
+                "claims": {"device": "device_id"},
                 "keys": public("issuer"),
             }],
             "rules": [{"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}],
@@ -52,6 +53,7 @@ impl World {
             &["token", "mint", "--key", &self.key("issuer"), "--issuer", "https://jit.example"][..],
             &["--audience", "https://orders.mesh", "--subject", "alice", "--client", "agent-a7", "--jti", "tok-1"],
             &["--task", "task-42", "--session", "sess-9", "--scope", "orders.read", "--auth-time", "-1m"],
+            &["--claim", r#"device_id="d7""#],
             &["--detail", r#"{"type":"order","actions":["read"],"identifier":"1881"}"#],
         ]
         .concat())
@@ -82,17 +84,21 @@ fn a_signal_meets_the_token_it_is_about() {
         let world = World::new(algorithm);
         let policy = &world.loaded.policy;
         let token = token::verify(world.mint().as_bytes(), policy.issuers(), &mut PureRust, now).unwrap();
-        let commands: [&[&str]; 5] = [
+        let commands: [&[&str]; 9] = [
             &["revoke", "--token", "tok-1"],
             &["revoke", "--session", "sess-9"],
             &["revoke", "--user", "alice"],
             &["complete", "--task", "task-42"],
             &["complete", "--task", "task-42", "--outcome", "failure", "--reason", "gave up", "--at", "-10s"],
+            &["device", "--device", "d7", "--status", "not-compliant"],
+            &["risk", "--user", "alice", "--level", "HIGH", "--reason", "impossible travel"],
+            &["risk", "--session", "sess-9", "--level", "MEDIUM"],
+            &["risk", "--device", "d7", "--level", "LOW"],
         ];
         for command in commands {
             let set = world.signal(command);
             let transmitters = policy.signals().transmitters();
-            let signal = signal::read(set.as_bytes(), transmitters, policy.issuers(), &mut PureRust, now)
+            let signal = signal::read(set.as_bytes(), None, transmitters, policy.issuers(), &mut PureRust, now)
                 .unwrap_or_else(|error| panic!("{command:?}: {error:?}"));
             let keys = token.grant().state_keys();
             assert!(!signal.entries().is_empty(), "{command:?}");

@@ -1,16 +1,18 @@
 //! `taskfence check`: the judge's own reading of a configuration.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use taskfence_core::config::{self, Role};
+use taskfence_core::config::Role;
 use taskfence_core::policy::Policy;
 use taskfence_core::problem::Problem;
 
+use crate::configuration::{self, Configuration};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::{file, yaml};
+use crate::file;
+use crate::problem::{self, BadFile, count};
 
 /// Check a configuration with the code that the filter runs
 ///
@@ -19,6 +21,7 @@ use crate::{file, yaml};
 #[command(after_help = "\
 Examples:
   taskfence check taskfence.yaml
+  taskfence check taskfence.yaml --print > taskfence.json
   kubectl get cm taskfence -o jsonpath='{.data.config}' | taskfence check - --output json
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
@@ -29,6 +32,10 @@ pub struct Check {
     /// How to print the findings
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
+
+    /// Print a good configuration as the JSON text that Envoy hands to the filter, and the findings to standard error
+    #[arg(long, conflicts_with = "output")]
+    print: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,66 +50,58 @@ impl Check {
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let text = file::read_or_input(&self.config, console.input)?;
-        let findings = check(&text);
+        let checked = configuration::parse(&text);
         match self.output {
-            Output::Human => findings.print(&self.config, console)?,
-            Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&findings.to_json())?)?,
+            Output::Human => self.say(&checked, console)?,
+            Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&report(&checked))?)?,
         }
-        Ok(if findings.summary.is_some() { Exit::Done } else { Exit::BadConfig })
+        Ok(if checked.is_ok() { Exit::Done } else { Exit::BadConfig })
+    }
+
+    fn say(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
+        match checked {
+            Err(problems) => BadFile::new(&self.config, problems.clone()).print(console.err)?,
+            Ok(Configuration { loaded, json }) => {
+                problem::print("warning", &loaded.warnings, console.err)?;
+                let summary = Summary::of(&loaded.policy).to_line();
+                let warnings = match loaded.warnings.len() {
+                    0 => String::new(),
+                    several => format!(", {}", count(several, "warning")),
+                };
+                let line = format!("ok: {}: {summary}{warnings}", problem::name(&self.config));
+                if self.print {
+                    writeln!(console.err, "{line}")?;
+                    console.out.write_all(json.trim_ascii_end())?;
+                    writeln!(console.out)?;
+                } else {
+                    writeln!(console.out, "{line}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-/// What there is to say about one configuration.
-struct Findings {
-    /// Only of a good configuration.
-    summary: Option<Summary>,
-    errors: Vec<Finding>,
-    warnings: Vec<Finding>,
+fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
+    let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
+    let (summary, errors, warnings) = match checked {
+        Ok(Configuration { loaded, .. }) => (Some(Summary::of(&loaded.policy)), &[][..], &loaded.warnings[..]),
+        Err(problems) => (None, &problems[..], &[][..]),
+    };
+    json!({
+        "ok": summary.is_some(),
+        "summary": summary.map(|summary| summary.to_json()),
+        "errors": list(errors),
+        "warnings": list(warnings),
+    })
 }
 
+/// What a good configuration holds.
 struct Summary {
     role: &'static str,
     issuers: usize,
     rules: usize,
     transmitters: usize,
-}
-
-struct Finding {
-    /// Where in the configuration; empty when it is about the text as a whole.
-    path: String,
-    message: String,
-    help: Option<String>,
-}
-
-fn check(text: &[u8]) -> Findings {
-    match to_json(text) {
-        Err(finding) => Findings { summary: None, errors: vec![finding], warnings: Vec::new() },
-        Ok(json) => match config::load(&json) {
-            Ok(loaded) => Findings {
-                summary: Some(Summary::of(&loaded.policy)),
-                errors: Vec::new(),
-                warnings: loaded.warnings.into_iter().map(Finding::from).collect(),
-            },
-            Err(errors) => Findings {
-                summary: None,
-                errors: errors.0.into_iter().map(Finding::from).collect(),
-                warnings: Vec::new(),
-            },
-        },
-    }
-}
-
-/// The bytes that the filter would get. JSON stays as it is: its mistakes are the judge's to find.
-fn to_json(text: &[u8]) -> Result<Vec<u8>, Finding> {
-    if text.trim_ascii_start().starts_with(b"{") {
-        return Ok(text.to_vec());
-    }
-    let text = std::str::from_utf8(text).map_err(|error| {
-        Finding::of_text(format!("the configuration is not UTF-8 after byte {}", error.valid_up_to()))
-    })?;
-    let value = yaml::to_json(text)
-        .map_err(|error| Finding::of_text(format!("the configuration cannot be read as YAML: {error}")))?;
-    Ok(value.to_string().into_bytes())
 }
 
 impl Summary {
@@ -115,73 +114,16 @@ impl Summary {
         Self { role, issuers: policy.issuers().len(), rules: policy.rules().len(), transmitters }
     }
 
+    fn to_line(&self) -> String {
+        let Self { role, issuers, rules, transmitters } = self;
+        let counts = [count(*issuers, "issuer"), count(*rules, "rule"), count(*transmitters, "transmitter")];
+        format!("role {role}, {}", counts.join(", "))
+    }
+
     fn to_json(&self) -> Value {
         let Self { role, issuers, rules, transmitters } = self;
         json!({"role": role, "issuers": issuers, "rules": rules, "transmitters": transmitters})
     }
-}
-
-impl Finding {
-    fn of_text(message: String) -> Self {
-        Self { path: String::new(), message, help: None }
-    }
-
-    fn to_json(&self) -> Value {
-        json!({"path": self.path, "message": self.message, "help": self.help})
-    }
-}
-
-impl From<Problem> for Finding {
-    fn from(problem: Problem) -> Self {
-        Self { path: problem.path, message: problem.message, help: problem.help }
-    }
-}
-
-impl Findings {
-    fn print(&self, path: &Path, console: &mut Console<'_>) -> Result<(), Failure> {
-        for (word, findings) in [("error", &self.errors), ("warning", &self.warnings)] {
-            for Finding { path, message, help } in findings {
-                let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
-                writeln!(console.err, "{word}: {place}{message}")?;
-                if let Some(help) = help {
-                    writeln!(console.err, "  help: {help}")?;
-                }
-            }
-        }
-        let warnings = match self.warnings.len() {
-            0 => String::new(),
-            several => format!(", {}", count(several, "warning")),
-        };
-        let path = if path == Path::new("-") { Path::new("standard input") } else { path }.display();
-        match &self.summary {
-            Some(Summary { role, issuers, rules, transmitters }) => {
-                let parts = [
-                    format!("role {role}"),
-                    count(*issuers, "issuer"),
-                    count(*rules, "rule"),
-                    count(*transmitters, "transmitter"),
-                ];
-                writeln!(console.out, "ok: {path}: {}{warnings}", parts.join(", "))?;
-            }
-            None => writeln!(console.err, "{path}: {}{warnings}", count(self.errors.len(), "error"))?,
-        }
-        Ok(())
-    }
-
-    fn to_json(&self) -> Value {
-        let list = |findings: &[Finding]| findings.iter().map(Finding::to_json).collect::<Vec<_>>();
-        let summary = self.summary.as_ref();
-        json!({
-            "ok": summary.is_some(),
-            "summary": summary.map(Summary::to_json),
-            "errors": list(&self.errors),
-            "warnings": list(&self.warnings),
-        })
-    }
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -189,6 +131,7 @@ mod tests {
     use super::*;
     use crate::console::Capture;
     use crate::key::{Algorithm, SigningKey};
+    use crate::yaml;
 
     fn good() -> String {
         let key = SigningKey::generate(Algorithm::Es256, Some("k1".to_owned())).unwrap();
@@ -231,13 +174,27 @@ rules:
 
     #[test]
     fn yaml_and_json_say_the_same() {
-        let as_json = yaml::to_json(&good()).unwrap().to_string();
+        let as_json = yaml::to_json(&good()).unwrap();
         let (exit, capture) = check_text(&as_json, &["--output", "json"]);
         assert_eq!(exit, Exit::Done, "{}", capture.err());
         let report: Value = serde_json::from_str(capture.out()).unwrap();
         assert_eq!(report["ok"], true);
         assert_eq!(report["summary"], json!({"role": "filter", "issuers": 1, "rules": 2, "transmitters": 0}));
         assert_eq!(report["errors"], json!([]));
+    }
+
+    #[test]
+    fn printing_gives_the_text_for_envoy() {
+        let (exit, capture) = check_text(&good(), &["--print"]);
+        assert_eq!(exit, Exit::Done, "{}", capture.err());
+        assert!(capture.err().contains("ok: standard input: role filter"), "{}", capture.err());
+        let printed = capture.out().to_owned();
+        assert!(printed.starts_with("{\n  \"issuers\": ["), "{printed}");
+        // What is JSON already is printed as it is.
+        let (exit, capture) = check_text(&printed, &["--print"]);
+        assert_eq!((exit, capture.out()), (Exit::Done, printed.as_str()));
+        let (exit, capture) = check_text("{}", &["--print"]);
+        assert_eq!((exit, capture.out()), (Exit::BadConfig, ""));
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub struct Console<'a> {
     pub input: &'a mut dyn Read,
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
+    /// Whether standard output may hold the escape sequences of colours.
+    pub colour: bool,
     /// Seconds since 1970-01-01T00:00:00Z.
     pub now: u64,
 }
@@ -34,8 +36,13 @@ impl Capture {
     pub fn run(&mut self, args: &[&str]) -> crate::Exit {
         self.out.clear();
         self.err.clear();
-        let mut console =
-            Console { input: &mut self.input.as_slice(), out: &mut self.out, err: &mut self.err, now: Self::NOW };
+        let mut console = Console {
+            input: &mut self.input.as_slice(),
+            out: &mut self.out,
+            err: &mut self.err,
+            colour: false,
+            now: Self::NOW,
+        };
         crate::run(std::iter::once("taskfence").chain(args.iter().copied()).map(Into::into), &mut console)
     }
 

@@ -3,6 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
+use taskfence_core::state::StoreError;
+
+use crate::problem::BadFile;
 use crate::{file, key, push, time};
 
 /// The exit codes, the same for every command.
@@ -10,11 +13,11 @@ use crate::{file, key, push, time};
 pub enum Exit {
     /// Done, or allowed.
     Done,
-    /// The operation failed: a file, the network, a receiver that refused.
+    /// The operation failed: a file, the network, a receiver or a signal that was refused, a case that went otherwise.
     Failed,
     /// The request that was asked about is denied.
     Denied,
-    /// The configuration is bad.
+    /// The configuration, or the file of cases, is bad.
     BadConfig,
     /// The command line is wrong (`EX_USAGE` of sysexits).
     Usage,
@@ -50,6 +53,14 @@ pub enum Failure {
     Push(#[from] push::Error),
     #[error(transparent)]
     Time(#[from] time::Error),
+    #[error(transparent)]
+    BadFile(#[from] BadFile),
+    #[error("{0}")]
+    Usage(String),
+    #[error("signal `{name}` is refused: {err}: {description}")]
+    Signal { name: String, err: &'static str, description: String },
+    #[error("the state cannot take the signals: {0}")]
+    State(#[from] StoreError),
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
     #[error("cannot write the result as JSON: {0}")]
@@ -57,6 +68,22 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// How the command ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::BadFile(_) => Exit::BadConfig,
+            Self::Usage(_) => Exit::Usage,
+            Self::File(_)
+            | Self::Key(_)
+            | Self::Push(_)
+            | Self::Time(_)
+            | Self::Signal { .. }
+            | Self::State(_)
+            | Self::Output(_)
+            | Self::Json(_) => Exit::Failed,
+        }
+    }
+
     /// Whether it only means that the reader of our output has gone away.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

@@ -1,43 +1,77 @@
-//! `taskfence`: checks a configuration, makes keys and tokens for demos and tests, and tells running filters
-//! what has changed.
+//! `taskfence`: checks a configuration and explains what it does with a request, makes keys and tokens for demos and
+//! tests, and tells running filters what has changed.
 
 #[cfg(test)]
 mod agreement;
+mod cases;
 mod check;
+mod completions;
+mod configuration;
 mod console;
+mod credential;
+mod document;
+#[cfg(test)]
+mod examples;
 mod exit;
+mod explain;
+mod fiction;
 mod file;
+#[cfg(test)]
+mod help;
 mod key;
 mod keys;
+mod man;
+#[cfg(test)]
+mod messages;
+mod problem;
 mod push;
+mod reference;
+mod request;
+mod schema;
+mod sent;
 mod set;
 mod signal;
+#[cfg(test)]
+mod snapshot;
 mod subject;
+mod suite;
+mod test;
+mod text;
 mod time;
 mod token;
+mod trial;
+mod weighing;
+mod why;
+mod world;
 mod yaml;
 
 use std::ffi::OsString;
-use std::io::{stderr, stdin, stdout};
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let mut console =
-        Console { input: &mut stdin().lock(), out: &mut stdout().lock(), err: &mut stderr().lock(), now: time::now() };
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let mut console = Console {
+        input: &mut stdin().lock(),
+        out: &mut stdout().lock(),
+        err: &mut stderr().lock(),
+        colour: stdout().is_terminal() && !no_colour,
+        now: time::now(),
+    };
     run(std::env::args_os(), &mut console).into()
 }
 
 /// Continuous authorization for Envoy: every request stays inside the task its token was granted for
 ///
 /// The filter itself is `taskfence.wasm` and runs in Envoy. This binary is what you use beside it: it checks the
-/// configuration with the code the filter runs, makes keys and tokens to try it with, and signs and pushes the
-/// signals that end a token, a session or a task at once.
+/// configuration and explains requests with the code the filter runs, makes keys and tokens to try it with, and signs
+/// and pushes the signals that end a token, a session or a task at once.
 #[derive(Debug, Parser)]
 #[command(name = "taskfence", version, max_term_width = 110, after_help = AFTER_HELP)]
 struct Cli {
@@ -48,29 +82,37 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Explain(Box<explain::Explain>),
+    Test(test::Test),
+    Schema(schema::Schema),
     #[command(subcommand)]
     Keys(keys::Keys),
     #[command(subcommand)]
     Token(token::Token),
     #[command(subcommand)]
     Signal(Box<signal::Signal>),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 const AFTER_HELP: &str = "\
 Examples:
   taskfence check taskfence.yaml
+  taskfence explain --config taskfence.yaml --token @token.jwt \\
+      --url https://orders.mesh/v1/orders/1881
   taskfence keys new --alg ES256 --out demo
   taskfence token mint --key demo.private.jwk --issuer https://jit.example \\
       --audience https://orders.mesh --subject alice --client agent-a7 --task task-42
   taskfence signal complete --task task-42 --key hub.private.jwk \\
       --issuer https://idp.example --audience https://orders.mesh/signals \\
-      --to http://127.0.0.1:9901/signals
+      --to http://127.0.0.1:10001/signals
 
 Exit codes:
   0   done, or allowed
-  1   the operation failed: a file, the network, a receiver that refused
+  1   the operation failed: a file, the network, a signal that was refused,
+      a case of `taskfence test` that went otherwise
   2   denied
-  3   the configuration is bad
+  3   the configuration, or the file of cases, is bad
   64  wrong usage";
 
 /// Runs one command line to its end; everything the command says goes to `console`.
@@ -81,14 +123,24 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
     };
     let outcome = match cli.command {
         Command::Check(check) => check.run(console),
+        Command::Explain(explain) => explain.run(console),
+        Command::Test(test) => test.run(console),
+        Command::Schema(schema) => schema.run(console),
         Command::Keys(keys) => keys.run(console),
         Command::Token(token) => token.run(console),
         Command::Signal(signal) => signal.run(console),
+        Command::Completions(completions) => completions.run(console),
+        Command::Man(man) => man.run(console),
     };
     match outcome {
         Ok(exit) => exit,
         Err(failure) => report(&failure, console),
     }
+}
+
+/// The command line, for what is made from it.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn explain_usage(error: &clap::Error, console: &mut Console<'_>) -> Exit {
@@ -105,17 +157,20 @@ fn explain_usage(error: &clap::Error, console: &mut Console<'_>) -> Exit {
 fn report(failure: &Failure, console: &mut Console<'_>) -> Exit {
     // Whoever read our output has gone away (`taskfence ... | head`): there is nobody left to tell.
     if !failure.is_broken_pipe() {
+        let written = match failure {
+            Failure::BadFile(bad) => bad.print(console.err),
+            other => writeln!(console.err, "error: {other}"),
+        };
         // Nor is there anywhere left to report that standard error itself cannot be written.
-        drop(writeln!(console.err, "error: {failure}"));
+        drop(written);
     }
-    Exit::Failed
+    failure.exit()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::console::Capture;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

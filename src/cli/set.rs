@@ -12,6 +12,12 @@ pub const TYP: &str = "secevent+jwt";
 /// CAEP: the sessions of the subject are over.
 pub const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 
+/// CAEP: a device has become compliant, or has ceased to be.
+pub const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
+
+/// CAEP: the risk of a principal is another now.
+pub const RISK_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
+
 /// Ours: the task is over, and with it every token granted for it.
 pub const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
 

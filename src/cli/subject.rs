@@ -13,6 +13,8 @@ pub enum Subject {
     Session { id: String },
     /// One task, by the `txn` of its tokens.
     Task { id: String },
+    /// One device, by the name that the issuer of the tokens gives it, or another authority.
+    Device { issuer: Option<String>, id: String },
 }
 
 impl Subject {
@@ -23,6 +25,12 @@ impl Subject {
             Self::User { issuer, subject } => json!({"format": "iss_sub", "iss": issuer, "sub": subject}),
             Self::Session { id } => json!({"format": "complex", "session": {"format": "opaque", "id": id}}),
             Self::Task { id } => json!({"format": "complex", "task": {"format": "opaque", "id": id}}),
+            Self::Device { issuer: None, id } => {
+                json!({"format": "complex", "device": {"format": "opaque", "id": id}})
+            }
+            Self::Device { issuer: Some(issuer), id } => {
+                json!({"format": "complex", "device": {"format": "iss_sub", "iss": issuer, "sub": id}})
+            }
         }
     }
 }
@@ -49,6 +57,14 @@ mod tests {
             (
                 Subject::Task { id: "task-42".into() },
                 json!({"format": "complex", "task": {"format": "opaque", "id": "task-42"}}),
+            ),
+            (
+                Subject::Device { issuer: None, id: "d7".into() },
+                json!({"format": "complex", "device": {"format": "opaque", "id": "d7"}}),
+            ),
+            (
+                Subject::Device { issuer: Some("https://mdm.example".into()), id: "d7".into() },
+                json!({"format": "complex", "device": {"format": "iss_sub", "iss": "https://mdm.example", "sub": "d7"}}),
             ),
         ];
         for (subject, expected) in table {

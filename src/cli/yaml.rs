@@ -1,13 +1,18 @@
 //! YAML into JSON, strictly: what two YAML parsers could read in two ways is an error.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 use serde_saphyr::UserMessageFormatter;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-/// Reads one YAML document as YAML 1.2 does: `no` and `on` are words, not truth values.
+/// Reads one YAML document as YAML 1.2 does: `no` and `on` are words, not truth values. Gives it back as JSON, the
+/// keys in the order in which they stand.
 ///
 /// An error is one line that ends with its place.
-pub fn to_json(text: &str) -> Result<Value, String> {
+pub fn to_json(text: &str) -> Result<String, String> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::Error,
         non_finite_float_policy: NonFiniteFloatPolicy::Reject,
@@ -19,14 +24,100 @@ pub fn to_json(text: &str) -> Result<Value, String> {
         // Anchors may save typing, not blow a small file up.
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000, max_replay_stack_depth: 8 },
     };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.render_with_formatter(&UserMessageFormatter))
+    let document: Ordered = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| error.render_with_formatter(&UserMessageFormatter))?;
+    serde_json::to_string_pretty(&document).map_err(|error| error.to_string())
+}
+
+/// A JSON value whose objects keep the order of their keys, for the people who read the result.
+enum Ordered {
+    Scalar(Value),
+    List(Vec<Ordered>),
+    Object(Vec<(String, Ordered)>),
+}
+
+impl<'de> Deserialize<'de> for Ordered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OrderedVisitor)
+    }
+}
+
+struct OrderedVisitor;
+
+impl<'de> Visitor<'de> for OrderedVisitor {
+    type Value = Ordered;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Ordered, E> {
+        Ok(Ordered::Scalar(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Ordered, D::Error> {
+        inner.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Ordered, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Ordered::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Ordered, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = object.next_entry()? {
+            members.push(member);
+        }
+        Ok(Ordered::Object(members))
+    }
+}
+
+impl Serialize for Ordered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Ordered::Scalar(value) => value.serialize(serializer),
+            Ordered::List(items) => serializer.collect_seq(items),
+            Ordered::Object(members) => serializer.collect_map(members.iter().map(|(name, value)| (name, value))),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn value(yaml: &str) -> Value {
+        serde_json::from_str(&to_json(yaml).unwrap()).unwrap()
+    }
 
     #[test]
     fn values_are_those_of_yaml_1_2() {
@@ -44,13 +135,22 @@ keys: {7: seven, true: yes}
             "nothing": [null, null], "numbers": [1, -2, 1.5, 18446744073709551615_u64],
             "not_numbers": ["0755", "1_000", "5m", "7", "2026-09-21"], "keys": {"7": "seven", "true": "yes"},
         });
-        assert_eq!(to_json(yaml), Ok(expected));
+        assert_eq!(value(yaml), expected);
     }
 
     #[test]
     fn anchors_save_typing() {
         let yaml = "a: &keys {x: 1}\nb: *keys\nc: {<<: *keys, y: 2}\n";
-        assert_eq!(to_json(yaml), Ok(json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}})));
+        assert_eq!(value(yaml), json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}));
+    }
+
+    #[test]
+    fn the_order_of_keys_stays() {
+        let json = to_json("role: filter\nissuers: [{name: x, age: 1}]\n").unwrap();
+        assert_eq!(
+            json.split_whitespace().collect::<String>(),
+            r#"{"role":"filter","issuers":[{"name":"x","age":1}]}"#
+        );
     }
 
     #[test]

@@ -465,6 +465,24 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_no_objects_and_names_stand_once() {
+        for (pointer, path) in [
+            ("/rules/0/match", "rules[0].match"),
+            ("/rules/0/require", "rules[0].require"),
+            ("/rules/0/require/detail", "rules[0].require.detail"),
+            ("/signals", "signals"),
+        ] {
+            let mut config = config();
+            set(&mut config, pointer, json!([]));
+            let error = load(config.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{path}: ")), "{pointer}: {error}");
+        }
+        let twice = config().to_string().replacen(r#""match":{}"#, r#""match":{"metadata":{"a":"1","a":"2"}}"#, 1);
+        let error = load(twice.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("duplicate name in an object"), "{error}");
+    }
+
+    #[test]
     fn every_fault_is_named_with_its_place() {
         let two = errors(|c| {
             c["rules"][0]["match"]["path"] = json!("/o/{id}/{id}");

@@ -23,6 +23,9 @@ use std::sync::{Arc, OnceLock};
 /// A condition may have this many bytes.
 const MAX_SOURCE: usize = 4096;
 
+/// A condition may be nested this deep; evaluating it takes stack for each level.
+const MAX_DEPTH: usize = 40;
+
 /// A condition may have this many nodes.
 const MAX_NODES: usize = 500;
 
@@ -44,7 +47,7 @@ impl Condition {
             let (column, message) = first.unwrap_or((1, "cannot be read".to_owned()));
             format!("is not CEL at column {column}: {}", message.trim_end_matches('.').to_lowercase())
         })?;
-        let mut checker = Checker { captures, scope: Vec::new() };
+        let mut checker = Checker { captures, scope: Vec::new(), depth: 0, nodes: 0 };
         match checker.kind(&expression.expr)? {
             Kind::Bool | Kind::Dyn => {
                 flatten(&mut expression.expr);
@@ -347,6 +350,10 @@ struct Checker<'c> {
     captures: &'c [String],
     /// Variables of the macros around the expression at hand.
     scope: Vec<String>,
+    /// How many expressions are around the one at hand.
+    depth: usize,
+    /// How many expressions have been seen.
+    nodes: usize,
 }
 
 /// Functions of the standard library: name, whether it is called on a value, what it gives.
@@ -367,6 +374,20 @@ const FUNCTIONS: [(&str, bool, Kind); 12] = [
 
 impl Checker<'_> {
     fn kind(&mut self, expression: &Expr) -> Result<Kind, String> {
+        self.nodes = self.nodes.saturating_add(1);
+        self.depth = self.depth.saturating_add(1);
+        if self.depth > MAX_DEPTH {
+            return Err(format!("is nested more than {MAX_DEPTH} deep"));
+        }
+        if self.nodes > MAX_NODES {
+            return Err(format!("has more than {MAX_NODES} parts"));
+        }
+        let kind = self.kind_here(expression);
+        self.depth = self.depth.saturating_sub(1);
+        kind
+    }
+
+    fn kind_here(&mut self, expression: &Expr) -> Result<Kind, String> {
         match expression {
             Expr::Literal(literal) => Ok(match literal {
                 LiteralValue::Boolean(_) => Kind::Bool,
@@ -592,6 +613,16 @@ mod tests {
         ] {
             assert_eq!(compile(source).err().as_deref(), Some(message), "{source}");
         }
+        for deep in [
+            format!("claims{} == 1", "[0]".repeat(1300)),
+            format!("claims{} == 1", ".a".repeat(1300)),
+            format!("true{}", " && true".repeat(480)),
+            format!("true{}", " ? true : true".repeat(200)),
+            format!("1{} == 1", "+1".repeat(1500)),
+        ] {
+            assert!(compile(&deep).is_err(), "{deep}");
+        }
+        assert!(compile(&format!("true{}", " && claims.a == 1".repeat(30))).is_ok());
         assert!(compile("claims.sub ==").unwrap_err().starts_with("is not CEL at column "));
         assert!(compile(&"(".repeat(1000)).is_err());
         assert!(compile(&"x".repeat(MAX_SOURCE + 1)).is_err());

@@ -2,7 +2,7 @@
 
 use crate::compile::compile;
 use crate::fact::Risk;
-use crate::json::StrictValue;
+use crate::json::{self, StrictValue};
 use crate::policy::Policy;
 use crate::problem::{Errors, Problem, nearest};
 #[cfg(feature = "schema")]
@@ -10,6 +10,7 @@ use crate::schema;
 use crate::time::Span;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -26,8 +27,58 @@ pub struct Loaded {
 ///
 /// An unknown key, a wrong type or a wrong value is an error that names its place.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
-    let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
+    let one = |problem| Errors(vec![problem]);
+    let raw: Config = parse(json, "the configuration").map_err(one)?;
+    check_shape(json).map_err(one)?;
     compile(&raw)
+}
+
+/// What serde lets through: a name that stands twice in a map, and a list where an object belongs. Serde reads such a
+/// list field by field, so `match: []` would match everything.
+fn check_shape(json: &[u8]) -> Result<(), Problem> {
+    let value = json::value(json).map_err(|error| Problem::at("", format!("not usable as JSON: {error}")))?;
+    match misplaced_list(&value, "") {
+        Some(path) => Err(Problem::at(path, "is a list, and must be an object")),
+        None => Ok(()),
+    }
+}
+
+/// The place of a list that stands where an object belongs.
+fn misplaced_list(value: &Value, path: &str) -> Option<String> {
+    const OBJECTS: [&str; 15] = [
+        "identity",
+        "keys",
+        "inline",
+        "claims",
+        "match",
+        "grpc",
+        "metadata",
+        "require",
+        "scope",
+        "detail",
+        "device",
+        "risk",
+        "actor",
+        "break_glass",
+        "signals",
+    ];
+    const LISTS_OF_OBJECTS: [&str; 3] = ["issuers", "rules", "transmitters"];
+    // Their insides are somebody else's.
+    const FOREIGN: [&str; 3] = ["inline", "claims", "metadata"];
+    value.as_object()?.iter().find_map(|(name, value)| {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match value {
+            Value::Array(_) if OBJECTS.contains(&name.as_str()) => Some(path),
+            Value::Array(items) if LISTS_OF_OBJECTS.contains(&name.as_str()) => {
+                items.iter().enumerate().find_map(|(at, item)| {
+                    let path = format!("{path}[{at}]");
+                    if item.is_array() { Some(path) } else { misplaced_list(item, &path) }
+                })
+            }
+            value if !FOREIGN.contains(&name.as_str()) => misplaced_list(value, &path),
+            _ => None,
+        }
+    })
 }
 
 /// Reads one JSON object that fills `json`, with the messages of a configuration. `what` is what they call the whole.

@@ -1,0 +1,33 @@
+//! A configuration as an operator keeps it: YAML or JSON, in a file or on standard input.
+
+use std::io::Read;
+use std::path::Path;
+
+use taskfence_core::config::{self, Loaded};
+use taskfence_core::problem::Problem;
+
+use crate::exit::Failure;
+use crate::problem::BadFile;
+use crate::{document, file};
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Configuration {
+    /// What it means.
+    pub loaded: Loaded,
+    /// The text that Envoy would hand to the filter.
+    pub json: Vec<u8>,
+}
+
+/// Reads a configuration with the code that the filter runs, or says all that is wrong with it.
+pub fn parse(text: &[u8]) -> Result<Configuration, Vec<Problem>> {
+    let json = document::to_json(text, "the configuration").map_err(|problem| vec![problem])?;
+    let loaded = config::load(&json).map_err(|errors| errors.0)?;
+    Ok(Configuration { loaded, json })
+}
+
+/// Reads the configuration at `path`; `-` is `input`.
+pub fn read(path: &Path, input: &mut dyn Read) -> Result<Configuration, Failure> {
+    let text = file::read_or_input(path, input)?;
+    parse(&text).map_err(|problems| BadFile::new(path, problems).into())
+}

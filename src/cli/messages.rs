@@ -1,0 +1,347 @@
+//! Every message about a bad configuration, as `taskfence check` prints it.
+
+use serde_json::{Value, json};
+
+use crate::console::Capture;
+use crate::snapshot;
+
+/// Where a configuration is changed, and into what.
+type Change<'c> = (&'c str, Value);
+
+/// Says what `check` prints about the good configuration with each of these changed.
+fn messages(name: &str, changes: &[Change<'_>]) {
+    let mut page = String::new();
+    for (pointer, value) in changes {
+        let mut config = good();
+        put(&mut config, pointer, value.clone());
+        let shown = value.to_string();
+        let shown: String =
+            if shown.len() > 200 { shown.chars().take(60).chain("...".chars()).collect() } else { shown };
+        page.push_str(&format!("### {pointer} = {shown}\n{}\n", said(&config.to_string())));
+    }
+    snapshot::check(name, &page);
+}
+
+/// All that `check` prints about `text`.
+fn said(text: &str) -> String {
+    let mut capture = Capture::reading(text);
+    let exit = capture.run(&["check", "-"]);
+    format!("{}{}exit code {}\n", capture.err(), capture.out(), exit.code())
+}
+
+fn good() -> Value {
+    json!({
+        "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                     "algorithms": ["ES256"], "keys": {"inline": {"keys": [key("jit-1")]}}}],
+        "rules": [
+            {"name": "read", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/o/{id}"},
+             "require": {"scope": "orders.read", "detail": {"type": "order", "identifier": "{id}"}}},
+            {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"},
+            {"name": "rest", "match": {"path": "/rest"}, "deny": true}
+        ],
+        "signals": {"transmitters": [{
+            "issuer": "https://idp.example", "audience": "https://orders.mesh/signals", "algorithms": ["ES256"],
+            "keys": {"inline": {"keys": [key("idp-1")]}}, "subjects": ["https://jit.example"]
+        }]}
+    })
+}
+
+fn key(kid: &str) -> Value {
+    json!({"kty": "EC", "crv": "P-256", "kid": kid, "alg": "ES256", "use": "sig",
+           "x": "acixdce9SgUtZGV5ZvCzzOOwCiLpkjDHKDsNaaDRqQU", "y": "Ww_TjOUAefgX4bIBnB-Ip5EJg8jqXPbsy7w6e8yKpP0"})
+}
+
+/// Puts `value` where `pointer` says; objects on the way are made, `-` adds to a list.
+fn put(config: &mut Value, pointer: &str, value: Value) {
+    let mut at = config;
+    for step in pointer.split('/').skip(1) {
+        if let (Value::Array(list), "-") = (&mut *at, step) {
+            list.push(Value::Null);
+        }
+        at = if let Value::Array(list) = at {
+            let place = step.parse().unwrap_or(list.len().saturating_sub(1));
+            &mut list[place]
+        } else {
+            &mut at[step]
+        };
+    }
+    *at = value;
+}
+
+#[test]
+fn good_is_good() {
+    assert_eq!(
+        said(&good().to_string()),
+        "ok: standard input: role filter, 1 issuer, 3 rules, 1 transmitter\nexit code 0\n"
+    );
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let texts = [
+        "",
+        "{",
+        "[]",
+        "- 1",
+        "just words",
+        "{\"issuers\": [}",
+        "{\"issuers\": [], \"issuers\": []}",
+        "{\"issuers\": []} x",
+        "issuers: [1",
+        "issuers: []\nissuers: []\n",
+        "issuers: !secret x",
+        "{}",
+    ];
+    let page: String = texts.iter().map(|text| format!("### {text:?}\n{}\n", said(text))).collect();
+    snapshot::check("check-text", &page);
+}
+
+#[test]
+fn shapes() {
+    messages(
+        "check-shapes",
+        &[
+            ("/isuers", json!([])),
+            ("/qqqqqqqq", json!([])),
+            ("/issuers/0/max_lifetme", json!("1m")),
+            ("/rules/0/match/paht", json!("/")),
+            ("/rules/0/require/scopes", json!("x")),
+            ("/rules/0/require/scope", json!({"every": ["x"]})),
+            ("/rules/0/require/scope", json!(7)),
+            ("/rules/0/require/device", json!("complaint")),
+            ("/rules/0/require/device", json!({"status": "compliant", "unknown": "maybe"})),
+            ("/rules/0/require/device", json!({})),
+            ("/rules/0/require/risk", json!({"below": "high"})),
+            ("/rules/0/require/detail/actions", json!(["read"])),
+            ("/rules/0/require/actor", json!({"delegation": "yes"})),
+            ("/rules/0/require/auth_age", json!("soon")),
+            ("/rules/0/require/auth_age", json!(300)),
+            ("/rules/0/require/auth_age", json!("1500ms")),
+            ("/rules/0/require/source", json!("10.0.0.0/8")),
+            ("/rules/0/name", json!(null)),
+            ("/rules/0/deny", json!("yes")),
+            ("/rules/1/allow", json!("anyone")),
+            ("/rules/-", json!({"name": "no match"})),
+            ("/role", json!("filtr")),
+            ("/mode", json!("observe")),
+            ("/signals/transmitters/0/key", json!({})),
+            ("/issuers", json!({})),
+        ],
+    );
+}
+
+#[test]
+fn issuers() {
+    messages(
+        "check-issuers",
+        &[
+            ("/issuers", json!([])),
+            ("/issuers/-", good()["issuers"][0].clone()),
+            ("/issuers/0/issuer", json!("")),
+            ("/issuers/0/audiences", json!([])),
+            ("/issuers/0/audiences", json!([""])),
+            ("/issuers/0/types", json!([])),
+            ("/issuers/0/types", json!(["JWT", "secevent+jwt"])),
+            ("/issuers/0/max_lifetime", json!("0s")),
+            ("/issuers/0/max_session", json!("1000d")),
+            ("/issuers/0/clock_skew", json!("6m")),
+            ("/issuers/0/algorithms", json!([])),
+            ("/issuers/0/algorithms", json!(["ES265"])),
+            ("/issuers/0/algorithms", json!(["none", "HS256"])),
+            ("/realm", json!("a\"b")),
+            ("/identity", json!({"subject": "X-User"})),
+            ("/identity", json!({"subject": "authorization"})),
+            ("/identity", json!({"subject": "x-user", "client": "x-user"})),
+        ],
+    );
+}
+
+#[test]
+fn keys() {
+    let private = json!({"kty": "EC", "crv": "P-256", "kid": "p", "d": "AA"});
+    let many: Vec<Value> = (0..=100).map(|_| json!({})).collect();
+    messages(
+        "check-keys",
+        &[
+            ("/issuers/0/keys/inline", json!({})),
+            ("/issuers/0/keys/inline/keys", json!([])),
+            ("/issuers/0/keys/inline/keys", json!([7])),
+            ("/issuers/0/keys/inline/keys", json!([{"kty": "EC"}])),
+            ("/issuers/0/keys/inline/keys", json!([private])),
+            ("/issuers/0/keys/inline/keys", json!([{"kty": "oct", "kid": "h"}])),
+            ("/issuers/0/keys/inline/keys", json!([key("twice"), key("twice")])),
+            ("/issuers/0/keys/inline/keys", json!(many)),
+            ("/signals/transmitters/0/keys/inline/keys/0/alg", json!("RS256")),
+        ],
+    );
+}
+
+#[test]
+fn matches() {
+    messages(
+        "check-matches",
+        &[
+            ("/rules/0/name", json!("")),
+            ("/rules/1/name", json!("read")),
+            ("/rules/0/match/methods", json!([])),
+            ("/rules/0/match/methods", json!(["GET", "post"])),
+            ("/rules/0/match/hosts", json!([])),
+            ("/rules/0/match/hosts", json!(["orders.mesh:80"])),
+            ("/rules/0/match/hosts", json!(["a b"])),
+            ("/rules/0/match/metadata", json!({"": "x"})),
+            ("/rules/0/match/grpc", json!({"service": "orders.v1.Orders"})),
+            ("/rules/2/match", json!({"grpc": {"service": "/orders"}})),
+            ("/rules/2/match", json!({"grpc": {"service": ""}})),
+        ],
+    );
+}
+
+#[test]
+fn templates() {
+    let segments = "/x".repeat(65);
+    let captures: String = (0..9).map(|n| format!("/{{c{n}}}")).collect();
+    let templates = [
+        "rest",
+        "/a{b}",
+        "/{}",
+        "/{1st}",
+        "/{a}/{a}",
+        "/{a...}/b",
+        "/a/../b",
+        "/%61",
+        "/a?b",
+        "/a//b",
+        "/a;b",
+        "/a b",
+        "/%2f",
+        "/%zz",
+        &segments,
+        &captures,
+    ];
+    let changes: Vec<Change<'_>> = templates.iter().map(|template| ("/rules/2/match/path", json!(template))).collect();
+    messages("check-templates", &changes);
+}
+
+#[test]
+fn rules() {
+    messages(
+        "check-rules",
+        &[
+            ("/rules", json!([])),
+            ("/rules/2/deny", json!(false)),
+            ("/rules/1/deny", json!(true)),
+            ("/rules/1/break_glass", json!({"scope": "x", "lifts": ["scope"]})),
+            (
+                "/rules/-",
+                json!({"name": "late", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/o/7"}, "deny": true}),
+            ),
+            ("/rules/-", json!({"name": "crossing", "match": {"path": "/{any}/7"}, "deny": true})),
+            ("/rules/-", json!({"name": "open", "match": {}, "allow": "anonymous"})),
+            ("/role", json!("receiver")),
+            ("/mode", json!("shadow")),
+        ],
+    );
+    let mut page = String::new();
+    for (rule, pointer, value) in [
+        ("/rules/0/require/device", "/signals", json!("compliant")),
+        ("/rules/0/require/risk", "/signals", json!({"below": "HIGH"})),
+        ("/rules/0/require/state_age", "/signals", json!("30s")),
+        ("/role", "/signals", json!("receiver")),
+        ("/rules/0/require/device", "/rules/0/match/methods", json!({"status": "compliant", "unknown": "allow"})),
+    ] {
+        let mut config = good();
+        put(&mut config, rule, value.clone());
+        put(&mut config, pointer, Value::Null);
+        page.push_str(&format!("### {rule} = {value}, {pointer} = null\n{}\n", said(&config.to_string())));
+    }
+    snapshot::check("check-combinations", &page);
+}
+
+#[test]
+fn requirements() {
+    messages(
+        "check-requirements",
+        &[
+            ("/rules/0/require/state_age", json!("0s")),
+            ("/rules/0/require/auth_age", json!("0s")),
+            ("/rules/0/require/scope", json!("")),
+            ("/rules/0/require/scope", json!({"all": ["a b", "c\"d", "e\u{1b}f"]})),
+            ("/rules/0/require/claims", json!({})),
+            ("/rules/0/require/risk", json!({"below": "LOW"})),
+            ("/rules/0/require/acr", json!([])),
+            ("/rules/0/require/acr", json!(["phr phrh"])),
+            ("/rules/0/require/actor", json!({"delegation": "none", "agents": ["a"]})),
+            ("/rules/0/require/actor", json!({"agents": []})),
+            ("/rules/0/require/source", json!([])),
+            ("/rules/0/require/source", json!(["10.0.0.1/8"])),
+            ("/rules/0/require/source", json!(["10.0.0.1", "localhost"])),
+            ("/rules/0/require/detail/identifier", json!("{ident}")),
+            ("/rules/0/require/detail/identifier", json!("{id")),
+            (
+                "/rules/2",
+                json!({"name": "r", "match": {"path": "/rest"}, "require": {"detail": {"type": "t", "identifier": "{id}"}}}),
+            ),
+            ("/rules/0/require/detail/location", json!("orders.mesh")),
+            ("/rules/0/break_glass", json!({"scope": "", "lifts": ["scope"]})),
+            ("/rules/0/break_glass", json!({"scope": "x", "lifts": []})),
+            ("/rules/0/break_glass", json!({"scope": "x", "lifts": ["scopes"]})),
+            ("/rules/0/break_glass", json!({"scope": "x", "lifts": ["device"]})),
+        ],
+    );
+}
+
+#[test]
+fn conditions() {
+    let long = format!("claims.a == '{}'", "x".repeat(4096));
+    let many = (0..300).map(|n| format!("claims.a == {n}")).collect::<Vec<_>>().join(" || ");
+    let deep = format!("{}true{}", "(".repeat(200), ")".repeat(200));
+    let conditions = [
+        "",
+        "claims.a ==",
+        "claims.a == 'x",
+        "1 + 1",
+        "'yes'",
+        "claim.a == 1",
+        "request.methd == 'GET'",
+        "request.body == ''",
+        "captures.ident == '1'",
+        "now.hour == 1",
+        "request.method.size == 1",
+        "request.method == 7",
+        "now < '2026'",
+        "'a' in 'abc'",
+        "1 + 'a' == 2",
+        "-request.method == 'x'",
+        "now ? true : false",
+        "request.method[0] == 'G'",
+        "request.method && true",
+        "!now",
+        "{'a': 1}.a == 1",
+        "request.path.startWith('/o')",
+        "matches(request.path, 'x')",
+        "[1].exists(x, y == 1)",
+        &long,
+        &many,
+        &deep,
+    ];
+    let changes: Vec<Change<'_>> =
+        conditions.iter().map(|condition| ("/rules/0/require/when", json!(condition))).collect();
+    messages("check-conditions", &changes);
+}
+
+#[test]
+fn signals() {
+    messages(
+        "check-signals",
+        &[
+            ("/signals/path", json!("signals")),
+            ("/signals/path", json!("/a/../signals")),
+            ("/signals/transmitters", json!([])),
+            ("/signals/transmitters/-", good()["signals"]["transmitters"][0].clone()),
+            ("/signals/transmitters/0/audience", json!("")),
+            ("/signals/transmitters/0/algorithms", json!(["HS256"])),
+            ("/signals/transmitters/0/subjects", json!(["https://other"])),
+            ("/signals/transmitters/0/subjects", Value::Null),
+        ],
+    );
+}

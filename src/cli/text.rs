@@ -1,0 +1,66 @@
+//! Texts from outside, made fit for a terminal: one line, and nothing in it that steers.
+
+use std::fmt::Write as _;
+
+use taskfence_core::time::Timestamp;
+
+/// `text` with everything escaped that is not plainly printed.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// The same of bytes that may not be UTF-8: those that are not stand there as `\xE9`.
+pub fn printable_bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        shown.push_str(&printable(chunk.valid()));
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "\\x{byte:02X}");
+        }
+    }
+    shown
+}
+
+/// A point in time, as RFC 3339 writes it.
+pub fn time(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    seconds.map_or_else(|| at.0.to_string(), |time| time.to_string())
+}
+
+/// A point in time and how far from `now` that is.
+pub fn time_from(at: Timestamp, now: Timestamp) -> String {
+    let distance = match at.cmp(&now) {
+        std::cmp::Ordering::Less => format!("{} ago", now.since(at)),
+        std::cmp::Ordering::Equal => "now".to_owned(),
+        std::cmp::Ordering::Greater => format!("in {}", at.since(now)),
+    };
+    format!("{}, {distance}", time(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_a_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\r\n\u{202e}é\"'\\"), "a\\u{1b}[31m\\r\\n\\u{202e}é\"'\\");
+        assert_eq!(printable_bytes(b"caf\xe9/\xc3\xa9"), "caf\\xE9/é");
+    }
+
+    #[test]
+    fn times_say_how_far_away_they_are() {
+        let now = Timestamp(1_790_000_000);
+        assert_eq!(time_from(Timestamp(1_790_000_090), now), "2026-09-21T14:14:50Z, in 1m 30s");
+        assert_eq!(time_from(Timestamp(1_789_996_400), now), "2026-09-21T13:13:20Z, 1h ago");
+        assert_eq!(time_from(now, now), "2026-09-21T14:13:20Z, now");
+        assert_eq!(time(Timestamp(u64::MAX)), u64::MAX.to_string());
+    }
+}

@@ -1,0 +1,101 @@
+//! What is behind a reason: the values that did not fit. For the operator only; a client never sees it.
+
+use taskfence_core::authority::Host;
+use taskfence_core::issuer::Issuer;
+use taskfence_core::key::{Algorithm, Key};
+use taskfence_core::path::Canonical;
+use taskfence_core::policy::Policy;
+use taskfence_core::reason::Reason;
+use taskfence_core::request::Request;
+use taskfence_core::time::Timestamp;
+
+use crate::credential::{Claimed, Credential};
+use crate::text::time_from;
+
+/// More about `reason`, where the request or its token has more to say.
+pub fn why(
+    reason: Reason,
+    request: &Request<'_>,
+    credential: &Credential,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<String> {
+    match (reason, credential) {
+        (Reason::PathRefused, _) => Canonical::parse(request.path).err().map(|error| format!("path: {error}")),
+        (Reason::HostRefused, _) => Host::parse(request.authority).err().map(|error| format!("host: {error}")),
+        (_, Credential::Unreadable(error)) => Some(error.to_string()),
+        (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),
+        _ => None,
+    }
+}
+
+fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> Option<String> {
+    let named = token.text("iss");
+    if reason == Reason::IssuerUnknown {
+        return Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))));
+    }
+    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
+    if reason == Reason::ClaimInvalid {
+        return missing(token, issuer);
+    }
+    let issuer = issuer?;
+    let skew = format!("{} of clock skew are allowed", issuer.clock_skew);
+    Some(match reason {
+        Reason::TokenType => match token.claims.contains_key("events") {
+            true => "it has `events`, as a signal does".to_owned(),
+            false => format!("accepted `typ`: {}", list(issuer.types.iter().map(String::as_str))),
+        },
+        Reason::AlgorithmRefused => {
+            let accepted = format!("accepted `alg`: {}", list(issuer.algorithms.iter().map(|alg| alg.name())));
+            let key = token.kid.as_deref().and_then(|kid| issuer.keys.find(kid));
+            match key {
+                Some(key) => format!("{accepted}; key `{}` is for {}", key.kid(), list(algorithms(key))),
+                None => accepted,
+            }
+        }
+        Reason::KeyUnknown => match token.kid {
+            None => "the token names no key (`kid`)".to_owned(),
+            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.iter().map(Key::kid))),
+        },
+        Reason::SignatureInvalid => "the key of that `kid` is another one here, or the token was changed".to_owned(),
+        Reason::AudienceMismatch => {
+            format!("accepted audiences: {}", list(issuer.audiences.iter().map(String::as_str)))
+        }
+        Reason::TokenExpired => format!("`exp` is {}; {skew}", time_from(token.time("exp")?, now)),
+        Reason::TokenNotYetValid => {
+            let starts = ["nbf", "iat"].into_iter().filter_map(|claim| Some((claim, token.time(claim)?)));
+            let (claim, from) = starts.max_by_key(|(_, from)| *from)?;
+            format!("`{claim}` is {}; {skew}", time_from(from, now))
+        }
+        Reason::LifetimeExceeded => {
+            let lifetime = token.time("exp")?.since(token.time("iat")?);
+            format!("`exp` is {lifetime} after `iat`, and `max_lifetime` is {}", issuer.max_lifetime)
+        }
+        Reason::SessionTooOld => {
+            let since = time_from(token.time("auth_time")?, now);
+            format!("`auth_time` is {since}, and `max_session` is {}", issuer.max_session)
+        }
+        _ => return None,
+    })
+}
+
+/// The claims that must be there and are not.
+fn missing(token: &Claimed, issuer: Option<&Issuer>) -> Option<String> {
+    let task = issuer.map_or("txn", |issuer| issuer.task_claim.as_str());
+    let absent: Vec<&str> = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", task]
+        .into_iter()
+        .filter(|claim| !token.claims.contains_key(*claim))
+        .collect();
+    match absent.as_slice() {
+        [] => Some("a claim has the wrong shape".to_owned()),
+        absent => Some(format!("missing: {}", list(absent.iter().copied()))),
+    }
+}
+
+fn algorithms(key: &Key) -> impl Iterator<Item = &'static str> {
+    Algorithm::ALL.into_iter().filter(|algorithm| key.verifier(*algorithm).is_some()).map(Algorithm::name)
+}
+
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
