@@ -10,6 +10,8 @@ use taskfence_core::problem::Problem;
 
 use crate::configuration::{self, Configuration};
 use crate::console::Console;
+use crate::document;
+use crate::embedded;
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::problem::{self, BadFile, count};
@@ -22,11 +24,13 @@ use crate::problem::{self, BadFile, count};
 Examples:
   taskfence check taskfence.yaml
   taskfence check taskfence.yaml --print > taskfence.json
+  taskfence check /etc/envoy/envoy.yaml
   kubectl get cm taskfence -o jsonpath='{.data.config}' | taskfence check - --output json
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
 pub struct Check {
-    /// The configuration: JSON when it begins with `{`, else YAML; `-` reads standard input
+    /// The configuration, or one of Envoy with some inside: JSON when it begins with `{`, else YAML; `-` reads standard
+    /// input
     config: PathBuf,
 
     /// How to print the findings
@@ -50,12 +54,52 @@ impl Check {
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let text = file::read_or_input(&self.config, console.input)?;
+        if let Ok(envoy) = document::to_json(&text, "the configuration")
+            && embedded::is_envoy(&envoy)
+        {
+            return self.check_envoy(&envoy, console);
+        }
         let checked = configuration::parse(&text);
         match self.output {
             Output::Human => self.say(&checked, console)?,
             Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&report(&checked))?)?,
         }
         Ok(if checked.is_ok() { Exit::Done } else { Exit::BadConfig })
+    }
+
+    /// A whole configuration of Envoy: each of ours in it, and how they go together.
+    fn check_envoy(&self, envoy: &[u8], console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let found = embedded::find(envoy);
+        if found.is_empty() {
+            let problem = Problem::at("", "is a configuration of Envoy without one of Taskfence in it");
+            let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`";
+            return Err(BadFile::new(&self.config, vec![problem.help(help)]).into());
+        }
+        let mut good = true;
+        let mut reports = Vec::new();
+        for embedded in &found {
+            let mut checked = configuration::parse(embedded.json.as_bytes());
+            let inside = |problem: &mut Problem| problem.path = join(&embedded.place, &problem.path);
+            match &mut checked {
+                Ok(configuration) => configuration.loaded.warnings.iter_mut().for_each(inside),
+                Err(problems) => problems.iter_mut().for_each(inside),
+            }
+            good &= checked.is_ok();
+            match self.output {
+                Output::Human => self.say(&checked, console)?,
+                Output::Json => reports.push(json!({"place": embedded.place, "report": report(&checked)})),
+            }
+        }
+        let between = embedded::compare(&found);
+        match self.output {
+            Output::Human => problem::print("warning", &between, console.err)?,
+            Output::Json => {
+                let warnings: Vec<Value> = between.iter().map(problem::to_json).collect();
+                let all = json!({"ok": good, "configurations": reports, "warnings": warnings});
+                writeln!(console.out, "{}", serde_json::to_string_pretty(&all)?)?;
+            }
+        }
+        Ok(if good { Exit::Done } else { Exit::BadConfig })
     }
 
     fn say(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
@@ -80,6 +124,10 @@ impl Check {
         }
         Ok(())
     }
+}
+
+fn join(place: &str, path: &str) -> String {
+    if path.is_empty() { place.to_owned() } else { format!("{place}: {path}") }
 }
 
 fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
@@ -195,6 +243,29 @@ rules:
         assert_eq!((exit, capture.out()), (Exit::Done, printed.as_str()));
         let (exit, capture) = check_text("{}", &["--print"]);
         assert_eq!((exit, capture.out()), (Exit::BadConfig, ""));
+    }
+
+    #[test]
+    fn a_configuration_of_envoy() {
+        let envoy = |text: &str| {
+            let text = yaml::to_json(text).unwrap();
+            let plugin = json!({"vm_config": {"vm_id": "v"}, "configuration": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}});
+            json!({"static_resources": [plugin]}).to_string()
+        };
+        let (exit, capture) = check_text(&envoy(&good()), &[]);
+        assert_eq!(exit, Exit::Done, "{}", capture.err());
+        assert!(capture.out().starts_with("ok: standard input: role filter, 1 issuer"), "{}", capture.out());
+        let bad = envoy(&good().replace("15m", "soon"));
+        let (exit, capture) = check_text(&bad, &[]);
+        assert_eq!(exit, Exit::BadConfig);
+        let place = "error: static_resources[0].configuration.value: issuers[0].max_lifetime: ";
+        assert!(capture.err().starts_with(place), "{}", capture.err());
+        let (exit, capture) = check_text(&bad, &["--output", "json"]);
+        let report: Value = serde_json::from_str(capture.out()).unwrap();
+        assert_eq!((exit, &report["configurations"][0]["report"]["ok"]), (Exit::BadConfig, &json!(false)));
+        let (exit, capture) = check_text("static_resources: {}", &[]);
+        assert_eq!(exit, Exit::BadConfig, "{}", capture.err());
     }
 
     #[test]

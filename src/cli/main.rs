@@ -10,6 +10,7 @@ mod configuration;
 mod console;
 mod credential;
 mod document;
+mod embedded;
 #[cfg(test)]
 mod examples;
 mod exit;
