@@ -51,10 +51,10 @@ pub fn compare(all: &[Embedded]) -> Vec<Problem> {
 }
 
 fn walk(value: &Value, place: String, found: &mut Vec<Embedded>) {
-    let configuration = &value["configuration"];
-    let is_text = configuration["@type"] == "type.googleapis.com/google.protobuf.StringValue";
-    if let Some(text) = configuration["value"].as_str().filter(|text| is_text && is_ours(text)) {
-        let vm_id = value["vm_config"]["vm_id"].as_str().map(str::to_owned);
+    let text_at = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+    let is_text = text_at("/configuration/@type") == Some("type.googleapis.com/google.protobuf.StringValue");
+    if let Some(text) = text_at("/configuration/value").filter(|text| is_text && is_ours(text)) {
+        let vm_id = text_at("/vm_config/vm_id").map(str::to_owned);
         found.push(Embedded { place: format!("{place}.configuration.value"), json: text.to_owned(), vm_id });
         return;
     }
