@@ -38,7 +38,7 @@ impl World {
 
     /// A transmitter gave a sign of life at that time.
     pub fn heard_at(&mut self, at: Timestamp) -> Result<(), StoreError> {
-        state::apply(&mut self.store, &[], at)
+        state::apply(&mut self.store, &[], at, at)
     }
 
     /// Takes a SET in as the receiver would, at `now`. The push is taken to have carried the `authorization` that its
@@ -52,7 +52,7 @@ impl World {
         let signal = signal::read(set, authorization, transmitters, policy.issuers(), self, now).map_err(|error| {
             Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
         })?;
-        state::apply(&mut self.store, signal.entries(), now)?;
+        state::apply(&mut self.store, signal.entries(), signal.issued_at(), now)?;
         Ok(signal)
     }
 }

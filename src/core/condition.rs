@@ -247,7 +247,7 @@ impl<'e> Fields<'e> {
             }
             ("grant", "issued_at") => int(grant.issued_at.0),
             ("grant", "expires_at") => int(grant.expires_at.0),
-            ("grant", "auth_age") => int(evidence.now.since(grant.session_start()).0),
+            ("grant", "auth_age") => int(evidence.now.since(grant.authenticated_at?).0),
             ("captures", name) => {
                 let at = evidence.capture_names.iter().position(|have| have == name)?;
                 let bytes: Vec<u8> = Decoded::new(evidence.captures.at(at)?).collect();

@@ -92,6 +92,19 @@ impl Pattern {
         rest.next().is_none()
     }
 
+    /// Whether one value could be made of different captures: two of them with no `/` between, which no capture holds.
+    pub fn is_ambiguous(&self) -> bool {
+        let Pattern::Parts(parts) = self else { return false };
+        let mut open = false;
+        parts.iter().any(|part| match part {
+            Part::Capture(_) => std::mem::replace(&mut open, true),
+            Part::Literal(text) => {
+                open &= !text.contains('/');
+                false
+            }
+        })
+    }
+
     /// Reads `text`, in which `{name}` stands for one of `names`. The error is the name that is none of them.
     pub fn parse(text: &str, names: &[String]) -> Result<Pattern, String> {
         if text == "*" {
@@ -182,6 +195,10 @@ mod tests {
         let names = ["order".to_owned()];
         assert_eq!(Pattern::parse("{other}", &names), Err("other".to_owned()));
         assert_eq!(Pattern::parse("a{order", &names), Err("order".to_owned()));
+        let two = ["a".to_owned(), "b".to_owned()];
+        for (text, ambiguous) in [("{a}-{b}", true), ("{a}{b}", true), ("{a}/{b}", false), ("x-{a}/y/{b}", false)] {
+            assert_eq!(Pattern::parse(text, &two).unwrap().is_ambiguous(), ambiguous, "{text}");
+        }
         let mut mixed = asked(None, None);
         mixed.identifier = Some(Pattern::parse("order/{order}", &names).unwrap());
         assert!(met(&mixed, json!([{"type": "order", "identifier": "order/7"}]), "/orders/7"));

@@ -160,6 +160,11 @@ fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Pr
     let mut pattern = |name: &str, text: &Option<String>| {
         let text = text.as_ref()?;
         match Pattern::parse(text, names) {
+            Ok(pattern) if pattern.is_ambiguous() => {
+                let message = format!("`{text}` reads one value in two ways: its captures touch");
+                problems.errors.push(Problem::at(format!("{path}.{name}"), message).help("put a `/` between them"));
+                None
+            }
             Ok(pattern) => Some(pattern),
             Err(unknown) => {
                 let problem =

@@ -69,13 +69,14 @@ impl Grant {
             own(Kind::Client, &self.client_id),
         ];
         keys.extend(self.session.as_ref().map(|session| own(Kind::Session, session)));
+        let foreign = |kind, authority: &str, name: &str| StateKey::foreign(kind, &self.issuer, authority, name);
         keys.extend(
             self.actors
                 .first()
-                .map(|actor| StateKey::new(Kind::Actor, actor.issuer.as_ref().unwrap_or(&self.issuer), &actor.subject)),
+                .map(|actor| foreign(Kind::Actor, actor.issuer.as_ref().unwrap_or(&self.issuer), &actor.subject)),
         );
-        keys.extend(self.device.as_ref().map(|(issuer, name)| StateKey::new(Kind::Device, issuer, name)));
-        keys.extend(self.tenant.as_ref().map(|(issuer, name)| StateKey::new(Kind::Tenant, issuer, name)));
+        keys.extend(self.device.as_ref().map(|(issuer, name)| foreign(Kind::Device, issuer, name)));
+        keys.extend(self.tenant.as_ref().map(|(issuer, name)| foreign(Kind::Tenant, issuer, name)));
         keys
     }
 }

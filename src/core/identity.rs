@@ -56,11 +56,11 @@ impl Identity {
         let grant = permit.session().map(|session| session.verified().grant());
         // A shadowed refusal proves nothing to the upstream.
         let grant = grant.filter(|_| permit.shadowed().is_none());
-        let removed = headers.map(|(name, _)| name).filter(|name| self.is_ours(name)).map(Edit::Remove);
+        let removed = headers.filter(|(name, value)| self.is_ours(name) || self.is_hidden(name, value));
+        let removed = removed.map(|(name, _)| Edit::Remove(name));
         let sets: Vec<Edit<'e>> =
             self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?)?))).collect();
-        let token = (self.hide_token && grant.is_some()).then_some(Edit::Remove(&b"authorization"[..]));
-        removed.chain(token).chain(sets)
+        removed.chain(sets)
     }
 
     /// Whether nothing is ever set or hidden.
@@ -69,8 +69,25 @@ impl Identity {
     }
 
     fn is_ours(&self, name: &[u8]) -> bool {
-        name.starts_with(PREFIX) || self.headers.iter().any(|(_, ours)| ours.as_bytes() == name)
+        is_reserved(name) || self.headers.iter().any(|(_, ours)| same_to_a_server(ours.as_bytes(), name))
     }
+
+    /// Whether it is a token that the upstream is not to see, whatever became of it here.
+    fn is_hidden(&self, name: &[u8], value: &[u8]) -> bool {
+        let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+        self.hide_token && name == b"authorization" && scheme.eq_ignore_ascii_case(b"bearer")
+    }
+}
+
+/// Whether a header is ours whether a configuration names it or not.
+pub fn is_reserved(name: &[u8]) -> bool {
+    name.split_at_checked(PREFIX.len()).is_some_and(|(start, _)| same_to_a_server(PREFIX, start))
+}
+
+/// Servers that hand headers on as variables (CGI, WSGI) see `-` and `_` as one letter.
+fn same_to_a_server(ours: &[u8], theirs: &[u8]) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    ours.len() == theirs.len() && ours.iter().map(fold).eq(theirs.iter().map(fold))
 }
 
 impl Fact {
@@ -109,6 +126,16 @@ fn encode(value: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_spelling_of_a_name_of_ours_gets_through() {
+        let identity = Identity { headers: vec![(Fact::Subject, "x-auth-subject".to_owned())], hide_token: true };
+        for name in ["x-auth-subject", "x_auth_subject", "X-Auth_Subject", "x-taskfence-task", "x_taskfence_a"] {
+            assert!(identity.is_ours(name.as_bytes()), "{name}");
+        }
+        assert!(!identity.is_ours(b"x-auth-subjects") && !identity.is_ours(b"x-taskfence"));
+        assert!(identity.is_hidden(b"authorization", b"bEARER a") && !identity.is_hidden(b"authorization", b"Basic a"));
+    }
 
     #[test]
     fn values_fit_a_header() {

@@ -123,8 +123,12 @@ impl Judge {
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
+        let mode = |refusal: &Refusal, policy: &Policy| match refusal.reason {
+            Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
+            _ => policy.mode(refusal.rule),
+        };
         match self.weigh(request, ports, now, observer) {
-            Err(refusal) if self.policy.mode(refusal.rule) == Mode::Shadow => Ok(Permit {
+            Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit {
                 rule: refusal.rule,
                 session: refusal.session.clone(),
                 broken_glass: false,
@@ -355,7 +359,7 @@ mod tests {
     fn revoke(ports: &mut Ports, kind: Kind, name: &str) {
         let key = StateKey::new(kind, "https://jit.example", name);
         let entry = Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![] };
-        apply(&mut ports.store, &[entry], NOW).unwrap();
+        apply(&mut ports.store, &[entry], NOW, NOW).unwrap();
     }
 
     #[test]
@@ -438,9 +442,13 @@ mod tests {
     }
 
     fn state(ports: &mut Ports, kind: Kind, name: &str, fact: Fact) {
-        let key = StateKey::new(kind, "https://jit.example", name);
+        let issuer = "https://jit.example";
+        let key = match kind {
+            Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
+            _ => StateKey::new(kind, issuer, name),
+        };
         let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![] };
-        apply(&mut ports.store, &[entry], NOW).unwrap();
+        apply(&mut ports.store, &[entry], NOW, NOW).unwrap();
     }
 
     #[test]
@@ -528,5 +536,19 @@ mod tests {
             Err(Reason::RuleMissing),
             "no rule: overall mode"
         );
+        let admin = |mode: &str| {
+            let config = json!({
+                "mode": "shadow",
+                "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                             "keys": {"inline": fixture::jwks()}}],
+                "rules": [{"name": "a", "match": {"path": "/admin"}, "deny": true, "mode": mode}]
+            });
+            let mut judge = Judge::new(crate::config::load(config.to_string().as_bytes()).unwrap().policy);
+            let headers = [(":method", "GET"), (":authority", "o"), (":path", "/admin;x")];
+            let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            judge.judge(&request, &mut Ports::default(), NOW).map(drop).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(admin("enforce"), Err(Reason::PathRefused), "it could be meant for the rule that is enforced");
+        assert_eq!(admin("shadow"), Ok(()));
     }
 }

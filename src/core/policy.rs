@@ -8,7 +8,7 @@ use crate::path::Canonical;
 use crate::requirement::Requirement;
 use crate::routes::{Captures, Routes};
 use crate::signal::Transmitter;
-use crate::surroundings::Surroundings;
+use crate::surroundings::{Remembered, Surroundings};
 use crate::template::Template;
 
 /// A compiled configuration. Only [`crate::config::load`] makes one.
@@ -127,6 +127,14 @@ impl Policy {
         &self.signals
     }
 
+    /// Whether any refusal at all is enforced. A path or a host that cannot be read could be meant for any rule.
+    pub fn mode_of_unreadable(&self) -> Mode {
+        match self.mode == Mode::Enforce || self.rules.iter().any(|rule| rule.mode == Some(Mode::Enforce)) {
+            true => Mode::Enforce,
+            false => Mode::Shadow,
+        }
+    }
+
     /// Whether refusals under the rule at that place, or under none, are enforced.
     pub fn mode(&self, rule: Option<usize>) -> Mode {
         rule.and_then(|at| self.rules.get(at)).and_then(|rule| rule.mode).unwrap_or(self.mode)
@@ -138,8 +146,11 @@ impl Policy {
         target: Target<'t>,
         surroundings: &mut impl Surroundings,
     ) -> Option<(usize, &Rule, Captures<'t>)> {
+        let mut surroundings = Remembered::new(surroundings);
         let accept = |at: usize| {
-            self.rules.get(at).is_some_and(|rule| rule.matcher.mismatch_beside_path(target, surroundings).is_none())
+            self.rules
+                .get(at)
+                .is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut surroundings).is_none())
         };
         let (at, captures) = self.routes.find(target.path, accept)?;
         self.rules.get(at).map(|rule| (at, rule, captures))
@@ -187,10 +198,14 @@ impl Matcher {
             .template
             .as_ref()
             .is_none_or(|template| Routes::new([Some(template)]).find(target.path, |_| true).is_some());
-        if fits { self.mismatch_beside_path(target, surroundings) } else { Some(Mismatch::Path) }
+        if fits { self.mismatch_beside_path(target, &mut Remembered::new(surroundings)) } else { Some(Mismatch::Path) }
     }
 
-    fn mismatch_beside_path(&self, target: Target<'_>, surroundings: &mut impl Surroundings) -> Option<Mismatch> {
+    fn mismatch_beside_path<S: Surroundings>(
+        &self,
+        target: Target<'_>,
+        surroundings: &mut Remembered<'_, S>,
+    ) -> Option<Mismatch> {
         if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours == target.method) {
             return Some(Mismatch::Method);
         }
@@ -200,8 +215,7 @@ impl Matcher {
         if self.grpc && !target.grpc {
             return Some(Mismatch::Grpc);
         }
-        let same =
-            |(name, value): &(String, String)| surroundings.route_metadata(name).as_deref() == Some(value.as_bytes());
+        let same = |(name, value): &(String, String)| surroundings.is_metadata(name, value);
         if self.metadata.iter().all(same) { None } else { Some(Mismatch::Metadata) }
     }
 }

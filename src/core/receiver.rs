@@ -85,7 +85,7 @@ pub fn receive(
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
     };
-    match state::apply(ports, signal.entries(), now) {
+    match state::apply(ports, signal.entries(), signal.issued_at(), now) {
         Ok(()) => Received::Applied(signal),
         Err(error) => Received::Failed(signal, error),
     }

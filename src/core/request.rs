@@ -45,7 +45,7 @@ impl<'h> Request<'h> {
                         Credential::One(_) | Credential::Several => Credential::Several,
                     };
                 }
-                _ => request.reserved |= name.starts_with(identity::PREFIX),
+                _ => request.reserved |= identity::is_reserved(name),
             }
         }
         request
@@ -78,9 +78,8 @@ impl<'h> Request<'h> {
 }
 
 fn is_grpc(content_type: &[u8]) -> bool {
-    content_type
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+    let Some((start, rest)) = content_type.split_at_checked(b"application/grpc".len()) else { return false };
+    start.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 #[cfg(test)]

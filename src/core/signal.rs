@@ -5,7 +5,7 @@ use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
 use crate::key::{Algorithm, KeySet};
 use crate::signature::CheckSignature;
-use crate::statekey::Kind;
+use crate::statekey::{Kind, StateKey};
 use crate::subject::{self, Member, SubjectError};
 use crate::table::{Entry, MAX_CONDITIONS};
 use crate::time::{Span, Timestamp};
@@ -45,10 +45,16 @@ pub struct Signal {
     transmitter: String,
     id: String,
     event: String,
+    issued_at: Timestamp,
     entries: Vec<Entry>,
 }
 
 impl Signal {
+    /// `iat`.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
     /// `iss`.
     pub fn transmitter(&self) -> &str {
         &self.transmitter
@@ -151,7 +157,8 @@ pub fn read(
     check_audience(claims, transmitter)?;
     let (event, payload) = single_event(claims)?;
     let entries = entries(event, payload, claims, transmitter, issuers, now)?;
-    Ok(Signal { transmitter: transmitter.name.clone(), id, event: event.to_owned(), entries })
+    let issued_at = issued_at(claims)?;
+    Ok(Signal { transmitter: transmitter.name.clone(), id, event: event.to_owned(), issued_at, entries })
 }
 
 /// Compares in a time that does not tell where the difference is.
@@ -201,9 +208,7 @@ fn check_claims(claims: &Map<String, Value>) -> Result<String, SetError> {
             return Err(InvalidRequest.because(format!("{forbidden} must not stand in a SET")));
         }
     }
-    if claims.get("iat").and_then(Timestamp::from_claim).is_none() {
-        return Err(InvalidRequest.because("iat is missing or not a time in whole seconds"));
-    }
+    issued_at(claims)?;
     let id = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty() && id.len() <= 1024);
     id.map(str::to_owned).ok_or_else(|| InvalidRequest.because("jti is missing or not a string of at most 1024 bytes"))
 }
@@ -246,7 +251,7 @@ fn entries(
     if meaning == Meaning::Completed && !members.iter().any(|member| member.kind == Kind::Task) {
         return Err(InvalidRequest.because("sub_id of task-completed has no member `task`"));
     }
-    if matches!(meaning, Meaning::Is(Fact::Device(_))) && !members.iter().any(|member| member.kind == Kind::Device) {
+    if matches!(meaning, Meaning::Is(Fact::Device(_), _)) && !members.iter().any(|member| member.kind == Kind::Device) {
         return Err(InvalidRequest.because("sub_id of device-compliance-change has no member `device`"));
     }
     let mut entries = Vec::new();
@@ -257,17 +262,9 @@ fn entries(
         else {
             continue;
         };
-        // An entry under each member, so that a grant without one of them is found by another.
-        for key in &keys {
+        for (key, conditions) in places(&keys, meaning) {
             let fact = meaning.fact(key.kind());
-            let conditions = keys.iter().copied().filter(|other| other != key).collect();
-            entries.push(Entry {
-                key: *key,
-                fact,
-                at,
-                until: until(fact, key.kind(), now.max(at), issuer),
-                conditions,
-            });
+            entries.push(Entry { key, fact, at, until: until(fact, key.kind(), now.max(at), issuer), conditions });
         }
     }
     if entries.is_empty() {
@@ -276,19 +273,60 @@ fn entries(
     Ok(entries)
 }
 
+/// Under which keys an event about all of `keys` is kept, and with which conditions.
+///
+/// What ends grants stands under the most selective member, the others being conditions. A grant may lack that member,
+/// and is hit all the same (SSF 1.0 §8.1.3.1); so there is an entry for such grants under the next member too, which is
+/// the same for every value of the first. A word about a device or a risk is about that one principal alone, so that
+/// the next word about it replaces it whoever else is named beside it.
+fn places(keys: &[StateKey], meaning: Meaning) -> Vec<(StateKey, Vec<StateKey>)> {
+    let mut keys = keys.to_vec();
+    keys.sort_by_key(|key| selectivity(key.kind()));
+    if let Meaning::Is(_, principal) = meaning {
+        let named = keys.iter().find(|key| Some(key.kind()) == principal);
+        return named.or(keys.first()).map(|key| (*key, Vec::new())).into_iter().collect();
+    }
+    let mut places = Vec::new();
+    let mut absent = Vec::new();
+    let mut rest = keys.as_slice();
+    while let Some((key, others)) = rest.split_first() {
+        places.push((*key, absent.iter().chain(others).copied().collect()));
+        if key.kind().is_universal() {
+            break;
+        }
+        absent.push(StateKey::absent(key.kind()));
+        rest = others;
+    }
+    places
+}
+
+fn selectivity(kind: Kind) -> u8 {
+    match kind {
+        Kind::Token => 0,
+        Kind::Task => 1,
+        Kind::Session => 2,
+        Kind::Device => 3,
+        Kind::Actor => 4,
+        Kind::User => 5,
+        Kind::Client => 6,
+        Kind::Tenant => 7,
+    }
+}
+
 /// What an event is for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     Revoked,
     Completed,
-    Is(Fact),
+    /// A fact about the principal of that kind, or about the most selective member where none is named.
+    Is(Fact, Option<Kind>),
 }
 
 impl Meaning {
     /// What it leaves behind under a key of `kind`. Ending what can begin anew is a cut-off.
     fn fact(self, kind: Kind) -> Fact {
         match (self, kind) {
-            (Meaning::Is(fact), _) => fact,
+            (Meaning::Is(fact, _), _) => fact,
             (_, Kind::User | Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant) => Fact::CutOff,
             (Meaning::Completed, _) => Fact::Completed,
             (Meaning::Revoked, Kind::Token | Kind::Task | Kind::Session) => Fact::Revoked,
@@ -299,7 +337,10 @@ impl Meaning {
 /// When no token that `fact` can hit can be alive any more.
 fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp {
     match (fact, kind) {
-        // The latest word about a device or a risk stands until there is a later one.
+        // The latest word about a device or a risk stands until there is a later one, or nobody is left that it is about.
+        (Fact::Device(_) | Fact::Risk(_), Kind::Token | Kind::Task | Kind::Session) => {
+            from.plus(issuer.session_retention())
+        }
         (Fact::Device(_) | Fact::Risk(_), _) => Timestamp::MAX,
         (Fact::Revoked | Fact::Completed | Fact::CutOff, Kind::Token) => from.plus(issuer.token_retention()),
         (Fact::Revoked | Fact::Completed | Fact::CutOff, _) => from.plus(issuer.session_retention()),
@@ -315,19 +356,26 @@ fn meaning(event: &str, payload: &Map<String, Value>) -> Result<Option<Meaning>,
             let status = level("current_status").and_then(Compliance::from_word);
             let status =
                 status.ok_or_else(|| InvalidRequest.because("current_status is not compliant or not-compliant"))?;
-            Meaning::Is(Fact::Device(status))
+            Meaning::Is(Fact::Device(status), Some(Kind::Device))
         }
         RISK_LEVEL => {
             let risk = level("current_level").and_then(Risk::from_word);
             let risk = risk.ok_or_else(|| InvalidRequest.because("current_level is not LOW, MEDIUM or HIGH"))?;
-            Meaning::Is(Fact::Risk(risk))
+            let principal = match level("principal") {
+                Some("USER") => Some(Kind::User),
+                Some("DEVICE") => Some(Kind::Device),
+                Some("SESSION") => Some(Kind::Session),
+                Some("TENANT") => Some(Kind::Tenant),
+                _ => None,
+            };
+            Meaning::Is(Fact::Risk(risk), principal)
         }
         _ => return Ok(None),
     }))
 }
 
-/// `event_timestamp`, else `toe`, else `iat`. A time in the future counts as now: a cut-off ahead of time would lock
-/// out sessions that are still to begin.
+/// `event_timestamp`, else `toe`, else `iat`. A time in the future counts as `iat`: a cut-off ahead of time would lock
+/// out sessions that are still to begin. So one SET has one time, however often and whenever it arrives.
 fn event_time(
     payload: &Map<String, Value>,
     claims: &Map<String, Value>,
@@ -337,7 +385,17 @@ fn event_time(
     let time = stated.and_then(seconds).ok_or_else(|| {
         InvalidRequest.because("the time of the event is not in seconds since 1970 (milliseconds are not taken)")
     })?;
-    Ok(if time > now.plus(CLOCK_SKEW) { now } else { time })
+    let issued = issued_at(claims)?;
+    let latest = now.plus(CLOCK_SKEW);
+    if issued > latest {
+        return Err(InvalidRequest.because("iat lies in the future"));
+    }
+    Ok(if time > latest { issued } else { time })
+}
+
+fn issued_at(claims: &Map<String, Value>) -> Result<Timestamp, SetError> {
+    let issued = claims.get("iat").and_then(Timestamp::from_claim);
+    issued.ok_or_else(|| InvalidRequest.because("iat is missing or not a time in whole seconds"))
 }
 
 /// CAEP 1.0 §2: a JSON number. A fraction of a second is cut off upwards, so that a cut-off loses nothing.
@@ -360,7 +418,6 @@ mod tests {
     use super::*;
     use crate::fixture::{self, NOW, sign};
     use crate::signature::PureRust;
-    use crate::statekey::StateKey;
     use serde_json::json;
 
     const ISSUER: &str = "https://jit.example";
@@ -436,7 +493,8 @@ mod tests {
         let (session, user) = (StateKey::new(Kind::Session, ISSUER, "s"), StateKey::new(Kind::User, ISSUER, "alice"));
         let mut under: Vec<_> = signal.entries().iter().map(|e| (e.key, e.fact, e.conditions.clone())).collect();
         under.sort_by_key(|(key, ..)| key.kind() == Kind::User);
-        assert_eq!(under, [(session, Fact::Revoked, vec![user]), (user, Fact::CutOff, vec![session])]);
+        let no_session = StateKey::absent(Kind::Session);
+        assert_eq!(under, [(session, Fact::Revoked, vec![user]), (user, Fact::CutOff, vec![no_session])]);
     }
 
     #[test]
@@ -445,7 +503,7 @@ mod tests {
         let events = json!({DEVICE_COMPLIANCE: {"previous_status": "compliant", "current_status": "not-compliant"}});
         let signal = read_set(json!({}), json!({"events": events, "sub_id": device})).unwrap();
         let keys: Vec<_> = signal.entries().iter().map(|entry| entry.key).collect();
-        assert!(keys.contains(&StateKey::new(Kind::Device, ISSUER, "d7")), "{keys:?}");
+        assert_eq!(keys, [StateKey::foreign(Kind::Device, ISSUER, ISSUER, "d7")], "whoever is named beside it");
         assert_eq!(signal.entries()[0].fact, Fact::Device(Compliance::NotCompliant));
         assert_eq!(signal.entries()[0].until, Timestamp::MAX);
 
@@ -516,7 +574,9 @@ mod tests {
         assert_eq!(at(json!({}), json!({})), NOW.0);
         assert_eq!(at(json!({"event_timestamp": 5.25}), json!({})), 6);
         assert_eq!(at(json!({"event_timestamp": 5.0}), json!({})), 5);
-        assert_eq!(at(json!({"event_timestamp": NOW.0 + 61}), json!({})), NOW.0, "the future counts as now");
+        let ahead = json!({"event_timestamp": NOW.0 + 61});
+        assert_eq!(at(ahead, json!({"iat": NOW.0 - 7})), NOW.0 - 7, "the future counts as iat");
+        assert_eq!(code(json!({}), json!({"iat": NOW.0 + 61})), "invalid_request");
         assert_eq!(at(json!({"event_timestamp": NOW.0 + 60}), json!({})), NOW.0 + 60);
     }
 }

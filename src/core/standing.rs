@@ -51,7 +51,11 @@ fn hits(entry: &Entry, grant: &Grant, keys: &[StateKey]) -> bool {
 /// SSF 1.0 §8.1.3.1: a member undefined on either side matches. For what restricts that is the safe side; what permits
 /// must fit exactly.
 fn fits(condition: StateKey, fact: Fact, keys: &[StateKey]) -> bool {
-    keys.contains(&condition) || fact.restricts() && keys.iter().all(|key| key.kind() != condition.kind())
+    let nothing_of_it = || keys.iter().all(|key| key.kind() != condition.kind());
+    if condition.is_absent() {
+        return nothing_of_it();
+    }
+    keys.contains(&condition) || fact.restricts() && nothing_of_it()
 }
 
 fn reason(entry: &Entry, key: StateKey) -> Reason {
@@ -89,13 +93,16 @@ mod tests {
         set_up(&mut store, 1).unwrap();
         for (kind, name, fact, at, conditions) in entries {
             let entry = Entry {
-                key: StateKey::new(*kind, ISSUER, name),
+                key: match kind {
+                    Kind::Device => StateKey::foreign(*kind, ISSUER, ISSUER, name),
+                    _ => StateKey::new(*kind, ISSUER, name),
+                },
                 fact: *fact,
                 at: Timestamp(*at),
                 until: Timestamp::MAX,
                 conditions: conditions.iter().map(|(kind, name)| StateKey::new(*kind, ISSUER, name)).collect(),
             };
-            apply(&mut store, &[entry], NOW).unwrap();
+            apply(&mut store, &[entry], NOW, NOW).unwrap();
         }
         standing(&mut store, grant, &grant.state_keys()).unwrap()
     }

@@ -96,17 +96,19 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
 }
 
 /// Takes `entries` in, which an authenticated transmitter sent. When this returns `Ok`, whoever reads the version from
-/// now on sees them all. No entries at all still say that the transmitter is alive.
-pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
+/// now on sees them all. No entries at all still say that the transmitter was alive when it `issued` the signal; that it
+/// arrived now proves nothing, for it may be an old one pushed again.
+pub fn apply(store: &mut impl Store, entries: &[Entry], issued: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    let alive_at = issued.min(now);
     let mut saturated = false;
     for entry in entries {
         let bucket = entry.key.bucket();
         saturated |= !insert(store, bucket, entry, now)?;
         let count = note(store, bucket)?;
-        publish(store, count, now)?;
+        publish(store, count, alive_at)?;
     }
     if entries.is_empty() {
-        publish(store, 0, now)?;
+        publish(store, 0, alive_at)?;
     }
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
 }
@@ -343,7 +345,7 @@ mod tests {
         let before = view.refresh(&mut store).unwrap();
         let (hit, other) = (entry("a").key.bucket(), entry("b").key.bucket());
         assert_ne!(hit, other);
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
         let after = view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[other, hit], before));
         assert!(view.is_current(&[other], before), "other buckets stay");
@@ -355,7 +357,7 @@ mod tests {
         let (mut store, mut view) = (store(), View::default());
         let before = view.refresh(&mut store).unwrap();
         assert_eq!(view.fresh_at(), Timestamp(0));
-        apply(&mut store, &[], Timestamp(9)).unwrap();
+        apply(&mut store, &[], Timestamp(9), Timestamp(9)).unwrap();
         assert_eq!(view.refresh(&mut store).unwrap(), before, "nothing changed");
         assert_eq!(view.fresh_at(), Timestamp(9));
     }
@@ -365,7 +367,7 @@ mod tests {
         let (mut store, mut view) = (store(), View::default());
         let before = view.refresh(&mut store).unwrap();
         for _ in 0..=JOURNAL {
-            apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+            apply(&mut store, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
         }
         view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[entry("b").key.bucket()], before));
@@ -374,11 +376,11 @@ mod tests {
     #[test]
     fn a_new_beginning_is_noticed() {
         let (mut old, mut view) = (store(), View::default());
-        apply(&mut old, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut old, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
         let before = view.refresh(&mut old).unwrap();
         let mut new = MemoryStore::default();
         set_up(&mut new, 8).unwrap();
-        apply(&mut new, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut new, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
         view.refresh(&mut new).unwrap();
         assert!(!view.is_current(&[entry("b").key.bucket()], before));
     }
@@ -386,7 +388,7 @@ mod tests {
     #[test]
     fn setting_up_again_loses_nothing() {
         let mut store = store();
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
         set_up(&mut store, 9).unwrap();
         let stored = store.read(Slot::Bucket(entry("a").key.bucket())).unwrap().unwrap();
         assert_eq!(Table::decode(&stored.bytes).unwrap().len(), 1);
@@ -413,7 +415,7 @@ mod tests {
                 continue;
             }
             put += 1;
-            match apply(&mut store, &[entry], Timestamp(0)) {
+            match apply(&mut store, &[entry], Timestamp(0), Timestamp(0)) {
                 Ok(()) => assert!(put <= BUCKET_CAPACITY),
                 Err(error) => {
                     assert_eq!((error, put), (StoreError::Saturated, BUCKET_CAPACITY + 1));

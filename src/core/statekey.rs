@@ -24,6 +24,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether every grant has a key of it.
+    pub fn is_universal(self) -> bool {
+        matches!(self, Kind::Token | Kind::Task | Kind::User | Kind::Client)
+    }
+
     const ALL: [Kind; 8] =
         [Kind::Token, Kind::Task, Kind::Session, Kind::User, Kind::Client, Kind::Actor, Kind::Device, Kind::Tenant];
 
@@ -66,6 +71,22 @@ impl StateKey {
         let mut hash = [0; 16];
         hash.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
         StateKey { kind, hash }
+    }
+
+    /// The key of what an `authority` of its own named, as the tokens of `issuer` name it. A transmitter that may not
+    /// speak about `issuer` has no key of this kind.
+    pub fn foreign(kind: Kind, issuer: &str, authority: &str, name: &str) -> StateKey {
+        StateKey::new(kind, issuer, &format!("{}:{authority}{name}", authority.len()))
+    }
+
+    /// Stands for "nothing of `kind`" among conditions.
+    pub fn absent(kind: Kind) -> StateKey {
+        StateKey { kind, hash: [0; 16] }
+    }
+
+    /// Whether it is [`StateKey::absent`]; no name has that hash.
+    pub fn is_absent(&self) -> bool {
+        self.hash == [0; 16]
     }
 
     /// What the key names.

@@ -78,10 +78,11 @@ fn simple(kind: Kind, subject: &Map<String, Value>, issuers: &[String]) -> Resul
         ("opaque" | "iss_sub" | "jwt_id", None) => return Err(SubjectError::Malformed),
         (other, _) => return Err(SubjectError::Format(other.to_owned())),
     };
-    // A device or an actor may be named by an authority of its own.
-    if let (Some(issuer), Kind::Device | Kind::Actor | Kind::Tenant) = (issuer, kind) {
-        let key = StateKey::new(kind, issuer, name);
-        return Ok(Member { kind, keys: (0..issuers.len()).map(|at| (at, key)).collect() });
+    // These may be named by an authority of their own. A key of them is still one of a token issuer, so that nobody
+    // speaks about the devices of tokens that are not theirs to speak about.
+    if matches!(kind, Kind::Device | Kind::Actor | Kind::Tenant) {
+        let key = |token_issuer: &String| StateKey::foreign(kind, token_issuer, issuer.unwrap_or(token_issuer), name);
+        return Ok(Member { kind, keys: issuers.iter().enumerate().map(|(at, issuer)| (at, key(issuer))).collect() });
     }
     let meant = issuers.iter().enumerate().filter(|(_, ours)| issuer.is_none_or(|named| named == *ours));
     let keys: Vec<_> = meant.map(|(at, issuer)| (at, StateKey::new(kind, issuer, name))).collect();

@@ -11,6 +11,31 @@ pub trait Surroundings {
     fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>>;
 }
 
+/// The surroundings of one request, each piece of metadata asked for once however many rules look at it.
+#[derive(Debug)]
+pub struct Remembered<'s, S> {
+    surroundings: &'s mut S,
+    metadata: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl<'s, S: Surroundings> Remembered<'s, S> {
+    /// Remembers nothing yet.
+    pub fn new(surroundings: &'s mut S) -> Remembered<'s, S> {
+        Remembered { surroundings, metadata: Vec::new() }
+    }
+
+    /// Whether the route's metadata `name` is `value`.
+    pub fn is_metadata(&mut self, name: &str, value: &str) -> bool {
+        if let Some((_, known)) = self.metadata.iter().find(|(have, _)| have == name) {
+            return known.as_deref() == Some(value.as_bytes());
+        }
+        let found = self.surroundings.route_metadata(name);
+        let same = found.as_deref() == Some(value.as_bytes());
+        self.metadata.push((name.to_owned(), found));
+        same
+    }
+}
+
 /// An address as the proxy prints it: `10.0.0.1:80`, `[::1]:80`, or without the port.
 pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
@@ -22,6 +47,31 @@ pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_is_asked_for_once() {
+        struct Counting(usize);
+
+        impl Surroundings for Counting {
+            fn source(&mut self) -> Option<IpAddr> {
+                None
+            }
+
+            fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
+                self.0 = self.0.saturating_add(1);
+                (name == "tier").then(|| b"gold".to_vec())
+            }
+        }
+
+        let mut counting = Counting(0);
+        let mut remembered = Remembered::new(&mut counting);
+        for _ in 0..3 {
+            assert!(remembered.is_metadata("tier", "gold"));
+            assert!(!remembered.is_metadata("tier", "lead"));
+            assert!(!remembered.is_metadata("absent", ""));
+        }
+        assert_eq!(counting.0, 2);
+    }
 
     #[test]
     fn reads_addresses() {
