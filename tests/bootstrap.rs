@@ -9,6 +9,9 @@ pub const APP: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/t
 /// Where the filter chain of the signals listener is in the bootstrap, as a JSON pointer.
 pub const SIGNALS: &str = "/static_resources/listeners/1/filter_chains/0/filters/0/typed_config";
 
+/// The file of the access log, in the folder of the Envoy.
+pub(crate) const ACCESS_LOG: &str = "access.log";
+
 /// What a test may choose about its sidecar.
 pub struct Settings {
     pub(crate) name: String,
@@ -16,6 +19,9 @@ pub struct Settings {
     pub(crate) workers: u32,
     paths: Paths,
     balanced: bool,
+    roomy: bool,
+    access_log: Option<String>,
+    pub(crate) others: Vec<(String, Value)>,
     patches: Vec<Patch>,
 }
 
@@ -35,7 +41,17 @@ pub enum Paths {
 impl Settings {
     /// Two workers, strict paths and this filter configuration; `name` names the folder of its logs.
     pub fn new(name: &str, config: Value) -> Self {
-        Self { name: name.to_owned(), config, workers: 2, paths: Paths::Strict, balanced: false, patches: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            config,
+            workers: 2,
+            paths: Paths::Strict,
+            balanced: false,
+            roomy: false,
+            access_log: None,
+            others: Vec::new(),
+            patches: Vec::new(),
+        }
     }
 
     /// How many worker threads Envoy has.
@@ -53,6 +69,25 @@ impl Settings {
     /// A new connection goes to the worker with the fewest, so that few connections reach all workers.
     pub fn balanced(mut self) -> Self {
         self.balanced = true;
+        self
+    }
+
+    /// One more listener for requests, with a configuration of its own: one Envoy then serves the tests of several.
+    /// [`crate::sidecar::Sidecar::listener`] says where it is.
+    pub fn also(mut self, listener: &str, config: Value) -> Self {
+        self.others.push((listener.to_owned(), config));
+        self
+    }
+
+    /// Envoy's own limits on headers so wide that the filter gets to see what they would keep from it.
+    pub fn roomy(mut self) -> Self {
+        self.roomy = true;
+        self
+    }
+
+    /// An access log of the listeners for requests, in this format; [`crate::sidecar::Sidecar::access_log`] reads it.
+    pub fn access_log(mut self, format: &str) -> Self {
+        self.access_log = Some(format!("{format}\n"));
         self
     }
 
@@ -74,14 +109,18 @@ impl Settings {
     fn plain(&self, wasm: &Path, upstream: SocketAddr) -> Value {
         let to_upstream =
             json!({"name": "everything", "match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "0s"}});
+        let to_upstream = &to_upstream;
         let nowhere = json!({"name": "nothing", "match": {"prefix": "/"}, "direct_response": {"status": 404}});
+        let mut listeners = vec![
+            self.listener("app", "filter", &self.config, wasm, to_upstream),
+            self.listener("signals", "receiver", &self.config, wasm, &nowhere),
+        ];
+        listeners
+            .extend(self.others.iter().map(|(name, config)| self.listener(name, "filter", config, wasm, to_upstream)));
         json!({
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {
-                "listeners": [
-                    self.listener("app", "filter", wasm, to_upstream),
-                    self.listener("signals", "receiver", wasm, nowhere),
-                ],
+                "listeners": listeners,
                 "clusters": [{
                     "name": "upstream",
                     "type": "STATIC",
@@ -103,7 +142,7 @@ impl Settings {
         })
     }
 
-    fn listener(&self, name: &str, role: &str, wasm: &Path, route: Value) -> Value {
+    fn listener(&self, name: &str, role: &str, config: &Value, wasm: &Path, route: &Value) -> Value {
         let mut listener = json!({
             "name": name,
             // Both listen on port 0, so that only this tells their statistics apart.
@@ -111,7 +150,7 @@ impl Settings {
             "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
             "filter_chains": [{"filters": [{
                 "name": "envoy.filters.network.http_connection_manager",
-                "typed_config": self.connection_manager(name, role, wasm, route),
+                "typed_config": self.connection_manager(name, role, config, wasm, route),
             }]}]
         });
         if self.balanced {
@@ -120,7 +159,7 @@ impl Settings {
         listener
     }
 
-    fn connection_manager(&self, name: &str, role: &str, wasm: &Path, route: Value) -> Value {
+    fn connection_manager(&self, name: &str, role: &str, config: &Value, wasm: &Path, route: &Value) -> Value {
         let mut manager = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": name,
@@ -129,7 +168,7 @@ impl Settings {
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "normalize_path": self.paths != Paths::Raw,
             "http_filters": [
-                self.wasm_filter(role, wasm),
+                wasm_filter(role, config, wasm),
                 {
                     "name": "envoy.filters.http.router",
                     "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
@@ -141,34 +180,48 @@ impl Settings {
             manager["merge_slashes"] = json!(true);
             manager["path_with_escaped_slashes_action"] = json!("REJECT_REQUEST");
         }
+        if self.roomy {
+            manager["max_request_headers_kb"] = json!(1_024);
+            manager["common_http_protocol_options"] = json!({"max_headers_count": 5_000});
+        }
+        if let Some(format) = self.access_log.as_ref().filter(|_| role == "filter") {
+            manager["access_log"] = json!([{
+                "name": "envoy.access_loggers.file",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": ACCESS_LOG,
+                    "log_format": {"text_format_source": {"inline_string": format}}
+                }
+            }]);
+        }
         manager
     }
+}
 
-    fn wasm_filter(&self, role: &str, wasm: &Path) -> Value {
-        let mut config = self.config.clone();
-        config["role"] = json!(role);
-        json!({
-            "name": "taskfence",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-                "config": {
-                    "name": format!("taskfence-{role}"),
-                    "failure_policy": "FAIL_RELOAD",
-                    // Without it a filter that stops at the headers never gets to see the body, and a signal is the
-                    // body.
-                    "allow_on_headers_stop_iteration": role == "receiver",
-                    "vm_config": {
-                        // Shared data belongs to the vm_id: with another one a signal would not reach the filter.
-                        "vm_id": "taskfence.v1",
-                        "runtime": "envoy.wasm.runtime.v8",
-                        "code": {"local": {"filename": wasm.display().to_string()}}
-                    },
-                    "configuration": {
-                        "@type": "type.googleapis.com/google.protobuf.StringValue",
-                        "value": config.to_string()
-                    }
+fn wasm_filter(role: &str, config: &Value, wasm: &Path) -> Value {
+    let mut config = config.clone();
+    config["role"] = json!(role);
+    json!({
+        "name": "taskfence",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": {
+                "name": format!("taskfence-{role}"),
+                "failure_policy": "FAIL_RELOAD",
+                // Without it a filter that stops at the headers never gets to see the body, and a signal is the
+                // body.
+                "allow_on_headers_stop_iteration": role == "receiver",
+                "vm_config": {
+                    // Shared data belongs to the vm_id: with another one a signal would not reach the filter.
+                    "vm_id": "taskfence.v1",
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": {"local": {"filename": wasm.display().to_string()}}
+                },
+                "configuration": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": config.to_string()
                 }
             }
-        })
-    }
+        }
+    })
 }

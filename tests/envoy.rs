@@ -21,13 +21,14 @@ use crate::{
 /// Compiling the module in V8 for every worker is most of it; a busy machine may need much longer than an idle one.
 const START_WITHIN: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(20);
+const LOG: &str = "envoy.log";
 
 /// A running Envoy that has said it is ready; killed when dropped.
 pub struct Envoy {
     // Order matters: nothing is asked of a process that is gone.
     process: Process,
     admin: SocketAddr,
-    log: PathBuf,
+    folder: PathBuf,
 }
 
 /// Counters and gauges by name, as `/stats` shows them.
@@ -51,11 +52,11 @@ impl Envoy {
     }
 
     async fn start_from(folder: &Path, bootstrap: &Path, workers: u32) -> Result<Self> {
-        let log = folder.join("envoy.log");
+        let log = folder.join(LOG);
         let admin_file = folder.join("admin.address");
-        let mut process = Process::start(bootstrap, &admin_file, &log, workers)?;
+        let mut process = Process::start(folder, bootstrap, &admin_file, &log, workers)?;
         match wait_until_ready(&mut process, &admin_file).await {
-            Ok(admin) => Ok(Self { process, admin, log }),
+            Ok(admin) => Ok(Self { process, admin, folder: folder.to_owned() }),
             Err(cause) => {
                 drop(process);
                 let log = read(&log);
@@ -76,12 +77,23 @@ impl Envoy {
 
     /// What Envoy and the filter logged so far.
     pub fn log(&self) -> String {
-        read(&self.log)
+        read(&self.log_file())
     }
 
     /// The file the log goes to.
-    pub fn log_file(&self) -> &Path {
-        &self.log
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.join(LOG)
+    }
+
+    /// What is in this file of its folder, where a relative path of the bootstrap leads.
+    pub fn file(&self, name: &str) -> String {
+        read(&self.folder.join(name))
+    }
+
+    /// Logs the filter's debug lines too, from now on.
+    pub async fn log_debug(&self) -> Result<()> {
+        let answer = client::send(self.admin, Http::One, &Request::new("POST", "/logging?wasm=debug")).await?;
+        if answer.status == 200 { Ok(()) } else { Err(Error::new(format!("admin /logging: {}", answer.text()))) }
     }
 
     /// Where the listener of this name was bound.
@@ -130,11 +142,12 @@ struct Process {
 }
 
 impl Process {
-    fn start(bootstrap: &Path, admin_file: &Path, log: &Path, workers: u32) -> Result<Self> {
+    fn start(folder: &Path, bootstrap: &Path, admin_file: &Path, log: &Path, workers: u32) -> Result<Self> {
         let binary = artefacts::envoy()?;
         let output = File::create(log).map_err(Error::doing(log.display()))?;
         let errors = output.try_clone().map_err(Error::doing(log.display()))?;
         let mut envoy = Command::new(&binary)
+            .current_dir(folder)
             .arg("--config-path")
             .arg(bootstrap)
             .arg("--admin-address-path")
@@ -142,6 +155,8 @@ impl Process {
             .args(["--concurrency", &workers.to_string()])
             // So that any number of them run beside each other.
             .arg("--disable-hot-restart")
+            // Nobody waits ten seconds for a line of the access log.
+            .args(["--file-flush-interval-msec", "20"])
             // Without the hundred lines about what is compiled in, a failed start fits on a screen.
             .args(["--log-level", "warning", "--component-log-level", "wasm:info,config:info"])
             .stdin(Stdio::null())

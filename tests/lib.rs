@@ -14,6 +14,8 @@ pub mod artefacts;
 pub mod bootstrap;
 pub mod client;
 pub mod envoy;
+pub mod frames;
+pub mod in_process;
 pub mod mint;
 pub mod orders;
 pub mod raw;
@@ -21,6 +23,7 @@ pub mod refusal;
 pub mod sidecar;
 pub mod tamper;
 pub mod upstream;
+pub mod wire;
 
 use std::fmt;
 

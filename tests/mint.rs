@@ -213,6 +213,27 @@ pub fn complete_task(task: &str) -> Jwt {
         .event("outcome", "success")
 }
 
+/// The type of CAEP's device-compliance-change.
+pub const DEVICE_COMPLIANCE_CHANGE: &str =
+    "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
+/// The type of CAEP's risk-level-change.
+pub const RISK_LEVEL_CHANGE: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
+
+/// Says how this device (the claim `device_id`) stands: `compliant` or `not-compliant`.
+pub fn device_is(device: &str, status: &str) -> Jwt {
+    let before = if status == "compliant" { "not-compliant" } else { "compliant" };
+    signal(DEVICE_COMPLIANCE_CHANGE, json!({"format": "complex", "device": {"format": "opaque", "id": device}}))
+        .event("previous_status", before)
+        .event("current_status", status)
+}
+
+/// Says how risky this user (`sub`) is: `LOW`, `MEDIUM` or `HIGH`.
+pub fn risk_is(user: &str, level: &str) -> Jwt {
+    signal(RISK_LEVEL_CHANGE, json!({"format": "iss_sub", "iss": orders::ISSUER, "sub": user}))
+        .event("principal", "USER")
+        .event("current_level", level)
+}
+
 impl Jwt {
     fn new(signer: &Signer, kind: &str, claims: Value) -> Self {
         let Value::Object(claims) = claims else { unreachable!("claims are an object") };

@@ -39,16 +39,7 @@ pub fn config() -> Value {
 /// Reading an order; refunding it, which [`mint::token`] has no scope for; a report on another host
 /// only; internals, which nobody may; health for everybody.
 pub fn config_with(issuer_keys: Value, transmitter_keys: Value) -> Value {
-    json!({
-        "issuers": [{
-            "issuer": ISSUER,
-            "audiences": [AUDIENCE],
-            "keys": {"inline": issuer_keys},
-            "algorithms": ["ES256", "RS256", "EdDSA"],
-            "max_lifetime": "15m",
-            "clock_skew": "30s"
-        }],
-        "rules": [
+    let rules = json!([
             {
                 "name": "read-order",
                 "match": {"methods": ["GET"], "path": "/v1/orders/{order}"},
@@ -72,7 +63,28 @@ pub fn config_with(issuer_keys: Value, transmitter_keys: Value) -> Value {
             },
             {"name": "internal", "match": {"path": "/internal/{rest...}"}, "deny": true},
             {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
-        ],
+    ]);
+    whole(rules, issuer_keys, transmitter_keys)
+}
+
+/// Other rules for the same service, with the keys of [`mint`]; devices are named by the claim `device_id`.
+pub fn config_of(rules: Value) -> Value {
+    let mut config = whole(rules, mint::ISSUER.jwks(), mint::TRANSMITTER.jwks());
+    config["issuers"][0]["claims"] = json!({"device": "device_id"});
+    config
+}
+
+fn whole(rules: Value, issuer_keys: Value, transmitter_keys: Value) -> Value {
+    json!({
+        "issuers": [{
+            "issuer": ISSUER,
+            "audiences": [AUDIENCE],
+            "keys": {"inline": issuer_keys},
+            "algorithms": ["ES256", "RS256", "EdDSA"],
+            "max_lifetime": "15m",
+            "clock_skew": "30s"
+        }],
+        "rules": rules,
         "signals": {
             "path": SIGNALS_PATH,
             "transmitters": [{

@@ -1,4 +1,4 @@
-//! Bytes on a socket, for requests that a well-behaved client refuses to send.
+//! Bytes on a socket, for HTTP/1 requests that a well-behaved client refuses to send.
 
 use std::net::SocketAddr;
 
@@ -68,10 +68,21 @@ impl Http1 {
 
     /// Sends one request and reads the whole answer.
     pub async fn send(&mut self, request: &Http1Request) -> Result<Answer> {
+        self.send_with(request, b"").await
+    }
+
+    /// Sends one request and, in the same write, `more` bytes; reads the whole answer to the request.
+    pub async fn send_with(&mut self, request: &Http1Request, more: &[u8]) -> Result<Answer> {
         let probe = new_probe();
         let probe_header = format!("{PROBE}: {probe}\r\n");
-        let bytes = [&request.line, &request.headers, probe_header.as_bytes(), b"\r\n", &request.body[..]].concat();
+        let bytes =
+            [&request.line, &request.headers, probe_header.as_bytes(), b"\r\n", &request.body[..], more].concat();
         self.stream.write_all(&bytes).await.map_err(Error::doing("write the request"))?;
+        self.read_answer(probe).await
+    }
+
+    /// Reads the answer to a request that was among the `more` bytes.
+    pub async fn read_answer(&mut self, probe: String) -> Result<Answer> {
         time::timeout(ANSWER_WITHIN, self.answer(probe))
             .await
             .map_err(|_| Error::new(format!("no answer within {ANSWER_WITHIN:?}; so far {:?}", self.unread_text())))?
@@ -86,7 +97,7 @@ impl Http1 {
         };
         let head: Vec<u8> = self.unread.drain(..head_length).collect();
         let (status, headers) = parse_head(&head)?;
-        let length = body_length(&headers)?;
+        let length = body_length(status, &headers)?;
         while self.unread.len() < length {
             self.read_more().await?;
         }
@@ -128,105 +139,12 @@ fn parse_head(head: &[u8]) -> Result<(u16, HeaderMap)> {
     Ok((status, headers))
 }
 
-/// Envoy and the upstream give the length of all they answer here; anything else would be read wrongly, so it is an
-/// error.
-fn body_length(headers: &HeaderMap) -> Result<usize> {
+/// Envoy and the upstream give the length of all they answer here, unless there is no body by nature; anything else
+/// would be read wrongly, so it is an error.
+fn body_length(status: u16, headers: &HeaderMap) -> Result<usize> {
+    if status == 101 {
+        return Ok(0);
+    }
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.ok_or_else(|| Error::new(format!("an answer without content-length: {headers:?}")))
-}
-
-/// What HTTP/2 gave back to a request that was written frame by frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Http2End {
-    /// Response headers on the stream.
-    Answered,
-    /// RST_STREAM.
-    StreamReset,
-    /// GOAWAY, or the connection was closed.
-    ConnectionClosed,
-}
-
-/// Names and values that nobody checked.
-pub type RawHeaders<'a> = &'a [(&'a str, &'a [u8])];
-
-/// Sends a GET with these pseudo-header and header values over HTTP/2 without any check of them, and says how it ended.
-pub async fn http2_get(to: SocketAddr, path: &[u8], headers: RawHeaders<'_>) -> Result<Http2End> {
-    let mut stream = TcpStream::connect(to).await.map_err(Error::doing(format!("connect to {to}")))?;
-    let mut block = Vec::new();
-    for (name, value) in [
-        (":method", b"GET".as_slice()),
-        (":scheme", b"http"),
-        (":authority", crate::orders::HOST.as_bytes()),
-        (":path", path),
-    ]
-    .iter()
-    .chain(headers)
-    {
-        literal(&mut block, name.as_bytes(), value);
-    }
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    frame(&mut bytes, SETTINGS, 0, 0, &[]);
-    frame(&mut bytes, HEADERS, END_STREAM | END_HEADERS, 1, &block);
-    stream.write_all(&bytes).await.map_err(Error::doing("write the request"))?;
-    time::timeout(ANSWER_WITHIN, end_of_stream_one(&mut stream))
-        .await
-        .map_err(|_| Error::new(format!("no answer within {ANSWER_WITHIN:?}")))
-}
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// RFC 9113 section 4.1.
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(payload);
-}
-
-/// RFC 7541 section 6.2.2: a literal without indexing and with a new name, both without Huffman coding.
-fn literal(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.push(0);
-    for text in [name, value] {
-        integer(out, text.len());
-        out.extend_from_slice(text);
-    }
-}
-
-/// RFC 7541 section 5.1 with a prefix of seven bits.
-fn integer(out: &mut Vec<u8>, value: usize) {
-    if value < 0x7f {
-        return out.push(value as u8);
-    }
-    out.push(0x7f);
-    let mut rest = value - 0x7f;
-    while rest >= 0x80 {
-        out.push((rest % 0x80) as u8 | 0x80);
-        rest /= 0x80;
-    }
-    out.push(rest as u8);
-}
-
-async fn end_of_stream_one(stream: &mut TcpStream) -> Http2End {
-    loop {
-        let mut head = [0; 9];
-        if stream.read_exact(&mut head).await.is_err() {
-            return Http2End::ConnectionClosed;
-        }
-        let [l0, l1, l2, kind, _flags, s0, s1, s2, s3] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, l0, l1, l2]) as usize];
-        if stream.read_exact(&mut payload).await.is_err() {
-            return Http2End::ConnectionClosed;
-        }
-        match (kind, u32::from_be_bytes([s0, s1, s2, s3])) {
-            (HEADERS, 1) => return Http2End::Answered,
-            (RST_STREAM, 1) => return Http2End::StreamReset,
-            (GOAWAY, _) => return Http2End::ConnectionClosed,
-            _ => {}
-        }
-    }
 }

@@ -29,11 +29,22 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("rule_denied", 403, Challenge::None),
     ("scope_insufficient", 403, Challenge::Error("insufficient_scope")),
     ("detail_insufficient", 403, Challenge::Error("insufficient_scope")),
-    ("path_refused", 400, Challenge::Any),
-    ("host_refused", 400, Challenge::Any),
+    ("claim_mismatch", 403, Challenge::None),
+    ("actor_refused", 403, Challenge::None),
+    ("source_refused", 403, Challenge::None),
+    ("device_not_compliant", 403, Challenge::None),
+    ("risk_too_high", 403, Challenge::None),
+    ("condition_failed", 403, Challenge::None),
+    ("condition_error", 403, Challenge::None),
+    ("authentication_too_old", 401, STEP_UP),
+    ("assurance_insufficient", 401, STEP_UP),
+    ("path_refused", 400, Challenge::None),
+    ("host_refused", 400, Challenge::None),
+    ("state_stale", 503, Challenge::None),
 ];
 
 const INVALID_TOKEN: Challenge = Challenge::Error("invalid_token");
+const STEP_UP: Challenge = Challenge::Error("insufficient_user_authentication");
 
 enum Challenge {
     /// No `WWW-Authenticate`.
@@ -42,8 +53,6 @@ enum Challenge {
     Bare,
     /// `Bearer` with this error.
     Error(&'static str),
-    /// Not about credentials: RFC 6750 does not say.
-    Any,
 }
 
 /// Panics unless this is a complete refusal for `reason`, and the request did not reach the upstream.
@@ -60,6 +69,8 @@ pub fn assert_refused(sidecar: &Sidecar, answer: &Answer, reason: &str) {
     assert_body(answer, reason);
     assert_challenge(answer, challenge);
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"), "cache-control of\n{}", describe(answer));
+    // Whoever is to come back is told when.
+    assert_eq!(answer.header("retry-after").is_some(), *status == 503, "retry-after of\n{}", describe(answer));
     assert_not_forwarded(sidecar, answer);
 }
 
@@ -127,7 +138,7 @@ fn assert_challenge(answer: &Answer, expected: &Challenge) {
         None => panic!("not a Bearer challenge: `{header}` in\n{shown}"),
     });
     match (expected, parameters) {
-        (Challenge::Any, _) | (Challenge::None, None) => {}
+        (Challenge::None, None) => {}
         (Challenge::Bare, Some(parameters)) => {
             // Section 3.1: a request without credentials is told no error code or other error information.
             let said: Vec<_> = parameters.keys().filter(|name| name.starts_with("error")).collect();

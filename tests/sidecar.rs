@@ -1,10 +1,15 @@
 //! A sidecar with its upstream, ready for requests.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::time;
 
 use crate::{
     Error, Result, artefacts,
-    bootstrap::Settings,
+    bootstrap::{ACCESS_LOG, Settings},
     client::{self, Answer, Http, Request},
     envoy::Envoy,
     mint::Jwt,
@@ -18,6 +23,7 @@ pub struct Sidecar {
     upstream: Upstream,
     app: SocketAddr,
     signals: SocketAddr,
+    others: Vec<(String, SocketAddr)>,
     workers: u32,
 }
 
@@ -27,9 +33,15 @@ impl Sidecar {
         let wasm = artefacts::wasm()?;
         let upstream = Upstream::start()?;
         let (name, workers) = (settings.name.clone(), settings.workers);
+        let names: Vec<_> = settings.others.iter().map(|(name, _)| name.clone()).collect();
         let envoy = Envoy::start(&name, &settings.into_bootstrap(&wasm, upstream.address()), workers).await?;
         let (app, signals) = (envoy.listener("app").await?, envoy.listener("signals").await?);
-        Ok(Self { envoy, upstream, app, signals, workers })
+        let mut others = Vec::new();
+        for name in names {
+            let address = envoy.listener(&name).await?;
+            others.push((name, address));
+        }
+        Ok(Self { envoy, upstream, app, signals, others, workers })
     }
 
     /// The process, its statistics and its log.
@@ -47,6 +59,12 @@ impl Sidecar {
         self.app
     }
 
+    /// Where requests go that are to meet the configuration of [`Settings::also`] with this name.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let found = self.others.iter().find(|(known, _)| known == name);
+        found.unwrap_or_else(|| panic!("the test has no listener `{name}`")).1
+    }
+
     /// Where signals go.
     pub fn signals(&self) -> SocketAddr {
         self.signals
@@ -55,6 +73,21 @@ impl Sidecar {
     /// Sends a request to the app on a connection of its own.
     pub async fn send(&self, http: Http, request: &Request) -> Result<Answer> {
         client::send(self.app, http, request).await
+    }
+
+    /// What the access log says about requests that have been answered, once it has `lines` lines.
+    pub async fn access_log(&self, lines: usize) -> Result<String> {
+        let deadline = Instant::now() + client::ANSWER_WITHIN;
+        loop {
+            let log = self.envoy.file(ACCESS_LOG);
+            if log.lines().count() >= lines {
+                return Ok(log);
+            }
+            if Instant::now() > deadline {
+                return Err(Error::new(format!("the access log did not get to {lines} lines:\n{log}")));
+            }
+            time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Pushes a signal, as a transmitter would.

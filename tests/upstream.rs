@@ -38,8 +38,14 @@ pub struct Upstream {
     _stop: oneshot::Sender<()>,
 }
 
-/// The probes of the requests that came through.
-type Reached = Arc<Mutex<HashSet<String>>>;
+/// The requests that came through.
+#[derive(Default)]
+struct Arrivals {
+    probes: HashSet<String>,
+    count: u64,
+}
+
+type Reached = Arc<Mutex<Arrivals>>;
 
 impl Upstream {
     /// Starts one on a free port of the loopback interface.
@@ -72,7 +78,12 @@ impl Upstream {
 
     /// Whether the request with this probe came through to here.
     pub fn was_reached_by(&self, probe: &str) -> bool {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner).contains(probe)
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).probes.contains(probe)
+    }
+
+    /// How many requests came through to here, with a probe or without.
+    pub fn arrivals(&self) -> u64 {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).count
     }
 }
 
@@ -110,10 +121,10 @@ async fn echo(
     headers: HeaderMap,
     body: Bytes,
 ) -> impl IntoResponse {
-    if let Some(probe) = headers.get(PROBE) {
-        let probe = String::from_utf8_lossy(probe.as_bytes()).into_owned();
-        reached.lock().unwrap_or_else(PoisonError::into_inner).insert(probe);
-    }
+    let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+    reached.count += 1;
+    reached.probes.extend(headers.get(PROBE).map(|probe| String::from_utf8_lossy(probe.as_bytes()).into_owned()));
+    drop(reached);
     let mut shown = Map::new();
     for name in headers.keys() {
         let values: Vec<_> =

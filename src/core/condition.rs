@@ -47,7 +47,7 @@ impl Condition {
             let (column, message) = first.unwrap_or((1, "cannot be read".to_owned()));
             format!("is not CEL at column {column}: {}", message.trim_end_matches('.').to_lowercase())
         })?;
-        let mut checker = Checker { captures, scope: Vec::new(), depth: 0, nodes: 0 };
+        let mut checker = Checker { captures, scope: Vec::new(), depth: 0, nodes: 0, looping: false, comparing: false };
         match checker.kind(&expression.expr)? {
             Kind::Bool | Kind::Dyn => {
                 flatten(&mut expression.expr);
@@ -354,6 +354,10 @@ struct Checker<'c> {
     depth: usize,
     /// How many expressions have been seen.
     nodes: usize,
+    /// Whether this is the body of a loop, which runs once for each item of a claim.
+    looping: bool,
+    /// Whether the expression at hand is compared with another.
+    comparing: bool,
 }
 
 /// Functions of the standard library: name, whether it is called on a value, what it gives.
@@ -406,11 +410,15 @@ impl Checker<'_> {
                 Ok(Kind::List)
             }
             Expr::Comprehension(macro_call) => {
+                if self.looping {
+                    return Err("has a loop inside a loop, which takes time by the square of a claim's size".to_owned());
+                }
                 self.kind(&macro_call.iter_range.expr)?;
                 let variables = std::iter::once(&macro_call.iter_var).chain(&macro_call.iter_var2);
                 if let Some(hidden) = variables.into_iter().find(|name| NAMES.contains(&name.as_str())) {
                     return Err(format!("calls a variable `{hidden}`, which has a meaning of its own"));
                 }
+                self.looping = true;
                 let before = self.scope.len();
                 self.scope.push(macro_call.iter_var.clone());
                 self.scope.extend(macro_call.iter_var2.clone());
@@ -420,6 +428,7 @@ impl Checker<'_> {
                 }
                 let result = self.kind(&macro_call.result.expr);
                 self.scope.truncate(before);
+                self.looping = false;
                 result
             }
             Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => {
@@ -429,8 +438,14 @@ impl Checker<'_> {
     }
 
     fn identifier(&self, name: &str) -> Result<Kind, String> {
-        if self.scope.iter().any(|have| have == name) || name == "claims" {
+        if self.scope.iter().any(|have| have == name) {
             return Ok(Kind::Dyn);
+        }
+        if name == "claims" {
+            return match self.looping && !self.comparing {
+                true => Err("may only compare with claims inside a loop, which is as long as a claim is".to_owned()),
+                false => Ok(Kind::Dyn),
+            };
         }
         if name == "now" {
             return Ok(Kind::Number);
@@ -473,6 +488,14 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, call: &CallExpr) -> Result<Kind, String> {
+        let compares = [op::EQUALS, op::NOT_EQUALS, op::LESS, op::LESS_EQUALS, op::GREATER, op::GREATER_EQUALS];
+        let around = std::mem::replace(&mut self.comparing, compares.contains(&call.func_name.as_str()));
+        let kind = self.call_here(call);
+        self.comparing = around;
+        kind
+    }
+
+    fn call_here(&mut self, call: &CallExpr) -> Result<Kind, String> {
         let target = match &call.target {
             Some(target) => Some(self.kind(&target.expr)?),
             None => None,
@@ -549,7 +572,10 @@ mod tests {
     }
 
     fn holds(source: &str) -> Result<bool, String> {
-        let token = token_with(json!({}), json!({"groups": ["ops", "dev"], "level": 3, "address": {"country": "CH"}}));
+        let token = token_with(
+            json!({}),
+            json!({"groups": ["ops", "dev"], "team": "dev", "level": 3, "address": {"country": "CH"}}),
+        );
         let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
         let template = Template::parse("/orders/{order}").unwrap();
         let path = Canonical::parse(b"/orders/a%20b").unwrap();
@@ -580,6 +606,7 @@ mod tests {
             "'orders.read' in grant.scopes && size(grant.scopes) == 2",
             "grant.issued_at < now && now < grant.expires_at && grant.auth_age == 200",
             "captures.order == 'a b'",
+            "claims.groups.exists(group, group == claims.team) && 'ops' in claims.groups",
             "claims.groups.exists(group, group == 'ops') && claims.groups.all(g, g.size() == 3)",
             "claims.level >= 3 && claims.address.country == 'CH' && has(claims.address.country)",
             "!has(claims.absent) && !has(claims.address.city)",
@@ -609,6 +636,18 @@ mod tests {
             ("request.method", "gives a string, not a truth value"),
             ("'x' in request.method", "`in` looks into a string"),
             ("now.x == 1", "`now` has no field `x`"),
+            (
+                "claims.a.all(a, claims.a.all(b, a == b))",
+                "has a loop inside a loop, which takes time by the square of a claim's size",
+            ),
+            (
+                "claims.a.all(a, a in claims.a)",
+                "may only compare with claims inside a loop, which is as long as a claim is",
+            ),
+            (
+                "size(claims.a.map(a, claims.a)) > 0",
+                "may only compare with claims inside a loop, which is as long as a claim is",
+            ),
             ("claims.groups.exists(request, true)", "calls a variable `request`, which has a meaning of its own"),
         ] {
             assert_eq!(compile(source).err().as_deref(), Some(message), "{source}");

@@ -144,7 +144,7 @@ impl Judge {
         let (Ok(path), Ok(host)) = (Canonical::parse(request.path), Host::parse(request.authority)) else {
             return Vec::new();
         };
-        let target = Target { method: method(request), host, path: &path, grpc: request.grpc };
+        let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let mut tried = Vec::new();
         for rule in self.policy.rules() {
             let mismatch = rule.matcher().mismatch(target, ports);
@@ -167,7 +167,7 @@ impl Judge {
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
         let Judge { policy, sessions, view } = self;
-        let target = Target { method: method(request), host, path: &path, grpc: request.grpc };
+        let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
         let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
         let requirement = match rule.effect() {

@@ -206,7 +206,8 @@ impl Matcher {
         target: Target<'_>,
         surroundings: &mut Remembered<'_, S>,
     ) -> Option<Mismatch> {
-        if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours == target.method) {
+        // RFC 9110 §9.1 tells methods apart by their case. Some servers do not, so no case is a way around a rule.
+        if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours.eq_ignore_ascii_case(target.method)) {
             return Some(Mismatch::Method);
         }
         if !self.hosts.is_empty() && !self.hosts.iter().any(|ours| target.host.is(ours)) {

@@ -2,6 +2,7 @@
 
 use crate::judge::{Permit, Refusal};
 use crate::policy::Policy;
+use crate::receiver::Received;
 use serde_json::{Value, json};
 
 /// The record of a refused request.
@@ -22,6 +23,22 @@ pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
         }
         ascii(&record)
     })
+}
+
+/// The record of a push: applied, refused or failed. `None` for what is no push at all.
+pub fn received(received: &Received) -> Option<String> {
+    let record = match received {
+        Received::Applied(signal) => json!({
+            "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
+            "applied": signal.entries().len(),
+        }),
+        Received::Refused(error) => json!({"signal_refused": error.code.code(), "description": error.description}),
+        Received::Failed(signal, error) => json!({
+            "signal": signal.id(), "transmitter": signal.transmitter(), "failed": error.to_string(),
+        }),
+        Received::NotAPush(_) => return None,
+    };
+    Some(ascii(&record))
 }
 
 fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str>) -> String {

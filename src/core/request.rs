@@ -12,8 +12,10 @@ pub struct Request<'h> {
     pub authority: &'h [u8],
     /// `:path`, with its query.
     pub path: &'h [u8],
-    /// Whether it is a gRPC request, by its content type.
+    /// Whether the proxy takes it for a gRPC request, by its content type, and so answers it as one.
     pub grpc: bool,
+    /// Whether a server may take it for one: media types have no case (RFC 9110 §8.3.1).
+    pub like_grpc: bool,
     /// Whether it carries a header under our own prefix, which no client may send.
     pub reserved: bool,
     credential: Credential<'h>,
@@ -38,7 +40,10 @@ impl<'h> Request<'h> {
                 b":method" => request.method = value,
                 b":authority" => request.authority = value,
                 b":path" => request.path = value,
-                b"content-type" => request.grpc = is_grpc(value),
+                b"content-type" => {
+                    request.grpc = is_grpc(value);
+                    request.like_grpc = is_like_grpc(value);
+                }
                 b"authorization" => {
                     request.credential = match request.credential {
                         Credential::None => Credential::One(value),
@@ -77,9 +82,16 @@ impl<'h> Request<'h> {
     }
 }
 
+/// As Envoy tells gRPC: anything else it answers in HTTP.
 fn is_grpc(content_type: &[u8]) -> bool {
+    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+/// As a lenient server may tell it.
+fn is_like_grpc(content_type: &[u8]) -> bool {
     let Some((start, rest)) = content_type.split_at_checked(b"application/grpc".len()) else { return false };
-    start.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    let ends = rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    start.eq_ignore_ascii_case(b"application/grpc") && ends
 }
 
 #[cfg(test)]

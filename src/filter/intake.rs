@@ -8,6 +8,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
 use taskfence_core::receiver::{self, Head, Received};
+use taskfence_core::record;
 use taskfence_core::signal::MAX_SET;
 
 /// The context of one push.
@@ -29,37 +30,30 @@ impl Intake {
         let received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
         drop(judge);
         let metrics = &self.shared.metrics;
-        match &received {
-            Received::Applied(signal) => {
-                match signal.entries().is_empty() {
-                    true => metrics.ignored.increment(),
-                    false => metrics.applied.increment(),
-                }
-                log::info!(
-                    "{}",
-                    serde_json::json!({
-                        "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
-                        "applied": signal.entries().len(),
-                    })
-                );
+        let level = match &received {
+            Received::Applied(signal) if signal.entries().is_empty() => {
+                metrics.ignored.increment();
+                log::Level::Info
+            }
+            Received::Applied(_) => {
+                metrics.applied.increment();
+                log::Level::Info
             }
             Received::Refused(error) => {
                 metrics.refused(error.code);
-                log::debug!(
-                    "{}",
-                    serde_json::json!({"signal_refused": error.code.code(), "description": error.description})
-                );
+                log::Level::Debug
             }
-            Received::Failed(signal, error) => {
+            Received::Failed(..) => {
                 metrics.failed.increment();
-                log::error!(
-                    "{}",
-                    serde_json::json!({
-                        "signal": signal.id(), "transmitter": signal.transmitter(), "failed": error.to_string(),
-                    })
-                );
+                log::Level::Error
             }
-            Received::NotAPush(_) => metrics.not_a_push.increment(),
+            Received::NotAPush(_) => {
+                metrics.not_a_push.increment();
+                log::Level::Debug
+            }
+        };
+        if let Some(line) = record::received(&received) {
+            log::log!(level, "{line}");
         }
         self.answer(&received)
     }
@@ -101,6 +95,7 @@ impl HttpContext for Intake {
             return Action::Pause;
         }
         if size > MAX_SET {
+            self.shared.metrics.not_a_push.increment();
             return self.answer(&Received::NotAPush(413));
         }
         if !end_of_stream {

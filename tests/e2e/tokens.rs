@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::Settings,
-    client::{Answer, Http, Request},
+    client::{self, Answer, Http, Request},
     mint::{self, Alg, Jwt, now},
     orders,
     raw::{Http1, Http1Request},
@@ -15,7 +15,21 @@ use tokio::sync::OnceCell;
 
 async fn sidecar() -> &'static Sidecar {
     static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
-    SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("tokens", orders::config())).await.unwrap() }).await
+    let settings = || {
+        let other = |change: fn(&mut Value)| {
+            let mut config = orders::config();
+            change(&mut config["issuers"][0]);
+            let issuer = config["issuers"][0]["issuer"].clone();
+            config["signals"]["transmitters"][0]["subjects"] = json!([issuer]);
+            config
+        };
+        Settings::new("tokens", orders::config())
+            .also("other-audience", other(|issuer| issuer["audiences"] = json!(["https://other.mesh"])))
+            .also("other-issuer", other(|issuer| issuer["issuer"] = json!(orders::TRANSMITTER)))
+            .also("other-keys", other(|issuer| issuer["keys"]["inline"] = mint::FORGER.jwks()))
+            .also("other-lifetime", other(|issuer| issuer["max_lifetime"] = json!("1m")))
+    };
+    SIDECAR.get_or_init(|| async { Sidecar::start(settings()).await.unwrap() }).await
 }
 
 async fn read_order(http: Http, token: &str) -> Answer {
@@ -104,6 +118,28 @@ async fn only_one_bearer_token_is_a_credential() {
         let request = request.clone().header("authorization", format!("{scheme} {token}"));
         let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await.unwrap();
         assert_allowed(sidecar, &answer);
+    }
+}
+
+/// One worker serves several configurations; what one of them found good is nothing to the others.
+#[tokio::test]
+async fn a_token_that_is_good_here_is_judged_anew_elsewhere() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for _ in 0..2 {
+        allowed(&token).await;
+        for (listener, reason) in [
+            ("other-audience", "audience_mismatch"),
+            ("other-issuer", "issuer_unknown"),
+            ("other-keys", "signature_invalid"),
+            ("other-lifetime", "lifetime_exceeded"),
+        ] {
+            for http in [Http::One, Http::Two, Http::One, Http::Two] {
+                let request = Request::get(orders::ORDER_PATH).bearer(&token);
+                let answer = client::send(sidecar.listener(listener), http, &request).await.unwrap();
+                assert_refused(sidecar, &answer, reason);
+            }
+        }
     }
 }
 
