@@ -119,6 +119,9 @@ async fn large_claims() {
 async fn loops_over_a_large_claim() {
     let conditions = [
         "claims.extra.all(a, a > 0)",
+        "claims.extra.exists(a, a == claims.sub)",
+        "claims.extra.filter(a, a > 5000) == []",
+        "size(claims.extra.map(a, a + 1)) > 0",
         "claims.extra.all(a, a in claims.extra)",
         "claims.extra.all(a, claims.extra.all(b, a + b > 0))",
         "claims.extra.all(a, claims.extra.all(b, claims.extra.all(c, a + b + c > 0)))",
@@ -128,7 +131,7 @@ async fn loops_over_a_large_claim() {
     let rule = |at: usize, when: &str| json!({"name": format!("rule-{at}"), "match": {"path": format!("/{at}")}, "require": {"when": when}});
     let rules: Vec<_> = conditions.iter().enumerate().map(|(at, when)| rule(at, when)).collect();
     let rules: Vec<_> = rules.into_iter().filter(|rule| fault(&orders::config_of(json!([rule]))).is_none()).collect();
-    assert!(rules.len() >= 2, "one loop is no fault");
+    assert_eq!(rules[0]["name"], "rule-0", "one loop is no fault");
     let config = orders::config_of(json!(rules));
     let sidecar = Sidecar::start(Settings::new("bad-loops", config).workers(1)).await.unwrap();
     let token = with_extra(&format!("[{}1]", "1,".repeat(4_999)));
