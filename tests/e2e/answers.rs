@@ -525,7 +525,7 @@ async fn no_byte_of_a_client_is_in_an_answer() {
         unverified(odd("txn").expired()),
         unverified(odd("txn").claim("sub", "")),
     ];
-    // Of a good token too, only the task is named, which E-mails to the operator are about.
+    // Of a good token too, nothing is repeated but the task.
     for name in ["sub", "client_id", "jti", "sid", "scope", "acr", "email"] {
         for path in ["/refund", "/device", "/claims", "/actor", "/acr", "/when"] {
             requests.push(Request::get(path).bearer(&odd(name).sign()));

@@ -64,7 +64,7 @@ async fn bench() -> &'static Bench {
         .await
 }
 
-/// `/socket` goes to a service that is no upstream of ours. Rules have the same names in both, so this steers nothing.
+/// `/socket` goes to a service that notes every byte, everything else to the upstream.
 fn route_to_wire(bootstrap: &mut Value, port: u16) {
     let clusters = bootstrap.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut).unwrap();
     let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
