@@ -229,9 +229,7 @@ impl<'e> Fields<'e> {
             ("request", "method") => text(request.method),
             ("request", "host") => text(request.host),
             ("request", "path") => text(request.path),
-            ("request", "source") => {
-                Box::new(CelString::from(evidence.source.map(|ip| ip.to_string()).unwrap_or_default()))
-            }
+            ("request", "source") => Box::new(CelString::from(evidence.source?.to_string())),
             ("context", "device") => text(evidence.device_word()),
             ("context", "risk") => text(evidence.risk_word()),
             ("context", "state_age") => int(evidence.state_age().0),
