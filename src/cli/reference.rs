@@ -43,7 +43,7 @@ const FIELDS: [(&str, &str); 17] = [
     ("request.method", "the method"),
     ("request.host", "the host, without port and final dot"),
     ("request.path", "the canonical path, without the query"),
-    ("request.source", "the address that it comes from; empty when that is not known"),
+    ("request.source", "the address that it comes from; where that is not known, the condition cannot be evaluated"),
     ("context.device", "`compliant`, `not-compliant` or `unknown`"),
     ("context.risk", "`LOW`, `MEDIUM`, `HIGH` or `UNKNOWN`"),
     ("context.state_age", "seconds since a transmitter was last heard of"),
@@ -56,7 +56,10 @@ const FIELDS: [(&str, &str); 17] = [
     ("grant.scopes", "the scope values"),
     ("grant.issued_at", "`iat`"),
     ("grant.expires_at", "`exp`"),
-    ("grant.auth_age", "seconds since the session began"),
+    (
+        "grant.auth_age",
+        "seconds since the user was authenticated, by `auth_time`; without that claim, the condition cannot be evaluated",
+    ),
 ];
 
 const EXAMPLE: &str = include_str!("example.yaml");
