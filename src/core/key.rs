@@ -86,12 +86,26 @@ impl Verifier {
             Algorithm::EdDSA => Ed25519PublicKey::from_jwk(jwk).map(Verifier::EdDSA).ok(),
         }
     }
+
+    fn spki(&self) -> Option<Vec<u8>> {
+        match self {
+            Verifier::RS256(key) => key.to_der().ok(),
+            Verifier::RS384(key) => key.to_der().ok(),
+            Verifier::RS512(key) => key.to_der().ok(),
+            Verifier::ES256(key) => key.to_der().ok(),
+            Verifier::ES384(key) => key.to_der().ok(),
+            // Of these a SubjectPublicKeyInfo alone does not say how they sign, or nobody takes it.
+            Verifier::PS256(_) | Verifier::EdDSA(_) => None,
+        }
+    }
 }
 
 /// One key of an issuer, with a verifier for each allowed algorithm that it fits.
 pub struct Key {
     kid: Box<str>,
     verifiers: Vec<(Algorithm, Verifier)>,
+    /// As a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
+    spki: Option<Box<[u8]>>,
 }
 
 impl Key {
@@ -103,6 +117,11 @@ impl Key {
     /// The verifier for `algorithm`, when this key is for it.
     pub fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
         self.verifiers.iter().find(|(have, _)| *have == algorithm).map(|(_, verifier)| verifier)
+    }
+
+    /// The key as a DER SubjectPublicKeyInfo, where it is an RSA or EC key: what others verify with.
+    pub fn spki(&self) -> Option<&[u8]> {
+        self.spki.as_deref()
     }
 
     fn from_jwk(jwk: &Value, allowed: &[Algorithm]) -> Result<Key, KeyError> {
@@ -120,7 +139,8 @@ impl Key {
         if verifiers.is_empty() {
             return Err(KeyError::Unusable { kid: kid.to_owned() });
         }
-        Ok(Key { kid: kid.into(), verifiers })
+        let spki = verifiers.iter().find_map(|(_, verifier)| verifier.spki()).map(Vec::into_boxed_slice);
+        Ok(Key { kid: kid.into(), verifiers, spki })
     }
 }
 

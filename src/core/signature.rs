@@ -3,6 +3,7 @@
 use crate::jws::Unverified;
 use crate::key::{Algorithm, Key, Verifier};
 use jwt_simple::prelude::*;
+use std::borrow::Cow;
 
 /// Checks the signature of a token with a key of its issuer.
 pub trait CheckSignature {
@@ -31,6 +32,25 @@ impl CheckSignature for PureRust {
     }
 }
 
+/// The signature of a JWS as others take it, who know ECDSA signatures in DER only: an ECDSA-Sig-Value (RFC 3279
+/// §2.2.3) for ES256 and ES384, whose JWS form is the two numbers one after the other (RFC 7518 §3.4); as it is for the
+/// rest. `None` when it is none at all: of a wrong length, or with a number that is zero or not below the group's order.
+pub fn to_der(signature: &[u8], algorithm: Algorithm) -> Option<Cow<'_, [u8]>> {
+    match algorithm {
+        Algorithm::ES256 => {
+            let signature = p256::ecdsa::Signature::from_slice(signature).ok()?;
+            Some(signature.to_der().as_bytes().to_vec().into())
+        }
+        Algorithm::ES384 => {
+            let signature = p384::ecdsa::Signature::from_slice(signature).ok()?;
+            Some(signature.to_der().as_bytes().to_vec().into())
+        }
+        Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::EdDSA => {
+            Some(signature.into())
+        }
+    }
+}
+
 /// Options under which jwt-simple checks the signature and leaves times and claims to us: a fixed time half way
 /// through the range of [`crate::time::Timestamp`] with a tolerance that covers all of it, so no clock is read.
 fn signature_only(typ: Option<&str>) -> VerificationOptions {
@@ -41,5 +61,45 @@ fn signature_only(typ: Option<&str>) -> VerificationOptions {
         time_tolerance: Some(Duration::from_secs(HALF)),
         required_signature_type: typ.map(str::to_owned),
         ..VerificationOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_that_are_no_signature_are_refused() {
+        // The order of P-256 (FIPS 186-4, D.1.2.3).
+        let order = [
+            0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad,
+            0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+        ];
+        let one = |last| std::iter::repeat_n(0, 31).chain([last]).collect::<Vec<u8>>();
+        assert!(to_der(&[one(1), one(1)].concat(), Algorithm::ES256).is_some());
+        for bad in [[one(0), one(1)].concat(), [one(1), one(0)].concat(), [order.to_vec(), one(1)].concat(), one(1)] {
+            assert_eq!(to_der(&bad, Algorithm::ES256), None);
+        }
+        assert_eq!(to_der(&[1; 95], Algorithm::ES384), None);
+        assert_eq!(to_der(b"any", Algorithm::RS256).as_deref(), Some(&b"any"[..]));
+    }
+
+    proptest! {
+        /// DER integers are as short as they can be and never negative (X.690 §8.3).
+        #[test]
+        fn der_says_the_same_numbers(r in 1u64.., s in 1u64..) {
+            let fixed = |n: u64| [&[0; 24][..], &n.to_be_bytes()].concat();
+            let signature = [fixed(r), fixed(s)].concat();
+            let der = to_der(&signature, Algorithm::ES256).unwrap();
+            let integer = |n: u64| {
+                let digits: Vec<u8> = n.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
+                let sign = (digits[0] >= 0x80).then_some(0);
+                let body: Vec<u8> = sign.into_iter().chain(digits).collect();
+                [&[2, body.len() as u8][..], &body].concat()
+            };
+            let body = [integer(r), integer(s)].concat();
+            prop_assert_eq!(der.into_owned(), [&[0x30, body.len() as u8][..], &body].concat());
+        }
     }
 }

@@ -82,6 +82,14 @@ mod abi {
             headers_size: usize,
             grpc_status: i32,
         ) -> u32;
+        pub fn proxy_call_foreign_function(
+            name: *const u8,
+            name_size: usize,
+            argument: *const u8,
+            argument_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
         pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     }
@@ -241,6 +249,24 @@ pub fn send_local_response(
             grpc_status,
         )
     })
+}
+
+/// Calls a function that the proxy offers beyond the ABI.
+pub fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, HostError> {
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the pointers and lengths are those of `name` and `argument`; the return slots outlive the call; what they
+    // point to is taken over once.
+    unsafe {
+        check(abi::proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            argument.as_ptr(),
+            argument.len(),
+            &mut data,
+            &mut size,
+        ))?;
+        Ok(take(data, size))
+    }
 }
 
 fn serialize(headers: &[(&str, String)]) -> Vec<u8> {

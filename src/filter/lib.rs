@@ -8,6 +8,7 @@ mod metrics;
 mod ports;
 mod root;
 mod sidecar;
+mod signature;
 
 use proxy_wasm::traits::RootContext;
 

@@ -1,10 +1,11 @@
 //! What the judge needs of the proxy: shared data as its store, and signatures.
 
 use crate::host::{self, HostError};
+use crate::signature;
 use std::net::IpAddr;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
-use taskfence_core::signature::{CheckSignature, PureRust};
+use taskfence_core::signature::CheckSignature;
 use taskfence_core::state::{Slot, Store, StoreError, Stored};
 use taskfence_core::surroundings::{Surroundings, parse_address};
 
@@ -43,7 +44,7 @@ impl Surroundings for Ports {
 
 impl CheckSignature for Ports {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-        PureRust.check(token, key, algorithm)
+        signature::check(token, key, algorithm)
     }
 }
 
