@@ -29,7 +29,7 @@ pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) ->
     if let Some(challenge) = challenge(refusal, policy) {
         headers.push(("www-authenticate", challenge));
     }
-    if class == Class::Unavailable {
+    if matches!(class, Class::Unavailable | Class::TooManyRequests) {
         headers.push(("retry-after", "1".to_owned()));
     }
     let body = if grpc {
@@ -159,11 +159,12 @@ mod tests {
             (Reason::RuleMissing, 403, None),
             (Reason::PathRefused, 400, None),
             (Reason::StateUnavailable, 503, None),
+            (Reason::TooManyFailures, 429, None),
         ] {
             let answer = of(reason, false);
             assert_eq!((answer.status, header(&answer, "www-authenticate")), (status, challenge));
             assert_eq!(header(&answer, "cache-control"), Some("no-store"));
-            assert_eq!(header(&answer, "retry-after").is_some(), status == 503);
+            assert_eq!(header(&answer, "retry-after").is_some(), matches!(status, 429 | 503));
         }
     }
 

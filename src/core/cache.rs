@@ -7,13 +7,12 @@ use crate::condition::Claims;
 use crate::standing::Standing;
 use crate::statekey::StateKey;
 use crate::token::Verified;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 use lru::LruCache;
 use serde_json::Value;
 use std::cell::Cell;
 use std::rc::Rc;
-
-/// A worker remembers tokens of about this many bytes together.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What one value of a claim costs, as JSON and for conditions.
 const PER_VALUE: usize = 128;
@@ -79,17 +78,19 @@ impl Session {
 /// Verified tokens of one worker under one configuration; the least recently used go first.
 #[derive(Debug)]
 pub struct Cache {
-    sessions: LruCache<Box<[u8]>, Rc<Session>>,
+    /// Nobody who sends tokens knows the seed, so nobody can make many of them fall into one place.
+    sessions: LruCache<Box<[u8]>, Rc<Session>, SeedableRandomState>,
     bytes: usize,
-}
-
-impl Default for Cache {
-    fn default() -> Cache {
-        Cache { sessions: LruCache::unbounded(), bytes: 0 }
-    }
+    max_bytes: usize,
 }
 
 impl Cache {
+    /// An empty cache of tokens that take about `max_bytes` together. `seed` is random.
+    pub fn new(max_bytes: usize, seed: u64) -> Cache {
+        let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+        Cache { sessions: LruCache::unbounded_with_hasher(hasher), bytes: 0, max_bytes }
+    }
+
     /// The session of `token`, if it was verified before.
     pub fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
         self.sessions.get(token).cloned()
@@ -101,7 +102,7 @@ impl Cache {
         if let Some((replaced, session)) = self.sessions.push(token.into(), session) {
             self.bytes = self.bytes.saturating_sub(cost(&replaced, &session));
         }
-        while self.bytes > MAX_BYTES
+        while self.bytes > self.max_bytes
             && let Some((oldest, session)) = self.sessions.pop_lru()
         {
             self.bytes = self.bytes.saturating_sub(cost(&oldest, &session));
@@ -144,7 +145,8 @@ mod tests {
         let token = token_with(json!({}), json!({}));
         let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
         let session = Rc::new(Session::new(verified, false));
-        let mut cache = Cache::default();
+        const MAX_BYTES: usize = 16 * 1024 * 1024;
+        let mut cache = Cache::new(MAX_BYTES, 7);
         let name = |n: usize| n.to_le_bytes();
         for n in 0..20_000 {
             cache.insert(&name(n), Rc::clone(&session));

@@ -2,14 +2,15 @@
 
 use crate::authority::Host;
 use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, KeysConfig, Loaded, MatchConfig, Mode, Role};
-use crate::config::{RuleConfig, SignalsConfig, TransmitterConfig};
+use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, TransmitterConfig};
 use crate::demand;
+use crate::flood::Limit;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
 use crate::key::{Algorithm, KeySet};
 use crate::overlap;
 use crate::path::Canonical;
-use crate::policy::{Effect, Matcher, Policy, Rule, Signals};
+use crate::policy::{Effect, Limits, Matcher, Policy, Rule, Signals};
 use crate::problem::{Errors, Problem, nearest};
 use crate::requirement::Check;
 use crate::routes::Routes;
@@ -32,6 +33,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
+    let limits = limits(&config.limits, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
     if !quotable(&realm) {
@@ -54,8 +56,20 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         routes,
         identity,
         signals: signals.unwrap_or_default(),
+        limits,
     };
     Ok(Loaded { policy, warnings: problems.warnings })
+}
+
+fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
+    let BadSignaturesConfig { per_second, burst } = config.bad_signatures;
+    for (name, value) in [("per_second", per_second), ("burst", burst)] {
+        if value == 0 {
+            let problem = Problem::at(format!("limits.bad_signatures.{name}"), "must be at least 1");
+            problems.errors.push(problem.help("a large number takes the limit away"));
+        }
+    }
+    Limits { token_cache: config.token_cache, bad_signatures: Limit { per_second, burst } }
 }
 
 /// A rule behind one that takes all its requests can never decide anything.

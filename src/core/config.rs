@@ -45,7 +45,9 @@ fn check_shape(json: &[u8]) -> Result<(), Problem> {
 
 /// The place of a list that stands where an object belongs.
 fn misplaced_list(value: &Value, path: &str) -> Option<String> {
-    const OBJECTS: [&str; 15] = [
+    const OBJECTS: [&str; 17] = [
+        "limits",
+        "bad_signatures",
         "identity",
         "keys",
         "inline",
@@ -149,6 +151,49 @@ pub struct Config {
     /// Where signals come from. Default: none are taken.
     #[serde(default)]
     pub signals: Option<SignalsConfig>,
+    /// What one worker spends on tokens. Default: those below.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// What one worker spends on tokens.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Memory for verified tokens, in bytes; the least recently used go first. Default: 16777216.
+    #[serde(default = "default_token_cache")]
+    pub token_cache: usize,
+    /// Bad signatures that each source may have checked; beyond them its new tokens are answered 429 unchecked.
+    /// Default: those below.
+    #[serde(default)]
+    pub bad_signatures: BadSignaturesConfig,
+}
+
+/// Bad signatures that each source may have checked, per worker. A source is an IPv4 address or an IPv6 /64, as Envoy
+/// determines where a request comes from.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BadSignaturesConfig {
+    /// In a second, in the long run. Default: 10.
+    #[serde(default = "default_per_second")]
+    pub per_second: u32,
+    /// At once, after a quiet time. Default: 100.
+    #[serde(default = "default_burst")]
+    pub burst: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig { token_cache: default_token_cache(), bad_signatures: BadSignaturesConfig::default() }
+    }
+}
+
+impl Default for BadSignaturesConfig {
+    fn default() -> BadSignaturesConfig {
+        BadSignaturesConfig { per_second: default_per_second(), burst: default_burst() }
+    }
 }
 
 /// What a filter does.
@@ -637,6 +682,18 @@ fn default_task() -> String {
 
 fn default_session() -> String {
     "sid".to_owned()
+}
+
+fn default_token_cache() -> usize {
+    16 * 1024 * 1024
+}
+
+fn default_per_second() -> u32 {
+    10
+}
+
+fn default_burst() -> u32 {
+    100
 }
 
 fn default_path() -> String {

@@ -1,7 +1,7 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
 use crate::authority::Host;
-use crate::cache::{Cache, Session};
+use crate::cache::Session;
 use crate::config::Mode;
 use crate::evidence::{Evidence, RequestLine};
 use crate::path::Canonical;
@@ -14,14 +14,14 @@ use crate::standing::{Standing, standing};
 use crate::state::{Store, StoreError, View};
 use crate::surroundings::Surroundings;
 use crate::time::Timestamp;
-use crate::token;
+use crate::tokens::Tokens;
 use std::rc::Rc;
 
 /// A policy, and what one worker remembers while it applies it.
 #[derive(Debug)]
 pub struct Judge {
     policy: Policy,
-    sessions: Cache,
+    tokens: Tokens,
     view: View,
 }
 
@@ -95,9 +95,15 @@ impl Observer for Nobody {
 }
 
 impl Judge {
-    /// A judge of `policy` that remembers nothing yet.
+    /// A judge of `policy` that remembers nothing yet, for tools and tests: strangers could know where its caches keep
+    /// what.
     pub fn new(policy: Policy) -> Judge {
-        Judge { policy, sessions: Cache::default(), view: View::default() }
+        Judge::seeded(policy, 0)
+    }
+
+    /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
+    pub fn seeded(policy: Policy, seed: u64) -> Judge {
+        Judge { tokens: Tokens::new(&policy, seed), policy, view: View::default() }
     }
 
     /// The policy.
@@ -166,7 +172,7 @@ impl Judge {
         let bare = |reason| Refusal { reason, rule: None, session: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
-        let Judge { policy, sessions, view } = self;
+        let Judge { policy, tokens, view } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
         let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
@@ -178,7 +184,7 @@ impl Judge {
             Effect::Require(requirement) => requirement,
         };
         let token = request.bearer().map_err(with_rule)?;
-        let session = session(policy, sessions, token, ports, now).map_err(with_rule)?;
+        let session = tokens.session(token, policy, ports, now).map_err(with_rule)?;
         let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);
@@ -222,30 +228,6 @@ fn weigh_all<O: Observer>(
 /// A method that is not UTF-8 is none that a rule can name.
 fn method<'h>(request: &Request<'h>) -> &'h str {
     std::str::from_utf8(request.method).unwrap_or_default()
-}
-
-/// The session of `token`: remembered, or verified now.
-fn session(
-    policy: &Policy,
-    sessions: &mut Cache,
-    token: &[u8],
-    signatures: &mut impl CheckSignature,
-    now: Timestamp,
-) -> Result<Rc<Session>, Reason> {
-    if let Some(session) = sessions.find(token) {
-        let issuer = policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
-        return match token::check_times(session.verified(), issuer, now) {
-            Ok(()) => Ok(session),
-            Err(reason) => {
-                sessions.remove(token);
-                Err(reason)
-            }
-        };
-    }
-    let verified = token::verify(token, policy.issuers(), signatures, now)?;
-    let session = Rc::new(Session::new(verified, policy.has_conditions));
-    sessions.insert(token, Rc::clone(&session));
-    Ok(session)
 }
 
 /// Reads the pushed state: the version at every request, the buckets of this session only when they changed.
@@ -378,6 +360,43 @@ mod tests {
         assert_eq!(ask("GET /healthz", None), Ok(3));
         assert_eq!(ask("GET /healthz", Some("not a token")), Ok(3));
         assert_eq!(ask("OPTIONS *", None), Err(Reason::PathRefused));
+    }
+
+    /// A token whose signature is that of another.
+    fn forged(name: &str) -> String {
+        let (good, other) =
+            (token_with(json!({}), json!({"jti": name})), token_with(json!({}), json!({"jti": "other"})));
+        let signature = other.rsplit_once('.').unwrap().1;
+        format!("{}.{signature}", good.rsplit_once('.').unwrap().0)
+    }
+
+    #[test]
+    fn a_bad_signature_is_checked_once() {
+        let (mut judge, mut ports) = bench();
+        let bad = forged("bad");
+        for _ in 0..3 {
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&bad), NOW);
+            assert_eq!((verdict, ports.signatures), (Err(Reason::SignatureInvalid), 1));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_bad_signatures_buys_a_bounded_number_of_checks() {
+        let (mut judge, mut ports) = bench();
+        let warm = token_with(json!({}), json!({}));
+        let cold = token_with(json!({}), json!({"jti": "tok-2"}));
+        let mut ask = |token: &str, now| {
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(token), now);
+            (verdict, ports.signatures)
+        };
+        assert_eq!(ask(&warm, NOW), (Ok(1), 1));
+        for n in 1..=100 {
+            assert_eq!(ask(&forged(&n.to_string()), NOW), (Err(Reason::SignatureInvalid), 1 + n));
+        }
+        assert_eq!(ask(&forged("one more"), NOW), (Err(Reason::TooManyFailures), 101));
+        assert_eq!(ask(&cold, NOW), (Err(Reason::TooManyFailures), 101), "nobody can tell it from the flood unchecked");
+        assert_eq!(ask(&warm, NOW), (Ok(1), 101), "what was verified before goes on");
+        assert_eq!(ask(&cold, NOW.plus(crate::time::Span(1))), (Ok(1), 102));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::authority::Host;
 use crate::config::{Mode, Role};
+use crate::flood::Limit;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::path::Canonical;
@@ -22,8 +23,18 @@ pub struct Policy {
     pub(crate) routes: Routes,
     pub(crate) identity: Identity,
     pub(crate) signals: Signals,
+    pub(crate) limits: Limits,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
+}
+
+/// What one worker spends on tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Memory for verified tokens, in bytes.
+    pub(crate) token_cache: usize,
+    /// Bad signatures that each source may have checked.
+    pub(crate) bad_signatures: Limit,
 }
 
 /// Where signals come from.
@@ -120,6 +131,11 @@ impl Policy {
     /// What the upstream gets to see of a grant.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What one worker spends on tokens.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Where signals come from.

@@ -21,6 +21,8 @@ pub enum Reason {
     KeyUnknown,
     /// The signature does not verify.
     SignatureInvalid,
+    /// Too many bad signatures came from where the token comes from; it was not checked.
+    TooManyFailures,
     /// `aud` does not hold an audience of this service.
     AudienceMismatch,
     /// `exp` has passed.
@@ -95,6 +97,7 @@ impl Reason {
         Reason::IssuerUnknown,
         Reason::KeyUnknown,
         Reason::SignatureInvalid,
+        Reason::TooManyFailures,
         Reason::AudienceMismatch,
         Reason::TokenExpired,
         Reason::TokenNotYetValid,
@@ -154,6 +157,9 @@ impl Reason {
             Reason::IssuerUnknown => ("issuer_unknown", InvalidToken, "Issuer unknown"),
             Reason::KeyUnknown => ("key_unknown", InvalidToken, "Signing key unknown"),
             Reason::SignatureInvalid => ("signature_invalid", InvalidToken, "Signature invalid"),
+            Reason::TooManyFailures => {
+                ("too_many_failures", TooManyRequests, "Too many bad signatures from this address")
+            }
             Reason::AudienceMismatch => ("audience_mismatch", InvalidToken, "Access token is for another audience"),
             Reason::TokenExpired => ("token_expired", InvalidToken, "Access token expired"),
             Reason::TokenNotYetValid => ("token_not_yet_valid", InvalidToken, "Access token not yet valid"),
@@ -207,6 +213,8 @@ pub enum Class {
     Forbidden,
     /// 403, `insufficient_scope`; gRPC 7.
     InsufficientScope,
+    /// 429 with `Retry-After` (RFC 6585 §4); gRPC 8.
+    TooManyRequests,
     /// 503 with `Retry-After`; gRPC 14.
     Unavailable,
 }
@@ -218,6 +226,7 @@ impl Class {
             Class::BadRequest => 400,
             Class::Unauthenticated | Class::InvalidToken | Class::InsufficientAuthentication => 401,
             Class::Forbidden | Class::InsufficientScope => 403,
+            Class::TooManyRequests => 429,
             Class::Unavailable => 503,
         }
     }
@@ -228,6 +237,7 @@ impl Class {
             Class::BadRequest => 3,
             Class::Unauthenticated | Class::InvalidToken | Class::InsufficientAuthentication => 16,
             Class::Forbidden | Class::InsufficientScope => 7,
+            Class::TooManyRequests => 8,
             Class::Unavailable => 14,
         }
     }
@@ -239,7 +249,7 @@ impl Class {
             Class::InvalidToken => Some("invalid_token"),
             Class::InsufficientScope => Some("insufficient_scope"),
             Class::InsufficientAuthentication => Some("insufficient_user_authentication"),
-            Class::Unauthenticated | Class::Forbidden | Class::Unavailable => None,
+            Class::Unauthenticated | Class::Forbidden | Class::TooManyRequests | Class::Unavailable => None,
         }
     }
 }

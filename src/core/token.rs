@@ -4,6 +4,7 @@ use crate::detail::Detail;
 use crate::grant::{Actor, Grant};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
+use crate::key::{Algorithm, Key};
 use crate::reason::Reason;
 use crate::signature::CheckSignature;
 use crate::subject;
@@ -19,7 +20,7 @@ const MAX_ACTORS: usize = 8;
 /// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
 const MAX_NAME: usize = 1024;
 
-/// A grant whose token's signature, type, issuer and audience were checked. Only [`verify`] makes one.
+/// A grant whose token's signature, type, issuer and audience were checked. Only [`Candidate::verify`] makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     grant: Grant,
@@ -38,17 +39,19 @@ impl Verified {
     }
 }
 
-/// Verifies `token` as an access token of one of `issuers`, at `now`.
-///
-/// Cheap checks come first; the signature is checked last of all that does not depend on it, and no claim is
-/// believed before. The times are checked too, but a caller who keeps the result must check them again with
-/// [`check_times`].
-pub fn verify(
-    token: &[u8],
-    issuers: &[Issuer],
-    signatures: &mut impl CheckSignature,
-    now: Timestamp,
-) -> Result<Verified, Reason> {
+/// A token that has everything but a checked signature: nothing of it is believed, and checking it is worth the cost.
+#[derive(Debug)]
+pub struct Candidate<'t, 'i> {
+    jws: Unverified<'t>,
+    grant: Grant,
+    index: usize,
+    issuer: &'i Issuer,
+    key: &'i Key,
+    algorithm: Algorithm,
+}
+
+/// Reads `token` as an access token of one of `issuers`, at `now`, up to its signature: all the cheap checks.
+pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -> Result<Candidate<'t, 'i>, Reason> {
     let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
         JwsError::TooLarge => Reason::TokenTooLarge,
         JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
@@ -63,13 +66,31 @@ pub fn verify(
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
     let grant = read_grant(jws.claims(), issuer).ok_or(Reason::ClaimInvalid)?;
-    if !signatures.check(&jws, key, algorithm) {
-        return Err(Reason::SignatureInvalid);
+    Ok(Candidate { jws, grant, index, issuer, key, algorithm })
+}
+
+impl Candidate<'_, '_> {
+    /// Checks the signature. The times were checked with the rest, but a caller who keeps the result must check them
+    /// again with [`check_times`].
+    pub fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
+        if !signatures.check(&self.jws, self.key, self.algorithm) {
+            return Err(Reason::SignatureInvalid);
+        }
+        let grant = Grant { claims: self.jws.into_claims(), ..self.grant };
+        let verified = Verified { grant, issuer: self.index };
+        check_times(&verified, self.issuer, now)?;
+        Ok(verified)
     }
-    let grant = Grant { claims: jws.into_claims(), ..grant };
-    let verified = Verified { grant, issuer: index };
-    check_times(&verified, issuer, now)?;
-    Ok(verified)
+}
+
+/// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then [`Candidate::verify`].
+pub fn verify(
+    token: &[u8],
+    issuers: &[Issuer],
+    signatures: &mut impl CheckSignature,
+    now: Timestamp,
+) -> Result<Verified, Reason> {
+    examine(token, issuers, now)?.verify(signatures, now)
 }
 
 /// Checks what passes with time: `exp`, and the age of the session. `issuer` is the one the token was verified by.

@@ -33,16 +33,20 @@ impl Root {
         let text = host::buffer(BufferType::PluginConfiguration, usize::MAX)
             .map_err(|_| "the proxy gave no configuration".to_owned())?;
         let loaded = config::load(&text).map_err(|errors| errors.to_string())?;
-        let mut epoch = [0; 8];
-        getrandom::fill(&mut epoch).map_err(|error| error.to_string())?;
-        state::set_up(&mut Ports, u64::from_le_bytes(epoch)).map_err(|error| error.to_string())?;
+        state::set_up(&mut Ports, random()?).map_err(|error| error.to_string())?;
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
-        let judge = RefCell::new(Judge::new(loaded.policy));
+        let judge = RefCell::new(Judge::seeded(loaded.policy, random()?));
         self.shared = Some(Rc::new(Shared { judge, metrics: Metrics::define() }));
         Ok(())
     }
+}
+
+fn random() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 impl Context for Root {}
