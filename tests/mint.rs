@@ -12,7 +12,7 @@ use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
 use base64::{
     Engine as _,
@@ -28,29 +28,59 @@ use crate::orders;
 pub enum Alg {
     /// ECDSA on P-256 with SHA-256.
     Es256,
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
     /// RSASSA-PKCS1-v1_5 with SHA-256, 2048 bit.
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384, 2048 bit.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512, 2048 bit.
+    Rs512,
+    /// RSASSA-PSS with SHA-256, 2048 bit.
+    Ps256,
     /// Ed25519.
     EdDsa,
 }
 
 impl Alg {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Es256, Self::Rs256, Self::EdDsa];
+    pub const ALL: [Self; 7] =
+        [Self::Es256, Self::Es384, Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::EdDsa];
+
+    /// Their names, as a configuration lists them.
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.into_iter().map(Self::name).collect()
+    }
 
     /// Its name in a JWS header.
     pub fn name(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
             Self::EdDsa => "EdDSA",
+        }
+    }
+
+    fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Es256 => Algorithm::ES256,
+            Self::Es384 => Algorithm::ES384,
+            Self::Rs256 => Algorithm::RS256,
+            Self::Rs384 => Algorithm::RS384,
+            Self::Rs512 => Algorithm::RS512,
+            Self::Ps256 => Algorithm::PS256,
+            Self::EdDsa => Algorithm::EdDSA,
         }
     }
 }
 
 /// The keys of one issuer: one for each algorithm.
 pub struct Keyring {
-    signers: [Signer; 3],
+    signers: [Signer; 7],
 }
 
 /// One private key.
@@ -95,7 +125,11 @@ impl Signer {
                 let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random);
                 EncodingKey::from_ec_der(key.expect("a new P-256 key").as_ref())
             }
-            Alg::Rs256 => {
+            Alg::Es384 => {
+                let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &random);
+                EncodingKey::from_ec_der(key.expect("a new P-384 key").as_ref())
+            }
+            Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 => {
                 let key = RsaKeyPair::generate(KeySize::Rsa2048).expect("a new RSA key");
                 let der: Pkcs8V1Der = key.as_der().expect("an RSA key in PKCS #8");
                 // The only way in that takes PKCS #8.
@@ -129,12 +163,14 @@ impl Signer {
         format!("{input}.{signature}")
     }
 
+    /// The signature alone, over any text and under any algorithm that the key can be bent to.
+    pub fn signature(&self, text: &[u8], alg: Alg) -> Vec<u8> {
+        let signature = crypto::sign(text, &self.key, alg.algorithm()).expect("a signature");
+        URL_SAFE_NO_PAD.decode(signature).expect("base64url")
+    }
+
     fn algorithm(&self) -> Algorithm {
-        match self.alg {
-            Alg::Es256 => Algorithm::ES256,
-            Alg::Rs256 => Algorithm::RS256,
-            Alg::EdDsa => Algorithm::EdDSA,
-        }
+        self.alg.algorithm()
     }
 }
 

@@ -80,7 +80,7 @@ fn whole(rules: Value, issuer_keys: Value, transmitter_keys: Value) -> Value {
             "issuer": ISSUER,
             "audiences": [AUDIENCE],
             "keys": {"inline": issuer_keys},
-            "algorithms": ["ES256", "RS256", "EdDSA"],
+            "algorithms": mint::Alg::names(),
             "max_lifetime": "15m",
             "clock_skew": "30s"
         }],
@@ -91,7 +91,7 @@ fn whole(rules: Value, issuer_keys: Value, transmitter_keys: Value) -> Value {
                 "issuer": TRANSMITTER,
                 "audience": SIGNALS_AUDIENCE,
                 "keys": {"inline": transmitter_keys},
-                "algorithms": ["ES256", "RS256", "EdDSA"],
+                "algorithms": mint::Alg::names(),
                 "subjects": [ISSUER]
             }]
         }
