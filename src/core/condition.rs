@@ -6,6 +6,7 @@
 use crate::evidence::Evidence;
 use crate::grant::Grant;
 use crate::path::Decoded;
+use crate::predicate::Predicate;
 use crate::problem::nearest;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
 use cel::common::traits::Indexer;
@@ -34,6 +35,7 @@ const MAX_NODES: usize = 500;
 pub struct Condition {
     source: String,
     expression: IdedExpr,
+    predicate: Predicate,
 }
 
 impl Condition {
@@ -52,7 +54,8 @@ impl Condition {
         match checker.kind(&expression.expr)? {
             Kind::Bool | Kind::Dyn => {
                 flatten(&mut expression.expr);
-                Ok(Condition { source: source.to_owned(), expression })
+                let predicate = Predicate::new(&expression);
+                Ok(Condition { source: source.to_owned(), expression, predicate })
             }
             other => Err(format!("gives {other}, not a truth value")),
         }
@@ -65,14 +68,33 @@ impl Condition {
 
     /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, String> {
-        let variables = Variables { evidence };
-        let mut context = Context::with_env(Arc::clone(environment()));
-        context.set_variable_resolver(&variables);
-        let value = CelValue::resolve_val(&self.expression, &context).map_err(|error| error.to_string())?;
-        match value.downcast_ref::<CelBool>() {
-            Some(truth) => Ok(*truth.inner()),
-            None => Err("the condition gives no truth value".to_owned()),
+        match self.predicate.holds(evidence) {
+            Some(holds) => Ok(holds),
+            // Only CEL can say what is wrong.
+            None => evaluate(&self.expression, evidence),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn expression(&self) -> &IdedExpr {
+        &self.expression
+    }
+
+    #[cfg(test)]
+    pub(crate) fn predicate(&self) -> &Predicate {
+        &self.predicate
+    }
+}
+
+/// What CEL says about `expression`.
+pub(crate) fn evaluate(expression: &IdedExpr, evidence: &Evidence<'_>) -> Result<bool, String> {
+    let variables = Variables { evidence };
+    let mut context = Context::with_env(Arc::clone(environment()));
+    context.set_variable_resolver(&variables);
+    let value = CelValue::resolve_val(expression, &context).map_err(|error| error.to_string())?;
+    match value.downcast_ref::<CelBool>() {
+        Some(truth) => Ok(*truth.inner()),
+        None => Err("the condition gives no truth value".to_owned()),
     }
 }
 
@@ -136,6 +158,11 @@ impl Claims {
         let scopes = grant.scopes.iter().map(|scope| -> Box<dyn Val> { Box::new(CelString::from(scope.clone())) });
         Claims { all: map(&grant.claims), scopes: CelList::from(scopes.collect::<Vec<_>>()) }
     }
+
+    /// The claim `name`.
+    pub(crate) fn get(&self, name: &CelMapKey<'static>) -> Option<&dyn Val> {
+        self.all.inner().get(name).map(AsRef::as_ref)
+    }
 }
 
 fn map(members: &Map<String, Value>) -> CelMap<'static> {
@@ -177,10 +204,21 @@ impl VariableResolver for Variables<'_> {
 }
 
 /// What a name stands for, held without the heap.
-enum Held<'e> {
+pub(crate) enum Held<'e> {
     Text(CelString<'e>),
     Number(CelInt),
     Lent(&'e (dyn Val + 'e)),
+}
+
+impl<'e> Held<'e> {
+    /// It, as CEL sees it.
+    pub(crate) fn value(&self) -> &(dyn Val + 'e) {
+        match self {
+            Held::Text(text) => text,
+            Held::Number(number) => number,
+            Held::Lent(value) => *value,
+        }
+    }
 }
 
 impl<'e> From<Held<'e>> for CowVal<'e, 'e> {
@@ -194,7 +232,7 @@ impl<'e> From<Held<'e>> for CowVal<'e, 'e> {
 }
 
 /// Reads what a name stands for. `None` where nobody knows.
-type Read = for<'e> fn(&Evidence<'e>) -> Option<Held<'e>>;
+pub(crate) type Read = for<'e> fn(&Evidence<'e>) -> Option<Held<'e>>;
 
 /// One of the names with known fields.
 struct Root {
@@ -248,8 +286,17 @@ pub fn vocabulary() -> impl Iterator<Item = (&'static str, &'static str, String)
     ROOTS.iter().flat_map(|root| root.fields.iter().map(|(field, kind, _)| (root.name, *field, kind.to_string())))
 }
 
+/// What reads `name`, such as `request.method`, where it is one of a fixed set.
+pub(crate) fn reader(name: &str) -> Option<Read> {
+    match name.split_once('.') {
+        Some((root, field)) => ROOTS.iter().find(|known| known.name == root)?.reader(field),
+        None if name == "now" => Some(now),
+        None => None,
+    }
+}
+
 /// What the path captured as `name`.
-fn capture<'e>(name: &str, evidence: &Evidence<'e>) -> Option<Held<'e>> {
+pub(crate) fn capture<'e>(name: &str, evidence: &Evidence<'e>) -> Option<Held<'e>> {
     let at = evidence.capture_names.iter().position(|have| have == name)?;
     let piece = evidence.captures.at(at)?;
     if !piece.contains('%') {
