@@ -36,6 +36,7 @@ pub struct Condition {
     source: String,
     expression: IdedExpr,
     predicate: Predicate,
+    names_source: bool,
 }
 
 impl Condition {
@@ -55,7 +56,8 @@ impl Condition {
             Kind::Bool | Kind::Dyn => {
                 flatten(&mut expression.expr);
                 let predicate = Predicate::new(&expression);
-                Ok(Condition { source: source.to_owned(), expression, predicate })
+                let names_source = source.contains("source");
+                Ok(Condition { source: source.to_owned(), expression, predicate, names_source })
             }
             other => Err(format!("gives {other}, not a truth value")),
         }
@@ -64,6 +66,11 @@ impl Condition {
     /// The condition as it was written.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether it may ask for the address of the client.
+    pub fn names_source(&self) -> bool {
+        self.names_source
     }
 
     /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
