@@ -28,7 +28,7 @@ pub struct Session {
     buckets: Vec<u16>,
     /// The claims for conditions, where the policy has any.
     claims: Option<Claims>,
-    /// How many values its claims have.
+    /// How many values its claims and scopes have.
     values: usize,
     /// The clock of the worker's view at which `Standing` was read.
     standing: Cell<Option<(u64, Standing)>>,
@@ -37,10 +37,11 @@ pub struct Session {
 impl Session {
     /// A session of `verified`. `conditions`: whether any rule has a condition to ask its claims.
     pub fn new(verified: Verified, conditions: bool) -> Session {
-        let claims = conditions.then(|| Claims::new(&verified.grant().claims));
+        let claims = conditions.then(|| Claims::new(verified.grant()));
         let keys = verified.grant().state_keys();
         let buckets = keys.iter().map(StateKey::bucket).collect();
-        let values = verified.grant().claims.values().map(count).fold(0, usize::saturating_add);
+        let grant = verified.grant();
+        let values = grant.claims.values().map(count).fold(grant.scopes.len(), usize::saturating_add);
         Session { verified, keys, buckets, claims, values, standing: Cell::new(None) }
     }
 

@@ -4,7 +4,9 @@
 //! of value, an unknown function are faults of the configuration, not surprises of a request.
 
 use crate::evidence::Evidence;
+use crate::grant::Grant;
 use crate::path::Decoded;
+use crate::predicate::Predicate;
 use crate::problem::nearest;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
 use cel::common::traits::Indexer;
@@ -33,6 +35,8 @@ const MAX_NODES: usize = 500;
 pub struct Condition {
     source: String,
     expression: IdedExpr,
+    predicate: Predicate,
+    names_source: bool,
 }
 
 impl Condition {
@@ -51,7 +55,9 @@ impl Condition {
         match checker.kind(&expression.expr)? {
             Kind::Bool | Kind::Dyn => {
                 flatten(&mut expression.expr);
-                Ok(Condition { source: source.to_owned(), expression })
+                let predicate = Predicate::new(&expression);
+                let names_source = source.contains("source");
+                Ok(Condition { source: source.to_owned(), expression, predicate, names_source })
             }
             other => Err(format!("gives {other}, not a truth value")),
         }
@@ -62,16 +68,40 @@ impl Condition {
         &self.source
     }
 
+    /// Whether it may ask for the address of the client.
+    pub fn names_source(&self) -> bool {
+        self.names_source
+    }
+
     /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, String> {
-        let variables = Variables { evidence };
-        let mut context = Context::with_env(Arc::clone(environment()));
-        context.set_variable_resolver(&variables);
-        let value = CelValue::resolve_val(&self.expression, &context).map_err(|error| error.to_string())?;
-        match value.downcast_ref::<CelBool>() {
-            Some(truth) => Ok(*truth.inner()),
-            None => Err("the condition gives no truth value".to_owned()),
+        match self.predicate.holds(evidence) {
+            Some(holds) => Ok(holds),
+            // Only CEL can say what is wrong.
+            None => evaluate(&self.expression, evidence),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn expression(&self) -> &IdedExpr {
+        &self.expression
+    }
+
+    #[cfg(test)]
+    pub(crate) fn predicate(&self) -> &Predicate {
+        &self.predicate
+    }
+}
+
+/// What CEL says about `expression`.
+pub(crate) fn evaluate(expression: &IdedExpr, evidence: &Evidence<'_>) -> Result<bool, String> {
+    let variables = Variables { evidence };
+    let mut context = Context::with_env(Arc::clone(environment()));
+    context.set_variable_resolver(&variables);
+    let value = CelValue::resolve_val(expression, &context).map_err(|error| error.to_string())?;
+    match value.downcast_ref::<CelBool>() {
+        Some(truth) => Ok(*truth.inner()),
+        None => Err("the condition gives no truth value".to_owned()),
     }
 }
 
@@ -122,14 +152,23 @@ fn environment() -> &'static Arc<Env> {
     ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib()))
 }
 
-/// The claims of a token as CEL sees them, converted once per token.
+/// The claims and scopes of a token as CEL sees them, converted once per token.
 #[derive(Debug)]
-pub struct Claims(CelMap<'static>);
+pub struct Claims {
+    all: CelMap<'static>,
+    scopes: CelList<'static>,
+}
 
 impl Claims {
-    /// Converts `claims`.
-    pub fn new(claims: &Map<String, Value>) -> Claims {
-        Claims(map(claims))
+    /// Converts those of `grant`.
+    pub fn new(grant: &Grant) -> Claims {
+        let scopes = grant.scopes.iter().map(|scope| -> Box<dyn Val> { Box::new(CelString::from(scope.clone())) });
+        Claims { all: map(&grant.claims), scopes: CelList::from(scopes.collect::<Vec<_>>()) }
+    }
+
+    /// The claim `name`.
+    pub(crate) fn get(&self, name: &CelMapKey<'static>) -> Option<&dyn Val> {
+        self.all.inner().get(name).map(AsRef::as_ref)
     }
 }
 
@@ -162,19 +201,50 @@ struct Variables<'e> {
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match variable.split_once('.') {
-            Some(("claims", name)) => self.evidence.claims?.0.get(&CelString::from(name)).ok(),
-            Some((root, field)) => Fields::of(root, self.evidence)?.field(field).map(CowVal::Owned),
-            None if variable == "claims" => Some(CowVal::Borrowed(&self.evidence.claims?.0)),
-            None if variable == "now" => Some(CowVal::Owned(int(self.evidence.now.0))),
+            Some(("claims", name)) => self.evidence.claims?.all.get(&CelString::from(name)).ok(),
+            Some((root, field)) => Fields::of(root, self.evidence)?.field(field).map(CowVal::from),
+            None if variable == "claims" => Some(CowVal::Borrowed(&self.evidence.claims?.all)),
+            None if variable == "now" => now(self.evidence).map(CowVal::from),
             None => Some(CowVal::owned(Fields::of(variable, self.evidence)?)),
         }
     }
 }
 
+/// What a name stands for, held without the heap.
+pub(crate) enum Held<'e> {
+    Text(CelString<'e>),
+    Number(CelInt),
+    Lent(&'e (dyn Val + 'e)),
+}
+
+impl<'e> Held<'e> {
+    /// It, as CEL sees it.
+    pub(crate) fn value(&self) -> &(dyn Val + 'e) {
+        match self {
+            Held::Text(text) => text,
+            Held::Number(number) => number,
+            Held::Lent(value) => *value,
+        }
+    }
+}
+
+impl<'e> From<Held<'e>> for CowVal<'e, 'e> {
+    fn from(held: Held<'e>) -> CowVal<'e, 'e> {
+        match held {
+            Held::Text(text) => CowVal::owned(text),
+            Held::Number(number) => CowVal::owned(number),
+            Held::Lent(value) => CowVal::Borrowed(value),
+        }
+    }
+}
+
+/// Reads what a name stands for. `None` where nobody knows.
+pub(crate) type Read = for<'e> fn(&Evidence<'e>) -> Option<Held<'e>>;
+
 /// One of the names with known fields.
 struct Root {
     name: &'static str,
-    fields: &'static [(&'static str, Kind)],
+    fields: &'static [(&'static str, Kind, Read)],
 }
 
 /// The names that stand for something.
@@ -183,22 +253,36 @@ const NAMES: [&str; 6] = ["claims", "request", "context", "grant", "captures", "
 const ROOTS: [Root; 4] = [
     Root {
         name: "request",
-        fields: &[("method", Kind::Text), ("host", Kind::Text), ("path", Kind::Text), ("source", Kind::Text)],
+        fields: &[
+            ("method", Kind::Text, |evidence| text(evidence.request.method)),
+            ("host", Kind::Text, |evidence| text(evidence.request.host)),
+            ("path", Kind::Text, |evidence| text(evidence.request.path)),
+            ("source", Kind::Text, |evidence| Some(Held::Text(evidence.source?.to_string().into()))),
+        ],
     },
-    Root { name: "context", fields: &[("device", Kind::Text), ("risk", Kind::Text), ("state_age", Kind::Number)] },
+    Root {
+        name: "context",
+        fields: &[
+            ("device", Kind::Text, |evidence| text(evidence.device_word())),
+            ("risk", Kind::Text, |evidence| text(evidence.risk_word())),
+            ("state_age", Kind::Number, |evidence| number(evidence.state_age().0)),
+        ],
+    },
     Root {
         name: "grant",
         fields: &[
-            ("issuer", Kind::Text),
-            ("subject", Kind::Text),
-            ("client", Kind::Text),
-            ("task", Kind::Text),
-            ("session", Kind::Text),
-            ("actor", Kind::Text),
-            ("scopes", Kind::List),
-            ("issued_at", Kind::Number),
-            ("expires_at", Kind::Number),
-            ("auth_age", Kind::Number),
+            ("issuer", Kind::Text, |evidence| text(&evidence.grant.issuer)),
+            ("subject", Kind::Text, |evidence| text(&evidence.grant.subject)),
+            ("client", Kind::Text, |evidence| text(&evidence.grant.client_id)),
+            ("task", Kind::Text, |evidence| text(&evidence.grant.task)),
+            ("session", Kind::Text, |evidence| text(evidence.grant.session.as_deref().unwrap_or_default())),
+            ("actor", Kind::Text, |evidence| {
+                text(evidence.grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default())
+            }),
+            ("scopes", Kind::List, |evidence| Some(Held::Lent(&evidence.claims?.scopes))),
+            ("issued_at", Kind::Number, |evidence| number(evidence.grant.issued_at.0)),
+            ("expires_at", Kind::Number, |evidence| number(evidence.grant.expires_at.0)),
+            ("auth_age", Kind::Number, |evidence| number(evidence.now.since(evidence.grant.authenticated_at?).0)),
         ],
     },
     Root { name: "captures", fields: &[] },
@@ -206,7 +290,44 @@ const ROOTS: [Root; 4] = [
 
 /// The names with known fields, for documentation: name, field, and the kind of value in words.
 pub fn vocabulary() -> impl Iterator<Item = (&'static str, &'static str, String)> {
-    ROOTS.iter().flat_map(|root| root.fields.iter().map(|(field, kind)| (root.name, *field, kind.to_string())))
+    ROOTS.iter().flat_map(|root| root.fields.iter().map(|(field, kind, _)| (root.name, *field, kind.to_string())))
+}
+
+/// What reads `name`, such as `request.method`, where it is one of a fixed set.
+pub(crate) fn reader(name: &str) -> Option<Read> {
+    match name.split_once('.') {
+        Some((root, field)) => ROOTS.iter().find(|known| known.name == root)?.reader(field),
+        None if name == "now" => Some(now),
+        None => None,
+    }
+}
+
+/// What the path captured as `name`.
+pub(crate) fn capture<'e>(name: &str, evidence: &Evidence<'e>) -> Option<Held<'e>> {
+    let at = evidence.capture_names.iter().position(|have| have == name)?;
+    let piece = evidence.captures.at(at)?;
+    if !piece.contains('%') {
+        return text(piece);
+    }
+    String::from_utf8(Decoded::new(piece).collect()).ok().map(|decoded| Held::Text(decoded.into()))
+}
+
+fn now<'e>(evidence: &Evidence<'e>) -> Option<Held<'e>> {
+    number(evidence.now.0)
+}
+
+fn number<'e>(number: u64) -> Option<Held<'e>> {
+    Some(Held::Number(i64::try_from(number).unwrap_or(i64::MAX).into()))
+}
+
+fn text(text: &str) -> Option<Held<'_>> {
+    Some(Held::Text(text.into()))
+}
+
+impl Root {
+    fn reader(&self, field: &str) -> Option<Read> {
+        self.fields.iter().find(|(name, ..)| *name == field).map(|(_, _, read)| *read)
+    }
 }
 
 /// The fields of a [`Root`], read from the evidence one by one.
@@ -222,46 +343,12 @@ impl<'e> Fields<'e> {
         Some(Fields { root, evidence })
     }
 
-    fn field(&self, name: &str) -> Option<Box<dyn Val + 'e>> {
-        let evidence = self.evidence;
-        let (request, grant) = (&evidence.request, evidence.grant);
-        Some(match (self.root.name, name) {
-            ("request", "method") => text(request.method),
-            ("request", "host") => text(request.host),
-            ("request", "path") => text(request.path),
-            ("request", "source") => Box::new(CelString::from(evidence.source?.to_string())),
-            ("context", "device") => text(evidence.device_word()),
-            ("context", "risk") => text(evidence.risk_word()),
-            ("context", "state_age") => int(evidence.state_age().0),
-            ("grant", "issuer") => text(&grant.issuer),
-            ("grant", "subject") => text(&grant.subject),
-            ("grant", "client") => text(&grant.client_id),
-            ("grant", "task") => text(&grant.task),
-            ("grant", "session") => text(grant.session.as_deref().unwrap_or_default()),
-            ("grant", "actor") => text(grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default()),
-            ("grant", "scopes") => {
-                let scopes = grant.scopes.iter().map(|scope| text(scope));
-                Box::new(CelList::from(scopes.collect::<Vec<_>>()))
-            }
-            ("grant", "issued_at") => int(grant.issued_at.0),
-            ("grant", "expires_at") => int(grant.expires_at.0),
-            ("grant", "auth_age") => int(evidence.now.since(grant.authenticated_at?).0),
-            ("captures", name) => {
-                let at = evidence.capture_names.iter().position(|have| have == name)?;
-                let bytes: Vec<u8> = Decoded::new(evidence.captures.at(at)?).collect();
-                Box::new(CelString::from(String::from_utf8(bytes).ok()?))
-            }
-            _ => return None,
-        })
+    fn field(&self, name: &str) -> Option<Held<'e>> {
+        match self.root.name {
+            "captures" => capture(name, self.evidence),
+            _ => self.root.reader(name)?(self.evidence),
+        }
     }
-}
-
-fn int<'v>(number: u64) -> Box<dyn Val + 'v> {
-    Box::new(CelInt::from(i64::try_from(number).unwrap_or(i64::MAX)))
-}
-
-fn text(text: &str) -> Box<dyn Val + '_> {
-    Box::new(CelString::from(text))
 }
 
 impl fmt::Debug for Fields<'_> {
@@ -299,19 +386,19 @@ impl Indexer for Fields<'_> {
     where
         Self: 'v,
     {
-        self.look_up(index).map(CowVal::Owned)
+        self.look_up(index).map(CowVal::from)
     }
 
     fn steal<'v>(self: Box<Self>, index: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
     where
         Self: 'v,
     {
-        self.look_up(index)
+        self.look_up(index).map(|held| CowVal::from(held).into_owned())
     }
 }
 
 impl<'e> Fields<'e> {
-    fn look_up(&self, index: &dyn Val) -> Result<Box<dyn Val + 'e>, ExecutionError> {
+    fn look_up(&self, index: &dyn Val) -> Result<Held<'e>, ExecutionError> {
         let name = index.downcast_ref::<CelString>().map(CelString::inner).unwrap_or_default();
         self.field(name).ok_or_else(|| ExecutionError::no_such_key(name))
     }
@@ -479,9 +566,9 @@ impl Checker<'_> {
                 false => Err(unknown("capture", name, known)),
             };
         }
-        let field = root.fields.iter().find(|(have, _)| *have == name).map(|(_, kind)| *kind);
+        let field = root.fields.iter().find(|(have, ..)| *have == name).map(|(_, kind, _)| *kind);
         field.ok_or_else(|| {
-            unknown(&format!("field of `{}`", root.name), name, root.fields.iter().map(|(name, _)| *name))
+            unknown(&format!("field of `{}`", root.name), name, root.fields.iter().map(|(name, ..)| *name))
         })
     }
 
@@ -580,7 +667,7 @@ mod tests {
         let (_, captures) = Routes::new([Some(&template)]).find(&path, |_| true).unwrap();
         let evidence = Evidence {
             grant: verified.grant(),
-            claims: Some(&Claims::new(&verified.grant().claims)),
+            claims: Some(&Claims::new(verified.grant())),
             standing: Standing { device: Some(crate::fact::Compliance::Compliant), ..Standing::default() },
             request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
             capture_names: template.names(),

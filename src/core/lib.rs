@@ -33,6 +33,7 @@ pub mod key;
 mod overlap;
 pub mod path;
 pub mod policy;
+mod predicate;
 pub mod problem;
 pub mod reason;
 pub mod receiver;

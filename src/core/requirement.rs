@@ -155,7 +155,7 @@ impl Check {
     pub fn needs_source(&self) -> bool {
         match self {
             Check::Source(_) => true,
-            Check::When(condition) => condition.source().contains("source"),
+            Check::When(condition) => condition.names_source(),
             _ => false,
         }
     }

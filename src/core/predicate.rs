@@ -1,0 +1,366 @@
+//! The plain shapes of a condition, evaluated without building a value of CEL on the heap.
+//!
+//! Most conditions compare what a name stands for with a constant. Those, and `&&`, `||` and `!` of them, become a
+//! tree of their own; every other part is left to CEL. What is compared is CEL's own values, by CEL's own comparison,
+//! so that only the way to them is another one.
+
+use crate::condition::{Held, Read, capture, evaluate, reader};
+use crate::evidence::Evidence;
+use cel::IdedExpr;
+use cel::common::ast::{Expr, operators as op};
+use cel::common::types::{CelBool, CelList, CelMapKey, CelString};
+use cel::common::value::Val;
+use std::cmp::Ordering;
+
+/// A condition, or a part of one.
+#[derive(Debug)]
+pub(crate) enum Predicate {
+    All(Vec<Predicate>),
+    Any(Vec<Predicate>),
+    Not(Box<Predicate>),
+    /// `has(claims.x)`.
+    Has(CelMapKey<'static>),
+    /// `claims.x`, `true`.
+    Truth(Operand),
+    Relation(Relation, [Operand; 2]),
+    /// Whatever else there is in CEL.
+    Other(IdedExpr),
+}
+
+/// What stands at either side of a relation.
+#[derive(Debug)]
+pub(crate) enum Operand {
+    Constant(Box<dyn Val>),
+    Claim(CelMapKey<'static>),
+    Capture(String),
+    Field(Read),
+}
+
+/// Whether two values are related. `None` where CEL has an error: values that cannot be compared.
+type Relation = fn(&dyn Val, &dyn Val) -> Option<bool>;
+
+impl Predicate {
+    /// Reads `expression`, which the checker has accepted and in which `request.method` is one name.
+    pub(crate) fn new(expression: &IdedExpr) -> Predicate {
+        Predicate::plain(&expression.expr).unwrap_or_else(|| Predicate::Other(expression.clone()))
+    }
+
+    fn plain(expression: &Expr) -> Option<Predicate> {
+        if let Some(operand) = Operand::new(expression) {
+            return Some(Predicate::Truth(operand));
+        }
+        match expression {
+            Expr::Select(select) if select.test => match &select.operand.expr {
+                Expr::Ident(root) if root == "claims" => Some(Predicate::Has(select.field.clone().into())),
+                _ => None,
+            },
+            Expr::Call(call) => match (call.func_name.as_str(), call.target.as_deref(), call.args.as_slice()) {
+                (op::LOGICAL_NOT, None, [inner]) => Some(Predicate::Not(Box::new(Predicate::new(inner)))),
+                (op::LOGICAL_AND, None, sides) => Some(Predicate::All(sides.iter().flat_map(Predicate::all).collect())),
+                (op::LOGICAL_OR, None, sides) => Some(Predicate::Any(sides.iter().flat_map(Predicate::any).collect())),
+                (name, None, [left, right]) | (name, Some(left), [right]) => {
+                    let relation = relation(name, call.target.is_some())?;
+                    Some(Predicate::Relation(relation, [Operand::new(&left.expr)?, Operand::new(&right.expr)?]))
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The parts that must all hold for `expression` to hold.
+    fn all(expression: &IdedExpr) -> Vec<Predicate> {
+        match Predicate::new(expression) {
+            Predicate::All(parts) => parts,
+            one => vec![one],
+        }
+    }
+
+    /// The parts of which one must hold for `expression` to hold.
+    fn any(expression: &IdedExpr) -> Vec<Predicate> {
+        match Predicate::new(expression) {
+            Predicate::Any(parts) => parts,
+            one => vec![one],
+        }
+    }
+
+    /// Whether it holds, exactly where CEL says so. `None` where CEL has an error.
+    pub(crate) fn holds(&self, evidence: &Evidence<'_>) -> Option<bool> {
+        match self {
+            Predicate::All(parts) => decide(parts, false, evidence),
+            Predicate::Any(parts) => decide(parts, true, evidence),
+            Predicate::Not(inner) => inner.holds(evidence).map(|holds| !holds),
+            Predicate::Has(name) => Some(evidence.claims?.get(name).is_some()),
+            Predicate::Truth(operand) => {
+                operand.read(evidence)?.value().downcast_ref::<CelBool>().map(|truth| *truth.inner())
+            }
+            Predicate::Relation(relation, [left, right]) => {
+                relation(left.read(evidence)?.value(), right.read(evidence)?.value())
+            }
+            Predicate::Other(expression) => evaluate(expression, evidence).ok(),
+        }
+    }
+}
+
+/// `&&`, which a `false` decides, and `||`, which a `true` decides. An error counts where nothing decides; so it does not
+/// matter how the parts are grouped.
+fn decide(parts: &[Predicate], deciding: bool, evidence: &Evidence<'_>) -> Option<bool> {
+    let mut outcome = Some(!deciding);
+    for part in parts {
+        match part.holds(evidence) {
+            Some(holds) if holds == deciding => return Some(deciding),
+            Some(_) => {}
+            None => outcome = None,
+        }
+    }
+    outcome
+}
+
+impl Operand {
+    fn new(expression: &Expr) -> Option<Operand> {
+        match expression {
+            Expr::Ident(name) => match name.split_once('.') {
+                Some(("claims", name)) => Some(Operand::Claim(name.to_owned().into())),
+                Some(("captures", name)) => Some(Operand::Capture(name.to_owned())),
+                _ => reader(name).map(Operand::Field),
+            },
+            _ => constant(expression).map(Operand::Constant),
+        }
+    }
+
+    fn read<'e>(&'e self, evidence: &Evidence<'e>) -> Option<Held<'e>> {
+        match self {
+            Operand::Constant(value) => Some(Held::Lent(value.as_ref())),
+            Operand::Claim(name) => evidence.claims?.get(name).map(Held::Lent),
+            Operand::Capture(name) => capture(name, evidence),
+            Operand::Field(read) => read(evidence),
+        }
+    }
+}
+
+/// A literal, or a list of literals.
+fn constant(expression: &Expr) -> Option<Box<dyn Val>> {
+    match expression {
+        Expr::Literal(literal) => Some(literal.to_val().into_owned()),
+        Expr::List(list) if list.optional_indices.is_empty() => {
+            let elements: Option<Vec<_>> = list.elements.iter().map(|element| constant(&element.expr)).collect();
+            Some(Box::new(CelList::from(elements?)))
+        }
+        _ => None,
+    }
+}
+
+/// The relation that `name` stands for; `member` where it is called on a value.
+fn relation(name: &str, member: bool) -> Option<Relation> {
+    Some(match (name, member) {
+        (op::EQUALS, false) => |left, right| Some(left.equals(right)),
+        (op::NOT_EQUALS, false) => |left, right| Some(!left.equals(right)),
+        (op::LESS, false) => |left, right| order(left, right).map(Ordering::is_lt),
+        (op::LESS_EQUALS, false) => |left, right| order(left, right).map(Ordering::is_le),
+        (op::GREATER, false) => |left, right| order(left, right).map(Ordering::is_gt),
+        (op::GREATER_EQUALS, false) => |left, right| order(left, right).map(Ordering::is_ge),
+        (op::IN, false) => |element, container| container.as_container()?.contains(element).ok(),
+        ("startsWith", true) => |whole, part| Some(text(whole)?.starts_with(text(part)?)),
+        ("endsWith", true) => |whole, part| Some(text(whole)?.ends_with(text(part)?)),
+        ("contains", true) => |whole, part| Some(text(whole)?.contains(text(part)?)),
+        _ => return None,
+    })
+}
+
+fn order(left: &dyn Val, right: &dyn Val) -> Option<Ordering> {
+    left.as_comparer()?.compare(right).ok()
+}
+
+fn text(value: &dyn Val) -> Option<&str> {
+    value.downcast_ref::<CelString>().map(CelString::inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::condition::{Claims, Condition};
+    use crate::evidence::RequestLine;
+    use crate::grant::{Actor, Grant};
+    use crate::path::Canonical;
+    use crate::routes::Routes;
+    use crate::standing::Standing;
+    use crate::template::Template;
+    use crate::time::Timestamp;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use serde_json::{Map, Value, json};
+
+    fn compile(source: &str) -> Result<Condition, String> {
+        Condition::compile(source, &["order".to_owned()])
+    }
+
+    #[test]
+    fn common_conditions_need_nothing_else_of_cel() {
+        for source in [
+            "claims.sub == 'spiffe://td/agent/a7' && request.method == 'GET' && captures.order == '1881' && \
+             grant.auth_age < 3600 && context.risk != 'HIGH' && 'orders.read' in grant.scopes",
+            "!has(claims.region) || claims.region in ['eu', 'ch']",
+            "claims.trusted_network || request.source.startsWith('10.')",
+            "grant.subject == claims.owner && 3 <= claims.level && grant.expires_at > now",
+        ] {
+            let plain = format!("{:?}", compile(source).unwrap().predicate());
+            assert!(!plain.contains("Other"), "{source}: {plain}");
+        }
+    }
+
+    /// What claims hold, and what they are compared with: each kind, equal numbers of other kinds, the edges of each.
+    const VALUES: [&str; 26] = [
+        "null",
+        "true",
+        "false",
+        "0",
+        "1",
+        "2",
+        "-1",
+        "1.0",
+        "1.5",
+        "-0.0",
+        "9007199254740993",
+        "9007199254740992.0",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551615",
+        "1e300",
+        "\"\"",
+        "\"a\"",
+        "\"a b\"",
+        "\"GET\"",
+        "[]",
+        "[\"a\",1,null,true]",
+        "{}",
+        "{\"a\":1,\"b\":\"a b\"}",
+        "{\"GET\":null,\"a\":[\"a\"]}",
+        "[[\"a\"],{}]",
+    ];
+
+    const CLAIMS: [&str; 4] = ["a", "b", "c", "d"];
+
+    /// What can stand at a side of a relation: in the tree's own terms, and beyond them.
+    fn operands() -> impl Strategy<Value = String> {
+        let literals = select(VALUES.to_vec()).prop_map(|value| match value.strip_prefix("18446744073709551615") {
+            Some(_) => "18446744073709551615u".to_owned(),
+            None => value.to_owned(),
+        });
+        let claims = select(CLAIMS.to_vec()).prop_map(|name| format!("claims.{name}"));
+        let names = select(vec![
+            "request.method",
+            "request.source",
+            "context.state_age",
+            "grant.subject",
+            "grant.actor",
+            "grant.scopes",
+            "grant.auth_age",
+            "captures.order",
+            "now",
+        ]);
+        let others = select(vec![
+            "1u",
+            "b'a'",
+            "claims.a.b",
+            "claims['b']",
+            "claims.c[0]",
+            "claims.d + 1",
+            "size(claims.a)",
+            "string(claims.b)",
+            "[claims.a, 1]",
+            "claims",
+            "captures",
+            "-claims.b",
+            "dyn('a')",
+        ]);
+        prop_oneof![3 => literals, 4 => claims, 3 => names.prop_map(str::to_owned), 1 => others.prop_map(str::to_owned)]
+    }
+
+    /// What mostly is a text.
+    fn texts() -> impl Strategy<Value = String> {
+        let known = select(vec!["'a b'", "'a'", "' b'", "''", "request.method", "'G'", "'ET'", "captures.order"]);
+        prop_oneof![3 => known.prop_map(str::to_owned), 1 => operands()]
+    }
+
+    fn sources() -> impl Strategy<Value = String> {
+        let relations = select(vec!["==", "!=", "<", "<=", ">", ">=", "in"]);
+        let functions = select(vec!["startsWith", "endsWith", "contains"]);
+        let leaves = prop_oneof![
+            8 => (operands(), relations, operands()).prop_map(|(left, relation, right)| format!("{left} {relation} {right}")),
+            4 => (texts(), functions, texts()).prop_map(|(on, name, argument)| format!("{on}.{name}({argument})")),
+            2 => (operands(), select(CLAIMS.to_vec())).prop_map(|(left, name)| format!("{left} in claims.{name}")),
+            1 => select(CLAIMS.to_vec()).prop_map(|name| format!("has(claims.{name})")),
+            1 => select(CLAIMS.to_vec()).prop_map(|name| format!("has(claims.{name}.a)")),
+            1 => select(CLAIMS.to_vec()).prop_map(|name| format!("claims.{name}.exists(item, item == 'a' || item > 0)")),
+            2 => operands(),
+        ];
+        leaves.prop_recursive(4, 16, 3, |inner| {
+            prop_oneof![
+                4 => (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left}) && ({right})")),
+                4 => (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left}) || ({right})")),
+                2 => inner.clone().prop_map(|inner| format!("!({inner})")),
+                1 => (inner.clone(), inner.clone(), inner).prop_map(|(when, yes, no)| format!("({when}) ? ({yes}) : ({no})")),
+            ]
+        })
+    }
+
+    /// Claims, many of them absent, all of any kind.
+    fn claims() -> impl Strategy<Value = Map<String, Value>> {
+        let value = select(VALUES.to_vec()).prop_map(|value| serde_json::from_str(value).unwrap());
+        proptest::collection::btree_map(select(CLAIMS.to_vec()).prop_map(str::to_owned), value, 0..5)
+            .prop_map(|claims| claims.into_iter().collect())
+    }
+
+    fn grants() -> impl Strategy<Value = Grant> {
+        let scopes = proptest::collection::vec(select(vec!["a", "GET", ""]).prop_map(str::to_owned), 0..3);
+        (claims(), scopes, any::<Option<bool>>()).prop_map(|(claims, scopes, rest)| Grant {
+            issuer: "https://jit.example".to_owned(),
+            subject: "a".to_owned(),
+            client_id: "agent-a7".to_owned(),
+            token_id: "1".to_owned(),
+            task: "task-42".to_owned(),
+            session: rest.map(|_| "a b".to_owned()),
+            issued_at: Timestamp(1),
+            expires_at: Timestamp(3),
+            authenticated_at: rest.map(|just| Timestamp(if just { 2 } else { 0 })),
+            scopes,
+            details: Vec::new(),
+            acr: None,
+            actors: rest.map(|_| Actor { issuer: None, subject: "GET".to_owned() }).into_iter().collect(),
+            device: None,
+            tenant: None,
+            claims,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2048, max_local_rejects: 1 << 20, ..ProptestConfig::default() })]
+        #[test]
+        fn says_what_cel_says(
+            condition in sources().prop_filter_map("the checker refuses it", |source| compile(&source).ok()),
+            grants in proptest::collection::vec(grants(), 4),
+            order in select(vec!["/a", "/a%20b", "/GET", "/1"]),
+            source in select(vec!["10.1.2.3", "::1", ""]),
+        ) {
+            let template = Template::parse("/{order}").unwrap();
+            let path = Canonical::parse(order.as_bytes()).unwrap();
+            let (_, captures) = Routes::new([Some(&template)]).find(&path, |_| true).unwrap();
+            for grant in &grants {
+                let evidence = Evidence {
+                    grant,
+                    claims: Some(&Claims::new(grant)),
+                    standing: Standing::default(),
+                    request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
+                    capture_names: template.names(),
+                    captures,
+                    source: source.parse().ok(),
+                    fresh_at: Timestamp(1),
+                    now: Timestamp(2),
+                };
+                let cel = evaluate(condition.expression(), &evidence).ok();
+                prop_assert_eq!(condition.predicate().holds(&evidence), cel, "{}", json!(grant.claims));
+                prop_assert_eq!(condition.holds(&evidence).ok(), cel);
+            }
+        }
+    }
+}
