@@ -92,14 +92,15 @@ mod tests {
             let fixed = |n: u64| [&[0; 24][..], &n.to_be_bytes()].concat();
             let signature = [fixed(r), fixed(s)].concat();
             let der = to_der(&signature, Algorithm::ES256).unwrap();
+            let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
             let integer = |n: u64| {
                 let digits: Vec<u8> = n.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
                 let sign = (digits[0] >= 0x80).then_some(0);
                 let body: Vec<u8> = sign.into_iter().chain(digits).collect();
-                [&[2, body.len() as u8][..], &body].concat()
+                [&[2, length(&body)][..], &body].concat()
             };
             let body = [integer(r), integer(s)].concat();
-            prop_assert_eq!(der.into_owned(), [&[0x30, body.len() as u8][..], &body].concat());
+            prop_assert_eq!(der.into_owned(), [&[0x30, length(&body)][..], &body].concat());
         }
     }
 }
