@@ -82,7 +82,10 @@ impl Connection {
     }
 
     /// Sends the head of a request; the rest is written by the sender, and the answer comes when it comes.
-    pub async fn upload(&mut self, request: &Request) -> Result<(Upload, impl Future<Output = Result<Streamed>>)> {
+    pub async fn upload(
+        &mut self,
+        request: &Request,
+    ) -> Result<(Upload, impl Future<Output = Result<Streamed>> + use<>)> {
         let (sender, body) = channel::Channel::new(1);
         Ok((sender, self.send(request, Either::Right(body)).await?))
     }
