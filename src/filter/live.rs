@@ -40,11 +40,12 @@ struct Worker {
     seat: Option<Seat>,
 }
 
-/// The worker's number in the roster, and its queue.
+/// The worker's number in the roster.
 #[derive(Clone, Copy)]
 struct Seat {
     number: usize,
-    queue: u32,
+    /// The root context that is called when something comes to the queue.
+    root: u32,
     renewed_at: Timestamp,
 }
 
@@ -87,23 +88,30 @@ pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'
     // never have any, and so leave no queue behind.
     WORKER.with_borrow_mut(|worker| {
         if worker.seat.is_none() {
-            worker.sit_down(now);
+            worker.sit_down(shared.root, now);
         }
     });
     Some(Followed { shared: Rc::clone(shared), place })
 }
 
 /// The safety net: looks at the streams of one plugin whether it was woken or not.
-pub fn on_tick(root: u32, shared: &Rc<Shared>) {
+pub fn on_tick(shared: &Rc<Shared>) {
+    let root = shared.root;
     look(root, shared);
     WORKER.with_borrow_mut(|worker| {
-        if let Some(seat) = worker.seat
+        if worker.owner != 0
             && let Some(now) = now()
-            && now.since(seat.renewed_at) >= RENEW
+            && worker.seat.is_none_or(|seat| now.since(seat.renewed_at) >= RENEW)
         {
-            worker.sit_down(now);
+            worker.sit_down(root, now);
         }
     });
+}
+
+/// A root context is gone, with the last stream under a configuration that was replaced. The queue that called it calls
+/// nobody, until another opens it.
+pub fn on_root_gone(root: u32) {
+    WORKER.with_borrow_mut(|worker| worker.seat = worker.seat.filter(|seat| seat.root != root));
 }
 
 /// Somebody wrote to the queue: looks at the streams of all plugins of this VM.
@@ -125,14 +133,20 @@ pub fn wake(now: Timestamp) {
 }
 
 impl Worker {
-    /// Takes a number or keeps it, and listens on its queue.
-    fn sit_down(&mut self, now: Timestamp) {
-        if let Some((number, queue)) = self.claim(now) {
-            self.seat = Some(Seat { number, queue, renewed_at: now });
-        }
+    /// Takes a number or keeps it, and has `root` called on its queue. Where that fails it is tried again at the next
+    /// tick, and until then ticks do.
+    fn sit_down(&mut self, root: u32, now: Timestamp) {
+        let Some(number) = self.claim(now) else { return };
+        let root = match self.seat.filter(|seat| seat.number == number) {
+            Some(seat) => seat.root,
+            None if host::register_queue(&queue_name(number)).is_ok() => root,
+            None => return,
+        };
+        self.seat = Some(Seat { number, root, renewed_at: now });
     }
 
-    fn claim(&mut self, now: Timestamp) -> Option<(usize, u32)> {
+    /// A number in the roster, for another while.
+    fn claim(&mut self, now: Timestamp) -> Option<usize> {
         if self.owner == 0 {
             let mut bytes = [0; 8];
             getrandom::fill(&mut bytes).ok()?;
@@ -143,11 +157,7 @@ impl Worker {
             let mut roster = Roster::decode(&bytes);
             let number = roster.claim(self.owner, now)?;
             match host::set_shared_data(ROSTER, &roster.encode(), cas) {
-                Ok(()) => {
-                    let kept = self.seat.filter(|seat| seat.number == number).map(|seat| seat.queue);
-                    let queue = kept.or_else(|| host::register_queue(&queue_name(number)).ok())?;
-                    return Some((number, queue));
-                }
+                Ok(()) => return Some(number),
                 Err(HostError::CasMismatch) => {}
                 Err(_) => return None,
             }

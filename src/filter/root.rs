@@ -18,6 +18,8 @@ use taskfence_core::streams::Streams;
 /// What all streams of one plugin share, within one worker.
 #[derive(Debug)]
 pub struct Shared {
+    /// What the proxy calls the root context.
+    pub root: u32,
     /// The judge with its caches.
     pub judge: RefCell<Judge>,
     /// The counters.
@@ -49,10 +51,16 @@ impl Root {
             log::warn!("configuration: {warning}");
         }
         let judge = RefCell::new(Judge::new(loaded.policy));
-        let shared = Rc::new(Shared { judge, metrics: Metrics::define(), streams: RefCell::default() });
+        let shared = Rc::new(Shared { root: self.id, judge, metrics: Metrics::define(), streams: RefCell::default() });
         live::configure(&shared).map_err(|_| "the proxy gave no tick or no shared data".to_owned())?;
         self.shared = Some(shared);
         Ok(())
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        live::on_root_gone(self.id);
     }
 }
 
@@ -71,7 +79,7 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
-            live::on_tick(self.id, shared);
+            live::on_tick(shared);
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 use taskfence_tests::{
+    artefacts,
     bootstrap::{self, Settings},
     client::{self, Http, Request},
     grpc,
@@ -524,4 +525,120 @@ async fn each_ends_once_on_every_worker_whatever_comes_together() {
         assert!(Instant::now() < gone, "the service still serves {}", sidecar.upstream().streams().count());
         time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A new configuration leaves running streams under the old one, which ends them as well; and when the old one is gone,
+/// with whatever was registered under it, the worker is still woken.
+#[tokio::test]
+async fn a_new_configuration_loses_no_stream() {
+    let folder = artefacts::target().join("tests").join(unique("live-update"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("extension.json");
+    let discovered = file.clone();
+    let settings = settings("live-update").workers(1).patch(move |bootstrap| {
+        bootstrap["node"] = json!({"id": "live-update", "cluster": "live-update"});
+        let pointer = format!("{}/http_filters/0", bootstrap::APP);
+        let filter = bootstrap.pointer_mut(&pointer).unwrap();
+        write_extension(&discovered, &filter["typed_config"]);
+        *filter = json!({"name": "taskfence", "config_discovery": {
+            "config_source": {"path_config_source": {"path": discovered}, "resource_api_version": "V3"},
+            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"]
+        }});
+    });
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let mut connection = Connection::open(sidecar.app(), Http::Two).await.unwrap();
+    let (old, old_too, new) = (unique("task"), unique("task"), unique("task"));
+    let start = async |connection: &mut Connection, task: &str| {
+        begin(connection, &tagged(services::EVENTS, task, &mint::token().task(task))).await
+    };
+    let first = start(&mut connection, &old).await;
+    let second = start(&mut connection, &old_too).await;
+
+    let extension: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let mut filter = extension["resources"][0]["typed_config"].clone();
+    let config = &mut filter["config"]["configuration"]["value"];
+    *config = json!(config.as_str().unwrap().replace(r#""name":"live""#, r#""name":"renamed""#));
+    let name = "extension_config_discovery.http_filter.app.taskfence.config_reload";
+    let loaded = sidecar.envoy().stats().await.unwrap().value(name).unwrap();
+    write_extension(&file, &filter);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sidecar.envoy().stats().await.unwrap().value(name).unwrap() == loaded {
+        assert!(Instant::now() < deadline, "no new configuration:\n{}", sidecar.envoy().log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let third = start(&mut connection, &new).await;
+
+    for (task, stream, rule) in [(&old, first, "live"), (&new, third, "renamed"), (&old_too, second, "live")] {
+        let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
+        let pushed = push(&sidecar, &mint::complete_task(task)).await;
+        assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
+        assert_recorded(&sidecar, task, "task_completed").await;
+        let log = sidecar.envoy().log();
+        let record = log.lines().find(|line| line.contains(task) && line.contains("\"verdict\":\"ended\"")).unwrap();
+        assert!(record.contains(&format!("\"rule\":\"{rule}\"")), "{record}");
+    }
+    // Nothing is left of the old configuration. Whoever listened under it is replaced at the next tick.
+    time::sleep(TICKED).await;
+    let task = unique("task");
+    let stream = start(&mut connection, &task).await;
+    let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
+    let pushed = push(&sidecar, &mint::complete_task(&task)).await;
+    assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
+}
+
+/// As one change: Envoy looks when a file is moved to its place.
+fn write_extension(file: &std::path::Path, filter: &Value) {
+    let text = json!({"version_info": unique("version"), "resources": [{
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": "taskfence", "typed_config": filter
+    }]});
+    let aside = file.with_extension("new");
+    std::fs::write(&aside, text.to_string()).unwrap();
+    std::fs::rename(aside, file).unwrap();
+}
+
+/// The figures of the documentation. `cargo test --release -p taskfence-tests --test live -- --ignored --nocapture
+/// figures`, on a machine that does nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn figures() {
+    const STREAMS: usize = 1_000;
+    const CONNECTIONS: usize = 10;
+    let sidecar = Sidecar::start(settings("live-figures").workers(2).balanced()).await.unwrap();
+    for http in [Http::Two, Http::One] {
+        let mut last_bytes = Vec::new();
+        let mut ends = Vec::new();
+        for _ in 0..5 {
+            let session = unique("sess");
+            let token = mint::token().session(&session);
+            let request = Request::get(&format!("{}?every=200", services::EVENTS)).bearer(&token.sign());
+            let mut connections = Vec::new();
+            let mut streams = Vec::new();
+            let per_connection = if http == Http::Two { STREAMS / CONNECTIONS } else { 1 };
+            for _ in 0..STREAMS / per_connection {
+                let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
+                for _ in 0..per_connection {
+                    let stream = begin(&mut connection, &request).await;
+                    streams.push(tokio::spawn(stream.end(Duration::from_secs(30))));
+                }
+                connections.push(connection);
+            }
+            time::sleep(Duration::from_millis(500)).await;
+            let pushed = push(&sidecar, &mint::revoke_session(&session)).await;
+            for end in join_all(streams).await {
+                let end = end.unwrap().unwrap();
+                last_bytes.push(end.last_byte.saturating_duration_since(pushed));
+                ends.push(end.ended.saturating_duration_since(pushed));
+            }
+        }
+        println!("{STREAMS} streams of one session over {http:?}, 5 times, after the 202:");
+        println!("  the last byte  {}", distribution(last_bytes));
+        println!("  the end        {}", distribution(ends));
+    }
+}
+
+fn distribution(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    format!("p50 {:?}, p90 {:?}, p99 {:?}, all within {:?}", at(0.5), at(0.9), at(0.99), at(1.0))
 }
