@@ -103,6 +103,11 @@ impl Request {
     }
 
     fn to_hyper(&self, http: Http, probe: &str) -> Result<hyper::Request<Full<Bytes>>> {
+        self.with_body(http, probe, Full::new(self.body.clone()))
+    }
+
+    /// As hyper wants it, with another body than its own.
+    pub(crate) fn with_body<B>(&self, http: Http, probe: &str, body: B) -> Result<hyper::Request<B>> {
         let uri = match http {
             Http::One => self.path.clone(),
             Http::Two => format!("http://{}{}", self.host, self.path),
@@ -114,7 +119,7 @@ impl Request {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        request.body(Full::new(self.body.clone())).map_err(Error::doing(self.line()))
+        request.body(body).map_err(Error::doing(self.line()))
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, services};
 
 /// The header by which a request is told from all others of this process.
 pub const PROBE: &str = "x-probe";
@@ -34,6 +34,7 @@ pub const PROBE: &str = "x-probe";
 pub struct Upstream {
     address: SocketAddr,
     reached: Reached,
+    open: services::Open,
     // Dropping the sender is the signal to stop.
     _stop: oneshot::Sender<()>,
 }
@@ -51,7 +52,8 @@ impl Upstream {
     /// Starts one on a free port of the loopback interface.
     pub fn start() -> Result<Self> {
         let reached = Reached::default();
-        let routes = routes(reached.clone());
+        let open = services::Open::default();
+        let routes = routes(reached.clone(), open.clone());
         let (stop, stopped) = oneshot::channel();
         let (started, address) = mpsc::sync_channel(1);
         thread::Builder::new()
@@ -68,7 +70,7 @@ impl Upstream {
             .recv()
             .map_err(Error::doing("wait for the upstream"))?
             .map_err(Error::doing("listen as the upstream"))?;
-        Ok(Self { address, reached, _stop: stop })
+        Ok(Self { address, reached, open, _stop: stop })
     }
 
     /// Where it listens.
@@ -81,6 +83,11 @@ impl Upstream {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).probes.contains(probe)
     }
 
+    /// The streams that go on here.
+    pub fn streams(&self) -> &services::Open {
+        &self.open
+    }
+
     /// How many requests came through to here, with a probe or without.
     pub fn arrivals(&self) -> u64 {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).count
@@ -88,8 +95,8 @@ impl Upstream {
 }
 
 /// New behaviours (a stream, an upload, a socket) become routes here, before the fallback.
-fn routes(reached: Reached) -> Router {
-    Router::new().fallback(echo).with_state(reached)
+fn routes(reached: Reached, open: services::Open) -> Router {
+    services::routes(open).fallback(echo).with_state(reached)
 }
 
 async fn serve(routes: Router, started: mpsc::SyncSender<std::io::Result<SocketAddr>>, stopped: oneshot::Receiver<()>) {

@@ -73,6 +73,11 @@ impl Condition {
         self.names_source
     }
 
+    /// Whether its truth may change by the passing of time alone.
+    pub fn asks_for_time(&self) -> bool {
+        ["now", "auth_age", "state_age"].iter().any(|name| self.source.contains(name))
+    }
+
     /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, String> {
         match self.predicate.holds(evidence) {

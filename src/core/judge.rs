@@ -15,14 +15,15 @@ use crate::state::{Store, StoreError, View};
 use crate::surroundings::Surroundings;
 use crate::time::Timestamp;
 use crate::tokens::Tokens;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// A policy, and what one worker remembers while it applies it.
 #[derive(Debug)]
 pub struct Judge {
-    policy: Policy,
+    pub(crate) policy: Policy,
     tokens: Tokens,
-    view: View,
+    pub(crate) view: View,
 }
 
 /// All that the judge needs of its host.
@@ -38,6 +39,9 @@ pub struct Permit {
     session: Option<Rc<Session>>,
     broken_glass: bool,
     shadowed: Option<Refusal>,
+    /// Known where the rule asks for it.
+    source: Option<IpAddr>,
+    admitted_at: Timestamp,
 }
 
 impl Permit {
@@ -49,6 +53,21 @@ impl Permit {
     /// The verified token it passes with; `None` for an anonymous rule.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
+    }
+
+    /// [`Permit::session`], to be kept.
+    pub(crate) fn shared_session(&self) -> Option<&Rc<Session>> {
+        self.session.as_ref()
+    }
+
+    /// When it was given.
+    pub fn admitted_at(&self) -> Timestamp {
+        self.admitted_at
+    }
+
+    /// The address that the request came from, where the rule asks for it.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.source
     }
 
     /// Whether it passes only because break-glass lifted a requirement.
@@ -86,7 +105,7 @@ pub trait Observer {
 }
 
 /// The observer of the data plane.
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl Observer for Nobody {
     const SEES_ALL: bool = false;
@@ -139,6 +158,8 @@ impl Judge {
                 session: refusal.session.clone(),
                 broken_glass: false,
                 shadowed: Some(refusal),
+                source: None,
+                admitted_at: now,
             }),
             verdict => verdict,
         }
@@ -178,7 +199,9 @@ impl Judge {
         let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
         let requirement = match rule.effect() {
             Effect::Anonymous => {
-                return Ok(Permit { rule: Some(at), session: None, broken_glass: false, shadowed: None });
+                let rule = Some(at);
+                let (shadowed, source) = (None, None);
+                return Ok(Permit { rule, session: None, broken_glass: false, shadowed, source, admitted_at: now });
             }
             Effect::Deny => return Err(with_rule(Reason::RuleDenied)),
             Effect::Require(requirement) => requirement,
@@ -188,6 +211,7 @@ impl Judge {
         let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);
+        let source = if asks_for_source { ports.source() } else { None };
         let evidence = Evidence {
             grant: session.verified().grant(),
             claims: session.claims(),
@@ -195,17 +219,18 @@ impl Judge {
             request: RequestLine { method: target.method, host: host.as_str(), path: path.as_str() },
             capture_names: rule.matcher().capture_names(),
             captures,
-            source: if asks_for_source { ports.source() } else { None },
+            source,
             fresh_at: view.fresh_at(),
             now,
         };
         let broken_glass = weigh_all(requirement, &evidence, observer).map_err(with_session)?;
-        Ok(Permit { rule: Some(at), session: Some(session), broken_glass, shadowed: None })
+        let (rule, session, shadowed) = (Some(at), Some(session), None);
+        Ok(Permit { rule, session, broken_glass, shadowed, source, admitted_at: now })
     }
 }
 
 /// Weighs every check until one refuses. `Ok` says whether break-glass was needed.
-fn weigh_all<O: Observer>(
+pub(crate) fn weigh_all<O: Observer>(
     requirement: &Requirement,
     evidence: &Evidence<'_>,
     observer: &mut O,
@@ -233,6 +258,17 @@ fn method<'h>(request: &Request<'h>) -> &'h str {
 /// Reads the pushed state: the version at every request, the buckets of this session only when they changed.
 fn stand(view: &mut View, session: &Session, store: &mut impl Store, now: Timestamp) -> Result<Standing, Reason> {
     let clock = view.refresh(store).map_err(unreadable)?;
+    stand_at(clock, view, session, store, now)
+}
+
+/// [`stand`] for whoever has read the version already.
+pub(crate) fn stand_at(
+    clock: u64,
+    view: &View,
+    session: &Session,
+    store: &mut impl Store,
+    now: Timestamp,
+) -> Result<Standing, Reason> {
     let known = session.last_standing().filter(|(read_at, _)| view.is_current(session.buckets(), *read_at));
     let standing = match known {
         Some((_, standing)) => standing,
@@ -249,7 +285,7 @@ fn stand(view: &mut View, session: &Session, store: &mut impl Store, now: Timest
     }
 }
 
-fn unreadable(_: StoreError) -> Reason {
+pub(crate) fn unreadable(_: StoreError) -> Reason {
     Reason::StateUnavailable
 }
 

@@ -203,6 +203,11 @@ impl Rule {
 }
 
 impl Matcher {
+    /// The path that it asks for; `None` for every path.
+    pub fn template(&self) -> Option<&Template> {
+        self.template.as_ref()
+    }
+
     /// The names of what its path captures.
     pub fn capture_names(&self) -> &[String] {
         self.template.as_ref().map(Template::names).unwrap_or_default()

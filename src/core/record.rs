@@ -10,6 +10,16 @@ pub fn refused(refusal: &Refusal, policy: &Policy, decision: &str) -> String {
     line(refusal, policy, "denied", Some(decision))
 }
 
+/// The record of a live stream that was ended.
+pub fn ended(refusal: &Refusal, policy: &Policy, decision: &str) -> String {
+    line(refusal, policy, "ended", Some(decision))
+}
+
+/// The record of a live stream that would have been ended if refusals were enforced.
+pub fn would_end(refusal: &Refusal, policy: &Policy) -> String {
+    line(refusal, policy, "would_end", None)
+}
+
 /// The record of a request that passed, where that is worth a line: break-glass, or shadow.
 pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
     if let Some(refusal) = permit.shadowed() {

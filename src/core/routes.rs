@@ -130,6 +130,24 @@ impl Routes {
     }
 }
 
+/// What `template` captures of `path`; `None` when it is for other paths.
+pub fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
+    let mut rest = path.as_str().strip_prefix('/');
+    let mut captures = Captures::default();
+    for want in template.segments() {
+        let have = rest?;
+        let (segment, tail) = have.split_once('/').map_or((have, None), |(segment, tail)| (segment, Some(tail)));
+        match want {
+            Segment::Rest => return Some(captures.with(have)),
+            Segment::Literal(text) if **text == *segment => {}
+            Segment::Capture if !segment.is_empty() => captures = captures.with(segment),
+            Segment::Literal(_) | Segment::Capture => return None,
+        }
+        rest = tail;
+    }
+    rest.is_none().then_some(captures)
+}
+
 impl Node {
     fn new(first: usize) -> Node {
         Node { first, ..Node::default() }
@@ -197,6 +215,10 @@ mod tests {
             let templates: Vec<_> = templates.iter().filter_map(|t| Template::parse(t).ok()).collect();
             let path = Canonical::parse(path.as_bytes()).unwrap();
             prop_assert_eq!(find(&templates, &path).map(|(rule, _)| rule), find_in_order(&templates, &path));
+            for template in &templates {
+                let found = Routes::new([Some(template)]).find(&path, |_| true).map(|(_, captures)| captures);
+                prop_assert_eq!(captures(template, &path), found);
+            }
         }
     }
 }

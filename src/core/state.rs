@@ -288,6 +288,12 @@ impl View {
         Ok(clock)
     }
 
+    /// The buckets that may have changed after `clock`.
+    pub fn changes_since(&self, clock: u64) -> Changes {
+        let changed = self.changed.iter().zip(0..).filter(|(changed, _)| **changed > clock);
+        Changes(changed.map(|(_, bucket)| bucket).collect())
+    }
+
     /// When an authenticated signal last came in; the beginning of time when none has.
     pub fn fresh_at(&self) -> Timestamp {
         self.fresh_at
@@ -296,6 +302,22 @@ impl View {
     /// Whether what was read from `buckets` at `clock` still holds.
     pub fn is_current(&self, buckets: &[u16], clock: u64) -> bool {
         buckets.iter().all(|bucket| self.changed.get(usize::from(*bucket)).is_some_and(|changed| *changed <= clock))
+    }
+}
+
+/// Buckets that may have changed, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes(Vec<u16>);
+
+impl Changes {
+    /// Each of them once.
+    pub fn buckets(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().copied()
+    }
+
+    /// Whether one of `buckets` is among them.
+    pub fn touch(&self, buckets: impl IntoIterator<Item = u16>) -> bool {
+        buckets.into_iter().any(|bucket| self.0.binary_search(&bucket).is_ok())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::key::{Algorithm, Key};
 use crate::reason::Reason;
 use crate::signature::CheckSignature;
 use crate::subject;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use serde_json::{Map, Value};
 
 /// A token may have this many bytes.
@@ -105,6 +105,14 @@ pub fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Resu
         return Err(Reason::SessionTooOld);
     }
     Ok(())
+}
+
+/// The first second at which [`check_times`] refuses.
+pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
+    let grant = verified.grant();
+    let until = grant.expires_at.plus(issuer.clock_skew);
+    let oldest = issuer.max_session.plus(issuer.clock_skew).plus(Span(1));
+    grant.authenticated_at.map_or(until, |start| until.min(start.plus(oldest)))
 }
 
 fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(usize, &'i Issuer), Reason> {
@@ -251,7 +259,6 @@ mod tests {
     use super::*;
     use crate::fixture::{self, NOW, token_with};
     use crate::signature::PureRust;
-    use crate::time::Span;
     use serde_json::json;
 
     fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {

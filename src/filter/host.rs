@@ -90,6 +90,18 @@ mod abi {
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
+        pub fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+        pub fn proxy_set_effective_context(id: u32) -> u32;
+        pub fn proxy_register_shared_queue(name: *const u8, name_size: usize, id: *mut u32) -> u32;
+        pub fn proxy_resolve_shared_queue(
+            vm_id: *const u8,
+            vm_id_size: usize,
+            name: *const u8,
+            name_size: usize,
+            id: *mut u32,
+        ) -> u32;
+        pub fn proxy_dequeue_shared_queue(id: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_enqueue_shared_queue(id: u32, data: *const u8, size: usize) -> u32;
         pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
     }
@@ -283,6 +295,56 @@ fn serialize(headers: &[(&str, String)]) -> Vec<u8> {
         bytes.push(0);
     }
     bytes
+}
+
+/// Has `proxy_on_tick` called every so many milliseconds on the plugin at hand.
+pub fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { abi::proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
+/// Lets what follows in this callback be about the stream or plugin `id`.
+pub fn set_effective_context(id: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { abi::proxy_set_effective_context(id) })
+}
+
+/// Opens a queue of that name under the `vm_id`, and has the plugin at hand called, on this thread, when something comes:
+/// nobody else that opened it before.
+pub fn register_queue(name: &str) -> Result<u32, HostError> {
+    let mut id = 0;
+    // SAFETY: the pointer and the length are those of `name`; `id` outlives the call.
+    check(unsafe { abi::proxy_register_shared_queue(name.as_ptr(), name.len(), &mut id) })?;
+    Ok(id)
+}
+
+/// The queue of that name under the own `vm_id`.
+pub fn resolve_queue(name: &str) -> Result<u32, HostError> {
+    let mut id = 0;
+    // SAFETY: the pointer and the length are those of `name`, an empty `vm_id` is the own one; `id` outlives the call.
+    check(unsafe { abi::proxy_resolve_shared_queue(null(), 0, name.as_ptr(), name.len(), &mut id) })?;
+    Ok(id)
+}
+
+/// Takes one piece out of a queue. `Ok(false)` when there is none.
+pub fn dequeue(queue: u32) -> Result<bool, HostError> {
+    const EMPTY: HostError = HostError::Other(7);
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the return slots outlive the call; what they point to is taken over once.
+    unsafe {
+        match check(abi::proxy_dequeue_shared_queue(queue, &mut data, &mut size)) {
+            Ok(()) => drop(take(data, size)),
+            Err(EMPTY) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Puts a piece into a queue.
+pub fn enqueue(queue: u32, data: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the pointer and the length are those of `data`.
+    check(unsafe { abi::proxy_enqueue_shared_queue(queue, data.as_ptr(), data.len()) })
 }
 
 /// A counter of the proxy, shared by all workers. One that could not be defined counts nothing.

@@ -1,6 +1,7 @@
 //! One push through the receiver: a SET in, the answer of RFC 8935 out.
 
 use crate::host::{self, BufferType, MapType};
+use crate::live;
 use crate::ports::Ports;
 use crate::root::Shared;
 use crate::sidecar::now;
@@ -52,6 +53,11 @@ impl Intake {
                 log::Level::Debug
             }
         };
+        if let Received::Applied(signal) = &received
+            && !signal.entries().is_empty()
+        {
+            live::wake(now);
+        }
         if let Some(line) = record::received(&received) {
             log::log!(level, "{line}");
         }

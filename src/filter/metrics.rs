@@ -21,6 +21,8 @@ pub struct Metrics {
     pub not_a_push: Counter,
     denied: Vec<(Reason, Counter)>,
     shadowed: Vec<(Reason, Counter)>,
+    ended: Vec<(Reason, Counter)>,
+    shadow_ended: Vec<(Reason, Counter)>,
     refused: Vec<(SetErrorCode, Counter)>,
 }
 
@@ -36,6 +38,8 @@ impl Metrics {
             not_a_push: Counter::define("taskfence.not_a_push"),
             denied: family("denied", Reason::ALL.iter().copied(), Reason::code),
             shadowed: family("shadow_denied", Reason::ALL.iter().copied(), Reason::code),
+            ended: family("ended", Reason::ALL.iter().copied(), Reason::code),
+            shadow_ended: family("shadow_ended", Reason::ALL.iter().copied(), Reason::code),
             refused: family("signals_refused", SetErrorCode::ALL, SetErrorCode::code),
         }
     }
@@ -48,6 +52,16 @@ impl Metrics {
     /// A request passed that would have been refused if refusals were enforced.
     pub fn shadowed(&self, reason: Reason) {
         increment(&self.shadowed, reason);
+    }
+
+    /// A live stream was ended.
+    pub fn ended(&self, reason: Reason) {
+        increment(&self.ended, reason);
+    }
+
+    /// A live stream went on that would have been ended if refusals were enforced.
+    pub fn shadow_ended(&self, reason: Reason) {
+        increment(&self.shadow_ended, reason);
     }
 
     /// A push was refused.

@@ -2,6 +2,7 @@
 
 use crate::host::{self, BufferType};
 use crate::intake::Intake;
+use crate::live;
 use crate::metrics::Metrics;
 use crate::ports::Ports;
 use crate::sidecar::Sidecar;
@@ -12,23 +13,33 @@ use std::rc::Rc;
 use taskfence_core::config::{self, Role};
 use taskfence_core::judge::Judge;
 use taskfence_core::state;
+use taskfence_core::streams::Streams;
 
 /// What all streams of one plugin share, within one worker.
 #[derive(Debug)]
 pub struct Shared {
+    /// What the proxy calls the root context.
+    pub root: u32,
     /// The judge with its caches.
     pub judge: RefCell<Judge>,
     /// The counters.
     pub metrics: Metrics,
+    /// The streams that were admitted and go on.
+    pub streams: RefCell<Streams>,
 }
 
 /// The root context.
-#[derive(Default)]
 pub struct Root {
+    id: u32,
     shared: Option<Rc<Shared>>,
 }
 
 impl Root {
+    /// The root context that the proxy calls `id`.
+    pub fn new(id: u32) -> Root {
+        Root { id, shared: None }
+    }
+
     fn configure(&mut self) -> Result<(), String> {
         let text = host::buffer(BufferType::PluginConfiguration, usize::MAX)
             .map_err(|_| "the proxy gave no configuration".to_owned())?;
@@ -38,7 +49,9 @@ impl Root {
             log::warn!("configuration: {warning}");
         }
         let judge = RefCell::new(Judge::seeded(loaded.policy, random()?));
-        self.shared = Some(Rc::new(Shared { judge, metrics: Metrics::define() }));
+        let shared = Rc::new(Shared { root: self.id, judge, metrics: Metrics::define(), streams: RefCell::default() });
+        live::configure(&shared).map_err(|_| "the proxy gave no tick or no shared data".to_owned())?;
+        self.shared = Some(shared);
         Ok(())
     }
 }
@@ -47,6 +60,12 @@ fn random() -> Result<u64, String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        live::on_root_gone(self.id);
+    }
 }
 
 impl Context for Root {}
@@ -62,15 +81,25 @@ impl RootContext for Root {
         }
     }
 
+    fn on_tick(&mut self) {
+        if let Some(shared) = &self.shared {
+            live::on_tick(shared);
+        }
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        live::on_queue_ready(self.id, queue);
+    }
+
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let Some(shared) = &self.shared else { return Some(Box::new(Unconfigured)) };
         let role = shared.judge.try_borrow().map(|judge| judge.policy().role());
         Some(match role {
-            Ok(Role::Filter) => Box::new(Sidecar::new(Rc::clone(shared))),
+            Ok(Role::Filter) => Box::new(Sidecar::new(id, Rc::clone(shared))),
             Ok(Role::Receiver) => Box::new(Intake::new(Rc::clone(shared))),
             Err(_) => Box::new(Unconfigured),
         })

@@ -1,6 +1,7 @@
 //! One request through the sidecar: headers in, the verdict out.
 
 use crate::host::{self, Headers, MapType};
+use crate::live::{self, Followed};
 use crate::ports::Ports;
 use crate::root::Shared;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -16,13 +17,16 @@ use taskfence_core::time::Timestamp;
 
 /// The context of one stream.
 pub struct Sidecar {
+    id: u32,
     shared: Rc<Shared>,
+    /// Once it was admitted. From then on its context says nothing more: what ends it is `live`.
+    followed: Option<Followed>,
 }
 
 impl Sidecar {
-    /// The context of a new stream.
-    pub fn new(shared: Rc<Shared>) -> Sidecar {
-        Sidecar { shared }
+    /// The context of a new stream, which the proxy calls `id`.
+    pub fn new(id: u32, shared: Rc<Shared>) -> Sidecar {
+        Sidecar { id, shared, followed: None }
     }
 
     /// Lets the request on. Nobody can without a permit.
@@ -75,7 +79,7 @@ impl Sidecar {
 }
 
 /// The one answer of a stream.
-fn reply(reason: Reason, answer: &Answer) -> Action {
+pub fn reply(reason: Reason, answer: &Answer) -> Action {
     let details = format!("taskfence_{}", reason.code());
     let sent =
         host::send_local_response(answer.status, &details, &answer.headers, answer.body.as_bytes(), answer.grpc_status);
@@ -102,7 +106,13 @@ impl HttpContext for Sidecar {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         let request = Request::from_headers(headers.iter());
         match judge(&self.shared, &request) {
-            Ok(permit) => self.admit(&permit, &headers, &request),
+            Ok(permit) => {
+                let action = self.admit(&permit, &headers, &request);
+                if action == Action::Continue {
+                    self.followed = live::follow(&self.shared, self.id, &permit, &request);
+                }
+                action
+            }
             Err(refusal) => self.refuse(&refusal, request.grpc),
         }
     }
@@ -121,7 +131,7 @@ pub fn now() -> Option<Timestamp> {
 }
 
 /// A random UUID (RFC 9562 §5.4).
-fn decision_id() -> String {
+pub fn decision_id() -> String {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
         return "00000000-0000-0000-0000-000000000000".to_owned();

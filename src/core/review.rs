@@ -1,0 +1,530 @@
+//! Deciding again about what is running: a stream that was admitted is held against the state of now, under the rule
+//! that admitted it.
+
+use crate::authority::Host;
+use crate::cache::Session;
+use crate::config::Mode;
+use crate::evidence::{Evidence, RequestLine};
+use crate::judge::{Judge, Nobody, Permit, Ports, Refusal, stand_at, unreadable, weigh_all};
+use crate::path::Canonical;
+use crate::policy::{Effect, Policy, Rule};
+use crate::reason::Reason;
+use crate::request::Request;
+use crate::requirement::Check;
+use crate::routes::{Captures, captures};
+use crate::streams::{Place, Streams};
+use crate::time::{Span, Timestamp};
+use crate::token;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// How often a stream is looked at again that nothing else gives a time for: conditions may ask for the time, and what
+/// shadow mode lets run on is only counted.
+const EVERY: Span = Span(10);
+
+/// A second.
+const TICK: Span = Span(1);
+
+/// All that is needed to decide about a stream again. Small: there may be a hundred thousand of them.
+#[derive(Debug)]
+pub struct Admitted {
+    rule: u32,
+    session: Rc<Session>,
+    /// `:method`, `:authority` and `:path` without its query, as they came.
+    line: Box<[u8]>,
+    method_len: u32,
+    host_len: u32,
+    /// Known where the rule asks for it, which few do.
+    source: Option<Box<IpAddr>>,
+    /// Whether the proxy answers it as gRPC.
+    grpc: bool,
+    /// The reasons for which shadow mode has already said that it would have ended it: a bit for each of
+    /// [`Reason::ALL`].
+    said: u64,
+}
+
+/// A stream that may not go on.
+#[derive(Debug)]
+pub struct Ending {
+    /// The number that the proxy gave it.
+    pub stream: u32,
+    /// Why.
+    pub refusal: Refusal,
+    /// Whether the proxy answers it as gRPC.
+    pub grpc: bool,
+    /// Whether to end it. Otherwise it goes on, in shadow mode, and this is said once for each reason.
+    pub enforced: bool,
+}
+
+impl Admitted {
+    /// What `request` was admitted with by `permit`. `None` where there is nothing to decide again: without a session
+    /// no signal is about it, and what shadow mode let pass was not admitted.
+    pub fn new(permit: &Permit, request: &Request<'_>) -> Option<Admitted> {
+        if permit.shadowed().is_some() {
+            return None;
+        }
+        let path = request.path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        Some(Admitted {
+            rule: u32::try_from(permit.rule()?).ok()?,
+            session: Rc::clone(permit.shared_session()?),
+            line: [request.method, request.authority, path].concat().into_boxed_slice(),
+            method_len: u32::try_from(request.method.len()).ok()?,
+            host_len: u32::try_from(request.authority.len()).ok()?,
+            source: permit.source().map(Box::new),
+            grpc: request.grpc,
+            said: 0,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(session: Rc<Session>, method: &str, host: &str, path: &str) -> Admitted {
+        Admitted {
+            rule: 0,
+            session,
+            line: format!("{method}{host}{path}").into_bytes().into_boxed_slice(),
+            method_len: u32::try_from(method.len()).unwrap(),
+            host_len: u32::try_from(host.len()).unwrap(),
+            source: None,
+            grpc: false,
+            said: 0,
+        }
+    }
+
+    /// The buckets of the state that its session is in.
+    pub fn buckets(&self) -> impl Iterator<Item = u16> {
+        self.session.buckets().iter().copied()
+    }
+
+    fn rule(&self) -> Option<usize> {
+        usize::try_from(self.rule).ok()
+    }
+
+    fn refusal(&self, reason: Reason) -> Refusal {
+        Refusal { reason, rule: self.rule(), session: Some(Rc::clone(&self.session)) }
+    }
+
+    fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {
+        let (method, rest) = self.line.split_at_checked(usize::try_from(self.method_len).ok()?)?;
+        let (host, path) = rest.split_at_checked(usize::try_from(self.host_len).ok()?)?;
+        // What the judge has read once reads the same again.
+        let method = std::str::from_utf8(method).unwrap_or_default();
+        Some((method, Host::parse(host).ok()?, Canonical::parse(path).ok()?))
+    }
+
+    /// Whether `reason` is said for the first time.
+    fn is_new(&mut self, reason: Reason) -> bool {
+        let bit = Reason::ALL.iter().position(|known| *known == reason).and_then(|at| u32::try_from(at).ok());
+        let bit = bit.and_then(|at| 1u64.checked_shl(at)).unwrap_or(1 << 63);
+        let new = self.said & bit == 0;
+        self.said |= bit;
+        new
+    }
+}
+
+impl Judge {
+    /// Decides again about a stream that was admitted: under the rule that admitted it, with the request as it was and
+    /// the state and the time as they are. What came before the token is not weighed again: the request has not changed.
+    pub fn review(&mut self, admitted: &Admitted, ports: &mut impl Ports, now: Timestamp) -> Result<(), Refusal> {
+        let clock = self.view.refresh(ports).map_err(|error| admitted.refusal(unreadable(error)))?;
+        self.review_at(clock, admitted, ports, now).map_err(|reason| admitted.refusal(reason))
+    }
+
+    /// When to look at `admitted` again even if no signal comes: the first moment at which something that passes with
+    /// time may not hold any more.
+    pub fn holds_until(&self, admitted: &Admitted, now: Timestamp) -> Timestamp {
+        let verified = admitted.session.verified();
+        let Some(issuer) = self.policy.issuers().get(verified.issuer()) else { return now };
+        let mut until = token::holds_until(verified, issuer);
+        let authenticated_at = verified.grant().authenticated_at;
+        let checks = match rule(&self.policy, admitted).map(Rule::effect) {
+            Some(Effect::Require(requirement)) => requirement.checks(),
+            _ => &[],
+        };
+        for check in checks {
+            let limit = match check {
+                Check::StateAge(longest) => Some(self.view.fresh_at().plus(*longest).plus(TICK)),
+                Check::AuthAge(longest) => authenticated_at.map(|at| at.plus(*longest).plus(TICK)),
+                Check::When(condition) if condition.asks_for_time() => Some(now.plus(EVERY)),
+                _ => None,
+            };
+            // What break-glass lifts may have passed already.
+            let limit = limit.map(|limit| if limit > now { limit } else { now.plus(EVERY) });
+            until = limit.map_or(until, |limit| until.min(limit));
+        }
+        until
+    }
+
+    /// Looks at those of `streams` that the changes since the last look touch and at those whose time has come, and
+    /// takes out the ones that may not go on.
+    pub fn look(&mut self, streams: &mut Streams, ports: &mut impl Ports, now: Timestamp) -> Vec<Ending> {
+        let (clock, touched) = match self.view.refresh(ports) {
+            Ok(clock) => (Ok(clock), streams.touched(&self.view.changes_since(streams.seen), now)),
+            // Nobody knows what changed: no stream is above doubt.
+            Err(error) => (Err(unreadable(error)), streams.all()),
+        };
+        if let Ok(clock) = clock {
+            streams.seen = clock;
+        }
+        touched.into_iter().filter_map(|place| self.look_at(place, clock, streams, ports, now)).collect()
+    }
+
+    fn look_at(
+        &mut self,
+        place: Place,
+        clock: Result<u64, Reason>,
+        streams: &mut Streams,
+        ports: &mut impl Ports,
+        now: Timestamp,
+    ) -> Option<Ending> {
+        let admitted = streams.admitted_mut(place)?;
+        let verdict = clock.and_then(|clock| self.review_at(clock, admitted, ports, now));
+        let Err(reason) = verdict else {
+            let until = self.holds_until(admitted, now);
+            streams.look_again(place, until);
+            return None;
+        };
+        let (refusal, grpc) = (admitted.refusal(reason), admitted.grpc);
+        let enforced = self.policy.mode(admitted.rule()) == Mode::Enforce;
+        if enforced {
+            streams.remove(place);
+        } else {
+            let new = admitted.is_new(reason);
+            streams.look_again(place, now.plus(EVERY));
+            if !new {
+                return None;
+            }
+        }
+        Some(Ending { stream: place.id(), refusal, grpc, enforced })
+    }
+
+    fn review_at(&self, clock: u64, admitted: &Admitted, ports: &mut impl Ports, now: Timestamp) -> Result<(), Reason> {
+        let session = &admitted.session;
+        let issuer = self.policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
+        token::check_times(session.verified(), issuer, now)?;
+        let standing = stand_at(clock, &self.view, session, ports, now)?;
+        let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
+        let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
+        let (method, host, path) = admitted.request().ok_or(Reason::InternalError)?;
+        let captures = match rule.matcher().template() {
+            Some(template) => captures(template, &path).ok_or(Reason::InternalError)?,
+            None => Captures::default(),
+        };
+        let evidence = Evidence {
+            grant: session.verified().grant(),
+            claims: session.claims(),
+            standing,
+            request: RequestLine { method, host: host.as_str(), path: path.as_str() },
+            capture_names: rule.matcher().capture_names(),
+            captures,
+            source: admitted.source.as_deref().copied(),
+            fresh_at: self.view.fresh_at(),
+            now,
+        };
+        weigh_all(requirement, &evidence, &mut Nobody).map(|_| ())
+    }
+}
+
+fn rule<'p>(policy: &'p Policy, admitted: &Admitted) -> Option<&'p Rule> {
+    policy.rules().get(admitted.rule()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::{Compliance, Fact, Risk};
+    use crate::fixture::{self, NOW, token_with};
+    use crate::jws::Unverified;
+    use crate::key::{Algorithm, Key};
+    use crate::signature::{CheckSignature, PureRust};
+    use crate::state::{MemoryStore, Slot, Store, StoreError, Stored, apply, set_up};
+    use crate::statekey::{Kind, StateKey};
+    use crate::surroundings::Surroundings;
+    use crate::table::Entry;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    /// A store that can be lost, and an address.
+    struct Ports {
+        store: MemoryStore,
+        lost: bool,
+        source: &'static str,
+    }
+
+    impl Store for Ports {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            if self.lost { Err(StoreError::Failed) } else { self.store.read(slot) }
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.store.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.store.seed(slot, bytes)
+        }
+    }
+
+    impl Surroundings for Ports {
+        fn source(&mut self) -> Option<IpAddr> {
+            self.source.parse().ok()
+        }
+
+        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    impl CheckSignature for Ports {
+        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+            PureRust.check(token, key, algorithm)
+        }
+    }
+
+    struct Worker {
+        judge: Judge,
+        ports: Ports,
+        streams: Streams,
+        next: u32,
+    }
+
+    impl Worker {
+        fn new(rules: Value) -> Worker {
+            let config = json!({
+                "issuers": [{
+                    "issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                    "keys": {"inline": fixture::jwks()}, "claims": {"device": "device_id"}
+                }],
+                "rules": rules,
+                "signals": {"transmitters": [{
+                    "issuer": "https://idp.example", "audience": "us", "subjects": ["https://jit.example"],
+                    "keys": {"inline": fixture::jwks()}
+                }]}
+            });
+            let policy = crate::config::load(config.to_string().as_bytes()).unwrap().policy;
+            let mut ports = Ports { store: MemoryStore::default(), lost: false, source: "10.1.2.3" };
+            set_up(&mut ports.store, 1).unwrap();
+            Worker { judge: Judge::new(policy), ports, streams: Streams::default(), next: 0 }
+        }
+
+        fn judge(&mut self, path: &str, token: &str, now: Timestamp) -> Result<Option<Admitted>, Reason> {
+            let authorization = format!("Bearer {token}");
+            let headers =
+                [(":method", "GET"), (":authority", "orders.mesh"), (":path", path), ("authorization", &authorization)];
+            let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            let verdict = self.judge.judge(&request, &mut self.ports, now);
+            verdict.map(|permit| Admitted::new(&permit, &request)).map_err(|refusal| refusal.reason)
+        }
+
+        fn admit(&mut self, path: &str, token: &str) -> u32 {
+            let admitted = self.judge(path, token, NOW).unwrap().unwrap();
+            let until = self.judge.holds_until(&admitted, NOW);
+            self.next += 1;
+            self.streams.insert(self.next, admitted, until).unwrap();
+            self.next
+        }
+
+        fn signal(&mut self, kind: Kind, name: &str, fact: Fact, at: Timestamp) {
+            let issuer = "https://jit.example";
+            let key = match kind {
+                Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
+                _ => StateKey::new(kind, issuer, name),
+            };
+            let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![] };
+            apply(&mut self.ports.store, &[entry], at, at).unwrap();
+        }
+
+        /// What ended: the stream, the reason, and whether for real.
+        fn look(&mut self, now: Timestamp) -> Vec<(u32, Reason, bool)> {
+            let endings = self.judge.look(&mut self.streams, &mut self.ports, now);
+            endings.into_iter().map(|ending| (ending.stream, ending.refusal.reason, ending.enforced)).collect()
+        }
+    }
+
+    fn anything() -> Value {
+        json!([{"name": "all", "match": {}, "require": {"scope": "orders.read"}}])
+    }
+
+    fn of_task(task: &str) -> String {
+        token_with(json!({}), json!({"txn": task, "jti": format!("tok-{task}"), "sid": fixture::ABSENT}))
+    }
+
+    #[test]
+    fn only_what_a_change_touches_ends_and_only_once() {
+        let mut worker = Worker::new(anything());
+        let (one, other) = (worker.admit("/a", &of_task("t1")), worker.admit("/b", &of_task("t2")));
+        assert_eq!(worker.look(NOW), []);
+        worker.signal(Kind::Task, "t1", Fact::Completed, NOW);
+        // A request of the same grant reads the new state first; the stream is found all the same.
+        assert_eq!(worker.judge("/c", &of_task("t1"), NOW).unwrap_err(), Reason::TaskCompleted);
+        assert_eq!(worker.look(NOW), [(one, Reason::TaskCompleted, true)]);
+        worker.signal(Kind::Token, "tok-t1", Fact::Revoked, NOW);
+        assert_eq!(worker.look(NOW), []);
+        worker.signal(Kind::User, "alice", Fact::CutOff, NOW);
+        assert_eq!(worker.look(NOW), [(other, Reason::UserRevoked, true)]);
+        assert!(worker.streams.is_empty());
+    }
+
+    #[test]
+    fn more_changes_than_are_remembered_touch_everybody() {
+        let mut worker = Worker::new(anything());
+        let stream = worker.admit("/a", &of_task("t1"));
+        worker.look(NOW);
+        worker.signal(Kind::Task, "t1", Fact::Completed, NOW);
+        for n in 0..100 {
+            worker.signal(Kind::Task, &format!("other-{n}"), Fact::Completed, NOW);
+        }
+        assert_eq!(worker.look(NOW), [(stream, Reason::TaskCompleted, true)]);
+    }
+
+    #[test]
+    fn the_rule_that_admitted_it_decides() {
+        let mut worker = Worker::new(json!([
+            {"name": "managed", "match": {"path": "/managed/{id}"},
+             "require": {"detail": {"type": "order", "action": "read", "identifier": "{id}"},
+                         "device": {"status": "compliant", "unknown": "allow"}, "source": ["10.0.0.0/8"]}},
+            {"name": "risky", "match": {"path": "/risky"},
+             "break_glass": {"scope": "orders.refund", "lifts": ["risk"]},
+             "require": {"risk": {"below": "HIGH", "unknown": "allow"}}},
+            {"name": "rest", "match": {}, "require": {"scope": "orders.read"}}
+        ]));
+        let with = |claims| token_with(json!({}), claims);
+        let token = with(json!({"device_id": "d7"}));
+        let managed = worker.admit("/managed/1881?q=/x", &token);
+        let _unmanaged = worker.admit("/elsewhere", &token);
+        let _lifted = worker.admit("/risky", &token);
+        let risky = worker.admit("/risky", &with(json!({"scope": "orders.read"})));
+        // It counts where the request came from, and not where whoever looks at it comes from.
+        worker.ports.source = "192.0.2.1";
+        worker.signal(Kind::Device, "d7", Fact::Device(Compliance::Compliant), NOW);
+        assert_eq!(worker.look(NOW), []);
+        let later = NOW.plus(Span(1));
+        worker.signal(Kind::Device, "d7", Fact::Device(Compliance::NotCompliant), later);
+        worker.signal(Kind::User, "alice", Fact::Risk(Risk::High), later);
+        let mut ended = worker.look(later);
+        ended.sort_by_key(|(stream, ..)| *stream);
+        assert_eq!(ended, [(managed, Reason::DeviceNotCompliant, true), (risky, Reason::RiskTooHigh, true)]);
+    }
+
+    #[test]
+    fn a_stream_ends_when_its_time_has_come() {
+        let rule = |require: Value| json!([{"name": "all", "match": {}, "require": require}]);
+        let scope = json!({"scope": "orders.read"});
+        let good = json!({"exp": NOW.0 + 200});
+        let old = json!({"exp": NOW.0 + 200, "auth_time": NOW.0 - 86_400 + 50});
+        // The fixture's token was authenticated 200 s ago; the default skew is 30 s.
+        for (require, claims, last, reason) in [
+            (scope.clone(), good.clone(), 229, Reason::TokenExpired),
+            (scope, old, 80, Reason::SessionTooOld),
+            (json!({"auth_age": "5m"}), good.clone(), 100, Reason::AuthenticationTooOld),
+            (json!({"state_age": "30s"}), good.clone(), 30, Reason::StateStale),
+            (json!({"when": "now < 1790000150"}), good, 49, Reason::ConditionFailed),
+        ] {
+            let mut worker = Worker::new(rule(require));
+            worker.signal(Kind::Task, "other", Fact::Completed, NOW);
+            let stream = worker.admit("/a", &token_with(json!({}), claims));
+            let ended = (0..300).find_map(|second| {
+                let ended = worker.look(NOW.plus(Span(second)));
+                (!ended.is_empty()).then_some((second, ended))
+            });
+            let (second, ended) = ended.unwrap();
+            assert_eq!(ended, [(stream, reason, true)]);
+            let late = if reason == Reason::ConditionFailed { EVERY.0 } else { 1 };
+            assert!((last + 1..=last + late).contains(&second), "{reason:?} at {second}, not after {last}");
+        }
+    }
+
+    #[test]
+    fn a_transmitter_that_is_heard_keeps_streams_going() {
+        let mut worker = Worker::new(json!([{"name": "all", "match": {}, "require": {"state_age": "30s"}}]));
+        worker.signal(Kind::Task, "other", Fact::Completed, NOW);
+        let stream = worker.admit("/a", &of_task("t1"));
+        for second in [20, 40, 60] {
+            let now = NOW.plus(Span(second));
+            worker.signal(Kind::Task, "other", Fact::Completed, now);
+            assert_eq!(worker.look(now.plus(Span(19))), []);
+        }
+        assert_eq!(worker.look(NOW.plus(Span(90))), []);
+        assert_eq!(worker.look(NOW.plus(Span(91))), [(stream, Reason::StateStale, true)]);
+    }
+
+    #[test]
+    fn when_nobody_can_say_no_stream_goes_on() {
+        let mut worker = Worker::new(anything());
+        let streams = [worker.admit("/a", &of_task("t1")), worker.admit("/b", &of_task("t2"))];
+        worker.ports.lost = true;
+        assert_eq!(worker.look(NOW), streams.map(|stream| (stream, Reason::StateUnavailable, true)));
+    }
+
+    #[test]
+    fn shadow_mode_says_each_reason_once() {
+        let mut rules = anything();
+        rules[0]["mode"] = json!("shadow");
+        let mut worker = Worker::new(rules);
+        let stream = worker.admit("/a", &of_task("t1"));
+        worker.signal(Kind::Task, "t1", Fact::Completed, NOW);
+        assert_eq!(worker.look(NOW), [(stream, Reason::TaskCompleted, false)]);
+        worker.signal(Kind::Task, "t1", Fact::Completed, NOW);
+        assert_eq!(worker.look(NOW), []);
+        let expired = NOW.plus(Span(1000));
+        assert_eq!(worker.look(expired), [(stream, Reason::TokenExpired, false)]);
+        assert_eq!(worker.look(expired.plus(Span(1000))), []);
+        assert_eq!(worker.streams.len(), 1);
+    }
+
+    #[test]
+    fn what_no_signal_is_about_is_not_followed() {
+        let mut worker = Worker::new(json!([
+            {"name": "open", "match": {"path": "/open"}, "allow": "anonymous"},
+            {"name": "shadow", "match": {}, "mode": "shadow", "require": {"scope": "nobody.has"}}
+        ]));
+        assert!(worker.judge("/open", &of_task("t1"), NOW).unwrap().is_none());
+        assert!(worker.judge("/other", &of_task("t1"), NOW).unwrap().is_none());
+    }
+
+    fn facts() -> impl Strategy<Value = (Kind, Fact)> {
+        prop_oneof![
+            Just((Kind::Task, Fact::Completed)),
+            Just((Kind::Token, Fact::Revoked)),
+            Just((Kind::User, Fact::CutOff)),
+            Just((Kind::Device, Fact::Device(Compliance::NotCompliant))),
+            Just((Kind::Device, Fact::Device(Compliance::Compliant))),
+            Just((Kind::User, Fact::Risk(Risk::High))),
+            Just((Kind::User, Fact::Risk(Risk::Low))),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whatever is signalled and however late it is: the stream goes on if and only if the same request would pass
+        /// now, and for the same reason.
+        #[test]
+        fn a_stream_and_a_request_get_the_same_verdict(
+            signals in proptest::collection::vec((facts(), 0u64..3), 0..4),
+            seconds in prop_oneof![Just(0u64), 0u64..240],
+            below in prop_oneof![Just("MEDIUM"), Just("HIGH")],
+        ) {
+            let mut worker = Worker::new(json!([{"name": "all", "match": {"path": "/o/{order}"}, "require": {
+                "scope": "orders.read", "detail": {"type": "order", "action": "read", "identifier": "{order}"},
+                "device": {"status": "compliant", "unknown": "allow"}, "risk": {"below": below, "unknown": "allow"},
+                "source": ["10.0.0.0/8"], "auth_age": "5m", "when": "captures.order == '1881' && context.risk != 'LOW'"
+            }}]));
+            let token = token_with(json!({}), json!({"device_id": "d7"}));
+            let stream = worker.admit("/o/1881", &token);
+            for ((kind, fact), at) in signals {
+                let name = match kind {
+                    Kind::Task => "task-42",
+                    Kind::Token => "tok-1",
+                    Kind::Device => "d7",
+                    _ => "alice",
+                };
+                worker.signal(kind, name, fact, NOW.plus(Span(at)));
+            }
+            let now = NOW.plus(Span(seconds));
+            let expected = worker.judge("/o/1881", &token, now).err();
+            let ended = worker.look(now);
+            let came = ended.iter().map(|(id, reason, _)| (*id, *reason)).next();
+            prop_assert_eq!(came, expected.map(|reason| (stream, reason)));
+        }
+    }
+}
