@@ -16,6 +16,7 @@ pub mod client;
 pub mod envoy;
 pub mod frames;
 pub mod in_process;
+pub mod jwks;
 pub mod mint;
 pub mod orders;
 pub mod raw;

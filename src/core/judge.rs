@@ -4,6 +4,7 @@ use crate::authority::Host;
 use crate::cache::{Cache, Session};
 use crate::config::Mode;
 use crate::evidence::{Evidence, RequestLine};
+use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
 use crate::policy::{Effect, Mismatch, Policy, Target};
 use crate::reason::Reason;
@@ -14,7 +15,7 @@ use crate::standing::{Standing, standing};
 use crate::state::{Store, StoreError, View};
 use crate::surroundings::Surroundings;
 use crate::time::Timestamp;
-use crate::token;
+use crate::token::{self, Rejected};
 use std::rc::Rc;
 
 /// A policy, and what one worker remembers while it applies it.
@@ -23,6 +24,7 @@ pub struct Judge {
     policy: Policy,
     sessions: Cache,
     view: View,
+    lacks_keys_of: Option<usize>,
 }
 
 /// All that the judge needs of its host.
@@ -97,12 +99,23 @@ impl Observer for Nobody {
 impl Judge {
     /// A judge of `policy` that remembers nothing yet.
     pub fn new(policy: Policy) -> Judge {
-        Judge { policy, sessions: Cache::default(), view: View::default() }
+        Judge { policy, sessions: Cache::default(), view: View::default(), lacks_keys_of: None }
     }
 
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The keys of an issuer or a transmitter.
+    pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
+        self.policy.keyring_mut(owner)
+    }
+
+    /// The place of the issuer for want of whose keys the last request was refused, if they are fetched: newer ones may
+    /// change the verdict.
+    pub fn lacks_keys_of(&self) -> Option<usize> {
+        self.lacks_keys_of
     }
 
     /// Gives the policy away and forgets the rest.
@@ -127,6 +140,7 @@ impl Judge {
             Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
             _ => policy.mode(refusal.rule),
         };
+        self.lacks_keys_of = None;
         match self.weigh(request, ports, now, observer) {
             Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit {
                 rule: refusal.rule,
@@ -166,7 +180,7 @@ impl Judge {
         let bare = |reason| Refusal { reason, rule: None, session: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
-        let Judge { policy, sessions, view } = self;
+        let Judge { policy, sessions, view, lacks_keys_of } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
         let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
@@ -178,7 +192,10 @@ impl Judge {
             Effect::Require(requirement) => requirement,
         };
         let token = request.bearer().map_err(with_rule)?;
-        let session = session(policy, sessions, token, ports, now).map_err(with_rule)?;
+        let session = session(policy, sessions, token, ports, now).map_err(|rejected| {
+            *lacks_keys_of = rejected.lacks_keys_of;
+            with_rule(rejected.reason)
+        })?;
         let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);
@@ -231,16 +248,20 @@ fn session(
     token: &[u8],
     signatures: &mut impl CheckSignature,
     now: Timestamp,
-) -> Result<Rc<Session>, Reason> {
+) -> Result<Rc<Session>, Rejected> {
     if let Some(session) = sessions.find(token) {
         let issuer = policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
-        return match token::check_times(session.verified(), issuer, now) {
-            Ok(()) => Ok(session),
-            Err(reason) => {
-                sessions.remove(token);
-                Err(reason)
-            }
-        };
+        // A key that has left the issuer's set takes with it what it signed.
+        if issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
+            return match token::check_times(session.verified(), issuer, now) {
+                Ok(()) => Ok(session),
+                Err(reason) => {
+                    sessions.remove(token);
+                    Err(reason.into())
+                }
+            };
+        }
+        sessions.remove(token);
     }
     let verified = token::verify(token, policy.issuers(), signatures, now)?;
     let session = Rc::new(Session::new(verified, policy.has_conditions));

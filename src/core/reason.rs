@@ -19,6 +19,8 @@ pub enum Reason {
     IssuerUnknown,
     /// `kid` is absent or names no key of the issuer.
     KeyUnknown,
+    /// The issuer's keys could not be fetched yet, or not for too long.
+    KeysUnavailable,
     /// The signature does not verify.
     SignatureInvalid,
     /// `aud` does not hold an audience of this service.
@@ -94,6 +96,7 @@ impl Reason {
         Reason::AlgorithmRefused,
         Reason::IssuerUnknown,
         Reason::KeyUnknown,
+        Reason::KeysUnavailable,
         Reason::SignatureInvalid,
         Reason::AudienceMismatch,
         Reason::TokenExpired,
@@ -153,6 +156,7 @@ impl Reason {
             Reason::AlgorithmRefused => ("algorithm_refused", InvalidToken, "Signature algorithm refused"),
             Reason::IssuerUnknown => ("issuer_unknown", InvalidToken, "Issuer unknown"),
             Reason::KeyUnknown => ("key_unknown", InvalidToken, "Signing key unknown"),
+            Reason::KeysUnavailable => ("keys_unavailable", Unavailable, "Keys of the issuer unavailable"),
             Reason::SignatureInvalid => ("signature_invalid", InvalidToken, "Signature invalid"),
             Reason::AudienceMismatch => ("audience_mismatch", InvalidToken, "Access token is for another audience"),
             Reason::TokenExpired => ("token_expired", InvalidToken, "Access token expired"),

@@ -4,6 +4,7 @@ use crate::detail::Detail;
 use crate::grant::{Actor, Grant};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
+use crate::key::KeyId;
 use crate::reason::Reason;
 use crate::signature::CheckSignature;
 use crate::subject;
@@ -24,6 +25,7 @@ const MAX_NAME: usize = 1024;
 pub struct Verified {
     grant: Grant,
     issuer: usize,
+    key: KeyId,
 }
 
 impl Verified {
@@ -35,6 +37,26 @@ impl Verified {
     /// The place of the token's issuer in the list that it was verified against.
     pub fn issuer(&self) -> usize {
         self.issuer
+    }
+
+    /// The key that verified it. When it is no longer one of its issuer's, the token is worth nothing.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+}
+
+/// Why a token was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    /// The reason.
+    pub reason: Reason,
+    /// The place of the issuer whose keys are fetched, where newer ones may change the verdict.
+    pub lacks_keys_of: Option<usize>,
+}
+
+impl From<Reason> for Rejected {
+    fn from(reason: Reason) -> Rejected {
+        Rejected { reason, lacks_keys_of: None }
     }
 }
 
@@ -48,7 +70,7 @@ pub fn verify(
     issuers: &[Issuer],
     signatures: &mut impl CheckSignature,
     now: Timestamp,
-) -> Result<Verified, Reason> {
+) -> Result<Verified, Rejected> {
     let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
         JwsError::TooLarge => Reason::TokenTooLarge,
         JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
@@ -56,18 +78,26 @@ pub fn verify(
     let (index, issuer) = find_issuer(&jws, issuers)?;
     check_kind(&jws, issuer)?;
     let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
-    let key = jws.kid().and_then(|kid| issuer.keys.find(kid)).ok_or(Reason::KeyUnknown)?;
-    if key.verifier(algorithm).is_none() {
-        return Err(Reason::AlgorithmRefused);
+    let lacks_keys = |reason| Rejected { reason, lacks_keys_of: issuer.keys.source().map(|_| index) };
+    // Without any keys, all that can be checked without one is: such a token is not worth waiting for.
+    let key = match (issuer.keys.current(now), jws.kid()) {
+        (_, None) => return Err(Reason::KeyUnknown.into()),
+        (None, Some(_)) => None,
+        (Some(keys), Some(kid)) => Some(keys.find(kid).ok_or_else(|| lacks_keys(Reason::KeyUnknown))?),
+    };
+    if key.is_some_and(|key| key.verifier(algorithm).is_none()) {
+        return Err(Reason::AlgorithmRefused.into());
     }
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
     let grant = read_grant(jws.claims(), issuer).ok_or(Reason::ClaimInvalid)?;
+    let key = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
     if !signatures.check(&jws, key, algorithm) {
-        return Err(Reason::SignatureInvalid);
+        return Err(Reason::SignatureInvalid.into());
     }
+    let key = key.id();
     let grant = Grant { claims: jws.into_claims(), ..grant };
-    let verified = Verified { grant, issuer: index };
+    let verified = Verified { grant, issuer: index, key };
     check_times(&verified, issuer, now)?;
     Ok(verified)
 }
@@ -234,7 +264,7 @@ mod tests {
     use serde_json::json;
 
     fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {
-        verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now)
+        verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now).map_err(|rejected| rejected.reason)
     }
 
     fn refusal(header: Value, claims: Value) -> Reason {

@@ -3,6 +3,7 @@
 
 mod host;
 mod intake;
+mod keys;
 mod logger;
 mod metrics;
 mod ports;
@@ -22,5 +23,5 @@ pub extern "C" fn _initialize() {
     // SAFETY: the linker provides it, and the proxy calls `_initialize` once, before every other export.
     unsafe { __wasm_call_ctors() };
     logger::install();
-    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(root::Root::default()) });
+    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(root::Root::new(id)) });
 }

@@ -2,6 +2,7 @@
 
 use crate::host::{self, BufferType};
 use crate::intake::Intake;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::ports::Ports;
 use crate::sidecar::Sidecar;
@@ -20,15 +21,25 @@ pub struct Shared {
     pub judge: RefCell<Judge>,
     /// The counters.
     pub metrics: Metrics,
+    /// What fetches keys, and the requests that wait for them.
+    pub keys: Keys,
 }
 
+/// How often [`Root`] looks around, in milliseconds.
+const TICK: u32 = 100;
+
 /// The root context.
-#[derive(Default)]
 pub struct Root {
+    id: u32,
     shared: Option<Rc<Shared>>,
 }
 
 impl Root {
+    /// The root context of that number, not yet configured.
+    pub fn new(id: u32) -> Root {
+        Root { id, shared: None }
+    }
+
     fn configure(&mut self) -> Result<(), String> {
         let text = host::buffer(BufferType::PluginConfiguration, usize::MAX)
             .map_err(|_| "the proxy gave no configuration".to_owned())?;
@@ -39,13 +50,24 @@ impl Root {
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
+        let keys = Keys::new(self.id, &loaded.policy)?;
         let judge = RefCell::new(Judge::new(loaded.policy));
-        self.shared = Some(Rc::new(Shared { judge, metrics: Metrics::define() }));
+        let shared = Rc::new(Shared { judge, metrics: Metrics::define(), keys });
+        if shared.keys.set_up(&shared)? {
+            host::set_tick_period(TICK).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
+        }
+        self.shared = Some(shared);
         Ok(())
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
+        if let Some(shared) = &self.shared {
+            shared.keys.on_call_response(shared, call, headers > 0, body_size);
+        }
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -58,15 +80,21 @@ impl RootContext for Root {
         }
     }
 
+    fn on_tick(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.keys.on_tick(shared);
+        }
+    }
+
     fn get_type(&self) -> Option<ContextType> {
         Some(ContextType::HttpContext)
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         let Some(shared) = &self.shared else { return Some(Box::new(Unconfigured)) };
         let role = shared.judge.try_borrow().map(|judge| judge.policy().role());
         Some(match role {
-            Ok(Role::Filter) => Box::new(Sidecar::new(Rc::clone(shared))),
+            Ok(Role::Filter) => Box::new(Sidecar::new(Rc::clone(shared), id)),
             Ok(Role::Receiver) => Box::new(Intake::new(Rc::clone(shared))),
             Err(_) => Box::new(Unconfigured),
         })

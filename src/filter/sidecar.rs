@@ -1,6 +1,7 @@
 //! One request through the sidecar: headers in, the verdict out.
 
 use crate::host::{self, Headers, MapType};
+use crate::keys::{self, Lacking};
 use crate::ports::Ports;
 use crate::root::Shared;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -17,12 +18,28 @@ use taskfence_core::time::Timestamp;
 /// The context of one stream.
 pub struct Sidecar {
     shared: Rc<Shared>,
+    /// The number of the stream.
+    id: u32,
 }
 
 impl Sidecar {
-    /// The context of a new stream.
-    pub fn new(shared: Rc<Shared>) -> Sidecar {
-        Sidecar { shared }
+    /// The context of the stream of that number.
+    pub fn new(shared: Rc<Shared>, id: u32) -> Sidecar {
+        Sidecar { shared, id }
+    }
+
+    /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
+    /// effective one.
+    pub fn resume(&self, headers: &Headers) {
+        let request = Request::from_headers(headers.iter());
+        let action = match judge(&self.shared, &request) {
+            Ok(permit) => self.admit(&permit, headers, &request),
+            Err(refusal) => self.refuse(&refusal, request.grpc),
+        };
+        if action == Action::Continue && host::continue_request().is_err() {
+            // It stays where it is: paused, and so refused.
+            log::error!("the proxy did not let a permitted request go on");
+        }
     }
 
     /// Lets the request on. Nobody can without a permit.
@@ -95,13 +112,32 @@ fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
     })
 }
 
-impl Context for Sidecar {}
+impl Context for Sidecar {
+    /// The stream is over, whatever ended it: from here on nothing may be done to it.
+    fn on_done(&mut self) -> bool {
+        self.shared.keys.forget(self.id);
+        true
+    }
+}
 
 impl HttpContext for Sidecar {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         let request = Request::from_headers(headers.iter());
-        match judge(&self.shared, &request) {
+        let verdict = match (judge(&self.shared, &request), keys::lacking(&self.shared)) {
+            (verdict, Lacking::Nothing) => verdict,
+            (_, Lacking::TakenOver) => judge(&self.shared, &request),
+            (Err(refusal), Lacking::ToCome(wait)) => {
+                let grpc = request.grpc;
+                return match self.shared.keys.wait(self.id, wait, headers) {
+                    Ok(()) => Action::Pause,
+                    // Too many wait already.
+                    Err(_) => self.refuse(&refusal, grpc),
+                };
+            }
+            (verdict @ Ok(_), Lacking::ToCome(_)) => verdict,
+        };
+        match verdict {
             Ok(permit) => self.admit(&permit, &headers, &request),
             Err(refusal) => self.refuse(&refusal, request.grpc),
         }
