@@ -46,8 +46,7 @@ impl Jwks {
 
     /// Starts one where [`down`] said that there would be one.
     pub fn start_on(address: SocketAddr, jwks: Value) -> Result<Self> {
-        let published =
-            Published { status: 200, body: jwks.to_string(), delay: Duration::ZERO, requests: Vec::new() };
+        let published = Published { status: 200, body: jwks.to_string(), delay: Duration::ZERO, requests: Vec::new() };
         let state: Shared = Arc::new(Mutex::new(published));
         let routes = Router::new().fallback(answer).with_state(state.clone());
         let (stop, stopped) = oneshot::channel();

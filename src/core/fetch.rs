@@ -185,13 +185,7 @@ pub fn record(store: &mut impl Store, id: SourceId) -> Result<Record, StoreError
 
 /// Takes the lease for `holder`, a number of its own other than 0, if a fetch is due, or `wanted` by an unknown `kid`,
 /// and nobody is at it. `true`: fetch now, then call [`succeed`] or [`fail`].
-pub fn begin(
-    store: &mut impl Store,
-    source: &Source,
-    now: u64,
-    holder: u64,
-    wanted: bool,
-) -> Result<bool, StoreError> {
+pub fn begin(store: &mut impl Store, source: &Source, now: u64, holder: u64, wanted: bool) -> Result<bool, StoreError> {
     let id = source.id();
     let (status, cas) = read_status(store, id)?;
     if !status.may_begin(source, now, wanted) {

@@ -94,7 +94,9 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
     }
     let Some(at) = &config.path else {
         let problem = Problem::at(format!("{path}.path"), "is missing: where the cluster serves the JWK Set");
-        problems.errors.push(problem.help("such as `/.well-known/jwks.json`; the issuer's metadata has it as `jwks_uri`"));
+        problems
+            .errors
+            .push(problem.help("such as `/.well-known/jwks.json`; the issuer's metadata has it as `jwks_uri`"));
         return None;
     };
     let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -205,18 +207,39 @@ mod tests {
         };
         let jwks = fixture::jwks();
         for (change, message) in [
-            (json!({"inline": jwks}), "issuers[0].keys: says both `inline` and `cluster` (keys stand here, or are fetched)"),
-            (json!({"cluster": null, "path": null}), "issuers[0].keys: says neither `inline` nor `cluster` (`inline` holds a JWK Set; `cluster` and `path` say where to fetch one)"),
-            (json!({"path": null}), "issuers[0].keys.path: is missing: where the cluster serves the JWK Set (such as `/.well-known/jwks.json`; the issuer's metadata has it as `jwks_uri`)"),
-            (json!({"path": "jwks"}), "issuers[0].keys.path: `jwks` is not a path such as `/jwks.json` (it begins with `/`, and what is not printable ASCII in it is escaped)"),
-            (json!({"host": "https://jit.example/"}), "issuers[0].keys.host: `https://jit.example/` is not a host such as `jit.example` or `jit.example:8443`"),
+            (
+                json!({"inline": jwks}),
+                "issuers[0].keys: says both `inline` and `cluster` (keys stand here, or are fetched)",
+            ),
+            (
+                json!({"cluster": null, "path": null}),
+                "issuers[0].keys: says neither `inline` nor `cluster` (`inline` holds a JWK Set; `cluster` and `path` say where to fetch one)",
+            ),
+            (
+                json!({"path": null}),
+                "issuers[0].keys.path: is missing: where the cluster serves the JWK Set (such as `/.well-known/jwks.json`; the issuer's metadata has it as `jwks_uri`)",
+            ),
+            (
+                json!({"path": "jwks"}),
+                "issuers[0].keys.path: `jwks` is not a path such as `/jwks.json` (it begins with `/`, and what is not printable ASCII in it is escaped)",
+            ),
+            (
+                json!({"host": "https://jit.example/"}),
+                "issuers[0].keys.host: `https://jit.example/` is not a host such as `jit.example` or `jit.example:8443`",
+            ),
             (json!({"cluster": ""}), "issuers[0].keys.cluster: must not be empty"),
             (json!({"timeout": "2m"}), "issuers[0].keys.timeout: must lie between 1s and 1m"),
             (json!({"wait": "2m"}), "issuers[0].keys.wait: must lie between 0s and 1m"),
             (json!({"refresh": "0s"}), "issuers[0].keys.refresh: must lie between 1s and 28days"),
-            (json!({"refresh": "1h", "keep": "1h"}), "issuers[0].keys.keep: must be longer than `refresh` (1h), or the keys are gone before new ones come"),
+            (
+                json!({"refresh": "1h", "keep": "1h"}),
+                "issuers[0].keys.keep: must be longer than `refresh` (1h), or the keys are gone before new ones come",
+            ),
             (json!({"refresch": "1h"}), "issuers[0].keys.refresch: unknown key `refresch` (did you mean `refresh`?)"),
-            (json!({"cluster": null, "inline": fixture::jwks(), "path": null, "wait": "1s"}), "issuers[0].keys.wait: is for keys that are fetched, and these stand here (leave it out, or give `cluster` and `path` instead of `inline`)"),
+            (
+                json!({"cluster": null, "inline": fixture::jwks(), "path": null, "wait": "1s"}),
+                "issuers[0].keys.wait: is for keys that are fetched, and these stand here (leave it out, or give `cluster` and `path` instead of `inline`)",
+            ),
         ] {
             assert_eq!(at(change.clone()), message, "{change}");
         }

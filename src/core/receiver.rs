@@ -1,8 +1,8 @@
 //! The receiver of pushed signals (RFC 8935): one POST in, one answer out.
 
-use crate::policy::Policy;
 use crate::jws::Unverified;
 use crate::keyring::Owner;
+use crate::policy::Policy;
 use crate::signal::{self, MAX_SET, SetError, SetErrorCode, Signal};
 use crate::signature::CheckSignature;
 use crate::state::{self, Store, StoreError};

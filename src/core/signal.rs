@@ -132,8 +132,8 @@ impl SetErrorCode {
     }
 }
 
-use SetErrorCode::{AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest};
 use SetErrorCode::KeysUnavailable;
+use SetErrorCode::{AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest};
 
 /// Reads and verifies `set`, which came with the header `authorization`, as a signal of one of `transmitters` about
 /// grants of `issuers`, at `now`.

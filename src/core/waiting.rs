@@ -1,7 +1,5 @@
 //! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
 
-use std::collections::BTreeMap;
-
 /// So many requests may wait at once.
 pub const MAX_WAITING: usize = 1_000;
 
@@ -26,15 +24,16 @@ pub struct Progress {
     pub ended: u64,
 }
 
-/// The requests that wait, by the number of their stream, each with `T`.
+/// The requests that wait, by the number of their stream, each with `T`. Those that came first are first.
 #[derive(Debug)]
 pub struct Waiting<T> {
-    streams: BTreeMap<u32, Waiter<T>>,
+    waiters: Vec<Waiter<T>>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Waiter<T> {
+    stream: u32,
     issuer: usize,
     reason: For,
     deadline: u64,
@@ -44,42 +43,35 @@ struct Waiter<T> {
 
 impl<T> Default for Waiting<T> {
     fn default() -> Waiting<T> {
-        Waiting { streams: BTreeMap::new(), bytes: 0 }
+        Waiting { waiters: Vec::new(), bytes: 0 }
     }
 }
 
 impl<T> Waiting<T> {
     /// Lets `stream` wait for `issuer`, by its place, until `deadline` in milliseconds, with `kept`, which has `bytes`.
-    /// `Err` gives `kept` back: too many wait already.
-    pub fn add(
-        &mut self,
-        stream: u32,
-        issuer: usize,
-        reason: For,
-        deadline: u64,
-        bytes: usize,
-        kept: T,
-    ) -> Result<(), T> {
+    /// `false`: too many wait already.
+    pub fn add(&mut self, stream: u32, issuer: usize, reason: For, deadline: u64, bytes: usize, kept: T) -> bool {
         let all = self.bytes.saturating_add(bytes);
-        if self.streams.len() >= MAX_WAITING || all > MAX_BYTES {
-            return Err(kept);
+        let room = self.waiters.len() < MAX_WAITING && all <= MAX_BYTES;
+        if room {
+            self.bytes = all;
+            self.waiters.push(Waiter { stream, issuer, reason, deadline, bytes, kept });
         }
-        self.forget(stream);
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.streams.insert(stream, Waiter { issuer, reason, deadline, bytes, kept });
-        Ok(())
+        room
     }
 
-    /// Forgets `stream`, which has ended.
-    pub fn forget(&mut self, stream: u32) {
-        if let Some(waiter) = self.streams.remove(&stream) {
-            self.bytes = self.bytes.saturating_sub(waiter.bytes);
-        }
+    /// Takes out what `stream` waits with: it goes on, or has ended.
+    pub fn take(&mut self, stream: u32) -> Option<T> {
+        let at = self.waiters.iter().position(|waiter| waiter.stream == stream)?;
+        let waiter = self.waiters.remove(at);
+        self.bytes = self.bytes.saturating_sub(waiter.bytes);
+        Some(waiter.kept)
     }
 
-    /// Takes out all that need not wait any longer at `now`, by what became of the keys of each issuer.
-    pub fn release(&mut self, now: u64, progress: impl Fn(usize) -> Progress) -> Vec<(u32, T)> {
-        let ready = self.streams.extract_if(.., |_, waiter| {
+    /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
+    /// issuer.
+    pub fn ready(&self, now: u64, most: usize, progress: impl Fn(usize) -> Progress) -> Vec<u32> {
+        let ready = self.waiters.iter().filter(|waiter| {
             let Progress { usable, ended } = progress(waiter.issuer);
             let came = match waiter.reason {
                 For::Keys => usable,
@@ -87,20 +79,17 @@ impl<T> Waiting<T> {
             };
             came || now >= waiter.deadline
         });
-        let ready: Vec<(u32, Waiter<T>)> = ready.collect();
-        let freed = ready.iter().map(|(_, waiter)| waiter.bytes).fold(0, usize::saturating_add);
-        self.bytes = self.bytes.saturating_sub(freed);
-        ready.into_iter().map(|(stream, waiter)| (stream, waiter.kept)).collect()
+        ready.map(|waiter| waiter.stream).take(most).collect()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.streams.len()
+        self.waiters.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.waiters.is_empty()
     }
 }
 
@@ -108,40 +97,40 @@ impl<T> Waiting<T> {
 mod tests {
     use super::*;
 
-    fn names(released: Vec<(u32, &'static str)>) -> Vec<&'static str> {
-        released.into_iter().map(|(_, name)| name).collect()
-    }
-
     #[test]
     fn each_goes_on_when_its_own_keys_are_there() {
         let mut waiting = Waiting::default();
-        waiting.add(1, 0, For::Keys, 100, 1, "keys of 0").unwrap();
-        waiting.add(2, 1, For::Keys, 100, 1, "keys of 1").unwrap();
-        waiting.add(3, 1, For::Refetch(7), 100, 1, "refetch of 1").unwrap();
-        waiting.add(4, 0, For::Keys, 50, 1, "impatient").unwrap();
+        for (stream, issuer, reason, deadline) in
+            [(1, 0, For::Keys, 100), (2, 1, For::Keys, 100), (3, 1, For::Refetch(7), 100), (4, 0, For::Keys, 50)]
+        {
+            assert!(waiting.add(stream, issuer, reason, deadline, 1, ()));
+        }
         let none = |_| Progress { usable: false, ended: 7 };
-        assert_eq!(names(waiting.release(49, none)), [""; 0]);
-        assert_eq!(names(waiting.release(50, none)), ["impatient"]);
-        assert_eq!(names(waiting.release(51, |at| Progress { usable: at == 1, ended: 7 })), ["keys of 1"]);
-        assert_eq!(names(waiting.release(52, |_| Progress { usable: false, ended: 8 })), ["refetch of 1"]);
-        waiting.forget(1);
-        assert!(waiting.is_empty());
-        assert_eq!(names(waiting.release(1_000, none)), [""; 0], "what has ended is not touched");
+        assert_eq!(waiting.ready(49, 9, none), []);
+        assert_eq!(waiting.ready(50, 9, none), [4]);
+        assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == 1, ended: 7 }), [2]);
+        assert_eq!(waiting.ready(49, 9, |_| Progress { usable: false, ended: 8 }), [3]);
+        assert_eq!(waiting.ready(100, 9, none), [1, 2, 3, 4]);
+        assert_eq!(waiting.ready(100, 2, none), [1, 2], "those that came first");
+        assert_eq!((waiting.take(1), waiting.take(1)), (Some(()), None), "once");
+        assert_eq!(waiting.ready(100, 9, none), [2, 3, 4], "what has ended is not touched");
     }
 
     #[test]
     fn only_so_many_wait() {
         let mut waiting = Waiting::default();
-        let mut add = |stream, bytes| waiting.add(stream, 0, For::Keys, 100, bytes, ());
         for stream in 0..1_000 {
-            add(stream, 100).unwrap();
+            assert!(waiting.add(stream, 0, For::Keys, 100, 100, ()));
         }
-        assert_eq!(add(1_000, 100), Err(()));
-        assert_eq!(waiting.release(100, |_| Progress { usable: false, ended: 0 }).len(), 1_000);
-        assert_eq!(waiting.bytes, 0);
-        waiting.add(1, 0, For::Keys, 100, MAX_BYTES, ()).unwrap();
-        assert_eq!(waiting.add(2, 0, For::Keys, 100, 1, ()), Err(()));
-        waiting.forget(1);
-        waiting.add(2, 0, For::Keys, 100, 1, ()).unwrap();
+        assert!(!waiting.add(1_000, 0, For::Keys, 100, 100, ()));
+        assert_eq!(waiting.len(), 1_000);
+        for stream in 0..1_000 {
+            waiting.take(stream).unwrap();
+        }
+        assert!(waiting.is_empty() && waiting.bytes == 0);
+        assert!(waiting.add(1, 0, For::Keys, 100, MAX_BYTES, ()));
+        assert!(!waiting.add(2, 0, For::Keys, 100, 1, ()));
+        waiting.take(1);
+        assert!(waiting.add(2, 0, For::Keys, 100, 1, ()));
     }
 }

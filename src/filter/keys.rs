@@ -8,18 +8,21 @@ use crate::ports::Ports;
 use crate::root::Shared;
 use crate::sidecar::Sidecar;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use taskfence_core::fetch::{self, Chance, FetchError, Published, Status};
 use taskfence_core::key::KeyError;
 use taskfence_core::keyring::{self, MAX_JWKS, Owner, Source};
 use taskfence_core::policy::Policy;
-use taskfence_core::time::Span;
+use taskfence_core::time::{Span, Timestamp};
 use taskfence_core::waiting::{For, Progress, Waiting};
 
 /// While nothing is to be waited for, only every so many ticks are worth a look.
 const IDLE_TICKS: u32 = 10;
+
+/// So many waiting requests are answered, or go on, in one callback; the others in the next. The proxy does it after the
+/// callback, each from within the one before, and a few hundred of them are more than the stack of the VM takes.
+const MOST_AT_ONCE: usize = 50;
 
 /// RFC 7517 §8.5.
 const ACCEPT: &str = "application/jwk-set+json, application/json";
@@ -32,9 +35,9 @@ pub struct Keys {
     me: u64,
     owners: Vec<Owner>,
     /// Calls that are under way.
-    calls: RefCell<BTreeMap<u32, Owner>>,
+    calls: RefCell<Vec<(u32, Owner)>>,
     /// Whose keys an unknown `kid` asked for.
-    wanted: RefCell<BTreeSet<Owner>>,
+    wanted: RefCell<Vec<Owner>>,
     waiting: RefCell<Waiting<Headers>>,
     ticks: Cell<u32>,
     metrics: Metrics,
@@ -123,7 +126,7 @@ impl Keys {
         let Some(now) = now() else { return };
         let idle = self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty())
             && self.wanted.try_borrow().is_ok_and(|wanted| wanted.is_empty())
-            && self.all_here(shared, now);
+            && self.owners.iter().all(|owner| is_usable(shared, *owner, now));
         if idle && !tick.is_multiple_of(IDLE_TICKS) {
             return;
         }
@@ -136,7 +139,10 @@ impl Keys {
 
     /// A call has been answered; `answered` is false when it ended without.
     pub fn on_call_response(&self, shared: &Rc<Shared>, call: u32, answered: bool, body_size: usize) {
-        let owner = self.calls.try_borrow_mut().ok().and_then(|mut calls| calls.remove(&call));
+        let owner = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
+            let at = calls.iter().position(|(known, _)| *known == call)?;
+            Some(calls.swap_remove(at).1)
+        });
         let sources = self.sources(shared);
         let Some((owner, source)) = owner.and_then(|owner| sources.iter().find(|(known, _)| *known == owner)) else {
             return;
@@ -149,22 +155,25 @@ impl Keys {
         self.release(shared, &sources, now);
     }
 
-    /// Lets the stream of that number wait, with its `headers`, which come back when too many wait.
-    pub fn wait(&self, stream: u32, wait: Wait, headers: Headers) -> Result<(), Headers> {
-        let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return Err(headers) };
+    /// Lets the stream of that number wait, with its `headers`. `false`: too many wait already.
+    pub fn wait(&self, stream: u32, wait: Wait, headers: Headers) -> bool {
         let Wait { issuer, reason, deadline } = wait;
-        let added = waiting.add(stream, issuer, reason, deadline, headers.size(), headers);
-        match &added {
-            Ok(()) => self.metrics.waited.increment(),
-            Err(_) => self.metrics.not_waited.increment(),
+        let waits = self
+            .waiting
+            .try_borrow_mut()
+            .is_ok_and(|mut waiting| waiting.add(stream, issuer, reason, deadline, headers.size(), headers));
+        if waits {
+            self.metrics.waited.increment()
+        } else {
+            self.metrics.not_waited.increment()
         }
-        added
+        waits
     }
 
     /// The stream of that number is over.
     pub fn forget(&self, stream: u32) {
         if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
-            waiting.forget(stream);
+            waiting.take(stream);
         }
     }
 
@@ -181,17 +190,11 @@ impl Keys {
     }
 
     fn want(&self, owner: Owner) {
-        if let Ok(mut wanted) = self.wanted.try_borrow_mut() {
-            wanted.insert(owner);
+        if let Ok(mut wanted) = self.wanted.try_borrow_mut()
+            && !wanted.contains(&owner)
+        {
+            wanted.push(owner);
         }
-    }
-
-    /// Whether every set of keys is here and may be used, as almost always.
-    fn all_here(&self, shared: &Shared, now: u64) -> bool {
-        let now = taskfence_core::time::Timestamp(now / 1_000);
-        shared.judge.try_borrow().is_ok_and(|judge| {
-            self.owners.iter().all(|owner| judge.policy().keyring(*owner).is_some_and(|keys| keys.current(now).is_some()))
-        })
     }
 
     fn sources(&self, shared: &Shared) -> Vec<(Owner, Source)> {
@@ -204,7 +207,11 @@ impl Keys {
             Err(error) => return log::error!("{}: {error}", about(shared, owner, source)),
         };
         self.follow(shared, owner, source, &status);
-        let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| wanted.remove(&owner));
+        let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| {
+            let before = wanted.len();
+            wanted.retain(|known| *known != owner);
+            wanted.len() < before
+        });
         match fetch::begin(&mut Ports, source, now, self.me, wanted) {
             Ok(true) => self.call(shared, owner, source, now),
             Ok(false) => {}
@@ -243,7 +250,7 @@ impl Keys {
         let error = match host::get(&source.cluster, &source.host, &source.path, ACCEPT, timeout) {
             Ok(call) => {
                 if let Ok(mut calls) = self.calls.try_borrow_mut() {
-                    calls.insert(call, owner);
+                    calls.push((call, owner));
                 }
                 return;
             }
@@ -316,16 +323,21 @@ impl Keys {
 
     /// Lets the requests go on that need not wait any longer.
     fn release(&self, shared: &Rc<Shared>, sources: &[(Owner, Source)], now: u64) {
-        let progress = self.progress(shared, sources, now);
-        let ready = match self.waiting.try_borrow_mut() {
-            Ok(mut waiting) if !waiting.is_empty() => waiting.release(now, |issuer| {
-                progress.get(&issuer).copied().unwrap_or(Progress { usable: false, ended: 0 })
-            }),
-            _ => return,
+        if !self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty()) {
+            return;
+        }
+        let progress = progress(shared, sources, now);
+        let progress = |issuer| {
+            let found = progress.iter().find(|(known, _)| *known == Owner::Issuer(issuer));
+            found.map_or(Progress { usable: false, ended: 0 }, |(_, progress)| *progress)
         };
-        for (stream, headers) in ready {
+        let ready = self.waiting.try_borrow().map(|waiting| waiting.ready(now, MOST_AT_ONCE, progress));
+        for stream in ready.unwrap_or_default() {
+            let headers = self.waiting.try_borrow_mut().ok().and_then(|mut waiting| waiting.take(stream));
             // Its end would have been told, so it is alive; without it, nothing is done to it.
-            if host::set_effective_context(stream).is_ok() {
+            if let Some(headers) = headers
+                && host::set_effective_context(stream).is_ok()
+            {
                 Sidecar::new(Rc::clone(shared), stream).resume(&headers);
             }
         }
@@ -333,19 +345,23 @@ impl Keys {
             log::error!("the proxy does not know its own root context");
         }
     }
+}
 
-    fn progress(&self, shared: &Shared, sources: &[(Owner, Source)], now: u64) -> BTreeMap<usize, Progress> {
-        let second = taskfence_core::time::Timestamp(now / 1_000);
-        let mut all = BTreeMap::new();
-        let Ok(judge) = shared.judge.try_borrow() else { return all };
-        for (owner, source) in sources {
-            let Owner::Issuer(at) = owner else { continue };
-            let usable = judge.policy().keyring(*owner).is_some_and(|keys| keys.current(second).is_some());
-            let ended = fetch::status(&mut Ports, source.id()).map_or(0, |status| status.ended);
-            all.insert(*at, Progress { usable, ended });
-        }
-        all
-    }
+fn progress(shared: &Shared, sources: &[(Owner, Source)], now: u64) -> Vec<(Owner, Progress)> {
+    let progress = |(owner, source): &(Owner, Source)| {
+        let ended = fetch::status(&mut Ports, source.id()).map_or(0, |status| status.ended);
+        (*owner, Progress { usable: is_usable(shared, *owner, now), ended })
+    };
+    sources.iter().map(progress).collect()
+}
+
+/// Whether there are keys of `owner` that may be used at `now`, in milliseconds.
+fn is_usable(shared: &Shared, owner: Owner, now: u64) -> bool {
+    let now = Timestamp(now / 1_000);
+    shared
+        .judge
+        .try_borrow()
+        .is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(now).is_some()))
 }
 
 /// What the last verdict of the judge lacked, and what is to be done about it.
@@ -360,12 +376,7 @@ pub fn lacking(shared: &Shared) -> Lacking {
     if keys.follow(shared, owner, &source, &status) {
         return Lacking::TakenOver;
     }
-    let second = taskfence_core::time::Timestamp(now / 1_000);
-    let usable = shared
-        .judge
-        .try_borrow()
-        .is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(second).is_some()));
-    let reason = match usable {
+    let reason = match is_usable(shared, owner, now) {
         false => For::Keys,
         true if status.can_bring_more(&source, now) => {
             keys.want(owner);

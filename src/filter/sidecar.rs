@@ -129,11 +129,8 @@ impl HttpContext for Sidecar {
             (_, Lacking::TakenOver) => judge(&self.shared, &request),
             (Err(refusal), Lacking::ToCome(wait)) => {
                 let grpc = request.grpc;
-                return match self.shared.keys.wait(self.id, wait, headers) {
-                    Ok(()) => Action::Pause,
-                    // Too many wait already.
-                    Err(_) => self.refuse(&refusal, grpc),
-                };
+                let waits = self.shared.keys.wait(self.id, wait, headers);
+                return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
             }
             (verdict @ Ok(_), Lacking::ToCome(_)) => verdict,
         };
