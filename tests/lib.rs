@@ -18,6 +18,7 @@ pub mod envoy;
 pub mod frames;
 pub mod grpc;
 pub mod in_process;
+pub mod jwks;
 pub mod mint;
 pub mod orders;
 pub mod raw;

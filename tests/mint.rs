@@ -102,7 +102,7 @@ pub static FORGER: LazyLock<Keyring> = LazyLock::new(|| Keyring::generate("jit")
 
 impl Keyring {
     /// New keys with the names `PREFIX-ES256` and so on.
-    fn generate(prefix: &str) -> Self {
+    pub fn generate(prefix: &str) -> Self {
         Self { signers: Alg::ALL.map(|alg| Signer::generate(format!("{prefix}-{}", alg.name()), alg)) }
     }
 

@@ -40,6 +40,7 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("assurance_insufficient", 401, STEP_UP),
     ("path_refused", 400, Challenge::None),
     ("host_refused", 400, Challenge::None),
+    ("keys_unavailable", 503, Challenge::None),
     ("state_stale", 503, Challenge::None),
 ];
 

@@ -17,6 +17,9 @@ use crate::time::Moment;
 pub struct File {
     /// The configuration, relative to this file.
     pub config: PathBuf,
+    /// Files, relative to this one, with the keys that the proxy fetches, by issuer or transmitter.
+    #[serde(default)]
+    pub jwks: BTreeMap<String, PathBuf>,
     /// When the requests come.
     #[serde(default)]
     pub now: Option<Time>,

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use taskfence_core::config::Role;
+use taskfence_core::keyring::{Keyring, Owner};
 use taskfence_core::policy::Policy;
-use taskfence_core::problem::Problem;
+use taskfence_core::problem::{Problem, nearest};
 
 use crate::configuration::{self, Configuration};
 use crate::console::Console;
 use crate::document;
-use crate::embedded;
+use crate::embedded::{self, Clusters};
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::problem::{self, BadFile, count};
@@ -75,10 +76,11 @@ impl Check {
             let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`";
             return Err(BadFile::new(&self.config, vec![problem.help(help)]).into());
         }
+        let clusters = Clusters::of(envoy);
         let mut good = true;
         let mut reports = Vec::new();
         for embedded in &found {
-            let mut checked = configuration::parse(embedded.json.as_bytes());
+            let mut checked = check_clusters(configuration::parse(embedded.json.as_bytes()), &clusters);
             let inside = |problem: &mut Problem| problem.path = join(&embedded.place, &problem.path);
             match &mut checked {
                 Ok(configuration) => configuration.loaded.warnings.iter_mut().for_each(inside),
@@ -107,6 +109,7 @@ impl Check {
             Err(problems) => BadFile::new(&self.config, problems.clone()).print(console.err)?,
             Ok(Configuration { loaded, json }) => {
                 problem::print("warning", &loaded.warnings, console.err)?;
+                problem::print("note", &notes(&loaded.policy), console.err)?;
                 let summary = Summary::of(&loaded.policy).to_line();
                 let warnings = match loaded.warnings.len() {
                     0 => String::new(),
@@ -126,21 +129,74 @@ impl Check {
     }
 }
 
+/// Whether keys are fetched from clusters that Envoy has.
+fn check_clusters(
+    checked: Result<Configuration, Vec<Problem>>,
+    clusters: &Clusters,
+) -> Result<Configuration, Vec<Problem>> {
+    let mut configuration = checked?;
+    let mut problems = Vec::new();
+    for (owner, _, keys) in configuration.loaded.policy.fetched_keys() {
+        let Some(source) = keys.source().filter(|source| !clusters.names.contains(&source.cluster)) else { continue };
+        let cluster = &source.cluster;
+        let problem = Problem::at(
+            format!("{}.cluster", place(owner)),
+            format!("`{cluster}` is not one of the clusters in this file, so its keys may never come"),
+        );
+        problems.push(match nearest(cluster, clusters.names.iter().map(String::as_str)) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help("add it to the clusters, with TLS where the key server wants it"),
+        });
+    }
+    match (problems.is_empty(), clusters.open) {
+        (true, _) => Ok(configuration),
+        (false, true) => {
+            configuration.loaded.warnings.extend(problems);
+            Ok(configuration)
+        }
+        (false, false) => Err(problems),
+    }
+}
+
+/// Where the keys of `owner` stand in a configuration.
+fn place(owner: Owner) -> String {
+    match owner {
+        Owner::Issuer(at) => format!("issuers[{at}].keys"),
+        Owner::Transmitter(at) => format!("signals.transmitters[{at}].keys"),
+    }
+}
+
+/// What cannot be checked here.
+fn notes(policy: &Policy) -> Vec<Problem> {
+    let note = |(owner, _, keys): (Owner, &str, &Keyring)| {
+        let source = keys.source()?;
+        let message = format!(
+            "fetched from the cluster `{}` as {}{}, not looked at here",
+            source.cluster, source.host, source.path
+        );
+        Some(Problem::at(place(owner), message))
+    };
+    policy.fetched_keys().filter_map(note).collect()
+}
+
 fn join(place: &str, path: &str) -> String {
     if path.is_empty() { place.to_owned() } else { format!("{place}: {path}") }
 }
 
 fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
     let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
-    let (summary, errors, warnings) = match checked {
-        Ok(Configuration { loaded, .. }) => (Some(Summary::of(&loaded.policy)), &[][..], &loaded.warnings[..]),
-        Err(problems) => (None, &problems[..], &[][..]),
+    let (summary, errors, warnings, notes) = match checked {
+        Ok(Configuration { loaded, .. }) => {
+            (Some(Summary::of(&loaded.policy)), &[][..], &loaded.warnings[..], notes(&loaded.policy))
+        }
+        Err(problems) => (None, &problems[..], &[][..], Vec::new()),
     };
     json!({
         "ok": summary.is_some(),
         "summary": summary.map(|summary| summary.to_json()),
         "errors": list(errors),
         "warnings": list(warnings),
+        "notes": list(&notes),
     })
 }
 

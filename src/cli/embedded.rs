@@ -30,6 +30,30 @@ pub fn find(envoy: &[u8]) -> Vec<Embedded> {
     found
 }
 
+/// The clusters that a configuration of Envoy brings.
+#[derive(Debug, Default)]
+pub struct Clusters {
+    /// Those that stand in it.
+    pub names: Vec<String>,
+    /// Whether others may come from elsewhere.
+    pub open: bool,
+}
+
+impl Clusters {
+    /// Those of `envoy`.
+    pub fn of(envoy: &[u8]) -> Self {
+        let value: Value = serde_json::from_slice(envoy).unwrap_or_default();
+        let list = |pointer| value.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        // In a file of resources, as Envoy reads one from disk, whatever is not here may stand in another.
+        let resources =
+            list("/resources").filter(|one| one["@type"].as_str().is_some_and(|kind| kind.ends_with(".v3.Cluster")));
+        let all = list("/static_resources/clusters").chain(resources);
+        let names = all.filter_map(|cluster| cluster["name"].as_str().map(str::to_owned)).collect();
+        let elsewhere = ["/resources", "/dynamic_resources/cds_config", "/dynamic_resources/ads_config"];
+        Self { names, open: elsewhere.iter().any(|pointer| value.pointer(pointer).is_some()) }
+    }
+}
+
 /// What is wrong between two plugins that share pushed state, though each may be good by itself.
 pub fn compare(all: &[Embedded]) -> Vec<Problem> {
     let mut problems = Vec::new();

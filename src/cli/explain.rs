@@ -3,6 +3,7 @@
 mod human;
 mod json;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +19,7 @@ use taskfence_core::time::Timestamp;
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::jwks::{self, Jwks};
 use crate::request::{self, Header, Typed, Url};
 use crate::time::{self, Moment};
 use crate::trial::Trial;
@@ -51,6 +53,9 @@ pub struct Explain {
     /// The configuration: JSON when it begins with `{`, else YAML; `-` reads standard input
     #[arg(long, value_name = "CONFIG")]
     config: PathBuf,
+
+    #[command(flatten)]
+    jwks: Jwks,
 
     /// The access token, or `@FILE` to read it from a file; left out, there is no authorization header
     #[arg(long, value_parser = OsStringValueParser::new().map(Token::from), help_heading = "The request")]
@@ -174,8 +179,9 @@ impl Explain {
             Some(token) => typed.bearer(&token.read()?),
             None => typed,
         };
-        let configuration = configuration::read(&self.config, console.input)?;
-        let mut judge = Judge::new(configuration.loaded.policy);
+        let mut policy = configuration::read(&self.config, console.input)?.loaded.policy;
+        self.jwks.supply(&mut policy, Path::new(""), &BTreeMap::new(), console)?;
+        let mut judge = Judge::new(policy);
         let mut world = self.world(now)?;
         let mut signals = Vec::new();
         for file in &self.signal {
@@ -184,6 +190,9 @@ impl Explain {
             signals.push(Taken { file, signal });
         }
         let trial = Trial::hold(&mut judge, &mut world, &typed, now);
+        if let Some(failure) = jwks::missing(&judge) {
+            return Err(failure);
+        }
         match self.output {
             Output::Human => human::write(&trial, &typed.to_request(), judge.policy(), &signals, console)?,
             Output::Json => {

@@ -4,7 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
-use taskfence_core::key::{Algorithm, KeySet};
+use taskfence_core::key::Algorithm;
+use taskfence_core::keyring::Keyring;
 use taskfence_core::policy::Policy;
 use taskfence_core::problem::{Problem, nearest};
 use taskfence_core::signal::Transmitter;
@@ -42,7 +43,7 @@ pub fn token(name: &str, claims: &Map<String, Value>, policy: &Policy, now: Time
         all.insert("exp".to_owned(), issued.plus(life).0.into());
     }
     let typ = issuer.types.first().map(String::as_str).unwrap_or_default();
-    compact(typ, &all, &issuer.keys, &issuer.algorithms)
+    compact(typ, &all, &issuer.name, &issuer.keys, &issuer.algorithms)
 }
 
 /// The SET called `name`.
@@ -59,8 +60,8 @@ pub fn signal(name: &str, claims: &Map<String, Value>, policy: &Policy, now: Tim
         all.insert(claim.to_owned(), value);
     }
     merge(&mut all, claims, now)?;
-    let Transmitter { keys, algorithms, .. } = transmitter;
-    compact(set::TYP, &all, keys, algorithms)
+    let Transmitter { name, keys, algorithms, .. } = transmitter;
+    compact(set::TYP, &all, name, keys, algorithms)
 }
 
 /// The issuer or transmitter that `claims` name, else the first there is.
@@ -106,12 +107,22 @@ fn merge(all: &mut Map<String, Value>, claims: &Map<String, Value>, now: Timesta
 }
 
 /// A JWS in compact serialization whose signature is all zeros.
-fn compact(typ: &str, claims: &Map<String, Value>, keys: &KeySet, allowed: &[Algorithm]) -> Result<String, Problem> {
-    let usable = keys.iter().find_map(|key| {
+fn compact(
+    typ: &str,
+    claims: &Map<String, Value>,
+    issuer: &str,
+    keys: &Keyring,
+    allowed: &[Algorithm],
+) -> Result<String, Problem> {
+    let usable = keys.last().iter().find_map(|key| {
         let algorithm = allowed.iter().find(|algorithm| key.verifier(**algorithm).is_some())?;
         Some((key.kid(), algorithm.name()))
     });
-    let (kid, alg) = usable.ok_or_else(|| Problem::at("", "its issuer has no key in the configuration"))?;
+    let (kid, alg) = usable.ok_or_else(|| match keys.source() {
+        None => Problem::at("", "its issuer has no key in the configuration"),
+        Some(_) => Problem::at("", format!("the keys of `{issuer}` are fetched by the proxy, and are not known here"))
+            .help(format!("give them with --jwks {issuer}=FILE, or with `jwks` in this file")),
+    })?;
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = encode(json!({"typ": typ, "alg": alg, "kid": kid}));
     Ok(format!("{header}.{}.{}", encode(Value::Object(claims.clone())), URL_SAFE_NO_PAD.encode([0; 64])))

@@ -19,6 +19,7 @@ mod fiction;
 mod file;
 #[cfg(test)]
 mod help;
+mod jwks;
 mod key;
 mod keys;
 mod man;

@@ -177,6 +177,68 @@ fn keys() {
 }
 
 #[test]
+fn fetched_keys() {
+    let with = |name: &str, value: Value| {
+        let mut keys = json!({"cluster": "jit", "path": "/jwks.json"});
+        put(&mut keys, &format!("/{name}"), value);
+        keys
+    };
+    let changes = [
+        ("cluster", json!("jit")),
+        ("cluster", json!("")),
+        ("cluster", Value::Null),
+        ("path", Value::Null),
+        ("path", json!("jwks.json")),
+        ("path", json!("/a b")),
+        ("host", json!("https://jit.example/")),
+        ("refresh", json!("0s")),
+        ("timeout", json!("61s")),
+        ("wait", json!("5m")),
+        ("keep", json!("5m")),
+        ("refetch", json!("0s")),
+        ("inline", json!({"keys": [key("jit-1")]})),
+        ("clutser", json!("jit")),
+    ];
+    let changes: Vec<Change<'_>> =
+        changes.into_iter().map(|(name, value)| ("/issuers/0/keys", with(name, value))).collect();
+    messages("check-fetched-keys", &changes);
+    messages(
+        "check-neither-form",
+        &[
+            ("/issuers/0/keys", json!({})),
+            ("/issuers/0/keys/wait", json!("1s")),
+            ("/signals/transmitters/0/keys", json!({"cluster": "idp"})),
+            ("/signals/transmitters/0/keys", json!({"cluster": "idp", "path": "/jwks.json"})),
+        ],
+    );
+}
+
+#[test]
+fn clusters() {
+    let mut page = String::new();
+    let mut config = good();
+    put(&mut config, "/issuers/0/keys", json!({"cluster": "jit", "path": "/jwks.json"}));
+    let plugin = json!({"vm_config": {"vm_id": "v"}, "configuration": {
+        "@type": "type.googleapis.com/google.protobuf.StringValue", "value": config.to_string()}});
+    for (name, envoy) in [
+        ("it is there", json!({"static_resources": {"clusters": [{"name": "jit"}], "listeners": [plugin]}})),
+        (
+            "another is",
+            json!({"static_resources": {"clusters": [{"name": "app"}, {"name": "jti"}], "listeners": [plugin]}}),
+        ),
+        ("there is none", json!({"static_resources": {"listeners": [plugin]}})),
+        ("it may come", json!({"static_resources": {"listeners": [plugin]}, "dynamic_resources": {"cds_config": {}}})),
+        (
+            "a file of resources",
+            json!({"resources": [plugin, {"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "jit"}]}),
+        ),
+    ] {
+        page.push_str(&format!("### {name}\n{}\n", said(&envoy.to_string())));
+    }
+    snapshot::check("check-clusters", &page);
+}
+
+#[test]
 fn matches() {
     messages(
         "check-matches",

@@ -11,6 +11,7 @@ use crate::cases::{Expected, File, Verdict};
 use crate::configuration;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::jwks::{self, Jwks};
 use crate::problem::{BadFile, count};
 use crate::sent::Sent;
 use crate::suite::{Ready, Suite};
@@ -39,6 +40,9 @@ are bad."
 pub struct Test {
     /// The cases: JSON when it begins with `{`, else YAML; `-` reads standard input
     cases: PathBuf,
+
+    #[command(flatten)]
+    jwks: Jwks,
 }
 
 const LONG: &str = concat!(
@@ -49,6 +53,7 @@ A file of cases:
 
   config: taskfence.yaml                 # relative to this file
   now: 2026-09-21T14:13:20Z              # when the requests come [default: the clock]
+  jwks: {'https://jit.example': jwks.json}   # keys that the proxy fetches; also --jwks
   tokens:
     alice:
       claims:                            # nobody's key is needed: this run takes it as signed
@@ -95,11 +100,12 @@ impl Test {
         let file = document::to_json(&text, what).and_then(|json| config::parse::<File>(&json, what));
         let file = file.map_err(|problem| self.bad(vec![problem]))?;
         let folder = self.cases.parent().unwrap_or(Path::new(""));
-        let policy = match configuration::read(&folder.join(&file.config), console.input) {
+        let mut policy = match configuration::read(&folder.join(&file.config), console.input) {
             Ok(configuration) => configuration.loaded.policy,
             Err(Failure::File(error)) => return Err(self.bad(vec![Problem::at("config", error.to_string())])),
             Err(other) => return Err(other),
         };
+        self.jwks.supply(&mut policy, folder, &file.jwks, console)?;
         let suite = Suite::new(file, folder, &policy, console.now).map_err(|problems| self.bad(problems))?;
         let mut judge = Judge::new(policy);
         let mut failed = 0_usize;
@@ -143,7 +149,8 @@ impl Test {
                 other => other,
             })?;
         }
-        Ok(Trial::hold(judge, &mut world, &case.typed, case.now))
+        let trial = Trial::hold(judge, &mut world, &case.typed, case.now);
+        jwks::missing(judge).map_or(Ok(trial), Err)
     }
 }
 

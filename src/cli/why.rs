@@ -47,7 +47,7 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
         },
         Reason::AlgorithmRefused => {
             let accepted = format!("accepted `alg`: {}", list(issuer.algorithms.iter().map(|alg| alg.name())));
-            let key = token.kid.as_deref().and_then(|kid| issuer.keys.find(kid));
+            let key = token.kid.as_deref().and_then(|kid| issuer.keys.last().find(kid));
             match key {
                 Some(key) => format!("{accepted}; key `{}` is for {}", key.kid(), list(algorithms(key))),
                 None => accepted,
@@ -55,7 +55,7 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
         }
         Reason::KeyUnknown => match token.kid {
             None => "the token names no key (`kid`)".to_owned(),
-            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.iter().map(Key::kid))),
+            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.last().iter().map(Key::kid))),
         },
         Reason::SignatureInvalid => "the key of that `kid` is another one here, or the token was changed".to_owned(),
         Reason::AudienceMismatch => {

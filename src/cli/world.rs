@@ -8,13 +8,14 @@ use serde_json::Value;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::policy::Policy;
-use taskfence_core::signal::{self, MAX_SET, Signal};
+use taskfence_core::signal::{self, MAX_SET, SetErrorCode, Signal};
 use taskfence_core::signature::{CheckSignature, PureRust};
 use taskfence_core::state::{self, MemoryStore, Slot, Store, StoreError, Stored};
 use taskfence_core::surroundings::Surroundings;
 use taskfence_core::time::Timestamp;
 
 use crate::exit::Failure;
+use crate::jwks;
 
 /// The surroundings of one request.
 #[derive(Debug, Default)]
@@ -50,6 +51,10 @@ impl World {
             .and_then(|transmitter| transmitter.authorization.clone());
         let authorization = authorization.as_deref().map(str::as_bytes);
         let signal = signal::read(set, authorization, transmitters, policy.issuers(), self, now).map_err(|error| {
+            let sender = transmitters.iter().find(|transmitter| Some(&transmitter.name) == issuer(set).as_ref());
+            if let Some(sender) = sender.filter(|_| error.code == SetErrorCode::KeysUnavailable) {
+                return jwks::needed(&sender.name, &sender.keys);
+            }
             Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
         })?;
         state::apply(&mut self.store, signal.entries(), signal.issued_at(), now)?;

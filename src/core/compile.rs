@@ -1,13 +1,14 @@
 //! From what was typed to what it means: every fault is found, not only the first.
 
 use crate::authority::Host;
-use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, KeysConfig, Loaded, MatchConfig, Mode, Role};
+use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
 use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, TransmitterConfig};
 use crate::demand;
 use crate::flood::Limit;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
-use crate::key::{Algorithm, KeySet};
+use crate::key::Algorithm;
+use crate::keys;
 use crate::overlap;
 use crate::path::Canonical;
 use crate::policy::{Effect, Limits, Matcher, Policy, Rule, Signals};
@@ -229,7 +230,7 @@ fn issuers(configs: &[IssuerConfig], problems: &mut Problems) -> Vec<Issuer> {
         issuers.push(Issuer {
             name: config.issuer.clone(),
             audiences: config.audiences.clone(),
-            keys: keys(&config.keys, &algorithms, &format!("{path}.keys"), problems),
+            keys: keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
             algorithms,
             types: config.types.clone(),
             max_lifetime: config.max_lifetime,
@@ -264,25 +265,6 @@ fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algo
         }
     }
     algorithms
-}
-
-fn keys(config: &KeysConfig, algorithms: &[Algorithm], path: &str, problems: &mut Problems) -> KeySet {
-    let path = format!("{path}.inline");
-    match KeySet::from_jwks(&config.inline.0, algorithms) {
-        Ok((keys, bad)) => {
-            for (at, error) in &bad {
-                problems.error(format!("{path}.keys[{at}]"), error.to_string());
-            }
-            if keys.is_empty() && bad.is_empty() {
-                problems.error(format!("{path}.keys"), "there must be at least one key");
-            }
-            keys
-        }
-        Err(message) => {
-            problems.error(path, message);
-            KeySet::default()
-        }
-    }
 }
 
 fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
@@ -431,7 +413,7 @@ fn transmitter(
     Transmitter {
         name: config.issuer.clone(),
         audience: config.audience.clone(),
-        keys: keys(&config.keys, &algorithms, &format!("{path}.keys"), problems),
+        keys: keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
         algorithms,
         authorization: config.authorization.clone(),
         subjects,

@@ -282,14 +282,41 @@ pub struct IssuerConfig {
     pub claims: ClaimsConfig,
 }
 
-/// Public keys.
-#[derive(Debug, Deserialize)]
+/// Public keys: `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. The other keys are for fetched
+/// ones.
+#[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
     /// A JWK Set (RFC 7517).
-    #[cfg_attr(feature = "schema", schemars(with = "schema::JwkSet"))]
-    pub inline: StrictValue,
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::JwkSet>"))]
+    pub inline: Option<StrictValue>,
+    /// The cluster of Envoy that serves the JWK Set. TLS is the cluster's matter.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// The path of the JWK Set there, with a query if it needs one.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The host to ask for (`:authority`). Default: the host of the issuer's URL, or the name of the cluster where the
+    /// issuer is no URL.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// How often it is fetched. Default: 5m.
+    #[serde(default)]
+    pub refresh: Option<Span>,
+    /// How long a fetch may take. Default: 5s.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// How long a request may wait for keys. Default: 2s.
+    #[serde(default)]
+    pub wait: Option<Span>,
+    /// How long keys are used after they were last fetched. Default: 24h.
+    #[serde(default)]
+    pub keep: Option<Span>,
+    /// How long at least lies between fetches that tokens with an unknown `kid` ask for. Default: 10s.
+    #[serde(default)]
+    pub refetch: Option<Span>,
 }
 
 /// Names of claims that issuers name differently.

@@ -2,6 +2,7 @@
 
 use crate::issuer::Issuer;
 use crate::key::{Algorithm, KeySet};
+use crate::keyring::Keyring;
 use crate::time::{Span, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,7 +32,7 @@ pub fn issuer() -> Issuer {
         name: "https://jit.example".to_owned(),
         audiences: vec!["https://orders.mesh".to_owned()],
         algorithms: vec![Algorithm::ES256, Algorithm::RS256],
-        keys,
+        keys: Keyring::inline(keys),
         types: vec!["at+jwt".to_owned()],
         max_lifetime: Span::minutes(15),
         max_session: Span::hours(24),

@@ -1,6 +1,7 @@
 //! Token issuers as the configuration trusts them.
 
-use crate::key::{Algorithm, KeySet};
+use crate::key::Algorithm;
+use crate::keyring::Keyring;
 use crate::time::Span;
 
 /// One trusted issuer.
@@ -13,7 +14,7 @@ pub struct Issuer {
     /// Algorithms that its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// Its public keys.
-    pub keys: KeySet,
+    pub keys: Keyring,
     /// Accepted `typ` values, media types without `application/`.
     pub types: Vec<String>,
     /// `exp - iat` above this is refused.

@@ -4,6 +4,7 @@ use crate::authority::Host;
 use crate::cache::Session;
 use crate::config::Mode;
 use crate::evidence::{Evidence, RequestLine};
+use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
 use crate::policy::{Effect, Mismatch, Policy, Target};
 use crate::reason::Reason;
@@ -24,6 +25,7 @@ pub struct Judge {
     pub(crate) policy: Policy,
     tokens: Tokens,
     pub(crate) view: View,
+    lacks_keys_of: Option<usize>,
 }
 
 /// All that the judge needs of its host.
@@ -122,12 +124,23 @@ impl Judge {
 
     /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
     pub fn seeded(policy: Policy, seed: u64) -> Judge {
-        Judge { tokens: Tokens::new(&policy, seed), policy, view: View::default() }
+        Judge { tokens: Tokens::new(&policy, seed), policy, view: View::default(), lacks_keys_of: None }
     }
 
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The keys of an issuer or a transmitter.
+    pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
+        self.policy.keyring_mut(owner)
+    }
+
+    /// The place of the issuer for want of whose keys the last request was refused, if they are fetched: newer ones may
+    /// change the verdict.
+    pub fn lacks_keys_of(&self) -> Option<usize> {
+        self.lacks_keys_of
     }
 
     /// Gives the policy away and forgets the rest.
@@ -152,6 +165,7 @@ impl Judge {
             Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
             _ => policy.mode(refusal.rule),
         };
+        self.lacks_keys_of = None;
         match self.weigh(request, ports, now, observer) {
             Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit {
                 rule: refusal.rule,
@@ -193,7 +207,7 @@ impl Judge {
         let bare = |reason| Refusal { reason, rule: None, session: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
-        let Judge { policy, tokens, view } = self;
+        let Judge { policy, tokens, view, lacks_keys_of } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
         let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
@@ -207,7 +221,10 @@ impl Judge {
             Effect::Require(requirement) => requirement,
         };
         let token = request.bearer().map_err(with_rule)?;
-        let session = tokens.session(token, policy, ports, now).map_err(with_rule)?;
+        let session = tokens.session(token, policy, ports, now).map_err(|rejected| {
+            *lacks_keys_of = rejected.lacks_keys_of;
+            with_rule(rejected.reason)
+        })?;
         let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);

@@ -2,6 +2,7 @@
 
 use jwt_simple::prelude::*;
 use serde_json::Value;
+use sha2::Digest;
 use std::fmt;
 
 /// A set may hold this many keys.
@@ -100,8 +101,28 @@ impl Verifier {
     }
 }
 
+/// What tells one key from every other: a hash of its JWK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyId([u8; 16]);
+
+impl KeyId {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// `jwk` with its members in order.
+    pub(crate) fn of(jwk: &str) -> KeyId {
+        let digest: [u8; 32] = sha2::Sha256::digest(jwk.as_bytes()).into();
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        KeyId(id)
+    }
+}
+
 /// One key of an issuer, with a verifier for each allowed algorithm that it fits.
 pub struct Key {
+    id: KeyId,
     kid: Box<str>,
     verifiers: Vec<(Algorithm, Verifier)>,
     /// As a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
@@ -109,6 +130,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// What tells it from every other key, also from one of the same name.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
     /// The `kid` that names this key in a token's header.
     pub fn kid(&self) -> &str {
         &self.kid
@@ -140,7 +166,7 @@ impl Key {
             return Err(KeyError::Unusable { kid: kid.to_owned() });
         }
         let spki = verifiers.iter().find_map(|(_, verifier)| verifier.spki()).map(Vec::into_boxed_slice);
-        Ok(Key { kid: kid.into(), verifiers, spki })
+        Ok(Key { id: KeyId::of(&text), kid: kid.into(), verifiers, spki })
     }
 }
 
@@ -210,6 +236,11 @@ impl KeySet {
     /// The key named `kid`.
     pub fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| &*key.kid == kid)
+    }
+
+    /// Whether that very key is one of them.
+    pub fn holds(&self, id: KeyId) -> bool {
+        self.keys.iter().any(|key| key.id == id)
     }
 
     /// Every key that can be used, in the order of the set.

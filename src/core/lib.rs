@@ -9,6 +9,11 @@
 //! signal     ─► signal::Signal ─► state ─► standing::Standing ───────┘
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "a test may panic, and clippy sees no test in proptest!")
+)]
+
 pub mod answer;
 pub mod authority;
 pub mod cache;
@@ -20,6 +25,7 @@ mod demand;
 pub mod detail;
 pub mod evidence;
 pub mod fact;
+pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod flood;
@@ -30,6 +36,8 @@ mod json;
 pub mod judge;
 pub mod jws;
 pub mod key;
+pub mod keyring;
+mod keys;
 mod overlap;
 pub mod path;
 pub mod policy;
@@ -59,4 +67,5 @@ pub mod time;
 pub mod token;
 mod tokens;
 mod uri;
+pub mod waiting;
 pub mod waking;

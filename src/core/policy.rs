@@ -5,6 +5,7 @@ use crate::config::{Mode, Role};
 use crate::flood::Limit;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
+use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
 use crate::requirement::Requirement;
 use crate::routes::{Captures, Routes};
@@ -141,6 +142,39 @@ impl Policy {
     /// Where signals come from.
     pub fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    /// Every set of keys that is fetched, whatever the role, and whose it is by name.
+    pub fn fetched_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
+        let issuers = self.issuers.iter().enumerate();
+        let issuers = issuers.map(|(at, issuer)| (Owner::Issuer(at), issuer.name.as_str(), &issuer.keys));
+        let transmitters = self.signals.transmitters.iter().enumerate();
+        let transmitters = transmitters.map(|(at, one)| (Owner::Transmitter(at), one.name.as_str(), &one.keys));
+        issuers.chain(transmitters).filter(|(_, _, keys)| keys.source().is_some())
+    }
+
+    /// Those that this role needs: the filter reads tokens, the receiver signals.
+    pub fn needed_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
+        self.fetched_keys().filter(|(owner, ..)| match owner {
+            Owner::Issuer(_) => self.role == Role::Filter,
+            Owner::Transmitter(_) => self.role == Role::Receiver,
+        })
+    }
+
+    /// The keys of an issuer or a transmitter.
+    pub fn keyring(&self, owner: Owner) -> Option<&Keyring> {
+        match owner {
+            Owner::Issuer(at) => self.issuers.get(at).map(|issuer| &issuer.keys),
+            Owner::Transmitter(at) => self.signals.transmitters.get(at).map(|transmitter| &transmitter.keys),
+        }
+    }
+
+    /// The same, to put fetched ones in.
+    pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
+        match owner {
+            Owner::Issuer(at) => self.issuers.get_mut(at).map(|issuer| &mut issuer.keys),
+            Owner::Transmitter(at) => self.signals.transmitters.get_mut(at).map(|transmitter| &mut transmitter.keys),
+        }
     }
 
     /// Whether any refusal at all is enforced. A path or a host that cannot be read could be meant for any rule.

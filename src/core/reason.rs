@@ -19,6 +19,8 @@ pub enum Reason {
     IssuerUnknown,
     /// `kid` is absent or names no key of the issuer.
     KeyUnknown,
+    /// The issuer's keys could not be fetched yet, or not for too long.
+    KeysUnavailable,
     /// The signature does not verify.
     SignatureInvalid,
     /// Too many bad signatures came from where the token comes from; it was not checked.
@@ -96,6 +98,7 @@ impl Reason {
         Reason::AlgorithmRefused,
         Reason::IssuerUnknown,
         Reason::KeyUnknown,
+        Reason::KeysUnavailable,
         Reason::SignatureInvalid,
         Reason::TooManyFailures,
         Reason::AudienceMismatch,
@@ -156,6 +159,7 @@ impl Reason {
             Reason::AlgorithmRefused => ("algorithm_refused", InvalidToken, "Signature algorithm refused"),
             Reason::IssuerUnknown => ("issuer_unknown", InvalidToken, "Issuer unknown"),
             Reason::KeyUnknown => ("key_unknown", InvalidToken, "Signing key unknown"),
+            Reason::KeysUnavailable => ("keys_unavailable", Unavailable, "Keys of the issuer unavailable"),
             Reason::SignatureInvalid => ("signature_invalid", InvalidToken, "Signature invalid"),
             Reason::TooManyFailures => {
                 ("too_many_failures", TooManyRequests, "Too many bad signatures from this address")

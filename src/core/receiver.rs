@@ -1,7 +1,9 @@
 //! The receiver of pushed signals (RFC 8935): one POST in, one answer out.
 
+use crate::jws::Unverified;
+use crate::keyring::Owner;
 use crate::policy::Policy;
-use crate::signal::{self, SetError, Signal};
+use crate::signal::{self, MAX_SET, SetError, SetErrorCode, Signal};
 use crate::signature::CheckSignature;
 use crate::state::{self, Store, StoreError};
 use crate::time::Timestamp;
@@ -12,7 +14,7 @@ use serde_json::json;
 pub enum Received {
     /// Applied: whatever starts from now on meets it. 202.
     Applied(Signal),
-    /// Not a SET for us. 400.
+    /// Not a SET for us: 400. Or one whose keys are not there yet: 503.
     Refused(SetError),
     /// The signal is good and the state could not take it; the transmitter must push it again. 503.
     Failed(Signal, StoreError),
@@ -91,11 +93,24 @@ pub fn receive(
     }
 }
 
+/// Whose keys a push lacks, that was refused for want of them. Nothing of it is believed: it only says what to fetch.
+pub fn lacks_keys_of(policy: &Policy, body: &[u8]) -> Option<Owner> {
+    let jws = Unverified::parse(body, MAX_SET).ok()?;
+    let name = jws.claims().get("iss")?.as_str()?;
+    let at = policy.signals().transmitters().iter().position(|transmitter| transmitter.name == name)?;
+    Some(Owner::Transmitter(at))
+}
+
 /// The status, headers and body of the answer.
 pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String) {
     let mut headers = vec![("cache-control", "no-store".to_owned())];
     match received {
         Received::Applied(_) => (202, headers, String::new()),
+        // Not the transmitter's fault: it pushes again (RFC 8935 §2.1).
+        Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
+            headers.push(("retry-after", "1".to_owned()));
+            (503, headers, String::new())
+        }
         Received::Refused(error) => {
             headers.push(("content-type", "application/json".to_owned()));
             headers.push(("content-language", "en".to_owned()));

@@ -3,7 +3,8 @@
 use crate::fact::{Compliance, Fact, Risk};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
-use crate::key::{Algorithm, KeySet};
+use crate::key::Algorithm;
+use crate::keyring::Keyring;
 use crate::signature::CheckSignature;
 use crate::statekey::{Kind, StateKey};
 use crate::subject::{self, Member, SubjectError};
@@ -32,7 +33,7 @@ pub struct Transmitter {
     /// Algorithms that its SETs may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// Its public keys.
-    pub keys: KeySet,
+    pub keys: Keyring,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3).
     pub authorization: Option<String>,
     /// Token issuers about whose subjects it may speak, by name and by place in the list of issuers.
@@ -96,17 +97,20 @@ pub enum SetErrorCode {
     InvalidAudience,
     AuthenticationFailed,
     AccessDenied,
+    /// Not a registered code and never sent: the keys of the transmitter are not there yet. 503, to be pushed again.
+    KeysUnavailable,
 }
 
 impl SetErrorCode {
     /// Every code.
-    pub const ALL: [SetErrorCode; 6] = [
+    pub const ALL: [SetErrorCode; 7] = [
         SetErrorCode::InvalidRequest,
         SetErrorCode::InvalidKey,
         SetErrorCode::InvalidIssuer,
         SetErrorCode::InvalidAudience,
         SetErrorCode::AuthenticationFailed,
         SetErrorCode::AccessDenied,
+        SetErrorCode::KeysUnavailable,
     ];
 
     /// The code as it stands in `err`.
@@ -118,6 +122,7 @@ impl SetErrorCode {
             SetErrorCode::InvalidAudience => "invalid_audience",
             SetErrorCode::AuthenticationFailed => "authentication_failed",
             SetErrorCode::AccessDenied => "access_denied",
+            SetErrorCode::KeysUnavailable => "keys_unavailable",
         }
     }
 
@@ -127,6 +132,7 @@ impl SetErrorCode {
     }
 }
 
+use SetErrorCode::KeysUnavailable;
 use SetErrorCode::{AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest};
 
 /// Reads and verifies `set`, which came with the header `authorization`, as a signal of one of `transmitters` about
@@ -153,7 +159,7 @@ pub fn read(
     }
     let claims = jws.claims();
     let id = check_claims(claims)?;
-    check_signature(&jws, transmitter, signatures)?;
+    check_signature(&jws, transmitter, signatures, now)?;
     check_audience(claims, transmitter)?;
     let (event, payload) = single_event(claims)?;
     let entries = entries(event, payload, claims, transmitter, issuers, now)?;
@@ -177,11 +183,13 @@ fn check_signature(
     jws: &Unverified<'_>,
     transmitter: &Transmitter,
     signatures: &mut impl CheckSignature,
+    now: Timestamp,
 ) -> Result<(), SetError> {
     let algorithm = jws.algorithm().filter(|algorithm| transmitter.algorithms.contains(algorithm));
     let algorithm = algorithm.ok_or_else(|| InvalidKey.because("alg is not one that this transmitter may use"))?;
-    let key = jws.kid().and_then(|kid| transmitter.keys.find(kid));
-    let key = key.ok_or_else(|| InvalidKey.because("kid names no key of this transmitter"))?;
+    let keys = transmitter.keys.current(now);
+    let keys = keys.ok_or_else(|| KeysUnavailable.because("the keys of this transmitter are not there yet"))?;
+    let key = jws.kid().and_then(|kid| keys.find(kid)).ok_or_else(|| unknown_key(jws, transmitter))?;
     if key.verifier(algorithm).is_none() {
         return Err(InvalidKey.because("the key is not for this alg"));
     }
@@ -189,6 +197,16 @@ fn check_signature(
         return Err(AuthenticationFailed.because("the signature is not by the key that kid names"));
     }
     Ok(())
+}
+
+/// A key that is not there may be newer than the keys that were last fetched. To refuse its SET for good would lose it, so
+/// only keys fetched after the SET was made do that.
+fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter) -> SetError {
+    let made = issued_at(jws.claims()).unwrap_or_default();
+    match transmitter.keys.fetched_at() {
+        Some(fetched) if fetched <= made => KeysUnavailable.because("kid names a key that is not here yet"),
+        _ => InvalidKey.because("kid names no key of this transmitter"),
+    }
 }
 
 fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Result<(), SetError> {

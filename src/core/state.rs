@@ -4,6 +4,7 @@
 //! takes the version first, the journal and the buckets after it. So whoever starts after the answer sees a version
 //! that is new to it, and nobody can keep an old bucket under a new version.
 
+use crate::keyring::SourceId;
 use crate::table::{Corrupt, Entry, Table};
 use crate::time::Timestamp;
 
@@ -30,6 +31,10 @@ pub enum Slot {
     Journal,
     /// The bucket of that number, below [`BUCKETS`].
     Bucket(u16),
+    /// How fetching the keys of that source goes: see [`crate::fetch`].
+    KeyStatus(SourceId),
+    /// The keys of that source as they were last fetched.
+    KeyRecord(SourceId),
 }
 
 /// What a store answers to a read: the bytes, and a mark of this very value for [`Store::swap`].

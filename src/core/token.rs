@@ -4,7 +4,7 @@ use crate::detail::Detail;
 use crate::grant::{Actor, Grant};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
-use crate::key::{Algorithm, Key};
+use crate::key::{Algorithm, Key, KeyId};
 use crate::reason::Reason;
 use crate::signature::CheckSignature;
 use crate::subject;
@@ -25,6 +25,7 @@ const MAX_NAME: usize = 1024;
 pub struct Verified {
     grant: Grant,
     issuer: usize,
+    key: KeyId,
 }
 
 impl Verified {
@@ -36,6 +37,26 @@ impl Verified {
     /// The place of the token's issuer in the list that it was verified against.
     pub fn issuer(&self) -> usize {
         self.issuer
+    }
+
+    /// The key that verified it. When it is no longer one of its issuer's, the token is worth nothing.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+}
+
+/// Why a token was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    /// The reason.
+    pub reason: Reason,
+    /// The place of the issuer whose keys are fetched, where newer ones may change the verdict.
+    pub lacks_keys_of: Option<usize>,
+}
+
+impl From<Reason> for Rejected {
+    fn from(reason: Reason) -> Rejected {
+        Rejected { reason, lacks_keys_of: None }
     }
 }
 
@@ -51,7 +72,7 @@ pub struct Candidate<'t, 'i> {
 }
 
 /// Reads `token` as an access token of one of `issuers`, at `now`, up to its signature: all the cheap checks.
-pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -> Result<Candidate<'t, 'i>, Reason> {
+pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -> Result<Candidate<'t, 'i>, Rejected> {
     let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
         JwsError::TooLarge => Reason::TokenTooLarge,
         JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
@@ -59,25 +80,38 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
     let (index, issuer) = find_issuer(&jws, issuers)?;
     check_kind(&jws, issuer)?;
     let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
-    let key = jws.kid().and_then(|kid| issuer.keys.find(kid)).ok_or(Reason::KeyUnknown)?;
-    if key.verifier(algorithm).is_none() {
-        return Err(Reason::AlgorithmRefused);
+    let lacks_keys = |reason| Rejected { reason, lacks_keys_of: issuer.keys.source().map(|_| index) };
+    // Without any keys, all that can be checked without one is: such a token is not worth waiting for.
+    let key = match (issuer.keys.current(now), jws.kid()) {
+        (_, None) => return Err(Reason::KeyUnknown.into()),
+        (None, Some(_)) => None,
+        (Some(keys), Some(kid)) => Some(keys.find(kid).ok_or_else(|| lacks_keys(Reason::KeyUnknown))?),
+    };
+    if key.is_some_and(|key| key.verifier(algorithm).is_none()) {
+        return Err(Reason::AlgorithmRefused.into());
     }
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
     let grant = read_grant(jws.claims(), issuer).ok_or(Reason::ClaimInvalid)?;
+    let key = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
     Ok(Candidate { jws, grant, index, issuer, key, algorithm })
 }
 
 impl Candidate<'_, '_> {
+    /// The key that its signature must be by.
+    pub fn key(&self) -> KeyId {
+        self.key.id()
+    }
+
     /// Checks the signature. The times were checked with the rest, but a caller who keeps the result must check them
     /// again with [`check_times`].
     pub fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
         if !signatures.check(&self.jws, self.key, self.algorithm) {
             return Err(Reason::SignatureInvalid);
         }
+        let key = self.key.id();
         let grant = Grant { claims: self.jws.into_claims(), ..self.grant };
-        let verified = Verified { grant, issuer: self.index };
+        let verified = Verified { grant, issuer: self.index, key };
         check_times(&verified, self.issuer, now)?;
         Ok(verified)
     }
@@ -89,8 +123,8 @@ pub fn verify(
     issuers: &[Issuer],
     signatures: &mut impl CheckSignature,
     now: Timestamp,
-) -> Result<Verified, Reason> {
-    examine(token, issuers, now)?.verify(signatures, now)
+) -> Result<Verified, Rejected> {
+    Ok(examine(token, issuers, now)?.verify(signatures, now)?)
 }
 
 /// Checks what passes with time: `exp`, and the age of the session. `issuer` is the one the token was verified by.
@@ -262,7 +296,7 @@ mod tests {
     use serde_json::json;
 
     fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {
-        verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now)
+        verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now).map_err(|rejected| rejected.reason)
     }
 
     fn refusal(header: Value, claims: Value) -> Reason {

@@ -7,7 +7,7 @@ use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::refused::Refused;
 use crate::time::Timestamp;
-use crate::token::{self, Candidate, Verified};
+use crate::token::{self, Candidate, Rejected, Verified};
 use std::rc::Rc;
 
 /// The tokens that one worker saw under one configuration.
@@ -36,16 +36,20 @@ impl Tokens {
         policy: &Policy,
         ports: &mut impl Ports,
         now: Timestamp,
-    ) -> Result<Rc<Session>, Reason> {
+    ) -> Result<Rc<Session>, Rejected> {
         if let Some(session) = self.sessions.find(token) {
             let issuer = policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
-            return match token::check_times(session.verified(), issuer, now) {
-                Ok(()) => Ok(session),
-                Err(reason) => {
-                    self.sessions.remove(token);
-                    Err(reason)
-                }
-            };
+            // A key that has left the issuer's set takes with it what it signed.
+            if issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
+                return match token::check_times(session.verified(), issuer, now) {
+                    Ok(()) => Ok(session),
+                    Err(reason) => {
+                        self.sessions.remove(token);
+                        Err(reason.into())
+                    }
+                };
+            }
+            self.sessions.remove(token);
         }
         let candidate = token::examine(token, policy.issuers(), now)?;
         let verified = self.verify(candidate, token, ports, now)?;
@@ -62,7 +66,8 @@ impl Tokens {
         ports: &mut impl Ports,
         now: Timestamp,
     ) -> Result<Verified, Reason> {
-        if self.refused.contains(token) {
+        let key = candidate.key();
+        if self.refused.contains(token, key) {
             return Err(Reason::SignatureInvalid);
         }
         if !self.flood.is_calm() && self.flood.is_exhausted(ports.source(), now) {
@@ -70,7 +75,7 @@ impl Tokens {
         }
         let verified = candidate.verify(ports, now);
         if verified == Err(Reason::SignatureInvalid) {
-            self.refused.insert(token);
+            self.refused.insert(token, key);
             self.flood.failed(ports.source(), now);
         }
         verified

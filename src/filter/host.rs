@@ -4,7 +4,10 @@
 //! The SDK's own wrappers turn header names and values into `String`s and panic on a status they do not know, so the
 //! functions of the proxy-wasm ABI 0.2.1 are declared here once more.
 
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::Status;
 use std::ptr::{null, null_mut};
+use std::time::Duration;
 
 /// A header map of the stream at hand.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +15,8 @@ use std::ptr::{null, null_mut};
 pub enum MapType {
     /// Request headers.
     RequestHeaders = 0,
+    /// Headers of the answer to a call of ours, while it is handed over.
+    CallResponseHeaders = 6,
 }
 
 /// A buffer of the stream or plugin at hand.
@@ -20,6 +25,8 @@ pub enum MapType {
 pub enum BufferType {
     /// The request body, as far as it has come.
     RequestBody = 0,
+    /// The body of the answer to a call of ours, while it is handed over.
+    CallResponseBody = 4,
     /// The configuration of the plugin.
     PluginConfiguration = 7,
 }
@@ -31,6 +38,8 @@ pub enum HostError {
     NotFound,
     /// A value changed since it was read.
     CasMismatch,
+    /// The proxy does not know what an argument names.
+    BadArgument,
     /// Anything else, by its number.
     Other(u32),
 }
@@ -104,6 +113,8 @@ mod abi {
         pub fn proxy_enqueue_shared_queue(id: u32, data: *const u8, size: usize) -> u32;
         pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub fn proxy_continue_stream(stream: u32) -> u32;
     }
 }
 
@@ -111,6 +122,7 @@ fn check(status: u32) -> Result<(), HostError> {
     match status {
         0 => Ok(()),
         1 => Err(HostError::NotFound),
+        2 => Err(HostError::BadArgument),
         8 => Err(HostError::CasMismatch),
         other => Err(HostError::Other(other)),
     }
@@ -170,6 +182,11 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// How many bytes they take.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The headers in order, repeated ones repeated.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let (count, rest) = read_u32(&self.bytes).unwrap_or((0, &[]));
@@ -281,6 +298,43 @@ pub fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, Hos
     }
 }
 
+/// Sends a GET to a cluster of the proxy; the answer comes to `on_http_call_response` of the root context under the number
+/// returned here. Only from callbacks of the root context, and not while another context is the effective one.
+///
+/// Fails with [`HostError::BadArgument`] when the proxy does not know the cluster.
+///
+/// This one goes through the SDK: it hands answers over only to calls that it made, and panics over all others. Its own
+/// panic is for a status that the proxy does not have for this call.
+pub fn get(cluster: &str, host: &str, path: &str, accept: &str, timeout: Duration) -> Result<u32, HostError> {
+    let headers = vec![(":method", "GET"), (":path", path), (":authority", host), ("accept", accept)];
+    hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout).map_err(|status| match status {
+        Status::BadArgument => HostError::BadArgument,
+        Status::NotFound => HostError::NotFound,
+        Status::CasMismatch => HostError::CasMismatch,
+        // "Internal failure": no host of the cluster can be reached.
+        _ => HostError::Other(10),
+    })
+}
+
+/// Calls `on_tick` of this root context every so many milliseconds. Not from `on_tick` itself: the proxy replaces the timer
+/// whose callback is then still running.
+pub fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { abi::proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
+/// What follows in this callback is about the stream, or the root context, of that number.
+pub fn set_effective_context(id: u32) -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { abi::proxy_set_effective_context(id) })
+}
+
+/// Lets the paused request at hand go on. Its headers cannot be changed any more.
+pub fn continue_request() -> Result<(), HostError> {
+    // SAFETY: no pointers.
+    check(unsafe { abi::proxy_continue_stream(0) })
+}
+
 fn serialize(headers: &[(&str, String)]) -> Vec<u8> {
     let size = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
     let mut bytes = size(headers.len()).to_vec();
@@ -295,18 +349,6 @@ fn serialize(headers: &[(&str, String)]) -> Vec<u8> {
         bytes.push(0);
     }
     bytes
-}
-
-/// Has `proxy_on_tick` called every so many milliseconds on the plugin at hand.
-pub fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
-    // SAFETY: no pointers.
-    check(unsafe { abi::proxy_set_tick_period_milliseconds(milliseconds) })
-}
-
-/// Lets what follows in this callback be about the stream or plugin `id`.
-pub fn set_effective_context(id: u32) -> Result<(), HostError> {
-    // SAFETY: no pointers.
-    check(unsafe { abi::proxy_set_effective_context(id) })
 }
 
 /// Opens a queue of that name under the `vm_id`, and has the plugin at hand called, on this thread, when something comes:
@@ -367,6 +409,30 @@ impl Counter {
         if let Some(id) = self.id {
             // SAFETY: no pointers.
             unsafe { abi::proxy_increment_metric(id, 1) };
+        }
+    }
+}
+
+/// A value of the proxy that goes up and down, shared by all workers. One that could not be defined shows nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauge {
+    id: Option<u32>,
+}
+
+impl Gauge {
+    /// Defines the gauge `name`, or finds it.
+    pub fn define(name: &str) -> Gauge {
+        let mut id = 0;
+        // SAFETY: the pointer and the length are those of `name`; `id` outlives the call.
+        let defined = check(unsafe { abi::proxy_define_metric(1, name.as_ptr(), name.len(), &mut id) });
+        Gauge { id: defined.is_ok().then_some(id) }
+    }
+
+    /// Sets it.
+    pub fn set(self, value: u64) {
+        if let Some(id) = self.id {
+            // SAFETY: no pointers.
+            unsafe { abi::proxy_record_metric(id, value) };
         }
     }
 }

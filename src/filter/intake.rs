@@ -10,7 +10,7 @@ use proxy_wasm::types::Action;
 use std::rc::Rc;
 use taskfence_core::receiver::{self, Head, Received};
 use taskfence_core::record;
-use taskfence_core::signal::MAX_SET;
+use taskfence_core::signal::{MAX_SET, SetErrorCode};
 
 /// The context of one push.
 pub struct Intake {
@@ -28,8 +28,20 @@ impl Intake {
     fn take_in(&mut self, body: &[u8]) -> Action {
         let Some(now) = now() else { return self.answer(&Received::NotAPush(503)) };
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.answer(&Received::NotAPush(503)) };
-        let received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
+        let mut received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
+        let lacking = match &received {
+            Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
+                receiver::lacks_keys_of(judge.policy(), body)
+            }
+            _ => None,
+        };
         drop(judge);
+        if let Some(owner) = lacking
+            && self.shared.keys.ask(&self.shared, owner)
+            && let Ok(judge) = self.shared.judge.try_borrow()
+        {
+            received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
+        }
         let metrics = &self.shared.metrics;
         let level = match &received {
             Received::Applied(signal) if signal.entries().is_empty() => {

@@ -3,6 +3,7 @@
 
 mod host;
 mod intake;
+mod keys;
 mod live;
 mod logger;
 mod metrics;

@@ -19,7 +19,7 @@ use taskfence_core::time::Timestamp;
 use taskfence_core::waking::{RENEW, Roster};
 
 /// A worker that was not woken looks for changes this often, and streams end this long after their time at the latest.
-const TICK_MILLISECONDS: u32 = 1000;
+pub const TICK: u32 = 1000;
 
 /// The workers that want to be woken, in shared data.
 const ROSTER: &[u8] = b"taskfence/1/roster";
@@ -54,7 +54,6 @@ pub fn configure(shared: &Rc<Shared>) -> Result<(), HostError> {
     if host::shared_data(ROSTER)?.is_none() {
         host::set_shared_data(ROSTER, &Roster::default().encode(), 0)?;
     }
-    host::set_tick_period(TICK_MILLISECONDS)?;
     WORKER.with_borrow_mut(|worker| {
         worker.plugins.retain(|plugin| plugin.strong_count() > 0);
         worker.plugins.push(Rc::downgrade(shared));
@@ -63,6 +62,7 @@ pub fn configure(shared: &Rc<Shared>) -> Result<(), HostError> {
 }
 
 /// A stream that is followed; dropping it, when the proxy has deleted the stream, takes it out.
+#[derive(Debug)]
 pub struct Followed {
     shared: Rc<Shared>,
     place: Place,

@@ -5,6 +5,7 @@ use crate::signature;
 use std::net::IpAddr;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
+use taskfence_core::keyring::SourceId;
 use taskfence_core::signature::CheckSignature;
 use taskfence_core::state::{Slot, Store, StoreError, Stored};
 use taskfence_core::surroundings::{Surroundings, parse_address};
@@ -23,7 +24,7 @@ impl Store for Ports {
         match host::set_shared_data(key(slot).as_bytes(), bytes, cas) {
             Ok(()) => Ok(true),
             Err(HostError::CasMismatch) => Ok(false),
-            Err(HostError::NotFound | HostError::Other(_)) => Err(StoreError::Failed),
+            Err(HostError::NotFound | HostError::BadArgument | HostError::Other(_)) => Err(StoreError::Failed),
         }
     }
 
@@ -54,5 +55,7 @@ fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
         Slot::Version => "taskfence/1/version".into(),
         Slot::Journal => "taskfence/1/journal".into(),
         Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
+        Slot::KeyStatus(SourceId(id)) => format!("taskfence/1/keys/{:032x}/status", u128::from_be_bytes(id)).into(),
+        Slot::KeyRecord(SourceId(id)) => format!("taskfence/1/keys/{:032x}/record", u128::from_be_bytes(id)).into(),
     }
 }

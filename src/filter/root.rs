@@ -2,6 +2,7 @@
 
 use crate::host::{self, BufferType};
 use crate::intake::Intake;
+use crate::keys::{self, Keys};
 use crate::live;
 use crate::metrics::Metrics;
 use crate::ports::Ports;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The streams that were admitted and go on.
     pub streams: RefCell<Streams>,
+    /// What fetches keys, and the requests that wait for them.
+    pub keys: Keys,
 }
 
 /// The root context.
@@ -35,7 +38,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// The root context that the proxy calls `id`.
+    /// The root context of that number, not yet configured.
     pub fn new(id: u32) -> Root {
         Root { id, shared: None }
     }
@@ -48,9 +51,13 @@ impl Root {
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
+        let keys = Keys::new(self.id, &loaded.policy)?;
         let judge = RefCell::new(Judge::seeded(loaded.policy, random()?));
-        let shared = Rc::new(Shared { root: self.id, judge, metrics: Metrics::define(), streams: RefCell::default() });
-        live::configure(&shared).map_err(|_| "the proxy gave no tick or no shared data".to_owned())?;
+        let (metrics, streams) = (Metrics::define(), RefCell::default());
+        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, keys });
+        live::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
+        let tick = if shared.keys.set_up(&shared)? { keys::TICK } else { live::TICK };
+        host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
         self.shared = Some(shared);
         Ok(())
     }
@@ -68,7 +75,13 @@ impl Drop for Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
+        if let Some(shared) = &self.shared {
+            shared.keys.on_call_response(shared, call, headers > 0, body_size);
+        }
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -84,6 +97,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
             live::on_tick(shared);
+            shared.keys.on_tick(shared);
         }
     }
 

@@ -1,11 +1,13 @@
 //! One request through the sidecar: headers in, the verdict out.
 
 use crate::host::{self, Headers, MapType};
+use crate::keys::{self, Lacking};
 use crate::live::{self, Followed};
 use crate::ports::Ports;
 use crate::root::Shared;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
+use std::cell::RefCell;
 use std::rc::Rc;
 use taskfence_core::answer::{Answer, answer};
 use taskfence_core::identity::{Edit, Identity};
@@ -21,12 +23,37 @@ pub struct Sidecar {
     shared: Rc<Shared>,
     /// Once it was admitted. From then on its context says nothing more: what ends it is `live`.
     followed: Option<Followed>,
+    /// The same, of a request that waited and was admitted from elsewhere.
+    waited: Option<Rc<Waited>>,
 }
+
+/// Where a request that waits is followed, once it goes on.
+pub type Waited = RefCell<Option<Followed>>;
 
 impl Sidecar {
     /// The context of a new stream, which the proxy calls `id`.
     pub fn new(id: u32, shared: Rc<Shared>) -> Sidecar {
-        Sidecar { id, shared, followed: None }
+        Sidecar { id, shared, followed: None, waited: None }
+    }
+
+    /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
+    /// effective one.
+    pub fn resume(&self, headers: &Headers, waited: &Waited) {
+        let request = Request::from_headers(headers.iter());
+        let action = match judge(&self.shared, &request) {
+            Ok(permit) => {
+                let action = self.admit(&permit, headers, &request);
+                if action == Action::Continue {
+                    waited.replace(live::follow(&self.shared, self.id, &permit, &request));
+                }
+                action
+            }
+            Err(refusal) => self.refuse(&refusal, request.grpc),
+        };
+        if action == Action::Continue && host::continue_request().is_err() {
+            // It stays where it is: paused, and so refused.
+            log::error!("the proxy did not let a permitted request go on");
+        }
     }
 
     /// Lets the request on. Nobody can without a permit.
@@ -99,13 +126,30 @@ fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
     })
 }
 
-impl Context for Sidecar {}
+impl Context for Sidecar {
+    /// The stream is over, whatever ended it: from here on nothing may be done to it.
+    fn on_done(&mut self) -> bool {
+        self.shared.keys.forget(self.id);
+        true
+    }
+}
 
 impl HttpContext for Sidecar {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         let request = Request::from_headers(headers.iter());
-        match judge(&self.shared, &request) {
+        let verdict = match (judge(&self.shared, &request), keys::lacking(&self.shared)) {
+            (verdict, Lacking::Nothing) => verdict,
+            (_, Lacking::TakenOver) => judge(&self.shared, &request),
+            (Err(refusal), Lacking::ToCome(wait)) => {
+                let grpc = request.grpc;
+                let waited = Rc::clone(self.waited.insert(Rc::default()));
+                let waits = self.shared.keys.wait(self.id, wait, headers, waited);
+                return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
+            }
+            (verdict @ Ok(_), Lacking::ToCome(_)) => verdict,
+        };
+        match verdict {
             Ok(permit) => {
                 let action = self.admit(&permit, &headers, &request);
                 if action == Action::Continue {

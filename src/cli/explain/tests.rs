@@ -275,6 +275,40 @@ fn what_keeps_it_from_explaining() {
 }
 
 #[test]
+fn fetched_keys_are_given_in_files() {
+    let bench = Bench::new();
+    let fetched = json!({"cluster": "jit", "path": "/jwks.json"});
+    bench.configure(json!({
+        "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "algorithms": ["ES256"],
+                     "keys": fetched}],
+        "signals": {"transmitters": [{
+            "issuer": "https://idp.example", "audience": "https://orders.mesh/signals", "algorithms": ["ES256"],
+            "keys": fetched, "subjects": ["https://jit.example"]}]}
+    }));
+    let jwks = |name: &str, key: &SigningKey| {
+        let mut private = key.public_jwk().unwrap();
+        (private["kid"], private["d"]) = (json!("private"), json!("AA"));
+        bench.write(name, &json!({"keys": [private, key.public_jwk().unwrap()]}).to_string());
+        bench.path(name)
+    };
+    let issuer = format!("https://jit.example={}", jwks("jit.json", &bench.issuer));
+    let transmitter = format!("https://idp.example={}", jwks("idp.json", &bench.transmitter));
+    let done = bench.task_completed("https://orders.mesh/signals");
+    let token = bench.token(json!({}));
+    let with = |args: &[&'static str]| [&READ[..], args].concat();
+    bench.check("keys-needed", Exit::Usage, Some(&token), &READ);
+    assert_eq!(bench.explain(None, &["--url", "https://orders.mesh/healthz"]).0, Exit::Done, "no keys are needed");
+    bench.check("keys-given", Exit::Done, Some(&token), &[&READ[..], &["--jwks", &issuer]].concat());
+    let with_signal = [&READ[..], &["--jwks", &issuer, "--signal", &done]].concat();
+    bench.check("keys-needed-for-signal", Exit::Usage, Some(&token), &with_signal);
+    let (exit, said) = bench.explain(Some(&token), &[&with_signal[..], &["--jwks", &transmitter]].concat());
+    assert!(exit == Exit::Denied && said.contains("task_completed"), "{said}");
+    bench.check("keys-of-nobody", Exit::Usage, Some(&token), &with(&["--jwks", "https://jit.exampel=/dev/null"]));
+    bench.check("keys-no-file", Exit::Usage, Some(&token), &with(&["--jwks", "https://jit.example"]));
+    bench.check("keys-no-set", Exit::BadConfig, Some(&token), &with(&["--jwks", "https://jit.example=/dev/null"]));
+}
+
+#[test]
 fn a_token_may_come_from_a_file_and_time_may_be_told() {
     let bench = Bench::new();
     bench.write("token.jwt", &(bench.token(json!({})) + "\n"));

@@ -207,6 +207,30 @@ fn files_that_cannot_be_used() {
 }
 
 #[test]
+fn fetched_keys_are_given_in_files() {
+    let inline = CONFIG.lines().find(|line| line.contains("kid: jit-1")).unwrap();
+    let jwks = inline.trim().strip_prefix("keys: {inline: ").unwrap().strip_suffix('}').unwrap();
+    let config = CONFIG.replace(inline, "    keys: {cluster: jit, path: /jwks.json}");
+    let folder = folder(GOOD);
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("taskfence.yaml", &config);
+    write("jwks.json", &crate::yaml::to_json(jwks).unwrap());
+    let run = |args: &[&str]| {
+        let mut capture = Capture::default();
+        let cases = folder.path().join("cases.yaml");
+        let exit = capture.run(&[&["test", cases.to_str().unwrap()], args].concat());
+        (exit, capture.err().replace(folder.path().to_str().unwrap(), "FOLDER"))
+    };
+    let (exit, said) = run(&[]);
+    assert_eq!(exit, Exit::BadConfig, "{said}");
+    snapshot::check("test-keys-needed", &said);
+    let given = format!("https://jit.example={}", folder.path().join("jwks.json").display());
+    assert_eq!(run(&["--jwks", &given]), (Exit::Done, String::new()));
+    write("cases.yaml", &GOOD.replacen("tokens:", "jwks: {'https://jit.example': jwks.json}\ntokens:", 1));
+    assert_eq!(run(&[]), (Exit::Done, String::new()));
+}
+
+#[test]
 fn what_was_made_up_is_good_in_its_own_run_only() {
     let folder = folder("");
     let policy = crate::configuration::parse(CONFIG.as_bytes()).unwrap().loaded.policy;

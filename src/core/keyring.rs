@@ -1,0 +1,274 @@
+//! The keys of one token issuer or transmitter: those of the configuration, or those that were last fetched.
+
+use crate::json;
+use crate::key::{Algorithm, KeyError, KeySet, MAX_KEYS};
+use crate::time::{Span, Timestamp};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// A JWK Set may have this many bytes.
+pub const MAX_JWKS: usize = 1024 * 1024;
+
+/// Where a JWK Set is fetched from, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The cluster of the proxy.
+    pub cluster: String,
+    /// `:authority` of the request.
+    pub host: String,
+    /// `:path` of the request.
+    pub path: String,
+    /// The set is fetched anew after this long.
+    pub refresh: Span,
+    /// A fetch may take this long.
+    pub timeout: Span,
+    /// A request may wait this long for keys.
+    pub wait: Span,
+    /// Keys are used this long after they were last fetched.
+    pub keep: Span,
+    /// At least this long lies between two fetches that an unknown `kid` asks for.
+    pub refetch: Span,
+}
+
+/// What tells one source from another in the shared memory: the same cluster, host and path are the same keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceId(pub [u8; 16]);
+
+impl Source {
+    /// Its name in the shared memory.
+    pub fn id(&self) -> SourceId {
+        let mut hasher = Sha256::new();
+        for part in [&self.cluster, &self.host, &self.path] {
+            // The length keeps `a` + `bc` apart from `ab` + `c`.
+            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        SourceId(id)
+    }
+}
+
+/// Whose keys they are: a place in the lists of the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// The token issuer of that place.
+    Issuer(usize),
+    /// The transmitter of that place.
+    Transmitter(usize),
+}
+
+/// The keys of one issuer or transmitter.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    keys: KeySet,
+    fetched: Option<Fetched>,
+}
+
+#[derive(Debug)]
+struct Fetched {
+    source: Source,
+    algorithms: Vec<Algorithm>,
+    /// 0: none has come yet.
+    generation: u64,
+    fetched_at: Timestamp,
+    until: Timestamp,
+}
+
+impl Keyring {
+    /// The keys of a configuration.
+    pub fn inline(keys: KeySet) -> Keyring {
+        Keyring { keys, fetched: None }
+    }
+
+    /// Keys for `algorithms` that are still to be fetched.
+    pub fn fetched(source: Source, algorithms: Vec<Algorithm>) -> Keyring {
+        let never = Timestamp(0);
+        let fetched = Fetched { source, algorithms, generation: 0, fetched_at: never, until: never };
+        Keyring { keys: KeySet::default(), fetched: Some(fetched) }
+    }
+
+    /// Where they are fetched from; `None` for keys of the configuration.
+    pub fn source(&self) -> Option<&Source> {
+        self.fetched.as_ref().map(|fetched| &fetched.source)
+    }
+
+    /// The keys that may be used at `now`. `None`: none were fetched yet, or too long ago.
+    pub fn current(&self, now: Timestamp) -> Option<&KeySet> {
+        let usable = self.fetched.as_ref().is_none_or(|fetched| now < fetched.until);
+        usable.then_some(&self.keys)
+    }
+
+    /// The last keys there were, whether they may still be used or not.
+    pub fn last(&self) -> &KeySet {
+        &self.keys
+    }
+
+    /// Which fetched set it is; 0 before the first. Keys of the configuration have none.
+    pub fn generation(&self) -> u64 {
+        self.fetched.as_ref().map_or(0, |fetched| fetched.generation)
+    }
+
+    /// When the set was last fetched; the beginning of time before the first. Keys of the configuration are as old as it.
+    pub fn fetched_at(&self) -> Option<Timestamp> {
+        self.fetched.as_ref().map(|fetched| fetched.fetched_at)
+    }
+
+    /// Takes a fetched set over, `jwks`, with its number. The keys of it that cannot be used come back as
+    /// `(index, error)`.
+    ///
+    /// Fails, and keeps what there was, when `jwks` is no JWK Set. Does nothing to keys of the configuration.
+    pub fn adopt(
+        &mut self,
+        jwks: &Value,
+        generation: u64,
+        fetched_at: Timestamp,
+    ) -> Result<Vec<(usize, KeyError)>, String> {
+        let Some(fetched) = &mut self.fetched else { return Ok(Vec::new()) };
+        let (keys, problems) = KeySet::from_jwks(jwks, &fetched.algorithms)?;
+        self.keys = keys;
+        fetched.generation = generation;
+        self.confirm(fetched_at);
+        Ok(problems)
+    }
+
+    /// The keys of `jwks` that could not be used here, as `(index, error)`; `None` when it is no JWK Set.
+    pub fn problems(&self, jwks: &Value) -> Option<Vec<(usize, KeyError)>> {
+        let fetched = self.fetched.as_ref()?;
+        KeySet::from_jwks(jwks, &fetched.algorithms).ok().map(|(_, problems)| problems)
+    }
+
+    /// The set that is here was still the issuer's at that time.
+    pub fn confirm(&mut self, fetched_at: Timestamp) {
+        if let Some(fetched) = &mut self.fetched {
+            fetched.fetched_at = fetched_at;
+            fetched.until = fetched_at.plus(fetched.source.keep);
+        }
+    }
+
+    /// Takes `jwks` over as what a fetch would have brought, for good: for tools that have no proxy to fetch through.
+    pub fn supply(&mut self, jwks: &Value) -> Result<Vec<(usize, KeyError)>, String> {
+        let problems = self.adopt(jwks, 1, Timestamp::MAX)?;
+        if let Some(fetched) = &mut self.fetched {
+            fetched.until = Timestamp(u64::MAX);
+        }
+        Ok(problems)
+    }
+}
+
+/// Reads the body of an answer as a JWK Set (RFC 7517 §5), without looking at the keys.
+///
+/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or more than [`MAX_KEYS`] of them.
+pub fn read_jwks(body: &[u8]) -> Result<Value, JwksError> {
+    if body.len() > MAX_JWKS {
+        return Err(JwksError::TooLarge(body.len()));
+    }
+    let jwks = json::value(body).map_err(|error| JwksError::NotJson(error.to_string()))?;
+    match jwks.get("keys").and_then(Value::as_array) {
+        None => Err(JwksError::NotAJwkSet),
+        Some(keys) if keys.len() > MAX_KEYS => Err(JwksError::TooMany(keys.len())),
+        Some(_) => Ok(jwks),
+    }
+}
+
+/// Why bytes are not taken as a JWK Set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum JwksError {
+    #[error("{0} bytes: at most {MAX_JWKS} are taken")]
+    TooLarge(usize),
+    #[error("not usable as JSON: {0}")]
+    NotJson(String),
+    #[error("not a JWK Set: expected an object with an array `keys`")]
+    NotAJwkSet,
+    #[error("{0} keys: at most {MAX_KEYS} are taken")]
+    TooMany(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, NOW};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn source() -> Source {
+        Source {
+            cluster: "jit".to_owned(),
+            host: "jit.example".to_owned(),
+            path: "/jwks.json".to_owned(),
+            refresh: Span(300),
+            timeout: Span(5),
+            wait: Span(2),
+            keep: Span(3600),
+            refetch: Span(10),
+        }
+    }
+
+    #[test]
+    fn fetched_keys_come_and_age_out() {
+        let mut keyring = Keyring::fetched(source(), vec![Algorithm::ES256]);
+        assert!(keyring.current(NOW).is_none(), "nothing was fetched yet");
+        assert_eq!(keyring.adopt(&fixture::jwks(), 1, NOW), Ok(vec![]));
+        let last = Timestamp(NOW.0 + 3599);
+        assert!(keyring.current(last).is_some_and(|keys| keys.find("jit-1").is_some()));
+        assert!(keyring.current(Timestamp(NOW.0 + 3600)).is_none(), "kept for an hour");
+        keyring.confirm(last);
+        assert!(keyring.current(Timestamp(NOW.0 + 3600)).is_some());
+    }
+
+    #[test]
+    fn what_is_no_set_changes_nothing() {
+        let mut keyring = Keyring::fetched(source(), vec![Algorithm::ES256]);
+        keyring.adopt(&fixture::jwks(), 7, NOW).unwrap();
+        assert!(keyring.adopt(&json!({}), 8, NOW).is_err());
+        assert_eq!((keyring.generation(), keyring.last().len()), (7, 1));
+    }
+
+    #[test]
+    fn keys_of_the_configuration_never_age() {
+        let (keys, _) = KeySet::from_jwks(&fixture::jwks(), &[Algorithm::ES256]).unwrap();
+        let keyring = Keyring::inline(keys);
+        assert!(keyring.current(Timestamp::MAX).is_some());
+        assert_eq!((keyring.source(), keyring.fetched_at()), (None, None));
+    }
+
+    #[test]
+    fn a_source_is_told_by_all_of_it() {
+        let one = source();
+        for other in [
+            Source { cluster: "jit2".to_owned(), ..source() },
+            Source { host: "other".to_owned(), ..source() },
+            Source { path: "/".to_owned(), ..source() },
+            Source { cluster: "ji".to_owned(), host: "tjit.example".to_owned(), ..source() },
+        ] {
+            assert_ne!(one.id(), other.id(), "{other:?}");
+        }
+        assert_eq!(one.id(), Source { refresh: Span(1), keep: Span(9), ..source() }.id());
+    }
+
+    #[test]
+    fn what_is_no_jwk_set() {
+        assert_eq!(read_jwks(&vec![b' '; MAX_JWKS + 1]), Err(JwksError::TooLarge(MAX_JWKS + 1)));
+        for text in ["", "<html>", "{\"keys\":[]", "{\"keys\":[],\"keys\":[]}"] {
+            assert!(matches!(read_jwks(text.as_bytes()), Err(JwksError::NotJson(_))), "{text}");
+        }
+        for text in ["[]", "null", "{}", "{\"keys\":{}}", "7"] {
+            assert_eq!(read_jwks(text.as_bytes()), Err(JwksError::NotAJwkSet), "{text}");
+        }
+        let many = json!({"keys": vec![json!({}); MAX_KEYS + 1]}).to_string();
+        assert_eq!(read_jwks(many.as_bytes()), Err(JwksError::TooMany(MAX_KEYS + 1)));
+        assert!(read_jwks(br#"{"keys":[]}"#).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let mut keyring = Keyring::fetched(source(), Algorithm::ALL.to_vec());
+            if let Ok(jwks) = read_jwks(&bytes) {
+                let _ = keyring.adopt(&jwks, 1, NOW);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
+
+/// So many requests may wait at once.
+pub const MAX_WAITING: usize = 1_000;
+
+/// What is kept of them may have so many bytes together.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// The first keys of the issuer, or the first after too long without.
+    Keys,
+    /// The end of the fetch that an unknown `kid` asked for: of any fetch after this many have ended.
+    Refetch(u64),
+}
+
+/// How far the keys of an issuer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether there are any that may be used.
+    pub usable: bool,
+    /// How many fetches have ended.
+    pub ended: u64,
+}
+
+/// The requests that wait, by the number of their stream, each with `T`. Those that came first are first.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    waiters: Vec<Waiter<T>>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiter<T> {
+    stream: u32,
+    issuer: usize,
+    reason: For,
+    deadline: u64,
+    bytes: usize,
+    kept: T,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Waiting<T> {
+        Waiting { waiters: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Lets `stream` wait for `issuer`, by its place, until `deadline` in milliseconds, with `kept`, which has `bytes`.
+    /// `false`: too many wait already.
+    pub fn add(&mut self, stream: u32, issuer: usize, reason: For, deadline: u64, bytes: usize, kept: T) -> bool {
+        let all = self.bytes.saturating_add(bytes);
+        let room = self.waiters.len() < MAX_WAITING && all <= MAX_BYTES;
+        if room {
+            self.bytes = all;
+            self.waiters.push(Waiter { stream, issuer, reason, deadline, bytes, kept });
+        }
+        room
+    }
+
+    /// Takes out what `stream` waits with: it goes on, or has ended.
+    pub fn take(&mut self, stream: u32) -> Option<T> {
+        let at = self.waiters.iter().position(|waiter| waiter.stream == stream)?;
+        let waiter = self.waiters.remove(at);
+        self.bytes = self.bytes.saturating_sub(waiter.bytes);
+        Some(waiter.kept)
+    }
+
+    /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
+    /// issuer.
+    pub fn ready(&self, now: u64, most: usize, progress: impl Fn(usize) -> Progress) -> Vec<u32> {
+        let ready = self.waiters.iter().filter(|waiter| {
+            let Progress { usable, ended } = progress(waiter.issuer);
+            let came = match waiter.reason {
+                For::Keys => usable,
+                For::Refetch(before) => ended != before,
+            };
+            came || now >= waiter.deadline
+        });
+        ready.map(|waiter| waiter.stream).take(most).collect()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_goes_on_when_its_own_keys_are_there() {
+        let mut waiting = Waiting::default();
+        for (stream, issuer, reason, deadline) in
+            [(1, 0, For::Keys, 100), (2, 1, For::Keys, 100), (3, 1, For::Refetch(7), 100), (4, 0, For::Keys, 50)]
+        {
+            assert!(waiting.add(stream, issuer, reason, deadline, 1, ()));
+        }
+        let none = |_| Progress { usable: false, ended: 7 };
+        assert!(waiting.ready(49, 9, none).is_empty());
+        assert_eq!(waiting.ready(50, 9, none), [4]);
+        assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == 1, ended: 7 }), [2]);
+        assert_eq!(waiting.ready(49, 9, |_| Progress { usable: false, ended: 8 }), [3]);
+        assert_eq!(waiting.ready(100, 9, none), [1, 2, 3, 4]);
+        assert_eq!(waiting.ready(100, 2, none), [1, 2], "those that came first");
+        assert_eq!((waiting.take(1), waiting.take(1)), (Some(()), None), "once");
+        assert_eq!(waiting.ready(100, 9, none), [2, 3, 4], "what has ended is not touched");
+    }
+
+    #[test]
+    fn only_so_many_wait() {
+        let mut waiting = Waiting::default();
+        for stream in 0..1_000 {
+            assert!(waiting.add(stream, 0, For::Keys, 100, 100, ()));
+        }
+        assert!(!waiting.add(1_000, 0, For::Keys, 100, 100, ()));
+        assert_eq!(waiting.len(), 1_000);
+        for stream in 0..1_000 {
+            waiting.take(stream).unwrap();
+        }
+        assert!(waiting.is_empty() && waiting.bytes == 0);
+        assert!(waiting.add(1, 0, For::Keys, 100, MAX_BYTES, ()));
+        assert!(!waiting.add(2, 0, For::Keys, 100, 1, ()));
+        waiting.take(1);
+        assert!(waiting.add(2, 0, For::Keys, 100, 1, ()));
+    }
+}

@@ -1,0 +1,511 @@
+//! Keys that are fetched: once per proxy, before they are needed, and never a wrong answer while they change.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use taskfence_tests::{
+    bootstrap::Settings,
+    client::{self, Answer, Connection, Http, Request},
+    jwks::{self, Jwks},
+    mint::{self, Alg, Keyring},
+    orders,
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused, describe},
+    sidecar::Sidecar,
+};
+use tokio::{task::JoinHandle, time::sleep};
+
+/// The configuration of the sample service, but the token issuer's keys come from the cluster `jit`.
+fn config(keys: Value) -> Value {
+    let mut config = orders::config();
+    config["issuers"][0]["keys"] = fetched("jit", keys);
+    config
+}
+
+fn fetched(cluster: &str, keys: Value) -> Value {
+    let mut all = json!({"cluster": cluster, "path": "/jwks.json"});
+    all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    all
+}
+
+fn settings(name: &str, keys: Value, address: SocketAddr) -> Settings {
+    Settings::new(name, config(keys)).patch(jwks::with_clusters(vec![jwks::cluster("jit", address)]))
+}
+
+fn read_order() -> Request {
+    with_token(&mint::token().sign())
+}
+
+fn with_token(token: &str) -> Request {
+    Request::get(orders::ORDER_PATH).bearer(token)
+}
+
+fn signed_by(keys: &Keyring) -> String {
+    mint::token().signed_by(keys.signer(Alg::Es256)).sign()
+}
+
+/// The keys of several sets in one.
+fn joined(sets: &[Value]) -> Value {
+    let keys: Vec<Value> = sets.iter().flat_map(|set| set["keys"].as_array().unwrap().clone()).collect();
+    json!({ "keys": keys })
+}
+
+async fn send(sidecar: &Sidecar, request: &Request) -> Answer {
+    sidecar.send(Http::One, request).await.unwrap()
+}
+
+async fn counter(sidecar: &Sidecar, name: &str) -> u64 {
+    sidecar.envoy().stats().await.unwrap().value(&format!("wasmcustom.taskfence.{name}")).unwrap()
+}
+
+/// Asks until the answer is the wanted one.
+async fn until(what: &str, within: Duration, mut done: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !done().await {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn until_logged(sidecar: &Sidecar, text: &str) {
+    until(&format!("`{text}` in the log"), Duration::from_secs(10), async || sidecar.envoy().log().contains(text))
+        .await;
+}
+
+#[tokio::test]
+async fn fetched_once_for_all_workers() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let settings = settings("keys-once", json!({}), server.address()).workers(4).balanced();
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..12 {
+        let mut connection = Connection::open(sidecar.app(), Http::One).await.unwrap();
+        assert_allowed(&sidecar, &connection.send(&read_order()).await.unwrap());
+        kept.push(connection);
+    }
+    let by_worker = sidecar.connections_by_worker().await.unwrap();
+    assert!(by_worker.iter().all(|connections| *connections > 0), "{by_worker:?}");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.asked_for(), ["jit.example/jwks.json"]);
+    assert_eq!(counter(&sidecar, "keys_fetched").await, 1);
+    until_logged(
+        &sidecar,
+        "keys of `https://jit.example` from cluster `jit`, jit.example/jwks.json: fetched, keys `jit-ES256`",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_first_keys() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    server.delay(Duration::from_millis(2_500));
+    let sidecar = Sidecar::start(settings("keys-wait", json!({"wait": "10s"}), server.address())).await.unwrap();
+    let to = sidecar.app();
+    let all: Vec<JoinHandle<_>> = (0..50)
+        .map(|at| {
+            // A body waits with its request, and arrives whole.
+            let request = match at % 5 {
+                0 => Request::new("POST", "/v1/orders/1881/refund").body(vec![b'x'; 100_000]).bearer(&refund()),
+                _ => read_order(),
+            };
+            tokio::spawn(async move { (at, client::send(to, Http::BOTH[at % 2], &request).await) })
+        })
+        .collect();
+    // What needs no keys does not wait for them.
+    let before = Instant::now();
+    assert_allowed(&sidecar, &send(&sidecar, &Request::get("/healthz")).await);
+    assert_refused(&sidecar, &send(&sidecar, &with_token(&mint::token().expired().sign())).await, "token_expired");
+    assert!(before.elapsed() < Duration::from_secs(1));
+    for answer in all {
+        let (at, answer) = answer.await.unwrap();
+        let answer = answer.unwrap();
+        assert_allowed(&sidecar, &answer);
+        assert_eq!(answer.json()["body_bytes"], if at % 5 == 0 { 100_000 } else { 0 });
+    }
+    assert_eq!(server.requests(), 1);
+    assert!(counter(&sidecar, "requests_waited").await >= 40, "almost nothing had to wait: the test shows nothing");
+}
+
+fn refund() -> String {
+    let details = json!([{"type": "order", "actions": ["refund"], "identifier": "1881"}]);
+    mint::token().claim("scope", "orders.refund").claim("authorization_details", details).sign()
+}
+
+#[tokio::test]
+async fn without_keys_it_is_503_and_with_them_it_passes() {
+    let address = jwks::down().unwrap();
+    let sidecar = Sidecar::start(settings("keys-down", json!({"wait": "1s"}), address)).await.unwrap();
+    let created = sidecar.machines_created().await.unwrap();
+    for http in Http::BOTH {
+        let before = Instant::now();
+        let answer = sidecar.send(http, &read_order()).await.unwrap();
+        let waited = before.elapsed();
+        assert_refused(&sidecar, &answer, "keys_unavailable");
+        assert!(waited > Duration::from_millis(900) && waited < Duration::from_millis(2_500), "waited {waited:?}");
+    }
+    let grpc = read_order().header("content-type", "application/grpc");
+    let answer = sidecar.send(Http::Two, &grpc).await.unwrap();
+    assert_eq!(answer.header("grpc-status").as_deref(), Some("14"), "{}", describe(&answer));
+    until_logged(&sidecar, "fetch 1 in a row failed: status 503").await;
+    assert!(counter(&sidecar, "keys_fetch_failed.status").await > 0);
+
+    // Who goes away while waiting is forgotten: the answer that he does not wait for is no call on a stream that is gone.
+    for _ in 0..20 {
+        let request = read_order();
+        let to = sidecar.app();
+        let task = tokio::spawn(async move { client::send(to, Http::One, &request).await });
+        sleep(Duration::from_millis(30)).await;
+        task.abort();
+    }
+    let _server = Jwks::start_on(address, mint::ISSUER.jwks()).unwrap();
+    let up = Instant::now();
+    until("an allowed request", Duration::from_secs(10), async || send(&sidecar, &read_order()).await.status == 200)
+        .await;
+    assert!(up.elapsed() < Duration::from_secs(4), "retries are fast until the first success: {:?}", up.elapsed());
+    sleep(Duration::from_millis(500)).await;
+    sidecar.check_no_crash_since(created).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_server_is_asked_again() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    server.delay(Duration::from_secs(4));
+    let keys = json!({"wait": "1s", "timeout": "1s"});
+    let sidecar = Sidecar::start(settings("keys-slow", keys, server.address())).await.unwrap();
+    assert_refused(&sidecar, &send(&sidecar, &read_order()).await, "keys_unavailable");
+    until_logged(&sidecar, "failed: status 504 (no answer within `timeout`)").await;
+    server.delay(Duration::ZERO);
+    until("an allowed request", Duration::from_secs(10), async || send(&sidecar, &read_order()).await.status == 200)
+        .await;
+}
+
+/// The issuer announces a key, signs with it, and withdraws the old one: as every issuer does, under load.
+#[tokio::test]
+async fn rotation_under_load_gives_no_wrong_answer() {
+    let (old, new) = (Keyring::generate("old"), Keyring::generate("new"));
+    let both = joined(&[old.jwks(), new.jwks()]);
+    let server = Jwks::start(old.jwks()).unwrap();
+    let keys = json!({"refresh": "1s", "refetch": "1s"});
+    let settings = settings("keys-rotation", keys, server.address()).workers(2).balanced();
+    let sidecar = Arc::new(Sidecar::start(settings).await.unwrap());
+    let created = sidecar.machines_created().await.unwrap();
+
+    let load = |token: String, fresh: Option<&'static Keyring>, stop: Arc<AtomicBool>| {
+        let sidecar = Arc::clone(&sidecar);
+        tokio::spawn(async move {
+            let mut connection = Connection::open(sidecar.app(), Http::Two).await.unwrap();
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // The same token again and again is one that every worker remembers; a new one is verified each time.
+                let token = fresh.map_or_else(|| token.clone(), signed_by);
+                assert_allowed(&sidecar, &connection.send(&with_token(&token)).await.unwrap());
+                sent += 1;
+            }
+            sent
+        })
+    };
+    let (old, new): (&'static Keyring, &'static Keyring) = (Box::leak(Box::new(old)), Box::leak(Box::new(new)));
+    let (stop_old, stop_new) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let warm_old = signed_by(old);
+    let mut on_old: Vec<_> = (0..2).map(|_| load(warm_old.clone(), None, Arc::clone(&stop_old))).collect();
+    on_old.push(load(String::new(), Some(old), Arc::clone(&stop_old)));
+    sleep(Duration::from_secs(1)).await;
+    server.publish(&both);
+    sleep(Duration::from_millis(2_500)).await;
+    let warm_new = signed_by(new);
+    let mut on_new: Vec<_> = (0..2).map(|_| load(warm_new.clone(), None, Arc::clone(&stop_new))).collect();
+    on_new.push(load(String::new(), Some(new), Arc::clone(&stop_new)));
+    sleep(Duration::from_secs(1)).await;
+    stop_old.store(true, Ordering::Relaxed);
+    for task in on_old {
+        assert!(task.await.unwrap() > 20);
+    }
+    server.publish(&new.jwks());
+    // One refresh, and one look of each worker.
+    sleep(Duration::from_millis(2_500)).await;
+    for _ in 0..10 {
+        let warm = send(&sidecar, &with_token(&warm_old)).await;
+        assert_refused(&sidecar, &warm, "key_unknown");
+    }
+    assert_refused(&sidecar, &send(&sidecar, &with_token(&signed_by(old))).await, "key_unknown");
+    // Another key under the same name is another key.
+    let mut renamed = json!({"keys": [old.signer(Alg::Es256).public()]});
+    renamed["keys"][0]["kid"] = json!("new-ES256");
+    stop_new.store(true, Ordering::Relaxed);
+    for task in on_new {
+        assert!(task.await.unwrap() > 20);
+    }
+    server.publish(&renamed);
+    sleep(Duration::from_millis(2_500)).await;
+    for _ in 0..10 {
+        assert_refused(&sidecar, &send(&sidecar, &with_token(&warm_new)).await, "signature_invalid");
+    }
+    sidecar.check_no_crash_since(created).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_kid_asks_once() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let sidecar = Sidecar::start(settings("keys-kid", json!({"refetch": "2s"}), server.address())).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    let new = Keyring::generate("new");
+    server.publish(&new.jwks());
+    sleep(Duration::from_millis(2_100)).await;
+    // At once on all workers: they all wait for the same fetch.
+    let to = sidecar.app();
+    let token = signed_by(&new);
+    let all: Vec<_> = (0..20)
+        .map(|at| {
+            let request = with_token(&token);
+            tokio::spawn(async move { client::send(to, Http::BOTH[at % 2], &request).await })
+        })
+        .collect();
+    for answer in all {
+        assert_allowed(&sidecar, &answer.await.unwrap().unwrap());
+    }
+    assert_eq!(server.requests(), 2, "one flight");
+
+    // A flood of names that nobody has.
+    let start = Instant::now();
+    let mut flood = Vec::new();
+    for lane in 0..8 {
+        flood.push(tokio::spawn(async move {
+            let mut connection = Connection::open(to, Http::Two).await.unwrap();
+            let mut answers = Vec::new();
+            while start.elapsed() < Duration::from_secs(5) {
+                let token = mint::token().header("kid", mint::unique(&format!("nobody-{lane}"))).sign();
+                answers.push(connection.send(&with_token(&token)).await.unwrap());
+            }
+            answers
+        }));
+    }
+    while start.elapsed() < Duration::from_millis(4_500) {
+        let before = Instant::now();
+        assert_allowed(&sidecar, &send(&sidecar, &with_token(&token)).await);
+        assert!(before.elapsed() < Duration::from_secs(1), "a good token does not wait for the bad");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut refused = 0;
+    for lane in flood {
+        for answer in lane.await.unwrap() {
+            assert_refused(&sidecar, &answer, "key_unknown");
+            refused += 1;
+        }
+    }
+    assert!(refused > 100, "{refused} are no flood");
+    let asked = server.requests() - 2;
+    assert!((1..=4).contains(&asked), "{refused} unknown names in 5 s asked {asked} times, with 2 s between");
+}
+
+#[tokio::test]
+async fn one_bad_issuer_stops_no_other() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let broken = Jwks::start(json!("nothing")).unwrap();
+    let dead = jwks::down().unwrap();
+    let mut config = config(json!({"refresh": "1s"}));
+    for (name, cluster) in [
+        ("https://broken.example", "broken"),
+        ("https://dead.example", "dead"),
+        ("https://none.example", "none"),
+        ("https://empty.example", "empty"),
+    ] {
+        let mut issuer = config["issuers"][0].clone();
+        issuer["issuer"] = json!(name);
+        issuer["keys"] = fetched(cluster, json!({"wait": "1s"}));
+        config["issuers"].as_array_mut().unwrap().insert(0, issuer);
+    }
+    let mut empty = jwks::cluster("empty", dead);
+    empty["load_assignment"]["endpoints"] = json!([]);
+    // `none` is a cluster that Envoy does not have.
+    let clusters = vec![
+        jwks::cluster("jit", server.address()),
+        jwks::cluster("broken", broken.address()),
+        jwks::cluster("dead", dead),
+        empty,
+    ];
+    let sidecar =
+        Sidecar::start(Settings::new("keys-bad-issuer", config).patch(jwks::with_clusters(clusters))).await.unwrap();
+    let created = sidecar.machines_created().await.unwrap();
+    for _ in 0..3 {
+        let before = Instant::now();
+        assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+        assert!(before.elapsed() < Duration::from_secs(1));
+        for issuer in ["broken", "dead", "none", "empty"] {
+            let token = mint::token().claim("iss", format!("https://{issuer}.example")).sign();
+            assert_refused(&sidecar, &send(&sidecar, &with_token(&token)).await, "keys_unavailable");
+        }
+    }
+    for (issuer, why) in [
+        ("broken", "not a JWK Set: expected an object with an array `keys`"),
+        ("dead", "status 503"),
+        ("none", "the proxy has no cluster of this name"),
+        ("empty", ""),
+    ] {
+        let line = format!(
+            "keys of `https://{issuer}.example` from cluster `{issuer}`, {issuer}.example/jwks.json: fetch 1 in a row failed: {why}"
+        );
+        until_logged(&sidecar, &line).await;
+    }
+    for cause in ["status", "cluster_missing", "not_a_jwk_set"] {
+        assert!(counter(&sidecar, &format!("keys_fetch_failed.{cause}")).await > 0, "{cause}");
+    }
+    sidecar.check_no_crash_since(created).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_answer_leaves_the_last_good_keys() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let sidecar = Sidecar::start(settings("keys-broken", json!({"refresh": "1s"}), server.address())).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    let mut padded = mint::FORGER.jwks();
+    padded["padding"] = json!("x".repeat(1024 * 1024));
+    let many = json!({"keys": vec![mint::FORGER.jwks()["keys"][0].clone(); 101]});
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for (status, body, cause) in [
+        (200, padded.to_string(), "too_large"),
+        (200, many.to_string(), "too_large"),
+        (200, "<html>Welcome</html>".to_owned(), "not_a_jwk_set"),
+        (200, "{}".to_owned(), "not_a_jwk_set"),
+        (200, deep, "not_a_jwk_set"),
+        (500, mint::FORGER.jwks().to_string(), "status"),
+        (302, String::new(), "status"),
+    ] {
+        let name = format!("keys_fetch_failed.{cause}");
+        let before = counter(&sidecar, &name).await;
+        server.answer(status, body);
+        until(&name, Duration::from_secs(10), async || counter(&sidecar, &name).await > before).await;
+        assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+        let forged = mint::token().signed_by(mint::FORGER.signer(Alg::Es256)).sign();
+        assert_refused(&sidecar, &send(&sidecar, &with_token(&forged)).await, "signature_invalid");
+    }
+    until_logged(&sidecar, "ago stay in use; next try in").await;
+    server.publish(&mint::FORGER.jwks());
+    until("the new keys", Duration::from_secs(10), async || {
+        let forged = mint::token().signed_by(mint::FORGER.signer(Alg::Es256)).sign();
+        send(&sidecar, &with_token(&forged)).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_keys_are_named_and_the_rest_is_used() {
+    let mut twice = Keyring::generate("t").signer(Alg::Es256).public();
+    twice["kid"] = json!("twice\nkeys of `x`");
+    let mut private = Keyring::generate("p").signer(Alg::Es256).public();
+    (private["kid"], private["d"]) = (json!("private"), json!("AAAA"));
+    // All ones, 1024 bits.
+    let weak = json!({"kty": "RSA", "kid": "weak", "n": format!("_{}w", "_".repeat(169)), "e": "AQAB"});
+    let symmetric = json!({"kty": "oct", "kid": "secret", "k": "c2VjcmV0"});
+    let nameless = json!({"kty": "EC"});
+    let bad = [private, weak, symmetric, twice.clone(), twice, nameless, json!(7)];
+    let server = Jwks::start(joined(&[mint::ISSUER.jwks(), json!({"keys": bad})])).unwrap();
+    let sidecar = Sidecar::start(settings("keys-bad-keys", json!({}), server.address())).await.unwrap();
+    for alg in Alg::ALL {
+        let token = mint::token().signed_by(mint::ISSUER.signer(alg)).sign();
+        assert_allowed(&sidecar, &send(&sidecar, &with_token(&token)).await);
+    }
+    for line in [
+        "jit.example/jwks.json: keys[3] is not used: key `private` holds private members",
+        "keys[4] is not used: key `weak` fits none of the allowed algorithms",
+        "keys[5] is not used: key `secret`",
+        r"keys[6] is not used: `kid` `twice\nkeys of `x`` stands twice",
+        r"keys[7] is not used: `kid` `twice\n",
+        "keys[8] is not used: no `kid`",
+        "keys[9] is not used: not a JWK object",
+    ] {
+        until_logged(&sidecar, line).await;
+    }
+    assert_eq!(counter(&sidecar, "keys_refused").await, 7, "said once, and not by every worker");
+}
+
+#[tokio::test]
+async fn keys_that_nobody_confirms_are_given_up() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let keys = json!({"refresh": "1s", "keep": "3s", "wait": "1s"});
+    let sidecar = Sidecar::start(settings("keys-keep", keys, server.address())).await.unwrap();
+    let token = mint::token().sign();
+    for _ in 0..8 {
+        assert_allowed(&sidecar, &send(&sidecar, &with_token(&token)).await);
+        sleep(Duration::from_millis(500)).await;
+    }
+    server.answer(500, "");
+    let last = Instant::now();
+    until("the end of the keys", Duration::from_secs(10), async || {
+        send(&sidecar, &with_token(&token)).await.reason().as_deref() == Some("keys_unavailable")
+    })
+    .await;
+    let kept = last.elapsed();
+    assert!(kept > Duration::from_millis(1_500) && kept < Duration::from_millis(5_500), "kept {kept:?}");
+    server.publish(&mint::ISSUER.jwks());
+    until("new keys", Duration::from_secs(10), async || send(&sidecar, &with_token(&token)).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn only_so_many_wait() {
+    let address = jwks::down().unwrap();
+    let settings = settings("keys-crowd", json!({"wait": "5s"}), address).workers(1);
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let (to, token) = (sidecar.app(), mint::token().sign());
+    let all: Vec<_> = (0..1_100)
+        .map(|_| {
+            let request = with_token(&token);
+            tokio::spawn(async move {
+                let before = Instant::now();
+                (client::send(to, Http::One, &request).await, before.elapsed())
+            })
+        })
+        .collect();
+    let mut at_once = 0;
+    for answer in all {
+        let (answer, took) = answer.await.unwrap();
+        assert_refused(&sidecar, &answer.unwrap(), "keys_unavailable");
+        at_once += usize::from(took < Duration::from_millis(4_500));
+    }
+    assert_eq!(counter(&sidecar, "requests_waited").await, 1_000);
+    assert!(at_once >= 50, "{at_once} of 1,100 were answered at once");
+}
+
+#[tokio::test]
+async fn signals_wait_at_their_transmitter() {
+    let server = Jwks::start(mint::TRANSMITTER.jwks()).unwrap();
+    server.delay(Duration::from_secs(3));
+    let mut config = orders::config();
+    config["signals"]["transmitters"][0]["keys"] = fetched("idp", json!({"refetch": "1s"}));
+    let settings = Settings::new("keys-signals", config);
+    let sidecar = Sidecar::start(settings.patch(jwks::with_clusters(vec![jwks::cluster("idp", server.address())])))
+        .await
+        .unwrap();
+    let before = Instant::now();
+    let answer = sidecar.push(&mint::complete_task("a")).await.unwrap();
+    assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", describe(&answer));
+    assert!(before.elapsed() < Duration::from_secs(1), "the transmitter waits, not the receiver");
+    until("keys", Duration::from_secs(10), async || {
+        sidecar.push(&mint::complete_task("a")).await.unwrap().status == 202
+    })
+    .await;
+    assert_eq!(server.asked_for(), ["idp.example/jwks.json"]);
+
+    // A new key: the signal is not lost while it is fetched.
+    server.delay(Duration::ZERO);
+    sleep(Duration::from_secs(1)).await;
+    let new = Keyring::generate("new");
+    server.publish(&joined(&[new.jwks(), mint::TRANSMITTER.jwks()]));
+    let set = mint::complete_task("b").signed_by(new.signer(Alg::Es256));
+    assert_eq!(sidecar.push(&set).await.unwrap().status, 503);
+    let before = Instant::now();
+    until("the new key", Duration::from_secs(10), async || sidecar.push(&set).await.unwrap().status == 202).await;
+    assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
+    // A key that was not there when the set was fetched after the signal was made is none.
+    sleep(Duration::from_millis(1_100)).await;
+    let forged = mint::complete_task("c").header("kid", "nobody");
+    until("a refusal for good", Duration::from_secs(10), async || sidecar.push(&forged).await.unwrap().status == 400)
+        .await;
+    assert_signal_refused(&sidecar.push(&forged).await.unwrap(), "invalid_key");
+    assert_signal_accepted(&sidecar.push(&mint::complete_task("d")).await.unwrap());
+}
