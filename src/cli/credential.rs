@@ -53,8 +53,8 @@ impl Credential {
         if let Some(session) = session {
             return Self::Verified(Box::new(session.verified().grant().clone()));
         }
-        let token = match request.bearer() {
-            Ok(token) => token,
+        let token = match request.credential() {
+            Ok(presented) => presented.token,
             Err(Reason::CredentialsAmbiguous) => return Self::Ambiguous,
             Err(_) => return Self::Absent,
         };

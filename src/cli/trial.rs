@@ -129,6 +129,7 @@ fn changes(policy: &Policy, typed: &Typed, request: &Request<'_>, verdict: &Verd
         .map(|edit| match edit {
             Edit::Remove(name) => Change::Remove(text(name)),
             Edit::Set(name, value) => Change::Set(name.to_owned(), value),
+            Edit::Reduce(name, value) => Change::Set(name.to_owned(), text(&value)),
         })
         .collect()
 }

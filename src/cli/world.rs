@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
+use taskfence_core::nonce;
 use taskfence_core::policy::Policy;
 use taskfence_core::signal::{self, MAX_SET, Signal};
 use taskfence_core::signature::{CheckSignature, PureRust};
@@ -33,6 +34,7 @@ impl World {
     pub fn new() -> Result<Self, StoreError> {
         let mut world = Self::default();
         state::set_up(&mut world.store, 0)?;
+        nonce::set_up(&mut world.store, [0; 32])?;
         Ok(world)
     }
 

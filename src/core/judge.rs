@@ -7,6 +7,7 @@ use crate::evidence::{Evidence, RequestLine};
 use crate::path::Canonical;
 use crate::policy::{Effect, Mismatch, Policy, Target};
 use crate::reason::Reason;
+use crate::replay::{self, Coin, Unspendable};
 use crate::request::Request;
 use crate::requirement::{Check, Outcome, Requirement};
 use crate::signature::CheckSignature;
@@ -71,6 +72,8 @@ pub struct Refusal {
     pub rule: Option<usize>,
     /// The verified token, if the request had one.
     pub session: Option<Rc<Session>>,
+    /// The nonce that the next DPoP proof must carry, where that is the reason.
+    pub nonce: Option<String>,
 }
 
 /// The outcome for one request.
@@ -163,13 +166,13 @@ impl Judge {
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
-        let bare = |reason| Refusal { reason, rule: None, session: None };
+        let bare = |reason| Refusal { reason, rule: None, session: None, nonce: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
         let Judge { policy, sessions, view } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
-        let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
+        let with_rule = |reason| Refusal { reason, rule: Some(at), session: None, nonce: None };
         let requirement = match rule.effect() {
             Effect::Anonymous => {
                 return Ok(Permit { rule: Some(at), session: None, broken_glass: false, shadowed: None });
@@ -177,11 +180,19 @@ impl Judge {
             Effect::Deny => return Err(with_rule(Reason::RuleDenied)),
             Effect::Require(requirement) => requirement,
         };
-        let token = request.bearer().map_err(with_rule)?;
-        let session = session(policy, sessions, token, ports, now).map_err(with_rule)?;
-        let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
+        let presented = request.credential().map_err(with_rule)?;
+        let session = session(policy, sessions, presented.token, ports, now).map_err(with_rule)?;
+        let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)), nonce: None };
+        let verified = session.verified();
+        let issuer = policy.issuers().get(verified.issuer()).ok_or_else(|| with_session(Reason::InternalError))?;
+        let proof = issuer
+            .presentation
+            .check(verified.grant(), presented, request, ports, now)
+            .map_err(|misuse| Refusal { nonce: misuse.nonce, ..with_session(misuse.reason) })?;
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);
+        let asks_for_peer = requirement.checks().iter().any(Check::needs_peer);
+        let peer = if asks_for_peer { ports.peer_uri() } else { None };
         let evidence = Evidence {
             grant: session.verified().grant(),
             claims: session.claims(),
@@ -190,10 +201,23 @@ impl Judge {
             capture_names: rule.matcher().capture_names(),
             captures,
             source: if asks_for_source { ports.source() } else { None },
+            peer: peer.as_deref(),
             fresh_at: view.fresh_at(),
             now,
         };
         let broken_glass = weigh_all(requirement, &evidence, observer).map_err(with_session)?;
+        // What counts once is spent last: only a request that passes uses it up. Where nothing is enforced, nothing
+        // is taken from where something is.
+        let trial = policy.mode(Some(at)) == Mode::Shadow;
+        if let Some(proof) = &proof {
+            spend(ports, &Coin::proof(proof, trial), Reason::DpopProofReplayed, now).map_err(with_session)?;
+        }
+        if requirement.single_use() {
+            let grant = verified.grant();
+            let until = grant.expires_at.plus(issuer.clock_skew);
+            let coin = Coin::token(&grant.issuer, &grant.token_id, until, trial);
+            spend(ports, &coin, Reason::TokenUsed, now).map_err(with_session)?;
+        }
         Ok(Permit { rule: Some(at), session: Some(session), broken_glass, shadowed: None })
     }
 }
@@ -217,6 +241,15 @@ fn weigh_all<O: Observer>(
         }
     }
     first.map_or(Ok(broken_glass), Err)
+}
+
+/// Uses `coin` up, or says why not: `spent` if it was used before.
+fn spend(store: &mut impl Store, coin: &Coin, spent: Reason, now: Timestamp) -> Result<(), Reason> {
+    replay::spend(store, coin, now).map_err(|error| match error {
+        Unspendable::Spent => spent,
+        Unspendable::Full => Reason::ReplaySaturated,
+        Unspendable::Store(_) => Reason::StateUnavailable,
+    })
 }
 
 /// A method that is not UTF-8 is none that a rule can name.

@@ -5,6 +5,7 @@ use crate::config::{Mode, Role};
 use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::path::Canonical;
+use crate::place::Places;
 use crate::requirement::Requirement;
 use crate::routes::{Captures, Routes};
 use crate::signal::Transmitter;
@@ -21,6 +22,7 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) routes: Routes,
     pub(crate) identity: Identity,
+    pub(crate) places: Places,
     pub(crate) signals: Signals,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
@@ -120,6 +122,11 @@ impl Policy {
     /// What the upstream gets to see of a grant.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Where tokens may stand in a request.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Where signals come from.

@@ -30,6 +30,10 @@ pub enum Slot {
     Journal,
     /// The bucket of that number, below [`BUCKETS`].
     Bucket(u16),
+    /// The bucket of that number of what was spent; see [`crate::replay`].
+    Replay(u16),
+    /// The secret of [`crate::nonce`].
+    NonceSecret,
 }
 
 /// What a store answers to a read: the bytes, and a mark of this very value for [`Store::swap`].
@@ -84,6 +88,7 @@ impl From<Corrupt> for StoreError {
 /// A store has no way to create a slot only if it is absent, so this must run where nobody can write yet: while the
 /// first configuration is loaded on the proxy's main thread.
 pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
+    crate::replay::set_up(store)?;
     if store.read(Slot::Version)?.is_some() {
         return Ok(());
     }

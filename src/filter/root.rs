@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use taskfence_core::config::{self, Role};
 use taskfence_core::judge::Judge;
-use taskfence_core::state;
+use taskfence_core::{nonce, state};
 
 /// What all streams of one plugin share, within one worker.
 #[derive(Debug)]
@@ -36,6 +36,9 @@ impl Root {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(|error| error.to_string())?;
         state::set_up(&mut Ports, u64::from_le_bytes(epoch)).map_err(|error| error.to_string())?;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
+        nonce::set_up(&mut Ports, secret).map_err(|error| error.to_string())?;
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }

@@ -92,6 +92,7 @@ fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
     identity.edits(headers.iter(), permit).all(|edit| match edit {
         Edit::Remove(name) => host::remove_header(map, name).is_ok(),
         Edit::Set(name, value) => host::set_header(map, name.as_bytes(), value.as_bytes()).is_ok(),
+        Edit::Reduce(name, value) => host::set_header(map, name.as_bytes(), &value).is_ok(),
     })
 }
 
@@ -100,7 +101,11 @@ impl Context for Sidecar {}
 impl HttpContext for Sidecar {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
-        let request = Request::from_headers(headers.iter());
+        // Without the policy nothing is judged, wherever a token stands.
+        let request = match self.shared.judge.try_borrow() {
+            Ok(judge) => Request::with_places(headers.iter(), judge.policy().places()),
+            Err(_) => Request::from_headers(headers.iter()),
+        };
         match judge(&self.shared, &request) {
             Ok(permit) => self.admit(&permit, &headers, &request),
             Err(refusal) => self.refuse(&refusal, request.grpc),
@@ -109,7 +114,7 @@ impl HttpContext for Sidecar {
 }
 
 fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {
-    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None };
+    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None, nonce: None };
     let now = now().ok_or_else(internal)?;
     let mut judge = shared.judge.try_borrow_mut().map_err(|_| internal())?;
     judge.judge(request, &mut Ports, now)
