@@ -22,6 +22,7 @@ pub mod raw;
 pub mod refusal;
 pub mod sidecar;
 pub mod tamper;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 

@@ -103,7 +103,9 @@ mod tests {
         let nonce = nonces.current(LIFETIME, now);
         assert!(!Nonces { secret: [8; 32] }.is_good(&nonce, LIFETIME, now));
         assert!(!nonces.is_good(&nonce, Span(101), now), "of another setting");
-        for other in ["", "x", &nonce[1..], &format!("{nonce}A"), &nonce.to_lowercase()] {
+        for other in
+            ["", "x", nonce.trim_end_matches(char::is_alphanumeric), &format!("{nonce}A"), &nonce.to_lowercase()]
+        {
             assert!(!nonces.is_good(other, LIFETIME, now), "{other}");
         }
         assert_eq!(nonce.len(), 22);

@@ -190,7 +190,7 @@ mod tests {
             "dpop": {"origins": ["HTTPS://API.example:443"], "nonce": "5m", "algorithms": ["EdDSA"]}
         }))
         .unwrap();
-        assert_eq!(warnings, [] as [&str; 0]);
+        assert!(warnings.is_empty(), "{warnings:?}");
         let issuer = &policy.issuers()[0];
         assert_eq!(issuer.presentation.dpop.origins, ["https://api.example"]);
         assert_eq!(issuer.presentation.peer_claim, Some(PeerClaim::Actor));

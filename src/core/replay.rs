@@ -9,6 +9,7 @@ use crate::dpop::Proof;
 use crate::state::{Slot, Store, StoreError};
 use crate::time::Timestamp;
 use sha2::{Digest as _, Sha256};
+use std::num::NonZeroU16;
 
 /// A bucket holds this many things. Part of the stored format.
 const CAPACITY: usize = 256;
@@ -28,8 +29,9 @@ const MAX_TRIES: usize = 10_000;
 /// Clocks of one machine may be set back a little; what was spent stays spent.
 const MARGIN: u64 = 60;
 
-/// The buckets of proofs are divided among this many groups of keys, so that one client can fill no more than one.
-const GROUPS: u16 = 8;
+/// The buckets of proofs are divided into groups of this many, one for the keys whose thumbprints begin alike: one
+/// client can fill no more than one of eight.
+const GROUP: u16 = 512;
 
 /// Each use has buckets of its own, so that one cannot fill those of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +46,13 @@ impl Region {
     const ALL: [Region; 3] = [Region::Proofs, Region::Tokens, Region::Trials];
 
     /// The first bucket, and how many there are. Part of the stored format.
-    fn buckets(self) -> (u16, u16) {
+    fn buckets(self) -> (u16, NonZeroU16) {
+        const MANY: NonZeroU16 = NonZeroU16::new(4096).unwrap();
+        const FEW: NonZeroU16 = NonZeroU16::new(1024).unwrap();
         match self {
-            Region::Proofs => (0, 4096),
-            Region::Tokens => (4096, 4096),
-            Region::Trials => (8192, 1024),
+            Region::Proofs => (0, MANY),
+            Region::Tokens => (4096, MANY),
+            Region::Trials => (8192, FEW),
         }
     }
 }
@@ -83,17 +87,14 @@ impl Coin {
     /// A proof. `trial`: under a rule that is not enforced.
     pub fn proof(proof: &Proof, trial: bool) -> Coin {
         let coin = Coin::new(if trial { Region::Trials } else { Region::Proofs }, proof.id(), proof.until());
-        let [group, ..] = *proof.key();
-        let (first, count) = coin.region.buckets();
-        match coin.region {
-            Region::Proofs => {
-                let size = count / GROUPS;
-                let within = coin.bucket.saturating_sub(first) % size;
-                let start = (u16::from(group) % GROUPS).saturating_mul(size);
-                Coin { bucket: first.saturating_add(start).saturating_add(within), ..coin }
-            }
-            Region::Tokens | Region::Trials => coin,
+        if trial {
+            return coin;
         }
+        let [of_key, ..] = *proof.key();
+        let (first, count) = coin.region.buckets();
+        let within = coin.bucket.saturating_sub(first) % GROUP;
+        let start = u16::from(of_key).saturating_mul(GROUP) % count;
+        Coin { bucket: first.saturating_add(start).saturating_add(within), ..coin }
     }
 
     /// The one use of the token `id` of `issuer`, which nobody takes any more after `until`.
@@ -119,7 +120,7 @@ impl Coin {
 pub fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
     let last = Region::ALL.map(|region| {
         let (first, count) = region.buckets();
-        first.saturating_add(count)
+        first.saturating_add(count.get())
     });
     let end = last.into_iter().max().unwrap_or(0);
     // The last one is written last: where it stands, all stand.
@@ -270,7 +271,7 @@ mod tests {
     fn regions_do_not_overlap() {
         let ranges = Region::ALL.map(|region| {
             let (first, count) = region.buckets();
-            first..first + count
+            first..first + count.get()
         });
         assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
         let one = coin("a");
