@@ -51,7 +51,7 @@ pub enum Change {
 impl Trial {
     /// Puts `typed` before `judge`.
     pub fn hold(judge: &mut Judge, world: &mut World, typed: &Typed, now: Timestamp) -> Self {
-        let request = typed.to_request();
+        let request = typed.to_request(judge.policy().places());
         let mut notes = Notes::default();
         let verdict = judge.judge_before(&request, world, now, &mut notes);
         let tried = judge.rules_tried(&request, world);

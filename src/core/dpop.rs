@@ -164,7 +164,7 @@ pub fn verify(
     if issued > now.plus(AHEAD) || now > issued.plus(settings.window) {
         return Err(ProofError::Time);
     }
-    if token_hash != digest_text(&Sha256::digest(claim.token).into()) {
+    if token_hash != digest_text(&sha256(claim.token)) {
         return Err(ProofError::TokenHash);
     }
     if thumbprint(&jwk).ok_or(ProofError::BadKey)? != *claim.key {
@@ -181,6 +181,19 @@ pub fn verify(
         return Err(ProofError::Signature);
     }
     Ok(Proof { key: *claim.key, id: identify(claim.key, method, &uri, id), until: issued.plus(settings.window) })
+}
+
+/// SHA-256, as tokens and certificates are hashed with.
+pub fn sha256(bytes: &[u8]) -> Digest {
+    sha256_of(&[bytes])
+}
+
+/// SHA-256 of `parts` one after the other. The hash is long when it is inlined, so it stands in one place.
+#[inline(never)]
+pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
+    let mut hasher = Sha256::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize().into()
 }
 
 /// The thumbprint of a public key (RFC 7638): SHA-256 over the members that make it, in a fixed order and spelling.
@@ -201,7 +214,7 @@ pub fn thumbprint(jwk: &Value) -> Option<Digest> {
         "RSA" => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, member("e")?, member("n")?),
         _ => return None,
     };
-    Some(Sha256::digest(text).into())
+    Some(sha256(text.as_bytes()))
 }
 
 /// Whether `uri`, in canonical form, is that of the request.
@@ -219,13 +232,8 @@ fn is_ours(uri: &str, claim: Claim<'_>, origins: &[String]) -> bool {
 
 /// Each part with its length before it, so that no two proofs hash alike.
 fn identify(key: &Digest, method: &str, uri: &str, id: &str) -> Digest {
-    let mut hasher = Sha256::new();
-    hasher.update(key);
-    for part in [method, uri, id] {
-        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
+    let length = |part: &str| u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes();
+    sha256_of(&[key, &length(method), method.as_bytes(), &length(uri), uri.as_bytes(), id.as_bytes()])
 }
 
 /// An `http` or `https` URI without query and fragment, after the normalisation of RFC 3986 §6.2.2 and §6.2.3: scheme

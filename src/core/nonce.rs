@@ -1,11 +1,11 @@
 //! Nonces for DPoP proofs (RFC 9449 §9) that nobody has to remember: a stretch of time, and a MAC over it by a secret
 //! that all workers of a proxy share.
 
+use crate::dpop::sha256_of;
 use crate::state::{Slot, Store, StoreError};
 use crate::time::{Span, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
 
 /// SHA-256 takes blocks of this many bytes.
 const BLOCK: usize = 64;
@@ -70,8 +70,7 @@ fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
         block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
         block
     };
-    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(message).finalize();
-    Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
+    sha256_of(&[&pad(0x5c), &sha256_of(&[&pad(0x36), message])])
 }
 
 /// Compares in a time that depends on the lengths alone.

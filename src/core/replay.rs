@@ -5,10 +5,9 @@
 //! full bucket refuses; nothing is forgotten early.
 
 use crate::confirmation::Digest;
-use crate::dpop::Proof;
+use crate::dpop::{Proof, sha256_of};
 use crate::state::{Slot, Store, StoreError};
 use crate::time::Timestamp;
-use sha2::{Digest as _, Sha256};
 use std::num::NonZeroU16;
 
 /// A bucket holds this many things. Part of the stored format.
@@ -99,12 +98,9 @@ impl Coin {
 
     /// The one use of the token `id` of `issuer`, which nobody takes any more after `until`.
     pub fn token(issuer: &str, id: &str, until: Timestamp, trial: bool) -> Coin {
-        let mut hasher = Sha256::new();
-        hasher.update(b"single use");
-        hasher.update(u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.update(issuer);
-        hasher.update(id);
-        Coin::new(if trial { Region::Trials } else { Region::Tokens }, &hasher.finalize().into(), until)
+        let length = u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes();
+        let hash = sha256_of(&[b"single use", &length, issuer.as_bytes(), id.as_bytes()]);
+        Coin::new(if trial { Region::Trials } else { Region::Tokens }, &hash, until)
     }
 
     fn new(region: Region, id: &Digest, until: Timestamp) -> Coin {
