@@ -191,12 +191,17 @@ impl SigningKey {
     }
 }
 
-/// The thumbprint of the JWK in a file, public or private.
+/// The thumbprint of the key in a file: a JWK, public or private, or a key set with one key.
 pub fn thumbprint(path: &Path) -> Result<Digest, Error> {
     let bytes = file::read(path).map_err(|error| Error::File { error })?;
     let not_a_key = |problem| Error::NotAKey { path: path.into(), problem };
     let jwk: Value = serde_json::from_slice(&bytes).map_err(|_| not_a_key(Problem::NotJson))?;
-    dpop::thumbprint(&jwk).ok_or_else(|| not_a_key(Problem::Unsupported))
+    let key = match jwk.get("keys").and_then(Value::as_array).map(Vec::as_slice) {
+        None => &jwk,
+        Some([key]) => key,
+        Some(_) => return Err(not_a_key(Problem::SeveralKeys)),
+    };
+    dpop::thumbprint(key).ok_or_else(|| not_a_key(Problem::Unsupported))
 }
 
 /// Why there is no key, or no signature.
@@ -219,6 +224,8 @@ pub enum Problem {
     NotJson,
     #[error("it is a key set; sign with the *.private.jwk that `taskfence keys new` wrote beside it")]
     KeySet,
+    #[error("it is a key set of none or several keys; name one of them by its JWK")]
+    SeveralKeys,
     #[error("it holds no private key; sign with the *.private.jwk that `taskfence keys new` wrote")]
     Public,
     #[error("the key is not for ES256, RS256 or EdDSA; make one with `taskfence keys new`")]

@@ -21,7 +21,7 @@ use crate::time::Moment;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  taskfence token mint --bind-key client.public.jwk ... >token.jwt
+  taskfence token mint --bind-key client.jwks.json ... >token.jwt
   taskfence token proof --key client.private.jwk --token @token.jwt \\
       --url https://orders.mesh/v1/orders/1881 >proof.jwt
   curl -H \"Authorization: DPoP $(cat token.jwt)\" -H \"DPoP: $(cat proof.jwt)\" \\

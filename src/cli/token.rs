@@ -109,7 +109,7 @@ pub struct Mint {
     #[arg(long, value_name = "FILE")]
     bind_certificate: Option<PathBuf>,
 
-    /// The client's key that it is bound to, a JWK, public or private (`cnf.jkt`, RFC 9449)
+    /// The client's key that it is bound to, a JWK or a set of one (`cnf.jkt`, RFC 9449)
     #[arg(long, value_name = "FILE")]
     bind_key: Option<PathBuf>,
 
@@ -297,6 +297,11 @@ mod tests {
             .unwrap();
         let certificate = folder.path().join("client.der");
         std::fs::write(&certificate, [0x30, 0]).unwrap();
+        let key = std::fs::read_to_string(&key).map(|key| format!(r#"{{"keys":[{key}]}}"#)).and_then(|set| {
+            let path = folder.path().join("client.jwks.json");
+            std::fs::write(&path, set).map(|()| path)
+        });
+        let key = key.unwrap();
         let paths = [certificate, key].map(|path| path.to_str().unwrap().to_owned());
         let (_, claims) = mint(&["--bind-certificate", &paths[0], "--bind-key", &paths[1]]);
         assert_eq!(claims["cnf"]["jkt"], "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
