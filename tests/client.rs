@@ -16,7 +16,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::{net::TcpStream, time};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time,
+};
 
 use crate::{Error, Result, upstream::PROBE};
 
@@ -184,6 +188,11 @@ impl Connection {
     pub async fn open(to: SocketAddr, http: Http) -> Result<Self> {
         let stream = TcpStream::connect(to).await.map_err(Error::doing(format!("connect to {to}")))?;
         stream.set_nodelay(true).map_err(Error::doing("set TCP_NODELAY"))?;
+        Self::over(stream, http).await
+    }
+
+    /// Speaks HTTP over what is connected already.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, http: Http) -> Result<Self> {
         let io = TokioIo::new(stream);
         // How a connection ends shows in the answers that are still expected of it.
         let sender = match http {

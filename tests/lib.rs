@@ -27,6 +27,7 @@ pub mod services;
 pub mod sidecar;
 pub mod streaming;
 pub mod tamper;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use aws_lc_rs::{
+    digest,
     encoding::{AsDer, Pkcs8V1Der},
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
@@ -18,7 +19,10 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use jsonwebtoken::{Algorithm, EncodingKey, crypto, jwk::Jwk};
+use jsonwebtoken::{
+    Algorithm, EncodingKey, crypto,
+    jwk::{Jwk, ThumbprintHash},
+};
 use serde_json::{Map, Value, json};
 
 use crate::orders;
@@ -147,6 +151,17 @@ impl Signer {
         Self { kid, alg, key }
     }
 
+    /// A new key, known to nobody: what a client signs its DPoP proofs with.
+    pub fn new(alg: Alg) -> Self {
+        Self::generate(unique("client"), alg)
+    }
+
+    /// The thumbprint of the public half (RFC 7638), as it stands in `cnf.jkt`.
+    pub fn thumbprint(&self) -> String {
+        let jwk = Jwk::from_encoding_key(&self.key, self.algorithm()).expect("a public half");
+        jwk.thumbprint(ThumbprintHash::SHA256).expect("a thumbprint")
+    }
+
     /// The public half, as a JWK.
     pub fn public(&self) -> Value {
         let jwk = Jwk::from_encoding_key(&self.key, self.algorithm()).expect("a public half");
@@ -204,6 +219,24 @@ pub fn token() -> Jwt {
             "auth_time": now - 60,
         }),
     )
+}
+
+/// A DPoP proof (RFC 9449 section 4.2) that is right in everything for one request with this token. Each has its own
+/// `jti`.
+pub fn proof(key: &Signer, method: &str, uri: &str, token: &str) -> Jwt {
+    let mut public = key.public();
+    for name in ["kid", "use"] {
+        public.as_object_mut().expect("a JWK is an object").remove(name);
+    }
+    let hash = digest::digest(&digest::SHA256, token.as_bytes());
+    let claims = json!({
+        "jti": unique("proof"),
+        "htm": method,
+        "htu": uri,
+        "iat": now(),
+        "ath": URL_SAFE_NO_PAD.encode(hash.as_ref()),
+    });
+    Jwt::new(key, "dpop+jwt", claims).without_header("kid").header("jwk", public)
 }
 
 /// A security event token (RFC 8417) with one event of this type about this subject, dated now. Each has its own `jti`.

@@ -21,6 +21,14 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("lifetime_exceeded", 401, INVALID_TOKEN),
     ("session_too_old", 401, INVALID_TOKEN),
     ("claim_invalid", 401, INVALID_TOKEN),
+    ("token_misplaced", 401, INVALID_TOKEN),
+    ("binding_missing", 401, INVALID_TOKEN),
+    ("binding_mismatch", 401, INVALID_TOKEN),
+    ("dpop_proof_missing", 401, Challenge::Error("invalid_dpop_proof")),
+    ("dpop_proof_invalid", 401, Challenge::Error("invalid_dpop_proof")),
+    ("dpop_proof_replayed", 401, Challenge::Error("invalid_dpop_proof")),
+    ("dpop_nonce_required", 401, Challenge::Error("use_dpop_nonce")),
+    ("token_used", 401, INVALID_TOKEN),
     ("token_revoked", 401, INVALID_TOKEN),
     ("session_revoked", 401, INVALID_TOKEN),
     ("user_revoked", 401, INVALID_TOKEN),
@@ -32,6 +40,7 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("claim_mismatch", 403, Challenge::None),
     ("actor_refused", 403, Challenge::None),
     ("source_refused", 403, Challenge::None),
+    ("peer_refused", 403, Challenge::None),
     ("device_not_compliant", 403, Challenge::None),
     ("risk_too_high", 403, Challenge::None),
     ("condition_failed", 403, Challenge::None),
@@ -50,9 +59,9 @@ const STEP_UP: Challenge = Challenge::Error("insufficient_user_authentication");
 enum Challenge {
     /// No `WWW-Authenticate`.
     None,
-    /// `Bearer` without an error.
+    /// A scheme without an error.
     Bare,
-    /// `Bearer` with this error.
+    /// `Bearer` or `DPoP` with this error.
     Error(&'static str),
 }
 
@@ -136,7 +145,7 @@ fn assert_challenge(answer: &Answer, expected: &Challenge) {
     let header = answer.header("www-authenticate");
     let parameters = header.as_deref().map(|header| match parse_challenge(header) {
         Some(parameters) => parameters,
-        None => panic!("not a Bearer challenge: `{header}` in\n{shown}"),
+        None => panic!("not one challenge: `{header}` in\n{shown}"),
     });
     match (expected, parameters) {
         (Challenge::None, None) => {}
@@ -156,11 +165,11 @@ fn assert_challenge(answer: &Answer, expected: &Challenge) {
     }
 }
 
-/// The parameters of a `Bearer` challenge; nothing if it breaks the grammar of RFC 6750 section 3, or repeats a
-/// parameter.
+/// The parameters of one `Bearer` or `DPoP` challenge; nothing if it breaks the grammar of RFC 6750 section 3, or
+/// repeats a parameter.
 pub fn parse_challenge(header: &str) -> Option<BTreeMap<String, String>> {
     let mut parameters = BTreeMap::new();
-    let mut rest = header.strip_prefix("Bearer")?;
+    let mut rest = header.strip_prefix("Bearer").or_else(|| header.strip_prefix("DPoP"))?;
     if rest.is_empty() {
         return Some(parameters);
     }

@@ -87,6 +87,15 @@ pub struct Request {
     /// The address that it comes from.
     #[serde(default)]
     pub source: Option<String>,
+    /// The SPIFFE ID in the certificate that the client showed.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// The file of that certificate, relative to this one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The file of the private key that signs a DPoP proof for the request, relative to this one.
+    #[serde(default)]
+    pub proof_key: Option<PathBuf>,
     /// Metadata of its route, namespace `taskfence`.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,

@@ -1,6 +1,7 @@
 //! What can be said about the token of a request, believed or not.
 
 use serde_json::{Map, Value};
+use taskfence_core::confirmation::digest_text;
 use taskfence_core::grant::Grant;
 use taskfence_core::judge::Verdict;
 use taskfence_core::jws::{JwsError, Unverified};
@@ -53,8 +54,8 @@ impl Credential {
         if let Some(session) = session {
             return Self::Verified(Box::new(session.verified().grant().clone()));
         }
-        let token = match request.bearer() {
-            Ok(token) => token,
+        let token = match request.credential() {
+            Ok(presented) => presented.token,
             Err(Reason::CredentialsAmbiguous) => return Self::Ambiguous,
             Err(_) => return Self::Absent,
         };
@@ -103,7 +104,9 @@ fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
         ("token", Some(&grant.token_id)),
     ];
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, Fact::Text(text?.clone()))));
-    texts.chain([("expires", Fact::Time(grant.expires_at))]).collect()
+    let bound = [("certificate", grant.confirmation.certificate), ("key", grant.confirmation.key)];
+    let bound = bound.into_iter().filter_map(|(name, digest)| Some((name, Fact::Text(digest_text(&digest?)))));
+    texts.chain(bound).chain([("expires", Fact::Time(grant.expires_at))]).collect()
 }
 
 impl Claimed {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use taskfence_core::state::StoreError;
 
 use crate::problem::BadFile;
-use crate::{file, key, push, time};
+use crate::{certificate, file, key, push, time};
 
 /// The exit codes, the same for every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub enum Failure {
     #[error(transparent)]
     Key(#[from] key::Error),
     #[error(transparent)]
+    Certificate(#[from] certificate::Error),
+    #[error(transparent)]
     Push(#[from] push::Error),
     #[error(transparent)]
     Time(#[from] time::Error),
@@ -75,6 +77,7 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::File(_)
             | Self::Key(_)
+            | Self::Certificate(_)
             | Self::Push(_)
             | Self::Time(_)
             | Self::Signal { .. }

@@ -4,7 +4,7 @@ mod human;
 mod json;
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,11 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::jwks::{self, Jwks};
 use crate::request::{self, Header, Typed, Url};
+use crate::secret::Secret;
 use crate::time::{self, Moment};
 use crate::trial::Trial;
 use crate::world::World;
-use crate::{configuration, file};
+use crate::{certificate, configuration, file};
 
 macro_rules! examples {
     () => {
@@ -57,9 +58,14 @@ pub struct Explain {
     #[command(flatten)]
     jwks: Jwks,
 
-    /// The access token, or `@FILE` to read it from a file; left out, there is no authorization header
-    #[arg(long, value_parser = OsStringValueParser::new().map(Token::from), help_heading = "The request")]
-    token: Option<Token>,
+    /// The access token, or `@FILE` to read it from a file; it is put where the tokens of its issuer stand
+    #[arg(long, value_parser = OsStringValueParser::new().map(Secret::from), help_heading = "The request")]
+    token: Option<Secret>,
+
+    /// The DPoP proof that comes with it, or `@FILE`; the token then comes under the scheme DPoP
+    #[arg(long, value_name = "PROOF", value_parser = OsStringValueParser::new().map(Secret::from),
+        help_heading = "The request")]
+    dpop: Option<Secret>,
 
     /// The method [default: GET, or POST with --grpc]
     #[arg(long, value_parser = NonEmpty::new(), help_heading = "The request")]
@@ -81,6 +87,14 @@ pub struct Explain {
     /// The address that it comes from [default: not known]
     #[arg(long, value_name = "IP", value_parser = address, help_heading = "Around it")]
     source: Option<IpAddr>,
+
+    /// The certificate that the client showed in the TLS handshake, in PEM or DER [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Around it")]
+    peer_certificate: Option<PathBuf>,
+
+    /// The first URI in that certificate, the SPIFFE ID of the workload [default: none]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new(), help_heading = "Around it")]
+    peer_spiffe: Option<String>,
 
     /// Metadata of its route in Envoy, namespace `taskfence`; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Around it")]
@@ -139,31 +153,6 @@ enum Output {
     Json,
 }
 
-/// A token, or where it stands.
-#[derive(Debug, Clone)]
-enum Token {
-    Typed(OsString),
-    InFile(PathBuf),
-}
-
-impl From<OsString> for Token {
-    fn from(text: OsString) -> Self {
-        match text.as_bytes().strip_prefix(b"@") {
-            Some(path) => Self::InFile(Path::new(OsStr::from_bytes(path)).to_owned()),
-            None => Self::Typed(text),
-        }
-    }
-}
-
-impl Token {
-    fn read(&self) -> Result<Vec<u8>, Failure> {
-        Ok(match self {
-            Self::Typed(text) => text.as_bytes().to_vec(),
-            Self::InFile(path) => file::read(path)?.trim_ascii().to_vec(),
-        })
-    }
-}
-
 /// A signal that was taken in before the request.
 struct Taken<'a> {
     file: &'a Path,
@@ -175,13 +164,14 @@ impl Explain {
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let now = Timestamp(self.at.resolve(console.now)?);
         let typed = self.typed().map_err(|error| Failure::Usage(error.to_string()))?;
-        let typed = match &self.token {
-            Some(token) => typed.bearer(&token.read()?),
-            None => typed,
-        };
+        let token = self.token.as_ref().map(Secret::read).transpose()?;
+        let proof = self.dpop.as_ref().map(Secret::read).transpose()?;
         let mut policy = configuration::read(&self.config, console.input)?.loaded.policy;
         self.jwks.supply(&mut policy, Path::new(""), &BTreeMap::new(), console)?;
         let mut judge = Judge::new(policy);
+        let typed = proof.iter().fold(typed, |typed, proof| typed.proof(proof));
+        let typed = token.iter().fold(typed, |typed, token| typed.present(token, judge.policy()));
+        let request = typed.to_request(judge.policy().places());
         let mut world = self.world(now)?;
         let mut signals = Vec::new();
         for file in &self.signal {
@@ -194,9 +184,9 @@ impl Explain {
             return Err(failure);
         }
         match self.output {
-            Output::Human => human::write(&trial, &typed.to_request(), judge.policy(), &signals, console)?,
+            Output::Human => human::write(&trial, &request, judge.policy(), &signals, console)?,
             Output::Json => {
-                let object = json::object(&trial, &typed.to_request(), judge.policy(), &signals);
+                let object = json::object(&trial, &request, judge.policy(), &signals);
                 writeln!(console.out, "{}", serde_json::to_string_pretty(&object)?)?;
             }
         }
@@ -211,6 +201,8 @@ impl Explain {
     fn world(&self, now: Timestamp) -> Result<World, Failure> {
         let mut world = World::new()?;
         world.source = self.source;
+        world.peer_certificate = self.peer_certificate.as_deref().map(certificate::digest).transpose()?;
+        world.peer_uri = self.peer_spiffe.clone();
         world.metadata = self.metadata.iter().cloned().collect();
         if let Some(age) = self.state_age {
             world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())))?;

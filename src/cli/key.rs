@@ -2,13 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::ValueEnum;
 use jwt_simple::algorithms::{
     ECDSAP256KeyPairLike, ES256KeyPair, Ed25519KeyPair, EdDSAKeyPairLike, RS256KeyPair, RSAKeyPairLike,
 };
 use jwt_simple::claims::JWTClaims;
 use jwt_simple::common::HeaderOptions;
-use serde_json::{Map, Value};
+use p256::ecdsa::{Signature, signature::Signer as _};
+use serde_json::{Map, Value, json};
+use superboring::hash::MessageDigest;
+use superboring::pkey::PKey;
+use superboring::rsa::Padding;
+use taskfence_core::confirmation::Digest;
+use taskfence_core::dpop;
 
 use crate::file;
 
@@ -119,6 +127,46 @@ impl SigningKey {
         })
     }
 
+    /// Signs `claims`, exactly as they are, into a compact JWT with this `typ` and the public key in its header.
+    pub fn sign_with_key(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
+        let reason = |reason: &str| Error::Sign { reason: reason.to_owned() };
+        let public = self.public_jwk().map_err(|error| reason(&error.to_string()))?;
+        let members = ["kty", "crv", "x", "y", "n", "e"].into_iter();
+        let jwk: Map<String, Value> =
+            members.filter_map(|name| Some((name.to_owned(), public.get(name)?.clone()))).collect();
+        let header = json!({"typ": typ, "alg": self.alg(), "jwk": jwk});
+        let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
+        let input = format!("{}.{}", encode(header.to_string()), encode(Value::from(claims.clone()).to_string()));
+        let signature = self.signature(input.as_bytes()).ok_or_else(|| reason("the key cannot sign"))?;
+        Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    fn alg(&self) -> &'static str {
+        match &self.pair {
+            Pair::Es256(_) => "ES256",
+            Pair::Rs256(_) => "RS256",
+            Pair::EdDsa(_) => "EdDSA",
+        }
+    }
+
+    /// A bare signature. jwt-simple signs under headers of its own making only.
+    fn signature(&self, message: &[u8]) -> Option<Vec<u8>> {
+        Some(match &self.pair {
+            Pair::Es256(pair) => {
+                let signature: Signature = pair.key_pair().as_ref().try_sign(message).ok()?;
+                signature.to_bytes().to_vec()
+            }
+            Pair::EdDsa(pair) => pair.key_pair().as_ref().sk.sign(message, None).to_vec(),
+            Pair::Rs256(pair) => {
+                let key = PKey::from_rsa(pair.key_pair().as_ref().clone()).ok()?;
+                let mut signer = superboring::sign::Signer::new(MessageDigest::sha256(), &key).ok()?;
+                signer.set_rsa_padding(Padding::PKCS1).ok()?;
+                signer.update(message).ok()?;
+                signer.sign_to_vec().ok()?
+            }
+        })
+    }
+
     /// Signs `claims`, exactly as they are, into a compact JWT with this `typ` in its header.
     pub fn sign(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
         // Every claim travels as a custom one: the typed fields would add a claim or change one.
@@ -143,6 +191,19 @@ impl SigningKey {
     }
 }
 
+/// The thumbprint of the key in a file: a JWK, public or private, or a key set with one key.
+pub fn thumbprint(path: &Path) -> Result<Digest, Error> {
+    let bytes = file::read(path).map_err(|error| Error::File { error })?;
+    let not_a_key = |problem| Error::NotAKey { path: path.into(), problem };
+    let jwk: Value = serde_json::from_slice(&bytes).map_err(|_| not_a_key(Problem::NotJson))?;
+    let key = match jwk.get("keys").and_then(Value::as_array).map(Vec::as_slice) {
+        None => &jwk,
+        Some([key]) => key,
+        Some(_) => return Err(not_a_key(Problem::SeveralKeys)),
+    };
+    dpop::thumbprint(key).ok_or_else(|| not_a_key(Problem::Unsupported))
+}
+
 /// Why there is no key, or no signature.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -163,6 +224,8 @@ pub enum Problem {
     NotJson,
     #[error("it is a key set; sign with the *.private.jwk that `taskfence keys new` wrote beside it")]
     KeySet,
+    #[error("it is a key set of none or several keys; name one of them by its JWK")]
+    SeveralKeys,
     #[error("it holds no private key; sign with the *.private.jwk that `taskfence keys new` wrote")]
     Public,
     #[error("the key is not for ES256, RS256 or EdDSA; make one with `taskfence keys new`")]
@@ -179,7 +242,6 @@ pub mod tests {
     };
     use jwt_simple::common::VerificationOptions;
     use jwt_simple::token::Token;
-    use serde_json::json;
 
     /// The claims of a compact JWT, read without looking at its signature.
     pub fn claims_of(jwt: &str) -> Value {

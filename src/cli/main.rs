@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod agreement;
 mod cases;
+mod certificate;
 mod check;
 mod completions;
 mod configuration;
@@ -26,10 +27,12 @@ mod man;
 #[cfg(test)]
 mod messages;
 mod problem;
+mod proof;
 mod push;
 mod reference;
 mod request;
 mod schema;
+mod secret;
 mod sent;
 mod set;
 mod signal;

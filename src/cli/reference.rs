@@ -62,7 +62,8 @@ const FIELDS: [(&str, &str); 17] = [
     ),
 ];
 
-const EXAMPLE: &str = include_str!("example.yaml");
+/// A configuration to read on.
+pub const EXAMPLE: &str = include_str!("example.yaml");
 
 /// The page for `schema`.
 pub fn markdown(schema: &Value) -> String {

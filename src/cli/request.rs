@@ -1,7 +1,12 @@
 //! A request as somebody types it, turned into the header map that Envoy would show to the filter. Nothing is
 //! normalised on the way: what was typed is what is judged.
 
+use taskfence_core::issuer::Issuer;
+use taskfence_core::jws::Unverified;
+use taskfence_core::place::{Place, Places};
+use taskfence_core::policy::Policy;
 use taskfence_core::request::Request;
+use taskfence_core::token::MAX_TOKEN;
 
 /// A request that can be put before the judge.
 #[derive(Debug, Clone)]
@@ -57,21 +62,53 @@ impl Typed {
         Ok(Self { headers: all })
     }
 
-    /// The same with an access token.
-    pub fn bearer(mut self, token: &[u8]) -> Self {
-        self.headers.push(Header::new(b"authorization", &[b"Bearer ", token].concat()));
+    /// The same with a DPoP proof.
+    pub fn proof(mut self, proof: &[u8]) -> Self {
+        self.headers.push(Header::new(b"dpop", proof));
         self
     }
 
-    /// As the judge sees it.
-    pub fn to_request(&self) -> Request<'_> {
-        Request::from_headers(self.headers())
+    /// The same with an access token, where the tokens of its issuer stand; under the scheme DPoP if there is a proof.
+    pub fn present(mut self, token: &[u8], policy: &Policy) -> Self {
+        let scheme = match self.headers.iter().any(|header| header.name == b"dpop") {
+            true => b"DPoP ".as_slice(),
+            false => b"Bearer ",
+        };
+        self.headers.push(match place(token, policy) {
+            Place::Authorization => Header::new(b"authorization", &[scheme, token].concat()),
+            Place::Header(name) => Header::new(name.as_bytes(), token),
+            Place::Cookie(name) => Header::new(b"cookie", &[name.as_bytes(), b"=", token].concat()),
+        });
+        self
+    }
+
+    /// As the judge sees it, who looks for a token in `places`.
+    pub fn to_request(&self, places: &Places) -> Request<'_> {
+        Request::with_places(self.headers(), places)
+    }
+
+    /// A pseudo header or a header, by its name.
+    pub fn header(&self, name: &[u8]) -> Option<&[u8]> {
+        self.headers.iter().find(|header| header.name == name).map(|header| header.value.as_slice())
     }
 
     /// The header map.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.headers.iter().map(|header| (header.name.as_slice(), header.value.as_slice()))
     }
+}
+
+/// Where the issuer that `token` names, believed or not, has its tokens stand; that of the first issuer for an unknown
+/// one.
+fn place<'p>(token: &[u8], policy: &'p Policy) -> &'p Place {
+    let presentation = issuer(token, policy).or(policy.issuers().first()).map(|issuer| &issuer.presentation);
+    presentation.and_then(|presentation| policy.places().at(presentation.place)).unwrap_or(&Place::Authorization)
+}
+
+/// The issuer that `token` names, believed or not.
+pub fn issuer<'p>(token: &[u8], policy: &'p Policy) -> Option<&'p Issuer> {
+    let jws = Unverified::parse(token, MAX_TOKEN).ok()?;
+    policy.issuers().iter().find(|issuer| jws.claims().get("iss") == Some(&issuer.name.as_str().into()))
 }
 
 impl Header {
@@ -118,6 +155,7 @@ impl Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use taskfence_core::place::Scheme;
 
     fn typed(url: &[u8], headers: &[&str], grpc: bool) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let headers: Vec<_> = headers.iter().map(|text| Header::parse(text.as_bytes()).unwrap()).collect();
@@ -179,8 +217,15 @@ mod tests {
     fn a_token_comes_behind_what_stands_there() {
         let url = Url::parse(b"https://h/").unwrap();
         let own = [Header::parse(b"authorization: Basic eDp5").unwrap()];
-        let typed = Typed::new(b"GET", &url, &own, false).unwrap().bearer(b"t");
-        assert!(typed.to_request().bearer().is_err(), "two credentials are ambiguous");
-        assert_eq!(Typed::new(b"GET", &url, &[], false).unwrap().bearer(b"t").to_request().bearer(), Ok(&b"t"[..]));
+        let policy = crate::configuration::parse(crate::reference::EXAMPLE.as_bytes()).unwrap().loaded.policy;
+        let credential = |typed: Typed| {
+            let typed = typed.present(b"t", &policy);
+            let presented = typed.to_request(policy.places()).credential();
+            presented.map(|presented| (presented.scheme, presented.token.to_vec()))
+        };
+        assert!(credential(Typed::new(b"GET", &url, &own, false).unwrap()).is_err(), "two credentials are ambiguous");
+        let alone = Typed::new(b"GET", &url, &[], false).unwrap();
+        assert_eq!(credential(alone.clone()), Ok((Some(Scheme::Bearer), b"t".to_vec())));
+        assert_eq!(credential(alone.proof(b"p")), Ok((Some(Scheme::Dpop), b"t".to_vec())));
     }
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use taskfence_core::confirmation::Digest;
+use taskfence_core::nonce::Nonces;
 use taskfence_core::policy::Policy;
 use taskfence_core::problem::{Problem, nearest};
 use taskfence_core::reason::Reason;
@@ -12,9 +14,12 @@ use taskfence_core::surroundings::parse_address;
 use taskfence_core::time::Timestamp;
 
 use crate::cases::{Case, Expected, File, Made, Request, Time, Verdict};
-use crate::request::{Header, Typed, Url};
+use crate::key::SigningKey;
+use crate::proof::Contents;
+use crate::request::{self, Header, Typed, Url};
 use crate::time::Moment;
-use crate::{fiction, file};
+use crate::world::World;
+use crate::{certificate, fiction, file};
 
 /// Everything that a run needs.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub struct Ready {
     pub name: String,
     pub typed: Typed,
     pub source: Option<IpAddr>,
+    pub peer_certificate: Option<Digest>,
+    pub peer_uri: Option<String>,
     pub metadata: BTreeMap<String, String>,
     pub heard_at: Option<Timestamp>,
     /// Names and SETs, in the order in which they come.
@@ -142,13 +149,52 @@ impl Builder<'_> {
             source
         });
         let heard_at = state_age.map(|age| Timestamp(now.0.saturating_sub(age.0.as_secs())));
-        let typed = self.typed(&case.request, &place)?;
-        let typed = match token {
-            Some(token) => typed.bearer(&token),
-            None => typed,
-        };
+        let peer_certificate = case.request.certificate.as_ref().and_then(|path| {
+            let digest = certificate::digest(&self.folder.join(path));
+            digest.map_err(|error| self.problem(format!("{place}.certificate"), error.to_string())).ok()
+        });
+        let mut typed = self.typed(&case.request, &place)?;
+        if let Some(token) = token {
+            if let Some(path) = &case.request.proof_key {
+                match self.proof(&token, &typed, path, now) {
+                    Ok(proof) => typed = typed.proof(proof.as_bytes()),
+                    Err(error) => self.problem(format!("{place}.proof_key"), error),
+                }
+            }
+            typed = typed.present(&token, self.policy);
+        } else if case.request.proof_key.is_some() {
+            self.problem(format!("{place}.proof_key"), "goes with a `token`, and the case has none");
+        }
         let Case { name, request, expect, .. } = case;
-        Some(Ready { name, typed, source, metadata: request.metadata, heard_at, signals: came, now, expect })
+        let Request { metadata, peer: peer_uri, .. } = request;
+        Some(Ready { name, typed, source, peer_certificate, peer_uri, metadata, heard_at, signals: came, now, expect })
+    }
+
+    /// A proof that is right in everything, so far as the key is.
+    fn proof(&self, token: &[u8], typed: &Typed, key: &Path, now: Timestamp) -> Result<String, String> {
+        let key = SigningKey::read(&self.folder.join(key)).map_err(|error| error.to_string())?;
+        let text = |name: &[u8]| String::from_utf8_lossy(typed.header(name).unwrap_or_default()).into_owned();
+        let settings = request::issuer(token, self.policy).map(|issuer| &issuer.presentation.dpop);
+        let origin = settings.and_then(|settings| settings.origins.first().cloned());
+        let origin = origin.unwrap_or_else(|| format!("{}://{}", text(b":scheme"), text(b":authority")));
+        let lifetime = settings.and_then(|settings| settings.nonce);
+        let nonce = match lifetime {
+            Some(lifetime) => {
+                let mut world = World::new().map_err(|error| error.to_string())?;
+                let nonces = Nonces::read(&mut world).map_err(|error| error.to_string())?;
+                Some(nonces.current(lifetime, now))
+            }
+            None => None,
+        };
+        let contents = Contents {
+            id: "proof",
+            method: &text(b":method"),
+            url: &format!("{origin}{}", text(b":path")),
+            token,
+            nonce: nonce.as_deref(),
+            issued_at: now.0,
+        };
+        contents.sign(&key).map_err(|error| error.to_string())
     }
 
     fn find(&mut self, name: &str, named: &Named, place: &str, what: &str) -> Vec<u8> {

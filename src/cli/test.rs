@@ -87,7 +87,9 @@ token), client_id `test-client`, the task `test-task`, iat (now) and exp (5m lat
 that is shorter). Those of a signal are filled in with iss (the first transmitter), aud, iat and jti. null leaves a \
 claim out; iat, exp, nbf and auth_time may be written as times.
 
-A request may also have `grpc: true`, `source: IP`, `metadata: {NAME: VALUE}` and `state_age: DURATION`. `expect` has a \
+A request may also have `grpc: true`, `source: IP`, `metadata: {NAME: VALUE}`, `state_age: DURATION`, `peer: SPIFFE-ID` \
+and `certificate: FILE` (what the client showed in the TLS handshake), and `proof_key: FILE` (a private JWK; the request \
+then carries a DPoP proof by it). `expect` has a \
 verdict, and may have a reason, a rule, a status and a grpc_status; of an allowed request the reason is what shadow mode would have \
 refused it for."
 );
@@ -136,6 +138,8 @@ impl Test {
     fn hold(&self, judge: &mut Judge, case: &Ready, suite: &Suite) -> Result<Trial, Failure> {
         let mut world = World::new()?;
         world.source = case.source;
+        world.peer_certificate = case.peer_certificate;
+        world.peer_uri.clone_from(&case.peer_uri);
         world.metadata.clone_from(&case.metadata);
         world.made_up = suite.made_up.iter().cloned().collect();
         if let Some(at) = case.heard_at {

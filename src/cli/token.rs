@@ -5,19 +5,23 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use taskfence_core::confirmation::digest_text;
 use uuid::Uuid;
 
+use crate::certificate;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::key::SigningKey;
+use crate::key::{self, SigningKey};
+use crate::proof::Proof;
 use crate::set;
 use crate::time::{self, Moment};
 
-/// Make access tokens for demos and tests
+/// Make access tokens, and the proofs that go with them, for demos and tests
 #[derive(Debug, Subcommand)]
 pub enum Token {
     Mint(Box<Mint>),
+    Proof(Proof),
 }
 
 impl Token {
@@ -25,6 +29,7 @@ impl Token {
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
             Self::Mint(mint) => mint.run(console),
+            Self::Proof(proof) => proof.run(console),
         }
     }
 }
@@ -100,6 +105,14 @@ pub struct Mint {
     #[arg(long, value_parser = NonEmpty::new())]
     jti: Option<String>,
 
+    /// The certificate that it is bound to, in PEM or DER (`cnf.x5t#S256`, RFC 8705)
+    #[arg(long, value_name = "FILE")]
+    bind_certificate: Option<PathBuf>,
+
+    /// The client's key that it is bound to, a JWK or a set of one (`cnf.jkt`, RFC 9449)
+    #[arg(long, value_name = "FILE")]
+    bind_key: Option<PathBuf>,
+
     /// A claim to add, or to have instead of the one above; may be given more than once
     #[arg(long, value_name = "NAME=JSON", value_parser = claim)]
     claim: Vec<(String, Value)>,
@@ -126,7 +139,8 @@ impl Mint {
         let expires_at = Moment::After(self.lifetime).resolve(issued_at)?;
         let at = |moment: Option<Moment>| moment.map(|moment| moment.resolve(now)).transpose();
         let jti = self.jti.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-        let claims: [(&str, Option<Value>); 13] = [
+        let claims: [(&str, Option<Value>); 14] = [
+            ("cnf", self.confirmation()?),
             ("iss", Some(self.issuer.clone().into())),
             ("aud", Some(set::audience(&self.audience))),
             ("sub", Some(self.subject.clone().into())),
@@ -145,6 +159,19 @@ impl Mint {
         let mut claims: Map<String, Value> = named.chain(self.claim.iter().cloned()).collect();
         claims.retain(|name, _| !self.without.contains(name));
         Ok(claims)
+    }
+}
+
+impl Mint {
+    fn confirmation(&self) -> Result<Option<Value>, Failure> {
+        let mut members = Map::new();
+        if let Some(path) = &self.bind_certificate {
+            members.insert("x5t#S256".to_owned(), json!(digest_text(&certificate::digest(path)?)));
+        }
+        if let Some(path) = &self.bind_key {
+            members.insert("jkt".to_owned(), json!(digest_text(&key::thumbprint(path)?)));
+        }
+        Ok((!members.is_empty()).then_some(members.into()))
     }
 }
 
@@ -168,7 +195,6 @@ mod tests {
     use super::*;
     use crate::console::Capture;
     use crate::key::tests::{claims_of, header_of};
-    use serde_json::json;
 
     const NOW: u64 = Capture::NOW;
     const WHO: [&str; 8] = [
@@ -260,6 +286,26 @@ mod tests {
         assert_eq!((&claims["aud"], &claims["act"]), (&json!(["a", "b"]), &json!({"sub": "x"})));
         assert_eq!(claims.get("nothing"), Some(&Value::Null));
         assert!(claims.get("jti").is_none());
+    }
+
+    #[test]
+    fn tokens_are_bound_to_keys_and_certificates() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("client.jwk");
+        // RFC 8037, appendix A.
+        std::fs::write(&key, r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#)
+            .unwrap();
+        let certificate = folder.path().join("client.der");
+        std::fs::write(&certificate, [0x30, 0]).unwrap();
+        let key = std::fs::read_to_string(&key).map(|key| format!(r#"{{"keys":[{key}]}}"#)).and_then(|set| {
+            let path = folder.path().join("client.jwks.json");
+            std::fs::write(&path, set).map(|()| path)
+        });
+        let key = key.unwrap();
+        let paths = [certificate, key].map(|path| path.to_str().unwrap().to_owned());
+        let (_, claims) = mint(&["--bind-certificate", &paths[0], "--bind-key", &paths[1]]);
+        assert_eq!(claims["cnf"]["jkt"], "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(claims["cnf"]["x5t#S256"].as_str().map(str::len), Some(43));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub enum Change {
 impl Trial {
     /// Puts `typed` before `judge`.
     pub fn hold(judge: &mut Judge, world: &mut World, typed: &Typed, now: Timestamp) -> Self {
-        let request = typed.to_request();
+        let request = typed.to_request(judge.policy().places());
         let mut notes = Notes::default();
         let verdict = judge.judge_before(&request, world, now, &mut notes);
         let tried = judge.rules_tried(&request, world);
@@ -129,6 +129,7 @@ fn changes(policy: &Policy, typed: &Typed, request: &Request<'_>, verdict: &Verd
         .map(|edit| match edit {
             Edit::Remove(name) => Change::Remove(text(name)),
             Edit::Set(name, value) => Change::Set(name.to_owned(), value),
+            Edit::Reduce(name, value) => Change::Set(name.to_owned(), text(&value)),
         })
         .collect()
 }

@@ -5,6 +5,7 @@ use taskfence_core::coverage::{DetailRequirement, Part, Pattern};
 use taskfence_core::evidence::Evidence;
 use taskfence_core::judge::Observer;
 use taskfence_core::path::Decoded;
+use taskfence_core::peer::PeerPattern;
 use taskfence_core::requirement::{ActorRequirement, Check, Outcome, Unknown};
 use taskfence_core::time::Timestamp;
 
@@ -70,6 +71,10 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
             let source = evidence.source.map_or_else(|| "address not known".to_owned(), |source| source.to_string());
             (one_of(&networks), source)
+        }
+        Check::Peer(patterns) => {
+            let patterns: Vec<String> = patterns.iter().map(PeerPattern::text).collect();
+            (one_of(&patterns), evidence.peer.unwrap_or("no workload known by a certificate").to_owned())
         }
         Check::Device { unknown } => (format!("compliant{}", or_unknown(*unknown)), evidence.device_word().to_owned()),
         Check::Risk { below, unknown } => {

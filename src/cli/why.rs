@@ -1,12 +1,18 @@
 //! What is behind a reason: the values that did not fit. For the operator only; a client never sees it.
 
 use taskfence_core::authority::Host;
+use taskfence_core::confirmation::{Binding, Digest};
+use taskfence_core::dpop::{self, Claim, ProofError};
+use taskfence_core::grant::Grant;
 use taskfence_core::issuer::Issuer;
 use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::path::Canonical;
+use taskfence_core::place::Scheme;
 use taskfence_core::policy::Policy;
+use taskfence_core::presentation::Presentation;
 use taskfence_core::reason::Reason;
 use taskfence_core::request::Request;
+use taskfence_core::signature::PureRust;
 use taskfence_core::time::Timestamp;
 
 use crate::credential::{Claimed, Credential};
@@ -25,8 +31,56 @@ pub fn why(
         (Reason::HostRefused, _) => Host::parse(request.authority).err().map(|error| format!("host: {error}")),
         (_, Credential::Unreadable(error)) => Some(error.to_string()),
         (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),
+        (_, Credential::Verified(grant)) => misused(reason, grant, request, policy, now),
         _ => None,
     }
+}
+
+/// A good token that was presented badly.
+fn misused(reason: Reason, grant: &Grant, request: &Request<'_>, policy: &Policy, now: Timestamp) -> Option<String> {
+    let presentation = &policy.issuers().iter().find(|issuer| issuer.name == grant.issuer)?.presentation;
+    let presented = request.credential().ok()?;
+    let bound = &grant.confirmation;
+    Some(match reason {
+        Reason::TokenMisplaced => {
+            format!("tokens of this issuer stand in {}", policy.places().at(presentation.place)?.describe())
+        }
+        Reason::BindingMissing if presented.scheme == Some(Scheme::Dpop) && bound.key.is_none() => {
+            "the scheme is DPoP, and the token is bound to no key (`cnf.jkt`)".to_owned()
+        }
+        Reason::BindingMissing => match presentation.binding {
+            Binding::None => "the token lacks the claim that names its presenter (`peer_claim`)".to_owned(),
+            Binding::Mtls => "the token is bound to no certificate (`cnf.x5t#S256`)".to_owned(),
+            Binding::Dpop => "the token is bound to no key (`cnf.jkt`)".to_owned(),
+            Binding::Any => "the token is bound to nothing (`cnf`)".to_owned(),
+        },
+        Reason::BindingMismatch if bound.key.is_some() && presented.scheme == Some(Scheme::Bearer) => {
+            "the token is bound to a key, so it comes under the scheme DPoP and with a proof".to_owned()
+        }
+        Reason::BindingMismatch | Reason::DpopProofInvalid | Reason::DpopNonceRequired => {
+            match proof_error(bound.key.as_ref(), presentation, presented.token, request, now) {
+                Some(error) => format!("the proof: {error}"),
+                None => match presentation.peer_claim.as_ref().and_then(|claim| claim.of(grant)) {
+                    Some(named) => format!("the token is for the workload {named}, or for another certificate"),
+                    None => "the client showed another certificate, or none".to_owned(),
+                },
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// What is wrong with the proof, apart from its nonce.
+fn proof_error(
+    key: Option<&Digest>,
+    presentation: &Presentation,
+    token: &[u8],
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Option<ProofError> {
+    let Request { method, scheme, authority, path, .. } = *request;
+    let claim = Claim { method, scheme, authority, path, token, key: key? };
+    dpop::verify(request.proof().ok()??, claim, &presentation.dpop, None, &mut PureRust, now).err()
 }
 
 fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> Option<String> {

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use serde_json::Value;
+use taskfence_core::confirmation::Digest;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
+use taskfence_core::nonce;
 use taskfence_core::policy::Policy;
 use taskfence_core::signal::{self, MAX_SET, SetErrorCode, Signal};
 use taskfence_core::signature::{CheckSignature, PureRust};
@@ -23,6 +25,10 @@ pub struct World {
     store: MemoryStore,
     /// The address that the request comes from.
     pub source: Option<IpAddr>,
+    /// The digest of the client's certificate.
+    pub peer_certificate: Option<Digest>,
+    /// The first URI in it.
+    pub peer_uri: Option<String>,
     /// Metadata of the route.
     pub metadata: BTreeMap<String, String>,
     /// Tokens and SETs that this run made up: their signatures count as good.
@@ -34,6 +40,7 @@ impl World {
     pub fn new() -> Result<Self, StoreError> {
         let mut world = Self::default();
         state::set_up(&mut world.store, 0)?;
+        nonce::set_up(&mut world.store, [0; 32])?;
         Ok(world)
     }
 
@@ -95,5 +102,13 @@ impl Surroundings for World {
 
     fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
         self.metadata.get(name).map(|value| value.clone().into_bytes())
+    }
+
+    fn peer_certificate(&mut self) -> Option<Digest> {
+        self.peer_certificate
+    }
+
+    fn peer_uri(&mut self) -> Option<String> {
+        self.peer_uri.clone()
     }
 }

@@ -1,6 +1,8 @@
 //! What the client sees of a refusal: RFC 6750 challenges and RFC 9457 problem documents, never a byte of its own.
 
+use crate::confirmation::Binding;
 use crate::judge::Refusal;
+use crate::place::Scheme;
 use crate::policy::{Effect, Policy};
 use crate::reason::{Class, Reason};
 use crate::requirement::Check;
@@ -29,6 +31,9 @@ pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) ->
     if let Some(challenge) = challenge(refusal, policy) {
         headers.push(("www-authenticate", challenge));
     }
+    if let Some(nonce) = &refusal.nonce {
+        headers.push(("dpop-nonce", nonce.clone()));
+    }
     if matches!(class, Class::Unavailable | Class::TooManyRequests) {
         headers.push(("retry-after", "1".to_owned()));
     }
@@ -41,15 +46,16 @@ pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) ->
     Answer { status: class.status(), grpc_status: class.grpc_status(), headers, body }
 }
 
-/// RFC 6750 §3. A request without a credential gets no error code; what OAuth has no word for gets no challenge.
+/// RFC 6750 §3, RFC 9449 §7.1. A request without a credential gets no error code; what OAuth has no word for gets no
+/// challenge.
 fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
     let class = refusal.reason.class();
-    let mut challenge = format!("Bearer realm=\"{}\"", policy.realm());
+    let mut parameters = String::new();
     match class.oauth_error() {
         // A request that is refused before any credential was looked at is not the token's fault.
         Some(_) if matches!(refusal.reason, Reason::PathRefused | Reason::HostRefused) => return None,
         Some(error) => {
-            challenge.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", refusal.reason.title()));
+            parameters.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", refusal.reason.title()));
         }
         None if class == Class::Unauthenticated => {}
         None => return None,
@@ -59,12 +65,47 @@ fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
             refusal.rule.and_then(|at| policy.rules().get(at)).map(|r| r.effect())
     {
         let scopes: Vec<&str> = requirement.scopes().collect();
-        challenge.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+        parameters.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
     }
     if let Some(step_up) = step_up(refusal, policy) {
-        challenge.push_str(&step_up);
+        parameters.push_str(&step_up);
     }
-    Some(challenge)
+    let one = |scheme| match scheme {
+        Scheme::Bearer => format!("Bearer realm=\"{}\"{parameters}", policy.realm()),
+        Scheme::Dpop => {
+            format!("DPoP realm=\"{}\"{parameters}, algs=\"{}\"", policy.realm(), algorithms(refusal, policy).join(" "))
+        }
+    };
+    let schemes: Vec<String> = schemes(refusal, policy).into_iter().map(one).collect();
+    Some(schemes.join(", "))
+}
+
+/// The schemes that would do better: that of a token which is known, else those of all issuers.
+fn schemes(refusal: &Refusal, policy: &Policy) -> Vec<Scheme> {
+    let issuers = policy.issuers();
+    if let Some(session) = &refusal.session {
+        let verified = session.verified();
+        let wants_key =
+            issuers.get(verified.issuer()).is_some_and(|issuer| issuer.presentation.binding == Binding::Dpop);
+        let is_dpop = verified.grant().confirmation.key.is_some() || wants_key;
+        return vec![if is_dpop { Scheme::Dpop } else { Scheme::Bearer }];
+    }
+    let bearer = issuers.iter().any(|issuer| issuer.presentation.binding != Binding::Dpop);
+    let dpop = issuers.iter().any(|issuer| issuer.presentation.announces_dpop);
+    [(Scheme::Bearer, bearer), (Scheme::Dpop, dpop)].into_iter().filter(|(_, taken)| *taken).map(|(s, _)| s).collect()
+}
+
+/// The signature algorithms that a proof may have: those of the token's issuer, else of all who speak DPoP.
+fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
+    let known = refusal.session.as_ref().map(|session| session.verified().issuer());
+    let mut names: Vec<&'static str> = Vec::new();
+    for (at, issuer) in policy.issuers().iter().enumerate() {
+        if known.map_or(issuer.presentation.announces_dpop, |known| known == at) {
+            let more = issuer.presentation.dpop.algorithms.iter().map(|algorithm| algorithm.name());
+            names.extend(more.filter(|name| !names.contains(name)).collect::<Vec<_>>());
+        }
+    }
+    names
 }
 
 /// RFC 9470 §3: what authentication would do.
@@ -111,7 +152,7 @@ mod tests {
     }
 
     fn of(reason: Reason, grpc: bool) -> Answer {
-        answer(&Refusal { reason, rule: Some(0), session: None }, &policy(), "0-1", grpc)
+        answer(&Refusal { reason, rule: Some(0), session: None, nonce: None }, &policy(), "0-1", grpc)
     }
 
     fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
@@ -166,6 +207,46 @@ mod tests {
             assert_eq!(header(&answer, "cache-control"), Some("no-store"));
             assert_eq!(header(&answer, "retry-after").is_some(), matches!(status, 429 | 503));
         }
+    }
+
+    fn challenge_of(issuer: Value, reason: Reason) -> Option<String> {
+        let mut first =
+            json!({"issuer": "https://jit.example", "audiences": ["a"], "keys": {"inline": fixture::jwks()}});
+        first.as_object_mut().unwrap().extend(issuer.as_object().unwrap().clone());
+        let config = json!({"realm": "r", "issuers": [first], "rules": []});
+        let policy = crate::config::load(config.to_string().as_bytes()).unwrap().policy;
+        let nonce = (reason == Reason::DpopNonceRequired).then(|| "n".to_owned());
+        let answer = answer(&Refusal { reason, rule: None, session: None, nonce }, &policy, "0-1", false);
+        assert_eq!(header(&answer, "dpop-nonce").is_some(), reason == Reason::DpopNonceRequired);
+        header(&answer, "www-authenticate").map(str::to_owned)
+    }
+
+    #[test]
+    fn challenges_say_what_rfc_9449_says() {
+        let any = json!({"binding": "any", "dpop": {"algorithms": ["ES256", "EdDSA"]}});
+        let dpop = json!({"binding": "dpop"});
+        for (issuer, reason, challenge) in [
+            (&any, Reason::TokenMissing, r#"Bearer realm="r", DPoP realm="r", algs="ES256 EdDSA""#),
+            (&dpop, Reason::TokenMissing, r#"DPoP realm="r", algs="ES256""#),
+            (
+                &dpop,
+                Reason::TokenExpired,
+                r#"DPoP realm="r", error="invalid_token", error_description="Access token expired", algs="ES256""#,
+            ),
+            (
+                &dpop,
+                Reason::DpopProofInvalid,
+                r#"DPoP realm="r", error="invalid_dpop_proof", error_description="DPoP proof invalid", algs="ES256""#,
+            ),
+            (
+                &dpop,
+                Reason::DpopNonceRequired,
+                r#"DPoP realm="r", error="use_dpop_nonce", error_description="DPoP proof needs a new nonce", algs="ES256""#,
+            ),
+        ] {
+            assert_eq!(challenge_of(issuer.clone(), reason).as_deref(), Some(challenge));
+        }
+        assert_eq!(challenge_of(any, Reason::RuleMissing), None);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::key::Algorithm;
 use crate::keys;
 use crate::overlap;
 use crate::path::Canonical;
+use crate::place::Places;
 use crate::policy::{Effect, Limits, Matcher, Policy, Rule, Signals};
+use crate::presentation_config;
 use crate::problem::{Errors, Problem, nearest};
 use crate::requirement::Check;
 use crate::routes::Routes;
@@ -25,14 +27,15 @@ const MAX_SESSION: Span = Span::hours(24 * 366);
 /// Gives the configuration its meaning.
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
-    let issuers = issuers(&config.issuers, &mut problems);
+    let mut places = Places::none();
+    let issuers = issuers(&config.issuers, &mut places, &mut problems);
     let rules: Vec<Rule> =
         config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
     check_order(&rules, &mut problems);
     check_safety(config, &rules, &mut problems);
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
-    let identity = identity(config, &mut problems);
+    let identity = identity(config, &places, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
     let limits = limits(&config.limits, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
@@ -56,6 +59,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         rules,
         routes,
         identity,
+        places,
         signals: signals.unwrap_or_default(),
         limits,
     };
@@ -144,7 +148,7 @@ fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
     }
 }
 
-fn identity(config: &Config, problems: &mut Problems) -> Identity {
+fn identity(config: &Config, places: &Places, problems: &mut Problems) -> Identity {
     let IdentityConfig { issuer, subject, client, task, session, actor, scope, token } = &config.identity;
     let named = [
         ("issuer", Fact::Issuer, issuer),
@@ -156,17 +160,15 @@ fn identity(config: &Config, problems: &mut Problems) -> Identity {
         ("scope", Fact::Scope, scope),
         ("token", Fact::Token, token),
     ];
-    let mut identity = Identity { headers: Vec::new(), hide_token: !config.forward_token };
+    let hidden = (!config.forward_token).then(|| places.clone());
+    let mut identity = Identity { headers: Vec::new(), hidden };
     for (key, fact, name) in named {
         let Some(name) = name else { continue };
         let path = format!("identity.{key}");
-        let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
-        let taken =
-            ["authorization", "host", "connection", "transfer-encoding", "content-length", "content-type", "te"];
-        if name.is_empty() || !letters {
-            problems.error(path, format!("`{name}` is not a header name in lower case"));
-        } else if taken.contains(&name.as_str()) || name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
-            problems.error(path, format!("`{name}` already has a meaning of its own"));
+        if let Err(message) = header_name(name) {
+            problems.error(path, message);
+        } else if places.header(name.as_bytes()).is_some() {
+            problems.error(path, format!("`{name}` is where a token stands"));
         } else if identity.headers.iter().any(|(_, have)| have == name) {
             problems.error(path, format!("`{name}` stands twice"));
         } else {
@@ -174,6 +176,19 @@ fn identity(config: &Config, problems: &mut Problems) -> Identity {
         }
     }
     identity
+}
+
+/// Whether a header may get this name from a configuration.
+pub(super) fn header_name(name: &str) -> Result<(), String> {
+    let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+    let taken = ["authorization", "host", "connection", "transfer-encoding", "content-length", "content-type", "te"];
+    if name.is_empty() || !letters {
+        return Err(format!("`{name}` is not a header name in lower case"));
+    }
+    if taken.contains(&name) || name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
+        return Err(format!("`{name}` already has a meaning of its own"));
+    }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -193,7 +208,7 @@ pub(super) fn quotable(text: &str) -> bool {
     text.chars().all(|c| matches!(c, ' '..='~') && c != '"' && c != '\\')
 }
 
-fn issuers(configs: &[IssuerConfig], problems: &mut Problems) -> Vec<Issuer> {
+fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problems) -> Vec<Issuer> {
     if configs.is_empty() {
         problems.error("issuers", "there must be at least one");
     }
@@ -239,12 +254,14 @@ fn issuers(configs: &[IssuerConfig], problems: &mut Problems) -> Vec<Issuer> {
             task_claim: config.claims.task.clone(),
             session_claim: config.claims.session.clone(),
             device_claim: config.claims.device.clone(),
+            max_actors: presentation_config::max_actors(config, &path, problems),
+            presentation: presentation_config::presentation(config, &path, places, problems),
         });
     }
     issuers
 }
 
-fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algorithm> {
+pub(super) fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algorithm> {
     if names.is_empty() {
         problems.error(path, "must name at least one algorithm");
     }

@@ -680,6 +680,7 @@ mod tests {
             capture_names: template.names(),
             captures,
             source: "10.1.2.3".parse().ok(),
+            peer: None,
             fresh_at: NOW,
             now: NOW,
         };

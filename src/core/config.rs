@@ -1,9 +1,11 @@
 //! The configuration as it is typed: the shape of the JSON, not yet its meaning. [`load`] gives the meaning.
 
 use crate::compile::compile;
+use crate::confirmation::Binding;
 use crate::fact::Risk;
 use crate::json::{self, StrictValue};
 use crate::policy::Policy;
+use crate::presentation_config::{DpopConfig, TokenConfig};
 use crate::problem::{Errors, Problem, nearest};
 #[cfg(feature = "schema")]
 use crate::schema;
@@ -45,9 +47,11 @@ fn check_shape(json: &[u8]) -> Result<(), Problem> {
 
 /// The place of a list that stands where an object belongs.
 fn misplaced_list(value: &Value, path: &str) -> Option<String> {
-    const OBJECTS: [&str; 17] = [
+    const OBJECTS: [&str; 19] = [
         "limits",
         "bad_signatures",
+        "token",
+        "dpop",
         "identity",
         "keys",
         "inline",
@@ -280,6 +284,23 @@ pub struct IssuerConfig {
     /// Names of claims that issuers name differently. Default: those below.
     #[serde(default)]
     pub claims: ClaimsConfig,
+    /// Where its tokens stand in a request. Default: the header `authorization`, scheme `Bearer` or `DPoP`.
+    #[serde(default)]
+    pub token: Option<TokenConfig>,
+    /// What its tokens must be bound to (`cnf`). What a token is bound to is checked in any case. Default: none.
+    #[serde(default)]
+    pub binding: Binding,
+    /// How DPoP proofs for its tokens are checked. Default: as below.
+    #[serde(default)]
+    pub dpop: Option<DpopConfig>,
+    /// The claim that names, by its SPIFFE ID, the one workload that may present a token: the first URI in the client's
+    /// certificate must be its value. `sub`, `client_id`, `act.sub` (the acting party), or another claim. Default:
+    /// none.
+    #[serde(default)]
+    pub peer_claim: Option<String>,
+    /// How many parties a chain of `act` may name. Default: 8.
+    #[serde(default = "default_max_actors")]
+    pub max_actors: usize,
 }
 
 /// Public keys: `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. The other keys are for fetched
@@ -434,6 +455,13 @@ pub struct RequireConfig {
     /// Networks that the request may come from, in CIDR notation.
     #[serde(default)]
     pub source: Option<Vec<String>>,
+    /// Workloads that the request may come from, by the SPIFFE ID in the client's certificate. `*` as the last segment
+    /// stands for one or more segments.
+    #[serde(default)]
+    pub peer: Option<Vec<String>>,
+    /// Whether a token counts for one request only, on whichever worker of this proxy. Default: false.
+    #[serde(default)]
+    pub single_use: bool,
     /// Accepted values of `acr`, the preferred one first (RFC 9470).
     #[serde(default)]
     pub acr: Option<Vec<String>>,
@@ -701,6 +729,10 @@ fn default_max_session() -> Span {
 
 fn default_clock_skew() -> Span {
     Span(30)
+}
+
+fn default_max_actors() -> usize {
+    8
 }
 
 fn default_task() -> String {

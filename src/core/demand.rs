@@ -6,6 +6,7 @@ use crate::config::{
     ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, UnknownConfig,
 };
 use crate::coverage::{DetailRequirement, Pattern};
+use crate::peer::PeerPattern;
 use crate::problem::{Problem, nearest};
 use crate::requirement::{ActorRequirement, BreakGlass, Check, Requirement, Unknown};
 use crate::time::Span;
@@ -38,6 +39,9 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
     if let Some(networks) = &config.source {
         checks.push(Check::Source(self::networks(networks, &at("source"), problems)));
     }
+    if let Some(peers) = &config.peer {
+        checks.push(Check::Peer(self::peers(peers, &at("peer"), problems)));
+    }
     if let Some(device) = &config.device {
         checks.push(Check::Device { unknown: device.unknown.into() });
     }
@@ -62,7 +66,7 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
         }
         checks.push(Check::Acr(accepted.clone()));
     }
-    Requirement { checks, break_glass: None }
+    Requirement { checks, break_glass: None, single_use: config.single_use }
 }
 
 /// A scope that lifts some of `requirement`.
@@ -154,6 +158,24 @@ fn networks(config: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet
         }
     }
     networks
+}
+
+fn peers(config: &[String], path: &str, problems: &mut Problems) -> Vec<PeerPattern> {
+    if config.is_empty() {
+        problems.error(path, "is empty, so no request would pass");
+    }
+    let mut peers = Vec::new();
+    for (at, text) in config.iter().enumerate() {
+        match PeerPattern::parse(text) {
+            Some(pattern) => peers.push(pattern),
+            None => {
+                let message = format!("`{}` is not a SPIFFE ID", text.escape_debug());
+                let problem = Problem::at(format!("{path}[{at}]"), message);
+                problems.errors.push(problem.help("as in `spiffe://td/ns/prod/sa/web`, or `spiffe://td/ns/prod/*`"));
+            }
+        }
+    }
+    peers
 }
 
 fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Problems) -> DetailRequirement {

@@ -25,6 +25,8 @@ pub struct Evidence<'e> {
     pub captures: Captures<'e>,
     /// The address that the request came from, where a rule asks for it.
     pub source: Option<IpAddr>,
+    /// The workload that the request came from, by the URI in its certificate, where a rule asks for it.
+    pub peer: Option<&'e str>,
     /// When the transmitter of signals was last heard of.
     pub fresh_at: Timestamp,
     /// Now.

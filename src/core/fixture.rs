@@ -40,6 +40,8 @@ pub fn issuer() -> Issuer {
         task_claim: "txn".to_owned(),
         session_claim: "sid".to_owned(),
         device_claim: Some("device_id".to_owned()),
+        max_actors: 8,
+        presentation: crate::presentation::Presentation::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a verified access token grants, and to whom.
 
+use crate::confirmation::Confirmation;
 use crate::detail::Detail;
 use crate::statekey::{Kind, StateKey};
 use crate::time::Timestamp;
@@ -34,6 +35,8 @@ pub struct Grant {
     pub acr: Option<String>,
     /// The chain of `act` (RFC 8693 §4.1), the acting party first. Only the first is authority; the rest is history.
     pub actors: Vec<Actor>,
+    /// What the token is bound to (`cnf`).
+    pub confirmation: Confirmation,
     /// The device, as `(issuer, name)`.
     pub device: Option<(String, String)>,
     /// The tenant.

@@ -2,6 +2,7 @@
 
 use crate::grant::Grant;
 use crate::judge::Permit;
+use crate::place::{Crumbs, Place, Places, Scheme};
 
 /// Headers under this prefix are ours whether a configuration names them or not.
 pub const PREFIX: &[u8] = b"x-taskfence-";
@@ -10,7 +11,8 @@ pub const PREFIX: &[u8] = b"x-taskfence-";
 #[derive(Debug, Default)]
 pub struct Identity {
     pub(crate) headers: Vec<(Fact, String)>,
-    pub(crate) hide_token: bool,
+    /// The places of tokens, where the upstream is not to see any.
+    pub(crate) hidden: Option<Places>,
 }
 
 /// A fact about a grant that a header can carry.
@@ -41,6 +43,8 @@ pub enum Edit<'e> {
     Remove(&'e [u8]),
     /// Set it.
     Set(&'e str, String),
+    /// Set it to what is left of it.
+    Reduce(&'static str, Vec<u8>),
 }
 
 impl Identity {
@@ -56,26 +60,45 @@ impl Identity {
         let grant = permit.session().map(|session| session.verified().grant());
         // A shadowed refusal proves nothing to the upstream.
         let grant = grant.filter(|_| permit.shadowed().is_none());
-        let removed = headers.filter(|(name, value)| self.is_ours(name) || self.is_hidden(name, value));
-        let removed = removed.map(|(name, _)| Edit::Remove(name));
-        let sets: Vec<Edit<'e>> =
-            self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?)?))).collect();
-        removed.chain(sets)
+        let mut edits = Vec::new();
+        let mut crumbs = Crumbs::default();
+        for (name, value) in headers {
+            if self.is_ours(name) || self.is_hidden(name, value) {
+                edits.push(Edit::Remove(name));
+            } else if name == b"cookie"
+                && let Some(places) = self.hidden.as_ref().filter(|places| places.has_cookies())
+            {
+                crumbs.take(value, places);
+            }
+        }
+        match crumbs.left() {
+            None => {}
+            Some(left) if left.is_empty() => edits.push(Edit::Remove(b"cookie")),
+            Some(left) => edits.push(Edit::Reduce("cookie", left)),
+        }
+        edits.extend(self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?)?))));
+        edits.into_iter()
     }
 
     /// Whether nothing is ever set or hidden.
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty() && !self.hide_token
+        self.headers.is_empty() && self.hidden.is_none()
     }
 
     fn is_ours(&self, name: &[u8]) -> bool {
         is_reserved(name) || self.headers.iter().any(|(_, ours)| same_to_a_server(ours.as_bytes(), name))
     }
 
-    /// Whether it is a token that the upstream is not to see, whatever became of it here.
+    /// Whether it is a token that the upstream is not to see, whatever became of it here, or a proof that goes with
+    /// one. Cookies are looked at one by one.
     fn is_hidden(&self, name: &[u8], value: &[u8]) -> bool {
-        let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
-        self.hide_token && name == b"authorization" && scheme.eq_ignore_ascii_case(b"bearer")
+        let Some(places) = &self.hidden else { return false };
+        name == b"dpop"
+            || places.iter().any(|(_, place)| match place {
+                Place::Authorization => name == b"authorization" && Scheme::split(value).is_some(),
+                Place::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+                Place::Cookie(_) => false,
+            })
     }
 }
 
@@ -85,7 +108,7 @@ pub fn is_reserved(name: &[u8]) -> bool {
 }
 
 /// Servers that hand headers on as variables (CGI, WSGI) see `-` and `_` as one letter.
-fn same_to_a_server(ours: &[u8], theirs: &[u8]) -> bool {
+pub(crate) fn same_to_a_server(ours: &[u8], theirs: &[u8]) -> bool {
     let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     ours.len() == theirs.len() && ours.iter().map(fold).eq(theirs.iter().map(fold))
 }
@@ -129,12 +152,19 @@ mod tests {
 
     #[test]
     fn no_spelling_of_a_name_of_ours_gets_through() {
-        let identity = Identity { headers: vec![(Fact::Subject, "x-auth-subject".to_owned())], hide_token: true };
+        let mut places = Places::default();
+        places.add(Place::Header("x-jit".to_owned()));
+        let hidden = Some(places);
+        let identity = Identity { headers: vec![(Fact::Subject, "x-auth-subject".to_owned())], hidden };
         for name in ["x-auth-subject", "x_auth_subject", "X-Auth_Subject", "x-taskfence-task", "x_taskfence_a"] {
             assert!(identity.is_ours(name.as_bytes()), "{name}");
         }
         assert!(!identity.is_ours(b"x-auth-subjects") && !identity.is_ours(b"x-taskfence"));
-        assert!(identity.is_hidden(b"authorization", b"bEARER a") && !identity.is_hidden(b"authorization", b"Basic a"));
+        for (name, value) in [("authorization", "bEARER a"), ("authorization", "DPoP a"), ("x_jit", "a"), ("dpop", "a")]
+        {
+            assert!(identity.is_hidden(name.as_bytes(), value.as_bytes()), "{name}: {value}");
+        }
+        assert!(!identity.is_hidden(b"authorization", b"Basic a") && !identity.is_hidden(b"cookie", b"a=b"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::key::Algorithm;
 use crate::keyring::Keyring;
+use crate::presentation::Presentation;
 use crate::time::Span;
 
 /// One trusted issuer.
@@ -29,6 +30,10 @@ pub struct Issuer {
     pub session_claim: String,
     /// The claim that names the device, beside the member `device` of `sub_id`.
     pub device_claim: Option<String>,
+    /// A chain of `act` may have this many links.
+    pub max_actors: usize,
+    /// How its tokens must be presented.
+    pub presentation: Presentation,
 }
 
 impl Issuer {

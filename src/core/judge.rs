@@ -8,6 +8,7 @@ use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
 use crate::policy::{Effect, Mismatch, Policy, Target};
 use crate::reason::Reason;
+use crate::replay::{self, Coin, Unspendable};
 use crate::request::Request;
 use crate::requirement::{Check, Outcome, Requirement};
 use crate::signature::CheckSignature;
@@ -43,6 +44,8 @@ pub struct Permit {
     shadowed: Option<Refusal>,
     /// Known where the rule asks for it.
     source: Option<IpAddr>,
+    /// Known where the rule asks for it.
+    peer: Option<String>,
     admitted_at: Timestamp,
 }
 
@@ -72,6 +75,11 @@ impl Permit {
         self.source
     }
 
+    /// The workload that the request came from, where the rule asks for it.
+    pub(crate) fn peer(&self) -> Option<&str> {
+        self.peer.as_deref()
+    }
+
     /// Whether it passes only because break-glass lifted a requirement.
     pub fn broken_glass(&self) -> bool {
         self.broken_glass
@@ -92,6 +100,8 @@ pub struct Refusal {
     pub rule: Option<usize>,
     /// The verified token, if the request had one.
     pub session: Option<Rc<Session>>,
+    /// The nonce that the next DPoP proof must carry, where that is the reason.
+    pub nonce: Option<String>,
 }
 
 /// The outcome for one request.
@@ -137,6 +147,11 @@ impl Judge {
         self.policy.keyring_mut(owner)
     }
 
+    /// There are other keys: whatever stood on one that is gone is to be looked at again.
+    pub fn keys_changed(&mut self) {
+        self.view.forget();
+    }
+
     /// The place of the issuer for want of whose keys the last request was refused, if they are fetched: newer ones may
     /// change the verdict.
     pub fn lacks_keys_of(&self) -> Option<usize> {
@@ -173,6 +188,7 @@ impl Judge {
                 broken_glass: false,
                 shadowed: Some(refusal),
                 source: None,
+                peer: None,
                 admitted_at: now,
             }),
             verdict => verdict,
@@ -204,31 +220,47 @@ impl Judge {
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
-        let bare = |reason| Refusal { reason, rule: None, session: None };
+        let bare = |reason| Refusal { reason, rule: None, session: None, nonce: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
         let Judge { policy, tokens, view, lacks_keys_of } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
-        let with_rule = |reason| Refusal { reason, rule: Some(at), session: None };
+        let with_rule = |reason| Refusal { reason, rule: Some(at), session: None, nonce: None };
         let requirement = match rule.effect() {
             Effect::Anonymous => {
                 let rule = Some(at);
-                let (shadowed, source) = (None, None);
-                return Ok(Permit { rule, session: None, broken_glass: false, shadowed, source, admitted_at: now });
+                let (shadowed, source, peer) = (None, None, None);
+                return Ok(Permit {
+                    rule,
+                    session: None,
+                    broken_glass: false,
+                    shadowed,
+                    source,
+                    peer,
+                    admitted_at: now,
+                });
             }
             Effect::Deny => return Err(with_rule(Reason::RuleDenied)),
             Effect::Require(requirement) => requirement,
         };
-        let token = request.bearer().map_err(with_rule)?;
-        let session = tokens.session(token, policy, ports, now).map_err(|rejected| {
+        let presented = request.credential().map_err(with_rule)?;
+        let session = tokens.session(presented.token, policy, ports, now).map_err(|rejected| {
             *lacks_keys_of = rejected.lacks_keys_of;
             with_rule(rejected.reason)
         })?;
-        let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)) };
+        let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)), nonce: None };
+        let verified = session.verified();
+        let issuer = policy.issuers().get(verified.issuer()).ok_or_else(|| with_session(Reason::InternalError))?;
+        let proof = issuer
+            .presentation
+            .check(verified.grant(), presented, request, ports, now)
+            .map_err(|misuse| Refusal { nonce: misuse.nonce, ..with_session(misuse.reason) })?;
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);
         let source = if asks_for_source { ports.source() } else { None };
+        let asks_for_peer = requirement.checks().iter().any(Check::needs_peer);
+        let peer = if asks_for_peer { ports.peer_uri() } else { None };
         let evidence = Evidence {
             grant: session.verified().grant(),
             claims: session.claims(),
@@ -237,12 +269,25 @@ impl Judge {
             capture_names: rule.matcher().capture_names(),
             captures,
             source,
+            peer: peer.as_deref(),
             fresh_at: view.fresh_at(),
             now,
         };
         let broken_glass = weigh_all(requirement, &evidence, observer).map_err(with_session)?;
+        // What counts once is spent last: only a request that passes uses it up. Where nothing is enforced, nothing
+        // is taken from where something is.
+        let trial = policy.mode(Some(at)) == Mode::Shadow;
+        if let Some(proof) = &proof {
+            spend(ports, &Coin::proof(proof, trial), Reason::DpopProofReplayed, now).map_err(with_session)?;
+        }
+        if requirement.single_use() {
+            let grant = verified.grant();
+            let until = grant.expires_at.plus(issuer.clock_skew);
+            let coin = Coin::token(&grant.issuer, &grant.token_id, until, trial);
+            spend(ports, &coin, Reason::TokenUsed, now).map_err(with_session)?;
+        }
         let (rule, session, shadowed) = (Some(at), Some(session), None);
-        Ok(Permit { rule, session, broken_glass, shadowed, source, admitted_at: now })
+        Ok(Permit { rule, session, broken_glass, shadowed, source, peer, admitted_at: now })
     }
 }
 
@@ -265,6 +310,15 @@ pub(crate) fn weigh_all<O: Observer>(
         }
     }
     first.map_or(Ok(broken_glass), Err)
+}
+
+/// Uses `coin` up, or says why not: `spent` if it was used before.
+fn spend(store: &mut impl Store, coin: &Coin, spent: Reason, now: Timestamp) -> Result<(), Reason> {
+    replay::spend(store, coin, now).map_err(|error| match error {
+        Unspendable::Spent => spent,
+        Unspendable::Full => Reason::ReplaySaturated,
+        Unspendable::Store(_) => Reason::StateUnavailable,
+    })
 }
 
 /// A method that is not UTF-8 is none that a rule can name.
@@ -496,6 +550,164 @@ mod tests {
         let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
         assert_eq!(verdict, Err(Reason::StateUnavailable));
         assert_eq!(ask(&mut judge, &mut ports, "GET /healthz", None, NOW), Ok(3));
+    }
+
+    /// What the proxy knows of the client's certificate, and how often it was asked.
+    #[derive(Default)]
+    struct Tls {
+        ports: Ports,
+        certificate: Option<[u8; 32]>,
+        uri: Option<&'static str>,
+        asked: usize,
+    }
+
+    impl Store for Tls {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            self.ports.read(slot)
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.ports.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.ports.seed(slot, bytes)
+        }
+    }
+
+    impl CheckSignature for Tls {
+        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+            self.ports.check(token, key, algorithm)
+        }
+    }
+
+    impl Surroundings for Tls {
+        fn source(&mut self) -> Option<std::net::IpAddr> {
+            None
+        }
+
+        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn peer_certificate(&mut self) -> Option<[u8; 32]> {
+            self.asked = self.asked.saturating_add(1);
+            self.certificate
+        }
+
+        fn peer_uri(&mut self) -> Option<String> {
+            self.asked = self.asked.saturating_add(1);
+            self.uri.map(str::to_owned)
+        }
+    }
+
+    fn tls() -> Tls {
+        let mut tls = Tls::default();
+        set_up(&mut tls, 1).unwrap();
+        tls
+    }
+
+    fn judge_of_issuer(more: serde_json::Value, rules: serde_json::Value) -> Judge {
+        let mut issuer = json!({"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}});
+        issuer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({"issuers": [issuer], "rules": rules});
+        Judge::new(crate::config::load(config.to_string().as_bytes()).unwrap().policy)
+    }
+
+    fn ask_tls(judge: &mut Judge, tls: &mut Tls, path: &str, headers: &[(&str, &str)]) -> Result<(), Reason> {
+        let line = [(":method", "GET"), (":scheme", "https"), (":authority", "h"), (":path", path)];
+        let all = line.iter().chain(headers).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = Request::with_places(all, judge.policy().places());
+        judge.judge(&request, tls, NOW).map(drop).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_remembered_token_is_held_to_its_certificate_every_time() {
+        let mut judge = judge_of_issuer(json!({}), json!([{"name": "r", "match": {}, "require": {}}]));
+        let mut tls = tls();
+        let digest = crate::confirmation::digest_text(&[7; 32]);
+        let bound = format!("Bearer {}", token_with(json!({}), json!({"cnf": {"x5t#S256": digest}})));
+        let free = format!("Bearer {}", token_with(json!({}), json!({})));
+        for (certificate, outcome) in [
+            (Some([7; 32]), Ok(())),
+            (Some([8; 32]), Err(Reason::BindingMismatch)),
+            (None, Err(Reason::BindingMismatch)),
+            (Some([7; 32]), Ok(())),
+        ] {
+            tls.certificate = certificate;
+            assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("authorization", &bound)]), outcome);
+        }
+        assert_eq!((tls.ports.signatures, tls.asked), (1, 4));
+        assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("authorization", &free)]), Ok(()));
+        assert_eq!(tls.asked, 4, "nobody asks the proxy for what no token and no rule needs");
+    }
+
+    #[test]
+    fn a_rule_or_a_claim_names_the_workload() {
+        let rules = json!([{"name": "r", "match": {}, "require": {"peer": ["spiffe://td/agents/*"]}}]);
+        let mut judge = judge_of_issuer(json!({"peer_claim": "act.sub"}), rules);
+        let mut tls = tls();
+        let token = |act: serde_json::Value| format!("Bearer {}", token_with(json!({}), json!({ "act": act })));
+        let mut ask = |uri, act| {
+            tls.uri = uri;
+            ask_tls(&mut judge, &mut tls, "/", &[("authorization", &token(act))])
+        };
+        let a7 = json!({"sub": "spiffe://td/agents/a7", "act": {"sub": "spiffe://td/other/x"}});
+        assert_eq!(ask(Some("spiffe://td/agents/a7"), a7.clone()), Ok(()));
+        assert_eq!(ask(Some("spiffe://td/agents/b1"), a7.clone()), Err(Reason::BindingMismatch));
+        assert_eq!(ask(None, a7), Err(Reason::BindingMismatch));
+        let other = json!({"sub": "spiffe://td/other/x", "act": {"sub": "spiffe://td/agents/a7"}});
+        assert_eq!(
+            ask(Some("spiffe://td/agents/a7"), other.clone()),
+            Err(Reason::BindingMismatch),
+            "history is no authority"
+        );
+        assert_eq!(ask(Some("spiffe://td/other/x"), other), Err(Reason::PeerRefused));
+        assert_eq!(ask(Some("spiffe://td/agents/a7"), json!({"sub": "\u{e9}"})), Err(Reason::BindingMismatch));
+    }
+
+    #[test]
+    fn what_counts_once_is_spent_by_what_passes() {
+        let rules = json!([
+            {"name": "tried", "match": {"path": "/tried"}, "require": {"single_use": true}, "mode": "shadow"},
+            {"name": "refused", "match": {"path": "/refused"}, "require": {"single_use": true, "scope": "x"}},
+            {"name": "once", "match": {"path": "/once"}, "require": {"single_use": true}},
+            {"name": "more", "match": {}, "require": {}}
+        ]);
+        let mut judge = judge_of_issuer(json!({}), rules);
+        let mut tls = tls();
+        let bearer = format!("Bearer {}", token_with(json!({}), json!({})));
+        let mut ask = |path| ask_tls(&mut judge, &mut tls, path, &[("authorization", &bearer)]);
+        assert_eq!((ask("/tried"), ask("/tried")), (Ok(()), Ok(())));
+        assert_eq!(ask("/refused"), Err(Reason::ScopeInsufficient));
+        assert_eq!(ask("/once"), Ok(()));
+        assert_eq!((ask("/once"), ask("/more")), (Err(Reason::TokenUsed), Ok(())));
+        // A memory that nobody set up is no memory of nothing.
+        let mut empty = Tls::default();
+        tls.ports.store.read(Slot::Version).unwrap().iter().for_each(|v| empty.seed(Slot::Version, &v.bytes).unwrap());
+        let fresh = format!("Bearer {}", token_with(json!({}), json!({"jti": "tok-2"})));
+        let verdict = ask_tls(&mut judge, &mut empty, "/once", &[("authorization", &fresh)]);
+        assert_eq!(verdict, Err(Reason::StateUnavailable));
+    }
+
+    #[test]
+    fn a_token_counts_only_where_its_issuer_has_it() {
+        let rules = json!([{"name": "r", "match": {}, "require": {}}]);
+        let mut config = json!({"issuers": [], "rules": rules});
+        for (name, place) in [("https://jit.example", json!({"header": "x-jit"})), ("other", json!({"cookie": "jit"}))]
+        {
+            config["issuers"].as_array_mut().unwrap().push(json!({
+                "issuer": name, "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}, "token": place
+            }));
+        }
+        let mut judge = Judge::new(crate::config::load(config.to_string().as_bytes()).unwrap().policy);
+        let mut tls = tls();
+        let token = token_with(json!({}), json!({}));
+        let cookie = format!("jit={token}");
+        for _ in 0..2 {
+            assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("x-jit", &token)]), Ok(()));
+            assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("cookie", &cookie)]), Err(Reason::TokenMisplaced));
+        }
     }
 
     fn judge_of(require: serde_json::Value, more: serde_json::Value) -> (Judge, Ports) {

@@ -17,6 +17,7 @@ pub struct Unverified<'t> {
     typ: Option<String>,
     alg: String,
     kid: Option<String>,
+    brings_key: bool,
     claims: Map<String, Value>,
 }
 
@@ -40,6 +41,22 @@ impl<'t> Unverified<'t> {
     /// Keys that the header carries or points to (`jwk`, `jku`, `x5u`, `x5c`) are never looked at; a header with an
     /// embedded `jwk` is malformed, since no token kind taken here has one.
     pub fn parse(token: &'t [u8], limit: usize) -> Result<Unverified<'t>, JwsError> {
+        match Unverified::read(token, limit)? {
+            (jws, None) => Ok(jws),
+            (_, Some(_)) => Err(JwsError::Malformed),
+        }
+    }
+
+    /// Reads a JWS that brings the public key it is signed with in `jwk` (RFC 7515 §4.1.3), as a DPoP proof does
+    /// (RFC 9449 §4.2): the JWS, and that key as it stands there.
+    ///
+    /// Such a signature proves only that somebody holds the key. Whose key it is must be known from elsewhere.
+    pub fn parse_with_key(token: &'t [u8], limit: usize) -> Result<(Unverified<'t>, Value), JwsError> {
+        let (jws, key) = Unverified::read(token, limit)?;
+        Ok((jws, key.ok_or(JwsError::Malformed)?))
+    }
+
+    fn read(token: &'t [u8], limit: usize) -> Result<(Unverified<'t>, Option<Value>), JwsError> {
         if token.len() > limit {
             return Err(JwsError::TooLarge);
         }
@@ -49,19 +66,17 @@ impl<'t> Unverified<'t> {
         if payload.contains('.') || header.is_empty() || payload.is_empty() || signature.is_empty() {
             return Err(JwsError::Malformed);
         }
-        let header = decode_object(header)?;
+        let mut header = decode_object(header)?;
         if header.contains_key("crit") {
             return Err(JwsError::Critical);
         }
-        if header.contains_key("jwk") {
-            return Err(JwsError::Malformed);
-        }
+        let key = header.remove("jwk");
         let alg = string(&header, "alg")?.ok_or(JwsError::Malformed)?;
         let typ = string(&header, "typ")?;
         let kid = string(&header, "kid")?;
         let claims = decode_object(payload)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| JwsError::Malformed)?;
-        Ok(Unverified { text, signing_input, signature, typ, alg, kid, claims })
+        Ok((Unverified { text, signing_input, signature, typ, alg, kid, brings_key: key.is_some(), claims }, key))
     }
 
     /// The whole token.
@@ -102,6 +117,11 @@ impl<'t> Unverified<'t> {
     /// `kid`, when there is one.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
+    }
+
+    /// Whether it brings its own key; see [`Unverified::parse_with_key`].
+    pub fn brings_key(&self) -> bool {
+        self.brings_key
     }
 
     /// The payload. Not believed before the signature was checked.

@@ -150,6 +150,16 @@ impl Key {
         self.spki.as_deref()
     }
 
+    /// The key that a DPoP proof brings (RFC 9449 §4.2), for `algorithm` alone. It has no name: nothing may find it by
+    /// one.
+    ///
+    /// `None` when it is no public key for `algorithm`, holds private members, or is RSA outside 2048 to 4096 bits.
+    pub fn embedded(jwk: &Value, algorithm: Algorithm) -> Option<Key> {
+        let mut jwk = jwk.clone();
+        jwk.as_object_mut()?.insert("kid".to_owned(), "embedded".into());
+        Key::from_jwk(&jwk, &[algorithm]).ok().map(|key| Key { kid: "".into(), ..key })
+    }
+
     fn from_jwk(jwk: &Value, allowed: &[Algorithm]) -> Result<Key, KeyError> {
         let Some(members) = jwk.as_object() else { return Err(KeyError::NotAnObject) };
         let kid = match members.get("kid").and_then(Value::as_str) {

@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
+use crate::place::Places;
 use crate::requirement::Requirement;
 use crate::routes::{Captures, Routes};
 use crate::signal::Transmitter;
@@ -23,6 +24,7 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) routes: Routes,
     pub(crate) identity: Identity,
+    pub(crate) places: Places,
     pub(crate) signals: Signals,
     pub(crate) limits: Limits,
     /// Whether any rule has a condition, so that claims are worth converting.
@@ -137,6 +139,11 @@ impl Policy {
     /// What one worker spends on tokens.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Where tokens may stand in a request.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Where signals come from.

@@ -329,6 +329,7 @@ mod tests {
             actors: rest.map(|_| Actor { issuer: None, subject: "GET".to_owned() }).into_iter().collect(),
             device: None,
             tenant: None,
+            confirmation: Default::default(),
             claims,
         })
     }
@@ -354,6 +355,7 @@ mod tests {
                     capture_names: template.names(),
                     captures,
                     source: source.parse().ok(),
+                    peer: None,
                     fresh_at: Timestamp(1),
                     now: Timestamp(2),
                 };

@@ -37,6 +37,23 @@ pub enum Reason {
     SessionTooOld,
     /// A claim that must be there is absent or has the wrong shape.
     ClaimInvalid,
+    /// The token stands where the tokens of another issuer do.
+    TokenMisplaced,
+    /// The token is bound to nothing that its issuer's configuration, or the scheme it came under, asks for.
+    BindingMissing,
+    /// The token is bound to another certificate, workload or key than that of whoever presents it (RFC 8705 §3,
+    /// RFC 9449 §7).
+    BindingMismatch,
+    /// The token is bound to a key, and no DPoP proof came with it.
+    DpopProofMissing,
+    /// The DPoP proof fails one of the checks of RFC 9449 §4.3.
+    DpopProofInvalid,
+    /// The DPoP proof was used before (RFC 9449 §11.1).
+    DpopProofReplayed,
+    /// The DPoP proof carries no nonce of ours, or an old one (RFC 9449 §9).
+    DpopNonceRequired,
+    /// The token is for a single use, and had it.
+    TokenUsed,
     /// A signal revoked this token.
     TokenRevoked,
     /// A signal revoked the session of the token.
@@ -61,6 +78,8 @@ pub enum Reason {
     ActorRefused,
     /// The request comes from an address outside the rule's networks.
     SourceRefused,
+    /// The request comes from a workload that the rule does not name.
+    PeerRefused,
     /// The device is not compliant, or nobody said that it is.
     DeviceNotCompliant,
     /// The risk is too high, or nobody stated it.
@@ -81,6 +100,8 @@ pub enum Reason {
     StateUnavailable,
     /// The pushed state was full when a signal that may hit this grant came in.
     StateSaturated,
+    /// No proof or single-use token can be taken in: the memory of those that were used is full.
+    ReplaySaturated,
     /// The transmitter of signals was last heard of longer ago than the rule allows.
     StateStale,
     /// The filter itself failed; closed.
@@ -107,6 +128,14 @@ impl Reason {
         Reason::LifetimeExceeded,
         Reason::SessionTooOld,
         Reason::ClaimInvalid,
+        Reason::TokenMisplaced,
+        Reason::BindingMissing,
+        Reason::BindingMismatch,
+        Reason::DpopProofMissing,
+        Reason::DpopProofInvalid,
+        Reason::DpopProofReplayed,
+        Reason::DpopNonceRequired,
+        Reason::TokenUsed,
         Reason::TokenRevoked,
         Reason::SessionRevoked,
         Reason::UserRevoked,
@@ -119,6 +148,7 @@ impl Reason {
         Reason::ClaimMismatch,
         Reason::ActorRefused,
         Reason::SourceRefused,
+        Reason::PeerRefused,
         Reason::DeviceNotCompliant,
         Reason::RiskTooHigh,
         Reason::ConditionFailed,
@@ -129,6 +159,7 @@ impl Reason {
         Reason::HostRefused,
         Reason::StateUnavailable,
         Reason::StateSaturated,
+        Reason::ReplaySaturated,
         Reason::StateStale,
         Reason::InternalError,
     ];
@@ -170,6 +201,14 @@ impl Reason {
             Reason::LifetimeExceeded => ("lifetime_exceeded", InvalidToken, "Access token lives too long"),
             Reason::SessionTooOld => ("session_too_old", InvalidToken, "Session too old"),
             Reason::ClaimInvalid => ("claim_invalid", InvalidToken, "Claim missing or invalid"),
+            Reason::TokenMisplaced => ("token_misplaced", InvalidToken, "Access token in the wrong place"),
+            Reason::BindingMissing => ("binding_missing", InvalidToken, "Access token not bound to its presenter"),
+            Reason::BindingMismatch => ("binding_mismatch", InvalidToken, "Access token bound to another presenter"),
+            Reason::DpopProofMissing => ("dpop_proof_missing", InvalidProof, "DPoP proof missing"),
+            Reason::DpopProofInvalid => ("dpop_proof_invalid", InvalidProof, "DPoP proof invalid"),
+            Reason::DpopProofReplayed => ("dpop_proof_replayed", InvalidProof, "DPoP proof used before"),
+            Reason::DpopNonceRequired => ("dpop_nonce_required", NonceRequired, "DPoP proof needs a new nonce"),
+            Reason::TokenUsed => ("token_used", InvalidToken, "Access token used before"),
             Reason::TokenRevoked => ("token_revoked", InvalidToken, "Grant revoked"),
             Reason::SessionRevoked => ("session_revoked", InvalidToken, "Session revoked"),
             Reason::UserRevoked => ("user_revoked", InvalidToken, "Sessions of the user revoked"),
@@ -182,6 +221,7 @@ impl Reason {
             Reason::ClaimMismatch => ("claim_mismatch", Forbidden, "A claim has another value"),
             Reason::ActorRefused => ("actor_refused", Forbidden, "Delegation not accepted"),
             Reason::SourceRefused => ("source_refused", Forbidden, "Source address not accepted"),
+            Reason::PeerRefused => ("peer_refused", Forbidden, "Workload not accepted"),
             Reason::DeviceNotCompliant => ("device_not_compliant", Forbidden, "Device not known to be compliant"),
             Reason::RiskTooHigh => ("risk_too_high", Forbidden, "Risk too high or unknown"),
             Reason::ConditionFailed => ("condition_failed", Forbidden, "A condition does not hold"),
@@ -196,6 +236,7 @@ impl Reason {
             Reason::HostRefused => ("host_refused", BadRequest, "Request host refused"),
             Reason::StateUnavailable => ("state_unavailable", Unavailable, "Authorization state unavailable"),
             Reason::StateSaturated => ("state_saturated", Unavailable, "Authorization state full"),
+            Reason::ReplaySaturated => ("replay_saturated", Unavailable, "Memory of used proofs and tokens full"),
             Reason::StateStale => ("state_stale", Unavailable, "Authorization state too old"),
             Reason::InternalError => ("internal_error", Unavailable, "Authorization failed"),
         }
@@ -211,6 +252,10 @@ pub enum Class {
     Unauthenticated,
     /// 401, `invalid_token` (RFC 6750 §3.1: expired, revoked, malformed or invalid); gRPC 16.
     InvalidToken,
+    /// 401, `invalid_dpop_proof` (RFC 9449 §7.1); gRPC 16.
+    InvalidProof,
+    /// 401, `use_dpop_nonce` (RFC 9449 §9) with `DPoP-Nonce`; gRPC 16.
+    NonceRequired,
     /// 401, `insufficient_user_authentication` (RFC 9470); gRPC 16.
     InsufficientAuthentication,
     /// 403 without an OAuth error; gRPC 7.
@@ -228,7 +273,11 @@ impl Class {
     pub fn status(self) -> u16 {
         match self {
             Class::BadRequest => 400,
-            Class::Unauthenticated | Class::InvalidToken | Class::InsufficientAuthentication => 401,
+            Class::Unauthenticated
+            | Class::InvalidToken
+            | Class::InvalidProof
+            | Class::NonceRequired
+            | Class::InsufficientAuthentication => 401,
             Class::Forbidden | Class::InsufficientScope => 403,
             Class::TooManyRequests => 429,
             Class::Unavailable => 503,
@@ -239,7 +288,11 @@ impl Class {
     pub fn grpc_status(self) -> i32 {
         match self {
             Class::BadRequest => 3,
-            Class::Unauthenticated | Class::InvalidToken | Class::InsufficientAuthentication => 16,
+            Class::Unauthenticated
+            | Class::InvalidToken
+            | Class::InvalidProof
+            | Class::NonceRequired
+            | Class::InsufficientAuthentication => 16,
             Class::Forbidden | Class::InsufficientScope => 7,
             Class::TooManyRequests => 8,
             Class::Unavailable => 14,
@@ -251,6 +304,8 @@ impl Class {
         match self {
             Class::BadRequest => Some("invalid_request"),
             Class::InvalidToken => Some("invalid_token"),
+            Class::InvalidProof => Some("invalid_dpop_proof"),
+            Class::NonceRequired => Some("use_dpop_nonce"),
             Class::InsufficientScope => Some("insufficient_scope"),
             Class::InsufficientAuthentication => Some("insufficient_user_authentication"),
             Class::Unauthenticated | Class::Forbidden | Class::TooManyRequests | Class::Unavailable => None,

@@ -76,7 +76,10 @@ fn who(grant: &crate::grant::Grant) -> impl Iterator<Item = (String, Value)> {
         ("token", Some(&grant.token_id)),
         ("actor", grant.actors.first().map(|actor| &actor.subject)),
     ];
-    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())))
+    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())));
+    // Behind the acting party stand those who acted before it: history, and no authority (RFC 8693 §4.1).
+    let chain: Vec<Value> = grant.actors.iter().map(|actor| actor.subject.as_str().into()).collect();
+    members.chain((chain.len() > 1).then(|| ("actors".to_owned(), chain.into())))
 }
 
 /// JSON in printable ASCII: what a terminal or a log shipper could take for more than text is escaped.

@@ -5,6 +5,7 @@ use crate::coverage::DetailRequirement;
 use crate::evidence::Evidence;
 use crate::fact::{Compliance, Risk};
 use crate::grant::Grant;
+use crate::peer::PeerPattern;
 use crate::reason::Reason;
 use crate::time::Span;
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use serde_json::Value;
 pub struct Requirement {
     pub(crate) checks: Vec<Check>,
     pub(crate) break_glass: Option<BreakGlass>,
+    pub(crate) single_use: bool,
 }
 
 /// A scope that lifts checks by name, for emergencies.
@@ -46,6 +48,8 @@ pub enum Check {
     Actor(ActorRequirement),
     /// Networks that the request may come from.
     Source(Vec<IpNet>),
+    /// Workloads that the request may come from.
+    Peer(Vec<PeerPattern>),
     /// A compliant device.
     Device {
         /// Whether a device that nobody spoke about passes.
@@ -108,6 +112,11 @@ impl Requirement {
         self.break_glass.as_ref()
     }
 
+    /// Whether a token counts for one request only.
+    pub fn single_use(&self) -> bool {
+        self.single_use
+    }
+
     /// Weighs one check.
     pub fn weigh(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
         match check.weigh(evidence) {
@@ -160,6 +169,11 @@ impl Check {
         }
     }
 
+    /// Whether the client's certificate is part of it.
+    pub fn needs_peer(&self) -> bool {
+        matches!(self, Check::Peer(_))
+    }
+
     /// The key of `require` that asks for it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -169,6 +183,7 @@ impl Check {
             Check::Claims(_) => "claims",
             Check::Actor(_) => "actor",
             Check::Source(_) => "source",
+            Check::Peer(_) => "peer",
             Check::Device { .. } => "device",
             Check::Risk { .. } => "risk",
             Check::When(_) => "when",
@@ -198,6 +213,10 @@ impl Check {
                 let met =
                     evidence.source.is_some_and(|source| networks.iter().any(|network| network.contains(&source)));
                 (met, Reason::SourceRefused)
+            }
+            Check::Peer(patterns) => {
+                let met = evidence.peer.is_some_and(|peer| patterns.iter().any(|pattern| pattern.matches(peer)));
+                (met, Reason::PeerRefused)
             }
             Check::Device { unknown } => {
                 let met = match evidence.standing.device {

@@ -36,6 +36,8 @@ pub struct Admitted {
     host_len: u32,
     /// Known where the rule asks for it, which few do.
     source: Option<Box<IpAddr>>,
+    /// Likewise.
+    peer: Option<Box<str>>,
     /// Whether the proxy answers it as gRPC.
     grpc: bool,
     /// The reasons for which shadow mode has already said that it would have ended it: a bit for each of
@@ -71,6 +73,7 @@ impl Admitted {
             method_len: u32::try_from(request.method.len()).ok()?,
             host_len: u32::try_from(request.authority.len()).ok()?,
             source: permit.source().map(Box::new),
+            peer: permit.peer().map(Box::from),
             grpc: request.grpc,
             said: 0,
         })
@@ -85,6 +88,7 @@ impl Admitted {
             method_len: u32::try_from(method.len()).unwrap(),
             host_len: u32::try_from(host.len()).unwrap(),
             source: None,
+            peer: None,
             grpc: false,
             said: 0,
         }
@@ -100,7 +104,7 @@ impl Admitted {
     }
 
     fn refusal(&self, reason: Reason) -> Refusal {
-        Refusal { reason, rule: self.rule(), session: Some(Rc::clone(&self.session)) }
+        Refusal { reason, rule: self.rule(), session: Some(Rc::clone(&self.session)), nonce: None }
     }
 
     fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {
@@ -201,6 +205,10 @@ impl Judge {
         let session = &admitted.session;
         let issuer = self.policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
         token::check_times(session.verified(), issuer, now)?;
+        // A key that has left the issuer's set takes with it what it signed.
+        if !issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
+            return Err(Reason::KeyUnknown);
+        }
         let standing = stand_at(clock, &self.view, session, ports, now)?;
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
         let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
@@ -217,6 +225,7 @@ impl Judge {
             capture_names: rule.matcher().capture_names(),
             captures,
             source: admitted.source.as_deref().copied(),
+            peer: admitted.peer.as_deref(),
             fresh_at: self.view.fresh_at(),
             now,
         };

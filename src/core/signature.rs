@@ -2,6 +2,7 @@
 
 use crate::jws::Unverified;
 use crate::key::{Algorithm, Key, Verifier};
+use crate::raw;
 use jwt_simple::prelude::*;
 use std::borrow::Cow;
 
@@ -18,6 +19,10 @@ pub struct PureRust;
 impl CheckSignature for PureRust {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
         let Some(verifier) = key.verifier(algorithm) else { return false };
+        // jwt-simple takes `jwk` in a header for a string, and so cannot read a header that brings a key.
+        if token.brings_key() {
+            return raw::verify(verifier, token.signing_input().as_bytes(), token.signature());
+        }
         let options = Some(signature_only(token.typ()));
         let text = token.text();
         match verifier {

@@ -35,6 +35,10 @@ pub enum Slot {
     KeyStatus(SourceId),
     /// The keys of that source as they were last fetched.
     KeyRecord(SourceId),
+    /// The bucket of that number of what was spent; see [`crate::replay`].
+    Replay(u16),
+    /// The secret of [`crate::nonce`].
+    NonceSecret,
 }
 
 /// What a store answers to a read: the bytes, and a mark of this very value for [`Store::swap`].
@@ -89,6 +93,7 @@ impl From<Corrupt> for StoreError {
 /// A store has no way to create a slot only if it is absent, so this must run where nobody can write yet: while the
 /// first configuration is loaded on the proxy's main thread.
 pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
+    crate::replay::set_up(store)?;
     if store.read(Slot::Version)?.is_some() {
         return Ok(());
     }
@@ -297,6 +302,11 @@ impl View {
     pub fn changes_since(&self, clock: u64) -> Changes {
         let changed = self.changed.iter().zip(0..).filter(|(changed, _)| **changed > clock);
         Changes(changed.map(|(_, bucket)| bucket).collect())
+    }
+
+    /// Holds nothing that was read for current any more.
+    pub fn forget(&mut self) {
+        self.seen = None;
     }
 
     /// When an authenticated signal last came in; the beginning of time when none has.

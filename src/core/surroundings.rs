@@ -9,6 +9,18 @@ pub trait Surroundings {
 
     /// A string of the route's metadata, namespace `taskfence`.
     fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>>;
+
+    /// The SHA-256 of the certificate, in DER, whose key the client proved to hold in the TLS handshake of its
+    /// connection. `None` where there is none.
+    fn peer_certificate(&mut self) -> Option<[u8; 32]> {
+        None
+    }
+
+    /// The first URI among the names of that certificate: a workload's SPIFFE ID. Whether to believe the certificate
+    /// was the proxy's decision.
+    fn peer_uri(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// The surroundings of one request, each piece of metadata asked for once however many rules look at it.
@@ -44,9 +56,44 @@ pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
+/// A digest as the proxy prints it: 64 hexadecimal digits.
+pub fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 64)?;
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| digits.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        *byte = u8::try_from(digit(0)?.checked_mul(16)?.checked_add(digit(1)?)?).ok()?;
+    }
+    Some(digest)
+}
+
+/// A URI from a certificate. `None` for one with bytes that no URI holds: a NUL ends strings early in other languages.
+pub fn parse_peer(uri: &[u8]) -> Option<String> {
+    let printable = !uri.is_empty() && uri.len() <= 2048 && uri.iter().all(|byte| (0x21..0x7f).contains(byte));
+    printable.then(|| String::from_utf8(uri.to_vec()).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_digests() {
+        let digest = parse_digest("0a".repeat(32).as_bytes());
+        assert_eq!(digest, Some([10; 32]));
+        assert_eq!(parse_digest("0A".repeat(32).as_bytes()), digest);
+        for bad in ["", "0a", &"0a".repeat(33), &"+a".repeat(32), &"0g".repeat(32)] {
+            assert_eq!(parse_digest(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_nul_is_no_name() {
+        assert_eq!(parse_peer(b"spiffe://td/a").as_deref(), Some("spiffe://td/a"));
+        for bad in [&b""[..], b"spiffe://td/a\0.evil", b"spiffe://td/a b", b"spiffe://td/\xe9", b"a\n"] {
+            assert_eq!(parse_peer(bad), None);
+        }
+    }
 
     #[test]
     fn metadata_is_asked_for_once() {

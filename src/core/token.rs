@@ -1,5 +1,6 @@
 //! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
 
+use crate::confirmation::Confirmation;
 use crate::detail::Detail;
 use crate::grant::{Actor, Grant};
 use crate::issuer::Issuer;
@@ -13,9 +14,6 @@ use serde_json::{Map, Value};
 
 /// A token may have this many bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
-
-/// A chain of `act` may have this many links.
-const MAX_ACTORS: usize = 8;
 
 /// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
 const MAX_NAME: usize = 1024;
@@ -237,7 +235,8 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Option<Grant> {
             None => None,
             Some(_) => Some(name(claims, "acr")?),
         },
-        actors: actors(claims.get("act"))?,
+        actors: actors(claims.get("act"), issuer.max_actors)?,
+        confirmation: Confirmation::read(claims.get("cnf"))?,
         device: match issuer.device_claim.as_deref().filter(|claim| claims.contains_key(*claim)) {
             Some(claim) => Some((issuer.name.clone(), name(claims, claim)?)),
             None => member(claims, "device", issuer)?,
@@ -256,11 +255,11 @@ fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
 }
 
 /// RFC 8693 §4.1: each link names its subject, and its issuer where that is not this token's.
-fn actors(claim: Option<&Value>) -> Option<Vec<Actor>> {
+fn actors(claim: Option<&Value>, most: usize) -> Option<Vec<Actor>> {
     let mut actors = Vec::new();
     let mut next = claim;
     while let Some(link) = next {
-        let members = link.as_object().filter(|_| actors.len() < MAX_ACTORS)?;
+        let members = link.as_object().filter(|_| actors.len() < most)?;
         let issuer = match members.get("iss") {
             None => None,
             Some(_) => Some(name(members, "iss")?),
@@ -279,11 +278,16 @@ fn member(claims: &Map<String, Value>, member: &str, issuer: &Issuer) -> Option<
     Some(Some((named.unwrap_or(&issuer.name).to_owned(), name.to_owned())))
 }
 
-/// RFC 8693 §4.2: one string, divided by spaces.
+/// RFC 8693 §4.2: one string, divided by spaces. Some issuers write a list of strings, one for each value.
 fn scopes(claim: Option<&Value>) -> Option<Vec<String>> {
     match claim {
         None => Some(Vec::new()),
         Some(Value::String(text)) => Some(text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
+        // A space in a list's value would make one value of two, or two of one.
+        Some(Value::Array(list)) => {
+            let value = |value: &Value| value.as_str().filter(|s| !s.is_empty() && !s.contains(' ')).map(str::to_owned);
+            list.iter().map(value).collect()
+        }
         Some(_) => None,
     }
 }
@@ -407,12 +411,33 @@ mod tests {
         assert_eq!(subjects, ["agent", "tool"]);
         assert_eq!(verified.grant().device, Some(("https://mdm".to_owned(), "d7".to_owned())));
         let mut deep = json!({"sub": "x"});
-        for _ in 0..MAX_ACTORS {
+        for _ in 0..fixture::issuer().max_actors {
             deep = json!({"sub": "x", "act": deep});
         }
         for bad in [deep, json!("agent"), json!({}), json!({"sub": 1}), json!({"sub": "a", "act": []})] {
             assert_eq!(refusal(json!({}), json!({ "act": bad })), Reason::ClaimInvalid);
         }
+    }
+
+    #[test]
+    fn scopes_are_a_string_or_a_list() {
+        let scopes = |value: Value| verify_at(&token_with(json!({}), json!({ "scope": value })), NOW);
+        for same in [json!("a b"), json!(" a  b"), json!(["a", "b"])] {
+            assert_eq!(scopes(same).unwrap().grant().scopes, ["a", "b"]);
+        }
+        for bad in [json!(["a b"]), json!(["a", ""]), json!(["a", 1]), json!([["a"]]), json!(null), json!({"a": 1})] {
+            assert_eq!(scopes(bad.clone()).err(), Some(Reason::ClaimInvalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_binding_that_nobody_can_check_is_invalid() {
+        for cnf in [json!({}), json!({"kid": "k"}), json!({"jwk": {}}), json!("x"), json!(null)] {
+            assert_eq!(refusal(json!({}), json!({ "cnf": cnf })), Reason::ClaimInvalid);
+        }
+        let jkt = crate::confirmation::digest_text(&[7; 32]);
+        let token = token_with(json!({}), json!({"cnf": {"jkt": jkt}}));
+        assert_eq!(verify_at(&token, NOW).unwrap().grant().confirmation.key, Some([7; 32]));
     }
 
     #[test]

@@ -245,6 +245,9 @@ impl Keys {
         if let Err(error) = &taken {
             log::error!("the fetched keys of cluster `{}` cannot be used: {error}", source.cluster);
         }
+        if taken.is_ok() {
+            judge.keys_changed();
+        }
         taken.is_ok()
     }
 

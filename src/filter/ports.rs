@@ -8,7 +8,7 @@ use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::keyring::SourceId;
 use taskfence_core::signature::CheckSignature;
 use taskfence_core::state::{Slot, Store, StoreError, Stored};
-use taskfence_core::surroundings::{Surroundings, parse_address};
+use taskfence_core::surroundings::{Surroundings, parse_address, parse_digest, parse_peer};
 
 /// The proxy, as the judge sees it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +41,26 @@ impl Surroundings for Ports {
     fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
         host::property(format!("xds\0route_metadata\0filter_metadata\0taskfence\0{name}").as_bytes())
     }
+
+    fn peer_certificate(&mut self) -> Option<[u8; 32]> {
+        if !has_peer() {
+            return None;
+        }
+        parse_digest(&host::property(b"connection\0sha256_peer_certificate_digest")?)
+    }
+
+    fn peer_uri(&mut self) -> Option<String> {
+        if !has_peer() {
+            return None;
+        }
+        parse_peer(&host::property(b"connection\0uri_san_peer_certificate")?)
+    }
+}
+
+/// Whether the client showed a certificate in the TLS handshake. What a header says about one (XFCC) is never asked:
+/// anybody can write that.
+fn has_peer() -> bool {
+    host::property(b"connection\0mtls").is_some_and(|value| value == [1])
 }
 
 impl CheckSignature for Ports {
@@ -57,5 +77,7 @@ fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
         Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
         Slot::KeyStatus(SourceId(id)) => format!("taskfence/1/keys/{:032x}/status", u128::from_be_bytes(id)).into(),
         Slot::KeyRecord(SourceId(id)) => format!("taskfence/1/keys/{:032x}/record", u128::from_be_bytes(id)).into(),
+        Slot::Replay(number) => format!("taskfence/1/replay/{number}").into(),
+        Slot::NonceSecret => "taskfence/1/nonce_secret".into(),
     }
 }

@@ -13,8 +13,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use taskfence_core::config::{self, Role};
 use taskfence_core::judge::Judge;
-use taskfence_core::state;
 use taskfence_core::streams::Streams;
+use taskfence_core::{nonce, state};
 
 /// What all streams of one plugin share, within one worker.
 #[derive(Debug)]
@@ -47,12 +47,13 @@ impl Root {
         let text = host::buffer(BufferType::PluginConfiguration, usize::MAX)
             .map_err(|_| "the proxy gave no configuration".to_owned())?;
         let loaded = config::load(&text).map_err(|errors| errors.to_string())?;
-        state::set_up(&mut Ports, random()?).map_err(|error| error.to_string())?;
+        state::set_up(&mut Ports, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
+        nonce::set_up(&mut Ports, random()?).map_err(|error| error.to_string())?;
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
         let keys = Keys::new(self.id, &loaded.policy)?;
-        let judge = RefCell::new(Judge::seeded(loaded.policy, random()?));
+        let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams) = (Metrics::define(), RefCell::default());
         let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, keys });
         live::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
@@ -63,10 +64,10 @@ impl Root {
     }
 }
 
-fn random() -> Result<u64, String> {
-    let mut bytes = [0; 8];
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(bytes)
 }
 
 impl Drop for Root {

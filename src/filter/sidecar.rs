@@ -39,7 +39,7 @@ impl Sidecar {
     /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
     /// effective one.
     pub fn resume(&self, headers: &Headers, waited: &Waited) {
-        let request = Request::from_headers(headers.iter());
+        let request = read(&self.shared, headers);
         let action = match judge(&self.shared, &request) {
             Ok(permit) => {
                 let action = self.admit(&permit, headers, &request);
@@ -123,6 +123,7 @@ fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
     identity.edits(headers.iter(), permit).all(|edit| match edit {
         Edit::Remove(name) => host::remove_header(map, name).is_ok(),
         Edit::Set(name, value) => host::set_header(map, name.as_bytes(), value.as_bytes()).is_ok(),
+        Edit::Reduce(name, value) => host::set_header(map, name.as_bytes(), &value).is_ok(),
     })
 }
 
@@ -137,7 +138,7 @@ impl Context for Sidecar {
 impl HttpContext for Sidecar {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
-        let request = Request::from_headers(headers.iter());
+        let request = read(&self.shared, &headers);
         let verdict = match (judge(&self.shared, &request), keys::lacking(&self.shared)) {
             (verdict, Lacking::Nothing) => verdict,
             (_, Lacking::TakenOver) => judge(&self.shared, &request),
@@ -162,8 +163,16 @@ impl HttpContext for Sidecar {
     }
 }
 
+fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {
+    match shared.judge.try_borrow() {
+        Ok(judge) => Request::with_places(headers.iter(), judge.policy().places()),
+        // Without the policy nothing is judged, wherever a token stands.
+        Err(_) => Request::from_headers(headers.iter()),
+    }
+}
+
 fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {
-    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None };
+    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None, nonce: None };
     let now = now().ok_or_else(internal)?;
     let mut judge = shared.judge.try_borrow_mut().map_err(|_| internal())?;
     judge.judge(request, &mut Ports, now)

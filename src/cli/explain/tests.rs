@@ -338,3 +338,100 @@ fn colours_are_for_terminals() {
     assert_eq!(crate::run(args.map(Into::into), &mut console), Exit::Denied);
     assert!(out.starts_with(b"\x1b[1;31mDENIED\x1b[0m 403 rule_denied"), "{}", String::from_utf8_lossy(&out));
 }
+
+/// What the JSON explanation says of the verdict, with `args` behind the usual ones.
+fn verdict(bench: &Bench, token: &str, args: &[&str]) -> (Exit, Value) {
+    bench.write("token.jwt", token);
+    let (config, token) = (bench.path("taskfence.json"), format!("@{}", bench.path("token.jwt")));
+    let usual = ["explain", "--config", &config, "--token", &token, "--output", "json"];
+    let mut capture = Capture::default();
+    let exit = capture.run(&[&usual[..], args].concat());
+    assert!(!capture.out().is_empty(), "{}", capture.err());
+    (exit, capture.out().parse().unwrap())
+}
+
+fn change_issuer(bench: &Bench, more: Value) {
+    let text = fs::read_to_string(bench.path("taskfence.json")).unwrap();
+    let mut config: Value = text.parse().unwrap();
+    config["issuers"][0].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    bench.write("taskfence.json", &config.to_string());
+}
+
+const ORDER: [&str; 2] = ["--url", "https://orders.mesh/v1/orders/1881"];
+
+#[test]
+fn a_token_goes_where_its_issuer_wants_it() {
+    let bench = Bench::new();
+    for place in [json!({"header": "x-jit"}), json!({"cookie": "jit"})] {
+        change_issuer(&bench, json!({ "token": place }));
+        let (exit, said) = verdict(&bench, &bench.token(json!({})), &ORDER);
+        assert_eq!(exit, Exit::Done, "{said}");
+    }
+    change_issuer(&bench, json!({"token": {"header": "x-jit"}}));
+    let bearer = format!("authorization: Bearer {}", bench.token(json!({})));
+    let mut capture = Capture::default();
+    let config = bench.path("taskfence.json");
+    let exit = capture.run(&["explain", "--config", &config, "--header", &bearer, ORDER[0], ORDER[1]]);
+    assert_eq!(exit, Exit::Denied, "{}", capture.out());
+    assert!(capture.out().contains("token_missing"), "{}", capture.out());
+}
+
+#[test]
+fn a_bound_token_needs_its_certificate_and_its_workload() {
+    let bench = Bench::new();
+    fs::write(bench.path("peer.der"), [0x30, 0x01]).unwrap();
+    let peer = bench.path("peer.der");
+    let digest = taskfence_core::confirmation::digest_text(&taskfence_core::dpop::sha256(&[0x30, 0x01]));
+    let token = bench.token(json!({"cnf": {"x5t#S256": digest}, "sub": "spiffe://td/a7"}));
+    let (exit, said) = verdict(&bench, &token, &ORDER);
+    assert_eq!((exit, &said["reason"]), (Exit::Denied, &json!("binding_mismatch")));
+    assert_eq!(said["why"], "the client showed another certificate, or none");
+    assert_eq!(said["token"]["certificate"], json!(digest));
+    let with = |more: &[&str]| verdict(&bench, &token, &[&ORDER[..], &["--peer-certificate", &peer], more].concat());
+    assert_eq!(with(&[]).0, Exit::Done);
+    change_issuer(&bench, json!({"peer_claim": "sub"}));
+    let (exit, said) = with(&["--peer-spiffe", "spiffe://td/b1"]);
+    assert_eq!((exit, &said["reason"]), (Exit::Denied, &json!("binding_mismatch")));
+    assert_eq!(with(&["--peer-spiffe", "spiffe://td/a7"]).0, Exit::Done);
+}
+
+#[test]
+fn a_key_bound_token_needs_a_proof() {
+    let bench = Bench::new();
+    change_issuer(&bench, json!({"binding": "dpop", "dpop": {"origins": ["https://api.example"]}}));
+    let client = SigningKey::generate(Algorithm::Es256, None).unwrap();
+    let jkt = client.public_jwk().unwrap();
+    let jkt = taskfence_core::confirmation::digest_text(&taskfence_core::dpop::thumbprint(&jkt).unwrap());
+    let token = bench.token(json!({"cnf": {"jkt": jkt}}));
+    let proof = |url: &str| {
+        let contents = crate::proof::Contents {
+            id: "p",
+            method: "GET",
+            url,
+            token: token.as_bytes(),
+            nonce: None,
+            issued_at: NOW,
+        };
+        contents.sign(&client).unwrap()
+    };
+    let (_, said) = verdict(&bench, &token, &ORDER);
+    assert_eq!(
+        (&said["reason"], &said["why"]),
+        (
+            &json!("binding_mismatch"),
+            &json!("the token is bound to a key, so it comes under the scheme DPoP and with a proof")
+        )
+    );
+    let with = |proof: &str| verdict(&bench, &token, &[&ORDER[..], &["--dpop", proof]].concat());
+    let (_, said) = with(&proof("https://orders.mesh/v1/orders/1881"));
+    assert_eq!(
+        (&said["reason"], &said["why"]),
+        (&json!("dpop_proof_invalid"), &json!("the proof: `htu` is not the URI of the request"))
+    );
+    assert_eq!(with(&proof("https://api.example/v1/orders/1881")).0, Exit::Done);
+    change_issuer(&bench, json!({"dpop": {"nonce": "5m"}}));
+    let (_, said) = with(&proof("https://orders.mesh/v1/orders/1881"));
+    assert_eq!(said["reason"], "dpop_nonce_required");
+    let headers = said["answer"]["headers"].to_string();
+    assert!(headers.contains("dpop-nonce"), "{headers}");
+}

@@ -242,3 +242,48 @@ fn what_was_made_up_is_good_in_its_own_run_only() {
     assert_eq!(capture.run(&[&args[..], &["--token", &token]].concat()), Exit::Denied);
     assert!(capture.out().contains("signature_invalid"), "{}", capture.out());
 }
+
+#[test]
+fn bound_tokens_can_be_tested_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    // The key of RFC 8037 appendix A, private and bound to.
+    write(
+        "client.jwk",
+        r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+    );
+    write("taskfence.yaml", &CONFIG.replace(
+        "    max_lifetime: 15m\n",
+        "    max_lifetime: 15m\n    binding: dpop\n    dpop: {algorithms: [EdDSA], nonce: 5m, origins: ['https://api.example']}\n",
+    ));
+    write(
+        "cases.yaml",
+        r#"
+config: taskfence.yaml
+now: 2026-09-21T14:13:20Z
+tokens:
+  bound:
+    claims:
+      scope: orders.read
+      cnf: {jkt: kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k}
+      authorization_details: [{type: order, actions: [read], identifier: '1881'}]
+  free: {claims: {scope: orders.read}}
+cases:
+  - name: with a proof
+    request: {url: 'https://orders.mesh/v1/orders/1881?q=1', proof_key: client.jwk, peer: 'spiffe://td/a'}
+    token: bound
+    expect: {verdict: allow}
+  - name: without one
+    request: {url: 'https://orders.mesh/v1/orders/1881'}
+    token: bound
+    expect: {verdict: deny, reason: binding_mismatch, status: 401}
+  - name: not bound at all
+    request: {url: 'https://orders.mesh/v1/orders/1881'}
+    token: free
+    expect: {verdict: deny, reason: binding_missing}
+"#,
+    );
+    let mut capture = Capture::default();
+    let exit = capture.run(&["test", folder.path().join("cases.yaml").to_str().unwrap()]);
+    assert_eq!(exit, Exit::Done, "{}{}", capture.out(), capture.err());
+}
