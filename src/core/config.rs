@@ -329,7 +329,7 @@ pub struct KeysConfig {
     /// How long a fetch may take. Default: 5s.
     #[serde(default)]
     pub timeout: Option<Span>,
-    /// How long a request may wait for keys. Default: 2s.
+    /// How long a request may wait for keys. A pushed signal never does; its transmitter repeats it. Default: 2s.
     #[serde(default)]
     pub wait: Option<Span>,
     /// How long keys are used after they were last fetched. Default: 24h.

@@ -20,10 +20,10 @@ const GRACE: u64 = 1_000;
 /// No lease is longer; see `config` for the longest `timeout`.
 const LONGEST_LEASE: u64 = 61_000;
 
-/// Before the first success: the first and the longest pause between two fetches.
+/// While there are no keys: the first and the longest pause between two fetches.
 const FIRST_RETRY: (u64, u64) = (100, 2_000);
 
-/// After it. The longest pause is also at most `refresh`.
+/// While there are. The longest pause is also at most `refresh`.
 const LATER_RETRY: (u64, u64) = (1_000, 300_000);
 
 /// A refresh comes earlier by up to this part of `refresh`, so that proxies started together do not stay together.
@@ -258,7 +258,9 @@ pub fn fail(
         return Ok(None);
     }
     let failures = status.failures.saturating_add(1);
-    let pause = pause(failures, status.generation == 0, source, chance);
+    // Keys that were given up are as good as none.
+    let given_up = now >= status.fetched_at.saturating_add(millis(source.keep));
+    let pause = pause(failures, status.generation == 0 || given_up, source, chance);
     let after = Status { failures, retry_at: now.saturating_add(pause), ..ended(status) };
     Ok(store.swap(Slot::KeyStatus(id), &after.encode(), cas)?.then_some(after))
 }
@@ -436,6 +438,10 @@ mod tests {
             now = status.due_at(&source());
         }
         assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 150_000, 150_000]);
+        now += 3_600_000;
+        assert!(begins(&mut store, now, 1));
+        let status = fail(&mut store, &source(), 1, now, Chance(0)).unwrap().unwrap();
+        assert_eq!(status.due_at(&source()) - now, 1_000, "without keys it is urgent again");
     }
 
     #[test]

@@ -189,9 +189,147 @@ pub enum JwksError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{self, NOW};
+    use crate::fixture::{self, NOW, sign, token_with};
+    use crate::judge::Judge;
+    use crate::jws::Unverified;
+    use crate::key::Key;
+    use crate::reason::Reason;
+    use crate::receiver::{self, Head};
+    use crate::request::Request;
+    use crate::signature::{CheckSignature, PureRust};
+    use crate::state::{MemoryStore, Slot, Store, StoreError, Stored, set_up};
+    use crate::surroundings::Surroundings;
+    use jwt_simple::prelude::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    struct Ports(MemoryStore);
+
+    impl Store for Ports {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            self.0.read(slot)
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.0.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.0.seed(slot, bytes)
+        }
+    }
+
+    impl CheckSignature for Ports {
+        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+            PureRust.check(token, key, algorithm)
+        }
+    }
+
+    impl Surroundings for Ports {
+        fn source(&mut self) -> Option<std::net::IpAddr> {
+            None
+        }
+
+        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
+            None
+        }
+    }
+
+    fn bench() -> (Judge, Ports) {
+        let fetched = json!({"cluster": "jit", "path": "/jwks.json", "keep": "1h"});
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": fetched}],
+            "rules": [{"name": "all", "match": {}, "require": {}}],
+            "signals": {"transmitters": [{"issuer": "https://idp.example", "audience": "us", "keys": fetched,
+                                          "subjects": ["https://jit.example"]}]}
+        });
+        let mut store = MemoryStore::default();
+        set_up(&mut store, 1).unwrap();
+        (Judge::new(crate::config::load(config.to_string().as_bytes()).unwrap().policy), Ports(store))
+    }
+
+    /// The reason, and whether newer keys could change it.
+    fn ask(judge: &mut Judge, ports: &mut Ports, token: &str, now: Timestamp) -> (Option<Reason>, bool) {
+        let bearer = format!("Bearer {token}");
+        let headers = [(":method", "GET"), (":authority", "o"), (":path", "/"), ("authorization", &bearer)];
+        let request =
+            Request::from_headers(headers.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let reason = judge.judge(&request, ports, now).err().map(|refusal| refusal.reason);
+        (reason, judge.lacks_keys_of() == Some(0))
+    }
+
+    fn publish(judge: &mut Judge, jwks: &Value, generation: u64, at: Timestamp) {
+        for owner in [Owner::Issuer(0), Owner::Transmitter(0)] {
+            judge.keyring_mut(owner).unwrap().adopt(jwks, generation, at).unwrap();
+        }
+    }
+
+    fn other_key(kid: &str) -> Value {
+        let key = ES256KeyPair::generate().with_key_id(kid);
+        json!({"keys": [serde_json::from_str::<Value>(&key.public_key().to_jwk()).unwrap()]})
+    }
+
+    #[test]
+    fn a_token_is_as_good_as_the_keys_that_are_there() {
+        let (mut judge, mut ports) = bench();
+        let token = token_with(json!({}), json!({}));
+        let unknown = token_with(json!({"kid": "other"}), json!({}));
+        let nameless = token_with(json!({"kid": null}), json!({}));
+        let mut at = |judge: &mut Judge, token: &str, now| ask(judge, &mut ports, token, now);
+        assert_eq!(at(&mut judge, &token, NOW), (Some(Reason::KeysUnavailable), true));
+        // What no key could make good is not worth waiting for.
+        for (header, claims, reason) in [
+            (json!({}), json!({"exp": NOW.0 - 50}), Reason::TokenExpired),
+            (json!({}), json!({"aud": "other"}), Reason::AudienceMismatch),
+            (json!({"alg": "RS512"}), json!({}), Reason::AlgorithmRefused),
+            (json!({"typ": "JWT"}), json!({}), Reason::TokenType),
+        ] {
+            assert_eq!(at(&mut judge, &token_with(header, claims), NOW), (Some(reason), false));
+        }
+        publish(&mut judge, &fixture::jwks(), 1, NOW);
+        assert_eq!(at(&mut judge, &token, NOW), (None, false));
+        assert_eq!(at(&mut judge, &unknown, NOW), (Some(Reason::KeyUnknown), true));
+        assert_eq!(at(&mut judge, &nameless, NOW), (Some(Reason::KeyUnknown), false));
+        let mut both = other_key("new");
+        both["keys"].as_array_mut().unwrap().extend(fixture::jwks()["keys"].as_array().unwrap().clone());
+        publish(&mut judge, &both, 2, NOW);
+        assert_eq!(at(&mut judge, &token, NOW), (None, false));
+        publish(&mut judge, &other_key("new"), 3, NOW);
+        assert_eq!(at(&mut judge, &token, NOW), (Some(Reason::KeyUnknown), true), "its key has left the set");
+        publish(&mut judge, &fixture::jwks(), 4, NOW);
+        assert_eq!(at(&mut judge, &token, NOW), (None, false));
+        publish(&mut judge, &other_key("jit-1"), 5, NOW);
+        assert_eq!(at(&mut judge, &token, NOW), (Some(Reason::SignatureInvalid), false), "another key of that name");
+        publish(&mut judge, &fixture::jwks(), 6, Timestamp(NOW.0 - 3_599));
+        assert_eq!(at(&mut judge, &token, NOW), (None, false));
+        assert_eq!(at(&mut judge, &token, Timestamp(NOW.0 + 1)), (Some(Reason::KeysUnavailable), true), "given up");
+    }
+
+    #[test]
+    fn a_signal_is_not_lost_to_a_rotation() {
+        let (mut judge, mut ports) = bench();
+        let payload = json!({
+            "iss": "https://idp.example", "aud": "us", "iat": NOW.0, "jti": "1",
+            "sub_id": {"format": "jwt_id", "iss": "https://jit.example", "jti": "tok-1"},
+            "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}}
+        });
+        let set = sign(&json!({"alg": "ES256", "typ": "secevent+jwt", "kid": "jit-1"}), &payload);
+        let headers = [(":method", "POST"), (":path", "/signals"), ("content-type", "application/secevent+jwt")];
+        let head = Head::from_headers(headers.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let mut push = |judge: &Judge| {
+            let received = receiver::receive(judge.policy(), &head, set.as_bytes(), &mut ports, NOW);
+            let (status, headers, _) = receiver::answer(&received);
+            (status, headers.iter().any(|(name, _)| *name == "retry-after"))
+        };
+        assert_eq!(push(&judge), (503, true), "no keys yet");
+        assert_eq!(receiver::lacks_keys_of(judge.policy(), set.as_bytes()), Some(Owner::Transmitter(0)));
+        publish(&mut judge, &other_key("old"), 1, NOW);
+        assert_eq!(push(&judge), (503, true), "the keys may be older than the signal");
+        publish(&mut judge, &other_key("old"), 2, Timestamp(NOW.0 + 1));
+        assert_eq!(push(&judge), (400, false), "they are newer");
+        publish(&mut judge, &fixture::jwks(), 3, Timestamp(NOW.0 + 2));
+        assert_eq!(push(&judge), (202, false));
+    }
 
     fn source() -> Source {
         Source {

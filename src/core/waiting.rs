@@ -106,7 +106,7 @@ mod tests {
             assert!(waiting.add(stream, issuer, reason, deadline, 1, ()));
         }
         let none = |_| Progress { usable: false, ended: 7 };
-        assert!(waiting.ready(49, 9, none).is_empty());
+        assert_eq!(waiting.ready(49, 9, none), [0; 0]);
         assert_eq!(waiting.ready(50, 9, none), [4]);
         assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == 1, ended: 7 }), [2]);
         assert_eq!(waiting.ready(49, 9, |_| Progress { usable: false, ended: 8 }), [3]);

@@ -207,7 +207,13 @@ impl Keys {
     fn look_after(&self, shared: &Shared, owner: Owner, source: &Source, now: u64) {
         let status = match fetch::status(&mut Ports, source.id()) {
             Ok(status) => status,
-            Err(error) => return log::error!("{}: {error}", about(shared, owner, source)),
+            Err(error) => {
+                // It lasts, and every tick comes here.
+                if self.ticks.get() % 100 == 1 {
+                    log::error!("{}: {error}", about(shared, owner, source));
+                }
+                return;
+            }
         };
         self.follow(shared, owner, source, &status);
         let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| {
@@ -384,12 +390,10 @@ pub fn lacking(shared: &Shared) -> Lacking {
     }
     let reason = match is_usable(shared, owner, now) {
         false => For::Keys,
-        true if status.can_bring_more(&source, now) => {
-            keys.want(owner);
-            For::Refetch(status.ended)
-        }
+        true if status.can_bring_more(&source, now) => For::Refetch(status.ended),
         true => return Lacking::Nothing,
     };
+    keys.want(owner);
     match source.wait {
         Span(0) => Lacking::Nothing,
         wait => Lacking::ToCome(Wait { issuer, reason, deadline: now.saturating_add(fetch::millis(wait)) }),
