@@ -531,7 +531,7 @@ async fn each_ends_once_on_every_worker_whatever_comes_together() {
 /// with whatever was registered under it, the worker is still woken.
 #[tokio::test]
 async fn a_new_configuration_loses_no_stream() {
-    let folder = artefacts::target().join("tests").join(unique("live-update"));
+    let folder = artefacts::target().join("tests").join(unique("live-extension"));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("extension.json");
     let discovered = file.clone();
@@ -558,7 +558,7 @@ async fn a_new_configuration_loses_no_stream() {
     let mut filter = extension["resources"][0]["typed_config"].clone();
     let config = &mut filter["config"]["configuration"]["value"];
     *config = json!(config.as_str().unwrap().replace(r#""name":"live""#, r#""name":"renamed""#));
-    let name = "extension_config_discovery.http_filter.app.taskfence.config_reload";
+    let name = "extension_config_discovery.http_filter.taskfence.config_reload";
     let loaded = sidecar.envoy().stats().await.unwrap().value(name).unwrap();
     write_extension(&file, &filter);
     let deadline = Instant::now() + Duration::from_secs(30);
