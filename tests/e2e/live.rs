@@ -15,10 +15,11 @@ use taskfence_tests::{
     refusal::{assert_allowed, assert_refused, assert_signal_accepted},
     services,
     sidecar::Sidecar,
+    socket::{self, Socket},
     streaming::{Connection, End, Streamed},
 };
-use tokio::{net::TcpStream, sync::OnceCell, time};
-use tokio_tungstenite::{WebSocketStream, tungstenite};
+use tokio::{sync::OnceCell, time};
+use tokio_tungstenite::tungstenite;
 use tonic::Code;
 
 /// Long for a wake-up even on a busy machine, and shorter than the tick that would come instead.
@@ -251,20 +252,9 @@ async fn grpc_streams_end() {
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
-
 async fn open_socket(sidecar: &Sidecar, tag: &str, token: &Jwt) -> Socket {
-    let request = tungstenite::http::Request::get(format!("ws://orders.mesh{}?{tag}", services::SOCKET))
-        .header("host", "orders.mesh")
-        .header("authorization", format!("Bearer {}", token.sign()))
-        .header("connection", "upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", tungstenite::handshake::client::generate_key())
-        .body(())
-        .unwrap();
-    let stream = TcpStream::connect(sidecar.app()).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let path = format!("{}?{tag}", services::SOCKET);
+    let mut socket = socket::open(sidecar.app(), &path, &token.sign()).await.unwrap();
     socket.send("hello".into()).await.unwrap();
     loop {
         if socket.next().await.unwrap().unwrap() == "hello".into() {
