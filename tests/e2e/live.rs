@@ -146,6 +146,23 @@ async fn what_is_coming_down_ends() {
     }
 }
 
+/// Nor does it help a client not to read: what is stuck behind it ends as soon, and what it reads then is cut short.
+#[tokio::test]
+async fn what_is_not_read_ends() {
+    let sidecar = sidecar().await;
+    for http in Http::BOTH {
+        let task = unique("task");
+        let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
+        let request = tagged(services::DOWNLOAD, &task, &mint::token().task(&task));
+        let stream = begin(&mut connection, &request).await;
+        time::sleep(Duration::from_millis(500)).await;
+        let pushed = push(sidecar, &mint::complete_task(&task)).await;
+        assert_recorded(sidecar, &task, "task_completed").await;
+        assert_within(WOKEN, pushed, Instant::now(), "the line of the access log");
+        assert!(stream.end(Duration::from_secs(5)).await.unwrap().broken.is_some());
+    }
+}
+
 /// Before the answer has begun there is a real one: 401 or 403, as at the door.
 #[tokio::test]
 async fn before_the_answer_there_is_a_real_one() {
@@ -569,11 +586,13 @@ async fn a_new_configuration_loses_no_stream() {
     }
     // Nothing is left of the old configuration. Whoever listened under it is replaced at the next tick.
     time::sleep(TICKED).await;
-    let task = unique("task");
-    let stream = start(&mut connection, &task).await;
-    let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
-    let pushed = push(&sidecar, &mint::complete_task(&task)).await;
-    assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
+    for _ in 0..4 {
+        let task = unique("task");
+        let stream = start(&mut connection, &task).await;
+        let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
+        let pushed = push(&sidecar, &mint::complete_task(&task)).await;
+        assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
+    }
 }
 
 /// As one change: Envoy looks when a file is moved to its place.
