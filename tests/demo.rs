@@ -7,16 +7,19 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use taskfence_tests::{
     Error, Result, artefacts,
-    bootstrap::Settings,
+    bootstrap::{APP, Settings},
     client::{self, Answer, Http, Request},
-    orders, refusal,
+    grpc, orders, refusal, services,
     sidecar::Sidecar,
+    socket,
+    streaming::Connection,
     tamper,
 };
 
@@ -32,6 +35,12 @@ Exits with 0 when every step came out as expected, otherwise with 1.";
 /// The task that the demo is about, and the one that comes after it.
 const TASK: &str = "task-42";
 const NEXT_TASK: &str = "task-43";
+/// The task that streams are running for.
+const LIVE_TASK: &str = "task-44";
+/// The device that goes bad.
+const DEVICE: &str = "laptop-7";
+/// Longer than this after its end was signalled no stream may go on.
+const SOON: Duration = Duration::from_millis(500);
 /// How many new connections ask each worker.
 const FRESH: usize = 40;
 /// How many of them are open at the same time, so that the workers share them.
@@ -68,6 +77,8 @@ async fn run(keep: bool) -> Result<bool> {
     demo.inside_and_outside().await?;
     demo.bad_credentials().await?;
     demo.the_end_of_the_task().await?;
+    demo.a_device_goes_bad().await?;
+    demo.what_is_running_ends().await?;
     let right = demo.steps.summary();
     if keep {
         demo.keep().await?;
@@ -94,15 +105,19 @@ impl Demo {
             command.show(&["keys", "new", "--alg", "ES256", "--out", &text(&folder.join(name))])?;
         }
         println!("\nThe configuration, checked by the code that the filter runs.");
-        let config = orders::config_with(
+        let config = with_streams(orders::config_with(
             read_json(&folder.join("issuer.jwks.json"))?,
             read_json(&folder.join("transmitter.jwks.json"))?,
-        );
+        ));
         let config_file = folder.join("taskfence.json");
         fs::write(&config_file, format!("{config:#}\n")).map_err(Error::doing(config_file.display()))?;
         command.show(&["check", &text(&config_file)])?;
 
-        let sidecar = Sidecar::start(Settings::new("demo", config).balanced()).await?;
+        let settings = Settings::new("demo", config).balanced().patch(|bootstrap| {
+            // So that a WebSocket is closed as soon as nothing more is written to it.
+            bootstrap.pointer_mut(APP).expect("our own bootstrap")["delayed_close_timeout"] = json!("0.01s");
+        });
+        let sidecar = Sidecar::start(settings).await?;
         println!("\nEnvoy (process {}) with 2 workers and the filter, and a service behind it.", sidecar.envoy().pid());
         println!("  requests to  http://{}", sidecar.app());
         println!("  signals to   http://{}{}", sidecar.signals(), orders::SIGNALS_PATH);
@@ -168,6 +183,73 @@ impl Demo {
         Ok(())
     }
 
+    async fn a_device_goes_bad(&mut self) -> Result<()> {
+        println!("A token that names the device it was given to.");
+        let device = format!("device_id=\"{DEVICE}\"");
+        let token = self.command.show(&mint(&self.folder, NEXT_TASK, &["--claim", &device]))?;
+        println!();
+        let token = Credential { name: "that token", token: Some(token) };
+        let read = self.request("GET", orders::ORDER_PATH);
+        self.step("Nobody said anything bad about the device.", read.clone(), &token, "200").await?;
+        self.steps.begin("The device is no longer compliant: device management says so.");
+        let signal = self.signal(&["device", "--device", DEVICE, "--status", "not-compliant"]);
+        let came = match self.command.show_indented("      ", &signal) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.steps.end("accepted", &came);
+        self.step("The very next request is refused.", read, &token, "403 device_not_compliant").await?;
+        Ok(())
+    }
+
+    async fn what_is_running_ends(&mut self) -> Result<()> {
+        println!("A token for {LIVE_TASK}, and three streams that it opened.");
+        let token = self.command.show(&mint(&self.folder, LIVE_TASK, &[]))?;
+        let app = self.sidecar.app();
+        let mut connection = Connection::open(app, Http::Two).await?;
+        let mut events = connection.start(&self.request("GET", services::EVENTS).bearer(&token)).await?;
+        events.read(100).await?;
+        println!("  server-sent events (HTTP/2)  http://{app}{}", services::EVENTS);
+        let mut client = grpc::Client::open(app, &token).await?;
+        let mut watched = client.watch().await.map_err(Error::doing(grpc::WATCH))?;
+        watched.message().await.map_err(Error::doing(grpc::WATCH))?;
+        println!("  gRPC server stream           http://{app}{}", grpc::WATCH);
+        let mut socket = socket::open(app, services::SOCKET, &token).await?;
+        socket.next().await;
+        println!("  WebSocket                    ws://{app}{}\n", services::SOCKET);
+
+        self.steps.begin("That task ends, and so does all that runs for it.");
+        let mut signal = self.complete(LIVE_TASK);
+        signal.truncate(signal.len() - 2);
+        signal.push("--print".to_owned());
+        let set = self.command.show_indented("      ", &signal)?;
+        let ends = tokio::spawn(async move {
+            let watched = async {
+                while let Ok(Some(_)) = watched.message().await {}
+                Instant::now()
+            };
+            let socket = async {
+                while let Some(Ok(_)) = socket.next().await {}
+                Instant::now()
+            };
+            tokio::join!(events.end(client::ANSWER_WITHIN), watched, socket)
+        });
+        let to = self.sidecar.signals();
+        let answer = client::send(to, Http::One, &Request::push(orders::SIGNALS_PATH, &set)).await?;
+        let pushed = Instant::now();
+        println!("      pushed to http://{to}{}: {}", orders::SIGNALS_PATH, answer.status);
+        let (events, watched, socket) = ends.await.map_err(Error::doing("wait for the streams"))?;
+        let mut late = Vec::new();
+        for (name, ended) in [("server-sent events", events?.ended), ("gRPC", watched), ("WebSocket", socket)] {
+            let after = ended.saturating_duration_since(pushed);
+            println!("      ended     {name}, {:.1} ms after the 202", after.as_secs_f64() * 1000.0);
+            late.extend((after > SOON).then_some(name));
+        }
+        let came = if late.is_empty() { "all ended".to_owned() } else { format!("late: {}", late.join(", ")) };
+        self.steps.end("all ended", &came);
+        Ok(())
+    }
+
     /// One request, once over HTTP/1 and once over HTTP/2; the answer over HTTP/1.
     async fn step(&mut self, title: &str, request: Request, credential: &Credential, expected: &str) -> Result<Answer> {
         self.steps.begin(title);
@@ -219,10 +301,16 @@ impl Demo {
     }
 
     fn complete(&self, task: &str) -> Vec<String> {
+        self.signal(&["complete", "--task", task])
+    }
+
+    fn signal(&self, what: &[&str]) -> Vec<String> {
         let to = format!("http://{}{}", self.sidecar.signals(), orders::SIGNALS_PATH);
         let key = text(&self.folder.join("transmitter.private.jwk"));
-        ["signal", "complete", "--task", task, "--key", &key, "--issuer", orders::TRANSMITTER]
+        ["signal"]
             .iter()
+            .chain(what)
+            .chain(&["--key", &key, "--issuer", orders::TRANSMITTER])
             .chain(&["--audience", orders::SIGNALS_AUDIENCE, "--to", &to])
             .map(|argument| (*argument).to_owned())
             .collect()
@@ -244,6 +332,18 @@ impl Demo {
         println!("Ctrl-C ends it.");
         tokio::signal::ctrl_c().await.map_err(Error::doing("wait for Ctrl-C"))
     }
+}
+
+/// The rules of the sample service, with orders for compliant devices only, and with streams.
+fn with_streams(mut config: Value) -> Value {
+    config["issuers"][0]["claims"] = json!({"device": "device_id"});
+    config["rules"][0]["require"]["device"] = json!({"status": "compliant", "unknown": "allow"});
+    if let Some(rules) = config["rules"].as_array_mut() {
+        let require = json!({"scope": orders::SCOPE});
+        rules.push(json!({"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": require}));
+        rules.push(json!({"name": "live-grpc", "match": {"grpc": {"service": "live.Live"}}, "require": require}));
+    }
+    config
 }
 
 /// A token and how to call it on the screen.

@@ -25,6 +25,7 @@ pub mod raw;
 pub mod refusal;
 pub mod services;
 pub mod sidecar;
+pub mod socket;
 pub mod streaming;
 pub mod tamper;
 pub mod tls;

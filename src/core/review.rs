@@ -327,7 +327,7 @@ mod tests {
         fn admit(&mut self, path: &str, token: &str) -> u32 {
             let admitted = self.judge(path, token, NOW).unwrap().unwrap();
             let until = self.judge.holds_until(&admitted, NOW);
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
             self.streams.insert(self.next, admitted, until).unwrap();
             self.next
         }

@@ -15,10 +15,11 @@ use taskfence_tests::{
     refusal::{assert_allowed, assert_refused, assert_signal_accepted},
     services,
     sidecar::Sidecar,
+    socket::{self, Socket},
     streaming::{Connection, End, Streamed},
 };
-use tokio::{net::TcpStream, sync::OnceCell, time};
-use tokio_tungstenite::{WebSocketStream, tungstenite};
+use tokio::{sync::OnceCell, time};
+use tokio_tungstenite::tungstenite;
 use tonic::Code;
 
 /// Long for a wake-up even on a busy machine, and shorter than the tick that would come instead.
@@ -145,6 +146,23 @@ async fn what_is_coming_down_ends() {
     }
 }
 
+/// Nor does it help a client not to read: what is stuck behind it ends as soon, and what it reads then is cut short.
+#[tokio::test]
+async fn what_is_not_read_ends() {
+    let sidecar = sidecar().await;
+    for http in Http::BOTH {
+        let task = unique("task");
+        let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
+        let request = tagged(services::DOWNLOAD, &task, &mint::token().task(&task));
+        let stream = begin(&mut connection, &request).await;
+        time::sleep(Duration::from_millis(500)).await;
+        let pushed = push(sidecar, &mint::complete_task(&task)).await;
+        assert_recorded(sidecar, &task, "task_completed").await;
+        assert_within(WOKEN, pushed, Instant::now(), "the line of the access log");
+        assert!(stream.end(Duration::from_secs(5)).await.unwrap().broken.is_some());
+    }
+}
+
 /// Before the answer has begun there is a real one: 401 or 403, as at the door.
 #[tokio::test]
 async fn before_the_answer_there_is_a_real_one() {
@@ -251,20 +269,9 @@ async fn grpc_streams_end() {
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
-
 async fn open_socket(sidecar: &Sidecar, tag: &str, token: &Jwt) -> Socket {
-    let request = tungstenite::http::Request::get(format!("ws://orders.mesh{}?{tag}", services::SOCKET))
-        .header("host", "orders.mesh")
-        .header("authorization", format!("Bearer {}", token.sign()))
-        .header("connection", "upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", tungstenite::handshake::client::generate_key())
-        .body(())
-        .unwrap();
-    let stream = TcpStream::connect(sidecar.app()).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let path = format!("{}?{tag}", services::SOCKET);
+    let mut socket = socket::open(sidecar.app(), &path, &token.sign()).await.unwrap();
     socket.send("hello".into()).await.unwrap();
     loop {
         if socket.next().await.unwrap().unwrap() == "hello".into() {
@@ -531,7 +538,7 @@ async fn each_ends_once_on_every_worker_whatever_comes_together() {
 /// with whatever was registered under it, the worker is still woken.
 #[tokio::test]
 async fn a_new_configuration_loses_no_stream() {
-    let folder = artefacts::target().join("tests").join(unique("live-update"));
+    let folder = artefacts::target().join("tests").join(unique("live-extension"));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("extension.json");
     let discovered = file.clone();
@@ -558,7 +565,7 @@ async fn a_new_configuration_loses_no_stream() {
     let mut filter = extension["resources"][0]["typed_config"].clone();
     let config = &mut filter["config"]["configuration"]["value"];
     *config = json!(config.as_str().unwrap().replace(r#""name":"live""#, r#""name":"renamed""#));
-    let name = "extension_config_discovery.http_filter.app.taskfence.config_reload";
+    let name = "extension_config_discovery.http_filter.taskfence.config_reload";
     let loaded = sidecar.envoy().stats().await.unwrap().value(name).unwrap();
     write_extension(&file, &filter);
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -579,11 +586,13 @@ async fn a_new_configuration_loses_no_stream() {
     }
     // Nothing is left of the old configuration. Whoever listened under it is replaced at the next tick.
     time::sleep(TICKED).await;
-    let task = unique("task");
-    let stream = start(&mut connection, &task).await;
-    let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
-    let pushed = push(&sidecar, &mint::complete_task(&task)).await;
-    assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
+    for _ in 0..4 {
+        let task = unique("task");
+        let stream = start(&mut connection, &task).await;
+        let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
+        let pushed = push(&sidecar, &mint::complete_task(&task)).await;
+        assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
+    }
 }
 
 /// As one change: Envoy looks when a file is moved to its place.
