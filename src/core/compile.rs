@@ -167,6 +167,8 @@ fn identity(config: &Config, places: &Places, problems: &mut Problems) -> Identi
         let path = format!("identity.{key}");
         if let Err(message) = header_name(name) {
             problems.error(path, message);
+        } else if name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
+            problems.error(path, format!("`{name}` already has a meaning of its own"));
         } else if places.header(name.as_bytes()).is_some() {
             problems.error(path, format!("`{name}` is where a token stands"));
         } else if identity.headers.iter().any(|(_, have)| have == name) {
@@ -185,7 +187,7 @@ pub(super) fn header_name(name: &str) -> Result<(), String> {
     if name.is_empty() || !letters {
         return Err(format!("`{name}` is not a header name in lower case"));
     }
-    if taken.contains(&name) || name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
+    if taken.contains(&name) {
         return Err(format!("`{name}` already has a meaning of its own"));
     }
     Ok(())

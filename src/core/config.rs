@@ -298,7 +298,8 @@ pub struct IssuerConfig {
     /// none.
     #[serde(default)]
     pub peer_claim: Option<String>,
-    /// How many parties a chain of `act` may name. Default: 8.
+    /// How many parties a chain of `act` may name. Only the outermost is authority; a condition sees the others in
+    /// `claims.act`. Default: 8.
     #[serde(default = "default_max_actors")]
     pub max_actors: usize,
 }

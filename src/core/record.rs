@@ -97,6 +97,22 @@ fn ascii(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{self, NOW, token_with};
+    use crate::signature::PureRust;
+
+    fn actors(act: Value) -> (Option<Value>, Option<Value>) {
+        let token = token_with(json!({}), json!({ "act": act }));
+        let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        let members: serde_json::Map<String, Value> = who(verified.grant()).collect();
+        (members.get("actor").cloned(), members.get("actors").cloned())
+    }
+
+    #[test]
+    fn a_chain_of_actors_is_told() {
+        let chain = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
+        assert_eq!(actors(chain), (Some(json!("a")), Some(json!(["a", "b", "c"]))));
+        assert_eq!(actors(json!({"sub": "a"})), (Some(json!("a")), None));
+    }
 
     #[test]
     fn nothing_leaves_the_line() {

@@ -420,6 +420,17 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_actors_is_as_long_as_its_issuer_may_make_it() {
+        let act = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
+        let token = token_with(json!({}), json!({ "act": act }));
+        let most = |max_actors| {
+            let issuer = Issuer { max_actors, ..fixture::issuer() };
+            verify(token.as_bytes(), &[issuer], &mut PureRust, NOW).map(|verified| verified.grant().actors.len())
+        };
+        assert_eq!((most(3), most(2), most(0)), (Ok(3), Err(Reason::ClaimInvalid), Err(Reason::ClaimInvalid)));
+    }
+
+    #[test]
     fn scopes_are_a_string_or_a_list() {
         let scopes = |value: Value| verify_at(&token_with(json!({}), json!({ "scope": value })), NOW);
         for same in [json!("a b"), json!(" a  b"), json!(["a", "b"])] {
