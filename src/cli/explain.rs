@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser as NonEmpty, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use taskfence_core::judge::Judge;
+use taskfence_core::policy::Policy;
 use taskfence_core::signal::Signal;
 use taskfence_core::surroundings::parse_address;
 use taskfence_core::time::Timestamp;
@@ -176,7 +177,7 @@ impl Explain {
         };
         let configuration = configuration::read(&self.config, console.input)?;
         let mut judge = Judge::new(configuration.loaded.policy);
-        let mut world = self.world(now)?;
+        let mut world = self.world(now, judge.policy())?;
         let mut signals = Vec::new();
         for file in &self.signal {
             let set = file::read(file)?;
@@ -199,12 +200,12 @@ impl Explain {
         Typed::new(method.as_bytes(), &self.url, &self.header, self.grpc)
     }
 
-    fn world(&self, now: Timestamp) -> Result<World, Failure> {
+    fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {
         let mut world = World::new()?;
         world.source = self.source;
         world.metadata = self.metadata.iter().cloned().collect();
         if let Some(age) = self.state_age {
-            world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())))?;
+            world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
         }
         Ok(world)
     }

@@ -4,6 +4,7 @@ use crate::authority::Host;
 use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, KeysConfig, Loaded, MatchConfig, Mode, Role};
 use crate::config::{RuleConfig, SignalsConfig, TransmitterConfig};
 use crate::demand;
+use crate::effect::Effects;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
 use crate::key::{Algorithm, KeySet};
@@ -24,11 +25,14 @@ const MAX_SESSION: Span = Span::hours(24 * 366);
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let issuers = issuers(&config.issuers, &mut problems);
-    let rules: Vec<Rule> =
+    let mut rules: Vec<Rule> =
         config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
     check_order(&rules, &mut problems);
     check_safety(config, &rules, &mut problems);
+    if let Some(signals) = &config.signals {
+        crate::hearing::stale(signals, config, &mut rules, &mut problems);
+    }
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
@@ -224,6 +228,7 @@ fn issuers(configs: &[IssuerConfig], problems: &mut Problems) -> Vec<Issuer> {
             task_claim: config.claims.task.clone(),
             session_claim: config.claims.session.clone(),
             device_claim: config.claims.device.clone(),
+            subject_claims: crate::hearing::subject_claims(&config.claims, &format!("{path}.claims"), problems),
         });
     }
     issuers
@@ -381,20 +386,23 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
     if config.transmitters.is_empty() {
         problems.error("signals.transmitters", "there must be at least one");
     }
+    let effects = crate::hearing::effects(&config.effects);
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
     for (at, transmitter) in config.transmitters.iter().enumerate() {
         let path = format!("signals.transmitters[{at}]");
         if config.transmitters.iter().take(at).any(|earlier| earlier.issuer == transmitter.issuer) {
             problems.error(format!("{path}.issuer"), format!("`{}` stands twice", transmitter.issuer));
         }
-        signals.transmitters.push(self::transmitter(transmitter, issuers, &path, problems));
+        signals.transmitters.push(self::transmitter(transmitter, issuers, effects, &path, problems));
     }
+    signals.heartbeats = crate::hearing::heartbeats(&signals.transmitters, issuers.len());
     signals
 }
 
 fn transmitter(
     config: &TransmitterConfig,
     issuers: &[IssuerConfig],
+    effects: Effects,
     path: &str,
     problems: &mut Problems,
 ) -> Transmitter {
@@ -421,6 +429,7 @@ fn transmitter(
         algorithms,
         authorization: config.authorization.clone(),
         subjects,
+        remit: crate::hearing::remit(config, effects, path, problems),
     }
 }
 

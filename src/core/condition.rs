@@ -62,9 +62,23 @@ impl Condition {
         &self.source
     }
 
+    /// The claims as they are now. Where signals contradict each other about any claim, a condition that asks for claims
+    /// cannot be evaluated: it could hold because of a claim that seems to be missing.
+    fn claims<'e>(&self, evidence: &Evidence<'e>) -> Result<Option<&'e Claims>, String> {
+        let standing = evidence.standing;
+        match standing.changes.as_ref().filter(|changes| changes.touch_claims() && evidence.claims.is_some()) {
+            None => Ok(evidence.claims),
+            Some(changes) => match changes.claims(evidence.grant) {
+                Some(claims) => Ok(Some(claims)),
+                None if self.source.contains("claims") => Err("signals contradict each other about a claim".to_owned()),
+                None => Ok(None),
+            },
+        }
+    }
+
     /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, String> {
-        let variables = Variables { evidence };
+        let variables = Variables { evidence, claims: self.claims(evidence)? };
         let mut context = Context::with_env(Arc::clone(environment()));
         context.set_variable_resolver(&variables);
         let value = CelValue::resolve_val(&self.expression, &context).map_err(|error| error.to_string())?;
@@ -157,14 +171,15 @@ fn convert(value: &Value) -> Box<dyn Val> {
 /// What the names of a condition stand for. Nothing is built before it is asked for.
 struct Variables<'e> {
     evidence: &'e Evidence<'e>,
+    claims: Option<&'e Claims>,
 }
 
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match variable.split_once('.') {
-            Some(("claims", name)) => self.evidence.claims?.0.get(&CelString::from(name)).ok(),
+            Some(("claims", name)) => self.claims?.0.get(&CelString::from(name)).ok(),
             Some((root, field)) => Fields::of(root, self.evidence)?.field(field).map(CowVal::Owned),
-            None if variable == "claims" => Some(CowVal::Borrowed(&self.evidence.claims?.0)),
+            None if variable == "claims" => Some(CowVal::Borrowed(&self.claims?.0)),
             None if variable == "now" => Some(CowVal::Owned(int(self.evidence.now.0))),
             None => Some(CowVal::owned(Fields::of(variable, self.evidence)?)),
         }
@@ -240,7 +255,7 @@ impl<'e> Fields<'e> {
             ("grant", "session") => text(grant.session.as_deref().unwrap_or_default()),
             ("grant", "actor") => text(grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default()),
             ("grant", "scopes") => {
-                let scopes = grant.scopes.iter().map(|scope| text(scope));
+                let scopes = evidence.scopes().map(text);
                 Box::new(CelList::from(scopes.collect::<Vec<_>>()))
             }
             ("grant", "issued_at") => int(grant.issued_at.0),
@@ -581,7 +596,7 @@ mod tests {
         let evidence = Evidence {
             grant: verified.grant(),
             claims: Some(&Claims::new(&verified.grant().claims)),
-            standing: Standing { device: Some(crate::fact::Compliance::Compliant), ..Standing::default() },
+            standing: &Standing { device: Some(crate::fact::Compliance::Compliant), ..Standing::default() },
             request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
             capture_names: template.names(),
             captures,

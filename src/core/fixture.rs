@@ -2,6 +2,7 @@
 
 use crate::issuer::Issuer;
 use crate::key::{Algorithm, KeySet};
+use crate::statekey::Kind;
 use crate::time::{Span, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,6 +40,7 @@ pub fn issuer() -> Issuer {
         task_claim: "txn".to_owned(),
         session_claim: "sid".to_owned(),
         device_claim: Some("device_id".to_owned()),
+        subject_claims: vec![(Kind::Email, "email".to_owned())],
     }
 }
 

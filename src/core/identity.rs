@@ -59,7 +59,7 @@ impl Identity {
         let removed = headers.filter(|(name, value)| self.is_ours(name) || self.is_hidden(name, value));
         let removed = removed.map(|(name, _)| Edit::Remove(name));
         let sets: Vec<Edit<'e>> =
-            self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?)?))).collect();
+            self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?, permit)?))).collect();
         removed.chain(sets)
     }
 
@@ -91,7 +91,7 @@ fn same_to_a_server(ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 impl Fact {
-    fn of(self, grant: &Grant) -> Option<String> {
+    fn of(self, grant: &Grant, permit: &Permit) -> Option<String> {
         let value = match self {
             Fact::Issuer => grant.issuer.clone(),
             Fact::Subject => grant.subject.clone(),
@@ -99,7 +99,7 @@ impl Fact {
             Fact::Task => grant.task.clone(),
             Fact::Session => grant.session.clone()?,
             Fact::Actor => grant.actors.first()?.subject.clone(),
-            Fact::Scope => grant.scopes.join(" "),
+            Fact::Scope => permit.session()?.scopes(),
             Fact::Token => grant.token_id.clone(),
         };
         Some(encode(value))

@@ -1,6 +1,7 @@
 //! Token issuers as the configuration trusts them.
 
 use crate::key::{Algorithm, KeySet};
+use crate::statekey::Kind;
 use crate::time::Span;
 
 /// One trusted issuer.
@@ -28,6 +29,8 @@ pub struct Issuer {
     pub session_claim: String,
     /// The claim that names the device, beside the member `device` of `sub_id`.
     pub device_claim: Option<String>,
+    /// Claims that hold what a subject of another format than `iss_sub` names (RFC 9493), by the kind of its key.
+    pub subject_claims: Vec<(Kind, String)>,
 }
 
 impl Issuer {

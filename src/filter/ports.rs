@@ -52,6 +52,7 @@ fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
     match slot {
         Slot::Version => "taskfence/1/version".into(),
         Slot::Journal => "taskfence/1/journal".into(),
+        Slot::Ring(number) => format!("taskfence/1/ring/{number}").into(),
         Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
     }
 }
