@@ -510,7 +510,7 @@ mod tests {
         let mut ask_at = |ports: &mut Ports, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
         state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::Compliant));
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::StateStale), "a change is no sign of life");
-        hear(&mut ports.store, &Pulse::new("https://idp.example", NOW), NOW).unwrap();
+        hear(&mut ports.store, &Pulse::new("https://jit.example", NOW), NOW).unwrap();
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::RiskTooHigh));
         state(&mut ports, Kind::User, "alice", Fact::Risk(Risk::Medium));
         assert_eq!(ask_at(&mut ports, NOW), None);

@@ -9,6 +9,8 @@
 //! signal     ─► signal::Signal ─► state ─► standing::Standing ───────┘
 //! ```
 
+#[cfg(test)]
+mod annex;
 pub mod answer;
 pub mod authority;
 pub mod cache;
