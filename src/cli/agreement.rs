@@ -84,7 +84,7 @@ fn a_signal_meets_the_token_it_is_about() {
         let world = World::new(algorithm);
         let policy = &world.loaded.policy;
         let token = token::verify(world.mint().as_bytes(), policy.issuers(), &mut PureRust, now).unwrap();
-        let commands: [&[&str]; 9] = [
+        let commands: [&[&str]; 14] = [
             &["revoke", "--token", "tok-1"],
             &["revoke", "--session", "sess-9"],
             &["revoke", "--user", "alice"],
@@ -94,6 +94,11 @@ fn a_signal_meets_the_token_it_is_about() {
             &["risk", "--user", "alice", "--level", "HIGH", "--reason", "impossible travel"],
             &["risk", "--session", "sess-9", "--level", "MEDIUM"],
             &["risk", "--device", "d7", "--level", "LOW"],
+            &["narrow", "--task", "task-42", "--scope", "orders.read", "--details", "[]"],
+            &["claims", "--session", "sess-9", "--set", "trusted_network=false"],
+            &["claims", "--token", "tok-1", "--set", "scope=orders.read"],
+            &["assurance", "--user", "alice", "--level", "x", "--direction", "decrease"],
+            &["assurance", "--session", "sess-9", "--level", "x", "--direction", "increase"],
         ];
         for command in commands {
             let set = world.signal(command);

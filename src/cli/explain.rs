@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser as NonEmpty, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use taskfence_core::judge::Judge;
+use taskfence_core::policy::Policy;
 use taskfence_core::signal::Signal;
 use taskfence_core::surroundings::parse_address;
 use taskfence_core::time::Timestamp;
@@ -172,7 +173,7 @@ impl Explain {
         let typed = proof.iter().fold(typed, |typed, proof| typed.proof(proof));
         let typed = token.iter().fold(typed, |typed, token| typed.present(token, judge.policy()));
         let request = typed.to_request(judge.policy().places());
-        let mut world = self.world(now)?;
+        let mut world = self.world(now, judge.policy())?;
         let mut signals = Vec::new();
         for file in &self.signal {
             let set = file::read(file)?;
@@ -198,14 +199,14 @@ impl Explain {
         Typed::new(method.as_bytes(), &self.url, &self.header, self.grpc)
     }
 
-    fn world(&self, now: Timestamp) -> Result<World, Failure> {
+    fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {
         let mut world = World::new()?;
         world.source = self.source;
         world.peer_certificate = self.peer_certificate.as_deref().map(certificate::digest).transpose()?;
         world.peer_uri = self.peer_spiffe.clone();
         world.metadata = self.metadata.iter().cloned().collect();
         if let Some(age) = self.state_age {
-            world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())))?;
+            world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
         }
         Ok(world)
     }

@@ -18,6 +18,18 @@ pub const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/ev
 /// CAEP: the risk of a principal is another now.
 pub const RISK_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
 
+/// CAEP: claims of tokens have other values.
+pub const TOKEN_CLAIMS: &str = "https://schemas.openid.net/secevent/caep/event-type/token-claims-change";
+
+/// CAEP: somebody is authenticated or known more or less well.
+pub const ASSURANCE_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/assurance-level-change";
+
+/// SSF: the stream works.
+pub const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
+
+/// Ours: grants are less than their tokens say.
+pub const GRANT_NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
+
 /// Ours: the task is over, and with it every token granted for it.
 pub const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
 
@@ -73,8 +85,11 @@ pub struct Envelope {
 /// The claims of the SET. There is no `sub` and no `exp`: the framework forbids both.
 pub fn claims(event: &Event, envelope: &Envelope) -> Map<String, Value> {
     let mut body = event.details.clone();
-    body.insert("event_timestamp".to_owned(), envelope.event_time.into());
-    body.insert("initiating_entity".to_owned(), event.initiator.name().into());
+    // Verification has its state and nothing else (SSF 1.0 section 8.1.4).
+    if event.kind != VERIFICATION {
+        body.insert("event_timestamp".to_owned(), envelope.event_time.into());
+        body.insert("initiating_entity".to_owned(), event.initiator.name().into());
+    }
     if let Some(reason) = &envelope.reason {
         body.insert("reason_admin".to_owned(), json!({"en": reason}));
     }

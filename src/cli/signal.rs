@@ -1,13 +1,18 @@
 //! `taskfence signal`: tells the filters what has changed. Each subcommand is one kind of event in the operator's
 //! words; what they share (who says it, to whom, how it is sent) is [`sending`].
 
+mod assurance;
+mod claims;
 mod complete;
 mod device;
+mod narrow;
 mod revoke;
 mod risk;
 mod sending;
+mod target;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use clap::Subcommand;
 
@@ -24,6 +29,10 @@ pub enum Signal {
     Complete(complete::Complete),
     Device(device::Device),
     Risk(risk::Risk),
+    Narrow(narrow::Narrow),
+    Assurance(assurance::Assurance),
+    Claims(claims::Claims),
+    Verify(verify::Verify),
 }
 
 impl Signal {
@@ -34,6 +43,10 @@ impl Signal {
             Self::Complete(complete) => complete.sending.send(&complete.event(), console),
             Self::Device(device) => device.sending.send(&device.event(), console),
             Self::Risk(risk) => risk.sending.send(&risk.event(), console),
+            Self::Narrow(narrow) => narrow.sending.send(&narrow.event()?, console),
+            Self::Assurance(assurance) => assurance.sending.send(&assurance.event(), console),
+            Self::Claims(claims) => claims.sending.send(&claims.event(), console),
+            Self::Verify(verify) => verify.sending.send(&verify.event(), console),
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum Subject {
     Session { id: String },
     /// One task, by the `txn` of its tokens.
     Task { id: String },
+    /// The stream between a transmitter and a receiver.
+    Stream { id: String },
     /// One device, by the name that the issuer of the tokens gives it, or another authority.
     Device { issuer: Option<String>, id: String },
 }
@@ -25,6 +27,7 @@ impl Subject {
             Self::User { issuer, subject } => json!({"format": "iss_sub", "iss": issuer, "sub": subject}),
             Self::Session { id } => json!({"format": "complex", "session": {"format": "opaque", "id": id}}),
             Self::Task { id } => json!({"format": "complex", "task": {"format": "opaque", "id": id}}),
+            Self::Stream { id } => json!({"format": "opaque", "id": id}),
             Self::Device { issuer: None, id } => {
                 json!({"format": "complex", "device": {"format": "opaque", "id": id}})
             }

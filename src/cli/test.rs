@@ -143,7 +143,7 @@ impl Test {
         world.metadata.clone_from(&case.metadata);
         world.made_up = suite.made_up.iter().cloned().collect();
         if let Some(at) = case.heard_at {
-            world.heard_at(at)?;
+            world.heard_at(at, judge.policy())?;
         }
         for (name, set) in &case.signals {
             world.take_in(name, set, judge.policy(), case.now).map_err(|failure| match failure {

@@ -47,12 +47,12 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
         Check::Scope { all, any } => {
             let all = (!all.is_empty()).then(|| all.join(" "));
             let any = (!any.is_empty()).then(|| one_of(any));
-            (both(all, any), or_none(grant.scopes.join(" ")))
+            (both(all, any), or_none(evidence.scopes().collect::<Vec<_>>().join(" ")))
         }
         Check::Detail(asked) => (detail(asked, evidence), details(grant.claims.get("authorization_details"))),
         Check::Claims(asked) => {
             let wanted = asked.iter().map(|(name, value)| format!("{name} = {value}"));
-            let held = asked.iter().map(|(name, _)| match grant.claims.get(name) {
+            let held = asked.iter().map(|(name, _)| match evidence.claim(name) {
                 Some(value) => format!("{name} = {value}"),
                 None => format!("{name} is absent"),
             });

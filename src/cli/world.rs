@@ -6,10 +6,12 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 use taskfence_core::confirmation::Digest;
+use taskfence_core::freshness::Pulse;
 use taskfence_core::jws::Unverified;
 use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::nonce;
 use taskfence_core::policy::Policy;
+use taskfence_core::receiver;
 use taskfence_core::signal::{self, MAX_SET, SetErrorCode, Signal};
 use taskfence_core::signature::{CheckSignature, PureRust};
 use taskfence_core::state::{self, MemoryStore, Slot, Store, StoreError, Stored};
@@ -44,9 +46,12 @@ impl World {
         Ok(world)
     }
 
-    /// A transmitter gave a sign of life at that time.
-    pub fn heard_at(&mut self, at: Timestamp) -> Result<(), StoreError> {
-        state::apply(&mut self.store, &[], at, at)
+    /// Every transmitter of `policy` gave a sign of life at that time.
+    pub fn heard_at(&mut self, at: Timestamp, policy: &Policy) -> Result<(), StoreError> {
+        for transmitter in policy.signals().transmitters() {
+            state::hear(&mut self.store, &Pulse::new(&transmitter.name, at), at)?;
+        }
+        Ok(())
     }
 
     /// Takes a SET in as the receiver would, at `now`. The push is taken to have carried the `authorization` that its
@@ -64,8 +69,11 @@ impl World {
             }
             Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
         })?;
-        state::apply(&mut self.store, signal.entries(), signal.issued_at(), now)?;
-        Ok(signal)
+        if receiver::take_in(&mut self.store, &signal, now)? {
+            return Ok(signal);
+        }
+        let description = "jti was used before for something else".to_owned();
+        Err(Failure::Signal { name: name.to_owned(), err: "invalid_request", description })
     }
 }
 

@@ -11,7 +11,7 @@ use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use lru::LruCache;
 use serde_json::Value;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// What one value of a claim costs, as JSON and for conditions.
@@ -31,7 +31,7 @@ pub struct Session {
     /// How many values its claims and scopes have.
     values: usize,
     /// The clock of the worker's view at which `Standing` was read.
-    standing: Cell<Option<(u64, Standing)>>,
+    standing: RefCell<Option<(u64, Standing)>>,
 }
 
 impl Session {
@@ -42,7 +42,7 @@ impl Session {
         let buckets = keys.iter().map(StateKey::bucket).collect();
         let grant = verified.grant();
         let values = grant.claims.values().map(count).fold(grant.scopes.len(), usize::saturating_add);
-        Session { verified, keys, buckets, claims, values, standing: Cell::new(None) }
+        Session { verified, keys, buckets, claims, values, standing: RefCell::new(None) }
     }
 
     /// The verified token.
@@ -53,6 +53,12 @@ impl Session {
     /// Its claims for conditions.
     pub fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
+    }
+
+    /// The scope values that it holds, without those that signals took away, divided by spaces.
+    pub fn scopes(&self) -> String {
+        let standing = self.last_standing().map(|(_, standing)| standing).unwrap_or_default();
+        standing.scopes(self.verified.grant()).collect::<Vec<_>>().join(" ")
     }
 
     /// The keys under which state about it is kept.
@@ -67,12 +73,14 @@ impl Session {
 
     /// What was last read, and at which clock.
     pub fn last_standing(&self) -> Option<(u64, Standing)> {
-        self.standing.get()
+        self.standing.try_borrow().ok().and_then(|known| known.clone())
     }
 
     /// Remembers what was read at `clock`.
     pub fn remember(&self, clock: u64, standing: Standing) {
-        self.standing.set(Some((clock, standing)));
+        if let Ok(mut known) = self.standing.try_borrow_mut() {
+            *known = Some((clock, standing));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::authority::Host;
 use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
 use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, TransmitterConfig};
 use crate::demand;
+use crate::effect::Effects;
 use crate::flood::Limit;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
@@ -29,11 +30,14 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = Places::none();
     let issuers = issuers(&config.issuers, &mut places, &mut problems);
-    let rules: Vec<Rule> =
+    let mut rules: Vec<Rule> =
         config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
     check_order(&rules, &mut problems);
     check_safety(config, &rules, &mut problems);
+    if let Some(signals) = &config.signals {
+        crate::hearing::stale(signals, config, &mut rules, &mut problems);
+    }
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
@@ -258,6 +262,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
             device_claim: config.claims.device.clone(),
             max_actors: presentation_config::max_actors(config, &path, problems),
             presentation: presentation_config::presentation(config, &path, places, problems),
+            subject_claims: crate::hearing::subject_claims(&config.claims, &format!("{path}.claims"), problems),
         });
     }
     issuers
@@ -396,20 +401,23 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
     if config.transmitters.is_empty() {
         problems.error("signals.transmitters", "there must be at least one");
     }
+    let effects = crate::hearing::effects(&config.effects);
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
     for (at, transmitter) in config.transmitters.iter().enumerate() {
         let path = format!("signals.transmitters[{at}]");
         if config.transmitters.iter().take(at).any(|earlier| earlier.issuer == transmitter.issuer) {
             problems.error(format!("{path}.issuer"), format!("`{}` stands twice", transmitter.issuer));
         }
-        signals.transmitters.push(self::transmitter(transmitter, issuers, &path, problems));
+        signals.transmitters.push(self::transmitter(transmitter, issuers, effects, &path, problems));
     }
+    signals.heartbeats = crate::hearing::heartbeats(&signals.transmitters, issuers.len());
     signals
 }
 
 fn transmitter(
     config: &TransmitterConfig,
     issuers: &[IssuerConfig],
+    effects: Effects,
     path: &str,
     problems: &mut Problems,
 ) -> Transmitter {
@@ -436,6 +444,7 @@ fn transmitter(
         algorithms,
         authorization: config.authorization.clone(),
         subjects,
+        remit: crate::hearing::remit(config, effects, path, problems),
     }
 }
 

@@ -78,8 +78,22 @@ impl Condition {
         ["now", "auth_age", "state_age"].iter().any(|name| self.source.contains(name))
     }
 
+    /// The claims and scopes as they are now. Where signals contradict each other about any claim, a condition that asks
+    /// for claims cannot be evaluated: it could hold because of a claim that seems to be missing.
+    fn claims<'e>(&self, evidence: &Evidence<'e>) -> Result<Option<&'e Claims>, String> {
+        let standing = evidence.standing;
+        match standing.changes.as_ref().filter(|changes| changes.touch_claims() && evidence.claims.is_some()) {
+            None => Ok(evidence.claims),
+            Some(changes) if changes.are_disputed() && self.source.contains("claims") => {
+                Err("signals contradict each other about a claim".to_owned())
+            }
+            Some(changes) => Ok(Some(changes.claims(evidence.grant))),
+        }
+    }
+
     /// Whether the condition holds. An error while it is evaluated, such as a claim that is not there, is `Err`.
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, String> {
+        let evidence = &Evidence { claims: self.claims(evidence)?, ..*evidence };
         match self.predicate.holds(evidence) {
             Some(holds) => Ok(holds),
             // Only CEL can say what is wrong.
@@ -167,8 +181,13 @@ pub struct Claims {
 impl Claims {
     /// Converts those of `grant`.
     pub fn new(grant: &Grant) -> Claims {
-        let scopes = grant.scopes.iter().map(|scope| -> Box<dyn Val> { Box::new(CelString::from(scope.clone())) });
-        Claims { all: map(&grant.claims), scopes: CelList::from(scopes.collect::<Vec<_>>()) }
+        Claims::of(&grant.claims, grant.scopes.iter())
+    }
+
+    /// Converts these.
+    pub(crate) fn of<'s>(claims: &Map<String, Value>, scopes: impl Iterator<Item = &'s String>) -> Claims {
+        let scopes = scopes.map(|scope| -> Box<dyn Val> { Box::new(CelString::from(scope.clone())) });
+        Claims { all: map(claims), scopes: CelList::from(scopes.collect::<Vec<_>>()) }
     }
 
     /// The claim `name`.
@@ -675,7 +694,7 @@ mod tests {
         let evidence = Evidence {
             grant: verified.grant(),
             claims: Some(&Claims::new(verified.grant())),
-            standing: Standing { device: Some(crate::fact::Compliance::Compliant), ..Standing::default() },
+            standing: &Standing { device: Some(crate::fact::Compliance::Compliant), ..Standing::default() },
             request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
             capture_names: template.names(),
             captures,

@@ -47,7 +47,7 @@ fn check_shape(json: &[u8]) -> Result<(), Problem> {
 
 /// The place of a list that stands where an object belongs.
 fn misplaced_list(value: &Value, path: &str) -> Option<String> {
-    const OBJECTS: [&str; 19] = [
+    const OBJECTS: [&str; 21] = [
         "limits",
         "bad_signatures",
         "token",
@@ -67,6 +67,8 @@ fn misplaced_list(value: &Value, path: &str) -> Option<String> {
         "actor",
         "break_glass",
         "signals",
+        "effects",
+        "event_uris",
     ];
     const LISTS_OF_OBJECTS: [&str; 3] = ["issuers", "rules", "transmitters"];
     // Their insides are somebody else's.
@@ -355,11 +357,15 @@ pub struct ClaimsConfig {
     /// A claim that names the device, beside the member `device` of `sub_id`. Default: none.
     #[serde(default)]
     pub device: Option<String>,
+    /// Claims that hold what subjects of other formats name (RFC 9493): `email`, `phone_number`, `account`, `did` or
+    /// `uri`, and the claim. Default: none, and signals about such subjects change nothing.
+    #[serde(default)]
+    pub subjects: BTreeMap<String, String>,
 }
 
 impl Default for ClaimsConfig {
     fn default() -> ClaimsConfig {
-        ClaimsConfig { task: default_task(), session: default_session(), device: None }
+        ClaimsConfig { task: default_task(), session: default_session(), device: None, subjects: BTreeMap::new() }
     }
 }
 
@@ -388,6 +394,9 @@ pub struct RuleConfig {
     /// Whether its refusals are enforced. Default: the overall `mode`.
     #[serde(default)]
     pub mode: Option<Mode>,
+    /// What becomes of its requests when the state is stale. Default: as `signals.stale` says.
+    #[serde(default)]
+    pub stale: Option<StaleThen>,
 }
 
 /// A scope that lifts requirements by name.
@@ -684,6 +693,105 @@ pub struct SignalsConfig {
     pub path: String,
     /// Who may send them.
     pub transmitters: Vec<TransmitterConfig>,
+    /// What events do that leave a choice. Default: as below.
+    #[serde(default)]
+    pub effects: EffectsConfig,
+    /// What becomes of requests when transmitters fall silent. Default: nothing; a rule may ask for `state_age`.
+    #[serde(default)]
+    pub stale: Option<StaleConfig>,
+}
+
+/// What events do that leave a choice: `end` what their subject names (a token, a task or a session for good, sessions
+/// of a principal up to the event), `set` what they say, `set_and_end`, which ends only where the event is for the
+/// worse, or `ignore` them. session-revoked and task-completed always end, grant-narrowed always narrows; all other
+/// events change nothing.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct EffectsConfig {
+    /// CAEP: claims of tokens have other values. `set` takes away the scope and the details that are not named any
+    /// more, and gives other claims their new values. Default: set.
+    pub token_claims_change: EffectConfig,
+    /// CAEP: a credential was revoked, updated or deleted. Default: end.
+    pub credential_change: EffectConfig,
+    /// CAEP credential-change, where the credential is a new one. Default: ignore.
+    pub credential_created: EffectConfig,
+    /// CAEP: the assurance is another. `set` refuses where a rule asks for an `acr` that it fell below.
+    /// Default: set.
+    pub assurance_level_change: EffectConfig,
+    /// CAEP: what `device` asks for. `not-compliant` is for the worse. Default: set.
+    pub device_compliance_change: EffectConfig,
+    /// CAEP: when the session began, for tokens without `auth_time`. Default: set.
+    pub session_established: EffectConfig,
+    /// CAEP: what `risk` asks for. `HIGH` is for the worse. Default: set.
+    pub risk_level_change: EffectConfig,
+    /// RISC. Default: end.
+    pub account_disabled: EffectConfig,
+    /// RISC. Default: end.
+    pub account_purged: EffectConfig,
+    /// RISC. Default: end.
+    pub credential_compromise: EffectConfig,
+    /// RISC. Default: end.
+    pub sessions_revoked: EffectConfig,
+}
+
+impl Default for EffectsConfig {
+    fn default() -> EffectsConfig {
+        use EffectConfig::{End, Ignore, Set};
+        EffectsConfig {
+            token_claims_change: Set,
+            credential_change: End,
+            credential_created: Ignore,
+            assurance_level_change: Set,
+            device_compliance_change: Set,
+            session_established: Set,
+            risk_level_change: Set,
+            account_disabled: End,
+            account_purged: End,
+            credential_compromise: End,
+            sessions_revoked: End,
+        }
+    }
+}
+
+/// What an event does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EffectConfig {
+    /// What its subject names ends.
+    End,
+    /// What it says is taken over.
+    Set,
+    /// What it says is taken over, and what its subject names ends where it is for the worse.
+    SetAndEnd,
+    /// Nothing.
+    Ignore,
+}
+
+/// What becomes of requests when transmitters fall silent.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StaleConfig {
+    /// How long ago each transmitter with a `heartbeat` may last have been heard of, where a rule has no `state_age`
+    /// of its own.
+    pub after: Span,
+    /// What becomes of requests then. Default: deny.
+    #[serde(default)]
+    pub then: StaleThen,
+}
+
+/// What becomes of requests when the state is stale.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StaleThen {
+    /// They are refused with 503.
+    #[default]
+    Deny,
+    /// They are judged by what was heard before.
+    Allow,
 }
 
 /// A transmitter of signals.
@@ -706,6 +814,28 @@ pub struct TransmitterConfig {
     /// The `authorization` header that its pushes must carry (RFC 8935 §3). Default: none is asked for.
     #[serde(default)]
     pub authorization: Option<String>,
+    /// Types of events that it may send, by the last part of their URI. Default: every type.
+    #[serde(default)]
+    pub events: Option<Vec<String>>,
+    /// Event URIs of its own, and the types that they stand for. Default: none.
+    #[serde(default)]
+    pub event_uris: BTreeMap<String, String>,
+    /// Members of complex subjects that it calls critical: a signal with one that cannot be matched is refused. Others
+    /// are left out of account, which makes the signal hit more. Default: task.
+    #[serde(default = "default_critical")]
+    pub critical_members: Vec<String>,
+    /// Claims that its token-claims-change may set. Default: all but those that say what token it is.
+    #[serde(default)]
+    pub settable_claims: Option<Vec<String>>,
+    /// The `state` that its verification events must have, where they have any. Default: any will do.
+    #[serde(default)]
+    pub verification_state: Option<String>,
+    /// Takes the `subject` inside a CAEP or RISC event for a missing `sub_id`, as drafts had it. Default: false.
+    #[serde(default)]
+    pub legacy_subject: bool,
+    /// Whether its silence makes the state stale. Default: true.
+    #[serde(default = "yes")]
+    pub heartbeat: bool,
 }
 
 fn yes() -> bool {
@@ -754,6 +884,10 @@ fn default_per_second() -> u32 {
 
 fn default_burst() -> u32 {
     100
+}
+
+fn default_critical() -> Vec<String> {
+    vec!["task".to_owned()]
 }
 
 fn default_path() -> String {

@@ -6,6 +6,7 @@ use crate::grant::Grant;
 use crate::routes::Captures;
 use crate::standing::Standing;
 use crate::time::{Span, Timestamp};
+use serde_json::Value;
 use std::net::IpAddr;
 
 /// What a requirement is weighed against: a verified grant, its standing, and the request.
@@ -16,7 +17,7 @@ pub struct Evidence<'e> {
     /// Its claims for conditions, where the policy has any.
     pub claims: Option<&'e Claims>,
     /// What signals said about it.
-    pub standing: Standing,
+    pub standing: &'e Standing,
     /// The request, read.
     pub request: RequestLine<'e>,
     /// The names of what the path captured.
@@ -45,6 +46,25 @@ pub struct RequestLine<'e> {
 }
 
 impl Evidence<'_> {
+    /// Whether the grant still holds the scope value: the token does, and no signal took it away.
+    pub fn holds_scope(&self, scope: &str) -> bool {
+        let left = self.standing.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
+        left && self.grant.scopes.iter().any(|held| held == scope)
+    }
+
+    /// The scope values that the grant still holds.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.standing.scopes(self.grant)
+    }
+
+    /// What a claim is: as a signal said last, else as the token says. `None` too when signals contradict each other.
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        match self.standing.changes.as_ref().and_then(|changes| changes.claim(name)) {
+            Some(said) => said,
+            None => self.grant.claims.get(name),
+        }
+    }
+
     /// How long ago the transmitter of signals was last heard of.
     pub fn state_age(&self) -> Span {
         self.now.since(self.fresh_at)

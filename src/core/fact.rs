@@ -15,6 +15,23 @@ pub enum Fact {
     Device(Compliance),
     /// How risky the principal is (CAEP risk-level-change).
     Risk(Risk),
+    /// The grant is no more than this: see [`crate::change`].
+    Narrowed,
+    /// A claim has another value than the token says: see [`crate::change`].
+    Claim(Word),
+    /// The assurance is another than the token says: see [`crate::change`].
+    Assurance(Word),
+    /// The session began at that time (CAEP session-established).
+    Began,
+}
+
+/// What was said about something that has no order of strictness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// One thing.
+    Said,
+    /// Two different things for the same second: nobody knows which holds.
+    Disputed,
 }
 
 /// The compliance of a device (CAEP 1.0).
@@ -78,13 +95,36 @@ impl Fact {
 
     /// Whether it ends or restricts, so that doubt about whom it hits counts as a hit.
     pub fn restricts(self) -> bool {
-        !matches!(self, Fact::Device(Compliance::Compliant) | Fact::Risk(Risk::Low))
+        !matches!(self, Fact::Device(Compliance::Compliant) | Fact::Risk(Risk::Low) | Fact::Began)
     }
 
     /// What is left of two facts of one family, known at `self_at` and `other_at`: for good stays for good; else the
-    /// later word counts, and of two at one time the stricter.
+    /// later word counts, and of two at one time the stricter. A session began when it was first heard to have begun.
     pub fn outweighs(self, self_at: u64, other: Fact, other_at: u64) -> bool {
-        (self_at, self.encode().1) > (other_at, other.encode().1)
+        match self {
+            Fact::Began => self_at < other_at,
+            _ => (self_at, self.encode().1) > (other_at, other.encode().1),
+        }
+    }
+
+    /// What becomes of it when something else is said for the same time, where neither is the stricter.
+    pub fn disputed(self) -> Option<Fact> {
+        match self {
+            Fact::Claim(_) => Some(Fact::Claim(Word::Disputed)),
+            Fact::Assurance(_) => Some(Fact::Assurance(Word::Disputed)),
+            _ => None,
+        }
+    }
+
+    /// Whether an entry of it carries data beside.
+    pub fn has_data(self) -> bool {
+        matches!(self, Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_))
+    }
+
+    /// Whether it is about tokens of sessions as they were, so that under the key of a principal it is not about
+    /// sessions that begin later. What is about the principal itself goes on.
+    pub fn is_of_its_time(self) -> bool {
+        matches!(self, Fact::CutOff | Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_))
     }
 
     /// The stored form: family and value. A stricter value is a higher number.
@@ -98,12 +138,18 @@ impl Fact {
             Fact::Risk(Risk::Low) => (5, 0),
             Fact::Risk(Risk::Medium) => (5, 1),
             Fact::Risk(Risk::High) => (5, 2),
+            Fact::Narrowed => (6, 0),
+            Fact::Claim(Word::Said) => (7, 0),
+            Fact::Claim(Word::Disputed) => (7, 1),
+            Fact::Assurance(Word::Said) => (8, 0),
+            Fact::Assurance(Word::Disputed) => (8, 1),
+            Fact::Began => (9, 0),
         }
     }
 
     /// Reads the stored form.
     pub fn decode(family: u8, value: u8) -> Option<Fact> {
-        const ALL: [Fact; 8] = [
+        const ALL: [Fact; 14] = [
             Fact::Revoked,
             Fact::Completed,
             Fact::CutOff,
@@ -112,6 +158,12 @@ impl Fact {
             Fact::Risk(Risk::Low),
             Fact::Risk(Risk::Medium),
             Fact::Risk(Risk::High),
+            Fact::Narrowed,
+            Fact::Claim(Word::Said),
+            Fact::Claim(Word::Disputed),
+            Fact::Assurance(Word::Said),
+            Fact::Assurance(Word::Disputed),
+            Fact::Began,
         ];
         ALL.into_iter().find(|fact| fact.encode() == (family, value))
     }

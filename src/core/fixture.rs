@@ -3,6 +3,7 @@
 use crate::issuer::Issuer;
 use crate::key::{Algorithm, KeySet};
 use crate::keyring::Keyring;
+use crate::statekey::Kind;
 use crate::time::{Span, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -42,6 +43,7 @@ pub fn issuer() -> Issuer {
         device_claim: Some("device_id".to_owned()),
         max_actors: 8,
         presentation: crate::presentation::Presentation::default(),
+        subject_claims: vec![(Kind::Email, "email".to_owned())],
     }
 }
 

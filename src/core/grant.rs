@@ -3,6 +3,7 @@
 use crate::confirmation::Confirmation;
 use crate::detail::Detail;
 use crate::statekey::{Kind, StateKey};
+use crate::subject::user_key;
 use crate::time::Timestamp;
 use serde_json::{Map, Value};
 
@@ -41,6 +42,8 @@ pub struct Grant {
     pub device: Option<(String, String)>,
     /// The tenant.
     pub tenant: Option<(String, String)>,
+    /// What else names the user: the kind of key that it becomes, and the claim's value.
+    pub identifiers: Vec<(Kind, String)>,
     /// All claims as they came.
     pub claims: Map<String, Value>,
 }
@@ -55,13 +58,6 @@ pub struct Actor {
 }
 
 impl Grant {
-    /// When the session behind this token began: `auth_time`, else `iat`.
-    ///
-    /// `iat` alone would let a token minted anew clear the cut-off that its session fell under.
-    pub fn session_start(&self) -> Timestamp {
-        self.authenticated_at.unwrap_or(self.issued_at)
-    }
-
     /// The keys under which pushed state about this grant is kept.
     pub fn state_keys(&self) -> Vec<StateKey> {
         let own = |kind, name: &str| StateKey::new(kind, &self.issuer, name);
@@ -79,6 +75,7 @@ impl Grant {
                 .map(|actor| foreign(Kind::Actor, actor.issuer.as_ref().unwrap_or(&self.issuer), &actor.subject)),
         );
         keys.extend(self.device.as_ref().map(|(issuer, name)| foreign(Kind::Device, issuer, name)));
+        keys.extend(self.identifiers.iter().map(|(kind, value)| user_key(*kind, &self.issuer, value)));
         keys.extend(self.tenant.as_ref().map(|(issuer, name)| foreign(Kind::Tenant, issuer, name)));
         keys
     }

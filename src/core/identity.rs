@@ -76,7 +76,7 @@ impl Identity {
             Some(left) if left.is_empty() => edits.push(Edit::Remove(b"cookie")),
             Some(left) => edits.push(Edit::Reduce("cookie", left)),
         }
-        edits.extend(self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?)?))));
+        edits.extend(self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?, permit)?))));
         edits.into_iter()
     }
 
@@ -114,7 +114,7 @@ pub(crate) fn same_to_a_server(ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 impl Fact {
-    fn of(self, grant: &Grant) -> Option<String> {
+    fn of(self, grant: &Grant, permit: &Permit) -> Option<String> {
         let value = match self {
             Fact::Issuer => grant.issuer.clone(),
             Fact::Subject => grant.subject.clone(),
@@ -122,7 +122,7 @@ impl Fact {
             Fact::Task => grant.task.clone(),
             Fact::Session => grant.session.clone()?,
             Fact::Actor => grant.actors.first()?.subject.clone(),
-            Fact::Scope => grant.scopes.join(" "),
+            Fact::Scope => permit.session()?.scopes(),
             Fact::Token => grant.token_id.clone(),
         };
         Some(encode(value))

@@ -3,6 +3,7 @@
 use crate::key::Algorithm;
 use crate::keyring::Keyring;
 use crate::presentation::Presentation;
+use crate::statekey::Kind;
 use crate::time::Span;
 
 /// One trusted issuer.
@@ -34,6 +35,8 @@ pub struct Issuer {
     pub max_actors: usize,
     /// How its tokens must be presented.
     pub presentation: Presentation,
+    /// Claims that hold what a subject of another format than `iss_sub` names (RFC 9493), by the kind of its key.
+    pub subject_claims: Vec<(Kind, String)>,
 }
 
 impl Issuer {

@@ -104,6 +104,14 @@ pub struct Refusal {
     pub nonce: Option<String>,
 }
 
+impl Refusal {
+    /// Whether a signal had a part in it that hits the grant only because the grant lacks what the signal names.
+    pub fn is_indeterminate(&self) -> bool {
+        let standing = self.session.as_ref().and_then(|session| session.last_standing());
+        standing.is_some_and(|(_, standing)| standing.indeterminate)
+    }
+}
+
 /// The outcome for one request.
 pub type Verdict = Result<Permit, Refusal>;
 
@@ -257,6 +265,7 @@ impl Judge {
             .check(verified.grant(), presented, request, ports, now)
             .map_err(|misuse| Refusal { nonce: misuse.nonce, ..with_session(misuse.reason) })?;
         let standing = stand(view, &session, ports, now).map_err(with_session)?;
+        let fresh_at = view.fresh_at(policy.signals().heartbeats_of(session.verified().issuer()));
         let asks_for_source = requirement.checks().iter().any(Check::needs_source);
         let source = if asks_for_source { ports.source() } else { None };
         let asks_for_peer = requirement.checks().iter().any(Check::needs_peer);
@@ -264,13 +273,13 @@ impl Judge {
         let evidence = Evidence {
             grant: session.verified().grant(),
             claims: session.claims(),
-            standing,
+            standing: &standing,
             request: RequestLine { method: target.method, host: host.as_str(), path: path.as_str() },
             capture_names: rule.matcher().capture_names(),
             captures,
             source,
             peer: peer.as_deref(),
-            fresh_at: view.fresh_at(),
+            fresh_at,
             now,
         };
         let broken_glass = weigh_all(requirement, &evidence, observer).map_err(with_session)?;
@@ -345,7 +354,7 @@ pub(crate) fn stand_at(
         Some((_, standing)) => standing,
         None => {
             let standing = standing(store, session.verified().grant(), session.keys()).map_err(unreadable)?;
-            session.remember(clock, standing);
+            session.remember(clock, standing.clone());
             standing
         }
     };
@@ -365,10 +374,11 @@ mod tests {
     use super::*;
     use crate::fact::{Compliance, Fact, Risk};
     use crate::fixture::{self, NOW, token_with};
+    use crate::freshness::Pulse;
     use crate::jws::Unverified;
     use crate::key::{Algorithm, Key};
     use crate::signature::PureRust;
-    use crate::state::{MemoryStore, Slot, Stored, apply, set_up};
+    use crate::state::{MemoryStore, Slot, Stored, apply, hear, set_up};
     use crate::statekey::{Kind, StateKey};
     use crate::table::Entry;
     use serde_json::json;
@@ -447,8 +457,9 @@ mod tests {
 
     fn revoke(ports: &mut Ports, kind: Kind, name: &str) {
         let key = StateKey::new(kind, "https://jit.example", name);
-        let entry = Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![] };
-        apply(&mut ports.store, &[entry], NOW, NOW).unwrap();
+        let entry =
+            Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
+        apply(&mut ports.store, &[entry], NOW).unwrap();
     }
 
     #[test]
@@ -731,8 +742,8 @@ mod tests {
             Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
             _ => StateKey::new(kind, issuer, name),
         };
-        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![] };
-        apply(&mut ports.store, &[entry], NOW, NOW).unwrap();
+        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
+        apply(&mut ports.store, &[entry], NOW).unwrap();
     }
 
     #[test]
@@ -782,6 +793,8 @@ mod tests {
         let token = token_with(json!({}), json!({"device_id": "d7"}));
         let mut ask_at = |ports: &mut Ports, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
         state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::Compliant));
+        assert_eq!(ask_at(&mut ports, NOW), Some(Reason::StateStale), "a change is no sign of life");
+        hear(&mut ports.store, &Pulse::new("https://jit.example", NOW), NOW).unwrap();
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::RiskTooHigh));
         state(&mut ports, Kind::User, "alice", Fact::Risk(Risk::Medium));
         assert_eq!(ask_at(&mut ports, NOW), None);

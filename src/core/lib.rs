@@ -14,9 +14,12 @@
     allow(clippy::arithmetic_side_effects, reason = "a test may panic, and clippy sees no test in proptest!")
 )]
 
+#[cfg(test)]
+mod annex;
 pub mod answer;
 pub mod authority;
 pub mod cache;
+pub mod change;
 mod compile;
 pub mod condition;
 pub mod config;
@@ -25,13 +28,18 @@ pub mod coverage;
 mod demand;
 pub mod detail;
 pub mod dpop;
+pub mod duplicate;
+pub mod effect;
+pub mod event;
 pub mod evidence;
 pub mod fact;
 pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod flood;
+pub mod freshness;
 pub mod grant;
+mod hearing;
 pub mod identity;
 pub mod issuer;
 mod json;
@@ -55,6 +63,7 @@ pub mod reason;
 pub mod receiver;
 pub mod record;
 mod refused;
+pub mod remit;
 pub mod replay;
 pub mod request;
 pub mod requirement;

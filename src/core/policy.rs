@@ -3,6 +3,7 @@
 use crate::authority::Host;
 use crate::config::{Mode, Role};
 use crate::flood::Limit;
+use crate::freshness::TransmitterId;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::keyring::{Keyring, Owner};
@@ -45,6 +46,8 @@ pub struct Limits {
 pub struct Signals {
     pub(crate) path: String,
     pub(crate) transmitters: Vec<Transmitter>,
+    /// For each issuer of tokens: the transmitters whose silence makes the state about its grants stale.
+    pub(crate) heartbeats: Vec<Vec<TransmitterId>>,
 }
 
 /// A compiled rule.
@@ -218,6 +221,11 @@ impl Signals {
     /// The path that takes SETs.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The transmitters that must have been heard of lately for the state about grants of the issuer at that place.
+    pub fn heartbeats_of(&self, issuer: usize) -> &[TransmitterId] {
+        self.heartbeats.get(issuer).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Who may send them.

@@ -330,6 +330,7 @@ mod tests {
             device: None,
             tenant: None,
             confirmation: Default::default(),
+            identifiers: Vec::new(),
             claims,
         })
     }
@@ -350,7 +351,7 @@ mod tests {
                 let evidence = Evidence {
                     grant,
                     claims: Some(&Claims::new(grant)),
-                    standing: Standing::default(),
+                    standing: &Standing::default(),
                     request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
                     capture_names: template.names(),
                     captures,

@@ -1,5 +1,6 @@
 //! The receiver of pushed signals (RFC 8935): one POST in, one answer out.
 
+use crate::duplicate;
 use crate::jws::Unverified;
 use crate::keyring::Owner;
 use crate::policy::Policy;
@@ -16,6 +17,8 @@ pub enum Received {
     Applied(Signal),
     /// Not a SET for us: 400. Or one whose keys are not there yet: 503.
     Refused(SetError),
+    /// Another SET of the same name came before and said something else; the first stands. 400.
+    Contradicts(Signal),
     /// The signal is good and the state could not take it; the transmitter must push it again. 503.
     Failed(Signal, StoreError),
     /// Not a push at all: 404, 405, 413 or 415.
@@ -87,8 +90,9 @@ pub fn receive(
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
     };
-    match state::apply(ports, signal.entries(), signal.issued_at(), now) {
-        Ok(()) => Received::Applied(signal),
+    match take_in(ports, &signal, now) {
+        Ok(true) => Received::Applied(signal),
+        Ok(false) => Received::Contradicts(signal),
         Err(error) => Received::Failed(signal, error),
     }
 }
@@ -101,6 +105,18 @@ pub fn lacks_keys_of(policy: &Policy, body: &[u8]) -> Option<Owner> {
     Some(Owner::Transmitter(at))
 }
 
+/// Takes a signal into the state. `Ok(false)`: another of its name was there before and said something else. A signal
+/// that could not be taken in whole is not remembered, so that it can come again.
+pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
+    if duplicate::contradicts(store, signal.print())? {
+        return Ok(false);
+    }
+    state::apply(store, signal.entries(), now)?;
+    duplicate::remember(store, signal.print())?;
+    state::hear(store, signal.pulse(), now)?;
+    Ok(true)
+}
+
 /// The status, headers and body of the answer.
 pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String) {
     let mut headers = vec![("cache-control", "no-store".to_owned())];
@@ -110,6 +126,9 @@ pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String)
         Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
             headers.push(("retry-after", "1".to_owned()));
             (503, headers, String::new())
+        }
+        Received::Contradicts(_) => {
+            answer(&Received::Refused(SetErrorCode::InvalidRequest.because("jti was used before for something else")))
         }
         Received::Refused(error) => {
             headers.push(("content-type", "application/json".to_owned()));

@@ -3,6 +3,7 @@
 use crate::judge::{Permit, Refusal};
 use crate::policy::Policy;
 use crate::receiver::Received;
+use crate::signal::Notes;
 use serde_json::{Value, json};
 
 /// The record of a refused request.
@@ -38,9 +39,19 @@ pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
 /// The record of a push: applied, refused or failed. `None` for what is no push at all.
 pub fn received(received: &Received) -> Option<String> {
     let record = match received {
-        Received::Applied(signal) => json!({
+        Received::Applied(signal) => {
+            let mut record = json!({
+                "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
+                "applied": signal.entries().len(),
+            });
+            if let Some(members) = record.as_object_mut() {
+                members.extend(notes(signal.notes()));
+            }
+            record
+        }
+        Received::Contradicts(signal) => json!({
             "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
-            "applied": signal.entries().len(),
+            "alarm": "jti was used before for something else",
         }),
         Received::Refused(error) => json!({"signal_refused": error.code.code(), "description": error.description}),
         Received::Failed(signal, error) => json!({
@@ -49,6 +60,14 @@ pub fn received(received: &Received) -> Option<String> {
         Received::NotAPush(_) => return None,
     };
     Some(ascii(&record))
+}
+
+fn notes(notes: &Notes) -> impl Iterator<Item = (String, Value)> {
+    let unmatched = (!notes.unmatched.is_empty()).then(|| ("unmatched", json!(notes.unmatched)));
+    let nobody = notes.nobody.then_some(("nobody", json!(true)));
+    let future = notes.future.then_some(("future", json!(true)));
+    let alarm = notes.is_alarming().then_some(("alarm", json!(true)));
+    [unmatched, nobody, future, alarm].into_iter().flatten().map(|(name, value)| (name.to_owned(), value))
 }
 
 fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str>) -> String {

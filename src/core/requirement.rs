@@ -121,7 +121,7 @@ impl Requirement {
     pub fn weigh(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
         match check.weigh(evidence) {
             Ok(()) => Outcome::Met,
-            Err(reason) if self.lifts(check, evidence.grant) => Outcome::Lifted(reason),
+            Err(reason) if self.lifts(check, evidence) => Outcome::Lifted(reason),
             Err(reason) => Outcome::Unmet(reason),
         }
     }
@@ -135,10 +135,10 @@ impl Requirement {
         scopes.flatten().map(String::as_str)
     }
 
-    fn lifts(&self, check: &Check, grant: &Grant) -> bool {
+    fn lifts(&self, check: &Check, evidence: &Evidence<'_>) -> bool {
         self.break_glass
             .as_ref()
-            .is_some_and(|glass| glass.lifts.contains(&check.name()) && grant.scopes.contains(&glass.scope))
+            .is_some_and(|glass| glass.lifts.contains(&check.name()) && evidence.holds_scope(&glass.scope))
     }
 }
 
@@ -194,18 +194,20 @@ impl Check {
 
     fn weigh(&self, evidence: &Evidence<'_>) -> Result<(), Reason> {
         let grant = evidence.grant;
+        let changes = evidence.standing.changes.as_deref();
         let (holds, reason) = match self {
             Check::StateAge(longest) => (evidence.state_age() <= *longest, Reason::StateStale),
             Check::Scope { all, any } => {
-                let held = |scope: &String| grant.scopes.contains(scope);
+                let held = |scope: &String| evidence.holds_scope(scope);
                 (all.iter().all(held) && (any.is_empty() || any.iter().any(held)), Reason::ScopeInsufficient)
             }
             Check::Detail(asked) => {
-                let met = grant.details.iter().any(|held| asked.is_met(held, &evidence.captures));
-                (met, Reason::DetailInsufficient)
+                let held = grant.details.iter().any(|held| asked.is_met(held, &evidence.captures));
+                let left = changes.is_none_or(|changes| changes.leave_detail(asked, &evidence.captures));
+                (held && left, Reason::DetailInsufficient)
             }
             Check::Claims(asked) => {
-                let met = asked.iter().all(|(name, value)| grant.claims.get(name) == Some(value));
+                let met = asked.iter().all(|(name, value)| evidence.claim(name) == Some(value));
                 (met, Reason::ClaimMismatch)
             }
             Check::Actor(asked) => (asked.is_met(grant), Reason::ActorRefused),
@@ -242,8 +244,9 @@ impl Check {
                 (met, Reason::AuthenticationTooOld)
             }
             Check::Acr(accepted) => {
-                let met = grant.acr.as_ref().is_some_and(|acr| accepted.contains(acr));
-                (met, Reason::AssuranceInsufficient)
+                let held = grant.acr.as_ref().is_some_and(|acr| accepted.contains(acr));
+                let left = changes.is_none_or(|changes| changes.leave_assurance(accepted));
+                (held && left, Reason::AssuranceInsufficient)
             }
         };
         if holds { Ok(()) } else { Err(reason) }

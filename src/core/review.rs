@@ -139,6 +139,7 @@ impl Judge {
         let verified = admitted.session.verified();
         let Some(issuer) = self.policy.issuers().get(verified.issuer()) else { return now };
         let mut until = token::holds_until(verified, issuer);
+        let fresh_at = self.view.fresh_at(self.policy.signals().heartbeats_of(verified.issuer()));
         let authenticated_at = verified.grant().authenticated_at;
         let checks = match rule(&self.policy, admitted).map(Rule::effect) {
             Some(Effect::Require(requirement)) => requirement.checks(),
@@ -146,7 +147,7 @@ impl Judge {
         };
         for check in checks {
             let limit = match check {
-                Check::StateAge(longest) => Some(self.view.fresh_at().plus(*longest).plus(TICK)),
+                Check::StateAge(longest) => Some(fresh_at.plus(*longest).plus(TICK)),
                 Check::AuthAge(longest) => authenticated_at.map(|at| at.plus(*longest).plus(TICK)),
                 Check::When(condition) if condition.asks_for_time() => Some(now.plus(EVERY)),
                 _ => None,
@@ -220,13 +221,13 @@ impl Judge {
         let evidence = Evidence {
             grant: session.verified().grant(),
             claims: session.claims(),
-            standing,
+            standing: &standing,
             request: RequestLine { method, host: host.as_str(), path: path.as_str() },
             capture_names: rule.matcher().capture_names(),
             captures,
             source: admitted.source.as_deref().copied(),
             peer: admitted.peer.as_deref(),
-            fresh_at: self.view.fresh_at(),
+            fresh_at: self.view.fresh_at(self.policy.signals().heartbeats_of(session.verified().issuer())),
             now,
         };
         weigh_all(requirement, &evidence, &mut Nobody).map(|_| ())
@@ -338,8 +339,8 @@ mod tests {
                 Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
                 _ => StateKey::new(kind, issuer, name),
             };
-            let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![] };
-            apply(&mut self.ports.store, &[entry], at, at).unwrap();
+            let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
+            apply(&mut self.ports.store, &[entry], at).unwrap();
         }
 
         /// What ended: the stream, the reason, and whether for real.

@@ -1,14 +1,18 @@
 //! Security Event Tokens (RFC 8417, profiled by SSF 1.0) pushed to us (RFC 8935): from bytes to entries of the state.
 
-use crate::fact::{Compliance, Fact, Risk};
+use crate::duplicate::Print;
+use crate::effect;
+use crate::event::{self, Event, Type};
+use crate::freshness::Pulse;
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
 use crate::key::Algorithm;
 use crate::keyring::Keyring;
+use crate::remit::Remit;
 use crate::signature::CheckSignature;
-use crate::statekey::{Kind, StateKey};
-use crate::subject::{self, Member, SubjectError};
-use crate::table::{Entry, MAX_CONDITIONS};
+use crate::statekey::Kind;
+use crate::subject::{self, Subject, SubjectError};
+use crate::table::Entry;
 use crate::time::{Span, Timestamp};
 use serde_json::{Map, Value};
 
@@ -17,11 +21,6 @@ pub const MAX_SET: usize = 64 * 1024;
 
 /// How far a transmitter's clock and ours may lie apart.
 const CLOCK_SKEW: Span = Span(60);
-
-const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
-const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
-const RISK_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
-const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
 
 /// Whoever may send signals.
 #[derive(Debug)]
@@ -38,6 +37,8 @@ pub struct Transmitter {
     pub authorization: Option<String>,
     /// Token issuers about whose subjects it may speak, by name and by place in the list of issuers.
     pub subjects: Vec<(String, usize)>,
+    /// What it may say, and what that does.
+    pub remit: Remit,
 }
 
 /// A signal whose signature, type, issuer and audience were checked. Only [`read`] makes one.
@@ -46,16 +47,31 @@ pub struct Signal {
     transmitter: String,
     id: String,
     event: String,
-    issued_at: Timestamp,
+    pulse: Pulse,
+    print: Print,
     entries: Vec<Entry>,
+    notes: Notes,
+}
+
+/// What an operator should hear of in a signal that was good otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Members of its subject that were left out of account: it hits more than it may have meant to.
+    pub unmatched: Vec<String>,
+    /// Its subject names nothing that grants are known by.
+    pub nobody: bool,
+    /// Its event is said to lie in the future, and counts from when the signal was issued.
+    pub future: bool,
+}
+
+impl Notes {
+    /// Whether somebody should look at it.
+    pub fn is_alarming(&self) -> bool {
+        !self.unmatched.is_empty() || self.future
+    }
 }
 
 impl Signal {
-    /// `iat`.
-    pub fn issued_at(&self) -> Timestamp {
-        self.issued_at
-    }
-
     /// `iss`.
     pub fn transmitter(&self) -> &str {
         &self.transmitter
@@ -75,6 +91,21 @@ impl Signal {
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
+
+    /// The sign of life that it is.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// By which another of its name that says something else is known.
+    pub fn print(&self) -> &Print {
+        &self.print
+    }
+
+    /// What an operator should hear of.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
 }
 
 /// Why a SET was refused: an error code of RFC 8935 §2.4 and a sentence for the transmitter's operator.
@@ -87,7 +118,7 @@ pub struct SetError {
     pub description: String,
 }
 
-/// The registered error codes (RFC 8935 §7.1).
+/// The registered error codes (RFC 8935 §7.1, SSF 1.0 §8.1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants are the registered codes")]
 pub enum SetErrorCode {
@@ -99,11 +130,12 @@ pub enum SetErrorCode {
     AccessDenied,
     /// Not a registered code and never sent: the keys of the transmitter are not there yet. 503, to be pushed again.
     KeysUnavailable,
+    InvalidState,
 }
 
 impl SetErrorCode {
     /// Every code.
-    pub const ALL: [SetErrorCode; 7] = [
+    pub const ALL: [SetErrorCode; 8] = [
         SetErrorCode::InvalidRequest,
         SetErrorCode::InvalidKey,
         SetErrorCode::InvalidIssuer,
@@ -111,6 +143,7 @@ impl SetErrorCode {
         SetErrorCode::AuthenticationFailed,
         SetErrorCode::AccessDenied,
         SetErrorCode::KeysUnavailable,
+        SetErrorCode::InvalidState,
     ];
 
     /// The code as it stands in `err`.
@@ -123,6 +156,7 @@ impl SetErrorCode {
             SetErrorCode::AuthenticationFailed => "authentication_failed",
             SetErrorCode::AccessDenied => "access_denied",
             SetErrorCode::KeysUnavailable => "keys_unavailable",
+            SetErrorCode::InvalidState => "invalid_state",
         }
     }
 
@@ -132,8 +166,10 @@ impl SetErrorCode {
     }
 }
 
-use SetErrorCode::KeysUnavailable;
-use SetErrorCode::{AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest};
+use SetErrorCode::{
+    AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest, InvalidState,
+    KeysUnavailable,
+};
 
 /// Reads and verifies `set`, which came with the header `authorization`, as a signal of one of `transmitters` about
 /// grants of `issuers`, at `now`.
@@ -161,10 +197,140 @@ pub fn read(
     let id = check_claims(claims)?;
     check_signature(&jws, transmitter, signatures, now)?;
     check_audience(claims, transmitter)?;
-    let (event, payload) = single_event(claims)?;
-    let entries = entries(event, payload, claims, transmitter, issuers, now)?;
-    let issued_at = issued_at(claims)?;
-    Ok(Signal { transmitter: transmitter.name.clone(), id, event: event.to_owned(), issued_at, entries })
+    let (uri, payload) = single_event(claims)?;
+    let issued = issued_at(claims)?;
+    if issued > now.plus(CLOCK_SKEW) {
+        return Err(InvalidRequest.because("iat lies in the future"));
+    }
+    let mut signal = Signal {
+        transmitter: transmitter.name.clone(),
+        pulse: Pulse::new(&transmitter.name, issued),
+        print: Print::new(&transmitter.name, &id, claims),
+        id,
+        event: uri.to_owned(),
+        entries: Vec::new(),
+        notes: Notes::default(),
+    };
+    if let Some(kind) = transmitter.remit.type_of(uri) {
+        if !transmitter.remit.may_send(kind) {
+            return Err(AccessDenied.because(format!("the transmitter may not send {}", kind.name())));
+        }
+        let happened = Happened { kind, payload, claims, transmitter, issuers, issued, now };
+        happened.fill(&mut signal)?;
+    }
+    // SETs are not commands: what does not interest us is still received (RFC 8935 §2).
+    Ok(signal)
+}
+
+/// An event that is understood, in a SET that is authentic.
+struct Happened<'h> {
+    kind: Type,
+    payload: &'h Map<String, Value>,
+    claims: &'h Map<String, Value>,
+    transmitter: &'h Transmitter,
+    issuers: &'h [Issuer],
+    issued: Timestamp,
+    now: Timestamp,
+}
+
+impl Happened<'_> {
+    /// Writes into `signal` what the event does.
+    fn fill(&self, signal: &mut Signal) -> Result<(), SetError> {
+        let event = Event::read(self.kind, self.payload).map_err(|error| InvalidRequest.because(error))?;
+        let sub_id = self.sub_id()?;
+        let at = self.time(&mut signal.notes)?;
+        match &event {
+            Event::Verification(state) => return self.check_state(state.as_deref()),
+            Event::Stream(status) => {
+                signal.pulse.stream = Some((*status, at));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let issuers: Vec<&Issuer> =
+            self.transmitter.subjects.iter().filter_map(|(_, place)| self.issuers.get(*place)).collect();
+        let subject =
+            subject::read(sub_id, &issuers, &self.transmitter.remit.critical).map_err(|error| match error {
+                SubjectError::ForeignIssuer => AccessDenied.because(error.to_string()),
+                _ => InvalidRequest.because(printable(&error.to_string())),
+            })?;
+        self.check_subject(&event, &subject)?;
+        self.check_claims(&event, &issuers)?;
+        let meanings =
+            self.transmitter.remit.effects.meanings(&event).map_err(|error| InvalidRequest.because(error))?;
+        signal.entries = effect::entries(&meanings, &subject, &issuers, at, self.now)
+            .map_err(|error| InvalidRequest.because(error))?;
+        if signal.entries.is_empty() && !meanings.is_empty() && !subject.alternatives.is_empty() {
+            let held_back = !subject.unmatched.is_empty() || meanings.contains(&effect::Meaning::Began);
+            if !held_back {
+                return Err(InvalidRequest.because("the members of sub_id name different issuers"));
+            }
+        }
+        signal.notes.nobody = subject.alternatives.is_empty();
+        signal.notes.unmatched = subject.unmatched;
+        Ok(())
+    }
+
+    /// `sub_id`; where the transmitter is known for it, the `subject` of an old draft in its place.
+    fn sub_id(&self) -> Result<&Value, SetError> {
+        let inside = self.payload.get("subject").filter(|_| self.kind.may_hold_subject());
+        match (self.claims.get("sub_id"), inside) {
+            (Some(sub_id), Some(inside)) if sub_id != inside => {
+                Err(InvalidRequest.because("the subject inside the event is not that of sub_id"))
+            }
+            (Some(sub_id), _) => Ok(sub_id),
+            (None, Some(inside)) if self.transmitter.remit.legacy_subject => Ok(inside),
+            (None, _) => Err(InvalidRequest.because("sub_id is missing")),
+        }
+    }
+
+    /// What we asked the transmitter to echo, where we asked (SSF 1.0 §8.1.4).
+    fn check_state(&self, state: Option<&str>) -> Result<(), SetError> {
+        match (&self.transmitter.remit.verification_state, state) {
+            (Some(asked), Some(state)) if !same(asked.as_bytes(), state.as_bytes()) => {
+                Err(InvalidState.because("state is not the one that was asked for"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_subject(&self, event: &Event, subject: &Subject) -> Result<(), SetError> {
+        let wanted = match event {
+            Event::Plain(Type::TaskCompleted) => (Kind::Task, "task"),
+            Event::Device(_) => (Kind::Device, "device"),
+            _ => return Ok(()),
+        };
+        let names = |members: &Vec<subject::Member>| members.iter().any(|member| member.kind == wanted.0);
+        if subject.alternatives.iter().all(names) && !subject.alternatives.is_empty() {
+            return Ok(());
+        }
+        Err(InvalidRequest.because(format!("sub_id of {} has no member `{}`", self.kind.name(), wanted.1)))
+    }
+
+    fn check_claims(&self, event: &Event, issuers: &[&Issuer]) -> Result<(), SetError> {
+        let Event::Change { claims, .. } = event else { return Ok(()) };
+        for (name, _) in claims {
+            if !effect::may_change(name, issuers) {
+                let message = format!("no signal can change the claim {}; end the token instead", printable(name));
+                return Err(InvalidRequest.because(message));
+            }
+            if self.transmitter.remit.claims.as_ref().is_some_and(|allowed| !allowed.contains(name)) {
+                return Err(AccessDenied.because(format!("the transmitter may not change {}", printable(name))));
+            }
+        }
+        Ok(())
+    }
+
+    /// `event_timestamp`, else `toe`, else `iat`. A time in the future counts as `iat`: a cut-off ahead of time would
+    /// lock out sessions that are still to begin. So one SET has one time, however often and whenever it arrives.
+    fn time(&self, notes: &mut Notes) -> Result<Timestamp, SetError> {
+        let stated = [self.payload.get("event_timestamp"), self.claims.get("toe"), self.claims.get("iat")];
+        let time = stated.into_iter().flatten().next().and_then(event::seconds).ok_or_else(|| {
+            InvalidRequest.because("the time of the event is not in seconds since 1970 (milliseconds are not taken)")
+        })?;
+        notes.future = time > self.now.plus(CLOCK_SKEW);
+        Ok(if notes.future { self.issued } else { time })
+    }
 }
 
 /// Compares in a time that does not tell where the difference is.
@@ -242,188 +408,9 @@ fn single_event(claims: &Map<String, Value>) -> Result<(&str, &Map<String, Value
     }
 }
 
-fn entries(
-    event: &str,
-    payload: &Map<String, Value>,
-    claims: &Map<String, Value>,
-    transmitter: &Transmitter,
-    issuers: &[Issuer],
-    now: Timestamp,
-) -> Result<Vec<Entry>, SetError> {
-    let Some(meaning) = meaning(event, payload)? else {
-        // SETs are not commands: what does not interest us is still received (RFC 8935 §2).
-        return Ok(Vec::new());
-    };
-    let at = event_time(payload, claims, now)?;
-    let sub_id = claims.get("sub_id").ok_or_else(|| InvalidRequest.because("sub_id is missing"))?;
-    let names: Vec<String> = transmitter.subjects.iter().map(|(name, _)| name.clone()).collect();
-    let members = subject::members(sub_id, &names).map_err(|error| match error {
-        SubjectError::ForeignIssuer => AccessDenied.because(error.to_string()),
-        SubjectError::Malformed | SubjectError::Format(_) | SubjectError::Member(_) => {
-            InvalidRequest.because(printable(&error.to_string()))
-        }
-    })?;
-    if members.len() > MAX_CONDITIONS {
-        return Err(InvalidRequest.because(format!("a subject may have {MAX_CONDITIONS} members")));
-    }
-    if meaning == Meaning::Completed && !members.iter().any(|member| member.kind == Kind::Task) {
-        return Err(InvalidRequest.because("sub_id of task-completed has no member `task`"));
-    }
-    if matches!(meaning, Meaning::Is(Fact::Device(_), _)) && !members.iter().any(|member| member.kind == Kind::Device) {
-        return Err(InvalidRequest.because("sub_id of device-compliance-change has no member `device`"));
-    }
-    let mut entries = Vec::new();
-    for (at_issuer, (_, place)) in transmitter.subjects.iter().enumerate() {
-        // All members of a subject describe one principal, so they are of one issuer.
-        let own = |member: &Member| member.keys.iter().find(|(at, _)| *at == at_issuer).map(|(_, key)| *key);
-        let (Some(keys), Some(issuer)) = (members.iter().map(own).collect::<Option<Vec<_>>>(), issuers.get(*place))
-        else {
-            continue;
-        };
-        for (key, conditions) in places(&keys, meaning) {
-            let fact = meaning.fact(key.kind());
-            entries.push(Entry { key, fact, at, until: until(fact, key.kind(), now.max(at), issuer), conditions });
-        }
-    }
-    if entries.is_empty() {
-        return Err(InvalidRequest.because("the members of sub_id name different issuers"));
-    }
-    Ok(entries)
-}
-
-/// Under which keys an event about all of `keys` is kept, and with which conditions.
-///
-/// What ends grants stands under the most selective member, the others being conditions. A grant may lack that member,
-/// and is hit all the same (SSF 1.0 §8.1.3.1); so there is an entry for such grants under the next member too, which is
-/// the same for every value of the first. A word about a device or a risk is about that one principal alone, so that
-/// the next word about it replaces it whoever else is named beside it.
-fn places(keys: &[StateKey], meaning: Meaning) -> Vec<(StateKey, Vec<StateKey>)> {
-    let mut keys = keys.to_vec();
-    keys.sort_by_key(|key| selectivity(key.kind()));
-    if let Meaning::Is(_, principal) = meaning {
-        let named = keys.iter().find(|key| Some(key.kind()) == principal);
-        return named.or(keys.first()).map(|key| (*key, Vec::new())).into_iter().collect();
-    }
-    let mut places = Vec::new();
-    let mut absent = Vec::new();
-    let mut rest = keys.as_slice();
-    while let Some((key, others)) = rest.split_first() {
-        places.push((*key, absent.iter().chain(others).copied().collect()));
-        if key.kind().is_universal() {
-            break;
-        }
-        absent.push(StateKey::absent(key.kind()));
-        rest = others;
-    }
-    places
-}
-
-fn selectivity(kind: Kind) -> u8 {
-    match kind {
-        Kind::Token => 0,
-        Kind::Task => 1,
-        Kind::Session => 2,
-        Kind::Device => 3,
-        Kind::Actor => 4,
-        Kind::User => 5,
-        Kind::Client => 6,
-        Kind::Tenant => 7,
-    }
-}
-
-/// What an event is for us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    Revoked,
-    Completed,
-    /// A fact about the principal of that kind, or about the most selective member where none is named.
-    Is(Fact, Option<Kind>),
-}
-
-impl Meaning {
-    /// What it leaves behind under a key of `kind`. Ending what can begin anew is a cut-off.
-    fn fact(self, kind: Kind) -> Fact {
-        match (self, kind) {
-            (Meaning::Is(fact, _), _) => fact,
-            (_, Kind::User | Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant) => Fact::CutOff,
-            (Meaning::Completed, _) => Fact::Completed,
-            (Meaning::Revoked, Kind::Token | Kind::Task | Kind::Session) => Fact::Revoked,
-        }
-    }
-}
-
-/// When no token that `fact` can hit can be alive any more.
-fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp {
-    match (fact, kind) {
-        // The latest word about a device or a risk stands until there is a later one, or nobody is left that it is about.
-        (Fact::Device(_) | Fact::Risk(_), Kind::Token | Kind::Task | Kind::Session) => {
-            from.plus(issuer.session_retention())
-        }
-        (Fact::Device(_) | Fact::Risk(_), _) => Timestamp::MAX,
-        (Fact::Revoked | Fact::Completed | Fact::CutOff, Kind::Token) => from.plus(issuer.token_retention()),
-        (Fact::Revoked | Fact::Completed | Fact::CutOff, _) => from.plus(issuer.session_retention()),
-    }
-}
-
-fn meaning(event: &str, payload: &Map<String, Value>) -> Result<Option<Meaning>, SetError> {
-    let level = |name: &str| payload.get(name).and_then(Value::as_str);
-    Ok(Some(match event {
-        SESSION_REVOKED => Meaning::Revoked,
-        TASK_COMPLETED => Meaning::Completed,
-        DEVICE_COMPLIANCE => {
-            let status = level("current_status").and_then(Compliance::from_word);
-            let status =
-                status.ok_or_else(|| InvalidRequest.because("current_status is not compliant or not-compliant"))?;
-            Meaning::Is(Fact::Device(status), Some(Kind::Device))
-        }
-        RISK_LEVEL => {
-            let risk = level("current_level").and_then(Risk::from_word);
-            let risk = risk.ok_or_else(|| InvalidRequest.because("current_level is not LOW, MEDIUM or HIGH"))?;
-            let principal = match level("principal") {
-                Some("USER") => Some(Kind::User),
-                Some("DEVICE") => Some(Kind::Device),
-                Some("SESSION") => Some(Kind::Session),
-                Some("TENANT") => Some(Kind::Tenant),
-                _ => None,
-            };
-            Meaning::Is(Fact::Risk(risk), principal)
-        }
-        _ => return Ok(None),
-    }))
-}
-
-/// `event_timestamp`, else `toe`, else `iat`. A time in the future counts as `iat`: a cut-off ahead of time would lock
-/// out sessions that are still to begin. So one SET has one time, however often and whenever it arrives.
-fn event_time(
-    payload: &Map<String, Value>,
-    claims: &Map<String, Value>,
-    now: Timestamp,
-) -> Result<Timestamp, SetError> {
-    let stated = [payload.get("event_timestamp"), claims.get("toe"), claims.get("iat")].into_iter().flatten().next();
-    let time = stated.and_then(seconds).ok_or_else(|| {
-        InvalidRequest.because("the time of the event is not in seconds since 1970 (milliseconds are not taken)")
-    })?;
-    let issued = issued_at(claims)?;
-    let latest = now.plus(CLOCK_SKEW);
-    if issued > latest {
-        return Err(InvalidRequest.because("iat lies in the future"));
-    }
-    Ok(if time > latest { issued } else { time })
-}
-
 fn issued_at(claims: &Map<String, Value>) -> Result<Timestamp, SetError> {
     let issued = claims.get("iat").and_then(Timestamp::from_claim);
     issued.ok_or_else(|| InvalidRequest.because("iat is missing or not a time in whole seconds"))
-}
-
-/// CAEP 1.0 §2: a JSON number. A fraction of a second is cut off upwards, so that a cut-off loses nothing.
-fn seconds(value: &Value) -> Option<Timestamp> {
-    if let Some(time) = Timestamp::from_claim(value) {
-        return Some(time);
-    }
-    let number = value.as_f64().filter(|number| *number > 0.0)?;
-    let whole = format!("{:.0}", number.ceil()).parse().ok().map(Timestamp)?;
-    Some(whole).filter(|time| *time <= Timestamp::MAX)
 }
 
 /// Keeps what the answer may carry back: printable ASCII without quotes and backslashes, at most 200 bytes.
@@ -434,11 +421,17 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::{Compliance, Fact, Risk};
     use crate::fixture::{self, NOW, sign};
     use crate::signature::PureRust;
+    use crate::statekey::StateKey;
     use serde_json::json;
 
     const ISSUER: &str = "https://jit.example";
+    const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
+    const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
+    const RISK_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
+    const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
 
     fn transmitter() -> Transmitter {
         let issuer = fixture::issuer();
@@ -449,6 +442,7 @@ mod tests {
             keys: issuer.keys,
             authorization: None,
             subjects: vec![(ISSUER.to_owned(), 0)],
+            remit: Remit::default(),
         }
     }
 
@@ -489,7 +483,8 @@ mod tests {
                 fact: Fact::Revoked,
                 at: Timestamp(NOW.0 - 5),
                 until: NOW.plus(retention),
-                conditions: vec![]
+                conditions: vec![],
+                data: vec![]
             }]
         );
     }
@@ -564,7 +559,8 @@ mod tests {
             ("events", json!({SESSION_REVOKED: {"event_timestamp": "1790000000"}})),
             ("events", json!({TASK_COMPLETED: {}})),
             ("sub_id", json!(fixture::ABSENT)),
-            ("sub_id", json!({"format": "email", "email": "a@b"})),
+            ("sub_id", json!({"format": "email", "email": "a@b", "name": "a"})),
+            ("sub_id", json!({"format": "complex", "user": {"format": "opaque", "id": "u"}, "org": 1})),
         ] {
             assert_eq!(code(json!({}), json!({ claim: value.clone() })), "invalid_request", "{claim} {value}");
         }

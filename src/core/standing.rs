@@ -1,5 +1,6 @@
 //! How a grant stands: where what signals left behind meets what a token says. The one place for it.
 
+use crate::change::Changes;
 use crate::fact::{Compliance, Fact, Risk};
 use crate::grant::Grant;
 use crate::reason::Reason;
@@ -7,11 +8,12 @@ use crate::state::{Slot, Store, StoreError};
 use crate::statekey::{Kind, StateKey};
 use crate::table::{Entry, Table};
 use crate::time::Timestamp;
+use std::sync::Arc;
 
-/// What the pushed state says about one grant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What signals said about one grant.
+#[derive(Debug, Clone, Default)]
 pub struct Standing {
-    /// It has ended, and why.
+    /// It is over, for that reason.
     pub ended: Option<Reason>,
     /// A bucket that could hold something against it was full; nothing is certain until that time.
     pub unknown_until: Option<Timestamp>,
@@ -19,53 +21,89 @@ pub struct Standing {
     pub device: Option<Compliance>,
     /// The highest risk that anybody stated about its user, device, session, client, actor or tenant.
     pub risk: Option<Risk>,
+    /// What became less or other than the token says, where anything did.
+    pub changes: Option<Arc<Changes>>,
+    /// Whether anything of this hits it only because the grant lacks what a signal names.
+    pub indeterminate: bool,
+}
+
+impl Standing {
+    /// The scope values of `grant`, whose standing this is, that no signal took away.
+    pub fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
+        let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
+        grant.scopes.iter().map(String::as_str).filter(left)
+    }
 }
 
 /// Reads the standing of `grant`, whose keys are `keys`.
 pub fn standing(store: &mut impl Store, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
     let mut standing = Standing::default();
+    let mut hits = Vec::new();
     for key in keys {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let table = Table::decode(&stored.bytes)?;
-        for entry in table.about(*key).filter(|entry| hits(entry, grant, keys)) {
-            match entry.fact {
-                Fact::Revoked | Fact::Completed | Fact::CutOff => {
-                    standing.ended = standing.ended.or(Some(reason(entry, *key)));
-                }
-                Fact::Device(status) => standing.device = standing.device.max(Some(status)),
-                Fact::Risk(risk) => standing.risk = standing.risk.max(Some(risk)),
-            }
-        }
+        let about = table.about(*key).filter_map(|entry| fit(entry, keys).map(|certain| (entry.clone(), certain)));
+        hits.extend(about);
         standing.unknown_until = standing.unknown_until.max(table.saturated_until());
     }
+    let start = session_start(grant, &hits);
+    let mut changes = Changes::default();
+    for (entry, certain) in &hits {
+        // Equality refuses: the session may have begun just before within the same second.
+        if entry.fact.is_of_its_time() && !entry.key.kind().is_singular() && start > entry.at {
+            continue;
+        }
+        standing.indeterminate |= !certain && entry.fact.restricts();
+        match entry.fact {
+            Fact::Revoked | Fact::Completed | Fact::CutOff => {
+                standing.ended = standing.ended.or(Some(reason(entry)));
+            }
+            Fact::Device(_) | Fact::Risk(_) if !certain && !entry.fact.restricts() => {}
+            Fact::Device(status) => standing.device = standing.device.max(Some(status)),
+            Fact::Risk(risk) => standing.risk = standing.risk.max(Some(risk)),
+            Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_) => changes.add(entry, *certain)?,
+            Fact::Began => {}
+        }
+    }
+    standing.changes = (!changes.is_empty()).then(|| Arc::new(changes));
     Ok(standing)
 }
 
-/// Whether `entry`, which is about a key of the grant, hits the grant.
-fn hits(entry: &Entry, grant: &Grant, keys: &[StateKey]) -> bool {
-    // Equality refuses: the session may have begun just before within the same second.
-    let in_time = entry.fact != Fact::CutOff || grant.session_start() <= entry.at;
-    in_time && entry.conditions.iter().all(|condition| fits(*condition, entry.fact, keys))
-}
-
-/// SSF 1.0 §8.1.3.1: a member undefined on either side matches. For what restricts that is the safe side; what permits
-/// must fit exactly.
-fn fits(condition: StateKey, fact: Fact, keys: &[StateKey]) -> bool {
-    let nothing_of_it = || keys.iter().all(|key| key.kind() != condition.kind());
-    if condition.is_absent() {
-        return nothing_of_it();
+/// When the session behind the grant began: as `auth_time` says, else as a signal said, else when the token was issued.
+/// `iat` alone would let a token minted anew clear the cut-off that its session fell under. A session that is said to
+/// have begun after its own token began with the token.
+fn session_start(grant: &Grant, hits: &[(Entry, bool)]) -> Timestamp {
+    let began = hits.iter().filter(|(entry, certain)| entry.fact == Fact::Began && *certain).map(|(entry, _)| entry.at);
+    match grant.authenticated_at {
+        Some(at) => at,
+        None => began.fold(grant.issued_at, Timestamp::min),
     }
-    keys.contains(&condition) || fact.restricts() && nothing_of_it()
 }
 
-fn reason(entry: &Entry, key: StateKey) -> Reason {
+/// Whether `entry`, which is about a key of the grant, hits the grant: `None`: no; `Some(false)`: for all that is known.
+///
+/// SSF 1.0 §8.1.3.1: a member undefined on either side matches.
+fn fit(entry: &Entry, keys: &[StateKey]) -> Option<bool> {
+    let mut certain = true;
+    for condition in &entry.conditions {
+        let nothing_of_it = keys.iter().all(|key| key.kind() != condition.kind());
+        match (condition.is_absent() || !keys.contains(condition), nothing_of_it) {
+            (false, _) => {}
+            (true, true) => certain = false,
+            (true, false) => return None,
+        }
+    }
+    Some(certain)
+}
+
+fn reason(entry: &Entry) -> Reason {
     if entry.fact == Fact::Completed {
         return Reason::TaskCompleted;
     }
-    match key.kind() {
+    match entry.key.kind() {
         Kind::Token | Kind::Task => Reason::TokenRevoked,
         Kind::Session => Reason::SessionRevoked,
-        Kind::User => Reason::UserRevoked,
+        Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri => Reason::UserRevoked,
         Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant => Reason::PrincipalRevoked,
     }
 }
@@ -101,8 +139,9 @@ mod tests {
                 at: Timestamp(*at),
                 until: Timestamp::MAX,
                 conditions: conditions.iter().map(|(kind, name)| StateKey::new(*kind, ISSUER, name)).collect(),
+                data: Vec::new(),
             };
-            apply(&mut store, &[entry], NOW, NOW).unwrap();
+            apply(&mut store, &[entry], NOW).unwrap();
         }
         standing(&mut store, grant, &grant.state_keys()).unwrap()
     }

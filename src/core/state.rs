@@ -4,6 +4,8 @@
 //! takes the version first, the journal and the buckets after it. So whoever starts after the answer sees a version
 //! that is new to it, and nobody can keep an old bucket under a new version.
 
+use crate::duplicate;
+use crate::freshness::{Freshness, Pulse, TransmitterId};
 use crate::keyring::SourceId;
 use crate::table::{Corrupt, Entry, Table};
 use crate::time::Timestamp;
@@ -20,7 +22,7 @@ const JOURNAL_LEN: usize = 64;
 pub const BUCKET_CAPACITY: usize = 1024;
 
 /// A writer that keeps losing its race gives up after this many tries.
-const MAX_TRIES: usize = 10_000;
+pub(crate) const MAX_TRIES: usize = 10_000;
 
 /// A place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +41,8 @@ pub enum Slot {
     Replay(u16),
     /// The secret of [`crate::nonce`].
     NonceSecret,
+    /// The ring of that number of the SETs that came lately, below [`duplicate::RINGS`].
+    Ring(u16),
 }
 
 /// What a store answers to a read: the bytes, and a mark of this very value for [`Store::swap`].
@@ -101,26 +105,28 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     for bucket in 0..BUCKETS {
         store.seed(Slot::Bucket(bucket), &empty)?;
     }
+    for ring in 0..duplicate::RINGS {
+        store.seed(Slot::Ring(ring), &duplicate::empty())?;
+    }
     store.seed(Slot::Journal, &Journal::default().encode())?;
     store.seed(Slot::Version, &Version { epoch, ..Version::default() }.encode())
 }
 
-/// Takes `entries` in, which an authenticated transmitter sent. When this returns `Ok`, whoever reads the version from
-/// now on sees them all. No entries at all still say that the transmitter was alive when it `issued` the signal; that it
-/// arrived now proves nothing, for it may be an old one pushed again.
-pub fn apply(store: &mut impl Store, entries: &[Entry], issued: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    let alive_at = issued.min(now);
+/// Takes `entries` in. When this returns `Ok`, whoever reads the version from now on sees them all.
+pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
     let mut saturated = false;
     for entry in entries {
         let bucket = entry.key.bucket();
         saturated |= !insert(store, bucket, entry, now)?;
         let count = note(store, bucket)?;
-        publish(store, count, alive_at)?;
-    }
-    if entries.is_empty() {
-        publish(store, 0, alive_at)?;
+        publish(store, |version| version.count = version.count.max(count))?;
     }
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
+}
+
+/// Takes a sign of life in.
+pub fn hear(store: &mut impl Store, pulse: &Pulse, now: Timestamp) -> Result<(), StoreError> {
+    publish(store, |version| version.freshness.note(pulse, now))
 }
 
 fn insert(store: &mut impl Store, bucket: u16, entry: &Entry, now: Timestamp) -> Result<bool, StoreError> {
@@ -148,12 +154,13 @@ fn note(store: &mut impl Store, bucket: u16) -> Result<u64, StoreError> {
     Err(StoreError::Contended)
 }
 
-/// Moves the version to `count` changes, unless another writer moved it further.
-fn publish(store: &mut impl Store, count: u64, now: Timestamp) -> Result<(), StoreError> {
+/// Moves the version. `change` never takes it back, so that the order of writers does not matter.
+fn publish(store: &mut impl Store, change: impl Fn(&mut Version)) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
         let before = Version::decode(&stored.bytes)?;
-        let after = Version { epoch: before.epoch, count: before.count.max(count), fresh_at: before.fresh_at.max(now) };
+        let mut after = before.clone();
+        change(&mut after);
         if after == before || store.swap(Slot::Version, &after.encode(), stored.cas)? {
             return Ok(());
         }
@@ -162,22 +169,22 @@ fn publish(store: &mut impl Store, count: u64, now: Timestamp) -> Result<(), Sto
 }
 
 /// The version: a count of changes since `epoch`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Version {
     epoch: u64,
     count: u64,
-    /// When an authenticated signal last came in.
-    fresh_at: Timestamp,
+    freshness: Freshness,
 }
 
 impl Version {
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 
-    fn encode(self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![Version::FORMAT];
-        for number in [self.epoch, self.count, self.fresh_at.0] {
+        for number in [self.epoch, self.count] {
             bytes.extend(number.to_le_bytes());
         }
+        self.freshness.encode(&mut bytes);
         bytes
     }
 
@@ -185,15 +192,11 @@ impl Version {
         let (format, rest) = bytes.split_first().ok_or(Corrupt)?;
         let (epoch, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
         let (count, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
-        let (fresh_at, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
-        if *format != Version::FORMAT || !rest.is_empty() {
+        if *format != Version::FORMAT {
             return Err(Corrupt);
         }
-        Ok(Version {
-            epoch: u64::from_le_bytes(*epoch),
-            count: u64::from_le_bytes(*count),
-            fresh_at: Timestamp(u64::from_le_bytes(*fresh_at)),
-        })
+        let freshness = Freshness::decode(rest)?;
+        Ok(Version { epoch: u64::from_le_bytes(*epoch), count: u64::from_le_bytes(*count), freshness })
     }
 }
 
@@ -254,7 +257,9 @@ fn ring_slot(count: u64) -> usize {
 #[derive(Debug)]
 pub struct View {
     seen: Option<(u64, u64)>,
-    fresh_at: Timestamp,
+    /// The version as it was last read.
+    bytes: Vec<u8>,
+    freshness: Freshness,
     /// Moves whenever this worker learns of a change; never goes back.
     clock: u64,
     /// By bucket, the clock at which a change to it was last learnt.
@@ -263,7 +268,13 @@ pub struct View {
 
 impl Default for View {
     fn default() -> View {
-        View { seen: None, fresh_at: Timestamp(0), clock: 0, changed: vec![0; usize::from(BUCKETS)] }
+        View {
+            seen: None,
+            bytes: Vec::new(),
+            freshness: Freshness::default(),
+            clock: 0,
+            changed: vec![0; usize::from(BUCKETS)],
+        }
     }
 }
 
@@ -272,11 +283,16 @@ impl View {
     /// still holds if [`View::is_current`] says so.
     pub fn refresh(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
-        let version = Version::decode(&stored.bytes)?;
-        self.fresh_at = version.fresh_at;
-        if self.seen == Some((version.epoch, version.count)) {
+        if stored.bytes == self.bytes {
             return Ok(self.clock);
         }
+        let version = Version::decode(&stored.bytes)?;
+        self.freshness = version.freshness;
+        if self.seen == Some((version.epoch, version.count)) {
+            self.bytes = stored.bytes;
+            return Ok(self.clock);
+        }
+        let bytes = stored.bytes;
         let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
         let journal = Journal::decode(&stored.bytes)?;
         self.clock = self.clock.saturating_add(1);
@@ -295,6 +311,8 @@ impl View {
         // The journal may be ahead of the version: its last writers have not published yet. They will move the version
         // once more, and looking twice costs only a look.
         self.seen = Some((version.epoch, version.count));
+        // Last of all: a look that failed half way must not pass for one that is done.
+        self.bytes = bytes;
         Ok(clock)
     }
 
@@ -309,9 +327,9 @@ impl View {
         self.seen = None;
     }
 
-    /// When an authenticated signal last came in; the beginning of time when none has.
-    pub fn fresh_at(&self) -> Timestamp {
-        self.fresh_at
+    /// When all of `transmitters` had been heard of; the beginning of time when one never was.
+    pub fn fresh_at(&self, transmitters: &[TransmitterId]) -> Timestamp {
+        self.freshness.oldest(transmitters)
     }
 
     /// Whether what was read from `buckets` at `clock` still holds.
@@ -367,7 +385,14 @@ mod tests {
 
     fn entry(name: &str) -> Entry {
         let key = StateKey::new(Kind::Token, "i", name);
-        Entry { key, fact: Fact::Revoked, at: Timestamp(1), until: Timestamp(100), conditions: Vec::new() }
+        Entry {
+            key,
+            fact: Fact::Revoked,
+            at: Timestamp(1),
+            until: Timestamp(100),
+            conditions: Vec::new(),
+            data: Vec::new(),
+        }
     }
 
     fn store() -> MemoryStore {
@@ -382,7 +407,7 @@ mod tests {
         let before = view.refresh(&mut store).unwrap();
         let (hit, other) = (entry("a").key.bucket(), entry("b").key.bucket());
         assert_ne!(hit, other);
-        apply(&mut store, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
+        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
         let after = view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[other, hit], before));
         assert!(view.is_current(&[other], before), "other buckets stay");
@@ -393,10 +418,11 @@ mod tests {
     fn any_authenticated_signal_is_a_sign_of_life() {
         let (mut store, mut view) = (store(), View::default());
         let before = view.refresh(&mut store).unwrap();
-        assert_eq!(view.fresh_at(), Timestamp(0));
-        apply(&mut store, &[], Timestamp(9), Timestamp(9)).unwrap();
+        let transmitters = [TransmitterId::new("t")];
+        assert_eq!(view.fresh_at(&transmitters), Timestamp(0));
+        hear(&mut store, &Pulse::new("t", Timestamp(9)), Timestamp(9)).unwrap();
         assert_eq!(view.refresh(&mut store).unwrap(), before, "nothing changed");
-        assert_eq!(view.fresh_at(), Timestamp(9));
+        assert_eq!(view.fresh_at(&transmitters), Timestamp(9));
     }
 
     #[test]
@@ -404,7 +430,7 @@ mod tests {
         let (mut store, mut view) = (store(), View::default());
         let before = view.refresh(&mut store).unwrap();
         for _ in 0..=JOURNAL {
-            apply(&mut store, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
+            apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
         }
         view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[entry("b").key.bucket()], before));
@@ -413,11 +439,11 @@ mod tests {
     #[test]
     fn a_new_beginning_is_noticed() {
         let (mut old, mut view) = (store(), View::default());
-        apply(&mut old, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
+        apply(&mut old, &[entry("a")], Timestamp(0)).unwrap();
         let before = view.refresh(&mut old).unwrap();
         let mut new = MemoryStore::default();
         set_up(&mut new, 8).unwrap();
-        apply(&mut new, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
+        apply(&mut new, &[entry("a")], Timestamp(0)).unwrap();
         view.refresh(&mut new).unwrap();
         assert!(!view.is_current(&[entry("b").key.bucket()], before));
     }
@@ -425,7 +451,7 @@ mod tests {
     #[test]
     fn setting_up_again_loses_nothing() {
         let mut store = store();
-        apply(&mut store, &[entry("a")], Timestamp(0), Timestamp(0)).unwrap();
+        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
         set_up(&mut store, 9).unwrap();
         let stored = store.read(Slot::Bucket(entry("a").key.bucket())).unwrap().unwrap();
         assert_eq!(Table::decode(&stored.bytes).unwrap().len(), 1);
@@ -452,7 +478,7 @@ mod tests {
                 continue;
             }
             put += 1;
-            match apply(&mut store, &[entry], Timestamp(0), Timestamp(0)) {
+            match apply(&mut store, &[entry], Timestamp(0)) {
                 Ok(()) => assert!(put <= BUCKET_CAPACITY),
                 Err(error) => {
                     assert_eq!((error, put), (StoreError::Saturated, BUCKET_CAPACITY + 1));

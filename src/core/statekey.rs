@@ -21,6 +21,16 @@ pub enum Kind {
     Device,
     /// One tenant.
     Tenant,
+    /// One user, by a claim that holds what an `email` subject names (RFC 9493 §3.2.2).
+    Email,
+    /// One user, by a claim that holds what a `phone_number` subject names (RFC 9493 §3.2.5).
+    Phone,
+    /// One user, by a claim that holds what an `account` subject names (RFC 9493 §3.2.1).
+    Account,
+    /// One user, by a claim that holds what a `did` subject names (RFC 9493 §3.2.6).
+    Did,
+    /// One user, by a claim that holds what a `uri` subject names (RFC 9493 §3.2.7).
+    Uri,
 }
 
 impl Kind {
@@ -29,8 +39,26 @@ impl Kind {
         matches!(self, Kind::Token | Kind::Task | Kind::User | Kind::Client)
     }
 
-    const ALL: [Kind; 8] =
-        [Kind::Token, Kind::Task, Kind::Session, Kind::User, Kind::Client, Kind::Actor, Kind::Device, Kind::Tenant];
+    /// Whether it names one thing that begins and ends once, as a principal does not.
+    pub fn is_singular(self) -> bool {
+        matches!(self, Kind::Token | Kind::Task | Kind::Session)
+    }
+
+    const ALL: [Kind; 13] = [
+        Kind::Token,
+        Kind::Task,
+        Kind::Session,
+        Kind::User,
+        Kind::Client,
+        Kind::Actor,
+        Kind::Device,
+        Kind::Tenant,
+        Kind::Email,
+        Kind::Phone,
+        Kind::Account,
+        Kind::Did,
+        Kind::Uri,
+    ];
 
     /// The number that stands for it in the stored format.
     fn number(self) -> u8 {
@@ -43,6 +71,11 @@ impl Kind {
             Kind::Actor => 6,
             Kind::Device => 7,
             Kind::Tenant => 8,
+            Kind::Email => 9,
+            Kind::Phone => 10,
+            Kind::Account => 11,
+            Kind::Did => 12,
+            Kind::Uri => 13,
         }
     }
 }

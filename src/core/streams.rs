@@ -170,7 +170,12 @@ mod tests {
         for task in tasks {
             let key = StateKey::new(Kind::Task, "https://jit.example", &format!("task-{task}"));
             let fact = crate::fact::Fact::Completed;
-            apply(&mut store, &[Entry { key, fact, at: NOW, until: NOW, conditions: vec![] }], NOW, NOW).unwrap();
+            apply(
+                &mut store,
+                &[Entry { key, fact, at: NOW, until: NOW, conditions: vec![], data: Default::default() }],
+                NOW,
+            )
+            .unwrap();
         }
         view.refresh(&mut store).unwrap();
         view.changes_since(before)

@@ -1,19 +1,27 @@
 //! One bucket of the pushed state: a small compact table, as it stands in the proxy's shared data.
 //!
-//! Format 1: `1`, saturated-until (5 bytes), then entries; an entry is key (17), fact (2), at (5), until (5), the
-//! number of conditions (1) and the conditions (17 each). Times are little-endian seconds. Entries end by
-//! [`Entry::until`] and by nothing else: a full table says so and lets go of none.
+//! Format 2: `2`, saturated-until (5 bytes), then entries; an entry is key (17), fact (2), at (5), until (5), the
+//! number of conditions (1) and the conditions (17 each), and, for a fact that has data, its length (2) and the data.
+//! Numbers are little-endian, times in seconds. Entries end by [`Entry::until`] and by nothing else: a full table says
+//! so and lets go of none.
 
+use crate::change;
 use crate::fact::Fact;
 use crate::statekey::StateKey;
 use crate::time::Timestamp;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER: usize = 6;
 const FIXED: usize = StateKey::LEN + 13;
 
 /// A signal may name this many members of a subject beside the first.
 pub const MAX_CONDITIONS: usize = 8;
+
+/// An entry may carry this many bytes of data.
+pub const MAX_DATA: usize = 4096;
+
+/// All entries of one table together may carry this many bytes of data.
+const MAX_DATA_OF_ALL: usize = 64 * 1024;
 
 /// One piece of standing knowledge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +36,8 @@ pub struct Entry {
     pub until: Timestamp,
     /// Other members of the signal's subject. A grant must have each of them too, or have nothing of that kind.
     pub conditions: Vec<StateKey>,
+    /// What a fact with data says, as [`crate::change`] writes it; at most [`MAX_DATA`] bytes.
+    pub data: Vec<u8>,
 }
 
 /// Bytes that are not a table. State that cannot be read is not the absence of revocations.
@@ -72,6 +82,10 @@ impl Table {
             push_time(&mut bytes, entry.until);
             bytes.push(u8::try_from(entry.conditions.len()).unwrap_or(u8::MAX));
             entry.conditions.iter().for_each(|condition| bytes.extend(condition.encode()));
+            if entry.fact.has_data() {
+                bytes.extend(u16::try_from(entry.data.len()).unwrap_or(u16::MAX).to_le_bytes());
+                bytes.extend(&entry.data);
+            }
         }
         bytes
     }
@@ -89,26 +103,35 @@ impl Table {
     /// Takes `new` in, and lets go of what has ended by `now`. At most `capacity` entries fit: when there is no
     /// room the table is saturated for as long as `new` would have stood, and the answer is `false`.
     ///
-    /// The order of inserts does not matter, see [`Fact::outweighs`].
+    /// The order of inserts does not matter, see [`Entry::merge`].
     pub fn insert(&mut self, new: Entry, capacity: usize, now: Timestamp) -> bool {
         self.entries.retain(|entry| entry.until > now);
-        let same = |entry: &&mut Entry| {
-            entry.key == new.key && entry.fact.same_family(new.fact) && entry.conditions == new.conditions
-        };
-        if let Some(known) = self.entries.iter_mut().find(same) {
-            if new.fact.outweighs(new.at.0, known.fact, known.at.0) {
-                known.fact = new.fact;
-                known.at = new.at;
+        let mut known = None;
+        let mut data = new.data.len();
+        for (at, entry) in self.entries.iter().enumerate() {
+            if entry.is_about_what(&new) {
+                known = Some(at);
+            } else {
+                data = data.saturating_add(entry.data.len());
             }
-            known.until = known.until.max(new.until);
-            return true;
         }
-        if self.entries.len() >= capacity {
-            self.saturated_until = self.saturated_until.max(new.until);
-            return false;
+        let room = data <= MAX_DATA_OF_ALL || new.data.is_empty();
+        match known {
+            Some(known) if room => {
+                if let Some(known) = self.entries.get_mut(known) {
+                    known.merge(new);
+                }
+                true
+            }
+            None if room && self.entries.len() < capacity => {
+                self.entries.push(new);
+                true
+            }
+            _ => {
+                self.saturated_until = self.saturated_until.max(new.until);
+                false
+            }
         }
-        self.entries.push(new);
-        true
     }
 
     /// How many entries there are.
@@ -119,6 +142,34 @@ impl Table {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl Entry {
+    /// Whether only one of the two can stand: they say the same kind of thing about the same subject.
+    fn is_about_what(&self, other: &Entry) -> bool {
+        self.key == other.key
+            && self.fact.same_family(other.fact)
+            && self.conditions == other.conditions
+            && change::same_matter(self.fact, &self.data, &other.data)
+    }
+
+    /// Makes one of two that say the same kind of thing. It does not matter which of the two comes first, nor how
+    /// often each comes:
+    ///
+    /// - of claims and assurances the later counts, and two different ones at one time are disputed;
+    /// - of all others see [`Fact::outweighs`];
+    /// - what is kept is kept for the longer of both.
+    fn merge(&mut self, new: Entry) {
+        let until = self.until.max(new.until);
+        let differ = (self.fact, &self.data) != (new.fact, &new.data);
+        if let (Some(disputed), true, true) = (new.fact.disputed(), differ, self.at == new.at) {
+            self.fact = disputed;
+            self.data = change::matter(&self.data).to_vec();
+        } else if new.fact.outweighs(new.at.0, self.fact, self.at.0) {
+            *self = new;
+        }
+        self.until = until;
     }
 }
 
@@ -146,6 +197,13 @@ impl Reader<'_> {
         StateKey::decode(&self.take()?).ok_or(Corrupt)
     }
 
+    fn data(&mut self) -> Result<Vec<u8>, Corrupt> {
+        let length = usize::from(u16::from_le_bytes(self.take()?));
+        let (data, rest) = self.rest.split_at_checked(length).filter(|_| length <= MAX_DATA).ok_or(Corrupt)?;
+        self.rest = rest;
+        Ok(data.to_vec())
+    }
+
     fn entry(&mut self) -> Result<Entry, Corrupt> {
         let key = self.key()?;
         let [family, value] = self.take()?;
@@ -157,7 +215,8 @@ impl Reader<'_> {
             return Err(Corrupt);
         }
         let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
-        Ok(Entry { key, fact, at, until, conditions })
+        let data = if fact.has_data() { self.data()? } else { Vec::new() };
+        Ok(Entry { key, fact, at, until, conditions, data })
     }
 }
 
@@ -186,7 +245,7 @@ mod tests {
 
     fn entry(name: &str, fact: Fact, at: u64, until: u64) -> Entry {
         let key = StateKey::new(Kind::User, "i", name);
-        Entry { key, fact, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new() }
+        Entry { key, fact, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new(), data: Vec::new() }
     }
 
     #[test]
@@ -216,7 +275,7 @@ mod tests {
     fn other_bytes_are_not_a_table() {
         let mut bytes = Table { entries: vec![entry("a", Fact::Revoked, 1, 2)], ..Table::default() }.encode();
         assert!(Table::decode(&bytes[..bytes.len() - 1]).is_err());
-        bytes[0] = 2;
+        bytes[0] = 1;
         assert_eq!(Table::decode(&bytes), Err(Corrupt));
     }
 

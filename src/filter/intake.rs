@@ -43,14 +43,26 @@ impl Intake {
             received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
         }
         let metrics = &self.shared.metrics;
+        if let Received::Applied(signal) = &received {
+            if signal.notes().nobody {
+                metrics.nobody.increment();
+            }
+            if signal.notes().is_alarming() {
+                metrics.alarming.increment();
+            }
+        }
         let level = match &received {
             Received::Applied(signal) if signal.entries().is_empty() => {
                 metrics.ignored.increment();
                 log::Level::Info
             }
-            Received::Applied(_) => {
+            Received::Applied(signal) => {
                 metrics.applied.increment();
-                log::Level::Info
+                if signal.notes().is_alarming() { log::Level::Warn } else { log::Level::Info }
+            }
+            Received::Contradicts(_) => {
+                metrics.contradictory.increment();
+                log::Level::Warn
             }
             Received::Refused(error) => {
                 metrics.refused(error.code);

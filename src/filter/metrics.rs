@@ -15,6 +15,14 @@ pub struct Metrics {
     pub applied: Counter,
     /// A signal was good and is about nothing that we act on.
     pub ignored: Counter,
+    /// A signal was good and its subject names nothing that grants are known by.
+    pub nobody: Counter,
+    /// A signal was applied to more than it may have meant, or was dated in the future: somebody should look at it.
+    pub alarming: Counter,
+    /// A signal had the name of another that said something else.
+    pub contradictory: Counter,
+    /// A request was refused because its grant lacks what a signal names beside what it has.
+    pub indeterminate: Counter,
     /// A signal was good and could not be applied.
     pub failed: Counter,
     /// Something that is no push came to the receiver.
@@ -34,6 +42,10 @@ impl Metrics {
             broken_glass: Counter::define("taskfence.break_glass"),
             applied: Counter::define("taskfence.signals_applied"),
             ignored: Counter::define("taskfence.signals_ignored"),
+            nobody: Counter::define("taskfence.signals_nobody"),
+            alarming: Counter::define("taskfence.signals_alarming"),
+            contradictory: Counter::define("taskfence.signals_contradictory"),
+            indeterminate: Counter::define("taskfence.indeterminate_match"),
             failed: Counter::define("taskfence.signals_failed"),
             not_a_push: Counter::define("taskfence.not_a_push"),
             denied: family("denied", Reason::ALL.iter().copied(), Reason::code),

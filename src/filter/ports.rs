@@ -74,6 +74,7 @@ fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
     match slot {
         Slot::Version => "taskfence/1/version".into(),
         Slot::Journal => "taskfence/1/journal".into(),
+        Slot::Ring(number) => format!("taskfence/1/ring/{number}").into(),
         Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
         Slot::KeyStatus(SourceId(id)) => format!("taskfence/1/keys/{:032x}/status", u128::from_be_bytes(id)).into(),
         Slot::KeyRecord(SourceId(id)) => format!("taskfence/1/keys/{:032x}/record", u128::from_be_bytes(id)).into(),

@@ -82,6 +82,9 @@ impl Sidecar {
 
     fn refuse(&self, refusal: &Refusal, grpc: bool) -> Action {
         self.shared.metrics.denied(refusal.reason);
+        if refusal.is_indeterminate() {
+            self.shared.metrics.indeterminate.increment();
+        }
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(grpc) };
         let policy = judge.policy();
         let decision = decision_id();

@@ -100,7 +100,43 @@ fn each_command_makes_its_event() {
                 "current_level": "MEDIUM"}}),
         ),
     ];
-    for (args, subject, events) in table {
+    let said = |event: &str, body: Value| {
+        let mut body = body;
+        body["event_timestamp"] = json!(Capture::NOW);
+        body["initiating_entity"] = json!("admin");
+        json!({event: body})
+    };
+    let task = json!({"format": "complex", "task": {"format": "opaque", "id": "t"}});
+    let user = json!({"format": "iss_sub", "iss": "https://idp.example", "sub": "alice"});
+    let stream = |id: &str| json!({"format": "opaque", "id": id});
+    let more: &[(&[&str], Value, Value)] = &[
+        (
+            &["narrow", "--task", "t", "--scope", "orders.read"],
+            task.clone(),
+            said(set::GRANT_NARROWED, json!({"scope": "orders.read"})),
+        ),
+        (
+            &["narrow", "--user", "alice", "--details", r#"[{"type": "order"}]"#],
+            user.clone(),
+            said(set::GRANT_NARROWED, json!({"authorization_details": [{"type": "order"}]})),
+        ),
+        (
+            &["claims", "--task", "t", "--set", "trusted_network=false", "--set", "role=auditor"],
+            task,
+            said(set::TOKEN_CLAIMS, json!({"claims": {"trusted_network": false, "role": "auditor"}})),
+        ),
+        (
+            &["assurance", "--user", "alice", "--level", "phr", "--direction", "increase"],
+            user,
+            said(
+                set::ASSURANCE_LEVEL,
+                json!({"namespace": "acr", "current_level": "phr", "change_direction": "increase"}),
+            ),
+        ),
+        (&["verify"], stream("taskfence"), json!({set::VERIFICATION: {}})),
+        (&["verify", "--stream", "s", "--state", "x"], stream("s"), json!({set::VERIFICATION: {"state": "x"}})),
+    ];
+    for (args, subject, events) in table.iter().chain(more) {
         let set = dry_run(args);
         assert_eq!((&set["sub_id"], &set["events"]), (subject, events), "{args:?}");
         assert_eq!(set["iss"], "https://idp.example");
@@ -175,6 +211,12 @@ fn wrong_usage() {
         &["risk", "--level", "HIGH", "--dry-run"],
         &["risk", "--user", "a", "--device", "d", "--level", "HIGH", "--dry-run"],
         &["risk", "--user", "a", "--level", "EXTREME", "--dry-run"],
+        &["narrow", "--task", "t", "--dry-run"],
+        &["narrow", "--scope", "a", "--dry-run"],
+        &["narrow", "--task", "t", "--details", "{}", "--dry-run"],
+        &["claims", "--task", "t", "--dry-run"],
+        &["claims", "--task", "t", "--set", "x", "--dry-run"],
+        &["assurance", "--user", "a", "--level", "x", "--dry-run"],
     ];
     for args in table {
         let mut capture = Capture::default();

@@ -1,0 +1,449 @@
+//! Each kind of signal through a real receiver to a changed decision, on every worker; silence; and floods of garbage.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+use taskfence_tests::{
+    bootstrap::Settings,
+    client::{self, Http, Request},
+    mint::{self, Alg, Jwt, now, unique},
+    orders,
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused},
+    sidecar::Sidecar,
+    tamper,
+};
+use tokio::sync::OnceCell;
+
+const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
+const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
+const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
+const NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
+
+/// One path for each thing that signals change.
+fn config() -> Value {
+    let require =
+        |name: &str, require: Value| json!({"name": name, "match": {"path": format!("/{name}")}, "require": require});
+    let mut config = orders::config_of(json!([
+        require("open", json!({})),
+        require("refund", json!({"scope": "orders.refund"})),
+        require("order", json!({"detail": {"type": "order", "action": "read", "identifier": "1881"}})),
+        require("device", json!({"device": {"status": "compliant", "unknown": "allow"}})),
+        require("risk", json!({"risk": {"below": "HIGH", "unknown": "allow"}})),
+        require("acr", json!({"acr": ["phr"]})),
+        require("network", json!({"claims": {"trusted_network": true}})),
+        require("when", json!({"when": "claims.trusted_network != false"}))
+    ]));
+    config["issuers"][0]["claims"]["subjects"] = json!({"email": "email"});
+    let vendor = json!({
+        "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
+        "keys": {"inline": mint::TRANSMITTER.jwks()}, "events": ["device-compliance-change"], "heartbeat": false
+    });
+    config["signals"]["transmitters"].as_array_mut().unwrap().push(vendor);
+    config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret");
+    config["identity"] = json!({"scope": "x-scope"});
+    config
+}
+
+async fn sidecar() -> &'static Sidecar {
+    static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
+    let start = || async { Sidecar::start(Settings::new("signals", config()).balanced()).await.unwrap() };
+    SIDECAR.get_or_init(start).await
+}
+
+/// A token of a user, a task and a session that nothing else in this process has.
+struct Grant {
+    user: String,
+    task: String,
+    session: String,
+    device: String,
+    token: Jwt,
+}
+
+impl Grant {
+    fn new() -> Self {
+        let [user, task, session, device] = ["user", "task", "sess", "dev"].map(unique);
+        let token = mint::token()
+            .user(&user)
+            .task(&task)
+            .session(&session)
+            .claim("device_id", device.as_str())
+            .claim("email", format!("{user}@example.org"))
+            .claim("scope", "orders.read orders.refund")
+            .claim("acr", "phr")
+            .claim("trusted_network", true);
+        Self { user, task, session, device, token }
+    }
+
+    fn of_user(&self) -> Value {
+        json!({"format": "iss_sub", "iss": orders::ISSUER, "sub": self.user})
+    }
+
+    fn of_task(&self) -> Value {
+        json!({"format": "complex", "task": {"format": "opaque", "id": self.task}})
+    }
+
+    fn of_session(&self) -> Value {
+        json!({"format": "complex", "session": {"format": "opaque", "id": self.session}})
+    }
+
+    fn of_token(&self) -> Value {
+        json!({"format": "jwt_id", "iss": orders::ISSUER, "jti": self.token.id()})
+    }
+
+    /// On enough connections that each worker takes some: every answer is the upstream's, or a refusal for `reason`.
+    async fn meets(&self, sidecar: &Sidecar, path: &str, reason: Option<&str>) {
+        let request = Request::get(path).bearer(&self.token.sign());
+        for number in 0..8 {
+            let answer = sidecar.send(Http::BOTH[number % 2], &request).await.unwrap();
+            match reason {
+                Some(reason) => assert_refused(sidecar, &answer, reason),
+                None => assert_allowed(sidecar, &answer),
+            }
+        }
+    }
+}
+
+fn event(name: &str, subject: Value, members: Value) -> Jwt {
+    let members = members.as_object().unwrap().clone();
+    members.into_iter().fold(mint::signal(name, subject), |signal, (name, value)| signal.event(&name, value))
+}
+
+async fn accept(sidecar: &Sidecar, signal: &Jwt) {
+    assert_signal_accepted(&sidecar.push(signal).await.unwrap());
+}
+
+/// Every event that refuses: pushed, it turns a 200 into this refusal on every worker.
+#[tokio::test]
+async fn each_event_changes_the_decision_that_it_is_about() {
+    let sidecar = sidecar().await;
+    let caep = |name: &str| format!("{CAEP}{name}");
+    let risc = |name: &str| format!("{RISC}{name}");
+    type Row = (String, fn(&Grant) -> Value, Value, &'static str, &'static str);
+    let email = |grant: &Grant| json!({"format": "email", "email": format!("{}@EXAMPLE.org", grant.user)});
+    let aliases = |grant: &Grant| json!({"format": "aliases", "identifiers": [{"format": "phone_number", "phone_number": "+41"}, grant.of_user()]});
+    let with_device = |grant: &Grant| json!({"format": "complex", "user": grant.of_user(), "device": {"format": "opaque", "id": grant.device}});
+    let device = |grant: &Grant| json!({"format": "complex", "device": {"format": "opaque", "id": grant.device}});
+    let offline = json!({"claims": {"trusted_network": false}});
+    let pin = json!({"credential_type": "pin", "change_type": "revoke"});
+    let lower = json!({"namespace": "NIST-AAL", "current_level": "nist-aal1", "change_direction": "decrease"});
+    let table: Vec<Row> = vec![
+        (caep("session-revoked"), Grant::of_token, json!({}), "/open", "token_revoked"),
+        (caep("session-revoked"), Grant::of_session, json!({}), "/open", "session_revoked"),
+        (caep("session-revoked"), Grant::of_user, json!({}), "/open", "user_revoked"),
+        (caep("session-revoked"), email, json!({}), "/open", "user_revoked"),
+        (caep("session-revoked"), aliases, json!({}), "/open", "user_revoked"),
+        (caep("session-revoked"), with_device, json!({}), "/open", "principal_revoked"),
+        (caep("credential-change"), Grant::of_user, pin, "/open", "user_revoked"),
+        (caep("token-claims-change"), Grant::of_token, offline.clone(), "/network", "claim_mismatch"),
+        (caep("token-claims-change"), Grant::of_user, offline, "/when", "condition_failed"),
+        (
+            caep("token-claims-change"),
+            Grant::of_token,
+            json!({"claims": {"scope": "orders.read"}}),
+            "/refund",
+            "scope_insufficient",
+        ),
+        (caep("assurance-level-change"), Grant::of_user, lower, "/acr", "assurance_insufficient"),
+        (
+            caep("device-compliance-change"),
+            device,
+            json!({"previous_status": "compliant", "current_status": "not-compliant"}),
+            "/device",
+            "device_not_compliant",
+        ),
+        (
+            caep("risk-level-change"),
+            Grant::of_session,
+            json!({"principal": "SESSION", "current_level": "HIGH"}),
+            "/risk",
+            "risk_too_high",
+        ),
+        (risc("account-disabled"), Grant::of_user, json!({"reason": "hijacking"}), "/open", "user_revoked"),
+        (risc("account-purged"), Grant::of_user, json!({}), "/open", "user_revoked"),
+        (risc("sessions-revoked"), Grant::of_user, json!({}), "/open", "user_revoked"),
+        (
+            risc("credential-compromise"),
+            Grant::of_user,
+            json!({"credential_type": "password"}),
+            "/open",
+            "user_revoked",
+        ),
+        (mint::TASK_COMPLETED.to_owned(), Grant::of_task, json!({"outcome": "success"}), "/open", "task_completed"),
+        (NARROWED.to_owned(), Grant::of_task, json!({"scope": "orders.read"}), "/refund", "scope_insufficient"),
+        (
+            NARROWED.to_owned(),
+            Grant::of_task,
+            json!({"authorization_details": [{"type": "order", "actions": ["write"], "identifier": "1881"}]}),
+            "/order",
+            "detail_insufficient",
+        ),
+    ];
+    for (name, subject, members, path, reason) in table {
+        let (grant, other) = (Grant::new(), Grant::new());
+        grant.meets(sidecar, path, None).await;
+        accept(sidecar, &event(&name, subject(&grant), members)).await;
+        grant.meets(sidecar, path, Some(reason)).await;
+        other.meets(sidecar, path, None).await;
+    }
+    // And those that change nothing.
+    for name in [caep("session-established"), caep("session-presented"), risc("account-enabled"), risc("opt-in")] {
+        let grant = Grant::new();
+        accept(sidecar, &event(&name, grant.of_user(), json!({}))).await;
+        grant.meets(sidecar, "/open", None).await;
+    }
+}
+
+/// A narrowed grant goes on with what is left, shows no more to the upstream, and gets nothing back.
+#[tokio::test]
+async fn a_narrowed_grant_stays_narrow() {
+    let sidecar = sidecar().await;
+    let grant = Grant::new();
+    accept(sidecar, &event(NARROWED, grant.of_task(), json!({"scope": "orders.read"}))).await;
+    grant.meets(sidecar, "/refund", Some("scope_insufficient")).await;
+    grant.meets(sidecar, "/open", None).await;
+    for scope in ["orders.refund", "orders.read orders.refund orders.admin"] {
+        accept(sidecar, &event(NARROWED, grant.of_task(), json!({"scope": scope}))).await;
+        let widened = json!({"claims": {"scope": scope}});
+        accept(sidecar, &event(&format!("{CAEP}token-claims-change"), grant.of_token(), widened)).await;
+        grant.meets(sidecar, "/refund", Some("scope_insufficient")).await;
+    }
+    let big = json!({"scope": "x".repeat(5_000)});
+    assert_signal_refused(&sidecar.push(&event(NARROWED, grant.of_task(), big)).await.unwrap(), "invalid_request");
+}
+
+#[tokio::test]
+async fn a_claim_can_change_back_and_a_contradiction_refuses() {
+    let sidecar = sidecar().await;
+    let grant = Grant::new();
+    let say = |value: bool, at: i64| {
+        let claims = json!({"claims": {"trusted_network": value}});
+        event(&format!("{CAEP}token-claims-change"), grant.of_session(), claims).dated(at)
+    };
+    let at = now() - 100;
+    accept(sidecar, &say(false, at)).await;
+    grant.meets(sidecar, "/network", Some("claim_mismatch")).await;
+    accept(sidecar, &say(true, at)).await;
+    grant.meets(sidecar, "/network", Some("claim_mismatch")).await;
+    grant.meets(sidecar, "/when", Some("condition_error")).await;
+    accept(sidecar, &say(true, at + 1)).await;
+    grant.meets(sidecar, "/network", None).await;
+    grant.meets(sidecar, "/when", None).await;
+}
+
+#[tokio::test]
+async fn a_transmitter_says_what_it_may() {
+    let sidecar = sidecar().await;
+    let grant = Grant::new();
+    let complete = mint::complete_task(&grant.task).claim("iss", "https://mdm.example");
+    assert_signal_refused(&sidecar.push(&complete).await.unwrap(), "access_denied");
+    grant.meets(sidecar, "/open", None).await;
+    accept(sidecar, &mint::device_is(&grant.device, "not-compliant").claim("iss", "https://mdm.example")).await;
+    grant.meets(sidecar, "/device", Some("device_not_compliant")).await;
+}
+
+/// First wins; a 202 for the second would say that it was applied.
+#[tokio::test]
+async fn a_jti_means_one_thing() {
+    let sidecar = sidecar().await;
+    let (first, second) = (Grant::new(), Grant::new());
+    let signal = mint::complete_task(&first.task);
+    accept(sidecar, &signal).await;
+    accept(sidecar, &signal.clone().claim("iat", now() - 1)).await;
+    let other = mint::complete_task(&second.task).claim("jti", signal.id());
+    for _ in 0..4 {
+        assert_signal_refused(&sidecar.push(&other).await.unwrap(), "invalid_request");
+    }
+    first.meets(sidecar, "/open", Some("task_completed")).await;
+    second.meets(sidecar, "/open", None).await;
+    let stats = sidecar.envoy().stats().await.unwrap();
+    assert!(stats.value("wasmcustom.taskfence.signals_contradictory").unwrap() >= 4);
+}
+
+/// The right code for each, nothing applied, and requests keep flowing meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_garbage_changes_nothing() {
+    let sidecar = sidecar().await;
+    let machines = sidecar.machines_created().await.unwrap();
+    let grant = Grant::new();
+    let forger = mint::FORGER.signer(Alg::Es256);
+    let idp = mint::TRANSMITTER.signer(Alg::Es256);
+    let good = || mint::complete_task(&grant.task);
+    let two = json!({mint::TASK_COMPLETED: {}, mint::SESSION_REVOKED: {}});
+    let critical = json!({"format": "complex", "user": grant.of_user(), "task": {"format": "email", "email": "a@b"}});
+    let kinds: Vec<(&str, String, Option<&str>)> = vec![
+        ("forged", good().signed_by(forger).header("kid", idp.kid.as_str()).sign(), Some("authentication_failed")),
+        ("tampered", tamper::flip_signature_bit(&good().sign()), Some("authentication_failed")),
+        ("for somebody else", good().claim("aud", "https://elsewhere.example").sign(), Some("invalid_audience")),
+        ("two events", good().claim("events", two).sign(), Some("invalid_request")),
+        ("milliseconds", good().dated(now() * 1_000).sign(), Some("invalid_request")),
+        ("issued in the future", good().claim("iat", now() + 500).sign(), Some("invalid_request")),
+        ("a critical member that is not understood", good().claim("sub_id", critical).sign(), Some("invalid_request")),
+        (
+            "another state than asked",
+            mint::signal(&format!("{SSF}verification"), json!({"format": "opaque", "id": "s"}))
+                .event("state", "x")
+                .sign(),
+            Some("invalid_state"),
+        ),
+        ("random bytes", "\u{fffd}\u{1}garbage".repeat(50), Some("invalid_request")),
+        ("dots", ".".repeat(3_000), Some("invalid_request")),
+        ("too large", good().claim("padding", "x".repeat(70_000)).sign(), None),
+    ];
+    let bearer = grant.token.sign();
+    let (kinds, bearer) = (&kinds, &bearer);
+    let flood = stream::iter(0..1_000).for_each_concurrent(8, |number| async move {
+        let (what, body, code) = &kinds[number % kinds.len()];
+        let push = Request::push(orders::SIGNALS_PATH, body);
+        let answer = client::send(sidecar.signals(), Http::BOTH[number % 2], &push).await.unwrap();
+        match code {
+            Some(code) => assert_eq!((answer.status, answer.json()["err"].as_str()), (400, Some(*code)), "{what}"),
+            None => assert_eq!(answer.status, 413, "{what}"),
+        }
+    });
+    let traffic = stream::iter(0..300).for_each_concurrent(2, |number| async move {
+        let answer = sidecar.send(Http::BOTH[number % 2], &Request::get("/open").bearer(bearer)).await.unwrap();
+        assert_allowed(sidecar, &answer);
+    });
+    tokio::join!(flood, traffic);
+    grant.meets(sidecar, "/open", None).await;
+    sidecar.check_no_crash_since(machines).await.unwrap();
+    accept(sidecar, &good()).await;
+    grant.meets(sidecar, "/open", Some("task_completed")).await;
+}
+
+/// A sidecar of its own: whom nobody feeds refuses, except where a rule says otherwise by name.
+#[tokio::test]
+async fn silence_makes_the_state_stale() {
+    let mut config = orders::config_of(json!([
+        {"name": "guarded", "match": {"path": "/guarded"}, "require": {}},
+        {"name": "patient", "match": {"path": "/patient"}, "require": {"state_age": "1h"}},
+        {"name": "careless", "match": {"path": "/careless"}, "require": {}, "stale": "allow"},
+        {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
+    ]));
+    config["signals"]["stale"] = json!({"after": "3s"});
+    let chatty = json!({
+        "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
+        "keys": {"inline": mint::TRANSMITTER.jwks()}
+    });
+    config["signals"]["transmitters"].as_array_mut().unwrap().push(chatty);
+    let sidecar = Sidecar::start(Settings::new("stale", config)).await.unwrap();
+    let sidecar = &sidecar;
+    let grant = Grant::new();
+    let beat = |name: &str| {
+        mint::signal(&format!("{SSF}verification"), json!({"format": "opaque", "id": "s"})).claim("iss", name)
+    };
+    let stream_is = |status: &str| {
+        let set = mint::signal(&format!("{SSF}stream-updated"), json!({"format": "opaque", "id": "s"}));
+        set.event("status", status)
+    };
+    grant.meets(sidecar, "/guarded", Some("state_stale")).await;
+    grant.meets(sidecar, "/careless", None).await;
+    accept(sidecar, &beat(orders::TRANSMITTER)).await;
+    grant.meets(sidecar, "/guarded", Some("state_stale")).await;
+    accept(sidecar, &beat("https://mdm.example")).await;
+    grant.meets(sidecar, "/guarded", None).await;
+    grant.meets(sidecar, "/patient", None).await;
+
+    // One goes on, the other falls silent: the silent one counts.
+    let silent_since = Instant::now();
+    loop {
+        accept(sidecar, &beat("https://mdm.example")).await;
+        let answer = sidecar.send(Http::One, &Request::get("/guarded").bearer(&grant.token.sign())).await.unwrap();
+        if answer.status == 503 {
+            break;
+        }
+        assert!(silent_since.elapsed() < Duration::from_secs(20), "never stale");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(silent_since.elapsed() > Duration::from_secs(1), "stale too soon");
+    grant.meets(sidecar, "/guarded", Some("state_stale")).await;
+    grant.meets(sidecar, "/patient", None).await;
+    grant.meets(sidecar, "/careless", None).await;
+
+    // A disabled stream is stale at once, whatever comes, until it is enabled again.
+    accept(sidecar, &stream_is("disabled")).await;
+    grant.meets(sidecar, "/patient", Some("state_stale")).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    accept(sidecar, &stream_is("enabled")).await;
+    grant.meets(sidecar, "/patient", None).await;
+    let answer = sidecar.send(Http::One, &Request::get("/healthz")).await.unwrap();
+    assert_allowed(sidecar, &answer);
+}
+
+/// The listeners come from a file that Envoy watches; the file changes under traffic.
+#[tokio::test]
+async fn a_new_configuration_loses_no_entry() {
+    let folder = std::env::temp_dir().join(unique("taskfence-lds"));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("listeners.json");
+    let in_patch = file.clone();
+    let settings = Settings::new("update", config()).patch(move |bootstrap| {
+        let listeners = bootstrap["static_resources"].as_object_mut().unwrap().remove("listeners").unwrap();
+        write_listeners(&in_patch, &listeners);
+        bootstrap["node"] = json!({"id": "tests", "cluster": "tests"});
+        bootstrap["dynamic_resources"] =
+            json!({"lds_config": {"resource_api_version": "V3", "path_config_source": {"path": in_patch.to_str().unwrap()}}});
+    });
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let (ended, narrowed) = (Grant::new(), Grant::new());
+    accept(&sidecar, &mint::complete_task(&ended.task)).await;
+    accept(&sidecar, &event(NARROWED, narrowed.of_task(), json!({"scope": "orders.read"}))).await;
+    ended.meets(&sidecar, "/open", Some("task_completed")).await;
+    ended.meets(&sidecar, "/new", Some("rule_missing")).await;
+
+    let text = fs::read_to_string(&file).unwrap();
+    let listeners: Value = serde_json::from_str::<Value>(&text).unwrap()["resources"].clone();
+    let mut changed = listeners.clone();
+    for listener in changed.as_array_mut().unwrap() {
+        let config = listener
+            .pointer_mut(
+                "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value",
+            )
+            .unwrap();
+        let mut parsed: Value = serde_json::from_str(config.as_str().unwrap()).unwrap();
+        let rule = json!({"name": "new", "match": {"path": "/new"}, "require": {}});
+        parsed["rules"].as_array_mut().unwrap().push(rule);
+        *config = json!(parsed.to_string());
+    }
+    write_listeners(&file, &changed);
+    let fresh = Grant::new();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = sidecar.send(Http::One, &Request::get("/new").bearer(&fresh.token.sign())).await.unwrap();
+        if answer.status == 200 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the new configuration did not come: {}", answer.line());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for path in ["/open", "/new"] {
+        ended.meets(&sidecar, path, Some("task_completed")).await;
+        fresh.meets(&sidecar, path, None).await;
+    }
+    narrowed.meets(&sidecar, "/refund", Some("scope_insufficient")).await;
+    accept(&sidecar, &mint::complete_task(&fresh.task)).await;
+    fresh.meets(&sidecar, "/new", Some("task_completed")).await;
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Envoy looks when a file is moved into place.
+fn write_listeners(file: &Path, listeners: &Value) {
+    let resources: Vec<Value> = listeners
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|listener| {
+            let mut listener = listener.clone();
+            listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+            listener
+        })
+        .collect();
+    let new: PathBuf = file.with_extension("new");
+    fs::write(&new, json!({"resources": resources}).to_string()).unwrap();
+    fs::rename(&new, file).unwrap();
+}
