@@ -53,11 +53,10 @@ pub fn received(received: &Received) -> Option<String> {
 }
 
 fn notes(notes: &Notes) -> impl Iterator<Item = (String, Value)> {
-    let unmatched = (!notes.unmatched.is_empty()).then(|| ("unmatched", json!(notes.unmatched)));
-    let nobody = notes.nobody.then(|| ("nobody", json!(true)));
-    let future = notes.future.then(|| ("future", json!(true)));
-    let alarm = notes.is_alarming().then(|| ("alarm", json!(true)));
-    [unmatched, nobody, future, alarm].into_iter().flatten().map(|(name, value)| (name.to_owned(), value))
+    let unmatched = (!notes.unmatched.is_empty()).then(|| ("unmatched", notes.unmatched.join(" ")));
+    let nobody = notes.nobody.then(|| ("note", "no grant is known by its subject".to_owned()));
+    let future = notes.future.then(|| ("future", "counts from iat".to_owned()));
+    [unmatched, nobody, future].into_iter().flatten().map(|(name, value)| (name.to_owned(), value.into()))
 }
 
 fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str>) -> String {
