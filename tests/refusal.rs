@@ -32,6 +32,7 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("token_revoked", 401, INVALID_TOKEN),
     ("session_revoked", 401, INVALID_TOKEN),
     ("user_revoked", 401, INVALID_TOKEN),
+    ("principal_revoked", 401, INVALID_TOKEN),
     ("task_completed", 401, INVALID_TOKEN),
     ("rule_missing", 403, Challenge::None),
     ("rule_denied", 403, Challenge::None),

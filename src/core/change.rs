@@ -159,11 +159,7 @@ pub fn narrowing(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u
     let mut members = Map::new();
     if let Some(scope) = scope {
         let text = scope.as_str().ok_or("scope is not a string")?;
-        let mut scopes: Vec<&str> = text.split(' ').filter(|scope| !scope.is_empty()).collect();
-        // Two spellings of one narrowing are one.
-        scopes.sort_unstable();
-        scopes.dedup();
-        members.insert("scope".to_owned(), scopes.join(" ").into());
+        members.insert("scope".to_owned(), text.into());
     }
     if let Some(details) = details {
         Detail::list(details).ok_or("authorization_details is not a list of objects of RFC 9396")?;

@@ -401,7 +401,7 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
     if config.transmitters.is_empty() {
         problems.error("signals.transmitters", "there must be at least one");
     }
-    let effects = crate::hearing::effects(&config.effects);
+    let effects = crate::hearing::effects(&config.effects, problems);
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
     for (at, transmitter) in config.transmitters.iter().enumerate() {
         let path = format!("signals.transmitters[{at}]");

@@ -695,78 +695,11 @@ pub struct SignalsConfig {
     pub transmitters: Vec<TransmitterConfig>,
     /// What events do that leave a choice. Default: as below.
     #[serde(default)]
-    pub effects: EffectsConfig,
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Effects>"))]
+    pub effects: BTreeMap<String, String>,
     /// What becomes of requests when transmitters fall silent. Default: nothing; a rule may ask for `state_age`.
     #[serde(default)]
     pub stale: Option<StaleConfig>,
-}
-
-/// What events do that leave a choice: `end` what their subject names (a token, a task or a session for good, sessions
-/// of a principal up to the event), `set` what they say, `set_and_end`, which ends only where the event is for the
-/// worse, or `ignore` them. session-revoked and task-completed always end, grant-narrowed always narrows; all other
-/// events change nothing.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct EffectsConfig {
-    /// CAEP: claims of tokens have other values. `set` takes away the scope and the details that are not named any
-    /// more, and gives other claims their new values. Default: set.
-    pub token_claims_change: EffectConfig,
-    /// CAEP: a credential was revoked, updated or deleted. Default: end.
-    pub credential_change: EffectConfig,
-    /// CAEP credential-change, where the credential is a new one. Default: ignore.
-    pub credential_created: EffectConfig,
-    /// CAEP: the assurance is another. `set` refuses where a rule asks for an `acr` that it fell below.
-    /// Default: set.
-    pub assurance_level_change: EffectConfig,
-    /// CAEP: what `device` asks for. `not-compliant` is for the worse. Default: set.
-    pub device_compliance_change: EffectConfig,
-    /// CAEP: when the session began, for tokens without `auth_time`. Default: set.
-    pub session_established: EffectConfig,
-    /// CAEP: what `risk` asks for. `HIGH` is for the worse. Default: set.
-    pub risk_level_change: EffectConfig,
-    /// RISC. Default: end.
-    pub account_disabled: EffectConfig,
-    /// RISC. Default: end.
-    pub account_purged: EffectConfig,
-    /// RISC. Default: end.
-    pub credential_compromise: EffectConfig,
-    /// RISC. Default: end.
-    pub sessions_revoked: EffectConfig,
-}
-
-impl Default for EffectsConfig {
-    fn default() -> EffectsConfig {
-        use EffectConfig::{End, Ignore, Set};
-        EffectsConfig {
-            token_claims_change: Set,
-            credential_change: End,
-            credential_created: Ignore,
-            assurance_level_change: Set,
-            device_compliance_change: Set,
-            session_established: Set,
-            risk_level_change: Set,
-            account_disabled: End,
-            account_purged: End,
-            credential_compromise: End,
-            sessions_revoked: End,
-        }
-    }
-}
-
-/// What an event does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum EffectConfig {
-    /// What its subject names ends.
-    End,
-    /// What it says is taken over.
-    Set,
-    /// What it says is taken over, and what its subject names ends where it is for the worse.
-    SetAndEnd,
-    /// Nothing.
-    Ignore,
 }
 
 /// What becomes of requests when transmitters fall silent.

@@ -2,7 +2,7 @@
 //! heard of.
 
 use crate::compile::Problems;
-use crate::config::{ClaimsConfig, Config, EffectConfig, EffectsConfig, SignalsConfig, StaleThen, TransmitterConfig};
+use crate::config::{ClaimsConfig, Config, SignalsConfig, StaleThen, TransmitterConfig};
 use crate::effect::{self, Effect, Effects};
 use crate::event::Type;
 use crate::freshness::{MAX_TRANSMITTERS, TransmitterId};
@@ -14,32 +14,72 @@ use crate::signal::Transmitter;
 use crate::statekey::Kind;
 use crate::subject::kind_of_format;
 use crate::time::Span;
+use std::collections::BTreeMap;
 
 /// What events do.
-pub fn effects(config: &EffectsConfig) -> Effects {
-    Effects {
-        token_claims_change: config.token_claims_change.into(),
-        credential_change: config.credential_change.into(),
-        credential_created: config.credential_created.into(),
-        assurance_level_change: config.assurance_level_change.into(),
-        device_compliance_change: config.device_compliance_change.into(),
-        session_established: config.session_established.into(),
-        risk_level_change: config.risk_level_change.into(),
-        account_disabled: config.account_disabled.into(),
-        account_purged: config.account_purged.into(),
-        credential_compromise: config.credential_compromise.into(),
-        sessions_revoked: config.sessions_revoked.into(),
+pub fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Effects {
+    let mut effects = Effects::default();
+    for (name, word) in config {
+        let path = format!("signals.effects.{name}");
+        let all = Choice::all(&mut effects);
+        let known = all.each_ref().map(|choice| choice.name);
+        let Some(choice) = all.into_iter().find(|choice| choice.name == name) else {
+            problems.errors.push(unknown(path, "key", name, &known));
+            continue;
+        };
+        let Some((_, effect)) = EFFECTS.into_iter().find(|(known, _)| known == word) else {
+            problems.errors.push(unknown(path, "value", word, &EFFECTS.map(|(word, _)| word)));
+            continue;
+        };
+        if matches!(effect, Effect::Set | Effect::SetAndEnd) && !choice.sets {
+            let problem = Problem::at(path, "has nothing that could be set");
+            problems.errors.push(problem.help("write `end` or `ignore`"));
+        } else if matches!(effect, Effect::End | Effect::SetAndEnd) && !choice.ends {
+            problems.error(path, "ends nothing: write `set` or `ignore`");
+        }
+        *choice.effect = effect;
     }
+    effects
 }
 
-impl From<EffectConfig> for Effect {
-    fn from(config: EffectConfig) -> Effect {
-        match config {
-            EffectConfig::End => Effect::End,
-            EffectConfig::Set => Effect::Set,
-            EffectConfig::SetAndEnd => Effect::SetAndEnd,
-            EffectConfig::Ignore => Effect::Ignore,
-        }
+const EFFECTS: [(&str, Effect); 4] =
+    [("end", Effect::End), ("set", Effect::Set), ("set_and_end", Effect::SetAndEnd), ("ignore", Effect::Ignore)];
+
+/// A word that is none of `known`.
+fn unknown(path: String, what: &str, word: &str, known: &[&str]) -> Problem {
+    let help = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: `{}`", known.join("`, `")),
+    };
+    Problem::at(path, format!("unknown {what} `{word}`")).help(help)
+}
+
+/// A type of event that leaves a choice.
+struct Choice<'e> {
+    name: &'static str,
+    /// Whether it says something that can be taken over.
+    sets: bool,
+    /// Whether it can end anything.
+    ends: bool,
+    effect: &'e mut Effect,
+}
+
+impl Choice<'_> {
+    fn all(effects: &mut Effects) -> [Choice<'_>; 11] {
+        let choice = |name, sets, ends, effect| Choice { name, sets, ends, effect };
+        [
+            choice("token-claims-change", true, true, &mut effects.token_claims_change),
+            choice("credential-change", false, true, &mut effects.credential_change),
+            choice("credential-created", false, true, &mut effects.credential_created),
+            choice("assurance-level-change", true, true, &mut effects.assurance_level_change),
+            choice("device-compliance-change", true, true, &mut effects.device_compliance_change),
+            choice("session-established", true, false, &mut effects.session_established),
+            choice("risk-level-change", true, true, &mut effects.risk_level_change),
+            choice("account-disabled", false, true, &mut effects.account_disabled),
+            choice("account-purged", false, true, &mut effects.account_purged),
+            choice("credential-compromise", false, true, &mut effects.credential_compromise),
+            choice("sessions-revoked", false, true, &mut effects.sessions_revoked),
+        ]
     }
 }
 
@@ -48,13 +88,7 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
     let mut of_name = |name: &str, path: String| {
         let found = Type::from_name(name);
         if found.is_none() {
-            let known = Type::ALL.map(Type::name);
-            let help = match nearest(name, known) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known: {}", known.join(", ")),
-            };
-            let message = format!("`{name}` is not a type of event that is acted upon");
-            problems.errors.push(Problem::at(path, message).help(help));
+            problems.errors.push(unknown(path, "event", name, &Type::ALL.map(Type::name)));
         }
         found
     };
@@ -172,6 +206,128 @@ pub fn stale(signals: &SignalsConfig, config: &Config, rules: &mut [Rule], probl
                 problems.warnings.push(Problem::at(format!("rules[{at}].stale"), message));
             }
             (StaleThen::Deny | StaleThen::Allow, _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Loaded, load};
+    use crate::fixture;
+    use crate::policy::Effect;
+    use crate::requirement::Check;
+    use crate::time::Span;
+    use serde_json::{Value, json};
+
+    fn config() -> Value {
+        let keys = json!({"inline": fixture::jwks()});
+        json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["a"], "keys": keys}],
+            "rules": [
+                {"name": "plain", "match": {"path": "/plain"}, "require": {}},
+                {"name": "own", "match": {"path": "/own"}, "require": {"state_age": "10s"}}
+            ],
+            "signals": {"transmitters": [{"issuer": "https://jit.example", "audience": "us", "keys": keys}]}
+        })
+    }
+
+    fn loaded(change: impl FnOnce(&mut Value)) -> Result<Loaded, Vec<String>> {
+        let mut config = config();
+        change(&mut config);
+        load(config.to_string().as_bytes()).map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+    }
+
+    fn ages(loaded: &Loaded) -> Vec<Option<Span>> {
+        let age = |effect: &Effect| match effect {
+            Effect::Require(requirement) => requirement.checks().iter().find_map(|check| match check {
+                Check::StateAge(age) => Some(*age),
+                _ => None,
+            }),
+            _ => None,
+        };
+        loaded.policy.rules().iter().map(|rule| age(rule.effect())).collect()
+    }
+
+    #[test]
+    fn each_rule_gets_an_age_unless_it_has_one_or_says_otherwise() {
+        let stale = |then: &str| json!({"after": "30s", "then": then});
+        let deny = loaded(|config| config["signals"]["stale"] = stale("deny")).unwrap();
+        assert_eq!(ages(&deny), [Some(Span(30)), Some(Span(10))]);
+        assert!(deny.warnings.is_empty());
+        let allow = loaded(|config| {
+            config["signals"]["stale"] = stale("allow");
+            config["rules"][0]["stale"] = json!("deny");
+        });
+        let allow = allow.unwrap();
+        assert_eq!(ages(&allow), [Some(Span(30)), Some(Span(10))]);
+        assert_eq!(allow.warnings.len(), 1);
+        let named = loaded(|config| {
+            config["signals"]["stale"] = stale("deny");
+            config["rules"][0]["stale"] = json!("allow");
+            config["rules"][1]["require"]["state_age"] = json!("1h");
+        });
+        let named = named.unwrap();
+        assert_eq!(ages(&named), [None, Some(Span(3600))]);
+        let warnings: Vec<String> = named.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "rules[0].stale: lets requests pass when the state is stale",
+                "rules[1].require.state_age: lets requests pass when the state is older than `signals.stale.after`, 30s"
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_to_hear_of_is_worth_a_warning() {
+        let loaded = loaded(|config| {
+            config["signals"]["stale"] = json!({"after": "30s"});
+            config["signals"]["transmitters"][0]["heartbeat"] = json!(false);
+        });
+        let warning = loaded.unwrap().warnings[0].to_string();
+        assert!(warning.contains("no transmitter with a heartbeat"), "{warning}");
+    }
+
+    #[test]
+    fn each_message() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 8] = [
+            (
+                |c| c["signals"]["transmitters"][0]["events"] = json!(["task-complete"]),
+                "signals.transmitters[0].events[0]: unknown event `task-complete` (did you mean `task-completed`?)",
+            ),
+            (
+                |c| {
+                    c["signals"]["transmitters"][0]["event_uris"] =
+                        json!({"urn:taskfence:secevent:task-completed": "session-revoked"})
+                },
+                "signals.transmitters[0].event_uris.urn:taskfence:secevent:task-completed: already stands for task-completed",
+            ),
+            (
+                |c| c["signals"]["transmitters"][0]["settable_claims"] = json!(["sub"]),
+                "signals.transmitters[0].settable_claims[0]: `sub` cannot be set by a signal",
+            ),
+            (
+                |c| c["signals"]["effects"] = json!({"account-disabled": "set"}),
+                "signals.effects.account-disabled: has nothing that could be set (write `end` or `ignore`)",
+            ),
+            (
+                |c| c["signals"]["effects"] = json!({"account-disable": "end"}),
+                "signals.effects.account-disable: unknown key `account-disable` (did you mean `account-disabled`?)",
+            ),
+            (
+                |c| c["issuers"][0]["claims"] = json!({"subjects": {"mail": "email"}}),
+                "issuers[0].claims.subjects.mail: `mail` is not a format that a claim can stand for (known: email, phone_number, account, did, uri)",
+            ),
+            (
+                |c| c["rules"][0]["stale"] = json!("deny"),
+                "rules[0].stale: depends on `signals.stale`, which is not there (a rule alone may ask for `state_age`)",
+            ),
+            (|c| c["signals"]["stale"] = json!({"after": "0s"}), "signals.stale.after: must be longer than nothing"),
+        ];
+        for (change, message) in cases {
+            let errors = loaded(change).map(|_| ()).expect_err(message);
+            assert!(errors.contains(&message.to_owned()), "want {message}\nhave {errors:?}");
         }
     }
 }

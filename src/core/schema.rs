@@ -49,3 +49,52 @@ impl JsonSchema for JwkSet {
         })
     }
 }
+
+/// What events do that leave a choice: `end` what their subject names (a token, a task or a session for good, sessions
+/// of a principal up to the event), `set` what they say, `set_and_end`, which ends only where the event is for the
+/// worse, or `ignore` them. session-revoked and task-completed always end, grant-narrowed always narrows; all other
+/// events change nothing.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "kebab-case")]
+#[allow(dead_code, reason = "it describes a map that is read by `hearing`")]
+pub(crate) struct Effects {
+    /// CAEP: claims of tokens have other values. `set` takes away the scope and the details that are not named any
+    /// more, and gives other claims their new values. Default: set.
+    token_claims_change: Option<Effect>,
+    /// CAEP: a credential was revoked, updated or deleted. Default: end.
+    credential_change: Option<Effect>,
+    /// CAEP credential-change, where the credential is a new one. Default: ignore.
+    credential_created: Option<Effect>,
+    /// CAEP: the assurance is another. `set` refuses where a rule asks for an `acr` that it fell below.
+    /// Default: set.
+    assurance_level_change: Option<Effect>,
+    /// CAEP: what `device` asks for. `not-compliant` is for the worse. Default: set.
+    device_compliance_change: Option<Effect>,
+    /// CAEP: when the session began, for tokens without `auth_time`. Default: set.
+    session_established: Option<Effect>,
+    /// CAEP: what `risk` asks for. `HIGH` is for the worse. Default: set.
+    risk_level_change: Option<Effect>,
+    /// RISC. Default: end.
+    account_disabled: Option<Effect>,
+    /// RISC. Default: end.
+    account_purged: Option<Effect>,
+    /// RISC. Default: end.
+    credential_compromise: Option<Effect>,
+    /// RISC. Default: end.
+    sessions_revoked: Option<Effect>,
+}
+
+/// What an event does.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code, reason = "it describes a string that is read by `hearing`")]
+enum Effect {
+    /// What its subject names ends.
+    End,
+    /// What it says is taken over.
+    Set,
+    /// What it says is taken over, and what its subject names ends where it is for the worse.
+    SetAndEnd,
+    /// Nothing.
+    Ignore,
+}

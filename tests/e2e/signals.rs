@@ -41,7 +41,7 @@ fn config() -> Value {
     config["issuers"][0]["claims"]["subjects"] = json!({"email": "email"});
     let vendor = json!({
         "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
-        "keys": {"inline": mint::TRANSMITTER.jwks()}, "events": ["device-compliance-change"], "heartbeat": false
+        "algorithms": ["ES256", "RS256", "EdDSA"], "keys": {"inline": mint::TRANSMITTER.jwks()}, "events": ["device-compliance-change"], "heartbeat": false
     });
     config["signals"]["transmitters"].as_array_mut().unwrap().push(vendor);
     config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret");
@@ -309,7 +309,7 @@ async fn a_flood_of_garbage_changes_nothing() {
         let answer = sidecar.send(Http::BOTH[number % 2], &Request::get("/open").bearer(bearer)).await.unwrap();
         assert_allowed(sidecar, &answer);
     });
-    tokio::join!(flood, traffic);
+    futures_util::future::join(flood, traffic).await;
     grant.meets(sidecar, "/open", None).await;
     sidecar.check_no_crash_since(machines).await.unwrap();
     accept(sidecar, &good()).await;
@@ -328,7 +328,7 @@ async fn silence_makes_the_state_stale() {
     config["signals"]["stale"] = json!({"after": "3s"});
     let chatty = json!({
         "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
-        "keys": {"inline": mint::TRANSMITTER.jwks()}
+        "algorithms": ["ES256", "RS256", "EdDSA"], "keys": {"inline": mint::TRANSMITTER.jwks()}
     });
     config["signals"]["transmitters"].as_array_mut().unwrap().push(chatty);
     let sidecar = Sidecar::start(Settings::new("stale", config)).await.unwrap();

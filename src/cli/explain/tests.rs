@@ -219,9 +219,18 @@ fn requirements() {
         bench.signal(name, claims)
     };
     let caep = |name: &str| format!("https://schemas.openid.net/secevent/caep/event-type/{name}");
-    let device =
-        fact("device", "device", "d7", json!({caep("device-compliance-change"): {"current_status": "compliant"}}));
-    let risk = fact("risk", "user", "alice", json!({caep("risk-level-change"): {"current_level": "MEDIUM"}}));
+    let device = fact(
+        "device",
+        "device",
+        "d7",
+        json!({caep("device-compliance-change"): {"previous_status": "not-compliant", "current_status": "compliant"}}),
+    );
+    let risk = fact(
+        "risk",
+        "user",
+        "alice",
+        json!({caep("risk-level-change"): {"principal": "USER", "current_level": "MEDIUM"}}),
+    );
     let around = ["--source", "10.1.2.3", "--signal", &device, "--signal", &risk];
     let token = bench.token(good.clone());
     bench.check("all-met", Exit::Done, Some(&token), &[&refund[..], &around].concat());
