@@ -305,7 +305,7 @@ impl Keys {
         for (at, error) in bad_keys(shared, owner, jwks) {
             self.metrics.bad_keys.increment();
             // The names are the issuer's words.
-            log::warn!("{about}: keys[{at}] is not used: {}", error.to_string().escape_debug());
+            log::warn!("{about}: keys[{at}] is not used: {}", shown(&error.to_string()));
         }
     }
 
@@ -317,15 +317,18 @@ impl Keys {
         match fetch::fail(&mut Ports, source, self.me, now, chance()) {
             Ok(Some(status)) => {
                 let next = pause(status.due_at(source), now);
-                let left = match status.generation {
-                    0 => "there are no keys yet, so its requests wait and are then refused".to_owned(),
-                    _ => format!("the keys of {} ago stay in use", pause(now, status.fetched_at)),
+                let age = pause(now, status.fetched_at);
+                let left = match (status.generation, is_usable(shared, owner, now)) {
+                    (0, _) => "there are no keys yet, so its requests wait and are then refused".to_owned(),
+                    (_, true) => format!("the keys of {age} ago stay in use"),
+                    (_, false) => {
+                        format!("the keys of {age} ago are too old, so its requests wait and are then refused")
+                    }
                 };
                 // An outage of an hour is not worth a thousand lines.
                 let level = if status.failures.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
                 let failures = status.failures;
-                let error = error.to_string();
-                let error = error.escape_debug();
+                let error = shown(&error.to_string());
                 log::log!(level, "{about}: fetch {failures} in a row failed: {error}; {left}; next try in {next}");
             }
             Ok(None) => {}
@@ -427,7 +430,7 @@ fn bad_keys(shared: &Shared, owner: Owner, jwks: &[u8]) -> Vec<(usize, KeyError)
 fn kids(shared: &Shared, owner: Owner) -> Vec<String> {
     let Ok(judge) = shared.judge.try_borrow() else { return Vec::new() };
     let Some(keys) = judge.policy().keyring(owner) else { return Vec::new() };
-    keys.last().iter().map(|key| format!("`{}`", key.kid().escape_debug())).collect()
+    keys.last().iter().map(|key| format!("`{}`", shown(key.kid()))).collect()
 }
 
 fn source_of(shared: &Shared, owner: Owner) -> Option<Source> {
@@ -443,6 +446,11 @@ fn about(shared: &Shared, owner: Owner, source: &Source) -> String {
     });
     let name = name.unwrap_or_default();
     format!("keys of `{name}` from cluster `{}`, {}{}", source.cluster, source.host, source.path)
+}
+
+/// The issuer's words for the log: in one line, and not a whole screen of them.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
 }
 
 /// From `earlier` to `later`, for people.
