@@ -65,7 +65,7 @@ fn tagged(path: &str, tag: &str, token: &Jwt) -> Request {
 async fn begin(connection: &mut Connection, request: &Request) -> Streamed {
     let mut stream = connection.start(request).await.unwrap();
     assert_eq!(stream.status, 200, "{}", request.line());
-    stream.read(10).await.unwrap();
+    stream.read(1).await.unwrap();
     stream
 }
 
