@@ -11,6 +11,16 @@ pub fn refused(refusal: &Refusal, policy: &Policy, decision: &str) -> String {
     line(refusal, policy, "denied", Some(decision))
 }
 
+/// The record of a live stream that was ended.
+pub fn ended(refusal: &Refusal, policy: &Policy, decision: &str) -> String {
+    line(refusal, policy, "ended", Some(decision))
+}
+
+/// The record of a live stream that would have been ended if refusals were enforced.
+pub fn would_end(refusal: &Refusal, policy: &Policy) -> String {
+    line(refusal, policy, "would_end", None)
+}
+
 /// The record of a request that passed, where that is worth a line: break-glass, or shadow.
 pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
     if let Some(refusal) = permit.shadowed() {
@@ -84,7 +94,10 @@ fn who(grant: &crate::grant::Grant) -> impl Iterator<Item = (String, Value)> {
         ("token", Some(&grant.token_id)),
         ("actor", grant.actors.first().map(|actor| &actor.subject)),
     ];
-    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())))
+    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())));
+    // Behind the acting party stand those who acted before it: history, and no authority (RFC 8693 §4.1).
+    let chain: Vec<Value> = grant.actors.iter().map(|actor| actor.subject.as_str().into()).collect();
+    members.chain((chain.len() > 1).then(|| ("actors".to_owned(), chain.into())))
 }
 
 /// JSON in printable ASCII: what a terminal or a log shipper could take for more than text is escaped.
@@ -102,6 +115,22 @@ fn ascii(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{self, NOW, token_with};
+    use crate::signature::PureRust;
+
+    fn actors(act: Value) -> (Option<Value>, Option<Value>) {
+        let token = token_with(json!({}), json!({ "act": act }));
+        let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        let members: serde_json::Map<String, Value> = who(verified.grant()).collect();
+        (members.get("actor").cloned(), members.get("actors").cloned())
+    }
+
+    #[test]
+    fn a_chain_of_actors_is_told() {
+        let chain = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
+        assert_eq!(actors(chain), (Some(json!("a")), Some(json!(["a", "b", "c"]))));
+        assert_eq!(actors(json!({"sub": "a"})), (Some(json!("a")), None));
+    }
 
     #[test]
     fn nothing_leaves_the_line() {

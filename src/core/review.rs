@@ -243,10 +243,11 @@ mod tests {
     use super::*;
     use crate::fact::{Compliance, Fact, Risk};
     use crate::fixture::{self, NOW, token_with};
+    use crate::freshness::Pulse;
     use crate::jws::Unverified;
     use crate::key::{Algorithm, Key};
     use crate::signature::{CheckSignature, PureRust};
-    use crate::state::{MemoryStore, Slot, Store, StoreError, Stored, apply, set_up};
+    use crate::state::{MemoryStore, Slot, Store, StoreError, Stored, apply, hear, set_up};
     use crate::statekey::{Kind, StateKey};
     use crate::surroundings::Surroundings;
     use crate::table::Entry;
@@ -341,6 +342,7 @@ mod tests {
             };
             let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
             apply(&mut self.ports.store, &[entry], at).unwrap();
+            hear(&mut self.ports.store, &Pulse::new("https://idp.example", at), at).unwrap();
         }
 
         /// What ended: the stream, the reason, and whether for real.
