@@ -267,5 +267,13 @@ mod tests {
         let took = begun.elapsed();
         assert_eq!(touched.len(), 1000);
         println!("{each} bytes for each of 100,000 streams; the 1,000 that a change touches were found in {took:?}");
+
+        let begun = std::time::Instant::now();
+        for id in 100_000..200_000 {
+            let admitted = Admitted::of(Rc::clone(&sessions[0]), "GET", "orders.mesh", "/v1/orders/1881");
+            let place = streams.insert(id, admitted, Timestamp(u64::MAX - 1)).unwrap();
+            assert!(streams.remove(place).is_some());
+        }
+        println!("in and out: {:?}", begun.elapsed() / 100_000);
     }
 }
