@@ -518,13 +518,13 @@ mod tests {
             let mut flights: [Option<u64>; 4] = [None; 4];
             let mut generation = 0;
             for (vm, what, passed, chance) in steps {
-                now += passed;
-                let holder = vm + 1;
+                now = now.saturating_add(passed);
+                let holder = vm.saturating_add(1);
                 let slot = usize::try_from(vm).unwrap();
                 match what {
                     0 | 1 if flights[slot].is_none() => {
                         if begin(&mut store, &source, now, holder, what == 1).unwrap() {
-                            let alive = |began: &Option<u64>| began.is_some_and(|began| now < began + 6_000);
+                            let alive = |began: &Option<u64>| began.is_some_and(|began| now < began.saturating_add(6_000));
                             prop_assert!(!flights.iter().any(alive), "two at once");
                             flights[slot] = Some(now);
                         }
@@ -541,7 +541,7 @@ mod tests {
                 prop_assert!(status.generation >= generation);
                 generation = status.generation;
                 prop_assert_eq!(record(&mut store, source.id()).unwrap().generation, generation);
-                prop_assert!(status.due_at(&source) <= now + 300_000, "no pause is longer than a refresh");
+                prop_assert!(status.due_at(&source) <= now.saturating_add(300_000), "no pause is longer than a refresh");
             }
         }
     }

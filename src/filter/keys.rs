@@ -228,15 +228,17 @@ impl Keys {
         }
     }
 
-    /// Takes over what `status` says that others have fetched. `true`: there are other keys than before.
+    /// Takes over what `status` says that others have fetched. `true`: there are other keys than before, or the same are
+    /// known to be newer.
     fn follow(&self, shared: &Shared, owner: Owner, source: &Source, status: &Status) -> bool {
         let Ok(mut judge) = shared.judge.try_borrow_mut() else { return false };
         let Some(keys) = judge.keyring_mut(owner) else { return false };
         if status.generation == keys.generation() {
+            let before = keys.fetched_at();
             if status.generation != 0 {
                 keys.confirm(status.fetched_second());
             }
-            return false;
+            return keys.fetched_at() != before;
         }
         let record = match fetch::record(&mut Ports, source.id()) {
             Ok(record) => record,

@@ -81,6 +81,8 @@ async fn until_logged(sidecar: &Sidecar, text: &str) {
 #[tokio::test]
 async fn fetched_once_for_all_workers() {
     let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    // Long enough for every worker to find that there are no keys.
+    server.delay(Duration::from_millis(400));
     let settings = settings("keys-once", json!({}), server.address()).workers(4).balanced();
     let sidecar = Sidecar::start(settings).await.unwrap();
     let mut kept = Vec::new();
