@@ -28,6 +28,7 @@ pub mod grant;
 pub mod identity;
 pub mod issuer;
 mod json;
+mod json_path;
 pub mod judge;
 pub mod jws;
 pub mod key;

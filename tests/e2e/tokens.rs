@@ -279,7 +279,8 @@ async fn claims_in_the_wrong_shape() {
             wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
         }
     }
-    for (name, value) in [("scope", json!(["orders.read", 7])), ("authorization_details", json!({})), ("sid", json!(7))] {
+    for (name, value) in [("scope", json!(["orders.read", 7])), ("authorization_details", json!({})), ("sid", json!(7))]
+    {
         wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
     }
     for name in ["jti", "sub", "txn", "sid", "client_id"] {
