@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::time::Moment;
@@ -148,15 +148,8 @@ pub struct Time(pub Moment);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::String(text) => Moment::from_str(&text).map_err(|error| D::Error::custom(wrong(&text, error))),
-            Value::Number(number) => {
-                let text = number.to_string();
-                Moment::from_str(&text).map_err(|error| D::Error::custom(wrong(&text, error)))
-            }
-            other => Err(D::Error::custom(wrong(&other.to_string(), crate::time::Error::NotATime))),
-        }
-        .map(Self)
+        let read = |text: &str| Moment::from_str(text).map(Self);
+        deserializer.deserialize_any(Written { expecting: "a time", read })
     }
 }
 
@@ -166,8 +159,38 @@ pub struct Length(pub std::time::Duration);
 
 impl<'de> Deserialize<'de> for Length {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        crate::time::duration(&text).map(Self).map_err(|error| D::Error::custom(wrong(&text, error)))
+        let read = |text: &str| crate::time::duration(text).map(Self);
+        deserializer.deserialize_str(Written { expecting: "a string", read })
+    }
+}
+
+/// Reads a string or a number as text. What is wrong with it is said while it is read, so that its place is known.
+struct Written<F> {
+    expecting: &'static str,
+    read: F,
+}
+
+impl<T, F: Fn(&str) -> Result<T, crate::time::Error>> Visitor<'_> for Written<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).map_err(|error| E::custom(wrong(text, error)))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
     }
 }
 

@@ -4,6 +4,7 @@ use crate::compile::compile;
 use crate::confirmation::Binding;
 use crate::fact::Risk;
 use crate::json::{self, StrictValue};
+use crate::json_path;
 use crate::policy::Policy;
 use crate::presentation_config::{DpopConfig, TokenConfig};
 use crate::problem::{Errors, Problem, nearest};
@@ -96,18 +97,14 @@ pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Prob
         return Err(Problem::at("", format!("{what} is not a JSON object")));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(describe)?;
+    let parsed = T::deserialize(&mut deserializer).map_err(|error| describe(json, &error))?;
     deserializer.end().map_err(|error| Problem::at("", format!("not one JSON document: {error}")))?;
     Ok(parsed)
 }
 
 /// Serde's message in our words. Its `expected one of ...` is where the nearest right key comes from.
-fn describe(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let path = match error.path().to_string() {
-        path if path == "." => String::new(),
-        path => path,
-    };
-    let inner = error.into_inner();
+fn describe(json: &[u8], inner: &serde_json::Error) -> Problem {
+    let path = json_path::of(json, inner);
     let text = inner.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
     if inner.is_syntax() || inner.is_eof() {

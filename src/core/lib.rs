@@ -43,6 +43,7 @@ mod hearing;
 pub mod identity;
 pub mod issuer;
 mod json;
+mod json_path;
 pub mod judge;
 pub mod jws;
 pub mod key;

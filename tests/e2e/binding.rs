@@ -1,7 +1,11 @@
 //! A token that leaked is worth nothing in other hands: what it is bound to is checked at every request, and what
 //! counts once counts once.
 
-use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use rcgen::SanType;
@@ -16,7 +20,10 @@ use taskfence_tests::{
     sidecar::Sidecar,
     tls::{self, Workload},
 };
-use tokio::{sync::OnceCell, time};
+use tokio::{
+    sync::{Barrier, OnceCell},
+    time,
+};
 
 const WORKERS: u32 = 4;
 const API: &str = "https://api.example";
@@ -384,15 +391,21 @@ async fn an_old_nonce_is_no_nonce() {
     assert_allowed(sidecar, &answer);
 }
 
-/// Sends one request on many connections at once; how often it passed, and the reasons why not.
-async fn race(listener: &str, request: &Request, times: usize) -> (usize, BTreeSet<String>) {
+/// Sends one request on many connections at once; how often it passed, and the reasons why not. `first` goes before it
+/// on each connection: every worker then knows the token, and little is left to do but to spend.
+async fn race(listener: &str, first: &Request, request: &Request, times: usize) -> (usize, BTreeSet<String>) {
     let to = sidecar().await.listener(listener);
-    let connections = join_all((0..times).map(|_| Connection::open(to, Http::One))).await;
-    let answers = join_all(connections.into_iter().map(|connection| async {
-        let mut connection = connection.unwrap();
-        connection.send(request).await.unwrap()
-    }));
-    let answers = answers.await;
+    let start = Arc::new(Barrier::new(times));
+    let runs = (0..times).map(|_| {
+        let (first, request, start) = (first.clone(), request.clone(), Arc::clone(&start));
+        tokio::spawn(async move {
+            let mut connection = Connection::open(to, Http::One).await.unwrap();
+            connection.send(&first).await.unwrap();
+            start.wait().await;
+            connection.send(&request).await.unwrap()
+        })
+    });
+    let answers: Vec<Answer> = join_all(runs).await.into_iter().map(Result::unwrap).collect();
     let reasons = answers.iter().filter_map(Answer::reason).collect();
     (answers.iter().filter(|answer| answer.status == 200).count(), reasons)
 }
@@ -400,18 +413,20 @@ async fn race(listener: &str, request: &Request, times: usize) -> (usize, BTreeS
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_uses_of_one_proof_at_once_one_passes() {
     let token = key_bound(&KEY);
-    for _ in 0..20 {
+    let first = with("GET", "/closed", &token, "x");
+    for _ in 0..50 {
         let proof = proof(&KEY, "GET", &format!("{API}/open/a"), &token).sign();
-        let (passed, reasons) = race("dpop", &with("GET", "/open/a", &token, &proof), 50).await;
+        let (passed, reasons) = race("dpop", &first, &with("GET", "/open/a", &token, &proof), 50).await;
         assert_eq!((passed, reasons), (1, BTreeSet::from(["dpop_proof_replayed".to_owned()])));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_uses_of_a_single_use_token_at_once_one_passes() {
-    for _ in 0..20 {
-        let request = Request::get("/once").bearer(&mint::token().sign());
-        let (passed, reasons) = race("plain", &request, 50).await;
+    for _ in 0..100 {
+        let token = mint::token().sign();
+        let (first, request) = (Request::get("/open/a").bearer(&token), Request::get("/once").bearer(&token));
+        let (passed, reasons) = race("plain", &first, &request, 50).await;
         assert_eq!((passed, reasons), (1, BTreeSet::from(["token_used".to_owned()])));
     }
 }
