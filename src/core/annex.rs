@@ -124,7 +124,7 @@ impl World {
 
     /// Pushes an event about a subject, under a `jti` of its own.
     fn say(&mut self, event: &str, payload: Value, subject: Value) {
-        self.sets += 1;
+        self.sets = self.sets.saturating_add(1);
         let jti = format!("said-{}", self.sets);
         self.push(json!({}), set(&jti, event, payload, subject)).unwrap();
     }
@@ -697,7 +697,7 @@ fn vocabulary() -> Vec<(String, Value, Value)> {
 fn answers(world: &mut World) -> Vec<Option<Reason>> {
     let paths = ["/open", "/refund", "/orders/1881", "/device", "/risk", "/acr", "/network", "/when"];
     let base = json!({"device_id": "d7", "acr": "phr", "trusted_network": true});
-    let mut tokens = vec![base.clone(), base.clone(), base];
+    let mut tokens = [base.clone(), base.clone(), base];
     tokens[1]["auth_time"] = json!(fixture::ABSENT);
     tokens[2]["auth_time"] = json!(NOW.0 - 100);
     tokens[2]["sid"] = json!(fixture::ABSENT);
@@ -716,7 +716,7 @@ proptest! {
         let sets: Vec<String> = said.iter().enumerate().map(|(at, (which, ago))| {
             let (event, payload, subject) = vocabulary[*which].clone();
             let mut payload = payload;
-            payload["event_timestamp"] = json!(NOW.0 - ago);
+            payload["event_timestamp"] = json!(NOW.0.saturating_sub(*ago));
             signed(json!({}), set(&at.to_string(), &event, payload, subject))
         }).collect();
         let mut other = [sets.clone(), sets.clone()].concat();
