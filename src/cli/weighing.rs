@@ -49,7 +49,9 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             let any = (!any.is_empty()).then(|| one_of(any));
             (both(all, any), or_none(evidence.scopes().collect::<Vec<_>>().join(" ")))
         }
-        Check::Detail(asked) => (detail(asked, evidence), details(grant.claims.get("authorization_details"))),
+        Check::Detail(asked) => {
+            (detail(asked, evidence), with_changes(details(grant.claims.get("authorization_details")), evidence))
+        }
         Check::Claims(asked) => {
             let wanted = asked.iter().map(|(name, value)| format!("{name} = {value}"));
             let held = asked.iter().map(|(name, _)| match evidence.claim(name) {
@@ -94,8 +96,16 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             };
             (format!("authenticated within {longest}"), found)
         }
-        Check::Acr(accepted) => (one_of(accepted), or_none(grant.acr.clone().unwrap_or_default())),
+        Check::Acr(accepted) => {
+            (one_of(accepted), with_changes(or_none(grant.acr.clone().unwrap_or_default()), evidence))
+        }
     }
+}
+
+/// What the token says, and what signals changed about it since.
+fn with_changes(found: String, evidence: &Evidence<'_>) -> String {
+    let changes = evidence.standing.changes.iter().flat_map(|changes| changes.words());
+    std::iter::once(found).chain(changes).collect::<Vec<_>>().join("; ")
 }
 
 /// The members that one object must have, captures filled in.

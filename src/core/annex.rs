@@ -124,7 +124,7 @@ impl World {
 
     /// Pushes an event about a subject, under a `jti` of its own.
     fn say(&mut self, event: &str, payload: Value, subject: Value) {
-        self.sets += 1;
+        self.sets = self.sets.saturating_add(1);
         let jti = format!("said-{}", self.sets);
         self.push(json!({}), set(&jti, event, payload, subject)).unwrap();
     }
@@ -716,7 +716,7 @@ proptest! {
         let sets: Vec<String> = said.iter().enumerate().map(|(at, (which, ago))| {
             let (event, payload, subject) = vocabulary[*which].clone();
             let mut payload = payload;
-            payload["event_timestamp"] = json!(NOW.0 - ago);
+            payload["event_timestamp"] = json!(NOW.0.saturating_sub(*ago));
             signed(json!({}), set(&at.to_string(), &event, payload, subject))
         }).collect();
         let mut other = [sets.clone(), sets.clone()].concat();

@@ -393,7 +393,7 @@ pub struct RuleConfig {
     pub mode: Option<Mode>,
     /// What becomes of its requests when the state is stale. Default: as `signals.stale` says.
     #[serde(default)]
-    pub stale: Option<StaleThen>,
+    pub stale: Option<UnknownConfig>,
 }
 
 /// A scope that lifts requirements by name.
@@ -544,7 +544,7 @@ pub enum DeviceStatus {
     Compliant,
 }
 
-/// What becomes of a fact that nobody stated.
+/// What becomes of what is not known, or not known to be still so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -707,21 +707,9 @@ pub struct StaleConfig {
     /// How long ago each transmitter with a `heartbeat` may last have been heard of, where a rule has no `state_age`
     /// of its own.
     pub after: Span,
-    /// What becomes of requests then. Default: deny.
+    /// What becomes of requests then: refused with 503, or judged by what was heard before. Default: deny.
     #[serde(default)]
-    pub then: StaleThen,
-}
-
-/// What becomes of requests when the state is stale.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum StaleThen {
-    /// They are refused with 503.
-    #[default]
-    Deny,
-    /// They are judged by what was heard before.
-    Allow,
+    pub then: UnknownConfig,
 }
 
 /// A transmitter of signals.

@@ -2,7 +2,7 @@
 //! heard of.
 
 use crate::compile::Problems;
-use crate::config::{ClaimsConfig, Config, SignalsConfig, StaleThen, TransmitterConfig};
+use crate::config::{ClaimsConfig, Config, SignalsConfig, TransmitterConfig, UnknownConfig};
 use crate::effect::{self, Effect, Effects};
 use crate::event::Type;
 use crate::freshness::{MAX_TRANSMITTERS, TransmitterId};
@@ -170,7 +170,7 @@ pub fn stale(signals: &SignalsConfig, config: &Config, rules: &mut [Rule], probl
     if stale.after == Span(0) {
         problems.error("signals.stale.after", "must be longer than nothing");
     }
-    if stale.then == StaleThen::Allow {
+    if stale.then == UnknownConfig::Allow {
         let message = "lets requests pass by what was heard before, however long ago that was";
         problems.warnings.push(Problem::at("signals.stale.then", message));
     }
@@ -200,12 +200,12 @@ pub fn stale(signals: &SignalsConfig, config: &Config, rules: &mut [Rule], probl
                     format!("lets requests pass when the state is older than `signals.stale.after`, {}", stale.after);
                 problems.warnings.push(Problem::at(format!("rules[{at}].require.state_age"), message));
             }
-            (StaleThen::Deny, None) => requirement.checks.insert(0, Check::StateAge(stale.after)),
-            (StaleThen::Allow, None) if own.is_some() => {
+            (UnknownConfig::Deny, None) => requirement.checks.insert(0, Check::StateAge(stale.after)),
+            (UnknownConfig::Allow, None) if own.is_some() => {
                 let message = "lets requests pass when the state is stale";
                 problems.warnings.push(Problem::at(format!("rules[{at}].stale"), message));
             }
-            (StaleThen::Deny | StaleThen::Allow, _) => {}
+            (UnknownConfig::Deny | UnknownConfig::Allow, _) => {}
         }
     }
 }
