@@ -15,6 +15,7 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("issuer_unknown", 401, INVALID_TOKEN),
     ("key_unknown", 401, INVALID_TOKEN),
     ("signature_invalid", 401, INVALID_TOKEN),
+    ("too_many_failures", 429, Challenge::None),
     ("audience_mismatch", 401, INVALID_TOKEN),
     ("token_expired", 401, INVALID_TOKEN),
     ("token_not_yet_valid", 401, INVALID_TOKEN),
@@ -81,7 +82,7 @@ pub fn assert_refused(sidecar: &Sidecar, answer: &Answer, reason: &str) {
     assert_challenge(answer, challenge);
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"), "cache-control of\n{}", describe(answer));
     // Whoever is to come back is told when.
-    assert_eq!(answer.header("retry-after").is_some(), *status == 503, "retry-after of\n{}", describe(answer));
+    assert_eq!(answer.header("retry-after").is_some(), matches!(*status, 429 | 503), "retry-after of\n{}", describe(answer));
     assert_not_forwarded(sidecar, answer);
 }
 

@@ -24,6 +24,10 @@ pub const TICK: u32 = 1000;
 /// The workers that want to be woken, in shared data.
 const ROSTER: &[u8] = b"taskfence/1/roster";
 
+/// So many streams are ended in one callback; the others in the next. Where the response has not begun, the proxy answers
+/// after the callback, each from within the one before, and a few hundred of them are more than the stack of the VM takes.
+const MOST_AT_ONCE: usize = 100;
+
 /// Losing a race over the roster this often is no race.
 const MAX_TRIES: usize = 1000;
 
@@ -145,6 +149,13 @@ impl Worker {
         self.seat = Some(Seat { number, root, renewed_at: now });
     }
 
+    /// Has this worker called again at once. Where that fails, its next tick does.
+    fn wake(&self) {
+        if let Some(queue) = self.seat.and_then(|seat| host::resolve_queue(&queue_name(seat.number)).ok()) {
+            let _ = host::enqueue(queue, &[1]);
+        }
+    }
+
     /// A number in the roster, for another while.
     fn claim(&mut self, now: Timestamp) -> Option<usize> {
         if self.owner == 0 {
@@ -172,22 +183,30 @@ fn queue_name(number: usize) -> String {
 
 /// Looks at the streams of one plugin, and ends those that may not go on.
 fn look(root: u32, shared: &Rc<Shared>) {
-    let endings = {
-        let Ok(mut streams) = shared.streams.try_borrow_mut() else { return };
-        if streams.is_empty() {
-            return;
-        }
-        let Ok(mut judge) = shared.judge.try_borrow_mut() else { return };
-        let Some(now) = now() else { return };
-        judge.look(&mut streams, &mut Ports, now)
-    };
+    let Ok(mut endings) = shared.endings.try_borrow_mut() else { return };
+    endings.extend(find(shared));
     if endings.is_empty() {
         return;
     }
-    for ending in &endings {
-        if ending.enforced { end(shared, ending) } else { note(shared, ending) }
+    let batch = endings.len().min(MOST_AT_ONCE);
+    for ending in endings.drain(..batch) {
+        if ending.enforced { end(shared, &ending) } else { note(shared, &ending) }
     }
     let _ = host::set_effective_context(root);
+    if !endings.is_empty() {
+        WORKER.with_borrow(Worker::wake);
+    }
+}
+
+/// The streams that may not go on.
+fn find(shared: &Shared) -> Vec<Ending> {
+    let Ok(mut streams) = shared.streams.try_borrow_mut() else { return Vec::new() };
+    if streams.is_empty() {
+        return Vec::new();
+    }
+    let Ok(mut judge) = shared.judge.try_borrow_mut() else { return Vec::new() };
+    let Some(now) = now() else { return Vec::new() };
+    judge.look(&mut streams, &mut Ports, now)
 }
 
 /// Ends one stream, by the one terminal call that it ever gets: it has been taken out of the streams that are looked at,

@@ -10,9 +10,11 @@ use crate::sidecar::Sidecar;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use taskfence_core::config::{self, Role};
 use taskfence_core::judge::Judge;
+use taskfence_core::review::Ending;
 use taskfence_core::streams::Streams;
 use taskfence_core::{nonce, state};
 
@@ -27,6 +29,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The streams that were admitted and go on.
     pub streams: RefCell<Streams>,
+    /// Those that were found to have ended and have not been told yet.
+    pub endings: RefCell<VecDeque<Ending>>,
     /// What fetches keys, and the requests that wait for them.
     pub keys: Keys,
 }
@@ -54,8 +58,8 @@ impl Root {
         }
         let keys = Keys::new(self.id, &loaded.policy)?;
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
-        let (metrics, streams) = (Metrics::define(), RefCell::default());
-        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, keys });
+        let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
+        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys });
         live::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let tick = if shared.keys.set_up(&shared)? { keys::TICK } else { live::TICK };
         host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
