@@ -18,6 +18,15 @@ pub fn wasm() -> Result<PathBuf> {
     )
 }
 
+/// The filter that stops its VM on request: `$TASKFENCE_CRASH_WASM`, or what `scripts/test` built with its feature `crash`.
+pub fn crashing_wasm() -> Result<PathBuf> {
+    find(
+        "TASKFENCE_CRASH_WASM",
+        "crash/wasm32-wasip1/debug/taskfence.wasm",
+        "build it: CARGO_PROFILE_DEV_DEBUG=0 cargo build --target wasm32-wasip1 -p taskfence-filter --features crash --target-dir target/crash",
+    )
+}
+
 /// The `taskfence` command: `$TASKFENCE_BIN`, or the release build.
 pub fn command() -> Result<PathBuf> {
     find("TASKFENCE_BIN", "release/taskfence", "build it: cargo build --release -p taskfence-cli")

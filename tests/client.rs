@@ -211,6 +211,14 @@ impl Connection {
         Ok(Self { sender })
     }
 
+    /// The version of HTTP that it speaks.
+    pub fn http(&self) -> Http {
+        match self.sender {
+            Sender::One(_) => Http::One,
+            Sender::Two(_) => Http::Two,
+        }
+    }
+
     /// Sends one request and reads the whole answer.
     pub async fn send(&mut self, request: &Request) -> Result<Answer> {
         let probe = new_probe();

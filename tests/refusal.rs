@@ -82,7 +82,12 @@ pub fn assert_refused(sidecar: &Sidecar, answer: &Answer, reason: &str) {
     assert_challenge(answer, challenge);
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"), "cache-control of\n{}", describe(answer));
     // Whoever is to come back is told when.
-    assert_eq!(answer.header("retry-after").is_some(), matches!(*status, 429 | 503), "retry-after of\n{}", describe(answer));
+    assert_eq!(
+        answer.header("retry-after").is_some(),
+        matches!(*status, 429 | 503),
+        "retry-after of\n{}",
+        describe(answer)
+    );
     assert_not_forwarded(sidecar, answer);
 }
 

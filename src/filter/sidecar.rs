@@ -141,6 +141,10 @@ impl Context for Sidecar {
 impl HttpContext for Sidecar {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
+        #[cfg(feature = "crash")]
+        if headers.iter().any(|(name, _)| name == b"x-taskfence-crash") {
+            std::process::abort();
+        }
         let request = read(&self.shared, &headers);
         let verdict = match (judge(&self.shared, &request), keys::lacking(&self.shared)) {
             (verdict, Lacking::Nothing) => verdict,

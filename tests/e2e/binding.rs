@@ -66,7 +66,7 @@ async fn sidecar() -> &'static Sidecar {
                 .also("mtls", config(|issuer| issuer["binding"] = json!("mtls")))
                 .also("peer", config(|issuer| issuer["peer_claim"] = json!("sub")))
                 .also("any", config(|issuer| issuer["binding"] = json!("any")))
-                .also("dpop", dpop(json!({"origins": [API], "algorithms": ["ES256", "EdDSA", "RS256"]})))
+                .also("dpop", dpop(json!({"origins": [API], "algorithms": Alg::names()})))
                 .also("host", dpop(json!({})))
                 .also("nonce", dpop(json!({"origins": [API], "nonce": "1h"})))
                 .also("short", dpop(json!({"origins": [API], "nonce": "1s"})))
@@ -279,7 +279,7 @@ async fn a_key_bound_token_is_no_bearer_token() {
     let get = Request::get("/open/a");
     let downgraded = present("dpop", &get.clone().bearer(&token)).await;
     assert_refused(sidecar, &downgraded, "binding_mismatch");
-    let expected = r#"DPoP realm="https://orders.mesh", error="invalid_token", error_description="Access token bound to another presenter", algs="ES256 EdDSA RS256""#;
+    let expected = r#"DPoP realm="https://orders.mesh", error="invalid_token", error_description="Access token bound to another presenter", algs="ES256 ES384 RS256 RS384 RS512 PS256 EdDSA""#;
     assert_eq!(downgraded.header("www-authenticate").as_deref(), Some(expected));
     assert_refused(
         sidecar,

@@ -1,0 +1,127 @@
+//! What a filter that dies leaves behind: everything that signals said, and no stream that nobody looks after.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use taskfence_tests::{
+    artefacts,
+    bootstrap::Settings,
+    client::{Http, Request},
+    mint::{self, Jwt, complete_task, device_is, revoke_session, unique},
+    orders,
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted},
+    services,
+    sidecar::Sidecar,
+    streaming::Connection,
+};
+use tokio::time::{sleep, timeout};
+
+const WORKERS: u32 = 2;
+/// `FAIL_RELOAD` loads the module anew after about a second.
+const RELOADED: Duration = Duration::from_secs(20);
+
+async fn sidecar(name: &str) -> Sidecar {
+    let wasm = artefacts::crashing_wasm().unwrap().display().to_string();
+    let rules = json!([
+        {"name": "device", "match": {"path": "/v1/device"}, "require": {"device": {"status": "compliant", "unknown": "allow"}}},
+        {"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": {}},
+        {"name": "all", "match": {"path": "/v1/orders/{order}"}, "require": {}}
+    ]);
+    let settings = Settings::new(name, orders::config_of(rules)).workers(WORKERS).balanced();
+    let replace = move |bootstrap: &mut Value| {
+        for listener in bootstrap["static_resources"]["listeners"].as_array_mut().unwrap() {
+            let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+            manager["http_filters"][0]["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] =
+                json!(wasm);
+        }
+    };
+    Sidecar::start(settings.patch(replace)).await.unwrap()
+}
+
+/// Stops the VM of every worker that answers to one of many connections.
+async fn crash(sidecar: &Sidecar) {
+    for _ in 0..8 {
+        let stop = Request::get(orders::ORDER_PATH).header("x-taskfence-crash", "1");
+        let answer = sidecar.send(Http::One, &stop).await.unwrap();
+        assert_eq!(answer.status, 503, "a request that a dead machine had is not let through");
+    }
+    let log = sidecar.envoy().log();
+    assert!(log.contains("proxy_on_request_headers"), "Envoy says what was running when the machine stopped:\n{log}");
+}
+
+async fn ask(sidecar: &Sidecar, path: &str, token: &Jwt) -> taskfence_tests::client::Answer {
+    sidecar.send(Http::One, &Request::get(path).bearer(&token.sign())).await.unwrap()
+}
+
+/// Waits until requests on many connections, and so on every worker, are answered by a machine again.
+async fn reloaded(sidecar: &Sidecar) {
+    let deadline = Instant::now() + RELOADED;
+    let token = mint::token().session(&unique("sess")).task(&unique("task"));
+    let mut good = 0;
+    while good < 16 {
+        assert!(Instant::now() < deadline, "no machine came back:\n{}", sidecar.envoy().log());
+        match ask(sidecar, orders::ORDER_PATH, &token).await.status {
+            200 => good += 1,
+            503 => {
+                good = 0;
+                sleep(Duration::from_millis(100)).await;
+            }
+            other => panic!("{other} while the machines are loaded anew"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_said_is_forgotten() {
+    let sidecar = sidecar("crash-state").await;
+    let fresh = || mint::token().session(&unique("sess")).task(&unique("task")).user(&unique("user"));
+    let (session, task, device) = (unique("sess"), unique("task"), unique("device"));
+    let revoked = fresh().session(&session);
+    let completed = fresh().task(&task);
+    let unsafe_device = fresh().claim("device_id", device.as_str());
+    for signal in [revoke_session(&session), complete_task(&task), device_is(&device, "not-compliant")] {
+        assert_signal_accepted(&sidecar.push(&signal).await.unwrap());
+    }
+    for round in 0..3 {
+        let created = sidecar.machines_created().await.unwrap();
+        crash(&sidecar).await;
+        reloaded(&sidecar).await;
+        assert!(sidecar.machines_created().await.unwrap() > created, "round {round}: a machine was made anew");
+        for _ in 0..8 {
+            assert_refused(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &revoked).await, "session_revoked");
+            assert_refused(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &completed).await, "task_completed");
+            assert_refused(&sidecar, &ask(&sidecar, "/v1/device", &unsafe_device).await, "device_not_compliant");
+            assert_allowed(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &fresh()).await);
+        }
+        // And what is said to the new machines counts too.
+        let late = fresh().session(&unique("sess"));
+        let name = unique("late");
+        let late = late.session(&name);
+        assert_allowed(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &late).await);
+        assert_signal_accepted(&sidecar.push(&revoke_session(&name)).await.unwrap());
+        for _ in 0..8 {
+            assert_refused(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &late).await, "session_revoked");
+        }
+    }
+}
+
+/// The index of live streams dies with the machine. So must the streams: nobody would end them.
+#[tokio::test]
+async fn no_stream_goes_on_that_nobody_looks_after() {
+    let sidecar = sidecar("crash-streams").await;
+    let token = mint::token().session(&unique("sess")).task(&unique("task"));
+    let mut streams = Vec::new();
+    for http in [Http::One, Http::Two, Http::One, Http::Two] {
+        let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
+        let mut stream = connection.start(&Request::get(services::EVENTS).bearer(&token.sign())).await.unwrap();
+        assert_eq!(stream.status, 200);
+        stream.read(1).await.unwrap();
+        streams.push((connection, stream));
+    }
+    crash(&sidecar).await;
+    for (connection, stream) in streams {
+        let ended = timeout(Duration::from_secs(10), stream.end(Duration::from_secs(10))).await;
+        assert!(ended.is_ok_and(|end| end.is_ok()), "a stream of a dead machine went on");
+        drop(connection);
+    }
+}
