@@ -20,6 +20,7 @@ pub mod grpc;
 pub mod in_process;
 pub mod jwks;
 pub mod mint;
+pub mod oauth;
 pub mod orders;
 pub mod raw;
 pub mod refusal;

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-/// A path may have this many bytes, query not counted.
+/// A path may have this many bytes, query not counted, as it came and in its canonical form.
 pub const MAX_PATH: usize = 8 * 1024;
 
 /// A canonical path: ASCII, begins with `/`, no empty, `.` or `..` segments, no query. Only [`Canonical::parse`]
@@ -66,6 +66,10 @@ impl<'p> Canonical<'p> {
             false => Cow::Owned(normalise(raw)?),
             true => Cow::Borrowed(raw),
         };
+        // Escaping makes it longer: read again, it must not be too long.
+        if path.len() > MAX_PATH {
+            return Err(PathError::TooLong);
+        }
         check_segments(&path)?;
         Ok(Canonical { path })
     }
@@ -257,6 +261,16 @@ mod tests {
         }
         assert_eq!(parse(&format!("/{}", "a".repeat(MAX_PATH))), Err(PathError::TooLong));
         assert_eq!(Canonical::parse(b"/caf\xe9"), Err(PathError::ForbiddenByte));
+    }
+
+    /// Found by `scripts/fuzz path`.
+    #[test]
+    fn what_escaping_makes_too_long_is_refused() {
+        let raw = |letters: usize| format!("/{}", ">".repeat(letters));
+        let most = (MAX_PATH - 1) / "%3E".len();
+        let longest = parse(&raw(most)).unwrap();
+        assert_eq!(parse(&longest), Ok(longest.clone()));
+        assert_eq!(parse(&raw(most + 1)), Err(PathError::TooLong));
     }
 
     #[test]

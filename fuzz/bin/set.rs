@@ -1,0 +1,7 @@
+//! `scripts/fuzz set`
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    taskfence_fuzz::set(bytes);
+});
