@@ -100,11 +100,11 @@ fn calls(log: &str) -> BTreeMap<String, usize> {
             if callback.starts_with("proxy_on_") && callback != "proxy_on_memory_allocate" {
                 within.insert(thread, callback);
             }
-        } else if let Some(call) = name_after("[vm->host] ") {
-            if within.get(thread).is_some_and(|callback| !BY_THEMSELVES.contains(callback)) {
-                let call = call.rsplit('.').next().unwrap_or(call);
-                *calls.entry(call.to_owned()).or_default() += 1;
-            }
+        } else if let Some(call) = name_after("[vm->host] ")
+            && within.get(thread).is_some_and(|callback| !BY_THEMSELVES.contains(callback))
+        {
+            let call = call.rsplit('.').next().unwrap_or(call);
+            *calls.entry(call.to_owned()).or_default() += 1;
         }
     }
     calls

@@ -29,6 +29,8 @@ pub struct Case<'p> {
     pub traffic: Traffic,
     /// What each answer has to be.
     pub answer: Answer,
+    /// The case without a filter that it is compared with; the first, unless it says another.
+    pub against: Option<String>,
 }
 
 /// What an answer has to be.
@@ -57,12 +59,18 @@ impl<'p> Case<'p> {
     /// A case whose answers are all 200.
     pub fn new(name: &str, proxy: &'p Proxy, listener: &str, traffic: &Traffic) -> Self {
         let (name, listener) = (name.to_owned(), listener.to_owned());
-        Self { name, proxy, helper: None, listener, traffic: traffic.clone(), answer: OK }
+        Self { name, proxy, helper: None, listener, traffic: traffic.clone(), answer: OK, against: None }
     }
 
     /// With other answers.
     pub fn answered(mut self, answer: Answer) -> Self {
         self.answer = answer;
+        self
+    }
+
+    /// Compared with the case of this name, which is the same but for the filter.
+    pub fn against(mut self, name: &str) -> Self {
+        self.against = Some(name.to_owned());
         self
     }
 
@@ -150,28 +158,29 @@ pub async fn measure(
             }
         }
     }
-    let reference: Vec<f64> = measured.first().into_iter().flatten().map(|round| round.cpu).collect();
-    let reference_is_whole = reference.len() == rounds;
-    Ok(cases
-        .iter()
-        .zip(measured)
-        .zip(wrong)
-        .map(|((case, rounds), wrong)| {
-            let of = |pick: fn(&Round) -> f64| Spread::of(rounds.iter().map(pick));
-            let answers = rounds.iter().map(|round| round.answers).sum();
-            let added = rounds.iter().zip(&reference).map(|(round, reference)| round.cpu - reference);
-            Load {
-                name: case.name.clone(),
-                cpu: of(|round| round.cpu),
-                added: if reference_is_whole && wrong.is_none() { Spread::of(added) } else { None },
-                p50: of(|round| round.p50),
-                p99: of(|round| round.p99),
-                answers,
-                expected: Expected { answer: case.answer.text(), seen: answers },
-                void: wrong,
-            }
-        })
-        .collect())
+    let whole = |at: usize| measured.get(at).filter(|measured| measured.len() == rounds);
+    let reference = |case: &Case<'_>| match &case.against {
+        Some(name) => cases.iter().position(|other| other.name == *name).and_then(whole),
+        None => whole(0),
+    };
+    let load = |((case, measured), wrong): ((&Case<'_>, &Vec<Round>), Option<String>)| {
+        let of = |pick: fn(&Round) -> f64| Spread::of(measured.iter().map(pick));
+        let answers = measured.iter().map(|round| round.answers).sum();
+        let above = |reference: &Vec<Round>| {
+            Spread::of(measured.iter().zip(reference).map(|(round, reference)| round.cpu - reference.cpu))
+        };
+        Load {
+            name: case.name.clone(),
+            cpu: of(|round| round.cpu),
+            added: reference(case).filter(|_| wrong.is_none()).and_then(above),
+            p50: of(|round| round.p50),
+            p99: of(|round| round.p99),
+            answers,
+            expected: Expected { answer: case.answer.text(), seen: answers },
+            void: wrong,
+        }
+    };
+    Ok(cases.iter().zip(&measured).zip(wrong).map(load).collect())
 }
 
 impl Answer {

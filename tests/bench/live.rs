@@ -8,7 +8,7 @@ use std::{
 
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::try_join_all, stream};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Response,
@@ -82,11 +82,12 @@ impl Streams {
             let (sender, connection) =
                 http2::handshake(TokioExecutor::new(), io).await.map_err(Error::doing("open streams"))?;
             tokio::spawn(connection);
-            for _ in 0..PER_CONNECTION.min(count - streams.len()) {
+            let opened = (0..PER_CONNECTION.min(count - streams.len())).map(async |_| {
                 let mut sender = sender.clone();
                 sender.ready().await.map_err(Error::doing("open streams"))?;
-                streams.push(begun(sender.send_request(request(Http::Two, token)?)).await?);
-            }
+                begun(sender.send_request(request(Http::Two, token)?)).await
+            });
+            streams.extend(try_join_all(opened).await?);
         }
         Ok(Self(streams))
     }

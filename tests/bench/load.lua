@@ -1,20 +1,13 @@
 -- What wrk sends: GET with the tokens of a file, one after the other, beginning after the first `after` of them.
--- Arguments: the file, the path, `after`, and how many answers are enough (0: until the time is over).
-local requests, at, enough, answers = {}, 0, 0, 0
+-- Arguments: the file, the path, `after`.
+local requests, at = {}, 0
 
 function init(args)
   for token in io.lines(args[1]) do
     local headers = { ["Host"] = "orders.mesh", ["Authorization"] = "Bearer " .. token }
     requests[#requests + 1] = wrk.format("GET", args[2], headers)
   end
-  at, enough = tonumber(args[3]), tonumber(args[4])
-  if enough > 0 then
-    -- Only here: with it, wrk reads every header of every answer.
-    response = function()
-      answers = answers + 1
-      if answers == enough then wrk.thread:stop() end
-    end
-  end
+  at = tonumber(args[3])
 end
 
 function request()

@@ -13,6 +13,9 @@ use taskfence_tests::artefacts;
 /// Enough to keep the proxy's core busy all the time, few enough that nobody waits long.
 const CONNECTIONS: &str = "16";
 
+/// More than are sent and not yet answered at any time.
+const IN_FLIGHT: usize = 64;
+
 /// What the requests of one case are.
 #[derive(Clone, Debug)]
 pub struct Traffic {
@@ -52,15 +55,28 @@ impl Traffic {
 
     /// Sends requests for `time`.
     pub fn run(&mut self, to: SocketAddr, time: Duration) -> Result<Run> {
-        self.wrk(to, time, 0)
+        let run = self.wrk(to, time)?;
+        // Some more were sent and not answered when the time was over, one was made to be looked at.
+        self.sent = (self.sent + answers(&run) + IN_FLIGHT) % self.count.max(1);
+        Ok(run)
     }
 
-    /// Sends `answers` requests, or as many as fit into `limit`.
-    pub fn run_until(&mut self, to: SocketAddr, answers: usize, limit: Duration) -> Result<Run> {
-        self.wrk(to, limit, answers)
+    /// Sends each token until it is answered, once and a few of them twice. Gives up at the first answer that is not
+    /// 2xx.
+    pub fn send_each(mut self, to: SocketAddr) -> Result<()> {
+        while self.sent < self.count {
+            let run = self.wrk(to, Duration::from_secs(if self.count > 10_000 { 5 } else { 1 }))?;
+            if run.refused > 0 || run.lost > 0 || answers(&run) <= IN_FLIGHT {
+                let Run { answers, refused, lost, .. } = run;
+                return Err(Error::new(format!("of {answers} answers {refused} were not 2xx, {lost} were lost")));
+            }
+            // Which of the last ones were answered is not known, so they are sent again.
+            self.sent += answers(&run) - IN_FLIGHT;
+        }
+        Ok(())
     }
 
-    fn wrk(&mut self, to: SocketAddr, time: Duration, enough: usize) -> Result<Run> {
+    fn wrk(&self, to: SocketAddr, time: Duration) -> Result<Run> {
         // wrk takes whole seconds; what is asked of it here is never less than one.
         let seconds = time.as_secs().max(1);
         let output = Command::new("wrk")
@@ -71,20 +87,20 @@ impl Traffic {
             .arg(format!("http://{to}"))
             .arg("--")
             .args([self.tokens.as_os_str(), Path::new(&self.path).as_os_str()])
-            .args([self.sent.to_string(), enough.to_string()])
+            .arg(self.sent.to_string())
             .stdin(Stdio::null())
             .output()
             .map_err(Error::doing("run `wrk`"))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let run = read(&text).ok_or_else(|| {
+        read(&text).ok_or_else(|| {
             let errors = String::from_utf8_lossy(&output.stderr);
             Error::new(format!("wrk ended with {} and printed no figures:\n{text}{errors}", output.status))
-        })?;
-        // Some more were sent and not answered when the time was over, one was made to be looked at.
-        let sent = usize::try_from(run.answers).unwrap_or(usize::MAX).saturating_add(64);
-        self.sent = self.sent.saturating_add(sent) % self.count.max(1);
-        Ok(run)
+        })
     }
+}
+
+fn answers(run: &Run) -> usize {
+    usize::try_from(run.answers).unwrap_or(usize::MAX)
 }
 
 fn read(output: &str) -> Option<Run> {

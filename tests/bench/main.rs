@@ -15,6 +15,20 @@ use taskfence_bench::{
 };
 use taskfence_tests::artefacts;
 
+/// The order of the rows.
+const SECTIONS: [&str; 10] = [
+    "peers",
+    "rules",
+    "token size",
+    "state",
+    "cached tokens",
+    "live streams",
+    "workers",
+    "propagation",
+    "memory",
+    "module",
+];
+
 fn main() -> ExitCode {
     let options = Options::parse();
     match run(&options) {
@@ -69,20 +83,14 @@ async fn measure(options: &Options, cores: &Cores) -> Result<Vec<Row>> {
         rows.extend(propagation::measure(options, cores, &mut progress).await?);
     }
     if options.wants(Section::Memory) {
-        rows.extend(memory::measure(cores, &mut progress).await?);
+        rows.extend(memory::measure(options, cores, &mut progress).await?);
     }
     if options.wants(Section::Calls) {
         rows.extend(calls::measure(cores, &mut progress).await?);
     }
     progress.begin("done");
     // Memory is measured where it is filled; the reader finds it in one place.
-    let mut order = Vec::new();
-    for row in &rows {
-        if !order.iter().any(|section| section == row.section()) {
-            order.push(row.section().to_owned());
-        }
-    }
-    rows.sort_by_key(|row| order.iter().position(|section| section == row.section()));
+    rows.sort_by_key(|row| SECTIONS.iter().position(|section| *section == row.section()));
     Ok(rows)
 }
 

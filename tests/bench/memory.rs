@@ -1,12 +1,17 @@
 //! What the filter takes of memory for being there: the machine of each worker.
 
 use serde_json::{Value, json};
-use taskfence_tests::{client::Request, mint::Alg};
+use taskfence_tests::{
+    client::{Connection, Http, Request},
+    mint::Alg,
+    orders,
+};
 
 use crate::{
     Result,
     cases::Progress,
     machine::Cores,
+    options::Options,
     proxy::{self, Plan},
     report::{Row, Spread},
     service,
@@ -16,21 +21,29 @@ const FEW: u32 = 1;
 const MANY: u32 = 9;
 
 /// Bytes for each worker's machine, of Taskfence and of the filter that does nothing.
-pub async fn measure(cores: &Cores, progress: &mut Progress) -> Result<Vec<Row>> {
-    progress.begin("memory: six Envoys, one after the other");
+pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) -> Result<Vec<Row>> {
+    let times = if options.quick { 1 } else { 3 };
+    progress.begin(&format!("memory: {} Envoys, one after the other", 6 * times));
     let config = service::config(json!([service::rule()]));
-    let taskfence = proxy::taskfence(service::VM, "filter", &config)?;
-    let bare = per_worker(cores, Vec::new()).await?;
-    let mut rows = Vec::new();
-    for (name, what, filter) in [
-        ("memory/worker VM", "Taskfence, one rule", taskfence),
+    let kinds = [
+        ("memory/worker VM", "Taskfence, one rule", proxy::taskfence(service::VM, "filter", &config)?),
         ("memory/worker VM, no-op", "the filter that does nothing", proxy::noop()?),
-    ] {
-        let each = per_worker(cores, vec![filter]).await? - bare;
-        let about = format!("Bytes of the process for each worker's VM of {what}, after some requests.");
-        rows.push(Row::figure(name, &about, Spread::exactly(each), "bytes", u64::from(MANY - FEW)));
+    ];
+    let mut found: [Vec<f64>; 2] = Default::default();
+    for _ in 0..times {
+        let bare = per_worker(cores, Vec::new()).await?;
+        for ((_, _, filter), found) in kinds.iter().zip(&mut found) {
+            found.push(per_worker(cores, vec![filter.clone()]).await? - bare);
+        }
     }
-    Ok(rows)
+    let rows = kinds.iter().zip(found).filter_map(|((name, what, _), found)| {
+        let about = format!(
+            "Bytes of the process for each worker's VM of {what}, after some requests, above those of a worker without \
+             a filter."
+        );
+        Some(Row::figure(name, &about, Spread::of(found.into_iter())?, "bytes", u64::from(MANY - FEW)))
+    });
+    Ok(rows.collect())
 }
 
 /// What one more worker takes.
@@ -41,11 +54,16 @@ async fn per_worker(cores: &Cores, filters: Vec<Value>) -> Result<f64> {
 
 async fn of(cores: &Cores, filters: Vec<Value>, workers: u32) -> Result<f64> {
     let proxy = Plan::new("memory").workers(workers).listener("app", filters).start(&cores.two).await?;
-    // Each worker serves some, so that what it makes at the first request is there. How they are answered says nothing
-    // about that.
-    let token = service::token(Alg::Es256).sign();
-    for _ in 0..workers * 4 {
-        proxy.ask("app", &Request::get("/v1/orders/1881").bearer(&token)).await?;
+    // Each worker gets some connections, which stay open so that the next goes to another, and serves some requests, so
+    // that what it makes at the first is there. How they are answered says nothing about that.
+    let request = Request::get(orders::ORDER_PATH).bearer(&service::token(Alg::Es256).sign());
+    let mut connections = Vec::new();
+    for _ in 0..workers * 2 {
+        let mut connection = Connection::open(proxy.address("app")?, Http::One).await?;
+        for _ in 0..10 {
+            connection.send(&request).await?;
+        }
+        connections.push(connection);
     }
     Ok(proxy.memory()? as f64)
 }

@@ -27,8 +27,11 @@ use crate::service;
 /// Does one operation once.
 pub type Operation = Box<dyn FnMut()>;
 
-/// Name, and what makes it with all that it needs.
-pub const OPERATIONS: [(&str, fn() -> Operation); 13] = [
+/// A name, and what makes the operation with all that it needs.
+pub type Named = (&'static str, fn() -> Operation);
+
+/// All of them.
+pub const OPERATIONS: [Named; 13] = [
     ("parse token", parse),
     ("examine token", examine),
     ("canonical path, plain", || canonical(b"/v1/orders/1881?expand=lines")),

@@ -98,7 +98,7 @@ pub struct Load {
     pub name: String,
     /// CPU per request, in microseconds.
     pub cpu: Option<Spread>,
-    /// What that is above the first case.
+    /// What that is above the case without a filter.
     pub added: Option<Spread>,
     /// Latency, in microseconds.
     pub p50: Option<Spread>,

@@ -52,7 +52,14 @@ fn write(name: &str, tokens: impl Iterator<Item = Jwt>) -> Result<(PathBuf, usiz
 pub fn sized(bytes: usize) -> Jwt {
     let base = match bytes {
         // What a usual token carries takes more than that.
-        0..600 => service::token(Alg::Es256).user("a7").without("sid").without("auth_time").claim("jti", "t"),
+        0..600 => service::token(Alg::Es256)
+            .user("a7")
+            .task("t7")
+            .without("sid")
+            .without("auth_time")
+            .without("device_id")
+            .claim("client_id", "a7")
+            .claim("jti", "t"),
         _ => service::token(Alg::Es256),
     };
     let length = |token: &Jwt| token.sign().len();
