@@ -11,6 +11,7 @@ use taskfence_tests::client::Request;
 use crate::{
     Result,
     load::Traffic,
+    options::Options,
     proxy::Proxy,
     report::{Expected, Load, Spread},
 };
@@ -138,14 +139,16 @@ impl<'p> Case<'p> {
 pub async fn measure(
     section: &str,
     mut cases: Vec<Case<'_>>,
-    rounds: usize,
-    time: Duration,
+    options: &Options,
     progress: &mut Progress,
 ) -> Result<Vec<Load>> {
+    let (rounds, time) = (options.rounds(), options.time());
     let mut measured: Vec<Vec<Round>> = cases.iter().map(|_| Vec::new()).collect();
     let mut wrong: Vec<Option<String>> = cases.iter().map(|_| None).collect();
-    // What is done once, such as compiling what turns out to be hot, is done before.
-    for (case, wrong) in cases.iter_mut().zip(&mut wrong) {
+    // What is done once, such as compiling what turns out to be hot, is done before. A quick run leaves that to its first
+    // round, which the median passes over.
+    let cold = if options.quick { 0 } else { cases.len() };
+    for (case, wrong) in cases.iter_mut().zip(&mut wrong).take(cold) {
         progress.say(&format!("{section}: warming {}", case.name));
         *wrong = case.round(Duration::from_secs(1)).await?.err();
     }

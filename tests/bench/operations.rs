@@ -12,7 +12,7 @@ use taskfence_core::{
     policy::Policy,
     receiver::{self, Head},
     request::Request,
-    state,
+    state as core_state,
     time::Timestamp,
     token,
 };
@@ -22,7 +22,7 @@ use taskfence_tests::{
     orders,
 };
 
-use crate::service;
+use crate::{service, state};
 
 /// Does one operation once.
 pub type Operation = Box<dyn FnMut()>;
@@ -42,13 +42,23 @@ pub const OPERATIONS: [Named; 13] = [
     ("decide, warm, 1000 rules", || decide(service::rules(1_000), "{}", 1)),
     ("decide, cold ES256 in pure Rust", || decide(json!([service::rule()]), FORGETS, 1)),
     ("state look-up, empty", || decide_anew(0)),
-    ("state look-up, 10000 entries", || decide_anew(10_000)),
+    ("state look-up, 100000 entries", || decide_anew(MANY)),
     ("apply signal, empty", || apply(0)),
-    ("apply signal, 10000 entries", || apply(10_000)),
+    ("apply signal, 100000 entries", || apply(MANY)),
 ];
+
+const MANY: usize = 100_000;
 
 /// Remembers no token: each one is new.
 const FORGETS: &str = r#"{"token_cache": 0}"#;
+
+/// Does `operation` so many times: what callgrind looks for, by this name.
+#[inline(never)]
+pub fn repeat(operation: &mut Operation, times: u32) {
+    for _ in 0..times {
+        operation();
+    }
+}
 
 fn now() -> Timestamp {
     Timestamp(mint::now().unsigned_abs())
@@ -63,10 +73,14 @@ fn policy(rules: Value, limits: &str) -> Policy {
 /// The state that [`service::rule`] waits for, and so many entries about others.
 fn ports(policy: &Policy, epoch: u64, entries: usize) -> Ports {
     let mut ports = Ports::default();
-    state::set_up(&mut ports.store, epoch).expect("an empty store");
-    let others = (0..entries).map(|_| mint::revoke_session(&mint::unique("ended")));
-    for signal in service::context().into_iter().chain(others) {
-        push(policy, &mut ports, &signal.sign());
+    core_state::set_up(&mut ports.store, epoch).expect("an empty store");
+    service::context().iter().for_each(|signal| push(policy, &mut ports, &signal.sign()));
+    if entries > 0 {
+        let loaded = config::load(state::receiver_config().to_string().as_bytes());
+        let policy = loaded.unwrap_or_else(|errors| panic!("a configuration: {errors}")).policy;
+        for _ in 0..entries.div_ceil(state::ISSUERS) {
+            push(&policy, &mut ports, &mint::revoke_session(&mint::unique("ended")).sign());
+        }
     }
     ports
 }
@@ -146,7 +160,7 @@ mod tests {
 
     #[test]
     fn each_of_them_can_be_done_twice() {
-        for (name, make) in OPERATIONS.iter().filter(|(name, _)| !name.contains("10000")) {
+        for (name, make) in OPERATIONS.iter().filter(|(name, _)| !name.contains("100000")) {
             println!("{name}");
             let mut operation = make();
             operation();

@@ -95,7 +95,7 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
         case("warm RS256", "taskfence", &one_rs),
     ];
     progress.begin(&format!("peers: {} cases", listed.len()));
-    let loads = cases::measure("peers", listed, options.rounds(), options.time(), progress).await?;
+    let loads = cases::measure("peers", listed, options, progress).await?;
     Ok(rows(&loads))
 }
 

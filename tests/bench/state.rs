@@ -15,7 +15,7 @@ use crate::{Error, Result, proxy::Proxy, service};
 
 /// An opaque subject carries no issuer and stands for that name under each issuer that the transmitter may speak about.
 /// So one signal of a transmitter that speaks for so many leaves as many entries.
-const ISSUERS: usize = 100;
+pub const ISSUERS: usize = 100;
 
 /// Several, so that the receiver never waits for the next signal.
 const CONNECTIONS: usize = 4;
