@@ -17,7 +17,7 @@ pub struct Bar {
 }
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 230.0;
+const LEFT: f64 = 250.0;
 const RIGHT: f64 = 90.0;
 const TOP: f64 = 56.0;
 const STEP: f64 = 26.0;

@@ -74,6 +74,17 @@ pub fn publish(results: &Results) -> Result<()> {
         .collect();
     let title = "Latency with a full core: half of the answers, and 99 of 100";
     write(folder.join("latency.svg"), chart::bars(title, "us", &latency))?;
+    let ends = |row: &&Row| row.section() == "propagation" && row.unit == "ms";
+    let ends: Vec<Bar> = results
+        .rows
+        .iter()
+        .filter(ends)
+        .filter_map(|row| Some(Bar { label: case(row).to_owned(), value: row.value?, target: None, ours: true }))
+        .collect();
+    write(
+        folder.join("ends.svg"),
+        chart::bars("A session is revoked: when its 1,000 streams have ended", "ms", &ends),
+    )?;
     write(docs.join("performance.md"), page(results))
 }
 
@@ -133,6 +144,9 @@ fn page(results: &Results) -> String {
         }
         if sections == ["peers"] {
             text.push_str("\nA mark in orange is a target.\n\n![Latency](performance/latency.svg)\n");
+        }
+        if sections == ["propagation"] {
+            text.push_str("\n![When streams end](performance/ends.svg)\n");
         }
         text.push('\n');
         let (requests, figures): (Vec<&Row>, Vec<&Row>) = rows.into_iter().partition(|row| row.expected.is_some());
