@@ -41,7 +41,8 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     let bottom = TOP + STEP * bars.len() as f64;
     let mut at = 0.0;
     while at <= end + step / 2.0 {
-        let (x, label) = (x(at), number(at));
+        let x = x(at);
+        let label = if step >= 1.0 { format!("{at:.0}") } else { number(at) };
         let _ = writeln!(svg, "<path d=\"M{x:.1} {:.1}V{bottom:.1}\" stroke=\"#dde3ea\"/>", TOP - 6.0);
         let _ = writeln!(
             svg,

@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Not one: what compiling the module leaves behind serves the machines of the first workers.
-const FEW: u32 = 8;
-const MANY: u32 = 24;
+const FEW: u32 = 16;
+const MANY: u32 = 48;
 
 /// Bytes for each worker's machine, of Taskfence and of the filter that does nothing.
 pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) -> Result<Vec<Row>> {

@@ -101,7 +101,11 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
 
 fn rows(loads: &[Load]) -> (Vec<Row>, Yardsticks) {
     let added = |name: &str| loads.iter().find(|load| load.name == name).and_then(Load::added);
-    let yardsticks = Yardsticks { noop: added("no-op"), jwt_authn: added("jwt_authn cached ES256") };
+    let yardsticks = Yardsticks {
+        noop: added("no-op"),
+        jwt_authn: added("jwt_authn cached ES256"),
+        jwt_authn_uncached: added("jwt_authn ES256"),
+    };
     let times = |factor: f64, of: Option<f64>| of.map(|of| factor * of);
     let rows = loads.iter().map(|load| {
         let about = CASES.iter().find(|(name, _)| *name == load.name).map_or("", |(_, about)| about);

@@ -119,6 +119,8 @@ pub struct Yardsticks {
     pub noop: Option<f64>,
     /// What jwt_authn with its cache and RBAC add, for an ES256 token.
     pub jwt_authn: Option<f64>,
+    /// The same without the cache.
+    pub jwt_authn_uncached: Option<f64>,
 }
 
 impl Spread {
@@ -146,7 +148,9 @@ impl Load {
 
     /// As a row. `name` and `about` are what the reader sees.
     pub fn row(&self, name: &str, about: &str, yardsticks: Yardsticks) -> Row {
-        let ratio = |to: Option<f64>| to.filter(|to| *to > 0.0).and_then(|to| Some(self.added()? / to));
+        // What is compared with itself adds nothing, and that is no ratio.
+        let own = self.added().filter(|added| *added != 0.0);
+        let ratio = |to: Option<f64>| to.filter(|to| *to > 0.0).and_then(|to| Some(own? / to));
         let valid = |spread: Option<Spread>| spread.filter(|_| self.void.is_none());
         let median = |spread: Option<Spread>| valid(spread).map(|spread| spread.median);
         Row {
