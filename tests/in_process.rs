@@ -109,8 +109,9 @@ fn now() -> Timestamp {
 
 /// What a proxy on this machine would say of a client on this machine.
 #[derive(Default)]
-struct Ports {
-    store: MemoryStore,
+pub struct Ports {
+    /// The state, which has to be set up.
+    pub store: MemoryStore,
 }
 
 impl Surroundings for Ports {

@@ -1,0 +1,231 @@
+//! Measures cases in turns: in each round each of them runs once, so that what changes on the machine meanwhile does
+//! not fall on one of them.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use taskfence_tests::client::Request;
+
+use crate::{
+    Result,
+    load::Traffic,
+    options::Options,
+    proxy::Proxy,
+    report::{Expected, Load, Spread},
+};
+
+/// One thing to measure.
+pub struct Case<'p> {
+    /// What it is called in the table.
+    pub name: String,
+    /// The proxy.
+    pub proxy: &'p Proxy,
+    /// What else works for it; its CPU counts.
+    pub helper: Option<&'p Proxy>,
+    /// The listener.
+    pub listener: String,
+    /// The requests.
+    pub traffic: Traffic,
+    /// What each answer has to be.
+    pub answer: Answer,
+    /// The case without a filter that it is compared with; the first, unless it says another.
+    pub against: Option<String>,
+}
+
+/// What an answer has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The reason code, of a refusal.
+    pub reason: Option<&'static str>,
+    /// Whether the cache of jwt_authn has to know every token, or none, where there is one.
+    pub cached: Option<bool>,
+}
+
+/// 200.
+pub const OK: Answer = Answer { status: 200, reason: None, cached: None };
+
+/// What one round of one case gave.
+struct Round {
+    cpu: f64,
+    p50: f64,
+    p99: f64,
+    answers: u64,
+}
+
+impl<'p> Case<'p> {
+    /// A case whose answers are all 200.
+    pub fn new(name: &str, proxy: &'p Proxy, listener: &str, traffic: &Traffic) -> Self {
+        let (name, listener) = (name.to_owned(), listener.to_owned());
+        Self { name, proxy, helper: None, listener, traffic: traffic.clone(), answer: OK, against: None }
+    }
+
+    /// With other answers.
+    pub fn answered(mut self, answer: Answer) -> Self {
+        self.answer = answer;
+        self
+    }
+
+    /// Compared with the case of this name, which is the same but for the filter.
+    pub fn against(mut self, name: &str) -> Self {
+        self.against = Some(name.to_owned());
+        self
+    }
+
+    /// With something beside the proxy whose CPU counts.
+    pub fn with(mut self, helper: &'p Proxy) -> Self {
+        self.helper = Some(helper);
+        self
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        let helper = self.helper.map_or(Ok(Duration::ZERO), Proxy::cpu)?;
+        Ok(self.proxy.cpu()? + helper)
+    }
+
+    /// One round, or what was wrong with its answers.
+    async fn round(&mut self, time: Duration) -> Result<std::result::Result<Round, String>> {
+        if let Some(wrong) = self.probe().await? {
+            return Ok(Err(wrong));
+        }
+        let before = self.proxy.answers(&self.listener).await?;
+        let cpu = self.cpu()?;
+        let run = self.traffic.run(self.proxy.address(&self.listener)?, time)?;
+        let cpu = self.cpu()?.saturating_sub(cpu);
+        let after = self.proxy.answers(&self.listener).await?;
+        let by_class = [after.good - before.good, after.refused - before.refused, after.failed - before.failed];
+        let class = match self.answer.status {
+            400.. => 1,
+            _ => 0,
+        };
+        let others: u64 = by_class.iter().enumerate().filter(|(at, _)| *at != class).map(|(_, count)| count).sum();
+        let unexpected = if class == 0 { run.refused } else { run.answers.abs_diff(run.refused) };
+        if run.answers == 0 || others > 0 || unexpected > 0 || run.lost > 0 {
+            let [good, refused, failed] = by_class;
+            return Ok(Err(format!(
+                "of {} answers, each of which had to be {}, {good} were 2xx, {refused} 4xx, {failed} 5xx; {} were lost",
+                run.answers, self.answer.status, run.lost
+            )));
+        }
+        let hits = after.cache_hits - before.cache_hits;
+        match self.answer.cached {
+            Some(true) if hits < run.answers => {
+                return Ok(Err(format!("of {} tokens the cache of jwt_authn knew only {hits}", run.answers)));
+            }
+            Some(false) if hits > 0 => return Ok(Err(format!("the cache of jwt_authn knew {hits} tokens"))),
+            _ => {}
+        }
+        let cpu = cpu.as_secs_f64() * 1e6 / run.answers as f64;
+        Ok(Ok(Round { cpu, p50: run.p50 as f64, p99: run.p99 as f64, answers: run.answers }))
+    }
+
+    /// The answer to one request, looked at closely.
+    async fn probe(&self) -> Result<Option<String>> {
+        let tokens = std::fs::read_to_string(&self.traffic.tokens);
+        let tokens = tokens.map_err(crate::Error::doing(self.traffic.tokens.display()))?;
+        // Not the first, which comes next, but the last of those that were sent, which would be the last to come again.
+        let at = (self.traffic.sent + self.traffic.count - 1) % self.traffic.count.max(1);
+        let token = tokens.lines().nth(at).unwrap_or_default();
+        let answer = self.proxy.ask(&self.listener, &Request::get(&self.traffic.path).bearer(token)).await?;
+        let fits = answer.status == self.answer.status && answer.reason().as_deref() == self.answer.reason;
+        Ok((!fits).then(|| format!("a request was answered `{}`", answer.line())))
+    }
+}
+
+/// Runs all cases in turns. The first is the one that the others are compared with.
+pub async fn measure(
+    section: &str,
+    mut cases: Vec<Case<'_>>,
+    options: &Options,
+    progress: &mut Progress,
+) -> Result<Vec<Load>> {
+    let (rounds, time) = (options.rounds(), options.time());
+    let mut measured: Vec<Vec<Round>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut wrong: Vec<Option<String>> = cases.iter().map(|_| None).collect();
+    // What is done once, such as compiling what turns out to be hot, is done before. A quick run leaves that to its first
+    // round, which the median passes over.
+    let cold = if options.quick { 0 } else { cases.len() };
+    for (case, wrong) in cases.iter_mut().zip(&mut wrong).take(cold) {
+        progress.say(&format!("{section}: warming {}", case.name));
+        *wrong = case.round(Duration::from_secs(1)).await?.err();
+    }
+    for round in 1..=rounds {
+        for ((case, measured), wrong) in cases.iter_mut().zip(&mut measured).zip(&mut wrong) {
+            progress.say(&format!("{section}: round {round} of {rounds}, {}", case.name));
+            match case.round(time).await? {
+                Ok(one) => measured.push(one),
+                Err(text) => *wrong = wrong.take().or(Some(text)),
+            }
+        }
+    }
+    let whole = |at: usize| measured.get(at).filter(|measured| measured.len() == rounds);
+    let reference = |case: &Case<'_>| match &case.against {
+        Some(name) => cases.iter().position(|other| other.name == *name).and_then(whole),
+        None => whole(0),
+    };
+    let load = |((case, measured), wrong): ((&Case<'_>, &Vec<Round>), Option<String>)| {
+        let of = |pick: fn(&Round) -> f64| Spread::of(measured.iter().map(pick));
+        let answers = measured.iter().map(|round| round.answers).sum();
+        let above = |reference: &Vec<Round>| {
+            Spread::of(measured.iter().zip(reference).map(|(round, reference)| round.cpu - reference.cpu))
+        };
+        Load {
+            name: case.name.clone(),
+            cpu: of(|round| round.cpu),
+            added: reference(case).filter(|_| wrong.is_none()).and_then(above),
+            p50: of(|round| round.p50),
+            p99: of(|round| round.p99),
+            answers,
+            expected: Expected { answer: case.answer.text(), seen: answers },
+            void: wrong,
+        }
+    };
+    Ok(cases.iter().zip(&measured).zip(wrong).map(load).collect())
+}
+
+impl Answer {
+    fn text(self) -> String {
+        match self.reason {
+            Some(reason) => format!("{} {reason}", self.status),
+            None => self.status.to_string(),
+        }
+    }
+}
+
+/// One line that says what is being done: over itself on a terminal, from section to section elsewhere.
+pub struct Progress {
+    began: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    /// Begins to count the time.
+    pub fn new() -> Self {
+        Self { began: Instant::now(), terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// Says it.
+    pub fn say(&mut self, what: &str) {
+        if self.terminal {
+            let seconds = self.began.elapsed().as_secs();
+            eprint!("\r\x1b[2K{:>3}:{:02} {what}", seconds / 60, seconds % 60);
+            let _ = std::io::stderr().flush();
+        }
+    }
+
+    /// Says it on a line that stays.
+    pub fn begin(&mut self, what: &str) {
+        let seconds = self.began.elapsed().as_secs();
+        let over = if self.terminal { "\r\x1b[2K" } else { "" };
+        eprintln!("{over}{:>3}:{:02} {what}", seconds / 60, seconds % 60);
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}

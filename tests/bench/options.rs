@@ -1,0 +1,70 @@
+//! What the bench is asked to do.
+
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Measures what Taskfence costs, beside its peers, in one run.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "scripts/bench")]
+pub struct Options {
+    /// Fewer and shorter rounds: under five minutes in all, and coarser figures
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Write docs/performance.md and its charts from this run
+    #[arg(long, conflicts_with = "only")]
+    pub publish: bool,
+
+    /// Measure these sections only
+    #[arg(long, value_delimiter = ',', value_name = "SECTION")]
+    pub only: Vec<Section>,
+
+    /// Rounds [default: 9, with --quick 3]
+    #[arg(long)]
+    pub rounds: Option<usize>,
+
+    /// Seconds that each case runs in each round [default: 2, with --quick 1]
+    #[arg(long)]
+    pub seconds: Option<u64>,
+}
+
+/// A part of the bench that can run by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Section {
+    /// Taskfence beside what else guards a service in Envoy
+    Peers,
+    /// The same request with more rules, and with larger tokens
+    Rules,
+    /// With more entries in the pushed state
+    State,
+    /// With more tokens in the cache
+    Tokens,
+    /// While more streams are open
+    Streams,
+    /// With more workers
+    Workers,
+    /// What it takes of memory
+    Memory,
+    /// How soon a signal acts, and what signals cost
+    Propagation,
+    /// Calls of the host for one request, and the size of the module
+    Calls,
+}
+
+impl Options {
+    /// Whether this section is asked for.
+    pub fn wants(&self, section: Section) -> bool {
+        self.only.is_empty() || self.only.contains(&section)
+    }
+
+    /// How many rounds.
+    pub fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 9 }).max(1)
+    }
+
+    /// How long each case runs in each round.
+    pub fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 2 }).max(1))
+    }
+}
