@@ -406,20 +406,20 @@ async fn bad_keys_are_named_and_the_rest_is_used() {
     let symmetric = json!({"kty": "oct", "kid": "secret", "k": "c2VjcmV0"});
     let nameless = json!({"kty": "EC"});
     let bad = [private, weak, symmetric, twice.clone(), twice, nameless, json!(7)];
-    let server = Jwks::start(joined(&[mint::ISSUER.jwks(), json!({"keys": bad})])).unwrap();
+    let server = Jwks::start(joined(&[json!({"keys": bad}), mint::ISSUER.jwks()])).unwrap();
     let sidecar = Sidecar::start(settings("keys-bad-keys", json!({}), server.address())).await.unwrap();
     for alg in Alg::ALL {
         let token = mint::token().signed_by(mint::ISSUER.signer(alg)).sign();
         assert_allowed(&sidecar, &send(&sidecar, &with_token(&token)).await);
     }
     for line in [
-        "jit.example/jwks.json: keys[3] is not used: key `private` holds private members",
-        "keys[4] is not used: key `weak` fits none of the allowed algorithms",
-        "keys[5] is not used: key `secret`",
-        r"keys[6] is not used: `kid` `twice\nkeys of `x`` stands twice",
-        r"keys[7] is not used: `kid` `twice\n",
-        "keys[8] is not used: no `kid`",
-        "keys[9] is not used: not a JWK object",
+        "jit.example/jwks.json: keys[0] is not used: key `private` holds private members",
+        "keys[1] is not used: key `weak` fits none of the allowed algorithms",
+        "keys[2] is not used: key `secret`",
+        r"keys[3] is not used: `kid` `twice\nkeys of `x`` stands twice",
+        r"keys[4] is not used: `kid` `twice\n",
+        "keys[5] is not used: no `kid`",
+        "keys[6] is not used: not a JWK object",
     ] {
         until_logged(&sidecar, line).await;
     }
