@@ -41,7 +41,7 @@ fn config() -> Value {
     config["issuers"][0]["claims"]["subjects"] = json!({"email": "email"});
     let vendor = json!({
         "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
-        "algorithms": ["ES256", "RS256", "EdDSA"], "keys": {"inline": mint::TRANSMITTER.jwks()}, "events": ["device-compliance-change"], "heartbeat": false
+        "algorithms": Alg::names(), "keys": {"inline": mint::TRANSMITTER.jwks()}, "events": ["device-compliance-change"], "heartbeat": false
     });
     config["signals"]["transmitters"].as_array_mut().unwrap().push(vendor);
     config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret");
@@ -328,7 +328,7 @@ async fn silence_makes_the_state_stale() {
     config["signals"]["stale"] = json!({"after": "3s"});
     let chatty = json!({
         "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
-        "algorithms": ["ES256", "RS256", "EdDSA"], "keys": {"inline": mint::TRANSMITTER.jwks()}
+        "algorithms": Alg::names(), "keys": {"inline": mint::TRANSMITTER.jwks()}
     });
     config["signals"]["transmitters"].as_array_mut().unwrap().push(chatty);
     let sidecar = Sidecar::start(Settings::new("stale", config)).await.unwrap();
