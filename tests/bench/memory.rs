@@ -1,5 +1,7 @@
 //! What the filter takes of memory for being there: the machine of each worker.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use taskfence_tests::{
     client::{Connection, Http, Request},
@@ -54,7 +56,7 @@ async fn per_worker(cores: &Cores, filters: Vec<Value>) -> Result<f64> {
 }
 
 async fn of(cores: &Cores, filters: Vec<Value>, workers: u32) -> Result<f64> {
-    let proxy = Plan::new("memory").workers(workers).listener("app", filters).start(&cores.two).await?;
+    let proxy = Plan::new("memory").workers(workers).releasing().listener("app", filters).start(&cores.two).await?;
     // Each worker gets some connections, which stay open so that the next goes to another, and serves some requests, so
     // that what it makes at the first is there. How they are answered says nothing about that.
     let request = Request::get(orders::ORDER_PATH).bearer(&service::token(Alg::Es256).sign());
@@ -66,5 +68,7 @@ async fn of(cores: &Cores, filters: Vec<Value>, workers: u32) -> Result<f64> {
         }
         connections.push(connection);
     }
+    // Compiling goes on behind, and what it leaves behind goes back.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     Ok(proxy.memory()? as f64)
 }

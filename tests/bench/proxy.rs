@@ -18,6 +18,7 @@ pub struct Plan {
     name: String,
     workers: u32,
     balanced: bool,
+    releasing: bool,
     listeners: Vec<Value>,
     clusters: Vec<Value>,
 }
@@ -44,13 +45,26 @@ pub struct Answers {
 impl Plan {
     /// An Envoy with one worker; `name` names the folder of its logs.
     pub fn new(name: &str) -> Self {
-        Self { name: format!("bench-{name}"), workers: 1, balanced: false, listeners: Vec::new(), clusters: Vec::new() }
+        Self {
+            name: format!("bench-{name}"),
+            workers: 1,
+            balanced: false,
+            releasing: false,
+            listeners: Vec::new(),
+            clusters: Vec::new(),
+        }
     }
 
     /// With so many workers, among which connections are spread evenly.
     pub fn workers(mut self, count: u32) -> Self {
         self.workers = count;
         self.balanced = true;
+        self
+    }
+
+    /// Gives memory that was freed back to the system at once, so that resident memory is what is in use.
+    pub fn releasing(mut self) -> Self {
+        self.releasing = true;
         self
     }
 
@@ -128,10 +142,14 @@ impl Plan {
 
     /// Starts it, on these cores, and waits until it is ready.
     pub async fn start(self, cores: &str) -> Result<Proxy> {
-        let bootstrap = json!({
+        let mut bootstrap = json!({
             "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
             "static_resources": {"listeners": self.listeners, "clusters": self.clusters}
         });
+        if self.releasing {
+            bootstrap["memory_allocator_manager"] =
+                json!({"bytes_to_release": 1_000_000_000, "memory_release_interval": "0.5s"});
+        }
         let envoy = Envoy::start(&self.name, &bootstrap, self.workers).await?;
         process::pin(envoy.pid(), cores)?;
         let mut addresses = BTreeMap::new();
