@@ -188,7 +188,10 @@ impl Keys {
         if self.follow(shared, owner, &source, &status) {
             return true;
         }
-        self.want(owner);
+        // Without any keys a fetch is due in any case.
+        if now().is_some_and(|now| is_usable(shared, owner, now)) {
+            self.want(owner);
+        }
         false
     }
 

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use taskfence_tests::{
     artefacts,
     bootstrap::Settings,
-    client::{Http, Request},
+    client::{Answer, Connection, Http, Request},
     mint::{self, Jwt, complete_task, device_is, revoke_session, unique},
     orders,
     refusal::{assert_allowed, assert_refused, assert_signal_accepted},
     services,
     sidecar::Sidecar,
-    streaming::Connection,
+    streaming,
 };
 use tokio::time::{sleep, timeout};
 
@@ -38,36 +39,45 @@ async fn sidecar(name: &str) -> Sidecar {
     Sidecar::start(settings.patch(replace)).await.unwrap()
 }
 
-/// Stops the VM of every worker that answers to one of many connections.
+/// What each worker answers, several times: connections that are open at once are spread over all of them.
+async fn everywhere(sidecar: &Sidecar, request: &Request) -> Vec<Answer> {
+    let opened = join_all((0..8).map(|_| Connection::open(sidecar.app(), Http::One))).await;
+    join_all(opened.into_iter().map(async |connection| connection.unwrap().send(request).await.unwrap())).await
+}
+
+fn with(path: &str, token: &Jwt) -> Request {
+    Request::get(path).bearer(&token.sign())
+}
+
+/// Stops the VM of every worker.
 async fn crash(sidecar: &Sidecar) {
-    for _ in 0..8 {
-        let stop = Request::get(orders::ORDER_PATH).header("x-taskfence-crash", "1");
-        let answer = sidecar.send(Http::One, &stop).await.unwrap();
+    let stop = Request::get(orders::ORDER_PATH).header("x-taskfence-crash", "1");
+    for answer in everywhere(sidecar, &stop).await {
         assert_eq!(answer.status, 503, "a request that a dead machine had is not let through");
     }
     let log = sidecar.envoy().log();
     assert!(log.contains("proxy_on_request_headers"), "Envoy says what was running when the machine stopped:\n{log}");
 }
 
-async fn ask(sidecar: &Sidecar, path: &str, token: &Jwt) -> taskfence_tests::client::Answer {
-    sidecar.send(Http::One, &Request::get(path).bearer(&token.sign())).await.unwrap()
+/// As a transmitter does: again, as long as the answer is 503. The receiver is loaded anew when something comes to it.
+async fn push(sidecar: &Sidecar, signal: &Jwt) {
+    let deadline = Instant::now() + RELOADED;
+    loop {
+        let answer = sidecar.push(signal).await.unwrap();
+        if answer.status != 503 || Instant::now() > deadline {
+            return assert_signal_accepted(&answer);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
-/// Waits until requests on many connections, and so on every worker, are answered by a machine again.
+/// Waits until every worker has a machine again.
 async fn reloaded(sidecar: &Sidecar) {
     let deadline = Instant::now() + RELOADED;
-    let token = mint::token().session(&unique("sess")).task(&unique("task"));
-    let mut good = 0;
-    while good < 16 {
+    let request = with(orders::ORDER_PATH, &mint::token().session(&unique("sess")).task(&unique("task")));
+    while !everywhere(sidecar, &request).await.iter().all(|answer| answer.status == 200) {
         assert!(Instant::now() < deadline, "no machine came back:\n{}", sidecar.envoy().log());
-        match ask(sidecar, orders::ORDER_PATH, &token).await.status {
-            200 => good += 1,
-            503 => {
-                good = 0;
-                sleep(Duration::from_millis(100)).await;
-            }
-            other => panic!("{other} while the machines are loaded anew"),
-        }
+        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -87,20 +97,25 @@ async fn nothing_that_was_said_is_forgotten() {
         crash(&sidecar).await;
         reloaded(&sidecar).await;
         assert!(sidecar.machines_created().await.unwrap() > created, "round {round}: a machine was made anew");
-        for _ in 0..8 {
-            assert_refused(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &revoked).await, "session_revoked");
-            assert_refused(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &completed).await, "task_completed");
-            assert_refused(&sidecar, &ask(&sidecar, "/v1/device", &unsafe_device).await, "device_not_compliant");
-            assert_allowed(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &fresh()).await);
+        let said = [
+            (with(orders::ORDER_PATH, &revoked), "session_revoked"),
+            (with(orders::ORDER_PATH, &completed), "task_completed"),
+            (with("/v1/device", &unsafe_device), "device_not_compliant"),
+        ];
+        for (request, reason) in &said {
+            for answer in everywhere(&sidecar, request).await {
+                assert_refused(&sidecar, &answer, reason);
+            }
         }
         // And what is said to the new machines counts too.
-        let late = fresh().session(&unique("sess"));
         let name = unique("late");
-        let late = late.session(&name);
-        assert_allowed(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &late).await);
-        assert_signal_accepted(&sidecar.push(&revoke_session(&name)).await.unwrap());
-        for _ in 0..8 {
-            assert_refused(&sidecar, &ask(&sidecar, orders::ORDER_PATH, &late).await, "session_revoked");
+        let late = with(orders::ORDER_PATH, &fresh().session(&name));
+        for answer in everywhere(&sidecar, &late).await {
+            assert_allowed(&sidecar, &answer);
+        }
+        push(&sidecar, &revoke_session(&name)).await;
+        for answer in everywhere(&sidecar, &late).await {
+            assert_refused(&sidecar, &answer, "session_revoked");
         }
     }
 }
@@ -112,7 +127,7 @@ async fn no_stream_goes_on_that_nobody_looks_after() {
     let token = mint::token().session(&unique("sess")).task(&unique("task"));
     let mut streams = Vec::new();
     for http in [Http::One, Http::Two, Http::One, Http::Two] {
-        let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
+        let mut connection = streaming::Connection::open(sidecar.app(), http).await.unwrap();
         let mut stream = connection.start(&Request::get(services::EVENTS).bearer(&token.sign())).await.unwrap();
         assert_eq!(stream.status, 200);
         stream.read(1).await.unwrap();
