@@ -4,7 +4,7 @@ use crate::change::Changes;
 use crate::fact::{Compliance, Fact, Risk};
 use crate::grant::Grant;
 use crate::reason::Reason;
-use crate::state::{Slot, Store, StoreError};
+use crate::state::{Slot, Store, StoreError, View};
 use crate::statekey::{Kind, StateKey};
 use crate::table::{Entry, Table};
 use crate::time::Timestamp;
@@ -35,11 +35,11 @@ impl Standing {
     }
 }
 
-/// Reads the standing of `grant`, whose keys are `keys`.
-pub fn standing(store: &mut impl Store, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
+/// Reads the standing of `grant`, whose keys are `keys`, with a `view` that was just refreshed.
+pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
     let mut standing = Standing::default();
     let mut hits = Vec::new();
-    for key in keys {
+    for key in keys.iter().filter(|key| view.may_hold(key.bucket())) {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let table = Table::decode(&stored.bytes)?;
         let about = table.about(*key).filter_map(|entry| fit(entry, keys).map(|certain| (entry.clone(), certain)));
@@ -143,7 +143,9 @@ mod tests {
             };
             apply(&mut store, &[entry], NOW).unwrap();
         }
-        standing(&mut store, grant, &grant.state_keys()).unwrap()
+        let mut view = View::default();
+        view.refresh(&mut store).unwrap();
+        standing(&mut store, &view, grant, &grant.state_keys()).unwrap()
     }
 
     #[test]

@@ -18,6 +18,9 @@ const JOURNAL: u64 = 64;
 
 const JOURNAL_LEN: usize = 64;
 
+/// The journal says of so many buckets whether anything was ever written to them, a bit for each.
+const OCCUPIED_WORDS: usize = 64;
+
 /// A bucket takes this many entries: four million over all buckets.
 pub const BUCKET_CAPACITY: usize = 1024;
 
@@ -200,27 +203,48 @@ impl Version {
     }
 }
 
-/// The buckets that the last changes touched: a ring.
+/// The buckets that the last changes touched: a ring; and those that any change ever touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Journal {
     count: u64,
     ring: [u16; JOURNAL_LEN],
+    occupied: Occupied,
 }
 
 impl Default for Journal {
     fn default() -> Journal {
-        Journal { count: 0, ring: [0; JOURNAL_LEN] }
+        Journal { count: 0, ring: [0; JOURNAL_LEN], occupied: Occupied([0; OCCUPIED_WORDS]) }
+    }
+}
+
+/// Buckets that may hold something. The others are empty, and need not be read to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Occupied([u64; OCCUPIED_WORDS]);
+
+impl Occupied {
+    /// When nobody knows.
+    const ANY: Occupied = Occupied([u64::MAX; OCCUPIED_WORDS]);
+
+    fn insert(&mut self, bucket: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(bucket / 64)) {
+            *word |= 1 << (bucket % 64);
+        }
+    }
+
+    fn may_hold(&self, bucket: u16) -> bool {
+        self.0.get(usize::from(bucket / 64)).is_none_or(|word| word & (1 << (bucket % 64)) != 0)
     }
 }
 
 impl Journal {
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 
     fn push(&mut self, bucket: u16) {
         if let Some(slot) = self.ring.get_mut(ring_slot(self.count)) {
             *slot = bucket;
         }
         self.count = self.count.saturating_add(1);
+        self.occupied.insert(bucket);
     }
 
     /// The buckets of the changes after the first `seen`; `None` when some of them are no longer remembered.
@@ -233,6 +257,7 @@ impl Journal {
         let mut bytes = vec![Journal::FORMAT];
         bytes.extend(self.count.to_le_bytes());
         self.ring.iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
+        self.occupied.0.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         bytes
     }
 
@@ -243,6 +268,11 @@ impl Journal {
         for slot in &mut journal.ring {
             let (bucket, tail) = rest.split_first_chunk::<2>().ok_or(Corrupt)?;
             *slot = u16::from_le_bytes(*bucket);
+            rest = tail;
+        }
+        for word in &mut journal.occupied.0 {
+            let (bytes, tail) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+            *word = u64::from_le_bytes(*bytes);
             rest = tail;
         }
         if *format == Journal::FORMAT && rest.is_empty() { Ok(journal) } else { Err(Corrupt) }
@@ -264,6 +294,8 @@ pub struct View {
     clock: u64,
     /// By bucket, the clock at which a change to it was last learnt.
     changed: Vec<u64>,
+    /// The buckets that a change up to the version seen has touched.
+    occupied: Occupied,
 }
 
 impl Default for View {
@@ -274,6 +306,7 @@ impl Default for View {
             freshness: Freshness::default(),
             clock: 0,
             changed: vec![0; usize::from(BUCKETS)],
+            occupied: Occupied::ANY,
         }
     }
 }
@@ -308,6 +341,8 @@ impl View {
             }
             None => self.changed.fill(clock),
         }
+        // Each of them stands in the journal before the version says that there was a change.
+        self.occupied = journal.occupied;
         // The journal may be ahead of the version: its last writers have not published yet. They will move the version
         // once more, and looking twice costs only a look.
         self.seen = Some((version.epoch, version.count));
@@ -325,6 +360,12 @@ impl View {
     /// Holds nothing that was read for current any more.
     pub fn forget(&mut self) {
         self.seen = None;
+        self.bytes.clear();
+    }
+
+    /// Whether that bucket may hold anything under the version that was last seen. One that does not is empty.
+    pub fn may_hold(&self, bucket: u16) -> bool {
+        self.occupied.may_hold(bucket)
     }
 
     /// When all of `transmitters` had been heard of; the beginning of time when one never was.
@@ -412,6 +453,34 @@ mod tests {
         assert!(!view.is_current(&[other, hit], before));
         assert!(view.is_current(&[other], before), "other buckets stay");
         assert!(view.is_current(&[hit], after));
+    }
+
+    #[test]
+    fn a_bucket_that_nothing_was_written_to_needs_no_look() {
+        let (mut store, mut view) = (store(), View::default());
+        let (hit, other) = (entry("a").key.bucket(), entry("b").key.bucket());
+        assert!(view.may_hold(hit), "nobody has looked yet");
+        view.refresh(&mut store).unwrap();
+        assert!((0..BUCKETS).all(|bucket| !view.may_hold(bucket)));
+        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        view.refresh(&mut store).unwrap();
+        assert!(view.may_hold(hit) && !view.may_hold(other));
+        // Also when more has changed than the ring remembers.
+        for _ in 0..=JOURNAL {
+            apply(&mut store, &[entry("b")], Timestamp(0)).unwrap();
+        }
+        view.refresh(&mut store).unwrap();
+        assert!(view.may_hold(hit) && view.may_hold(other));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again() {
+        let (mut store, mut view) = (store(), View::default());
+        let before = view.refresh(&mut store).unwrap();
+        assert!(view.is_current(&[7], before));
+        view.forget();
+        view.refresh(&mut store).unwrap();
+        assert!(!view.is_current(&[7], before));
     }
 
     #[test]
