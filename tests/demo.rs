@@ -37,6 +37,8 @@ const TASK: &str = "task-42";
 const NEXT_TASK: &str = "task-43";
 /// The task that streams are running for.
 const LIVE_TASK: &str = "task-44";
+/// The task whose grant becomes less.
+const NARROWED_TASK: &str = "task-45";
 /// The device that goes bad.
 const DEVICE: &str = "laptop-7";
 /// Longer than this after its end was signalled no stream may go on.
@@ -78,6 +80,7 @@ async fn run(keep: bool) -> Result<bool> {
     demo.bad_credentials().await?;
     demo.the_end_of_the_task().await?;
     demo.a_device_goes_bad().await?;
+    demo.a_grant_is_narrowed().await?;
     demo.what_is_running_ends().await?;
     let right = demo.steps.summary();
     if keep {
@@ -199,6 +202,24 @@ impl Demo {
         };
         self.steps.end("accepted", &came);
         self.step("The very next request is refused.", read, &token, "403 device_not_compliant").await?;
+        Ok(())
+    }
+
+    async fn a_grant_is_narrowed(&mut self) -> Result<()> {
+        println!("A token for {NARROWED_TASK}.");
+        let token = self.command.show(&mint(&self.folder, NARROWED_TASK, &[]))?;
+        println!();
+        let token = Credential { name: "that token", token: Some(token) };
+        let read = self.request("GET", orders::ORDER_PATH);
+        self.step("It opens its order.", read.clone(), &token, "200").await?;
+        self.steps.begin("Reading is done with: the grant is narrowed to refunds.");
+        let signal = self.signal(&["narrow", "--task", NARROWED_TASK, "--scope", "orders.refund"]);
+        let came = match self.command.show_indented("      ", &signal) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.steps.end("accepted", &came);
+        self.step("The same token reads nothing any more.", read, &token, "403 scope_insufficient").await?;
         Ok(())
     }
 

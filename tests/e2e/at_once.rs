@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// How many new connections bring a token back after its end.
 const FRESH: usize = 200;
-/// How many of them at a time: enough that both workers always have some.
+/// How many of them at a time: enough that every worker always has some.
 const AT_A_TIME: usize = 16;
 /// How many connections stay open from before the signal, of each version of HTTP.
 const KEPT: usize = 4;
@@ -34,7 +34,8 @@ const KEPT: usize = 4;
 async fn sidecar() -> (&'static Sidecar, MutexGuard<'static, ()>) {
     static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    let start = || async { Sidecar::start(Settings::new("at-once", orders::config()).balanced()).await.unwrap() };
+    let start =
+        || async { Sidecar::start(Settings::new("at-once", orders::config()).workers(4).balanced()).await.unwrap() };
     let guard = ONE_AT_A_TIME.lock().await;
     (SIDECAR.get_or_init(start).await, guard)
 }
@@ -311,13 +312,13 @@ async fn the_app_listener_takes_no_signals() {
 }
 
 /// Traffic does not stop for the signal: whatever starts after the 202 must be refused, whatever else is under way.
-/// What could
-/// go wrong here takes microseconds, so there are many rounds.
+/// What could go wrong here takes microseconds, so there are many rounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_race_with_the_signal() {
     let (sidecar, _guard) = sidecar().await;
     let mut connections = keep_connections(sidecar).await;
-    for round in 0..200 {
+    let mut trials = 0;
+    for round in 0..300 {
         let task = unique("task");
         let request = read_order(&mint::token().task(&task).sign());
         let traffic = Arc::new(Traffic::default());
@@ -339,9 +340,11 @@ async fn requests_that_race_with_the_signal() {
                 "round {round}: of {} requests that started after the 202, so many passed",
                 after.count()
             );
+            trials += answered.iter().filter(|one| one.started > taken).count();
             connections.push(connection);
         }
     }
+    assert!(trials >= 10_000, "{trials} requests after a 202 are too few to show anything");
 }
 
 /// Requests with one token, one after the other, on many connections.
