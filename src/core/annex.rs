@@ -705,12 +705,12 @@ fn answers(world: &mut World) -> Vec<Option<Reason>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_and_repetition_of_signals_gives_one_standing(
-        said in proptest::collection::vec((0usize..16, 95u64..105), 1..8),
-        swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 16),
+        said in proptest::collection::vec((0usize..16, 99u64..102), 2..10),
+        swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 20),
     ) {
         let vocabulary = vocabulary();
         let sets: Vec<String> = said.iter().enumerate().map(|(at, (which, ago))| {
