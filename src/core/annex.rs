@@ -712,34 +712,55 @@ proptest! {
         said in proptest::collection::vec((0usize..16, 99u64..102), 2..10),
         swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 20),
     ) {
-        let vocabulary = vocabulary();
-        let sets: Vec<String> = said.iter().enumerate().map(|(at, (which, ago))| {
-            let (event, payload, subject) = vocabulary[*which].clone();
-            let mut payload = payload;
+        order_does_not_matter(&said, &swaps)?;
+    }
+
+    /// Nothing here ends a grant, so that what its claims are shows.
+    #[test]
+    fn any_order_of_words_about_claims_gives_one_standing(
+        said in proptest::collection::vec((7usize..12, 99u64..101), 2..6),
+        swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 12),
+    ) {
+        order_does_not_matter(&said, &swaps)?;
+    }
+}
+
+/// `said`: places in the [`vocabulary`], and how many seconds ago.
+fn order_does_not_matter(
+    said: &[(usize, u64)],
+    swaps: &[proptest::sample::Index],
+) -> Result<(), proptest::test_runner::TestCaseError> {
+    let vocabulary = vocabulary();
+    let sets: Vec<String> = said
+        .iter()
+        .enumerate()
+        .map(|(at, (which, ago))| {
+            let (event, mut payload, subject) = vocabulary[*which].clone();
             payload["event_timestamp"] = json!(NOW.0.saturating_sub(*ago));
             signed(json!({}), set(&at.to_string(), &event, payload, subject))
-        }).collect();
-        let mut other = [sets.clone(), sets.clone()].concat();
-        let len = other.len();
-        for (at, to) in (0..len).zip(&swaps) {
-            other.swap(at, to.index(len));
-        }
-        let after = |sets: &[String]| {
-            let mut world = World::new();
-            world.ports.trusting = true;
-            for set in sets {
-                assert!(matches!(world.push_body(set), Received::Applied(_)));
-            }
-            answers(&mut world)
-        };
-        let (one, two) = (after(&sets), after(&other));
-        prop_assert_eq!(&one, &two);
-        // Narrowing only narrows: what the narrowings of a set refuse is refused with anything else beside them.
-        let narrow: Vec<String> = sets.iter().zip(&said).filter(|(_, (which, _))| (3..7).contains(which)).map(|(set, _)| set.clone()).collect();
-        let narrowed = after(&narrow);
-        for (narrow, all) in narrowed.iter().zip(&one) {
-            let taken = matches!(narrow, Some(Reason::ScopeInsufficient | Reason::DetailInsufficient));
-            prop_assert!(!taken || all.is_some());
-        }
+        })
+        .collect();
+    let mut other = [sets.clone(), sets.clone()].concat();
+    let len = other.len();
+    for (at, to) in (0..len).zip(swaps) {
+        other.swap(at, to.index(len));
     }
+    let after = |sets: &[String]| {
+        let mut world = World::new();
+        world.ports.trusting = true;
+        for set in sets {
+            assert!(matches!(world.push_body(set), Received::Applied(_)));
+        }
+        answers(&mut world)
+    };
+    let (one, two) = (after(&sets), after(&other));
+    prop_assert_eq!(&one, &two);
+    // Narrowing only narrows: what the narrowings of a set refuse is refused with anything else beside them.
+    let narrowings = sets.iter().zip(said).filter(|(_, (which, _))| (3..7).contains(which));
+    let narrowed = after(&narrowings.map(|(set, _)| set.clone()).collect::<Vec<_>>());
+    for (narrow, all) in narrowed.iter().zip(&one) {
+        let taken = matches!(narrow, Some(Reason::ScopeInsufficient | Reason::DetailInsufficient));
+        prop_assert!(!taken || all.is_some());
+    }
+    Ok(())
 }
