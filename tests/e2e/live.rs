@@ -191,6 +191,31 @@ async fn before_the_answer_there_is_a_real_one() {
     }
 }
 
+/// More than the stack of a machine takes when the proxy answers them one inside the other.
+#[tokio::test]
+async fn a_crowd_that_waits_for_answers_gets_real_ones() {
+    let sidecar = Sidecar::start(settings("live-crowd").workers(1)).await.unwrap();
+    let created = sidecar.machines_created().await.unwrap();
+    let task = unique("task");
+    let request = tagged(services::SILENCE, &task, &mint::token().task(&task));
+    let waiting: Vec<_> = (0..600)
+        .map(|_| {
+            let (to, request) = (sidecar.app(), request.clone());
+            tokio::spawn(async move { client::send(to, Http::One, &request).await.unwrap() })
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sidecar.envoy().stats().await.unwrap().value("wasmcustom.taskfence.allowed").unwrap() < 600 {
+        assert!(Instant::now() < deadline, "not all requests came through");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    push(&sidecar, &mint::complete_task(&task)).await;
+    for answer in join_all(waiting).await {
+        assert_refused(&sidecar, &answer.unwrap(), "task_completed");
+    }
+    sidecar.check_no_crash_since(created).await.unwrap();
+}
+
 /// An upload that takes its time gets the 401 while it goes on.
 #[tokio::test]
 async fn what_is_going_up_ends() {
