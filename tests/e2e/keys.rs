@@ -17,7 +17,9 @@ use taskfence_tests::{
     mint::{self, Alg, Keyring},
     orders,
     refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused, describe},
+    services,
     sidecar::Sidecar,
+    streaming,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -446,6 +448,46 @@ async fn keys_that_nobody_confirms_are_given_up() {
     assert!(kept > Duration::from_millis(1_500) && kept < Duration::from_millis(5_500), "kept {kept:?}");
     server.publish(&mint::ISSUER.jwks());
     until("new keys", Duration::from_secs(10), async || send(&sidecar, &with_token(&token)).await.status == 200).await;
+}
+
+/// A stream is worth as much as the key that its token is by; also one whose request had to wait for that key.
+#[tokio::test]
+async fn streams_end_with_the_key_of_their_token() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    server.delay(Duration::from_millis(1_500));
+    let mut config = config(json!({"refresh": "1s", "wait": "20s"}));
+    let live = json!({"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": {}});
+    config["rules"].as_array_mut().unwrap().push(live);
+    let settings = Settings::new("keys-streams", config);
+    let sidecar = Sidecar::start(settings.patch(jwks::with_clusters(vec![jwks::cluster("jit", server.address())])))
+        .await
+        .unwrap();
+    let open = async |alg: Alg| {
+        let token = mint::token().signed_by(mint::ISSUER.signer(alg)).sign();
+        let mut connection = streaming::Connection::open(sidecar.app(), Http::Two).await.unwrap();
+        let mut stream = connection.start(&Request::get(services::EVENTS).bearer(&token)).await.unwrap();
+        assert_eq!(stream.status, 200);
+        stream.read(1).await.unwrap();
+        (connection, stream)
+    };
+    let waited = open(Alg::Es256).await;
+    assert_eq!(counter(&sidecar, "requests_waited").await, 1);
+    server.delay(Duration::ZERO);
+    let (later, mut other) = (open(Alg::Es256).await, open(Alg::Rs256).await);
+
+    let withdrawn = &mint::ISSUER.signer(Alg::Es256).kid;
+    let all = joined(&[mint::ISSUER.jwks()]);
+    let left: Vec<Value> =
+        all["keys"].as_array().unwrap().iter().filter(|key| key["kid"] != json!(withdrawn)).cloned().collect();
+    server.publish(&json!({ "keys": left }));
+    for (_connection, stream) in [waited, later] {
+        stream.end(Duration::from_secs(15)).await.unwrap();
+    }
+    // Of another key, and so untouched.
+    for _ in 0..50 {
+        other.1.read(1).await.unwrap();
+    }
+    assert_eq!(counter(&sidecar, "ended.key_unknown").await, 2);
 }
 
 #[tokio::test]
