@@ -9,13 +9,9 @@ pub fn envoy() -> Result<PathBuf> {
     find("ENVOY_BIN", "envoy/envoy", "run scripts/setup, which fetches it, or point ENVOY_BIN at an Envoy of yours")
 }
 
-/// The filter to load: `$TASKFENCE_WASM`, or what the `wasm` profile built.
+/// The filter to load: `$TASKFENCE_WASM`, or what `scripts/build-wasm` made.
 pub fn wasm() -> Result<PathBuf> {
-    find(
-        "TASKFENCE_WASM",
-        "wasm32-wasip1/wasm/taskfence.wasm",
-        "build it: cargo build --profile wasm --target wasm32-wasip1 -p taskfence-filter",
-    )
+    find("TASKFENCE_WASM", "wasm/taskfence.wasm", "run scripts/build-wasm, which builds it")
 }
 
 /// The filter that stops its VM on request: `$TASKFENCE_CRASH_WASM`, or what `scripts/test` built with its feature `crash`.
