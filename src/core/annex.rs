@@ -23,11 +23,16 @@ const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
 const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
 const OURS: &str = "urn:taskfence:secevent:";
 
-#[derive(Default)]
 struct Ports {
     store: MemoryStore,
     /// Takes every signature for good: the property test is not about them.
     trusting: bool,
+}
+
+impl Default for Ports {
+    fn default() -> Ports {
+        Ports { store: MemoryStore::with_doorbell(), trusting: false }
+    }
 }
 
 impl Store for Ports {
@@ -41,6 +46,14 @@ impl Store for Ports {
 
     fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
         self.store.seed(slot, bytes)
+    }
+
+    fn doorbell(&mut self) -> Option<u64> {
+        self.store.doorbell()
+    }
+
+    fn ring(&mut self) -> Result<(), StoreError> {
+        self.store.ring()
     }
 }
 

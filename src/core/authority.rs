@@ -32,7 +32,7 @@ impl<'h> Host<'h> {
             || !well_formed
             || name.starts_with('.')
             || name.ends_with('.')
-            || name.contains("..")
+            || name.as_bytes().windows(2).any(|pair| pair == b"..")
         {
             return Err(HostError);
         }

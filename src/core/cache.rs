@@ -3,6 +3,7 @@
 //! The whole token is the key: one flipped bit misses. What passes with time and what is pushed is not part of what is
 //! remembered; it is checked at every hit.
 
+use crate::bytes::same;
 use crate::condition::Claims;
 use crate::standing::Standing;
 use crate::statekey::StateKey;
@@ -12,6 +13,7 @@ use foldhash::quality::SeedableRandomState;
 use lru::LruCache;
 use serde_json::Value;
 use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 /// What one value of a claim costs, as JSON and for conditions.
@@ -87,50 +89,63 @@ impl Session {
 /// Verified tokens of one worker under one configuration; the least recently used go first.
 #[derive(Debug)]
 pub struct Cache {
-    /// Nobody who sends tokens knows the seed, so nobody can make many of them fall into one place.
-    sessions: LruCache<Box<[u8]>, Rc<Session>, SeedableRandomState>,
+    /// By a hash of the token. Two tokens with one hash take each other's place.
+    known: LruCache<u64, Known, SeedableRandomState>,
+    /// Nobody who sends tokens knows its seed, so nobody can make many of them fall into one place.
+    hasher: SeedableRandomState,
     bytes: usize,
     max_bytes: usize,
+}
+
+/// A token, whole, and its session.
+#[derive(Debug)]
+struct Known {
+    token: Box<[u8]>,
+    session: Rc<Session>,
 }
 
 impl Cache {
     /// An empty cache of tokens that take about `max_bytes` together. `seed` is random.
     pub fn new(max_bytes: usize, seed: u64) -> Cache {
         let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
-        Cache { sessions: LruCache::unbounded_with_hasher(hasher), bytes: 0, max_bytes }
+        Cache { known: LruCache::unbounded_with_hasher(hasher.clone()), hasher, bytes: 0, max_bytes }
     }
 
     /// The session of `token`, if it was verified before.
     pub fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
-        self.sessions.get(token).cloned()
+        let known = self.known.get(&self.hasher.hash_one(token))?;
+        same(&known.token, token).then(|| Rc::clone(&known.session))
     }
 
     /// Remembers that `token` was verified.
     pub fn insert(&mut self, token: &[u8], session: Rc<Session>) {
-        self.bytes = self.bytes.saturating_add(cost(token, &session));
-        if let Some((replaced, session)) = self.sessions.push(token.into(), session) {
-            self.bytes = self.bytes.saturating_sub(cost(&replaced, &session));
+        let known = Known { token: token.into(), session };
+        self.bytes = self.bytes.saturating_add(known.cost());
+        if let Some((_, replaced)) = self.known.push(self.hasher.hash_one(token), known) {
+            self.bytes = self.bytes.saturating_sub(replaced.cost());
         }
         while self.bytes > self.max_bytes
-            && let Some((oldest, session)) = self.sessions.pop_lru()
+            && let Some((_, oldest)) = self.known.pop_lru()
         {
-            self.bytes = self.bytes.saturating_sub(cost(&oldest, &session));
+            self.bytes = self.bytes.saturating_sub(oldest.cost());
         }
     }
 
-    /// Forgets `token`.
+    /// Forgets `token`, which [`Cache::find`] has found.
     pub fn remove(&mut self, token: &[u8]) {
-        if let Some(session) = self.sessions.pop(token) {
-            self.bytes = self.bytes.saturating_sub(cost(token, &session));
+        if let Some(known) = self.known.pop(&self.hasher.hash_one(token)) {
+            self.bytes = self.bytes.saturating_sub(known.cost());
         }
     }
 }
 
-/// The token stands here as the key, as the strings of its claims, and as their values, which for many small ones are
-/// most of it.
-fn cost(token: &[u8], session: &Session) -> usize {
-    let strings = token.len().saturating_mul(3);
-    session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)
+impl Known {
+    /// The token stands here as the key, as the strings of its claims, and as their values, which for many small ones
+    /// are most of it.
+    fn cost(&self) -> usize {
+        let strings = self.token.len().saturating_mul(3);
+        self.session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)
+    }
 }
 
 fn count(value: &Value) -> usize {
@@ -169,5 +184,16 @@ mod tests {
         assert_eq!(cache.bytes, bytes, "the same token twice counts once");
         cache.remove(&name(0));
         assert!(cache.find(&name(0)).is_none() && cache.bytes < bytes);
+    }
+
+    #[test]
+    fn one_hash_is_not_one_token() {
+        let token = token_with(json!({}), json!({}));
+        let verified = crate::token::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        let mut cache = Cache::new(1 << 20, 7);
+        cache.insert(b"known", Rc::new(Session::new(verified, false)));
+        let known = cache.known.pop(&cache.hasher.hash_one(&b"known"[..])).unwrap();
+        cache.known.push(cache.hasher.hash_one(&b"other"[..]), known);
+        assert!(cache.find(b"other").is_none(), "what has the hash of a known token is not known by it");
     }
 }

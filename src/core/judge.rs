@@ -160,6 +160,12 @@ impl Judge {
         self.view.forget();
     }
 
+    /// Reads the state at the next request, whether its doorbell was rung or not. For whoever has a moment now and then:
+    /// what nobody foresaw then lasts no longer than that.
+    pub fn doubt(&mut self) {
+        self.view.doubt();
+    }
+
     /// The place of the issuer for want of whose keys the last request was refused, if they are fetched: newer ones may
     /// change the verdict.
     pub fn lacks_keys_of(&self) -> Option<usize> {

@@ -18,6 +18,7 @@
 mod annex;
 pub mod answer;
 pub mod authority;
+mod bytes;
 pub mod cache;
 pub mod change;
 mod compile;

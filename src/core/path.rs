@@ -6,6 +6,7 @@
 //! path for them, and for the rules. That form is a fixed point: reading it again changes nothing, so it does not matter
 //! how often a proxy before or an upstream behind normalises.
 
+use memchr::memchr;
 use std::borrow::Cow;
 
 /// A path may have this many bytes, query not counted, as it came and in its canonical form.
@@ -50,7 +51,7 @@ pub enum PathError {
 impl<'p> Canonical<'p> {
     /// Reads the value of `:path`. The query is cut off at the first `?`.
     pub fn parse(target: &'p [u8]) -> Result<Canonical<'p>, PathError> {
-        let end = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
+        let end = memchr(b'?', target).unwrap_or(target.len());
         let (raw, query) = target.split_at_checked(end).unwrap_or((target, &[]));
         if raw.len() > MAX_PATH {
             return Err(PathError::TooLong);
@@ -58,13 +59,14 @@ impl<'p> Canonical<'p> {
         if raw.first() != Some(&b'/') {
             return Err(PathError::NotAbsolute);
         }
-        if query.contains(&b'#') || !raw.iter().all(|b| allowed(*b)) {
+        let kinds = raw.iter().fold(0, |kinds, byte| kinds | kind(*byte));
+        if kinds & FORBIDDEN != 0 || memchr(b'#', query).is_some() {
             return Err(PathError::ForbiddenByte);
         }
         let raw = std::str::from_utf8(raw).map_err(|_| PathError::ForbiddenByte)?;
-        let path = match raw.bytes().all(|byte| is_pchar(byte) || byte == b'/' || byte == b';') {
-            false => Cow::Owned(normalise(raw)?),
-            true => Cow::Borrowed(raw),
+        let path = match kinds & ESCAPED {
+            0 => Cow::Borrowed(raw),
+            _ => Cow::Owned(normalise(raw)?),
         };
         // Escaping makes it longer: read again, it must not be too long.
         if path.len() > MAX_PATH {
@@ -118,8 +120,19 @@ impl Iterator for Decoded<'_> {
     }
 }
 
-fn allowed(byte: u8) -> bool {
-    (0x21..0x7f).contains(&byte) && byte != b'\\' && byte != b'#'
+/// A byte that stands escaped, or begins an escape.
+const ESCAPED: u8 = 1;
+/// A byte that no path may hold.
+const FORBIDDEN: u8 = 2;
+
+fn kind(byte: u8) -> u8 {
+    match byte {
+        b'/' | b';' => 0,
+        b'\\' | b'#' => FORBIDDEN,
+        _ if is_pchar(byte) => 0,
+        0x21..0x7f => ESCAPED,
+        _ => FORBIDDEN,
+    }
 }
 
 fn normalise(raw: &str) -> Result<String, PathError> {
@@ -162,7 +175,25 @@ fn normalise(raw: &str) -> Result<String, PathError> {
 
 /// What a segment may hold as it is: unreserved, sub-delims and `:` `@`, but for `;`, which divides off parameters.
 fn is_pchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+        )
 }
 
 fn push_escape(out: &mut String, byte: u8) {
@@ -180,15 +211,15 @@ fn flush(bytes: &mut Vec<u8>) -> Result<(), PathError> {
 }
 
 fn check_segments(path: &str) -> Result<(), PathError> {
-    if path.contains(';') {
+    if memchr(b';', path.as_bytes()).is_some() {
         return Err(PathError::PathParameter);
     }
-    let mut segments = path.split('/').skip(1).peekable();
+    let mut segments = path.as_bytes().split(|byte| *byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         match segment {
-            "." | ".." => return Err(PathError::DotSegment),
+            b"." | b".." => return Err(PathError::DotSegment),
             // A trailing slash is a path of its own, and `/` alone is one.
-            "" if segments.peek().is_some() => return Err(PathError::EmptySegment),
+            b"" if segments.peek().is_some() => return Err(PathError::EmptySegment),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
 use crate::place::Places;
 use crate::requirement::Requirement;
-use crate::routes::{Captures, Routes};
+use crate::routes::{Captures, Routes, captures};
 use crate::signal::Transmitter;
 use crate::surroundings::{Remembered, Surroundings};
 use crate::template::Template;
@@ -212,8 +212,10 @@ impl Policy {
                 .get(at)
                 .is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut surroundings).is_none())
         };
-        let (at, captures) = self.routes.find(target.path, accept)?;
-        self.rules.get(at).map(|rule| (at, rule, captures))
+        let at = self.routes.find(target.path, accept)?;
+        let rule = self.rules.get(at)?;
+        let captures = rule.matcher.captures(target.path)?;
+        Some((at, rule, captures))
     }
 }
 
@@ -264,11 +266,15 @@ impl Matcher {
 
     /// Why it is not for `target`; `None` when it is.
     pub fn mismatch(&self, target: Target<'_>, surroundings: &mut impl Surroundings) -> Option<Mismatch> {
-        let fits = self
-            .template
-            .as_ref()
-            .is_none_or(|template| Routes::new([Some(template)]).find(target.path, |_| true).is_some());
-        if fits { self.mismatch_beside_path(target, &mut Remembered::new(surroundings)) } else { Some(Mismatch::Path) }
+        match self.captures(target.path) {
+            Some(_) => self.mismatch_beside_path(target, &mut Remembered::new(surroundings)),
+            None => Some(Mismatch::Path),
+        }
+    }
+
+    /// What its path captures of `path`; `None` when it is for other paths.
+    pub fn captures<'p>(&self, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
+        self.template.as_ref().map_or(Some(Captures::default()), |template| captures(template, path))
     }
 
     fn mismatch_beside_path<S: Surroundings>(

@@ -3,6 +3,7 @@
 use crate::identity;
 use crate::place::{Places, Presented, Scheme, cookies};
 use crate::reason::Reason;
+use memchr::memchr;
 
 /// The parts of a request that decisions are made of, not yet read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,7 +100,7 @@ impl<'h> Request<'h> {
             match self.authorization {
                 Found::None => {}
                 Found::Several => return Err(Reason::CredentialsAmbiguous),
-                Found::One(value) if value.contains(&b',') => return Err(Reason::CredentialsAmbiguous),
+                Found::One(value) if memchr(b',', value).is_some() => return Err(Reason::CredentialsAmbiguous),
                 Found::One(value) => match Scheme::split(value) {
                     Some((scheme, token)) if !token.is_empty() => {
                         found.add(Presented { token, scheme: Some(scheme), place });
@@ -135,7 +136,7 @@ impl<'h> Request<'h> {
     fn take_header(&mut self, value: &'h [u8], place: usize) {
         let value = value.trim_ascii();
         let (scheme, token) = Scheme::split(value).map_or((None, value), |(scheme, token)| (Some(scheme), token));
-        if value.contains(&b',') {
+        if memchr(b',', value).is_some() {
             self.elsewhere = Found::Several;
         } else if !token.is_empty() {
             self.elsewhere.add(Presented { token, scheme, place });

@@ -11,7 +11,6 @@ use crate::policy::{Effect, Policy, Rule};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::requirement::Check;
-use crate::routes::{Captures, captures};
 use crate::streams::{Place, Streams};
 use crate::time::{Span, Timestamp};
 use crate::token;
@@ -214,10 +213,7 @@ impl Judge {
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
         let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
         let (method, host, path) = admitted.request().ok_or(Reason::InternalError)?;
-        let captures = match rule.matcher().template() {
-            Some(template) => captures(template, &path).ok_or(Reason::InternalError)?,
-            None => Captures::default(),
-        };
+        let captures = rule.matcher().captures(&path).ok_or(Reason::InternalError)?;
         let evidence = Evidence {
             grant: session.verified().grant(),
             claims: session.claims(),

@@ -3,6 +3,10 @@
 //! A change is written to its bucket first, then to the journal, then to the version, and only then answered. A reader
 //! takes the version first, the journal and the buckets after it. So whoever starts after the answer sees a version
 //! that is new to it, and nobody can keep an old bucket under a new version.
+//!
+//! A store may have a doorbell: a number that costs less to read than the version. The writer rings it after the version
+//! was written and before the change is answered. The reader looks at it before the version, and where it is the number of
+//! the last look, nothing has been answered since then.
 
 use crate::duplicate;
 use crate::freshness::{Freshness, Pulse, TransmitterId};
@@ -67,6 +71,17 @@ pub trait Store {
 
     /// Writes a slot that was never written.
     fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// The number on the doorbell: after each [`Store::ring`] it is one that it was never before. `None` where there is no
+    /// doorbell, and the version has to be read each time.
+    fn doorbell(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// Rings the doorbell, if there is one. What was written before is seen by whoever reads the new number.
+    fn ring(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Why the state could not be read or written. Nothing of it says "no revocations".
@@ -115,7 +130,7 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     store.seed(Slot::Version, &Version { epoch, ..Version::default() }.encode())
 }
 
-/// Takes `entries` in. When this returns `Ok`, whoever reads the version from now on sees them all.
+/// Takes `entries` in. When this returns `Ok`, whoever looks from now on sees them all.
 pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
     let mut saturated = false;
     for entry in entries {
@@ -124,12 +139,15 @@ pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Resul
         let count = note(store, bucket)?;
         publish(store, |version| version.count = version.count.max(count))?;
     }
+    // Also where all of it was there already: whoever wrote it may have died before ringing.
+    store.ring()?;
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
 }
 
 /// Takes a sign of life in.
 pub fn hear(store: &mut impl Store, pulse: &Pulse, now: Timestamp) -> Result<(), StoreError> {
-    publish(store, |version| version.freshness.note(pulse, now))
+    publish(store, |version| version.freshness.note(pulse, now))?;
+    store.ring()
 }
 
 fn insert(store: &mut impl Store, bucket: u16, entry: &Entry, now: Timestamp) -> Result<bool, StoreError> {
@@ -180,7 +198,8 @@ struct Version {
 }
 
 impl Version {
-    const FORMAT: u8 = 2;
+    /// 3: every writer rings.
+    const FORMAT: u8 = 3;
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![Version::FORMAT];
@@ -289,6 +308,8 @@ pub struct View {
     seen: Option<(u64, u64)>,
     /// The version as it was last read.
     bytes: Vec<u8>,
+    /// The number that was on the doorbell before that.
+    doorbell: Option<u64>,
     freshness: Freshness,
     /// Moves whenever this worker learns of a change; never goes back.
     clock: u64,
@@ -303,6 +324,7 @@ impl Default for View {
         View {
             seen: None,
             bytes: Vec::new(),
+            doorbell: None,
             freshness: Freshness::default(),
             clock: 0,
             changed: vec![0; usize::from(BUCKETS)],
@@ -315,6 +337,19 @@ impl View {
     /// Learns what has changed. The result is this worker's clock: what was read from buckets at an earlier clock
     /// still holds if [`View::is_current`] says so.
     pub fn refresh(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
+        let doorbell = store.doorbell();
+        if doorbell.is_some() && doorbell == self.doorbell {
+            return Ok(self.clock);
+        }
+        // Not before all has been read: a look that failed must not pass for one that is done.
+        self.doorbell = None;
+        let clock = self.read(store)?;
+        self.doorbell = doorbell;
+        Ok(clock)
+    }
+
+    /// Reads the version, and what is new in it.
+    fn read(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
         if stored.bytes == self.bytes {
             return Ok(self.clock);
@@ -361,6 +396,12 @@ impl View {
     pub fn forget(&mut self) {
         self.seen = None;
         self.bytes.clear();
+        self.doorbell = None;
+    }
+
+    /// Reads the version at the next look, whether the doorbell was rung or not.
+    pub fn doubt(&mut self) {
+        self.doorbell = None;
     }
 
     /// Whether that bucket may hold anything under the version that was last seen. One that does not is empty.
@@ -375,7 +416,11 @@ impl View {
 
     /// Whether what was read from `buckets` at `clock` still holds.
     pub fn is_current(&self, buckets: &[u16], clock: u64) -> bool {
-        buckets.iter().all(|bucket| self.changed.get(usize::from(*bucket)).is_some_and(|changed| *changed <= clock))
+        // Nothing was learnt since: no need to look at each.
+        clock == self.clock
+            || buckets
+                .iter()
+                .all(|bucket| self.changed.get(usize::from(*bucket)).is_some_and(|changed| *changed <= clock))
     }
 }
 
@@ -399,6 +444,14 @@ impl Changes {
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     slots: hashbrown::HashMap<Slot, Stored>,
+    doorbell: Option<u64>,
+}
+
+impl MemoryStore {
+    /// An empty store that has a doorbell.
+    pub fn with_doorbell() -> MemoryStore {
+        MemoryStore { slots: hashbrown::HashMap::new(), doorbell: Some(0) }
+    }
 }
 
 impl Store for MemoryStore {
@@ -414,6 +467,15 @@ impl Store for MemoryStore {
 
     fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
         self.slots.insert(slot, Stored { bytes: bytes.to_vec(), cas: 1 });
+        Ok(())
+    }
+
+    fn doorbell(&mut self) -> Option<u64> {
+        self.doorbell
+    }
+
+    fn ring(&mut self) -> Result<(), StoreError> {
+        self.doorbell = self.doorbell.map(|number| number.wrapping_add(1));
         Ok(())
     }
 }
@@ -481,6 +543,137 @@ mod tests {
         view.forget();
         view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[7], before));
+    }
+
+    /// Counts what is read.
+    struct Counted {
+        store: MemoryStore,
+        reads: usize,
+    }
+
+    impl Store for Counted {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            self.reads += 1;
+            self.store.read(slot)
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.store.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.store.seed(slot, bytes)
+        }
+
+        fn doorbell(&mut self) -> Option<u64> {
+            self.store.doorbell()
+        }
+
+        fn ring(&mut self) -> Result<(), StoreError> {
+            self.store.ring()
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_until_the_doorbell_rings() {
+        let mut store = Counted { store: MemoryStore::with_doorbell(), reads: 0 };
+        set_up(&mut store, 7).unwrap();
+        let mut view = View::default();
+        let reads = |view: &mut View, store: &mut Counted| {
+            let before = store.reads;
+            view.refresh(store).unwrap();
+            store.reads - before
+        };
+        assert_eq!(reads(&mut view, &mut store), 2, "the version and the journal");
+        assert_eq!(reads(&mut view, &mut store), 0);
+        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
+        hear(&mut store, &Pulse::new("t", Timestamp(9)), Timestamp(9)).unwrap();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0), "the version alone");
+        view.doubt();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0));
+        view.forget();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
+    }
+
+    #[test]
+    fn what_was_written_before_a_crash_is_seen_once_it_was_pushed_again() {
+        let mut store = MemoryStore::with_doorbell();
+        set_up(&mut store, 7).unwrap();
+        let mut view = View::default();
+        let before = view.refresh(&mut store).unwrap();
+        // All of `apply` but the ring.
+        insert(&mut store, entry("a").key.bucket(), &entry("a"), Timestamp(0)).unwrap();
+        let count = note(&mut store, entry("a").key.bucket()).unwrap();
+        publish(&mut store, |version| version.count = count).unwrap();
+        assert_eq!(view.refresh(&mut store), Ok(before), "nobody was answered yet");
+        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        view.refresh(&mut store).unwrap();
+        assert!(!view.is_current(&[entry("a").key.bucket()], before));
+    }
+
+    #[test]
+    fn a_look_that_failed_is_not_done() {
+        let mut store = MemoryStore::with_doorbell();
+        let mut view = View::default();
+        assert_eq!(view.refresh(&mut store), Err(StoreError::Absent));
+        assert_eq!(view.refresh(&mut store), Err(StoreError::Absent), "the number on the doorbell is the same");
+    }
+
+    /// A worker that remembers, as a session does, what a bucket held and when it was read.
+    #[derive(Default)]
+    struct Reader {
+        view: View,
+        known: Option<(u64, usize)>,
+    }
+
+    impl Reader {
+        /// Whether the worker knows of the entry in `bucket`.
+        fn sees(&mut self, bucket: u16, store: &mut MemoryStore) -> bool {
+            let clock = self.view.refresh(store).unwrap();
+            let current = self.known.filter(|(read_at, _)| self.view.is_current(&[bucket], *read_at));
+            let (_, entries) = current.unwrap_or_else(|| {
+                let stored = store.read(Slot::Bucket(bucket)).unwrap().unwrap();
+                let held = self.view.may_hold(bucket);
+                (clock, if held { Table::decode(&stored.bytes).unwrap().len() } else { 0 })
+            });
+            self.known = Some((clock, entries));
+            entries > 0
+        }
+    }
+
+    #[test]
+    fn what_is_answered_is_seen_however_writers_and_readers_meet() {
+        // Two writers of four steps each, in every order, as the bits of a number; and a worker that looks before one
+        // of the steps, or never, before it looks at the end of each writer.
+        for order in (0u32..256).filter(|order| order.count_ones() == 4) {
+            for look_before in 0..=8 {
+                let mut store = MemoryStore::with_doorbell();
+                set_up(&mut store, 7).unwrap();
+                let names = ["a", "b"];
+                let bucket = |writer: usize| entry(names[writer]).key.bucket();
+                let mut readers = [Reader::default(), Reader::default()];
+                let (mut done, mut counts) = ([0, 0], [0, 0]);
+                for step in 0..8 {
+                    if step == look_before {
+                        for (reader, writer) in readers.iter_mut().zip(0..) {
+                            reader.sees(bucket(writer), &mut store);
+                        }
+                    }
+                    let writer = usize::from(order & (1 << step) != 0);
+                    match done[writer] {
+                        0 => drop(insert(&mut store, bucket(writer), &entry(names[writer]), Timestamp(0)).unwrap()),
+                        1 => counts[writer] = note(&mut store, bucket(writer)).unwrap(),
+                        2 => publish(&mut store, |version| version.count = version.count.max(counts[writer])).unwrap(),
+                        _ => store.ring().unwrap(),
+                    }
+                    done[writer] += 1;
+                    for writer in (0..2).filter(|writer| done[*writer] == 4) {
+                        assert!(readers[writer].sees(bucket(writer), &mut store), "{order:08b} {look_before} {step}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

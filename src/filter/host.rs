@@ -114,6 +114,8 @@ mod abi {
         pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
         pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
         pub fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
+        pub fn proxy_get_log_level(level: *mut u32) -> u32;
         pub fn proxy_continue_stream(stream: u32) -> u32;
     }
 }
@@ -144,6 +146,14 @@ unsafe fn take(data: *mut u8, size: usize) -> Vec<u8> {
 pub fn log(level: u32, message: &str) {
     // SAFETY: the pointer and the length are those of `message`.
     unsafe { abi::proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+/// The least level that the proxy writes to its log; `None` where it does not say.
+pub fn log_level() -> Option<u32> {
+    let mut level = 0;
+    // SAFETY: `level` outlives the call.
+    check(unsafe { abi::proxy_get_log_level(&mut level) }).ok()?;
+    Some(level)
 }
 
 /// The wall clock, in nanoseconds since 1970.
@@ -434,5 +444,21 @@ impl Gauge {
             // SAFETY: no pointers.
             unsafe { abi::proxy_record_metric(id, value) };
         }
+    }
+
+    /// Adds to it, in one step that no other worker can come between.
+    pub fn add(self, more: u32) -> Result<(), HostError> {
+        let id = self.id.ok_or(HostError::NotFound)?;
+        // SAFETY: no pointers.
+        check(unsafe { abi::proxy_increment_metric(id, i64::from(more)) })
+    }
+
+    /// What it shows.
+    pub fn value(self) -> Result<u64, HostError> {
+        let id = self.id.ok_or(HostError::NotFound)?;
+        let mut value = 0;
+        // SAFETY: `value` outlives the call.
+        check(unsafe { abi::proxy_get_metric(id, &mut value) })?;
+        Ok(value)
     }
 }

@@ -82,7 +82,9 @@ impl Intake {
         {
             live::wake(now);
         }
-        if let Some(line) = record::received(&received) {
+        if log::log_enabled!(level)
+            && let Some(line) = record::received(&received)
+        {
             log::log!(level, "{line}");
         }
         self.answer(&received)

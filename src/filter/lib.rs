@@ -1,6 +1,7 @@
 //! `taskfence.wasm`: the proxy-wasm shell around the judge. It moves bytes between the proxy and core and decides
 //! nothing itself.
 
+mod doorbell;
 mod host;
 mod intake;
 mod keys;

@@ -101,6 +101,9 @@ pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'
 /// The safety net: looks at the streams of one plugin whether it was woken or not.
 pub fn on_tick(shared: &Rc<Shared>) {
     let root = shared.root;
+    if let Ok(mut judge) = shared.judge.try_borrow_mut() {
+        judge.doubt();
+    }
     look(root, shared);
     WORKER.with_borrow_mut(|worker| {
         if worker.owner != 0

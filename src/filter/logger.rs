@@ -7,7 +7,8 @@ struct HostLogger;
 
 static LOGGER: HostLogger = HostLogger;
 
-/// Sends what is logged to the proxy, which filters by its own `--component-log-level wasm:...`.
+/// Sends what is logged to the proxy, as far as its level, `--component-log-level wasm:...`, asks for it. The level can
+/// change at any time, so it is asked for each time; what costs more to word than that asks first, by `log_enabled!`.
 pub fn install() {
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(LevelFilter::Debug);
@@ -17,6 +18,7 @@ pub fn install() {
 impl Log for HostLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("taskfence")
+            && host::log_level().is_none_or(|least| level(metadata.level()) >= least)
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -1,5 +1,6 @@
 //! One configured plugin: reads the configuration, and makes a context for each stream.
 
+use crate::doorbell;
 use crate::host::{self, BufferType};
 use crate::intake::Intake;
 use crate::keys::{self, Keys};
@@ -51,6 +52,11 @@ impl Root {
         let text = host::buffer(BufferType::PluginConfiguration, usize::MAX)
             .map_err(|_| "the proxy gave no configuration".to_owned())?;
         let loaded = config::load(&text).map_err(|errors| errors.to_string())?;
+        doorbell::set_up();
+        if loaded.policy.role() == Role::Receiver {
+            // Nobody would know of what it takes in.
+            doorbell::ring().map_err(|error| format!("the proxy counts nothing for us ({error:?}): its capability restrictions must allow proxy_define_metric and proxy_increment_metric"))?;
+        }
         state::set_up(&mut Ports, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
         nonce::set_up(&mut Ports, random()?).map_err(|error| error.to_string())?;
         for warning in &loaded.warnings {

@@ -90,7 +90,9 @@ impl Sidecar {
         let decision = decision_id();
         // What a verified grant was refused is news; what strangers try is not.
         let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
-        log::log!(level, "{}", record::refused(refusal, policy, &decision));
+        if log::log_enabled!(level) {
+            log::log!(level, "{}", record::refused(refusal, policy, &decision));
+        }
         host::set_property("taskfence.reason", refusal.reason.code().as_bytes());
         host::set_property("taskfence.decision", decision.as_bytes());
         reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
@@ -130,13 +132,16 @@ fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
     })
 }
 
-impl Context for Sidecar {
-    /// The stream is over, whatever ended it: from here on nothing may be done to it.
-    fn on_done(&mut self) -> bool {
-        self.shared.keys.forget(self.id);
-        true
+impl Drop for Sidecar {
+    /// The proxy has deleted the stream, whatever ended it: from here on nothing may be done to it.
+    fn drop(&mut self) {
+        if self.waited.is_some() {
+            self.shared.keys.forget(self.id);
+        }
     }
 }
+
+impl Context for Sidecar {}
 
 impl HttpContext for Sidecar {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
