@@ -620,6 +620,41 @@ mod tests {
         assert_eq!(view.refresh(&mut store), Err(StoreError::Absent), "the number on the doorbell is the same");
     }
 
+    /// A store in which another worker takes a signal in right after the version was read.
+    struct Hasty(MemoryStore);
+
+    impl Store for Hasty {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            let stored = self.0.read(slot);
+            if slot == Slot::Version {
+                apply(&mut self.0, &[entry("a")], Timestamp(0))?;
+            }
+            stored
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.0.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.0.seed(slot, bytes)
+        }
+
+        fn doorbell(&mut self) -> Option<u64> {
+            self.0.doorbell()
+        }
+    }
+
+    #[test]
+    fn what_comes_in_during_a_look_is_seen_by_the_next() {
+        let mut store = Hasty(MemoryStore::with_doorbell());
+        set_up(&mut store.0, 7).unwrap();
+        let mut view = View::default();
+        let before = view.refresh(&mut store).unwrap();
+        view.refresh(&mut store.0).unwrap();
+        assert!(!view.is_current(&[entry("a").key.bucket()], before));
+    }
+
     /// A worker that remembers, as a session does, what a bucket held and when it was read.
     #[derive(Default)]
     struct Reader {
