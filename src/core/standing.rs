@@ -6,7 +6,7 @@ use crate::grant::Grant;
 use crate::reason::Reason;
 use crate::state::{Slot, Store, StoreError, View};
 use crate::statekey::{Kind, StateKey};
-use crate::table::{Entry, Table};
+use crate::table::{self, Entry};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
@@ -41,10 +41,9 @@ pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[Stat
     let mut hits = Vec::new();
     for key in keys.iter().filter(|key| view.may_hold(key.bucket())) {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
-        let table = Table::decode(&stored.bytes)?;
-        let about = table.about(*key).filter_map(|entry| fit(entry, keys).map(|certain| (entry.clone(), certain)));
-        hits.extend(about);
-        standing.unknown_until = standing.unknown_until.max(table.saturated_until());
+        let about = table::about(&stored.bytes, *key)?;
+        standing.unknown_until = standing.unknown_until.max(about.saturated_until);
+        hits.extend(about.entries.into_iter().filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
     }
     let start = session_start(grant, &hits);
     let mut changes = Changes::default();

@@ -45,6 +45,31 @@ pub struct Entry {
 #[error("the state holds bytes that are not a table of this version")]
 pub struct Corrupt;
 
+/// What a table says about one key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The entries about it.
+    pub entries: Vec<Entry>,
+    /// Until when an entry that found no room would have stood, if there is one: it may have been about this key.
+    pub saturated_until: Option<Timestamp>,
+}
+
+/// What the stored form of a table says about `key`. The other entries, of which there may be hundreds, are passed over
+/// and not taken apart.
+pub fn about(bytes: &[u8], key: StateKey) -> Result<About, Corrupt> {
+    let mut about = About::default();
+    let Some(mut reader) = Reader::new(bytes)? else { return Ok(about) };
+    about.saturated_until = Some(reader.time()?).filter(|until| *until > Timestamp(0));
+    let wanted = key.encode();
+    while !reader.rest.is_empty() {
+        match reader.rest.starts_with(&wanted) {
+            true => about.entries.push(reader.entry()?),
+            false => reader.pass_over()?,
+        }
+    }
+    Ok(about)
+}
+
 /// A table, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
@@ -55,13 +80,7 @@ pub struct Table {
 impl Table {
     /// Reads the stored form. An empty value is an empty table.
     pub fn decode(bytes: &[u8]) -> Result<Table, Corrupt> {
-        let mut reader = Reader { rest: bytes };
-        if bytes.is_empty() {
-            return Ok(Table::default());
-        }
-        if reader.byte()? != FORMAT {
-            return Err(Corrupt);
-        }
+        let Some(mut reader) = Reader::new(bytes)? else { return Ok(Table::default()) };
         let mut table = Table { entries: Vec::new(), saturated_until: reader.time()? };
         while !reader.rest.is_empty() {
             table.entries.push(reader.entry()?);
@@ -88,16 +107,6 @@ impl Table {
             }
         }
         bytes
-    }
-
-    /// The entries about `key`.
-    pub fn about(&self, key: StateKey) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| entry.key == key)
-    }
-
-    /// Until when an entry that found no room would have stood, if there is one.
-    pub fn saturated_until(&self) -> Option<Timestamp> {
-        Some(self.saturated_until).filter(|until| *until > Timestamp(0))
     }
 
     /// Takes `new` in, and lets go of what has ended by `now`. At most `capacity` entries fit: when there is no
@@ -177,7 +186,34 @@ struct Reader<'b> {
     rest: &'b [u8],
 }
 
-impl Reader<'_> {
+impl<'b> Reader<'b> {
+    /// Reads `bytes` from behind their format; `None` when there are none.
+    fn new(bytes: &'b [u8]) -> Result<Option<Reader<'b>>, Corrupt> {
+        match bytes.split_first() {
+            None => Ok(None),
+            Some((&FORMAT, rest)) => Ok(Some(Reader { rest })),
+            Some(_) => Err(Corrupt),
+        }
+    }
+
+    /// As [`Reader::entry`], for an entry that nobody wants.
+    fn pass_over(&mut self) -> Result<(), Corrupt> {
+        let [family, value, .., conditions] =
+            *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
+        let fact = Fact::decode(family, value).ok_or(Corrupt)?;
+        let conditions = usize::from(conditions);
+        if conditions > MAX_CONDITIONS {
+            return Err(Corrupt);
+        }
+        self.skip(conditions.saturating_mul(StateKey::LEN))?;
+        if fact.has_data() { self.data().map(drop) } else { Ok(()) }
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), Corrupt> {
+        self.rest = self.rest.get(count..).ok_or(Corrupt)?;
+        Ok(())
+    }
+
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Corrupt)?;
         self.rest = rest;
@@ -197,11 +233,11 @@ impl Reader<'_> {
         StateKey::decode(&self.take()?).ok_or(Corrupt)
     }
 
-    fn data(&mut self) -> Result<Vec<u8>, Corrupt> {
+    fn data(&mut self) -> Result<&'b [u8], Corrupt> {
         let length = usize::from(u16::from_le_bytes(self.take()?));
         let (data, rest) = self.rest.split_at_checked(length).filter(|_| length <= MAX_DATA).ok_or(Corrupt)?;
         self.rest = rest;
-        Ok(data.to_vec())
+        Ok(data)
     }
 
     fn entry(&mut self) -> Result<Entry, Corrupt> {
@@ -215,7 +251,7 @@ impl Reader<'_> {
             return Err(Corrupt);
         }
         let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
-        let data = if fact.has_data() { self.data()? } else { Vec::new() };
+        let data = if fact.has_data() { self.data()?.to_vec() } else { Vec::new() };
         Ok(Entry { key, fact, at, until, conditions, data })
     }
 }
@@ -264,9 +300,9 @@ mod tests {
         let mut table = Table::default();
         assert!(table.insert(entry("a", Fact::Revoked, 1, 100), 1, Timestamp(0)));
         assert!(!table.insert(entry("b", Fact::Revoked, 1, 50), 1, Timestamp(0)));
-        assert_eq!(table.about(StateKey::new(Kind::User, "i", "a")).count(), 1);
-        assert_eq!(table.saturated_until(), Some(Timestamp(50)));
-        assert_eq!(Table::decode(&table.encode()).unwrap().saturated_until(), Some(Timestamp(50)));
+        let said = about(&table.encode(), StateKey::new(Kind::User, "i", "a")).unwrap();
+        assert_eq!((said.entries.len(), said.saturated_until), (1, Some(Timestamp(50))));
+        assert_eq!(Table::decode(&table.encode()).unwrap().saturated_until, Timestamp(50));
         assert!(table.insert(entry("a", Fact::Revoked, 2, 200), 1, Timestamp(0)), "known keys always fit");
         assert!(table.insert(entry("b", Fact::Revoked, 1, 300), 1, Timestamp(200)), "room after the end of `a`");
     }
@@ -304,8 +340,34 @@ mod tests {
         }
 
         #[test]
+        fn what_is_passed_over_is_what_is_about_others(
+            inserts in proptest::collection::vec((0u8..4, 0usize..10, 0usize..3, "[a-z]{0,5}"), 0..12),
+            cut in 0usize..400,
+        ) {
+            let mut table = Table { saturated_until: Timestamp(7), ..Table::default() };
+            for (name, fact, conditions, data) in inserts {
+                let fact = FACTS.get(fact).copied().unwrap_or(Fact::Narrowed);
+                let mut entry = entry(&name.to_string(), fact, 1, 100);
+                entry.conditions = (0..conditions).map(|at| StateKey::new(Kind::Task, "i", &at.to_string())).collect();
+                entry.data = if fact.has_data() { data.into_bytes() } else { Vec::new() };
+                table.entries.push(entry);
+            }
+            let bytes = table.encode();
+            for name in 0u8..5 {
+                let key = StateKey::new(Kind::User, "i", &name.to_string());
+                let entries = table.entries.iter().filter(|entry| entry.key == key).cloned().collect();
+                let said = About { entries, saturated_until: Some(Timestamp(7)) };
+                prop_assert_eq!(about(&bytes, key), Ok(said));
+                // What is not a whole table says nothing.
+                let cut = &bytes[..cut.min(bytes.len())];
+                prop_assert_eq!(about(cut, key).is_err(), Table::decode(cut).is_err());
+            }
+        }
+
+        #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Table::decode(&bytes);
+            let _ = about(&bytes, StateKey::new(Kind::User, "i", "a"));
         }
     }
 }
