@@ -1,5 +1,5 @@
 //! Measures cases in turns: in each round each of them runs once, so that what changes on the machine meanwhile does
-//! not fall on one of them.
+//! not fall on one of them. What they are compared with runs more often, so that it is never long ago.
 
 use std::{
     io::{IsTerminal, Write},
@@ -48,9 +48,15 @@ pub struct Answer {
 /// 200.
 pub const OK: Answer = Answer { status: 200, reason: None, cached: None };
 
+/// So many cases run between two runs of what they are compared with.
+const BETWEEN: usize = 4;
+
 /// What one round of one case gave.
+#[derive(Clone, Copy)]
 struct Round {
     cpu: f64,
+    /// What the case without a filter took, just before and after.
+    reference: f64,
     p50: f64,
     p99: f64,
     answers: u64,
@@ -119,7 +125,7 @@ impl<'p> Case<'p> {
             _ => {}
         }
         let cpu = cpu.as_secs_f64() * 1e6 / run.answers as f64;
-        Ok(Ok(Round { cpu, p50: run.p50 as f64, p99: run.p99 as f64, answers: run.answers }))
+        Ok(Ok(Round { cpu, reference: cpu, p50: run.p50 as f64, p99: run.p99 as f64, answers: run.answers }))
     }
 
     /// The answer to one request, looked at closely.
@@ -153,29 +159,50 @@ pub async fn measure(
         *wrong = case.round(Duration::from_secs(1)).await?.err();
     }
     for round in 1..=rounds {
-        for ((case, measured), wrong) in cases.iter_mut().zip(&mut measured).zip(&mut wrong) {
-            progress.say(&format!("{section}: round {round} of {rounds}, {}", case.name));
-            match case.round(time).await? {
-                Ok(one) => measured.push(one),
-                Err(text) => *wrong = wrong.take().or(Some(text)),
+        // What the first case took, by how many cases had run before.
+        let mut references = Vec::new();
+        let mut others = Vec::new();
+        for at in 0..cases.len() {
+            if at > 1 && at % BETWEEN == 1 {
+                progress.say(&format!("{section}: round {round} of {rounds}, between"));
+                references.extend(run(&mut cases, &mut wrong, 0, time).await?.map(|one| (at, one.cpu)));
+            }
+            progress.say(&format!("{section}: round {round} of {rounds}, {}", cases[at].name));
+            let Some(one) = run(&mut cases, &mut wrong, at, time).await? else { continue };
+            match at {
+                0 => references.push((0, one.cpu)),
+                _ => others.push((at, one)),
+            }
+            measured[at].push(one);
+        }
+        for (at, one) in others {
+            if let Some(last) = measured[at].last_mut() {
+                last.reference = beside(&references, at).unwrap_or(one.cpu);
             }
         }
     }
     let whole = |at: usize| measured.get(at).filter(|measured| measured.len() == rounds);
-    let reference = |case: &Case<'_>| match &case.against {
-        Some(name) => cases.iter().position(|other| other.name == *name).and_then(whole),
-        None => whole(0),
-    };
     let load = |((case, measured), wrong): ((&Case<'_>, &Vec<Round>), Option<String>)| {
         let of = |pick: fn(&Round) -> f64| Spread::of(measured.iter().map(pick));
         let answers = measured.iter().map(|round| round.answers).sum();
-        let above = |reference: &Vec<Round>| {
-            Spread::of(measured.iter().zip(reference).map(|(round, reference)| round.cpu - reference.cpu))
+        // The rounds of a reference of its own, which runs once in each round.
+        let own = case.against.as_ref().map(|name| cases.iter().position(|other| other.name == *name).and_then(whole));
+        let above = match own {
+            None => whole(0).and_then(|_| of(|round| round.cpu - round.reference)),
+            Some(own) => {
+                own.and_then(|own| Spread::of(measured.iter().zip(own).map(|(round, own)| round.cpu - own.cpu)))
+            }
         };
+        let base = match own {
+            None => of(|round| round.reference),
+            Some(own) => own.and_then(|own| Spread::of(own.iter().map(|round| round.cpu))),
+        };
+        let cpu = of(|round| round.cpu);
         Load {
             name: case.name.clone(),
-            cpu: of(|round| round.cpu),
-            added: reference(case).filter(|_| wrong.is_none()).and_then(above),
+            cpu,
+            added: above.filter(|_| wrong.is_none()),
+            added_least: cpu.zip(base).map(|(cpu, base)| cpu.low - base.low).filter(|_| wrong.is_none()),
             p50: of(|round| round.p50),
             p99: of(|round| round.p99),
             answers,
@@ -184,6 +211,28 @@ pub async fn measure(
         }
     };
     Ok(cases.iter().zip(&measured).zip(wrong).map(load).collect())
+}
+
+/// One run of the case at that place, unless its answers were wrong, which is noted.
+async fn run(cases: &mut [Case<'_>], wrong: &mut [Option<String>], at: usize, time: Duration) -> Result<Option<Round>> {
+    match cases[at].round(time).await? {
+        Ok(one) => Ok(Some(one)),
+        Err(text) => {
+            wrong[at].get_or_insert(text);
+            Ok(None)
+        }
+    }
+}
+
+/// What the reference took beside the case at that place: on the line between the last run before it and the first after
+/// it.
+fn beside(references: &[(usize, f64)], at: usize) -> Option<f64> {
+    let before = references.iter().rev().find(|(place, _)| *place <= at);
+    let after = references.iter().find(|(place, _)| *place > at);
+    match (before, after) {
+        (Some((from, low)), Some((to, high))) => Some(low + (high - low) * (at - from) as f64 / (to - from) as f64),
+        (before, after) => before.or(after).map(|(_, cpu)| *cpu),
+    }
 }
 
 impl Answer {
@@ -227,5 +276,17 @@ impl Progress {
 impl Default for Progress {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_lies_between_its_neighbours() {
+        let references = [(0, 20.0), (5, 30.0)];
+        assert_eq!([1, 4, 5, 7].map(|at| beside(&references, at)), [Some(22.0), Some(28.0), Some(30.0), Some(30.0)]);
+        assert_eq!(beside(&[], 1), None);
     }
 }

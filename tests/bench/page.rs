@@ -112,7 +112,7 @@ fn case(row: &Row) -> &str {
 }
 
 fn is_ours(row: &Row) -> bool {
-    const PEERS: [&str; 5] = ["passthrough", "no-op", "jwt_authn", "ext_authz", "lua"];
+    const PEERS: [&str; 6] = ["passthrough", "no-op", "floor", "jwt_authn", "ext_authz", "lua"];
     !PEERS.iter().any(|peer| case(row).starts_with(peer)) && !row.name.contains("no filter")
 }
 
@@ -165,8 +165,10 @@ fn page(results: &Results) -> String {
          | cores | proxy {}, with two workers {}; load generator {} |\n\
          | rounds | {rounds} of {seconds} s for each case, in turns |\n| in all | {} min |\n\n\
          Each case is a listener of one Envoy with one worker, which answers by itself (`direct_response`). In each round \
-         each case runs once, so that what disturbs the machine disturbs all of them. A figure is the median of the \
-         rounds, with the least and the most; what is added is the median of the differences within a round. All answers \
+         each case runs once, so that what disturbs the machine disturbs all of them, and `passthrough` again after \
+         every fourth. A figure is the median of the rounds, with the least and the most; what is added is the median of \
+         the differences to `passthrough` just before and after; `least` is the difference of the least of both, since \
+         noise only adds. All answers \
          are counted, by wrk and by Envoy: where one of them is not what it had to be, the row is void. Cold rows send \
          {} tokens in turns, more than a worker remembers.\n\n\
          ## To repeat it\n\n\
@@ -208,8 +210,8 @@ fn of_requests(rows: &[&Row], with_section: bool) -> String {
         return String::new();
     }
     let mut text = String::from(
-        "| case | CPU us | spread | added us | x no-op | x jwt_authn | p50 us | p99 us | answers |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| case | CPU us | spread | added us | least | x no-op | x jwt_authn | p50 us | p99 us | answers |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let name = if with_section { row.name.replace('/', ", ") } else { case(row).to_owned() };
@@ -217,18 +219,21 @@ fn of_requests(rows: &[&Row], with_section: bool) -> String {
         let _ = match (&row.void, row.value) {
             (None, Some(value)) => writeln!(
                 text,
-                "| {name} | {} | {} to {} | {} | {} | {} | {} | {} | {} |",
+                "| {name} | {} | {} to {} | {} | {} | {} | {} | {} | {} | {} |",
                 number(value.median),
                 number(value.low),
                 number(value.high),
                 cell(row.added_us),
+                cell(row.added_least_us),
                 cell(row.ratio_to_noop),
                 cell(row.ratio_to_jwt_authn),
                 cell(row.p50_us),
                 cell(row.p99_us),
                 row.n
             ),
-            (why, _) => writeln!(text, "| {name} | void: {} | | | | | | | |", why.as_deref().unwrap_or("not measured")),
+            (why, _) => {
+                writeln!(text, "| {name} | void: {} | | | | | | | | |", why.as_deref().unwrap_or("not measured"))
+            }
         };
     }
     text.push('\n');
@@ -277,6 +282,7 @@ mod tests {
             name: "warm".to_owned(),
             cpu: spread,
             added: spread,
+            added_least: Some(11.0),
             p50: spread,
             p99: spread,
             answers: 7,
@@ -290,7 +296,7 @@ mod tests {
         let rows = [warm, void];
         assert!(targets(&rows).contains("| peers/warm | small | 12.0 | 9.00 | **not met** |"));
         let table = of_requests(&rows.iter().collect::<Vec<_>>(), false);
-        assert!(table.contains("| warm | 12.0 | 12.0 to 12.0 | 12.0 | 2.00 |"), "{table}");
+        assert!(table.contains("| warm | 12.0 | 12.0 to 12.0 | 12.0 | 11.0 | 2.00 |"), "{table}");
         assert!(table.contains("| denied | void: of 7 answers 3 were wrong |"), "{table}");
     }
 }

@@ -15,9 +15,13 @@ use crate::{
 };
 
 /// Name, and what it is, in the order of the table.
-const CASES: [(&str, &str); 16] = [
+const CASES: [(&str, &str); 17] = [
     ("passthrough", "No filter."),
     ("no-op", "A wasm filter that does nothing, written with the SDK."),
+    (
+        "floor",
+        "A wasm filter that makes the calls of the host that warm makes, and decides nothing; called back as seldom.",
+    ),
     ("warm", "Taskfence: a token that it knows, a rule with scope, detail, device and risk, the state loaded."),
     ("warm with when", "The same with a `when` of six conditions."),
     ("cold RS256", "Taskfence: each token for the first time."),
@@ -57,6 +61,7 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
     let main = Plan::new("peers")
         .listener("passthrough", Vec::new())
         .listener("noop", vec![proxy::noop()?])
+        .listener("floor", vec![proxy::floor()?])
         .listener("taskfence", vec![taskfence(&config)?])
         .listener("when", vec![taskfence(&service::config(json!([service::rule_with_when()])))?])
         .listener("cold", vec![taskfence(&config)?])
@@ -79,6 +84,7 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
     let listed = vec![
         case("passthrough", "passthrough", &one_es),
         case("no-op", "noop", &one_es),
+        case("floor", "floor", &one_es),
         case("warm", "taskfence", &one_es),
         case("warm with when", "when", &one_es),
         case("cold RS256", "cold", &rs),
@@ -151,6 +157,7 @@ mod tests {
             name: name.to_owned(),
             cpu: spread,
             added: spread,
+            added_least: Some(added),
             p50: None,
             p99: None,
             answers: 1,

@@ -235,18 +235,20 @@ pub fn taskfence(vm: &str, role: &str, config: &Value) -> Result<Value> {
 
 /// The filter that does nothing.
 pub fn noop() -> Result<Value> {
-    Ok(wasm_filter("noop", &noop_module()?, String::new()))
+    Ok(wasm_filter("noop", &module("wasm32-wasip1/wasm/noop.wasm")?, String::new()))
 }
 
-fn noop_module() -> Result<PathBuf> {
-    let path = artefacts::target().join("wasm32-wasip1/wasm/noop.wasm");
+/// The filter that asks the proxy what Taskfence does, and decides nothing.
+pub fn floor() -> Result<Value> {
+    Ok(wasm_filter("floor", &module("wasm/floor.wasm")?, String::new()))
+}
+
+fn module(under_target: &str) -> Result<PathBuf> {
+    let path = artefacts::target().join(under_target);
     if path.is_file() {
         return Ok(path);
     }
-    Err(Error::new(format!(
-        "`{}` is not there; build it: cargo build --profile wasm --target wasm32-wasip1 -p taskfence-noop",
-        path.display()
-    )))
+    Err(Error::new(format!("`{}` is not there; scripts/bench builds it", path.display())))
 }
 
 fn wasm_filter(vm: &str, module: &std::path::Path, configuration: String) -> Value {

@@ -36,6 +36,8 @@ pub struct Row {
     pub cpu_us: Option<f64>,
     /// What that is above the same request without any filter: the median of the differences within the rounds.
     pub added_us: Option<f64>,
+    /// The least of the rounds above the least without any filter: what noise, which only adds, has left of it.
+    pub added_least_us: Option<f64>,
     /// `added_us`, divided by that of the filter that does nothing.
     pub ratio_to_noop: Option<f64>,
     /// `added_us`, divided by that of jwt_authn and RBAC for the same token: with its cache, and for cold rows without.
@@ -100,6 +102,8 @@ pub struct Load {
     pub cpu: Option<Spread>,
     /// What that is above the case without a filter.
     pub added: Option<Spread>,
+    /// The least of the rounds above the least without a filter.
+    pub added_least: Option<f64>,
     /// Latency, in microseconds.
     pub p50: Option<Spread>,
     /// Latency, in microseconds.
@@ -160,6 +164,7 @@ impl Load {
             unit: "us",
             cpu_us: median(self.cpu),
             added_us: self.added(),
+            added_least_us: self.added_least,
             ratio_to_noop: ratio(yardsticks.noop),
             ratio_to_jwt_authn: ratio(yardsticks.jwt_authn),
             p50_us: median(self.p50),
@@ -228,7 +233,7 @@ pub fn table(rows: &[Row]) -> String {
     for row in rows {
         if row.section() != section {
             section = row.section();
-            let heads = ["CPU us", "spread", "added", "x noop", "x jwt", "p50 us", "p99 us", "n"];
+            let heads = ["CPU us", "spread", "added", "least", "x noop", "x jwt", "p50 us", "p99 us", "n"];
             let _ = write!(text, "\n{section:<width$}");
             match row.unit {
                 "us" if row.expected.is_some() => {
@@ -256,7 +261,7 @@ pub fn table(rows: &[Row]) -> String {
                 let mut cell = |value: Option<f64>| {
                     let _ = write!(text, " {:>13}", value.map_or_else(|| "-".to_owned(), number));
                 };
-                [row.added_us, row.ratio_to_noop, row.ratio_to_jwt_authn, row.p50_us, row.p99_us]
+                [row.added_us, row.added_least_us, row.ratio_to_noop, row.ratio_to_jwt_authn, row.p50_us, row.p99_us]
                     .into_iter()
                     .for_each(&mut cell);
                 let _ = write!(text, " {:>13}", row.n);
