@@ -158,6 +158,7 @@ pub async fn measure(
         progress.say(&format!("{section}: warming {}", case.name));
         *wrong = case.round(Duration::from_secs(1)).await?.err();
     }
+    let mut least = f64::INFINITY;
     for round in 1..=rounds {
         // What the first case took, by how many cases had run before.
         let mut references = Vec::new();
@@ -175,6 +176,7 @@ pub async fn measure(
             }
             measured[at].push(one);
         }
+        least = references.iter().map(|(_, cpu)| *cpu).fold(least, f64::min);
         for (at, one) in others {
             if let Some(last) = measured[at].last_mut() {
                 last.reference = beside(&references, at).unwrap_or(one.cpu);
@@ -194,15 +196,15 @@ pub async fn measure(
             }
         };
         let base = match own {
-            None => of(|round| round.reference),
-            Some(own) => own.and_then(|own| Spread::of(own.iter().map(|round| round.cpu))),
+            None => Some(least),
+            Some(own) => own.and_then(|own| own.iter().map(|round| round.cpu).reduce(f64::min)),
         };
         let cpu = of(|round| round.cpu);
         Load {
             name: case.name.clone(),
             cpu,
             added: above.filter(|_| wrong.is_none()),
-            added_least: cpu.zip(base).map(|(cpu, base)| cpu.low - base.low).filter(|_| wrong.is_none()),
+            added_least: cpu.zip(base).map(|(cpu, base)| cpu.low - base).filter(|_| wrong.is_none()),
             p50: of(|round| round.p50),
             p99: of(|round| round.p99),
             answers,
