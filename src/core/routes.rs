@@ -136,7 +136,9 @@ pub fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Capt
 
 /// The segment that `path` begins with, and what stands behind its `/`; `None` behind the last segment.
 fn first_segment(path: &str) -> (&str, Option<&str>) {
-    path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)))
+    // Segments are short: searching them byte by byte is faster than beginning to search them by words.
+    let end = path.bytes().position(|byte| byte == b'/').and_then(|end| path.split_at_checked(end));
+    end.map_or((path, None), |(segment, rest)| (segment, rest.strip_prefix('/')))
 }
 
 impl Node {
