@@ -51,6 +51,12 @@ pub const OK: Answer = Answer { status: 200, reason: None, cached: None };
 /// So many cases run between two runs of what they are compared with.
 const BETWEEN: usize = 4;
 
+/// A round counts if the case without a filter took at most so many times its least beside it: then the machine was calm.
+const CALM: f64 = 1.15;
+
+/// So many rounds count in any case, the calmest.
+const FEWEST: usize = 3;
+
 /// What one round of one case gave.
 #[derive(Clone, Copy)]
 struct Round {
@@ -185,14 +191,16 @@ pub async fn measure(
     }
     let whole = |at: usize| measured.get(at).filter(|measured| measured.len() == rounds);
     let load = |((case, measured), wrong): ((&Case<'_>, &Vec<Round>), Option<String>)| {
-        let of = |pick: fn(&Round) -> f64| Spread::of(measured.iter().map(pick));
+        let calm = calm(measured, least);
+        let of = |pick: fn(&Round) -> f64| Spread::of(calm.iter().filter_map(|at| measured.get(*at)).map(pick));
         let answers = measured.iter().map(|round| round.answers).sum();
         // The rounds of a reference of its own, which runs once in each round.
         let own = case.against.as_ref().map(|name| cases.iter().position(|other| other.name == *name).and_then(whole));
         let above = match own {
             None => whole(0).and_then(|_| of(|round| round.cpu - round.reference)),
             Some(own) => {
-                own.and_then(|own| Spread::of(measured.iter().zip(own).map(|(round, own)| round.cpu - own.cpu)))
+                let above = |own: &Vec<Round>, at: usize| Some(measured.get(at)?.cpu - own.get(at)?.cpu);
+                own.and_then(|own| Spread::of(calm.iter().filter_map(|at| above(own, *at))))
             }
         };
         let base = match own {
@@ -200,11 +208,13 @@ pub async fn measure(
             Some(own) => own.and_then(|own| own.iter().map(|round| round.cpu).reduce(f64::min)),
         };
         let cpu = of(|round| round.cpu);
+        let lowest = measured.iter().map(|round| round.cpu).reduce(f64::min);
         Load {
             name: case.name.clone(),
             cpu,
             added: above.filter(|_| wrong.is_none()),
-            added_least: cpu.zip(base).map(|(cpu, base)| cpu.low - base).filter(|_| wrong.is_none()),
+            added_least: lowest.zip(base).map(|(lowest, base)| lowest - base).filter(|_| wrong.is_none()),
+            counted: calm.len(),
             p50: of(|round| round.p50),
             p99: of(|round| round.p99),
             answers,
@@ -224,6 +234,16 @@ async fn run(cases: &mut [Case<'_>], wrong: &mut [Option<String>], at: usize, ti
             Ok(None)
         }
     }
+}
+
+/// The places of the rounds that count. Which they are is up to the machine and not to the case: to what the case without
+/// a filter took beside it.
+fn calm(measured: &[Round], least: f64) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..measured.len()).collect();
+    places.sort_by(|one, other| measured[*one].reference.total_cmp(&measured[*other].reference));
+    let calm = places.iter().filter(|at| measured[**at].reference <= CALM * least).count();
+    places.truncate(calm.max(FEWEST));
+    places
 }
 
 /// What the reference took beside the case at that place: on the line between the last run before it and the first after
@@ -290,5 +310,14 @@ mod tests {
         let references = [(0, 20.0), (5, 30.0)];
         assert_eq!([1, 4, 5, 7].map(|at| beside(&references, at)), [Some(22.0), Some(28.0), Some(30.0), Some(30.0)]);
         assert_eq!(beside(&[], 1), None);
+    }
+
+    #[test]
+    fn rounds_count_while_the_machine_is_calm() {
+        let round = |reference| Round { cpu: 50.0, reference, p50: 0.0, p99: 0.0, answers: 1 };
+        let calm = |references: &[f64]| calm(&references.iter().map(|one| round(*one)).collect::<Vec<_>>(), 20.0);
+        assert_eq!(calm(&[20.0, 36.0, 22.0, 21.0, 23.0, 24.0]), [0, 3, 2, 4]);
+        assert_eq!(calm(&[36.0, 20.0, 35.0, 34.0]), [1, 3, 2], "three at least");
+        assert_eq!(calm(&[36.0]), [0]);
     }
 }

@@ -166,8 +166,10 @@ fn page(results: &Results) -> String {
          | rounds | {rounds} of {seconds} s for each case, in turns |\n| in all | {} min |\n\n\
          Each case is a listener of one Envoy with one worker, which answers by itself (`direct_response`). In each round \
          each case runs once, so that what disturbs the machine disturbs all of them, and `passthrough` again after \
-         every fourth. A figure is the median of the rounds, with the least and the most; what is added is the median of \
-         the differences to `passthrough` just before and after; `least` is the difference of the least of both, since \
+         every fourth. A round of a case counts if `passthrough` took at most 1.15 times its least just before and after, \
+         and three rounds count in any case: a machine with neighbours has slow times, and which they are is not up to the \
+         case. A figure is the median of these rounds, with the least and the most; what is added is the median of the \
+         differences to `passthrough` just before and after; `least` is the difference of the least of both, since \
          noise only adds. All answers \
          are counted, by wrk and by Envoy: where one of them is not what it had to be, the row is void. Cold rows send \
          {} tokens in turns, more than a worker remembers.\n\n\
@@ -283,6 +285,7 @@ mod tests {
             cpu: spread,
             added: spread,
             added_least: Some(11.0),
+            counted: 1,
             p50: spread,
             p99: spread,
             answers: 7,

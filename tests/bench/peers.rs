@@ -158,6 +158,7 @@ mod tests {
             cpu: spread,
             added: spread,
             added_least: Some(added),
+            counted: 1,
             p50: None,
             p99: None,
             answers: 1,

@@ -48,6 +48,8 @@ pub struct Row {
     pub p99_us: Option<f64>,
     /// How many requests, or how many of what it counts.
     pub n: u64,
+    /// In how many rounds the machine was calm; the others do not count.
+    pub calm_rounds: Option<usize>,
     /// What each answer had to be, and how many were.
     pub expected: Option<Expected>,
     /// What it is measured against, in words.
@@ -104,6 +106,8 @@ pub struct Load {
     pub added: Option<Spread>,
     /// The least of the rounds above the least without a filter.
     pub added_least: Option<f64>,
+    /// How many rounds count.
+    pub counted: usize,
     /// Latency, in microseconds.
     pub p50: Option<Spread>,
     /// Latency, in microseconds.
@@ -170,6 +174,7 @@ impl Load {
             p50_us: median(self.p50),
             p99_us: median(self.p99),
             n: self.answers,
+            calm_rounds: Some(self.counted),
             expected: Some(self.expected.clone()),
             void: self.void.clone(),
             ..Row::default()
