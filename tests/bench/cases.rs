@@ -170,7 +170,8 @@ pub async fn measure(
         let mut references = Vec::new();
         let mut others = Vec::new();
         for at in 0..cases.len() {
-            if at > 1 && at % BETWEEN == 1 {
+            // A quick run has no time for it.
+            if !options.quick && at > 1 && at % BETWEEN == 1 {
                 progress.say(&format!("{section}: round {round} of {rounds}, between"));
                 references.extend(run(&mut cases, &mut wrong, 0, time).await?.map(|one| (at, one.cpu)));
             }

@@ -58,6 +58,12 @@ impl Options {
         self.only.is_empty() || self.only.contains(&section)
     }
 
+    /// For the rows that are compared with each other only: a quick run has one round less for them.
+    pub fn for_scaling(&self) -> Self {
+        let fewer = (self.quick && self.rounds.is_none()).then(|| self.rounds().saturating_sub(1));
+        Self { rounds: fewer.or(self.rounds), ..self.clone() }
+    }
+
     /// How many rounds.
     pub fn rounds(&self) -> usize {
         self.rounds.unwrap_or(if self.quick { 3 } else { 9 }).max(1)

@@ -26,7 +26,7 @@ const TABLES: [(&str, &str, &[&str]); 5] = [
     (
         "Beside its peers",
         "One request, one token, one rule, and what stands in front of the service. `added` is CPU above `passthrough`, \
-         the same request without a filter; the next two columns divide it by what the no-op filter adds, and by what \
+         the same request without a filter; `x no-op` and `x jwt_authn` divide it by what the no-op filter adds, and by what \
          jwt_authn and RBAC add for the same token: with the token cache, and for the cold rows without. Latency is that \
          of sixteen connections that never pause, so most of it is waiting for the proxy's one core: compare it, do not \
          expect it.",

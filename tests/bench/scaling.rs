@@ -27,7 +27,7 @@ pub struct Bench<'a> {
 
 impl Bench<'_> {
     async fn run(&self, section: &str, cases: Vec<Case<'_>>, progress: &mut Progress) -> Result<Vec<Load>> {
-        cases::measure(section, cases, self.options, progress).await
+        cases::measure(section, cases, &self.options.for_scaling(), progress).await
     }
 
     /// The rows of all but the first case, which they are compared with.
