@@ -186,6 +186,7 @@ async fn signals_beside_requests(options: &Options, cores: &Cores, progress: &mu
     }
     let mut traffic = Traffic::new(orders::ORDER_PATH, tokens::one("beside", &service::token(Alg::Es256))?);
     let app = proxy.address("app")?;
+    let options = &options.for_scaling();
     let time = options.time();
     let (mut alone, mut beside, mut calm, mut cost, mut after) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
