@@ -6,7 +6,7 @@
 use crate::host::{self, HostError};
 use crate::ports::Ports;
 use crate::root::Shared;
-use crate::sidecar::{decision_id, now, reply};
+use crate::sidecar::{claim_answer, decision_id, now, reply};
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use taskfence_core::answer::answer;
@@ -24,8 +24,9 @@ pub const TICK: u32 = 1000;
 /// The workers that want to be woken, in shared data.
 const ROSTER: &[u8] = b"taskfence/1/roster";
 
-/// So many streams are ended in one callback; the others in the next. Where the response has not begun, the proxy answers
-/// after the callback, each from within the one before, and a few hundred of them are more than the stack of the VM takes.
+/// So many streams of one VM are ended in one callback, whatever plugins they belong to; the others in the next. Where the
+/// response has not begun, the proxy answers after the callback, each from within the one before, and a few hundred of them
+/// are more than the stack of the VM takes.
 const MOST_AT_ONCE: usize = 100;
 
 /// Losing a race over the roster this often is no race.
@@ -104,7 +105,7 @@ pub fn on_tick(shared: &Rc<Shared>) {
     if let Ok(mut judge) = shared.judge.try_borrow_mut() {
         judge.doubt();
     }
-    look(root, shared);
+    look(root, shared, &mut { MOST_AT_ONCE });
     WORKER.with_borrow_mut(|worker| {
         if worker.owner != 0
             && let Some(now) = now()
@@ -126,7 +127,8 @@ pub fn on_queue_ready(root: u32, queue: u32) {
     // One look serves all that was written so far.
     while let Ok(true) = host::dequeue(queue) {}
     let plugins: Vec<_> = WORKER.with_borrow(|worker| worker.plugins.iter().filter_map(Weak::upgrade).collect());
-    plugins.iter().for_each(|shared| look(root, shared));
+    let mut left = MOST_AT_ONCE;
+    plugins.iter().for_each(|shared| look(root, shared, &mut left));
 }
 
 /// Wakes every worker that has streams. A worker that cannot be woken finds out at its next tick.
@@ -184,14 +186,16 @@ fn queue_name(number: usize) -> String {
     format!("taskfence/1/wake/{number}")
 }
 
-/// Looks at the streams of one plugin, and ends those that may not go on.
-fn look(root: u32, shared: &Rc<Shared>) {
+/// Looks at the streams of one plugin, and ends those that may not go on: at most `left`, which becomes less by them. What
+/// is over waits for the next callback.
+fn look(root: u32, shared: &Rc<Shared>, left: &mut usize) {
     let Ok(mut endings) = shared.endings.try_borrow_mut() else { return };
     endings.extend(find(shared));
     if endings.is_empty() {
         return;
     }
-    let batch = endings.len().min(MOST_AT_ONCE);
+    let batch = endings.len().min(*left);
+    *left = left.saturating_sub(batch);
     for ending in endings.drain(..batch) {
         if ending.enforced { end(shared, &ending) } else { note(shared, &ending) }
     }
@@ -212,8 +216,9 @@ fn find(shared: &Shared) -> Vec<Ending> {
     judge.look(&mut streams, &mut Ports, now)
 }
 
-/// Ends one stream, by the one terminal call that it ever gets: it has been taken out of the streams that are looked at,
-/// and a request that was let through is not answered by its own context any more.
+/// Ends one stream, by the one terminal call that it ever gets: it has been taken out of the streams that are looked at, a
+/// request that was let through is not answered by its own context any more, and another filter in the same chain sees the
+/// mark of [`claim_answer`].
 ///
 /// A local reply is a real answer where the response has not begun, and resets the stream where it has.
 fn end(shared: &Shared, ending: &Ending) {
@@ -223,10 +228,11 @@ fn end(shared: &Shared, ending: &Ending) {
     }
     let Ok(judge) = shared.judge.try_borrow() else { return };
     let (policy, refusal, decision) = (judge.policy(), &ending.refusal, decision_id());
+    if !claim_answer(refusal.reason, &decision) {
+        return;
+    }
     shared.metrics.ended(refusal.reason);
     log::info!("{}", record::ended(refusal, policy, &decision));
-    host::set_property("taskfence.reason", refusal.reason.code().as_bytes());
-    host::set_property("taskfence.decision", decision.as_bytes());
     reply(refusal.reason, &answer(refusal, policy, &decision, ending.grpc));
 }
 

@@ -88,18 +88,22 @@ impl Sidecar {
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(grpc) };
         let policy = judge.policy();
         let decision = decision_id();
+        if !claim_answer(refusal.reason, &decision) {
+            return Action::Pause;
+        }
         // What a verified grant was refused is news; what strangers try is not.
         let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
             log::log!(level, "{}", record::refused(refusal, policy, &decision));
         }
-        host::set_property("taskfence.reason", refusal.reason.code().as_bytes());
-        host::set_property("taskfence.decision", decision.as_bytes());
         reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
     }
 
     /// The filter itself cannot go on: closed, without a word about why.
     fn fail(&self, grpc: bool) -> Action {
+        if !claim_answer(Reason::InternalError, &decision_id()) {
+            return Action::Pause;
+        }
         let status = Reason::InternalError.class();
         let body = if grpc { Reason::InternalError.title().to_owned() } else { String::new() };
         let headers = vec![("cache-control", "no-store".to_owned()), ("retry-after", "1".to_owned())];
@@ -108,6 +112,21 @@ impl Sidecar {
             &Answer { status: status.status(), grpc_status: status.grpc_status(), headers, body },
         )
     }
+}
+
+/// Takes the right to the one answer that an HTTP stream gets from all of our filters in its chain; `false`: it was taken.
+///
+/// Two answers of two filters to one stream, asked for in one callback, take the proxy down. The contexts of the filters
+/// have different numbers, but the filter state of the stream is one, and what the one filter writes there the other reads
+/// at once. The access log prints it.
+pub fn claim_answer(reason: Reason, decision: &str) -> bool {
+    const DECISION: &str = "taskfence.decision";
+    if host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty()) {
+        return false;
+    }
+    host::set_property("taskfence.reason", reason.code().as_bytes());
+    host::set_property(DECISION, decision.as_bytes());
+    true
 }
 
 /// The one answer of a stream.

@@ -19,6 +19,7 @@ mod other_libraries;
 mod paths;
 mod ready_made;
 mod requirements;
+mod several_filters;
 mod signals;
 mod signatures;
 mod token_source;

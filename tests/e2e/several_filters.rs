@@ -1,0 +1,221 @@
+//! Several of our filters in one proxy: in one chain, on many listeners, and under configurations that were replaced.
+//! One revocation ends each HTTP stream once, no VM dies, and Envoy lives.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, future::join_all};
+use serde_json::{Value, json};
+use taskfence_tests::{
+    artefacts,
+    bootstrap::{self, Settings},
+    client::{self, Http, Request},
+    grpc,
+    mint::{self, Jwt, unique},
+    orders,
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted},
+    services,
+    sidecar::Sidecar,
+    socket,
+    streaming::{Connection, Streamed},
+};
+use tokio::time;
+
+/// Long enough for a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+
+fn config() -> Value {
+    orders::config_of(json!([
+        {"name": "grpc", "match": {"grpc": {"service": "live.Live"}}, "require": {"scope": orders::SCOPE}},
+        {"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": {"scope": orders::SCOPE}},
+        {"name": "orders", "match": {"path": "/v1/orders/{order}"}, "require": {"scope": orders::SCOPE}},
+    ]))
+}
+
+/// What the second filter of a chain has: the same, but for a path that it keeps to itself.
+fn stricter() -> Value {
+    let mut config = config();
+    let rules = config["rules"].as_array_mut().unwrap();
+    rules.insert(0, json!({"name": "kept", "match": {"path": "/v1/orders/kept"}, "deny": true}));
+    config
+}
+
+/// Two filters in the chain of the app listener, each with a plugin of its own, in one VM.
+fn chain(name: &str) -> Settings {
+    Settings::new(name, config()).patch(|bootstrap| {
+        let pointer = format!("{}/http_filters", bootstrap::APP);
+        let filters = bootstrap.pointer_mut(&pointer).unwrap().as_array_mut().unwrap();
+        let mut second = filters[0].clone();
+        second["name"] = json!("taskfence-second");
+        second["typed_config"]["config"]["name"] = json!("taskfence-second");
+        let mut config = stricter();
+        config["role"] = json!("filter");
+        second["typed_config"]["config"]["configuration"]["value"] = json!(config.to_string());
+        filters.insert(1, second);
+    })
+}
+
+async fn begin(connection: &mut Connection, token: &Jwt) -> Streamed {
+    let request = Request::get(&format!("{}?every=500", services::EVENTS)).bearer(&token.sign());
+    let mut stream = connection.start(&request).await.unwrap();
+    assert_eq!(stream.status, 200);
+    stream.read(1).await.unwrap();
+    stream
+}
+
+/// Every kind of stream that both filters have admitted ends once, and what nobody spoke about goes on.
+#[tokio::test]
+async fn two_filters_of_one_chain_end_a_stream_once() {
+    let sidecar = Sidecar::start(chain("chain")).await.unwrap();
+    let created = sidecar.machines_created().await.unwrap();
+    for _ in 0..3 {
+        let (task, other) = (unique("task"), unique("task"));
+        let token = mint::token().task(&task);
+        let mut one = Connection::open(sidecar.app(), Http::One).await.unwrap();
+        let mut two = Connection::open(sidecar.app(), Http::Two).await.unwrap();
+        let mut strangers = begin(&mut two, &mint::token().task(&other)).await;
+        let streams = [begin(&mut one, &token).await, begin(&mut two, &token).await, begin(&mut two, &token).await];
+        let mut socket = socket::open(sidecar.app(), services::SOCKET, &token.sign()).await.unwrap();
+        let mut client = grpc::Client::open(sidecar.app(), &token.sign()).await.unwrap();
+        let mut call = client.watch().await.unwrap();
+        call.message().await.unwrap().unwrap();
+        assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
+        for end in join_all(streams.map(|stream| stream.end(SOON))).await {
+            assert!(end.unwrap().broken.is_some(), "it was broken off");
+        }
+        time::timeout(SOON, async { while let Some(Ok(_)) = socket.next().await {} }).await.unwrap();
+        time::timeout(SOON, async { while let Ok(Some(_)) = call.message().await {} }).await.unwrap();
+        strangers.read(1).await.unwrap();
+        sidecar.check_no_crash_since(created).await.unwrap();
+    }
+}
+
+/// One filter has admitted a request and follows it; the other refuses it. It was answered, and is not answered again.
+#[tokio::test]
+async fn what_the_second_filter_refuses_is_answered_once() {
+    let sidecar = Sidecar::start(chain("chain-refused")).await.unwrap();
+    let created = sidecar.machines_created().await.unwrap();
+    for http in [Http::One, Http::Two] {
+        for _ in 0..50 {
+            let task = unique("task");
+            let token = mint::token().task(&task);
+            let request = Request::get("/v1/orders/kept").bearer(&token.sign());
+            let (answer, pushed) = tokio::join!(sidecar.send(http, &request), async {
+                let signal = mint::complete_task(&task);
+                sidecar.push(&signal).await
+            });
+            assert_signal_accepted(&pushed.unwrap());
+            assert!([401, 403].contains(&answer.unwrap().status));
+        }
+        let kept = Request::get("/v1/orders/kept").bearer(&mint::token().sign());
+        assert_refused(&sidecar, &sidecar.send(http, &kept).await.unwrap(), "rule_denied");
+        let free = Request::get("/v1/orders/1881").bearer(&mint::token().sign());
+        assert_allowed(&sidecar, &sidecar.send(http, &free).await.unwrap());
+    }
+    sidecar.check_no_crash_since(created).await.unwrap();
+}
+
+/// 2,000 streams over eight plugins of one VM, one of them under a configuration that was replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_streams_of_eight_plugins_end() {
+    const EACH: usize = 250;
+    let file = extension_file();
+    let discovered = file.clone();
+    let mut settings = Settings::new("crowd", config()).workers(1);
+    let others: Vec<String> = (0..6).map(|number| format!("other-{number}")).collect();
+    for name in &others {
+        let mut config = config();
+        // Plugins with the same configuration are one.
+        config["realm"] = json!(name);
+        settings = settings.also(name, config);
+    }
+    let settings = settings.patch(move |bootstrap| {
+        bootstrap["node"] = json!({"id": "crowd", "cluster": "crowd"});
+        // Envoy's own limit is 1,024 requests at once.
+        let limits = json!({"thresholds": [{"max_connections": 10_000, "max_requests": 10_000, "max_pending_requests": 10_000}]});
+        bootstrap["static_resources"]["clusters"][0]["circuit_breakers"] = limits;
+        let pointer = format!("{}/http_filters/0", bootstrap::APP);
+        let filter = bootstrap.pointer_mut(&pointer).unwrap();
+        write_extension(&discovered, &filter["typed_config"]);
+        *filter = json!({"name": "taskfence", "config_discovery": {
+            "config_source": {"path_config_source": {"path": discovered}, "resource_api_version": "V3"},
+            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"]
+        }});
+    });
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let session = unique("sess");
+    let token = mint::token().session(&session);
+    // Before its answer has begun a stream gets a real one, each from within the one before: that is what fills the stack.
+    let request = Request::get(services::SILENCE).bearer(&token.sign());
+    let mut waiting = Vec::new();
+    let mut strangers = Vec::new();
+    let listeners = std::iter::once(sidecar.app())
+        .chain(others.iter().map(|name| sidecar.listener(name)))
+        .chain(std::iter::once(sidecar.app()));
+    for (number, listener) in listeners.enumerate() {
+        if number == others.len() + 1 {
+            replace_configuration(&sidecar, &file).await;
+        }
+        let mut connection = Connection::open(listener, Http::Two).await.unwrap();
+        let stranger = begin(&mut connection, &mint::token().session(&unique("sess"))).await;
+        strangers.push((connection, stranger));
+        for _ in 0..EACH {
+            let request = request.clone();
+            waiting.push(tokio::spawn(async move { client::send(listener, Http::One, &request).await.unwrap() }));
+        }
+        until_admitted(&sidecar, (number as u64 + 1) * (EACH as u64 + 1)).await;
+    }
+    let created = sidecar.machines_created().await.unwrap();
+    assert_signal_accepted(&sidecar.push(&mint::revoke_session(&session)).await.unwrap());
+    assert_eq!(waiting.len(), 8 * EACH);
+    for answer in join_all(waiting).await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.json()["reason"].as_str()), (401, Some("session_revoked")));
+    }
+    for (_, stranger) in &mut strangers {
+        stranger.read(1).await.unwrap();
+    }
+    sidecar.check_no_crash_since(created).await.unwrap();
+}
+
+async fn until_admitted(sidecar: &Sidecar, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sidecar.envoy().stats().await.unwrap().value("wasmcustom.taskfence.allowed").unwrap() < count {
+        assert!(Instant::now() < deadline, "not all requests came through");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn extension_file() -> PathBuf {
+    let folder = artefacts::target().join("tests").join(unique("crowd-extension"));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join("extension.json")
+}
+
+/// As one change: Envoy looks when a file is moved to its place.
+fn write_extension(file: &std::path::Path, filter: &Value) {
+    let text = json!({"version_info": unique("version"), "resources": [{
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": "taskfence", "typed_config": filter
+    }]});
+    let aside = file.with_extension("new");
+    std::fs::write(&aside, text.to_string()).unwrap();
+    std::fs::rename(aside, file).unwrap();
+}
+
+async fn replace_configuration(sidecar: &Sidecar, file: &std::path::Path) {
+    let extension: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut filter = extension["resources"][0]["typed_config"].clone();
+    let config = &mut filter["config"]["configuration"]["value"];
+    *config = json!(config.as_str().unwrap().replace(r#""name":"live""#, r#""name":"renamed""#));
+    let name = "extension_config_discovery.http_filter.taskfence.config_reload";
+    let loaded = sidecar.envoy().stats().await.unwrap().value(name).unwrap();
+    write_extension(file, &filter);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sidecar.envoy().stats().await.unwrap().value(name).unwrap() == loaded {
+        assert!(Instant::now() < deadline, "no new configuration:\n{}", sidecar.envoy().log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
