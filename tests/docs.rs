@@ -1,0 +1,105 @@
+//! The pages say what the code does: every reason, every metric, and no link into nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use taskfence_core::reason::Reason;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// The first cells of the table whose header begins with `header`, without the marks of code.
+fn table(page: &str, header: &str) -> BTreeSet<String> {
+    let mut lines = page.lines().skip_while(|line| !line.starts_with(header));
+    lines.next().unwrap_or_else(|| panic!("no table that begins with {header}"));
+    lines
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .filter_map(|line| line.split('|').nth(1))
+        .map(|cell| cell.trim().trim_matches('`').to_owned())
+        .collect()
+}
+
+#[test]
+fn the_architecture_lists_every_reason() {
+    let documented = table(&page("docs/architecture.md"), "| code | HTTP | gRPC |");
+    let known = Reason::ALL.iter().map(|reason| reason.code().to_owned()).collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn operations_lists_every_metric() {
+    // What stands in capitals is one of several words.
+    let stem = |name: &str| {
+        let parts = name.split('.').take_while(|part| !part.starts_with(|c: char| c.is_ascii_uppercase() || c == '{'));
+        parts.collect::<Vec<_>>().join(".")
+    };
+    let documented: BTreeSet<_> =
+        table(&page("docs/operations.md"), "| name | counts |").iter().map(|name| stem(name)).collect();
+    let mut known = BTreeSet::new();
+    for entry in fs::read_dir(root().join("src/filter")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter(|line| line.contains("define(")) {
+            let name = line.split("\"taskfence.").nth(1).and_then(|rest| rest.split('"').next());
+            known.extend(name.filter(|name| !name.starts_with('{')).map(|name| stem(&format!("taskfence.{name}"))));
+        }
+        for line in text.lines().filter(|line| line.contains("family(\"")) {
+            let name = line.split("family(\"").nth(1).and_then(|rest| rest.split('"').next());
+            known.extend(name.map(|name| format!("taskfence.{name}")));
+        }
+    }
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"]
+        .iter()
+        .map(|name| root().join(name))
+        .filter(|page| page.exists())
+        .collect();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        pages.extend(Some(entry.unwrap().path()).filter(|path| path.extension().is_some_and(|kind| kind == "md")));
+    }
+    let mut broken = Vec::new();
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let found = match (file.exists(), anchor) {
+                (true, "") => true,
+                (true, anchor) => anchors(&fs::read_to_string(&file).unwrap()).contains(anchor),
+                (false, _) => false,
+            };
+            if !found {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links into nothing:\n{}", broken.join("\n"));
+}
+
+/// The anchors that a forge makes of the headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| -> String {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
