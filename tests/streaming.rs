@@ -42,6 +42,7 @@ pub struct Streamed {
     pub headers: HeaderMap,
     body: Incoming,
     last_byte: Instant,
+    probe: String,
 }
 
 /// How an answer ended.
@@ -103,15 +104,15 @@ impl Connection {
         request: &Request,
         body: Outgoing,
     ) -> Result<impl Future<Output = Result<Streamed>> + use<>> {
-        let line = request.line();
+        let (line, probe) = (request.line(), new_probe());
         let pending = match &mut self.0 {
             Sender::One(sender) => {
                 sender.ready().await.map_err(Error::doing(&line))?;
-                Pending::One(sender.send_request(request.with_body(Http::One, &new_probe(), body)?))
+                Pending::One(sender.send_request(request.with_body(Http::One, &probe, body)?))
             }
             Sender::Two(sender) => {
                 sender.ready().await.map_err(Error::doing(&line))?;
-                Pending::Two(sender.send_request(request.with_body(Http::Two, &new_probe(), body)?))
+                Pending::Two(sender.send_request(request.with_body(Http::Two, &probe, body)?))
             }
         };
         Ok(async move {
@@ -120,7 +121,9 @@ impl Connection {
                 Pending::Two(pending) => time::timeout(ANSWER_WITHIN, pending).await,
             };
             let answer = answer.map_err(|_| Error::new(format!("{line}: no answer within {ANSWER_WITHIN:?}")))?;
-            answer.map(Streamed::new).map_err(|error| Error::new(format!("{line}: {}", causes(&error))))
+            answer
+                .map(|answer| Streamed::new(answer, probe))
+                .map_err(|error| Error::new(format!("{line}: {}", causes(&error))))
         })
     }
 }
@@ -132,9 +135,9 @@ enum Pending<A, B> {
 }
 
 impl Streamed {
-    fn new(response: Response<Incoming>) -> Self {
+    fn new(response: Response<Incoming>, probe: String) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status.as_u16(), headers: head.headers, body, last_byte: Instant::now() }
+        Self { status: head.status.as_u16(), headers: head.headers, body, last_byte: Instant::now(), probe }
     }
 
     /// Reads `bytes` bytes or some more; an error if it ends before.
@@ -174,7 +177,7 @@ impl Streamed {
         let body = time::timeout(ANSWER_WITHIN, self.body.collect()).await;
         let body = body.map_err(|_| Error::new("the answer did not end"))?;
         let body = body.map_err(|error| Error::new(causes(&error)))?.to_bytes();
-        Ok(Answer { status: self.status, headers: self.headers, body, probe: String::new() })
+        Ok(Answer { status: self.status, headers: self.headers, body, probe: self.probe })
     }
 }
 

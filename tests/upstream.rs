@@ -9,12 +9,13 @@ use std::{
 
 use axum::{
     Router,
-    body::Bytes,
+    body::Body,
     extract::State,
-    http::{HeaderMap, Method, Uri, Version, header},
+    http::{HeaderMap, Method, StatusCode, Uri, Version, header},
     response::IntoResponse,
     serve::ListenerExt,
 };
+use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -126,25 +127,29 @@ async fn echo(
     uri: Uri,
     version: Version,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> impl IntoResponse {
-    let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
-    reached.count += 1;
-    reached.probes.extend(headers.get(PROBE).map(|probe| String::from_utf8_lossy(probe.as_bytes()).into_owned()));
-    drop(reached);
-    let mut shown = Map::new();
-    for name in headers.keys() {
-        let values: Vec<_> =
-            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
-        shown.insert(name.to_string(), values.into());
+    {
+        let mut reached = reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.count += 1;
+        reached.probes.extend(headers.get(PROBE).map(|probe| String::from_utf8_lossy(probe.as_bytes()).into_owned()));
     }
+    let Ok(body) = body.collect().await else { return (StatusCode::BAD_REQUEST, "the body broke off").into_response() };
+    let trailers = body.trailers().map(shown).unwrap_or_default();
     let seen: Value = json!({
         "method": method.as_str(),
         "path": uri.path_and_query().map_or("", |path| path.as_str()),
         "host": uri.authority().map(|host| host.as_str()),
         "version": format!("{version:?}"),
-        "headers": shown,
-        "body_bytes": body.len(),
+        "headers": shown(&headers),
+        "body_bytes": body.to_bytes().len(),
+        "trailers": trailers,
     });
-    ([(header::CONTENT_TYPE, "application/json")], seen.to_string())
+    ([(header::CONTENT_TYPE, "application/json")], seen.to_string()).into_response()
+}
+
+fn shown(headers: &HeaderMap) -> Map<String, Value> {
+    let values =
+        |name| headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    headers.keys().map(|name| (name.to_string(), values(name).collect::<Vec<_>>().into())).collect()
 }

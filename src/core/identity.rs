@@ -80,6 +80,14 @@ impl Identity {
         edits.into_iter()
     }
 
+    /// The trailers that a request must not bring: they would say to the upstream what only headers of ours may say.
+    pub fn unwanted_trailers<'t>(
+        &self,
+        trailers: impl Iterator<Item = (&'t [u8], &'t [u8])>,
+    ) -> impl Iterator<Item = &'t [u8]> {
+        trailers.filter(|(name, value)| self.is_ours(name) || self.is_hidden(name, value)).map(|(name, _)| name)
+    }
+
     /// Whether nothing is ever set or hidden.
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty() && self.hidden.is_none()

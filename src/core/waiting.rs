@@ -1,10 +1,17 @@
 //! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
 
-/// So many requests may wait at once.
+/// So many requests may wait at once, for all issuers together.
 pub const MAX_WAITING: usize = 1_000;
 
 /// What is kept of them may have so many bytes together.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The part of the room that one issuer may take.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    requests: usize,
+    bytes: usize,
+}
 
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Waiting<T> {
     waiters: Vec<Waiter<T>>,
-    bytes: usize,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -41,20 +48,23 @@ struct Waiter<T> {
     kept: T,
 }
 
-impl<T> Default for Waiting<T> {
-    fn default() -> Waiting<T> {
-        Waiting { waiters: Vec::new(), bytes: 0 }
-    }
-}
-
 impl<T> Waiting<T> {
+    /// Room that `issuers` share equally: whoever floods the filter with tokens of one issuer takes no place of another.
+    pub fn shared_by(issuers: usize) -> Waiting<T> {
+        let issuers = issuers.max(1);
+        let part = |room: usize| room.checked_div(issuers).unwrap_or_default().max(1);
+        Waiting { waiters: Vec::new(), share: Share { requests: part(MAX_WAITING), bytes: part(MAX_BYTES) } }
+    }
+
     /// Lets `stream` wait for `issuer`, by its place, until `deadline` in milliseconds, with `kept`, which has `bytes`.
-    /// `false`: too many wait already.
+    /// `false`: too many wait for that issuer already.
     pub fn add(&mut self, stream: u32, issuer: usize, reason: For, deadline: u64, bytes: usize, kept: T) -> bool {
-        let all = self.bytes.saturating_add(bytes);
-        let room = self.waiters.len() < MAX_WAITING && all <= MAX_BYTES;
+        let of_issuer = self.waiters.iter().filter(|waiter| waiter.issuer == issuer);
+        let (requests, used) = of_issuer.fold((0_usize, bytes), |(requests, used), waiter| {
+            (requests.saturating_add(1), used.saturating_add(waiter.bytes))
+        });
+        let room = requests < self.share.requests && used <= self.share.bytes;
         if room {
-            self.bytes = all;
             self.waiters.push(Waiter { stream, issuer, reason, deadline, bytes, kept });
         }
         room
@@ -63,9 +73,7 @@ impl<T> Waiting<T> {
     /// Takes out what `stream` waits with: it goes on, or has ended.
     pub fn take(&mut self, stream: u32) -> Option<T> {
         let at = self.waiters.iter().position(|waiter| waiter.stream == stream)?;
-        let waiter = self.waiters.remove(at);
-        self.bytes = self.bytes.saturating_sub(waiter.bytes);
-        Some(waiter.kept)
+        Some(self.waiters.remove(at).kept)
     }
 
     /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
@@ -99,7 +107,7 @@ mod tests {
 
     #[test]
     fn each_goes_on_when_its_own_keys_are_there() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::shared_by(1);
         for (stream, issuer, reason, deadline) in
             [(1, 0, For::Keys, 100), (2, 1, For::Keys, 100), (3, 1, For::Refetch(7), 100), (4, 0, For::Keys, 50)]
         {
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn only_so_many_wait() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::shared_by(1);
         for stream in 0..1_000 {
             assert!(waiting.add(stream, 0, For::Keys, 100, 100, ()));
         }
@@ -127,10 +135,26 @@ mod tests {
         for stream in 0..1_000 {
             waiting.take(stream).unwrap();
         }
-        assert!(waiting.is_empty() && waiting.bytes == 0);
+        assert!(waiting.is_empty());
         assert!(waiting.add(1, 0, For::Keys, 100, MAX_BYTES, ()));
         assert!(!waiting.add(2, 0, For::Keys, 100, 1, ()));
         waiting.take(1);
         assert!(waiting.add(2, 0, For::Keys, 100, 1, ()));
+    }
+
+    #[test]
+    fn no_issuer_takes_the_places_of_another() {
+        let mut waiting = Waiting::shared_by(2);
+        for stream in 0..500 {
+            assert!(waiting.add(stream, 0, For::Keys, 100, 1, ()));
+        }
+        assert!(!waiting.add(500, 0, For::Keys, 100, 1, ()), "its half is taken");
+        for stream in 1_000..1_500 {
+            assert!(waiting.add(stream, 1, For::Keys, 100, 1, ()), "the other half is free");
+        }
+        let mut waiting = Waiting::shared_by(2);
+        assert!(waiting.add(0, 0, For::Keys, 100, MAX_BYTES / 2, ()));
+        assert!(!waiting.add(1, 0, For::Keys, 100, 1, ()));
+        assert!(waiting.add(2, 1, For::Keys, 100, MAX_BYTES / 2, ()));
     }
 }

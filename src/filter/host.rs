@@ -15,6 +15,8 @@ use std::time::Duration;
 pub enum MapType {
     /// Request headers.
     RequestHeaders = 0,
+    /// Request trailers.
+    RequestTrailers = 1,
     /// Headers of the answer to a call of ours, while it is handed over.
     CallResponseHeaders = 6,
 }

@@ -81,6 +81,7 @@ impl Keys {
         let mut me = [0; 8];
         getrandom::fill(&mut me).map_err(|error| error.to_string())?;
         let owners: Vec<Owner> = policy.needed_keys().map(|(owner, ..)| owner).collect();
+        let issuers = owners.iter().filter(|owner| matches!(owner, Owner::Issuer(_))).count();
         let gauge = |(owner, _, keys): (Owner, &str, &keyring::Keyring)| {
             let cluster = keys.source().map_or("", |source| &source.cluster);
             (owner, Gauge::define(&format!("taskfence.keys_fetched_at.{}", metric_name(cluster))))
@@ -101,7 +102,7 @@ impl Keys {
             owners,
             calls: RefCell::default(),
             wanted: RefCell::default(),
-            waiting: RefCell::default(),
+            waiting: RefCell::new(Waiting::shared_by(issuers)),
             ticks: Cell::new(0),
             metrics,
         })

@@ -141,4 +141,12 @@ impl HttpContext for Unconfigured {
         let _ = host::send_local_response(503, "taskfence_unconfigured", &[], &[], 14);
         Action::Pause
     }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        Action::Pause
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        Action::Pause
+    }
 }

@@ -7,7 +7,7 @@ use crate::ports::Ports;
 use crate::root::Shared;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use taskfence_core::answer::{Answer, answer};
 use taskfence_core::identity::{Edit, Identity};
@@ -21,19 +21,27 @@ use taskfence_core::time::Timestamp;
 pub struct Sidecar {
     id: u32,
     shared: Rc<Shared>,
+    /// Whether it was let on at its headers. Until then nothing of it passes, whatever comes.
+    admitted: bool,
     /// Once it was admitted. From then on its context says nothing more: what ends it is `live`.
     followed: Option<Followed>,
-    /// The same, of a request that waited and was admitted from elsewhere.
+    /// What became of it, where it waited.
     waited: Option<Rc<Waited>>,
 }
 
-/// Where a request that waits is followed, once it goes on.
-pub type Waited = RefCell<Option<Followed>>;
+/// What becomes of a request that waits: it is admitted, or refused, from elsewhere.
+#[derive(Debug, Default)]
+pub struct Waited {
+    admitted: Cell<bool>,
+    /// Whether its trailers came meanwhile. The proxy does not show them again.
+    has_trailers: Cell<bool>,
+    followed: RefCell<Option<Followed>>,
+}
 
 impl Sidecar {
     /// The context of a new stream, which the proxy calls `id`.
     pub fn new(id: u32, shared: Rc<Shared>) -> Sidecar {
-        Sidecar { id, shared, followed: None, waited: None }
+        Sidecar { id, shared, admitted: false, followed: None, waited: None }
     }
 
     /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
@@ -42,9 +50,13 @@ impl Sidecar {
         let request = read(&self.shared, headers);
         let action = match judge(&self.shared, &request) {
             Ok(permit) => {
-                let action = self.admit(&permit, headers, &request);
+                let mut action = self.admit(&permit, headers, &request);
+                if action == Action::Continue && waited.has_trailers.get() && !clean_trailers(&self.shared) {
+                    action = self.fail(request.grpc);
+                }
                 if action == Action::Continue {
-                    waited.replace(live::follow(&self.shared, self.id, &permit, &request));
+                    waited.admitted.set(true);
+                    waited.followed.replace(live::follow(&self.shared, self.id, &permit, &request));
                 }
                 action
             }
@@ -54,6 +66,12 @@ impl Sidecar {
             // It stays where it is: paused, and so refused.
             log::error!("the proxy did not let a permitted request go on");
         }
+    }
+
+    /// Whether what comes after the headers may pass. Where the proxy holds a paused request only until its body comes
+    /// (`allow_on_headers_stop_iteration`), this is what holds it.
+    fn is_admitted(&self) -> bool {
+        self.admitted || self.waited.as_ref().is_some_and(|waited| waited.admitted.get())
     }
 
     /// Lets the request on. Nobody can without a permit.
@@ -185,6 +203,7 @@ impl HttpContext for Sidecar {
             Ok(permit) => {
                 let action = self.admit(&permit, &headers, &request);
                 if action == Action::Continue {
+                    self.admitted = true;
                     self.followed = live::follow(&self.shared, self.id, &permit, &request);
                 }
                 action
@@ -192,6 +211,28 @@ impl HttpContext for Sidecar {
             Err(refusal) => self.refuse(&refusal, request.grpc),
         }
     }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        if self.is_admitted() { Action::Continue } else { Action::Pause }
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if !self.is_admitted() {
+            if let Some(waited) = &self.waited {
+                waited.has_trailers.set(true);
+            }
+            return Action::Pause;
+        }
+        if clean_trailers(&self.shared) { Action::Continue } else { Action::Pause }
+    }
+}
+
+/// Takes out of the trailers what only headers of ours may say. `false` when the proxy did not do it.
+fn clean_trailers(shared: &Shared) -> bool {
+    let map = MapType::RequestTrailers;
+    let (Ok(trailers), Ok(judge)) = (host::headers(map), shared.judge.try_borrow()) else { return false };
+    let identity = judge.policy().identity();
+    identity.unwanted_trailers(trailers.iter()).all(|name| host::remove_header(map, name).is_ok())
 }
 
 fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {

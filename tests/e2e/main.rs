@@ -17,6 +17,7 @@ mod no_panic;
 mod oauth_server;
 mod other_libraries;
 mod paths;
+mod paused;
 mod ready_made;
 mod requirements;
 mod several_filters;
