@@ -78,6 +78,11 @@ impl Condition {
         ["now", "auth_age", "state_age"].iter().any(|name| self.source.contains(name))
     }
 
+    /// Whether it may depend on what signals said about a device or a risk.
+    pub fn asks_for_context(&self) -> bool {
+        self.source.split("context").skip(1).any(|rest| !rest.starts_with(".state_age"))
+    }
+
     /// The claims and scopes as they are now. Where signals contradict each other about any claim, a condition that asks
     /// for claims cannot be evaluated: it could hold because of a claim that seems to be missing.
     fn claims<'e>(&self, evidence: &Evidence<'e>) -> Result<Option<&'e Claims>, String> {

@@ -4,6 +4,7 @@ use crate::change::Changes;
 use crate::fact::{Compliance, Fact, Risk};
 use crate::grant::Grant;
 use crate::reason::Reason;
+use crate::room::{Mark, Matter};
 use crate::state::{Slot, Store, StoreError, View};
 use crate::statekey::{Kind, StateKey};
 use crate::table::{self, Entry};
@@ -15,8 +16,12 @@ use std::sync::Arc;
 pub struct Standing {
     /// It is over, for that reason.
     pub ended: Option<Reason>,
-    /// A bucket that could hold something against it was full; nothing is certain until that time.
+    /// There was no room for something that could end or change it; nothing is certain until that time.
     pub unknown_until: Option<Timestamp>,
+    /// There was no room for a word that could be about its device: nobody knows about that until then.
+    pub device_unknown_until: Option<Timestamp>,
+    /// There was no room for a word that could be about the risk of one of its principals.
+    pub risk_unknown_until: Option<Timestamp>,
     /// The compliance of its device, where anybody said anything about it.
     pub device: Option<Compliance>,
     /// The highest risk that anybody stated about its user, device, session, client, actor or tenant.
@@ -33,16 +38,29 @@ impl Standing {
         let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         grant.scopes.iter().map(String::as_str).filter(left)
     }
+
+    /// Takes `mark`, which is about it, into account. `start`: until when nobody knows when its session began.
+    fn doubt(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
+        let unknown = match mark.class.matter {
+            // What a claim is may steer more than the rule: the service sees it.
+            Matter::End | Matter::Claim => &mut self.unknown_until,
+            Matter::Device => &mut self.device_unknown_until,
+            Matter::Risk => &mut self.risk_unknown_until,
+            Matter::Beginning => start,
+        };
+        *unknown = (*unknown).max(Some(mark.until));
+    }
 }
 
 /// Reads the standing of `grant`, whose keys are `keys`, with a `view` that was just refreshed.
 pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
     let mut standing = Standing::default();
     let mut hits = Vec::new();
+    let mut start_unknown_until = None;
     for key in keys.iter().filter(|key| view.may_hold(key.bucket())) {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let about = table::about(&stored.bytes, *key)?;
-        standing.unknown_until = standing.unknown_until.max(about.saturated_until);
+        about.marks.iter().for_each(|mark| standing.doubt(mark, &mut start_unknown_until));
         hits.extend(about.entries.into_iter().filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
     }
     let start = session_start(grant, &hits);
@@ -50,6 +68,10 @@ pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[Stat
     for (entry, certain) in &hits {
         // Equality refuses: the session may have begun just before within the same second.
         if entry.fact.is_of_its_time() && !entry.key.kind().is_singular() && start > entry.at {
+            // Unless it was said that it began earlier, and there was no room for that.
+            if grant.authenticated_at.is_none() {
+                standing.unknown_until = standing.unknown_until.max(start_unknown_until);
+            }
             continue;
         }
         standing.indeterminate |= !certain && entry.fact.restricts();
@@ -112,6 +134,7 @@ mod tests {
     use super::*;
     use crate::fact::Fact::{Completed, CutOff, Revoked};
     use crate::fixture::{self, NOW, token_with};
+    use crate::freshness::TransmitterId;
     use crate::signature::PureRust;
     use crate::state::{MemoryStore, apply, set_up};
     use serde_json::json;
@@ -140,7 +163,7 @@ mod tests {
                 conditions: conditions.iter().map(|(kind, name)| StateKey::new(*kind, ISSUER, name)).collect(),
                 data: Vec::new(),
             };
-            apply(&mut store, &[entry], NOW).unwrap();
+            apply(&mut store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
         }
         let mut view = View::default();
         view.refresh(&mut store).unwrap();
