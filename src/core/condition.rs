@@ -712,6 +712,19 @@ mod tests {
     }
 
     #[test]
+    fn what_may_ask_about_a_device_or_a_risk_is_known() {
+        for (source, asks) in [
+            ("context.device == 'compliant'", true),
+            ("context.state_age < 5 && context.risk != 'HIGH'", true),
+            ("context['device'] == 'compliant'", true),
+            ("context.state_age < 5", false),
+            ("claims.level >= 3", false),
+        ] {
+            assert_eq!(compile(source).unwrap().asks_for_context(), asks, "{source}");
+        }
+    }
+
+    #[test]
     fn every_name_has_its_value() {
         for source in [
             "claims.sub == 'alice' && claims['sub'] == grant.subject",

@@ -133,10 +133,12 @@ fn reason(entry: &Entry) -> Reason {
 mod tests {
     use super::*;
     use crate::fact::Fact::{Completed, CutOff, Revoked};
+    use crate::fact::Word;
     use crate::fixture::{self, NOW, token_with};
     use crate::freshness::TransmitterId;
     use crate::signature::PureRust;
     use crate::state::{MemoryStore, apply, set_up};
+    use crate::time::Span;
     use serde_json::json;
 
     const ISSUER: &str = "https://jit.example";
@@ -222,6 +224,58 @@ mod tests {
             (Kind::Device, "d7", RiskIs(Risk::Low), 2, &[][..]),
         ];
         assert_eq!(after(&said, &grant).risk, Some(Risk::High), "the highest of all principals");
+    }
+
+    /// How `grant` stands where the class of `fact` is full in the bucket of its key of `kind`, beside `said`.
+    fn beside_a_flood(kind: Kind, fact: Fact, said: Option<Entry>, grant: &Grant) -> Standing {
+        let keys = grant.state_keys();
+        let bucket = keys.iter().find(|key| key.kind() == kind).unwrap().bucket();
+        let mut table = table::Table::default();
+        let entry = |key, fact, at| {
+            let (until, conditions) = (NOW.plus(Span(500)), Vec::new());
+            let data = if fact == Fact::Claim(Word::Said) { b"\x01c1".to_vec() } else { Vec::new() };
+            Entry { key, fact, at, until, conditions, data }
+        };
+        let taken = (0..2_000).all(|n: u32| {
+            let key = StateKey::new(kind, ISSUER, &format!("somebody-{n}"));
+            table.insert(entry(key, fact, NOW), TransmitterId::UNKNOWN, NOW)
+        });
+        assert!(!taken, "it is full");
+        let mut store = MemoryStore::default();
+        set_up(&mut store, 1).unwrap();
+        store.seed(Slot::Bucket(bucket), &table.encode()).unwrap();
+        apply(&mut store, TransmitterId::UNKNOWN, said.as_slice(), NOW).unwrap();
+        standing(&mut store, &View::default(), grant, &keys).unwrap()
+    }
+
+    #[test]
+    fn a_flood_leaves_in_doubt_what_it_was_about() {
+        let grant = grant(json!({"device_id": "d7"}));
+        let doubts = |kind, fact| {
+            let standing = beside_a_flood(kind, fact, None, &grant);
+            assert_eq!(standing.ended, None);
+            [standing.unknown_until, standing.device_unknown_until, standing.risk_unknown_until]
+                .map(|until| until.is_some())
+        };
+        assert_eq!(doubts(Kind::Device, Fact::Device(Compliance::Compliant)), [false, true, false]);
+        assert_eq!(doubts(Kind::User, Fact::Risk(Risk::Low)), [false, false, true]);
+        assert_eq!(doubts(Kind::Device, Fact::Risk(Risk::High)), [false, false, true]);
+        assert_eq!(doubts(Kind::User, CutOff), [true, false, false]);
+        assert_eq!(doubts(Kind::Session, Revoked), [true, false, false]);
+        assert_eq!(doubts(Kind::Token, Fact::Claim(Word::Said)), [true, false, false]);
+        assert_eq!(doubts(Kind::Session, Fact::Began), [false, false, false], "no cut-off asks when it began");
+    }
+
+    #[test]
+    fn a_beginning_that_found_no_room_leaves_a_cut_off_in_doubt() {
+        let key = StateKey::new(Kind::User, ISSUER, "alice");
+        let (at, until) = (Timestamp(NOW.0 - 300), NOW.plus(Span(500)));
+        let cut_off = Entry { key, fact: CutOff, at, until, conditions: Vec::new(), data: Vec::new() };
+        let after = |claims| beside_a_flood(Kind::Session, Fact::Began, Some(cut_off.clone()), &grant(claims));
+        let unknown = after(json!({"auth_time": fixture::ABSENT}));
+        assert_eq!((unknown.ended, unknown.unknown_until.is_some()), (None, true), "it may have begun before");
+        let known = after(json!({"auth_time": NOW.0 - 200}));
+        assert_eq!((known.ended, known.unknown_until), (None, None), "the token says that it began after");
     }
 
     #[test]
