@@ -428,6 +428,7 @@ mod tests {
     #[test]
     fn a_pause_that_began_before_ends_at_once_what_is_too_old_by_it() {
         let (mut worker, [own, _, when, _]) = worker_with_ages();
+        assert_eq!(worker.look(NOW), []);
         // No look in between: the better news and the worse come to the worker by its requests alone.
         worker.beat(NOW.plus(Span(5)), None);
         worker.judge("/own", &of_task("t1"), NOW.plus(Span(5))).unwrap();

@@ -109,6 +109,31 @@ fn one_transmitter_leaves_room_to_the_others() {
     assert!(table.insert(about_kind(Kind::Task, "quiet-0", Fact::Completed, 1, 100), by("loud"), NOW));
 }
 
+/// A full room by one that exceeds its share is not the doing of the others: their issuers are not in doubt.
+#[test]
+fn whoever_exceeds_a_share_puts_only_those_in_doubt_that_it_spoke_about() {
+    let mut table = Table::default();
+    let say = |table: &mut Table, transmitter: &str, issuer: &str, n: usize| {
+        let key = StateKey::new(Kind::Tenant, issuer, &format!("{transmitter}-{n}"));
+        table.insert(
+            Entry { key, ..about_kind(Kind::Tenant, "", Fact::Risk(Risk::High), 1, 100) },
+            by(transmitter),
+            NOW,
+        )
+    };
+    let in_doubt = |table: &Table, issuer: &str| {
+        let key = StateKey::new(Kind::Tenant, issuer, "somebody");
+        !about(&table.encode(), key).unwrap().marks.is_empty()
+    };
+    assert!((0..4).all(|n| say(&mut table, "quiet", "j", n)));
+    assert!((0..12).all(|n| say(&mut table, "loud", "i", n)));
+    assert!(!say(&mut table, "loud", "i", 12));
+    assert_eq!((in_doubt(&table, "i"), in_doubt(&table, "j")), (true, false));
+    // One more within its share: nobody knows any more whose entry is the one too many.
+    assert!(!say(&mut table, "quiet", "j", 4));
+    assert_eq!((in_doubt(&table, "i"), in_doubt(&table, "j")), (true, true));
+}
+
 #[test]
 fn data_has_room_of_its_own_in_each_class() {
     let mut table = Table::default();
@@ -177,8 +202,9 @@ fn said() -> impl Strategy<Value = Vec<(Entry, TransmitterId)>> {
         ];
         let said = said.into_iter().map(|(fact, name, issuer, transmitter)| {
             let (kind, fact) = facts[fact];
-            // Each transmitter speaks about things of its own.
-            let key = StateKey::new(kind, ["i", "j"][issuer], &format!("{transmitter}-{name}"));
+            // Each transmitter speaks about things of its own, and not all about both issuers.
+            let issuer = [["i", "i"], ["i", "j"], ["j", "j"]][transmitter][issuer];
+            let key = StateKey::new(kind, issuer, &format!("{transmitter}-{name}"));
             let entry = Entry {
                 key,
                 fact,
