@@ -199,7 +199,7 @@ impl Check {
         match self {
             Check::Device { .. } => unknown(device),
             Check::Risk { .. } => unknown(risk),
-            Check::When(condition) => condition.asks_for_context() && unknown(device.max(risk)),
+            Check::When(condition) => unknown(device.max(risk)) && condition.asks_for_context(),
             _ => false,
         }
     }
