@@ -52,6 +52,7 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("path_refused", 400, Challenge::None),
     ("host_refused", 400, Challenge::None),
     ("keys_unavailable", 503, Challenge::None),
+    ("state_saturated", 503, Challenge::None),
     ("state_stale", 503, Challenge::None),
 ];
 

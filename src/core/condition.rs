@@ -78,6 +78,11 @@ impl Condition {
         ["now", "auth_age", "state_age"].iter().any(|name| self.source.contains(name))
     }
 
+    /// Whether it may depend on what signals said about a device or a risk.
+    pub fn asks_for_context(&self) -> bool {
+        self.source.split("context").skip(1).any(|rest| !rest.starts_with(".state_age"))
+    }
+
     /// The claims and scopes as they are now. Where signals contradict each other about any claim, a condition that asks
     /// for claims cannot be evaluated: it could hold because of a claim that seems to be missing.
     fn claims<'e>(&self, evidence: &Evidence<'e>) -> Result<Option<&'e Claims>, String> {
@@ -704,6 +709,19 @@ mod tests {
             now: NOW,
         };
         compile(source).expect(source).holds(&evidence)
+    }
+
+    #[test]
+    fn what_may_ask_about_a_device_or_a_risk_is_known() {
+        for (source, asks) in [
+            ("context.device == 'compliant'", true),
+            ("context.state_age < 5 && context.risk != 'HIGH'", true),
+            ("context['device'] == 'compliant'", true),
+            ("context.state_age < 5", false),
+            ("claims.level >= 3", false),
+        ] {
+            assert_eq!(compile(source).unwrap().asks_for_context(), asks, "{source}");
+        }
     }
 
     #[test]

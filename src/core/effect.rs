@@ -7,8 +7,11 @@ use crate::issuer::Issuer;
 use crate::statekey::{Kind, StateKey};
 use crate::subject::{Member, Subject};
 use crate::table::{Entry, MAX_CONDITIONS};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use serde_json::json;
+
+/// The last word about a device or a risk stands for 30 days.
+const WORD_RETENTION: Span = Span::hours(30 * 24);
 
 /// One signal may leave this many entries behind.
 const MAX_ENTRIES: usize = 256;
@@ -269,8 +272,11 @@ fn selectivity(kind: Kind) -> u8 {
 fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp {
     match (fact, kind) {
         (_, Kind::Token) => from.plus(issuer.token_retention()),
-        // The latest word about a device or a risk stands until there is a later one, or nobody is left that it is about.
-        (Fact::Device(_) | Fact::Risk(_), kind) if !kind.is_singular() => Timestamp::MAX,
+        // A word about a device or a risk is about the principal, not about tokens. It is to be said again in this time,
+        // or a fleet of years ago would take the room for good.
+        (Fact::Device(_) | Fact::Risk(_), kind) if !kind.is_singular() => {
+            from.plus(issuer.session_retention().max(WORD_RETENTION))
+        }
         _ => from.plus(issuer.session_retention()),
     }
 }

@@ -24,6 +24,22 @@ impl TransmitterId {
         id.iter_mut().zip(Sha256::digest(name)).for_each(|(to, from)| *to = from);
         TransmitterId(id)
     }
+
+    /// Whoever it was: nobody knows any more.
+    pub const UNKNOWN: TransmitterId = TransmitterId([0; TransmitterId::LEN]);
+
+    /// How many bytes [`TransmitterId::as_bytes`] gives.
+    pub const LEN: usize = 8;
+
+    /// The stored form.
+    pub fn as_bytes(&self) -> &[u8; TransmitterId::LEN] {
+        &self.0
+    }
+
+    /// Reads the stored form.
+    pub fn from_bytes(bytes: [u8; TransmitterId::LEN]) -> TransmitterId {
+        TransmitterId(bytes)
+    }
 }
 
 /// The status of a stream (SSF 1.0 §8.1.2), the better first.
@@ -132,6 +148,11 @@ impl Freshness {
             heard.map_or(Timestamp(0), |heard| heard.fresh_at())
         };
         transmitters.iter().map(at).min().unwrap_or_default()
+    }
+
+    /// Whether some transmitter's word is worth less than it was in `earlier`: its stream was paused or disabled since.
+    pub fn is_worse_than(&self, earlier: &Freshness) -> bool {
+        earlier.heard.iter().any(|heard| self.oldest(&[heard.transmitter]) < heard.fresh_at())
     }
 
     /// Appends the stored form to `bytes`.

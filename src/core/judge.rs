@@ -380,7 +380,7 @@ mod tests {
     use super::*;
     use crate::fact::{Compliance, Fact, Risk};
     use crate::fixture::{self, NOW, token_with};
-    use crate::freshness::Pulse;
+    use crate::freshness::{Pulse, TransmitterId};
     use crate::jws::Unverified;
     use crate::key::{Algorithm, Key};
     use crate::signature::PureRust;
@@ -465,7 +465,7 @@ mod tests {
         let key = StateKey::new(kind, "https://jit.example", name);
         let entry =
             Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
-        apply(&mut ports.store, &[entry], NOW).unwrap();
+        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
     }
 
     #[test]
@@ -547,7 +547,7 @@ mod tests {
         let key = StateKey::new(Kind::User, "https://jit.example", "alice");
         let fact = Fact::Risk(Risk::Low);
         let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
-        apply(&mut ports.store, &[entry], NOW).unwrap();
+        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
         for _ in 0..3 {
             ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
         }
@@ -757,7 +757,7 @@ mod tests {
             _ => StateKey::new(kind, issuer, name),
         };
         let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
-        apply(&mut ports.store, &[entry], NOW).unwrap();
+        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
     }
 
     #[test]

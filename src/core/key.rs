@@ -1,8 +1,9 @@
 //! Issuer keys: a JWK Set (RFC 7517) turned into keys that know what they may verify.
 
+use crate::confirmation::Digest;
+use crate::dpop::{sha256_of, thumbprint};
 use jwt_simple::prelude::*;
 use serde_json::Value;
-use sha2::Digest;
 use std::fmt;
 
 /// A set may hold this many keys.
@@ -101,7 +102,8 @@ impl Verifier {
     }
 }
 
-/// What tells one key from every other: a hash of its JWK.
+/// What tells a key, as it is used for one algorithm, from every other: a hash of its thumbprint (RFC 7638), its `kid` and
+/// the algorithm. What else a JWK says, `x5t` or `iat` for example, makes no other key of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; 16]);
 
@@ -111,9 +113,9 @@ impl KeyId {
         &self.0
     }
 
-    /// `jwk` with its members in order.
-    pub(crate) fn of(jwk: &str) -> KeyId {
-        let digest: [u8; 32] = sha2::Sha256::digest(jwk.as_bytes()).into();
+    pub(crate) fn new(thumbprint: &Digest, kid: &str, algorithm: Algorithm) -> KeyId {
+        // The names of algorithms have no NUL, and the thumbprint has one length.
+        let digest = sha256_of(&[thumbprint, algorithm.name().as_bytes(), &[0], kid.as_bytes()]);
         let mut id = [0; 16];
         id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         KeyId(id)
@@ -122,17 +124,16 @@ impl KeyId {
 
 /// One key of an issuer, with a verifier for each allowed algorithm that it fits.
 pub struct Key {
-    id: KeyId,
     kid: Box<str>,
-    verifiers: Vec<(Algorithm, Verifier)>,
+    verifiers: Vec<(Algorithm, KeyId, Verifier)>,
     /// As a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
     spki: Option<Box<[u8]>>,
 }
 
 impl Key {
-    /// What tells it from every other key, also from one of the same name.
-    pub fn id(&self) -> KeyId {
-        self.id
+    /// What tells it from every other key, also from one of the same name, when it is for `algorithm`.
+    pub fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
+        self.find(algorithm).map(|(_, id, _)| *id)
     }
 
     /// The `kid` that names this key in a token's header.
@@ -142,7 +143,11 @@ impl Key {
 
     /// The verifier for `algorithm`, when this key is for it.
     pub fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
-        self.verifiers.iter().find(|(have, _)| *have == algorithm).map(|(_, verifier)| verifier)
+        self.find(algorithm).map(|(.., verifier)| verifier)
+    }
+
+    fn find(&self, algorithm: Algorithm) -> Option<&(Algorithm, KeyId, Verifier)> {
+        self.verifiers.iter().find(|(have, ..)| *have == algorithm)
     }
 
     /// The key as a DER SubjectPublicKeyInfo, where it is an RSA or EC key: what others verify with.
@@ -170,13 +175,18 @@ impl Key {
             return Err(KeyError::Private { kid: kid.to_owned() });
         }
         let text = jwk.to_string();
-        let verifiers: Vec<_> =
-            allowed.iter().filter_map(|a| Verifier::from_jwk(&text, *a).map(|verifier| (*a, verifier))).collect();
+        // Material in a spelling that RFC 7638 does not have is told by all of its JWK.
+        let thumbprint = thumbprint(jwk).unwrap_or_else(|| sha256_of(&[text.as_bytes()]));
+        let verifier = |algorithm: &Algorithm| {
+            let verifier = Verifier::from_jwk(&text, *algorithm)?;
+            Some((*algorithm, KeyId::new(&thumbprint, kid, *algorithm), verifier))
+        };
+        let verifiers: Vec<_> = allowed.iter().filter_map(verifier).collect();
         if verifiers.is_empty() {
             return Err(KeyError::Unusable { kid: kid.to_owned() });
         }
-        let spki = verifiers.iter().find_map(|(_, verifier)| verifier.spki()).map(Vec::into_boxed_slice);
-        Ok(Key { id: KeyId::of(&text), kid: kid.into(), verifiers, spki })
+        let spki = verifiers.iter().find_map(|(.., verifier)| verifier.spki()).map(Vec::into_boxed_slice);
+        Ok(Key { kid: kid.into(), verifiers, spki })
     }
 }
 
@@ -248,9 +258,9 @@ impl KeySet {
         self.keys.iter().find(|key| &*key.kid == kid)
     }
 
-    /// Whether that very key is one of them.
+    /// Whether that very key is one of them, and still for the algorithm that it was used for.
     pub fn holds(&self, id: KeyId) -> bool {
-        self.keys.iter().any(|key| key.id == id)
+        self.keys.iter().flat_map(|key| &key.verifiers).any(|(_, known, _)| *known == id)
     }
 
     /// Every key that can be used, in the order of the set.
@@ -317,6 +327,48 @@ mod tests {
         let (set, problems) = load(json!([{"kty": "RSA", "kid": "weak", "n": n, "e": "AQAB"}]));
         assert!(set.is_empty());
         assert_eq!(problems, [(0, KeyError::Unusable { kid: "weak".to_owned() })]);
+    }
+
+    #[test]
+    fn a_key_is_told_by_its_material_its_name_and_its_algorithm() {
+        let plain = ec("a");
+        let (set, _) = load(json!([plain]));
+        let id = set.find("a").unwrap().id(Algorithm::ES256).unwrap();
+        let still = |change: &dyn Fn(&mut Value)| {
+            let mut jwk = plain.clone();
+            change(&mut jwk);
+            load(json!([ec("b"), jwk])).0.holds(id)
+        };
+        for (name, value) in [
+            ("x5t", json!("dGh1bWI")),
+            ("x5c", json!(["MIIB"])),
+            ("iat", json!(1_790_000_000)),
+            ("exp", json!(1_790_000_000)),
+            ("use", json!("sig")),
+            ("alg", json!("ES256")),
+            ("key_ops", json!(["verify"])),
+        ] {
+            assert!(still(&|jwk| jwk[name] = value.clone()), "{name} is no key material");
+        }
+        assert!(!still(&|jwk| jwk["kid"] = json!("c")), "another name");
+        assert!(!still(&|jwk| jwk["use"] = json!("enc")), "no longer for signatures");
+        assert!(!still(&|jwk| *jwk = ec("a")), "another key of that name");
+    }
+
+    #[test]
+    fn a_key_that_is_for_less_than_before_is_another_for_the_rest() {
+        let pair = RS256KeyPair::generate(2048).unwrap().with_key_id("r");
+        let mut jwk: Value = serde_json::from_str(&pair.public_key().to_jwk()).unwrap();
+        for name in ["alg", "use"] {
+            jwk.as_object_mut().unwrap().remove(name);
+        }
+        let (before, problems) = load(json!([jwk]));
+        assert_eq!(problems, []);
+        let id = |algorithm| before.find("r").unwrap().id(algorithm).unwrap();
+        jwk["alg"] = json!("RS256");
+        let (after, _) = load(json!([jwk]));
+        assert!(after.holds(id(Algorithm::RS256)));
+        assert!(!after.holds(id(Algorithm::RS512)), "it is not for RS512 any more");
     }
 
     #[test]

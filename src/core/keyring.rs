@@ -100,6 +100,11 @@ impl Keyring {
         usable.then_some(&self.keys)
     }
 
+    /// When the keys may not be used any more if nobody confirms them. `None` for those of the configuration.
+    pub fn lapses_at(&self) -> Option<Timestamp> {
+        self.fetched.as_ref().map(|fetched| fetched.until)
+    }
+
     /// The last keys there were, whether they may still be used or not.
     pub fn last(&self) -> &KeySet {
         &self.keys

@@ -70,6 +70,7 @@ pub mod replay;
 pub mod request;
 pub mod requirement;
 pub mod review;
+pub mod room;
 pub mod routes;
 #[cfg(feature = "schema")]
 pub mod schema;

@@ -111,7 +111,7 @@ pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Resul
     if duplicate::contradicts(store, signal.print())? {
         return Ok(false);
     }
-    state::apply(store, signal.entries(), now)?;
+    state::apply(store, signal.pulse().transmitter, signal.entries(), now)?;
     duplicate::remember(store, signal.print())?;
     state::hear(store, signal.pulse(), now)?;
     Ok(true)

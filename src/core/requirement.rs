@@ -7,7 +7,7 @@ use crate::fact::{Compliance, Risk};
 use crate::grant::Grant;
 use crate::peer::PeerPattern;
 use crate::reason::Reason;
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -192,7 +192,22 @@ impl Check {
         }
     }
 
+    /// Whether it asks for what nobody knows, because there was no room for the word about it.
+    fn is_in_doubt(&self, evidence: &Evidence<'_>) -> bool {
+        let unknown = |until: Option<Timestamp>| until.is_some_and(|until| until > evidence.now);
+        let (device, risk) = (evidence.standing.device_unknown_until, evidence.standing.risk_unknown_until);
+        match self {
+            Check::Device { .. } => unknown(device),
+            Check::Risk { .. } => unknown(risk),
+            Check::When(condition) => unknown(device.max(risk)) && condition.asks_for_context(),
+            _ => false,
+        }
+    }
+
     fn weigh(&self, evidence: &Evidence<'_>) -> Result<(), Reason> {
+        if self.is_in_doubt(evidence) {
+            return Err(Reason::StateSaturated);
+        }
         let grant = evidence.grant;
         let changes = evidence.standing.changes.as_deref();
         let (holds, reason) = match self {

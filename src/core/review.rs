@@ -138,6 +138,7 @@ impl Judge {
         let verified = admitted.session.verified();
         let Some(issuer) = self.policy.issuers().get(verified.issuer()) else { return now };
         let mut until = token::holds_until(verified, issuer);
+        until = issuer.keys.lapses_at().map_or(until, |lapse| until.min(lapse));
         let fresh_at = self.view.fresh_at(self.policy.signals().heartbeats_of(verified.issuer()));
         let authenticated_at = verified.grant().authenticated_at;
         let checks = match rule(&self.policy, admitted).map(Rule::effect) {
@@ -162,14 +163,38 @@ impl Judge {
     /// takes out the ones that may not go on.
     pub fn look(&mut self, streams: &mut Streams, ports: &mut impl Ports, now: Timestamp) -> Vec<Ending> {
         let (clock, touched) = match self.view.refresh(ports) {
-            Ok(clock) => (Ok(clock), streams.touched(&self.view.changes_since(streams.seen), now)),
+            Ok(clock) => {
+                self.look_at_whoever_asks_for_age(streams, now);
+                let touched = streams.touched(&self.view.changes_since(streams.seen), now);
+                streams.seen = clock;
+                (Ok(clock), touched)
+            }
             // Nobody knows what changed: no stream is above doubt.
             Err(error) => (Err(unreadable(error)), streams.all()),
         };
-        if let Ok(clock) = clock {
-            streams.seen = clock;
-        }
         touched.into_iter().filter_map(|place| self.look_at(place, clock, streams, ports, now)).collect()
+    }
+
+    /// Most signals are a sign of life, and make the state no older. A stream of signals that was paused or disabled does:
+    /// then the time has come for whoever asks for its age.
+    fn look_at_whoever_asks_for_age(&self, streams: &mut Streams, now: Timestamp) {
+        if streams.setbacks == self.view.setbacks() {
+            return;
+        }
+        streams.setbacks = self.view.setbacks();
+        for place in streams.which(|admitted| self.asks_for_state_age(admitted)) {
+            streams.look_again(place, now);
+        }
+    }
+
+    /// Whether the rule that admitted it asks how old the state is, by itself or because of `signals.stale`.
+    fn asks_for_state_age(&self, admitted: &Admitted) -> bool {
+        let Some(Effect::Require(requirement)) = rule(&self.policy, admitted).map(Rule::effect) else { return false };
+        requirement.checks().iter().any(|check| match check {
+            Check::StateAge(_) => true,
+            Check::When(condition) => condition.asks_for_time(),
+            _ => false,
+        })
     }
 
     fn look_at(
@@ -205,8 +230,9 @@ impl Judge {
         let session = &admitted.session;
         let issuer = self.policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
         token::check_times(session.verified(), issuer, now)?;
-        // A key that has left the issuer's set takes with it what it signed.
-        if !issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
+        // A key that has left the issuer's set takes with it what it signed, and so do keys that nobody confirmed for long.
+        let keys = issuer.keys.current(now).ok_or(Reason::KeysUnavailable)?;
+        if !keys.holds(session.verified().key()) {
             return Err(Reason::KeyUnknown);
         }
         let standing = stand_at(clock, &self.view, session, ports, now)?;
@@ -239,9 +265,10 @@ mod tests {
     use super::*;
     use crate::fact::{Compliance, Fact, Risk};
     use crate::fixture::{self, NOW, token_with};
-    use crate::freshness::Pulse;
+    use crate::freshness::{Pulse, Status, TransmitterId};
     use crate::jws::Unverified;
     use crate::key::{Algorithm, Key};
+    use crate::keyring::Owner;
     use crate::signature::{CheckSignature, PureRust};
     use crate::state::{MemoryStore, Slot, Store, StoreError, Stored, apply, hear, set_up};
     use crate::statekey::{Kind, StateKey};
@@ -296,17 +323,22 @@ mod tests {
 
     impl Worker {
         fn new(rules: Value) -> Worker {
-            let config = json!({
+            Worker::of(|config| config["rules"] = rules)
+        }
+
+        fn of(change: impl FnOnce(&mut Value)) -> Worker {
+            let mut config = json!({
                 "issuers": [{
                     "issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
                     "keys": {"inline": fixture::jwks()}, "claims": {"device": "device_id"}
                 }],
-                "rules": rules,
+                "rules": anything(),
                 "signals": {"transmitters": [{
                     "issuer": "https://idp.example", "audience": "us", "subjects": ["https://jit.example"],
                     "keys": {"inline": fixture::jwks()}
                 }]}
             });
+            change(&mut config);
             let policy = crate::config::load(config.to_string().as_bytes()).unwrap().policy;
             let mut ports = Ports { store: MemoryStore::default(), lost: false, source: "10.1.2.3" };
             set_up(&mut ports.store, 1).unwrap();
@@ -337,8 +369,14 @@ mod tests {
                 _ => StateKey::new(kind, issuer, name),
             };
             let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
-            apply(&mut self.ports.store, &[entry], at).unwrap();
+            apply(&mut self.ports.store, TransmitterId::UNKNOWN, &[entry], at).unwrap();
             hear(&mut self.ports.store, &Pulse::new("https://idp.example", at), at).unwrap();
+        }
+
+        /// A sign of life, and what it says about the stream of signals.
+        fn beat(&mut self, at: Timestamp, stream: Option<(Status, Timestamp)>) {
+            let pulse = Pulse { stream, ..Pulse::new("https://idp.example", at) };
+            hear(&mut self.ports.store, &pulse, at).unwrap();
         }
 
         /// What ended: the stream, the reason, and whether for real.
@@ -354,6 +392,93 @@ mod tests {
 
     fn of_task(task: &str) -> String {
         token_with(json!({}), json!({"txn": task, "jti": format!("tok-{task}"), "sid": fixture::ABSENT}))
+    }
+
+    /// A rule that asks for the age itself, one that `signals.stale` makes ask, one with a condition, and one that may be stale.
+    fn worker_with_ages() -> (Worker, [u32; 4]) {
+        let mut worker = Worker::of(|config| {
+            config["signals"]["stale"] = json!({"after": "1h"});
+            config["rules"] = json!([
+                {"name": "own", "match": {"path": "/own"}, "require": {"state_age": "1m"}},
+                {"name": "when", "match": {"path": "/when"}, "require": {"when": "context.state_age < 60"}, "stale": "allow"},
+                {"name": "careless", "match": {"path": "/careless"}, "require": {}, "stale": "allow"},
+                {"name": "stale", "match": {}, "require": {}}
+            ]);
+        });
+        worker.beat(NOW, None);
+        let token = of_task("t1");
+        let streams = ["/own", "/stale", "/when", "/careless"].map(|path| worker.admit(path, &token));
+        (worker, streams)
+    }
+
+    #[test]
+    fn a_disabled_stream_of_signals_ends_at_once_what_asks_for_the_age_of_the_state() {
+        let (mut worker, [own, stale, when, careless]) = worker_with_ages();
+        assert_eq!(worker.look(NOW), []);
+        worker.beat(NOW, Some((Status::Disabled, NOW)));
+        // A request reads the new version first.
+        assert_eq!(worker.judge("/own", &of_task("t1"), NOW).unwrap_err(), Reason::StateStale);
+        let mut ended = worker.look(NOW);
+        ended.sort_by_key(|(stream, ..)| *stream);
+        let (is_stale, failed) = (Reason::StateStale, Reason::ConditionFailed);
+        assert_eq!(ended, [(own, is_stale, true), (stale, is_stale, true), (when, failed, true)]);
+        worker.streams.all().iter().for_each(|place| assert_eq!(place.id(), careless));
+    }
+
+    #[test]
+    fn a_pause_that_began_before_ends_at_once_what_is_too_old_by_it() {
+        let (mut worker, [own, _, when, _]) = worker_with_ages();
+        assert_eq!(worker.look(NOW), []);
+        // No look in between: the better news and the worse come to the worker by its requests alone.
+        worker.beat(NOW.plus(Span(5)), None);
+        worker.judge("/own", &of_task("t1"), NOW.plus(Span(5))).unwrap();
+        worker.beat(NOW.plus(Span(6)), Some((Status::Paused, Timestamp(NOW.0 - 100))));
+        let ended = worker.look(NOW.plus(Span(6)));
+        assert_eq!(ended, [(own, Reason::StateStale, true), (when, Reason::ConditionFailed, true)]);
+        assert_eq!(worker.look(NOW.plus(Span(7))), []);
+    }
+
+    #[test]
+    fn a_stream_ends_when_the_keys_of_its_issuer_lapse() {
+        let mut worker = Worker::of(|config| {
+            config["issuers"][0]["keys"] =
+                json!({"cluster": "jit", "path": "/jwks.json", "refresh": "1m", "keep": "2m"});
+        });
+        let fetched = |worker: &mut Worker, at: Timestamp| {
+            worker.judge.keyring_mut(Owner::Issuer(0)).unwrap().adopt(&fixture::jwks(), 1, at).unwrap();
+        };
+        fetched(&mut worker, NOW);
+        let stream = worker.admit("/a", &of_task("t1"));
+        assert_eq!(worker.look(NOW), []);
+        let later = |seconds| NOW.plus(Span(seconds));
+        worker.judge.keyring_mut(Owner::Issuer(0)).unwrap().confirm(later(30));
+        assert_eq!(worker.look(later(120)), [], "they were confirmed meanwhile");
+        assert_eq!(worker.look(later(149)), []);
+        assert_eq!(worker.look(later(150)), [(stream, Reason::KeysUnavailable, true)]);
+    }
+
+    #[test]
+    fn a_key_that_says_more_about_itself_is_the_same_key() {
+        let mut worker = Worker::of(|config| {
+            config["issuers"][0]["keys"] = json!({"cluster": "jit", "path": "/jwks.json"});
+        });
+        let mut generation = 0;
+        let mut publish = |worker: &mut Worker, jwks: &Value| {
+            generation += 1;
+            worker.judge.keyring_mut(Owner::Issuer(0)).unwrap().adopt(jwks, generation, NOW).unwrap();
+            worker.judge.keys_changed();
+        };
+        publish(&mut worker, &fixture::jwks());
+        let stream = worker.admit("/a", &of_task("t1"));
+        let mut more = fixture::jwks();
+        more["keys"][0]["x5t"] = json!("dGh1bWI");
+        more["keys"][0]["iat"] = json!(NOW.0);
+        more["keys"].as_array_mut().unwrap().reverse();
+        publish(&mut worker, &more);
+        assert_eq!(worker.look(NOW), []);
+        more["keys"].as_array_mut().unwrap().iter_mut().for_each(|key| key["kid"] = json!("renamed"));
+        publish(&mut worker, &more);
+        assert_eq!(worker.look(NOW), [(stream, Reason::KeyUnknown, true)]);
     }
 
     #[test]

@@ -518,7 +518,7 @@ mod tests {
         let keys: Vec<_> = signal.entries().iter().map(|entry| entry.key).collect();
         assert_eq!(keys, [StateKey::foreign(Kind::Device, ISSUER, ISSUER, "d7")], "whoever is named beside it");
         assert_eq!(signal.entries()[0].fact, Fact::Device(Compliance::NotCompliant));
-        assert_eq!(signal.entries()[0].until, Timestamp::MAX);
+        assert_eq!(signal.entries()[0].until, NOW.plus(Span::hours(30 * 24)));
 
         let user = json!({"format": "iss_sub", "iss": ISSUER, "sub": "alice"});
         let events = json!({RISK_LEVEL: {"principal": "USER", "current_level": "HIGH"}});

@@ -4,6 +4,7 @@ use crate::change::Changes;
 use crate::fact::{Compliance, Fact, Risk};
 use crate::grant::Grant;
 use crate::reason::Reason;
+use crate::room::{Mark, Matter};
 use crate::state::{Slot, Store, StoreError, View};
 use crate::statekey::{Kind, StateKey};
 use crate::table::{self, Entry};
@@ -15,8 +16,12 @@ use std::sync::Arc;
 pub struct Standing {
     /// It is over, for that reason.
     pub ended: Option<Reason>,
-    /// A bucket that could hold something against it was full; nothing is certain until that time.
+    /// There was no room for something that could end or change it; nothing is certain until that time.
     pub unknown_until: Option<Timestamp>,
+    /// There was no room for a word that could be about its device: nobody knows about that until then.
+    pub device_unknown_until: Option<Timestamp>,
+    /// There was no room for a word that could be about the risk of one of its principals.
+    pub risk_unknown_until: Option<Timestamp>,
     /// The compliance of its device, where anybody said anything about it.
     pub device: Option<Compliance>,
     /// The highest risk that anybody stated about its user, device, session, client, actor or tenant.
@@ -33,16 +38,29 @@ impl Standing {
         let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         grant.scopes.iter().map(String::as_str).filter(left)
     }
+
+    /// Takes `mark`, which is about it, into account. `start`: until when nobody knows when its session began.
+    fn doubt(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
+        let unknown = match mark.class.matter {
+            // What a claim is may steer more than the rule: the service sees it.
+            Matter::End | Matter::Claim => &mut self.unknown_until,
+            Matter::Device => &mut self.device_unknown_until,
+            Matter::Risk => &mut self.risk_unknown_until,
+            Matter::Beginning => start,
+        };
+        *unknown = (*unknown).max(Some(mark.until));
+    }
 }
 
 /// Reads the standing of `grant`, whose keys are `keys`, with a `view` that was just refreshed.
 pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
     let mut standing = Standing::default();
     let mut hits = Vec::new();
+    let mut start_unknown_until = None;
     for key in keys.iter().filter(|key| view.may_hold(key.bucket())) {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let about = table::about(&stored.bytes, *key)?;
-        standing.unknown_until = standing.unknown_until.max(about.saturated_until);
+        about.marks.iter().for_each(|mark| standing.doubt(mark, &mut start_unknown_until));
         hits.extend(about.entries.into_iter().filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
     }
     let start = session_start(grant, &hits);
@@ -50,6 +68,10 @@ pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[Stat
     for (entry, certain) in &hits {
         // Equality refuses: the session may have begun just before within the same second.
         if entry.fact.is_of_its_time() && !entry.key.kind().is_singular() && start > entry.at {
+            // Unless it was said that it began earlier, and there was no room for that.
+            if grant.authenticated_at.is_none() {
+                standing.unknown_until = standing.unknown_until.max(start_unknown_until);
+            }
             continue;
         }
         standing.indeterminate |= !certain && entry.fact.restricts();
@@ -111,9 +133,12 @@ fn reason(entry: &Entry) -> Reason {
 mod tests {
     use super::*;
     use crate::fact::Fact::{Completed, CutOff, Revoked};
+    use crate::fact::Word;
     use crate::fixture::{self, NOW, token_with};
+    use crate::freshness::TransmitterId;
     use crate::signature::PureRust;
     use crate::state::{MemoryStore, apply, set_up};
+    use crate::time::Span;
     use serde_json::json;
 
     const ISSUER: &str = "https://jit.example";
@@ -140,7 +165,7 @@ mod tests {
                 conditions: conditions.iter().map(|(kind, name)| StateKey::new(*kind, ISSUER, name)).collect(),
                 data: Vec::new(),
             };
-            apply(&mut store, &[entry], NOW).unwrap();
+            apply(&mut store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
         }
         let mut view = View::default();
         view.refresh(&mut store).unwrap();
@@ -199,6 +224,58 @@ mod tests {
             (Kind::Device, "d7", RiskIs(Risk::Low), 2, &[][..]),
         ];
         assert_eq!(after(&said, &grant).risk, Some(Risk::High), "the highest of all principals");
+    }
+
+    /// How `grant` stands where the class of `fact` is full in the bucket of its key of `kind`, beside `said`.
+    fn beside_a_flood(kind: Kind, fact: Fact, said: Option<Entry>, grant: &Grant) -> Standing {
+        let keys = grant.state_keys();
+        let bucket = keys.iter().find(|key| key.kind() == kind).unwrap().bucket();
+        let mut table = table::Table::default();
+        let entry = |key, fact, at| {
+            let (until, conditions) = (NOW.plus(Span(500)), Vec::new());
+            let data = if fact == Fact::Claim(Word::Said) { b"\x01c1".to_vec() } else { Vec::new() };
+            Entry { key, fact, at, until, conditions, data }
+        };
+        let taken = (0..2_000).all(|n: u32| {
+            let key = StateKey::new(kind, ISSUER, &format!("somebody-{n}"));
+            table.insert(entry(key, fact, NOW), TransmitterId::UNKNOWN, NOW)
+        });
+        assert!(!taken, "it is full");
+        let mut store = MemoryStore::default();
+        set_up(&mut store, 1).unwrap();
+        store.seed(Slot::Bucket(bucket), &table.encode()).unwrap();
+        apply(&mut store, TransmitterId::UNKNOWN, said.as_slice(), NOW).unwrap();
+        standing(&mut store, &View::default(), grant, &keys).unwrap()
+    }
+
+    #[test]
+    fn a_flood_leaves_in_doubt_what_it_was_about() {
+        let grant = grant(json!({"device_id": "d7"}));
+        let doubts = |kind, fact| {
+            let standing = beside_a_flood(kind, fact, None, &grant);
+            assert_eq!(standing.ended, None);
+            [standing.unknown_until, standing.device_unknown_until, standing.risk_unknown_until]
+                .map(|until| until.is_some())
+        };
+        assert_eq!(doubts(Kind::Device, Fact::Device(Compliance::Compliant)), [false, true, false]);
+        assert_eq!(doubts(Kind::User, Fact::Risk(Risk::Low)), [false, false, true]);
+        assert_eq!(doubts(Kind::Device, Fact::Risk(Risk::High)), [false, false, true]);
+        assert_eq!(doubts(Kind::User, CutOff), [true, false, false]);
+        assert_eq!(doubts(Kind::Session, Revoked), [true, false, false]);
+        assert_eq!(doubts(Kind::Token, Fact::Claim(Word::Said)), [true, false, false]);
+        assert_eq!(doubts(Kind::Session, Fact::Began), [false, false, false], "no cut-off asks when it began");
+    }
+
+    #[test]
+    fn a_beginning_that_found_no_room_leaves_a_cut_off_in_doubt() {
+        let key = StateKey::new(Kind::User, ISSUER, "alice");
+        let (at, until) = (Timestamp(NOW.0 - 300), NOW.plus(Span(500)));
+        let cut_off = Entry { key, fact: CutOff, at, until, conditions: Vec::new(), data: Vec::new() };
+        let after = |claims| beside_a_flood(Kind::Session, Fact::Began, Some(cut_off.clone()), &grant(claims));
+        let unknown = after(json!({"auth_time": fixture::ABSENT}));
+        assert_eq!((unknown.ended, unknown.unknown_until.is_some()), (None, true), "it may have begun before");
+        let known = after(json!({"auth_time": NOW.0 - 200}));
+        assert_eq!((known.ended, known.unknown_until), (None, None), "the token says that it began after");
     }
 
     #[test]

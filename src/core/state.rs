@@ -25,9 +25,6 @@ const JOURNAL_LEN: usize = 64;
 /// The journal says of so many buckets whether anything was ever written to them, a bit for each.
 const OCCUPIED_WORDS: usize = 64;
 
-/// A bucket takes this many entries: four million over all buckets.
-pub const BUCKET_CAPACITY: usize = 1024;
-
 /// A writer that keeps losing its race gives up after this many tries.
 pub(crate) const MAX_TRIES: usize = 10_000;
 
@@ -99,8 +96,8 @@ pub enum StoreError {
     /// Too many writers at once.
     #[error("too many writers at once")]
     Contended,
-    /// A bucket is full; the grants in it are refused until there is room.
-    #[error("the state is full")]
+    /// A bucket has no room for what was said, see [`crate::room`]; what it may be about is in doubt.
+    #[error("the state has no room for a signal of this kind by this transmitter; it must be pushed again")]
     Saturated,
 }
 
@@ -130,12 +127,13 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     store.seed(Slot::Version, &Version { epoch, ..Version::default() }.encode())
 }
 
-/// Takes `entries` in. When this returns `Ok`, whoever looks from now on sees them all.
-pub fn apply(store: &mut impl Store, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
+/// Takes in the `entries` that the transmitter `by` brought. When this returns `Ok`, whoever looks from now on sees them
+/// all.
+pub fn apply(store: &mut impl Store, by: TransmitterId, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
     let mut saturated = false;
     for entry in entries {
         let bucket = entry.key.bucket();
-        saturated |= !insert(store, bucket, entry, now)?;
+        saturated |= !insert(store, bucket, by, entry, now)?;
         let count = note(store, bucket)?;
         publish(store, |version| version.count = version.count.max(count))?;
     }
@@ -150,11 +148,17 @@ pub fn hear(store: &mut impl Store, pulse: &Pulse, now: Timestamp) -> Result<(),
     store.ring()
 }
 
-fn insert(store: &mut impl Store, bucket: u16, entry: &Entry, now: Timestamp) -> Result<bool, StoreError> {
+fn insert(
+    store: &mut impl Store,
+    bucket: u16,
+    by: TransmitterId,
+    entry: &Entry,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Bucket(bucket))?.ok_or(StoreError::Absent)?;
         let mut table = Table::decode(&stored.bytes)?;
-        let fits = table.insert(entry.clone(), BUCKET_CAPACITY, now);
+        let fits = table.insert(entry.clone(), by, now);
         if store.swap(Slot::Bucket(bucket), &table.encode(), stored.cas)? {
             return Ok(fits);
         }
@@ -311,6 +315,8 @@ pub struct View {
     /// The number that was on the doorbell before that.
     doorbell: Option<u64>,
     freshness: Freshness,
+    /// Moves whenever some transmitter's word became worth less.
+    setbacks: u64,
     /// Moves whenever this worker learns of a change; never goes back.
     clock: u64,
     /// By bucket, the clock at which a change to it was last learnt.
@@ -326,6 +332,7 @@ impl Default for View {
             bytes: Vec::new(),
             doorbell: None,
             freshness: Freshness::default(),
+            setbacks: 0,
             clock: 0,
             changed: vec![0; usize::from(BUCKETS)],
             occupied: Occupied::ANY,
@@ -355,6 +362,9 @@ impl View {
             return Ok(self.clock);
         }
         let version = Version::decode(&stored.bytes)?;
+        if version.freshness.is_worse_than(&self.freshness) {
+            self.setbacks = self.setbacks.saturating_add(1);
+        }
         self.freshness = version.freshness;
         if self.seen == Some((version.epoch, version.count)) {
             self.bytes = stored.bytes;
@@ -407,6 +417,11 @@ impl View {
     /// Whether that bucket may hold anything under the version that was last seen. One that does not is empty.
     pub fn may_hold(&self, bucket: u16) -> bool {
         self.occupied.may_hold(bucket)
+    }
+
+    /// How often this worker learnt that the state is older than it had learnt before.
+    pub fn setbacks(&self) -> u64 {
+        self.setbacks
     }
 
     /// When all of `transmitters` had been heard of; the beginning of time when one never was.
@@ -486,6 +501,9 @@ mod tests {
     use crate::fact::Fact;
     use crate::statekey::{Kind, StateKey};
 
+    /// Whoever says it.
+    const BY: TransmitterId = TransmitterId::UNKNOWN;
+
     fn entry(name: &str) -> Entry {
         let key = StateKey::new(Kind::Token, "i", name);
         Entry {
@@ -510,7 +528,7 @@ mod tests {
         let before = view.refresh(&mut store).unwrap();
         let (hit, other) = (entry("a").key.bucket(), entry("b").key.bucket());
         assert_ne!(hit, other);
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         let after = view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[other, hit], before));
         assert!(view.is_current(&[other], before), "other buckets stay");
@@ -524,12 +542,12 @@ mod tests {
         assert!(view.may_hold(hit), "nobody has looked yet");
         view.refresh(&mut store).unwrap();
         assert!((0..BUCKETS).all(|bucket| !view.may_hold(bucket)));
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         view.refresh(&mut store).unwrap();
         assert!(view.may_hold(hit) && !view.may_hold(other));
         // Also when more has changed than the ring remembers.
         for _ in 0..=JOURNAL {
-            apply(&mut store, &[entry("b")], Timestamp(0)).unwrap();
+            apply(&mut store, BY, &[entry("b")], Timestamp(0)).unwrap();
         }
         view.refresh(&mut store).unwrap();
         assert!(view.may_hold(hit) && view.may_hold(other));
@@ -586,7 +604,7 @@ mod tests {
         };
         assert_eq!(reads(&mut view, &mut store), 2, "the version and the journal");
         assert_eq!(reads(&mut view, &mut store), 0);
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
         hear(&mut store, &Pulse::new("t", Timestamp(9)), Timestamp(9)).unwrap();
         assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0), "the version alone");
@@ -603,11 +621,11 @@ mod tests {
         let mut view = View::default();
         let before = view.refresh(&mut store).unwrap();
         // All of `apply` but the ring.
-        insert(&mut store, entry("a").key.bucket(), &entry("a"), Timestamp(0)).unwrap();
+        insert(&mut store, entry("a").key.bucket(), BY, &entry("a"), Timestamp(0)).unwrap();
         let count = note(&mut store, entry("a").key.bucket()).unwrap();
         publish(&mut store, |version| version.count = count).unwrap();
         assert_eq!(view.refresh(&mut store), Ok(before), "nobody was answered yet");
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[entry("a").key.bucket()], before));
     }
@@ -627,7 +645,7 @@ mod tests {
         fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
             let stored = self.0.read(slot);
             if slot == Slot::Version {
-                apply(&mut self.0, &[entry("a")], Timestamp(0))?;
+                apply(&mut self.0, BY, &[entry("a")], Timestamp(0))?;
             }
             stored
         }
@@ -697,7 +715,7 @@ mod tests {
                     }
                     let writer = usize::from(order & (1 << step) != 0);
                     match done[writer] {
-                        0 => drop(insert(&mut store, bucket(writer), &entry(names[writer]), Timestamp(0)).unwrap()),
+                        0 => drop(insert(&mut store, bucket(writer), BY, &entry(names[writer]), Timestamp(0)).unwrap()),
                         1 => counts[writer] = note(&mut store, bucket(writer)).unwrap(),
                         2 => publish(&mut store, |version| version.count = version.count.max(counts[writer])).unwrap(),
                         _ => store.ring().unwrap(),
@@ -727,7 +745,7 @@ mod tests {
         let (mut store, mut view) = (store(), View::default());
         let before = view.refresh(&mut store).unwrap();
         for _ in 0..=JOURNAL {
-            apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+            apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         }
         view.refresh(&mut store).unwrap();
         assert!(!view.is_current(&[entry("b").key.bucket()], before));
@@ -736,11 +754,11 @@ mod tests {
     #[test]
     fn a_new_beginning_is_noticed() {
         let (mut old, mut view) = (store(), View::default());
-        apply(&mut old, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut old, BY, &[entry("a")], Timestamp(0)).unwrap();
         let before = view.refresh(&mut old).unwrap();
         let mut new = MemoryStore::default();
         set_up(&mut new, 8).unwrap();
-        apply(&mut new, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut new, BY, &[entry("a")], Timestamp(0)).unwrap();
         view.refresh(&mut new).unwrap();
         assert!(!view.is_current(&[entry("b").key.bucket()], before));
     }
@@ -748,7 +766,7 @@ mod tests {
     #[test]
     fn setting_up_again_loses_nothing() {
         let mut store = store();
-        apply(&mut store, &[entry("a")], Timestamp(0)).unwrap();
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         set_up(&mut store, 9).unwrap();
         let stored = store.read(Slot::Bucket(entry("a").key.bucket())).unwrap().unwrap();
         assert_eq!(Table::decode(&stored.bytes).unwrap().len(), 1);
@@ -766,22 +784,11 @@ mod tests {
     fn a_full_bucket_is_reported() {
         let mut store = store();
         let bucket = entry("a").key.bucket();
-        let mut put = 0;
-        let mut name = 0u64;
-        loop {
-            name += 1;
-            let entry = entry(&name.to_string());
-            if entry.key.bucket() != bucket {
-                continue;
-            }
-            put += 1;
-            match apply(&mut store, &[entry], Timestamp(0)) {
-                Ok(()) => assert!(put <= BUCKET_CAPACITY),
-                Err(error) => {
-                    assert_eq!((error, put), (StoreError::Saturated, BUCKET_CAPACITY + 1));
-                    break;
-                }
-            }
-        }
+        let of_bucket = (0u64..).map(|name| entry(&name.to_string())).filter(|entry| entry.key.bucket() == bucket);
+        let taken = of_bucket.map(|entry| apply(&mut store, BY, &[entry], Timestamp(0))).take_while(Result::is_ok);
+        assert_eq!(taken.count(), 384);
+        let other = entry("b");
+        assert_ne!(other.key.bucket(), bucket);
+        assert_eq!(apply(&mut store, BY, &[other], Timestamp(0)), Ok(()));
     }
 }

@@ -80,18 +80,51 @@ impl Kind {
     }
 }
 
-/// Kind, issuer and name hashed together (SHA-256, first 16 bytes), with the kind beside it.
+/// Stands for the issuer of tokens under which a key is. Two issuers may share one; it then only widens a doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IssuerTag(u16);
+
+impl IssuerTag {
+    /// Every issuer.
+    pub const ANY: IssuerTag = IssuerTag(0);
+
+    /// FNV-1a over the name, folded to 16 bits. The names are those of the configuration, so nobody can aim at one.
+    fn new(issuer: &str) -> IssuerTag {
+        let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        let hash = issuer.bytes().fold(0x811c_9dc5, step);
+        let [a, b, c, d] = hash.to_le_bytes();
+        IssuerTag(u16::from_le_bytes([a ^ c, b ^ d]).max(1))
+    }
+
+    /// Whether what is said of this issuer is said of `other` too.
+    pub fn includes(self, other: IssuerTag) -> bool {
+        self == IssuerTag::ANY || self == other
+    }
+
+    /// The stored form.
+    pub fn encode(self) -> [u8; 2] {
+        self.0.to_le_bytes()
+    }
+
+    /// Reads the stored form.
+    pub fn decode(bytes: [u8; 2]) -> IssuerTag {
+        IssuerTag(u16::from_le_bytes(bytes))
+    }
+}
+
+/// Kind, issuer and name hashed together (SHA-256, first 16 bytes), with the kind and a tag of the issuer beside it.
 ///
 /// Names are of any length and keys are of one; at 128 bits nobody finds a second name for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateKey {
     kind: Kind,
+    issuer: IssuerTag,
     hash: [u8; 16],
 }
 
 impl StateKey {
     /// How many bytes [`StateKey::encode`] gives.
-    pub const LEN: usize = 17;
+    pub const LEN: usize = 19;
 
     /// The key of `name`, which `issuer` gave.
     pub fn new(kind: Kind, issuer: &str, name: &str) -> StateKey {
@@ -103,7 +136,7 @@ impl StateKey {
         hasher.update(name);
         let mut hash = [0; 16];
         hash.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
-        StateKey { kind, hash }
+        StateKey { kind, issuer: IssuerTag::new(issuer), hash }
     }
 
     /// The key of what an `authority` of its own named, as the tokens of `issuer` name it. A transmitter that may not
@@ -114,7 +147,7 @@ impl StateKey {
 
     /// Stands for "nothing of `kind`" among conditions.
     pub fn absent(kind: Kind) -> StateKey {
-        StateKey { kind, hash: [0; 16] }
+        StateKey { kind, issuer: IssuerTag::ANY, hash: [0; 16] }
     }
 
     /// Whether it is [`StateKey::absent`]; no name has that hash.
@@ -127,6 +160,11 @@ impl StateKey {
         self.kind
     }
 
+    /// The issuer of the tokens that it is about.
+    pub fn issuer(&self) -> IssuerTag {
+        self.issuer
+    }
+
     /// The bucket of the state that holds this key.
     pub fn bucket(&self) -> u16 {
         let [first, second, ..] = self.hash;
@@ -136,15 +174,16 @@ impl StateKey {
     /// The stored form.
     pub fn encode(&self) -> [u8; StateKey::LEN] {
         let mut bytes = [self.kind.number(); StateKey::LEN];
-        bytes.iter_mut().skip(1).zip(self.hash).for_each(|(to, from)| *to = from);
+        let rest = self.issuer.encode().into_iter().chain(self.hash);
+        bytes.iter_mut().skip(1).zip(rest).for_each(|(to, from)| *to = from);
         bytes
     }
 
     /// Reads the stored form. `None` when it is of no kind known here.
     pub fn decode(bytes: &[u8; StateKey::LEN]) -> Option<StateKey> {
-        let [number, hash @ ..] = *bytes;
+        let [number, low, high, hash @ ..] = *bytes;
         let kind = Kind::ALL.into_iter().find(|kind| kind.number() == number)?;
-        Some(StateKey { kind, hash })
+        Some(StateKey { kind, issuer: IssuerTag::decode([low, high]), hash })
     }
 }
 
@@ -160,5 +199,8 @@ mod tests {
         assert_eq!(StateKey::decode(&key.encode()), Some(key));
         assert_eq!(StateKey::decode(&[0; StateKey::LEN]), None);
         assert!(key.bucket() < crate::state::BUCKETS);
+        assert_ne!(key.issuer(), StateKey::new(Kind::Token, "a", "c").issuer());
+        assert!(IssuerTag::ANY.includes(key.issuer()) && !key.issuer().includes(IssuerTag::ANY));
+        assert_eq!(StateKey::decode(&StateKey::absent(Kind::Device).encode()), Some(StateKey::absent(Kind::Device)));
     }
 }

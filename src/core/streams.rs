@@ -22,6 +22,8 @@ pub struct Streams {
     next_due: Timestamp,
     /// The clock of the judge's view up to which changes were looked at.
     pub(crate) seen: u64,
+    /// The setbacks of the judge's view that were looked at.
+    pub(crate) setbacks: u64,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,16 @@ impl Streams {
         Some(stream.admitted)
     }
 
+    /// Those that were admitted with what `wanted` says yes to.
+    pub fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<Place> {
+        let all = self.streams.iter().zip(0..);
+        let place = |(stream, at): (&Option<Stream>, u32)| {
+            let stream = stream.as_ref().filter(|stream| wanted(&stream.admitted))?;
+            Some(Place { at, id: stream.id })
+        };
+        all.filter_map(place).collect()
+    }
+
     /// What the stream at `place` was admitted with.
     pub fn admitted_mut(&mut self, place: Place) -> Option<&mut Admitted> {
         let stream = self.streams.get_mut(usize::try_from(place.at).ok()?)?.as_mut()?;
@@ -114,8 +126,7 @@ impl Streams {
 
     /// All of them.
     pub fn all(&self) -> Vec<Place> {
-        let all = self.streams.iter().zip(0..);
-        all.filter_map(|(stream, at)| stream.as_ref().map(|stream| Place { at, id: stream.id })).collect()
+        self.which(|_| true)
     }
 
     /// How many there are.
@@ -146,6 +157,7 @@ mod tests {
     use super::*;
     use crate::cache::Session;
     use crate::fixture::{self, NOW, token_with};
+    use crate::freshness::TransmitterId;
     use crate::signature::PureRust;
     use crate::state::{MemoryStore, View, apply, set_up};
     use crate::statekey::{Kind, StateKey};
@@ -172,6 +184,7 @@ mod tests {
             let fact = crate::fact::Fact::Completed;
             apply(
                 &mut store,
+                TransmitterId::UNKNOWN,
                 &[Entry { key, fact, at: NOW, until: NOW, conditions: vec![], data: Default::default() }],
                 NOW,
             )

@@ -1,27 +1,31 @@
 //! One bucket of the pushed state: a small compact table, as it stands in the proxy's shared data.
 //!
-//! Format 2: `2`, saturated-until (5 bytes), then entries; an entry is key (17), fact (2), at (5), until (5), the
-//! number of conditions (1) and the conditions (17 each), and, for a fact that has data, its length (2) and the data.
-//! Numbers are little-endian, times in seconds. Entries end by [`Entry::until`] and by nothing else: a full table says
-//! so and lets go of none.
+//! Format 3: `3`, the number of transmitters (1 byte) and the transmitters (8 each), the number of marks (1) and the
+//! marks (8 each: class (1), issuer (2), until (5)), then entries. An entry is key (19), fact (1: family and value, 4 bits
+//! each), at (5), until (5), the place of its transmitter (1), the number of conditions (1) and the conditions (19
+//! each), and, for a fact that has data, its length (2) and the data. Numbers are little-endian, times in seconds.
+//!
+//! Entries end by [`Entry::until`] and by nothing else: a table without room says what finds none, see [`crate::room`],
+//! and lets go of nothing.
 
 use crate::change;
 use crate::fact::Fact;
-use crate::statekey::StateKey;
+use crate::freshness::TransmitterId;
+use crate::room::{self, Class, Load, Mark, Overflow};
+use crate::statekey::{IssuerTag, StateKey};
 use crate::time::Timestamp;
 
-const FORMAT: u8 = 2;
-const HEADER: usize = 6;
+const FORMAT: u8 = 3;
 const FIXED: usize = StateKey::LEN + 13;
+
+/// The place of a transmitter that is none of those in front.
+const ELSEWHERE: u8 = u8::MAX;
 
 /// A signal may name this many members of a subject beside the first.
 pub const MAX_CONDITIONS: usize = 8;
 
 /// An entry may carry this many bytes of data.
 pub const MAX_DATA: usize = 4096;
-
-/// All entries of one table together may carry this many bytes of data.
-const MAX_DATA_OF_ALL: usize = 64 * 1024;
 
 /// One piece of standing knowledge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +54,8 @@ pub struct Corrupt;
 pub struct About {
     /// The entries about it.
     pub entries: Vec<Entry>,
-    /// Until when an entry that found no room would have stood, if there is one: it may have been about this key.
-    pub saturated_until: Option<Timestamp>,
+    /// What is in doubt about it: an entry that found no room may have been about it.
+    pub marks: Vec<Mark>,
 }
 
 /// What the stored form of a table says about `key`. The other entries, of which there may be hundreds, are passed over
@@ -59,11 +63,14 @@ pub struct About {
 pub fn about(bytes: &[u8], key: StateKey) -> Result<About, Corrupt> {
     let mut about = About::default();
     let Some(mut reader) = Reader::new(bytes)? else { return Ok(about) };
-    about.saturated_until = Some(reader.time()?).filter(|until| *until > Timestamp(0));
+    reader.pass_over_transmitters()?;
+    for _ in 0..reader.byte()? {
+        about.marks.extend(Some(reader.mark()?).filter(|mark| mark.doubts(&key)));
+    }
     let wanted = key.encode();
     while !reader.rest.is_empty() {
         match reader.rest.starts_with(&wanted) {
-            true => about.entries.push(reader.entry()?),
+            true => about.entries.push(reader.entry()?.0),
             false => reader.pass_over()?,
         }
     }
@@ -73,73 +80,99 @@ pub fn about(bytes: &[u8], key: StateKey) -> Result<About, Corrupt> {
 /// A table, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    entries: Vec<Entry>,
-    saturated_until: Timestamp,
+    entries: Vec<Held>,
+    marks: Vec<Mark>,
+}
+
+/// An entry, and whose share of the room it takes: the first transmitter's that said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    entry: Entry,
+    by: TransmitterId,
 }
 
 impl Table {
     /// Reads the stored form. An empty value is an empty table.
     pub fn decode(bytes: &[u8]) -> Result<Table, Corrupt> {
         let Some(mut reader) = Reader::new(bytes)? else { return Ok(Table::default()) };
-        let mut table = Table { entries: Vec::new(), saturated_until: reader.time()? };
+        let mut table = Table::default();
+        let transmitters = reader.transmitters()?;
+        for _ in 0..reader.byte()? {
+            table.marks.push(reader.mark()?);
+        }
         while !reader.rest.is_empty() {
-            table.entries.push(reader.entry()?);
+            let (entry, place) = reader.entry()?;
+            let by = transmitters.get(usize::from(place)).copied().unwrap_or(TransmitterId::UNKNOWN);
+            table.entries.push(Held { entry, by });
         }
         Ok(table)
     }
 
     /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER.saturating_add(self.entries.len().saturating_mul(FIXED)));
-        bytes.push(FORMAT);
-        push_time(&mut bytes, self.saturated_until);
-        for entry in &self.entries {
-            bytes.extend(entry.key.encode());
-            let (family, value) = entry.fact.encode();
-            bytes.extend([family, value]);
-            push_time(&mut bytes, entry.at);
-            push_time(&mut bytes, entry.until);
-            bytes.push(u8::try_from(entry.conditions.len()).unwrap_or(u8::MAX));
-            entry.conditions.iter().for_each(|condition| bytes.extend(condition.encode()));
-            if entry.fact.has_data() {
-                bytes.extend(u16::try_from(entry.data.len()).unwrap_or(u16::MAX).to_le_bytes());
-                bytes.extend(&entry.data);
-            }
+        let mut transmitters: Vec<TransmitterId> = Vec::new();
+        let mut entries = Vec::with_capacity(self.entries.len().saturating_mul(FIXED));
+        for Held { entry, by } in &self.entries {
+            entry.encode(place_of(*by, &mut transmitters), &mut entries);
         }
+        let mut bytes = vec![FORMAT, u8::try_from(transmitters.len()).unwrap_or(ELSEWHERE)];
+        transmitters.iter().for_each(|transmitter| bytes.extend(transmitter.as_bytes()));
+        bytes.push(u8::try_from(self.marks.len()).unwrap_or(u8::MAX));
+        for mark in &self.marks {
+            bytes.push(mark.class.encode());
+            bytes.extend(mark.issuer.encode());
+            push_time(&mut bytes, mark.until);
+        }
+        bytes.extend(entries);
         bytes
     }
 
-    /// Takes `new` in, and lets go of what has ended by `now`. At most `capacity` entries fit: when there is no
-    /// room the table is saturated for as long as `new` would have stood, and the answer is `false`.
+    /// Takes in what the transmitter `by` says, `new`, and lets go of what has ended by `now`. When there is no room for
+    /// it, its class is marked for as long as `new` would have stood, and the answer is `false`.
     ///
-    /// The order of inserts does not matter, see [`Entry::merge`].
-    pub fn insert(&mut self, new: Entry, capacity: usize, now: Timestamp) -> bool {
-        self.entries.retain(|entry| entry.until > now);
+    /// The order of inserts does not matter: see [`Entry::merge`] and [`crate::room`].
+    pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
+        self.entries.retain(|held| held.entry.until > now);
+        self.marks.retain(|mark| mark.until > now);
+        let class = Class::of(new.fact, &new.key);
         let mut known = None;
-        let mut data = new.data.len();
-        for (at, entry) in self.entries.iter().enumerate() {
-            if entry.is_about_what(&new) {
-                known = Some(at);
-            } else {
-                data = data.saturating_add(entry.data.len());
+        let new_load = Load { entries: 1, data: new.data.len() };
+        let (mut own, mut all) = (new_load, new_load);
+        for (at, held) in self.entries.iter().enumerate() {
+            if held.entry.is_about_what(&new) {
+                known = Some((at, held.by));
+            } else if Class::of(held.entry.fact, &held.entry.key) == class {
+                all.add(&held.entry);
+                if held.by == by {
+                    own.add(&held.entry);
+                }
             }
         }
-        let room = data <= MAX_DATA_OF_ALL || new.data.is_empty();
-        match known {
-            Some(known) if room => {
-                if let Some(known) = self.entries.get_mut(known) {
-                    known.merge(new);
-                }
-                true
-            }
-            None if room && self.entries.len() < capacity => {
-                self.entries.push(new);
-                true
-            }
-            _ => {
-                self.saturated_until = self.saturated_until.max(new.until);
-                false
-            }
+        // What is known has its place, whoever said it first; only more data about it may find no room.
+        let overflow = match known {
+            Some(_) if new.data.is_empty() => None,
+            Some((_, first)) if first != by => class.overflow(Load::default(), all),
+            _ => class.overflow(own, all),
+        };
+        if let Some(overflow) = overflow {
+            self.mark(overflow, class, &new, by);
+            return false;
+        }
+        match known.and_then(|(at, _)| self.entries.get_mut(at)) {
+            Some(held) => held.entry.merge(new),
+            None => self.entries.push(Held { entry: new, by }),
+        }
+        true
+    }
+
+    /// `lost` found no room. In another order one of those that stand would have found none.
+    fn mark(&mut self, overflow: Overflow, class: Class, lost: &Entry, by: TransmitterId) {
+        let rivals = self.entries.iter().filter(|held| {
+            let of_class = Class::of(held.entry.fact, &held.entry.key) == class;
+            of_class && (overflow == Overflow::Room || held.by == by)
+        });
+        for key in rivals.map(|held| held.entry.key).chain([lost.key]) {
+            room::mark(&mut self.marks, Mark { class, issuer: key.issuer(), until: lost.until });
         }
     }
 
@@ -154,7 +187,41 @@ impl Table {
     }
 }
 
+/// The place of `by` in front of the entries, where it gets one if it has none yet.
+fn place_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
+    let at = transmitters.iter().position(|known| *known == by).or_else(|| {
+        // A proxy hears of a few. Only many replaced configurations bring more; they share what is left then.
+        (transmitters.len() < usize::from(ELSEWHERE) && by != TransmitterId::UNKNOWN).then(|| {
+            transmitters.push(by);
+            transmitters.len().saturating_sub(1)
+        })
+    });
+    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(ELSEWHERE)
+}
+
+impl Load {
+    fn add(&mut self, entry: &Entry) {
+        self.entries = self.entries.saturating_add(1);
+        self.data = self.data.saturating_add(entry.data.len());
+    }
+}
+
 impl Entry {
+    fn encode(&self, place: u8, bytes: &mut Vec<u8>) {
+        bytes.extend(self.key.encode());
+        let (family, value) = self.fact.encode();
+        bytes.push(family << 4 | value);
+        push_time(bytes, self.at);
+        push_time(bytes, self.until);
+        bytes.push(place);
+        bytes.push(u8::try_from(self.conditions.len()).unwrap_or(u8::MAX));
+        self.conditions.iter().for_each(|condition| bytes.extend(condition.encode()));
+        if self.fact.has_data() {
+            bytes.extend(u16::try_from(self.data.len()).unwrap_or(u16::MAX).to_le_bytes());
+            bytes.extend(&self.data);
+        }
+    }
+
     /// Whether only one of the two can stand: they say the same kind of thing about the same subject.
     fn is_about_what(&self, other: &Entry) -> bool {
         self.key == other.key
@@ -198,9 +265,8 @@ impl<'b> Reader<'b> {
 
     /// As [`Reader::entry`], for an entry that nobody wants.
     fn pass_over(&mut self) -> Result<(), Corrupt> {
-        let [family, value, .., conditions] =
-            *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
-        let fact = Fact::decode(family, value).ok_or(Corrupt)?;
+        let [fact, .., conditions] = *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
+        let fact = fact_of(fact)?;
         let conditions = usize::from(conditions);
         if conditions > MAX_CONDITIONS {
             return Err(Corrupt);
@@ -240,20 +306,40 @@ impl<'b> Reader<'b> {
         Ok(data)
     }
 
-    fn entry(&mut self) -> Result<Entry, Corrupt> {
+    fn transmitters(&mut self) -> Result<Vec<TransmitterId>, Corrupt> {
+        (0..self.byte()?).map(|_| self.take().map(TransmitterId::from_bytes)).collect()
+    }
+
+    fn pass_over_transmitters(&mut self) -> Result<(), Corrupt> {
+        let count = usize::from(self.byte()?);
+        self.skip(count.saturating_mul(TransmitterId::LEN))
+    }
+
+    fn mark(&mut self) -> Result<Mark, Corrupt> {
+        let [class] = self.take()?;
+        let class = Class::decode(class).ok_or(Corrupt)?;
+        Ok(Mark { class, issuer: IssuerTag::decode(self.take()?), until: self.time()? })
+    }
+
+    /// An entry, and the place of its transmitter.
+    fn entry(&mut self) -> Result<(Entry, u8), Corrupt> {
         let key = self.key()?;
-        let [family, value] = self.take()?;
-        let fact = Fact::decode(family, value).ok_or(Corrupt)?;
+        let fact = fact_of(self.byte()?)?;
         let at = self.time()?;
         let until = self.time()?;
+        let place = self.byte()?;
         let conditions = usize::from(self.byte()?);
         if conditions > MAX_CONDITIONS {
             return Err(Corrupt);
         }
         let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
         let data = if fact.has_data() { self.data()?.to_vec() } else { Vec::new() };
-        Ok(Entry { key, fact, at, until, conditions, data })
+        Ok((Entry { key, fact, at, until, conditions, data }, place))
     }
+}
+
+fn fact_of(byte: u8) -> Result<Fact, Corrupt> {
+    Fact::decode(byte >> 4, byte & 0xf).ok_or(Corrupt)
 }
 
 /// Five bytes reach far beyond [`Timestamp::MAX`] and every retention added to it.
@@ -262,112 +348,4 @@ fn push_time(bytes: &mut Vec<u8>, time: Timestamp) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fact::{Compliance, Risk};
-    use crate::statekey::Kind;
-    use proptest::prelude::*;
-
-    const FACTS: [Fact; 8] = [
-        Fact::Revoked,
-        Fact::Completed,
-        Fact::CutOff,
-        Fact::Device(Compliance::Compliant),
-        Fact::Device(Compliance::NotCompliant),
-        Fact::Risk(Risk::Low),
-        Fact::Risk(Risk::Medium),
-        Fact::Risk(Risk::High),
-    ];
-
-    fn entry(name: &str, fact: Fact, at: u64, until: u64) -> Entry {
-        let key = StateKey::new(Kind::User, "i", name);
-        Entry { key, fact, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new(), data: Vec::new() }
-    }
-
-    #[test]
-    fn survives_its_stored_form() {
-        let mut table = Table::default();
-        let mut narrow = entry("b", Fact::Revoked, 7, 9);
-        narrow.conditions = vec![StateKey::new(Kind::Session, "i", "s"), StateKey::new(Kind::Task, "i", "t")];
-        assert!(table.insert(entry("a", Fact::CutOff, 5, 100), 10, Timestamp(0)));
-        assert!(table.insert(narrow, 10, Timestamp(0)));
-        assert_eq!(Table::decode(&table.encode()), Ok(table));
-        assert_eq!(Table::decode(&[]), Ok(Table::default()));
-    }
-
-    #[test]
-    fn full_is_saturated_and_keeps_what_it_has() {
-        let mut table = Table::default();
-        assert!(table.insert(entry("a", Fact::Revoked, 1, 100), 1, Timestamp(0)));
-        assert!(!table.insert(entry("b", Fact::Revoked, 1, 50), 1, Timestamp(0)));
-        let said = about(&table.encode(), StateKey::new(Kind::User, "i", "a")).unwrap();
-        assert_eq!((said.entries.len(), said.saturated_until), (1, Some(Timestamp(50))));
-        assert_eq!(Table::decode(&table.encode()).unwrap().saturated_until, Timestamp(50));
-        assert!(table.insert(entry("a", Fact::Revoked, 2, 200), 1, Timestamp(0)), "known keys always fit");
-        assert!(table.insert(entry("b", Fact::Revoked, 1, 300), 1, Timestamp(200)), "room after the end of `a`");
-    }
-
-    #[test]
-    fn other_bytes_are_not_a_table() {
-        let mut bytes = Table { entries: vec![entry("a", Fact::Revoked, 1, 2)], ..Table::default() }.encode();
-        assert!(Table::decode(&bytes[..bytes.len() - 1]).is_err());
-        bytes[0] = 1;
-        assert_eq!(Table::decode(&bytes), Err(Corrupt));
-    }
-
-    proptest! {
-        #[test]
-        fn any_order_and_repetition_gives_one_table(
-            inserts in proptest::collection::vec((0u8..4, 0usize..8, 1u64..100, 100u64..200), 1..20),
-            swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 40),
-        ) {
-            let entries: Vec<Entry> = inserts.iter().map(|(name, fact, at, until)| {
-                entry(&name.to_string(), FACTS[*fact], *at, *until)
-            }).collect();
-            let fold = |order: Vec<Entry>| {
-                let mut table = Table::default();
-                order.into_iter().for_each(|entry| { table.insert(entry, 100, Timestamp(0)); });
-                table.entries.sort_by_key(|entry| (entry.key.encode(), entry.fact.encode()));
-                table
-            };
-            let mut other = entries.clone();
-            other.extend(entries.iter().cloned());
-            let len = other.len();
-            for (at, to) in (0..len).zip(&swaps) {
-                other.swap(at, to.index(len));
-            }
-            prop_assert_eq!(fold(entries), fold(other));
-        }
-
-        #[test]
-        fn what_is_passed_over_is_what_is_about_others(
-            inserts in proptest::collection::vec((0u8..4, 0usize..10, 0usize..3, "[a-z]{0,5}"), 0..12),
-            cut in 0usize..400,
-        ) {
-            let mut table = Table { saturated_until: Timestamp(7), ..Table::default() };
-            for (name, fact, conditions, data) in inserts {
-                let fact = FACTS.get(fact).copied().unwrap_or(Fact::Narrowed);
-                let mut entry = entry(&name.to_string(), fact, 1, 100);
-                entry.conditions = (0..conditions).map(|at| StateKey::new(Kind::Task, "i", &at.to_string())).collect();
-                entry.data = if fact.has_data() { data.into_bytes() } else { Vec::new() };
-                table.entries.push(entry);
-            }
-            let bytes = table.encode();
-            for name in 0u8..5 {
-                let key = StateKey::new(Kind::User, "i", &name.to_string());
-                let entries = table.entries.iter().filter(|entry| entry.key == key).cloned().collect();
-                let said = About { entries, saturated_until: Some(Timestamp(7)) };
-                prop_assert_eq!(about(&bytes, key), Ok(said));
-                // What is not a whole table says nothing.
-                let cut = &bytes[..cut.min(bytes.len())];
-                prop_assert_eq!(about(cut, key).is_err(), Table::decode(cut).is_err());
-            }
-        }
-
-        #[test]
-        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Table::decode(&bytes);
-            let _ = about(&bytes, StateKey::new(Kind::User, "i", "a"));
-        }
-    }
-}
+mod tests;

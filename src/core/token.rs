@@ -67,6 +67,7 @@ pub struct Candidate<'t, 'i> {
     index: usize,
     issuer: &'i Issuer,
     key: &'i Key,
+    key_id: KeyId,
     algorithm: Algorithm,
 }
 
@@ -86,20 +87,21 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
         (None, Some(_)) => None,
         (Some(keys), Some(kid)) => Some(keys.find(kid).ok_or_else(|| lacks_keys(Reason::KeyUnknown))?),
     };
-    if key.is_some_and(|key| key.verifier(algorithm).is_none()) {
-        return Err(Reason::AlgorithmRefused.into());
-    }
+    let key = match key {
+        Some(key) => Some((key, key.id(algorithm).ok_or(Reason::AlgorithmRefused)?)),
+        None => None,
+    };
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
     let grant = read_grant(jws.claims(), issuer).ok_or(Reason::ClaimInvalid)?;
-    let key = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
-    Ok(Candidate { jws, grant, index, issuer, key, algorithm })
+    let (key, key_id) = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
+    Ok(Candidate { jws, grant, index, issuer, key, key_id, algorithm })
 }
 
 impl Candidate<'_, '_> {
     /// The key that its signature must be by.
     pub fn key(&self) -> KeyId {
-        self.key.id()
+        self.key_id
     }
 
     /// Checks the signature. The times were checked with the rest, but a caller who keeps the result must check them
@@ -108,7 +110,7 @@ impl Candidate<'_, '_> {
         if !signatures.check(&self.jws, self.key, self.algorithm) {
             return Err(Reason::SignatureInvalid);
         }
-        let key = self.key.id();
+        let key = self.key_id;
         let grant = Grant { claims: self.jws.into_claims(), ..self.grant };
         let verified = Verified { grant, issuer: self.index, key };
         check_times(&verified, self.issuer, now)?;

@@ -77,8 +77,9 @@ impl Intake {
                 log::Level::Debug
             }
         };
+        // A word about the stream of signals leaves nothing behind, and still makes the state stale.
         if let Received::Applied(signal) = &received
-            && !signal.entries().is_empty()
+            && (!signal.entries().is_empty() || signal.pulse().stream.is_some())
         {
             live::wake(now);
         }

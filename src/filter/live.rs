@@ -22,7 +22,7 @@ use taskfence_core::waking::{RENEW, Roster};
 pub const TICK: u32 = 1000;
 
 /// The workers that want to be woken, in shared data.
-const ROSTER: &[u8] = b"taskfence/1/roster";
+const ROSTER: &[u8] = b"taskfence/2/roster";
 
 /// So many streams of one VM are ended in one callback, whatever plugins they belong to; the others in the next. Where the
 /// response has not begun, the proxy answers after the callback, each from within the one before, and a few hundred of them
@@ -183,7 +183,7 @@ impl Worker {
 }
 
 fn queue_name(number: usize) -> String {
-    format!("taskfence/1/wake/{number}")
+    format!("taskfence/2/wake/{number}")
 }
 
 /// Looks at the streams of one plugin, and ends those that may not go on: at most `left`, which becomes less by them. What

@@ -79,12 +79,15 @@ impl CheckSignature for Ports {
 }
 
 /// Names of shared data: a few bytes, made without an allocation for the one that every request reads.
+///
+/// The number is the layout. A module of another layout may run beside this one while its configuration drains, so what
+/// changes its form gets a new number. Keys and what was spent have kept theirs: both modules share them.
 fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
     match slot {
-        Slot::Version => "taskfence/1/version".into(),
-        Slot::Journal => "taskfence/1/journal".into(),
-        Slot::Ring(number) => format!("taskfence/1/ring/{number}").into(),
-        Slot::Bucket(number) => format!("taskfence/1/bucket/{number}").into(),
+        Slot::Version => "taskfence/2/version".into(),
+        Slot::Journal => "taskfence/2/journal".into(),
+        Slot::Ring(number) => format!("taskfence/2/ring/{number}").into(),
+        Slot::Bucket(number) => format!("taskfence/2/bucket/{number}").into(),
         Slot::KeyStatus(SourceId(id)) => format!("taskfence/1/keys/{:032x}/status", u128::from_be_bytes(id)).into(),
         Slot::KeyRecord(SourceId(id)) => format!("taskfence/1/keys/{:032x}/record", u128::from_be_bytes(id)).into(),
         Slot::Replay(number) => format!("taskfence/1/replay/{number}").into(),

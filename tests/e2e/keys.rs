@@ -490,6 +490,77 @@ async fn streams_end_with_the_key_of_their_token() {
     assert_eq!(counter(&sidecar, "ended.key_unknown").await, 2);
 }
 
+/// A sidecar with a rule for streams and a key server.
+async fn live(name: &str, server: &Jwks, keys: Value) -> Sidecar {
+    let mut config = config(keys);
+    let live = json!({"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": {}});
+    config["rules"].as_array_mut().unwrap().push(live);
+    let clusters = jwks::with_clusters(vec![jwks::cluster("jit", server.address())]);
+    Sidecar::start(Settings::new(name, config).patch(clusters)).await.unwrap()
+}
+
+async fn open_stream(sidecar: &Sidecar, alg: Alg) -> (streaming::Connection, streaming::Streamed) {
+    let token = mint::token().signed_by(mint::ISSUER.signer(alg)).sign();
+    let mut connection = streaming::Connection::open(sidecar.app(), Http::Two).await.unwrap();
+    let mut stream = connection.start(&Request::get(services::EVENTS).bearer(&token)).await.unwrap();
+    assert_eq!(stream.status, 200);
+    stream.read(1).await.unwrap();
+    (connection, stream)
+}
+
+/// Nobody confirms the keys any more, and nothing else happens: no request, no signal.
+#[tokio::test]
+async fn a_stream_ends_when_the_keys_of_its_issuer_lapse() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let sidecar = live("keys-lapse", &server, json!({"refresh": "1s", "keep": "4s", "wait": "5s"})).await;
+    let (_connection, mut stream) = open_stream(&sidecar, Alg::Es256).await;
+    // For longer than `keep`, while they are confirmed.
+    let confirmed = Instant::now();
+    while confirmed.elapsed() < Duration::from_secs(5) {
+        stream.read(10).await.unwrap();
+    }
+    server.answer(500, "");
+    let last = Instant::now();
+    let end = stream.end(Duration::from_secs(10)).await.unwrap();
+    assert!(end.broken.is_some(), "{end:?}");
+    let kept = end.ended.saturating_duration_since(last);
+    // Before the outage a refresh and the second between two looks may have passed, and times are whole seconds; after
+    // `keep` comes a tick.
+    assert!(kept > Duration::from_millis(900) && kept < Duration::from_millis(6_500), "kept {kept:?}");
+    assert_eq!(counter(&sidecar, "ended.keys_unavailable").await, 1);
+}
+
+/// An issuer publishes the same keys with other words about them, in another order.
+#[tokio::test]
+async fn other_words_about_a_key_cut_no_stream() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let sidecar = live("keys-words", &server, json!({"refresh": "1s", "wait": "5s"})).await;
+    let mut streams = Vec::new();
+    for alg in [Alg::Es256, Alg::Rs256, Alg::EdDsa] {
+        streams.push(open_stream(&sidecar, alg).await);
+    }
+    let fetched = counter(&sidecar, "keys_fetched").await;
+    let mut set = mint::ISSUER.jwks();
+    let keys = set["keys"].as_array_mut().unwrap();
+    keys.reverse();
+    for (at, key) in keys.iter_mut().enumerate() {
+        key["x5t"] = json!(format!("thumb-{at}"));
+        key["iat"] = json!(1_790_000_000 + at);
+        key["use"] = json!("sig");
+    }
+    server.publish(&set);
+    until("another fetch", Duration::from_secs(10), async || counter(&sidecar, "keys_fetched").await >= fetched + 2)
+        .await;
+    // A tick, and some more.
+    let published = Instant::now();
+    while published.elapsed() < Duration::from_secs(2) {
+        for (_, stream) in &mut streams {
+            stream.read(1).await.unwrap();
+        }
+    }
+    assert_eq!(counter(&sidecar, "ended.key_unknown").await, 0);
+}
+
 #[tokio::test]
 async fn only_so_many_wait() {
     let address = jwks::down().unwrap();

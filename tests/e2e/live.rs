@@ -372,6 +372,54 @@ async fn a_stream_ends_when_the_state_is_too_old_for_its_rule() {
     other.read(100).await.unwrap();
 }
 
+/// The transmitter says that it stops. Who asks for the age of the state, by the rule or by `signals.stale`, ends at once
+/// and not at the next tick; who does not goes on.
+#[tokio::test]
+async fn a_stream_ends_at_once_when_the_stream_of_signals_does() {
+    let with_stale = |name: &str| {
+        let mut config = orders::config_of(rules());
+        config["signals"]["stale"] = json!({"after": "1h"});
+        config["rules"].as_array_mut().unwrap().iter_mut().filter(|rule| rule["name"] == name).for_each(|rule| {
+            rule["stale"] = json!("allow");
+        });
+        config
+    };
+    // `live` may be stale; `fresh` asks by itself, and `device` by `signals.stale`.
+    let sidecar = Sidecar::start(Settings::new("live-paused", with_stale("live"))).await.unwrap();
+    let say = |status: &str, at: i64| {
+        let name = "https://schemas.openid.net/secevent/ssf/event-type/stream-updated";
+        let signal = mint::signal(name, json!({"format": "opaque", "id": "s"})).event("status", status);
+        signal.event("event_timestamp", at)
+    };
+    let start = async |connection: &mut Connection, host: &str| {
+        begin(connection, &tagged(services::EVENTS, host, &mint::token()).host(host)).await
+    };
+    push(&sidecar, &say("enabled", now() - 20)).await;
+    for (status, ago, hosts) in [
+        // Since some time: too old for the rule that asks for two seconds, not for an hour.
+        ("paused", 10, &["fresh.mesh"][..]),
+        ("disabled", 0, &["fresh.mesh", "managed.mesh"]),
+    ] {
+        let mut connection = Connection::open(sidecar.app(), Http::Two).await.unwrap();
+        let mut other = start(&mut connection, "orders.mesh").await;
+        let mut streams = Vec::new();
+        for host in hosts {
+            streams.push(tokio::spawn(start(&mut connection, host).await.end(Duration::from_secs(5))));
+        }
+        let pushed = push(&sidecar, &say(status, now() - ago)).await;
+        for stream in streams {
+            assert_broken_off(Http::Two, &stream.await.unwrap().unwrap(), pushed);
+        }
+        other.read(100).await.unwrap();
+        // Of two words for one second the worse counts.
+        time::sleep(Duration::from_millis(1_100)).await;
+        push(&sidecar, &say("enabled", now())).await;
+        time::sleep(Duration::from_millis(1_100)).await;
+    }
+    let stats = sidecar.envoy().stats().await.unwrap();
+    assert_eq!(stats.value("wasmcustom.taskfence.ended.state_stale").unwrap(), 3);
+}
+
 /// What asks for no device goes on without one, and what asks for no token is nobody's.
 #[tokio::test]
 async fn only_what_its_rule_forbids_ends() {

@@ -8,12 +8,13 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use taskfence_core::statekey::{Kind, StateKey};
 use taskfence_tests::{
     bootstrap::Settings,
-    client::{self, Http, Request},
+    client::{self, Answer, Http, Request},
     mint::{self, Alg, Jwt, now, unique},
     orders,
-    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused},
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused, describe},
     sidecar::Sidecar,
     tamper,
 };
@@ -373,6 +374,117 @@ async fn silence_makes_the_state_stale() {
     grant.meets(sidecar, "/patient", None).await;
     let answer = sidecar.send(Http::One, &Request::get("/healthz")).await.unwrap();
     assert_allowed(sidecar, &answer);
+}
+
+/// Names of things of `kind` that the state keeps in one bucket.
+fn names_in(bucket: u16, kind: Kind) -> impl Iterator<Item = String> {
+    (0u64..).map(move |n| format!("{kind:?}-{n}")).filter(move |name| key(kind, name).bucket() == bucket)
+}
+
+fn key(kind: Kind, name: &str) -> StateKey {
+    match kind {
+        Kind::Device => StateKey::foreign(kind, orders::ISSUER, orders::ISSUER, name),
+        _ => StateKey::new(kind, orders::ISSUER, name),
+    }
+}
+
+fn assert_no_room(answer: &Answer) {
+    assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", describe(answer));
+}
+
+/// More devices than one bucket takes words about. Only rules that ask about a device of that bucket are in doubt; who has
+/// none passes, other transmitters are heard, and what ends a grant is taken in.
+#[tokio::test]
+async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
+    /// What one transmitter may say about devices in one bucket.
+    const SHARE: usize = 384;
+    let settings = Settings::new("full", config());
+    let sidecar = &Sidecar::start(settings).await.unwrap();
+    let bucket = 7;
+    let mut devices = names_in(bucket, Kind::Device);
+    let say = |device: &str, issuer: &str| mint::device_is(device, "compliant").claim("iss", issuer);
+    let known: Vec<String> = devices.by_ref().take(SHARE).collect();
+    for device in &known {
+        accept(sidecar, &say(device, "https://mdm.example")).await;
+    }
+    let lost = devices.next().unwrap();
+    let push = async |signal: &Jwt| sidecar.push(signal).await.unwrap();
+    assert_no_room(&push(&say(&lost, "https://mdm.example")).await);
+
+    let grant = |device: &str| {
+        let mut grant = Grant::new();
+        grant.token = grant.token.claim("device_id", device);
+        grant
+    };
+    for device in [&lost, &known[0]] {
+        grant(device).meets(sidecar, "/device", Some("state_saturated")).await;
+        grant(device).meets(sidecar, "/open", None).await;
+        grant(device).meets(sidecar, "/risk", None).await;
+    }
+    // Somebody without a device, whose name and task are in that bucket.
+    let mut other = Grant::new();
+    other.user = names_in(bucket, Kind::User).next().unwrap();
+    other.task = names_in(bucket, Kind::Task).next().unwrap();
+    other.token = other.token.user(&other.user).task(&other.task).without("device_id");
+    for path in ["/open", "/device", "/risk"] {
+        other.meets(sidecar, path, None).await;
+    }
+    // Another transmitter is heard about devices of that bucket, and the flooded bucket takes in what ends a grant.
+    accept(sidecar, &say(&lost, orders::TRANSMITTER)).await;
+    accept(sidecar, &mint::complete_task(&other.task)).await;
+    other.meets(sidecar, "/open", Some("task_completed")).await;
+    let stats = sidecar.envoy().stats().await.unwrap();
+    assert!(stats.value("wasmcustom.taskfence.signals_failed").unwrap() >= 1);
+}
+
+/// When what fills a bucket has ended, there is room again and nobody is refused any more.
+#[tokio::test]
+async fn saturation_ends_by_itself() {
+    /// How many cut-offs of clients one transmitter may leave in one bucket.
+    const SHARE: usize = 48;
+    let mut config = config();
+    for (name, span) in [("max_lifetime", "4s"), ("max_session", "4s"), ("clock_skew", "1s")] {
+        config["issuers"][0][name] = json!(span);
+    }
+    let sidecar = &Sidecar::start(Settings::new("full-for-a-while", config)).await.unwrap();
+    let clients: Vec<String> = names_in(9, Kind::Client).take(SHARE + 2).collect();
+    let end = |client: &str| {
+        let subject = json!({"format": "complex", "client": {"format": "opaque", "id": client}});
+        mint::signal(mint::SESSION_REVOKED, subject)
+    };
+    let ask = async |client: &str| {
+        let token = mint::token().valid(0, 3).claim("client_id", client).without("auth_time").sign();
+        sidecar.send(Http::One, &Request::get("/open").bearer(&token)).await.unwrap()
+    };
+    let (bystander, lost) = (&clients[SHARE], &clients[SHARE + 1]);
+    assert_allowed(sidecar, &ask(bystander).await);
+    for client in &clients[..SHARE] {
+        accept(sidecar, &end(client)).await;
+    }
+    assert_allowed(sidecar, &ask(bystander).await);
+    let full = Instant::now();
+    assert_no_room(&sidecar.push(&end(lost)).await.unwrap());
+    // The one that was lost may have been about anybody in that bucket, and about nobody else.
+    for client in [bystander, lost] {
+        assert_refused(sidecar, &ask(client).await, "state_saturated");
+    }
+    assert_allowed(sidecar, &ask("somebody in another bucket").await);
+    // An entry stands for 10 s. The transmitter keeps pushing until it is taken.
+    let deadline = full + Duration::from_secs(40);
+    loop {
+        let answer = sidecar.push(&end(lost)).await.unwrap();
+        if answer.status == 202 {
+            break;
+        }
+        assert_no_room(&answer);
+        assert!(Instant::now() < deadline, "never any room");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    while ask(bystander).await.status != 200 {
+        assert!(Instant::now() < deadline, "never an end");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(full.elapsed() > Duration::from_secs(8), "the end came early: {:?}", full.elapsed());
 }
 
 /// The listeners come from a file that Envoy watches; the file changes under traffic.
