@@ -101,15 +101,16 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
         },
         Reason::AlgorithmRefused => {
             let accepted = format!("accepted `alg`: {}", list(issuer.algorithms.iter().map(|alg| alg.name())));
-            let key = token.kid.as_deref().and_then(|kid| issuer.keys.last().find(kid));
-            match key {
-                Some(key) => format!("{accepted}; key `{}` is for {}", key.kid(), list(algorithms(key))),
-                None => accepted,
+            let named = issuer.keys.last().iter().filter(|key| key.kid() == token.kid.as_deref());
+            let algorithms: Vec<&str> = named.flat_map(algorithms).collect();
+            match (&token.kid, algorithms.is_empty()) {
+                (Some(kid), false) => format!("{accepted}; key `{kid}` is for {}", list(algorithms.into_iter())),
+                _ => accepted,
             }
         }
         Reason::KeyUnknown => match token.kid {
             None => "the token names no key (`kid`)".to_owned(),
-            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.last().iter().map(Key::kid))),
+            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.last().iter().filter_map(Key::kid))),
         },
         Reason::SignatureInvalid => "the key of that `kid` is another one here, or the token was changed".to_owned(),
         Reason::AudienceMismatch => {

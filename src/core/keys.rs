@@ -55,7 +55,12 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
     match KeySet::from_jwks(jwks, algorithms) {
         Ok((keys, bad)) => {
             for (at, error) in &bad {
-                problems.error(format!("{path}.keys[{at}]"), error.to_string());
+                let problem = Problem::at(format!("{path}.keys[{at}]"), error.to_string());
+                // Issuers publish keys for other uses beside those that they sign with.
+                match error.is_for_others() && !keys.is_empty() {
+                    true => problems.warnings.push(problem.help("it is left out")),
+                    false => problems.errors.push(problem),
+                }
             }
             if keys.is_empty() && bad.is_empty() {
                 problems.error(format!("{path}.keys"), "there must be at least one key");
