@@ -4,7 +4,7 @@ use taskfence_core::authority::Host;
 use taskfence_core::confirmation::{Binding, Digest};
 use taskfence_core::dpop::{self, Claim, ProofError};
 use taskfence_core::grant::Grant;
-use taskfence_core::issuer::Issuer;
+use taskfence_core::judge::Refusal;
 use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::path::Canonical;
 use taskfence_core::place::Scheme;
@@ -18,18 +18,20 @@ use taskfence_core::time::Timestamp;
 use crate::credential::{Claimed, Credential};
 use crate::text::time_from;
 
-/// More about `reason`, where the request or its token has more to say.
+/// More about `refusal`, where the request or its token has more to say.
 pub fn why(
-    reason: Reason,
+    refusal: &Refusal,
     request: &Request<'_>,
     credential: &Credential,
     policy: &Policy,
     now: Timestamp,
 ) -> Option<String> {
+    let reason = refusal.reason;
     match (reason, credential) {
         (Reason::PathRefused, _) => Canonical::parse(request.path).err().map(|error| format!("path: {error}")),
         (Reason::HostRefused, _) => Host::parse(request.authority).err().map(|error| format!("host: {error}")),
         (_, Credential::Unreadable(error)) => Some(error.to_string()),
+        (Reason::ClaimInvalid, Credential::Refused(claimed)) => invalid(refusal.claim.as_deref()?, claimed, policy),
         (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),
         (_, Credential::Verified(grant)) => misused(reason, grant, request, policy, now),
         _ => None,
@@ -89,9 +91,6 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
         return Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))));
     }
     let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
-    if reason == Reason::ClaimInvalid {
-        return missing(token, issuer);
-    }
     let issuer = issuer?;
     let skew = format!("{} of clock skew are allowed", issuer.clock_skew);
     Some(match reason {
@@ -134,15 +133,17 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
     })
 }
 
-/// The claims that must be there and are not.
-fn missing(token: &Claimed, issuer: Option<&Issuer>) -> Option<String> {
+/// The claims that must be there and are not; or the one that has the wrong shape.
+fn invalid(claim: &str, token: &Claimed, policy: &Policy) -> Option<String> {
+    let named = token.text("iss");
+    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
     let task = issuer.map_or("txn", |issuer| issuer.task_claim.as_str());
     let absent: Vec<&str> = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", task]
         .into_iter()
         .filter(|claim| !token.claims.contains_key(*claim))
         .collect();
     match absent.as_slice() {
-        [] => Some("a claim has the wrong shape".to_owned()),
+        [] => Some(format!("the claim `{claim}` has the wrong shape")),
         absent => Some(format!("missing: {}", list(absent.iter().copied()))),
     }
 }

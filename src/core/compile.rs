@@ -533,7 +533,7 @@ mod tests {
 
     #[test]
     fn each_message() {
-        let cases: [(&str, Value, &str); 14] = [
+        let cases: [(&str, Value, &str); 17] = [
             ("/issuers", json!([]), "issuers: there must be at least one"),
             (
                 "/issuers/0/audiences",
@@ -582,6 +582,21 @@ mod tests {
                 "/signals/transmitters/0/subjects",
                 json!(["https://other"]),
                 "signals.transmitters[0].subjects: `https://other` is not one of `issuers` (name token issuers: `https://jit.example`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["at+jwt", ""]),
+                "issuers[0].types[1]: `` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["at+jwt "]),
+                "issuers[0].types[0]: `at+jwt ` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["Application/DPoP+jwt"]),
+                "issuers[0].types[0]: `Application/DPoP+jwt` is not a type of access token",
             ),
             ("/realm", json!("a\"b"), "realm: may hold printable ASCII without `\"` and `\\` only"),
         ];

@@ -199,6 +199,42 @@ mod tests {
     }
 
     #[test]
+    fn keys_for_other_uses_beside_a_good_one_are_warnings() {
+        let of = |more: &[Value]| {
+            let mut jwks = fixture::jwks();
+            jwks["keys"].as_array_mut().unwrap().extend(more.iter().cloned());
+            load(&config(json!({ "inline": jwks })))
+        };
+        let changed = |members: Value| {
+            let mut key = fixture::jwks()["keys"][0].clone();
+            key.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            key
+        };
+        let others = [
+            changed(json!({"kid": "a", "use": "enc"})),
+            changed(json!({"kid": "b", "alg": "ECDH-ES"})),
+            json!({"kid": "c", "kty": "OKP", "crv": "X25519", "x": "AA"}),
+        ];
+        let loaded = of(&others).unwrap();
+        assert_eq!(loaded.policy.issuers()[0].keys.last().len(), 1);
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        for expected in [
+            "issuers[0].keys.inline.keys[1]: key `a` is not for signatures: its `use` is `enc` (it is left out)",
+            "issuers[0].keys.inline.keys[2]: key `b` is for `ECDH-ES`, which is not one of the allowed algorithms (it is left out)",
+            "issuers[0].keys.inline.keys[3]: key `c` is a key of the kind OKP X25519, for which no algorithm is allowed (it is left out)",
+        ] {
+            assert!(warnings.contains(&expected.to_owned()), "{expected}: {warnings:?}");
+        }
+        // What is broken or secret is an error beside good keys too.
+        for bad in [changed(json!({"kid": "d", "d": "AAAA"})), changed(json!({"kid": "e", "x": "AA"})), json!(7)] {
+            assert!(of(std::slice::from_ref(&bad)).is_err(), "{bad}");
+        }
+        // Where no key is left, nothing is a warning.
+        let alone = load(&config(json!({"inline": {"keys": others}}))).unwrap_err();
+        assert_eq!(alone.0.len(), 3, "{alone}");
+    }
+
+    #[test]
     fn each_message() {
         let at = |change: Value| {
             let mut keys = json!({"cluster": "jit", "path": "/jwks.json"});

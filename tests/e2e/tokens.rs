@@ -23,7 +23,10 @@ async fn sidecar() -> &'static Sidecar {
             config["signals"]["transmitters"][0]["subjects"] = json!([issuer]);
             config
         };
+        let mut hidden = orders::config();
+        hidden["forward_token"] = json!(false);
         Settings::new("tokens", orders::config())
+            .also("hidden", hidden)
             .also("other-audience", other(|issuer| issuer["audiences"] = json!(["https://other.mesh"])))
             .also("other-issuer", other(|issuer| issuer["issuer"] = json!(orders::TRANSMITTER)))
             .also("other-keys", other(|issuer| issuer["keys"]["inline"] = mint::FORGER.jwks()))
@@ -130,7 +133,7 @@ async fn a_tab_ends_the_scheme() {
     for between in ["\t", " \t", "\t \t"] {
         let request = Http1Request::new("GET", orders::ORDER_PATH);
         let one = request.clone().header("authorization", format!("Bearer{between}{token}"));
-        let answer = Http1::open(sidecar.app()).await.unwrap().send(&one).await.unwrap();
+        let answer = Http1::open(sidecar.listener("hidden")).await.unwrap().send(&one).await.unwrap();
         assert_allowed(sidecar, &answer);
         let seen = answer.json();
         assert!(!seen["headers"].to_string().contains(&token), "the token went on to the service: {seen}");
@@ -302,6 +305,7 @@ async fn null_is_an_identifier_that_is_not_there() {
     }
     // A wrong type is no absence, and the log says which claim it was.
     let sidecar = sidecar().await;
+    sidecar.envoy().log_debug().await.unwrap();
     for (name, value) in [("acr", json!(1)), ("sid", json!(7)), ("auth_time", json!("soon"))] {
         refused(&mint::token().claim(name, value).sign(), "claim_invalid").await;
         let line = format!(r#""claim":"{name}""#);
