@@ -11,6 +11,7 @@ use taskfence_tests::{
     in_process::InProcess,
     mint::{self, Alg, Jwt},
     orders,
+    refusal::assert_signal_accepted,
     sidecar::Sidecar,
     tamper,
 };
@@ -225,6 +226,18 @@ async fn what_a_token_says_besides_does_not_break_its_signature() {
     let mut judge = InProcess::new(&orders::config());
     for (name, token) in &corpus {
         assert_eq!(ask_in_process(&mut judge, token), "200", "in process: {name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_signal_says_besides_does_not_break_its_signature() {
+    let sidecar = sidecar().await;
+    let long: Vec<Value> = (0..4).map(|_| json!("M".repeat(2_000))).collect();
+    for alg in Alg::ALL {
+        let set = || mint::complete_task(&mint::unique("task")).signed_by(mint::TRANSMITTER.signer(alg));
+        for odd in [set().claim("nonce", 7), set().header("x5c", long.clone()), set().header("salt", "c2FsdA")] {
+            assert_signal_accepted(&sidecar.push(&odd).await.unwrap());
+        }
     }
 }
 
