@@ -534,13 +534,14 @@ async fn a_set_that_is_too_large_is_counted_as_that() {
     let sidecar = Sidecar::start(settings("keys-size", json!({"refresh": "1s"}), server.address())).await.unwrap();
     assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
     let created = sidecar.machines_created().await.unwrap();
-    for mebibytes in [2, 40, 100, 400] {
+    for mebibytes in [2, 40] {
         let before = counter(&sidecar, "keys_fetch_failed.too_large").await;
         let mut padded = mint::FORGER.jwks();
         padded["padding"] = json!("x".repeat(mebibytes * 1024 * 1024));
         server.answer(200, padded.to_string());
         until(&format!("{mebibytes} MiB"), Duration::from_secs(20), async || {
-            counter(&sidecar, "keys_fetch_failed.too_large").await > before
+            // One may be by a fetch that was under way.
+            counter(&sidecar, "keys_fetch_failed.too_large").await > before + 1
         })
         .await;
         assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
