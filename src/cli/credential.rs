@@ -7,7 +7,7 @@ use taskfence_core::judge::Verdict;
 use taskfence_core::jws::{JwsError, Unverified};
 use taskfence_core::reason::Reason;
 use taskfence_core::request::Request;
-use taskfence_core::time::Timestamp;
+use taskfence_core::time::{Timestamp, numeric_date};
 use taskfence_core::token::MAX_TOKEN;
 
 /// The token of a request.
@@ -134,6 +134,6 @@ impl Claimed {
 
     /// A claim that is a time.
     pub fn time(&self, claim: &str) -> Option<Timestamp> {
-        self.claims.get(claim).and_then(Timestamp::from_claim)
+        self.claims.get(claim).and_then(numeric_date)
     }
 }

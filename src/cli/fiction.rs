@@ -9,7 +9,7 @@ use taskfence_core::keyring::Keyring;
 use taskfence_core::policy::Policy;
 use taskfence_core::problem::{Problem, nearest};
 use taskfence_core::signal::Transmitter;
-use taskfence_core::time::{Span, Timestamp};
+use taskfence_core::time::{Span, Timestamp, numeric_date};
 
 use crate::set;
 use crate::time::Moment;
@@ -39,7 +39,7 @@ pub fn token(name: &str, claims: &Map<String, Value>, policy: &Policy, now: Time
     }
     merge(&mut all, claims, now)?;
     if !claims.contains_key("exp") {
-        let issued = all.get("iat").and_then(Timestamp::from_claim).unwrap_or(now);
+        let issued = all.get("iat").and_then(numeric_date).unwrap_or(now);
         all.insert("exp".to_owned(), issued.plus(life).0.into());
     }
     let typ = issuer.types.first().map(String::as_str).unwrap_or_default();
@@ -124,6 +124,10 @@ fn compact(
             .help(format!("give them with --jwks {issuer}=FILE, or with `jwks` in this file")),
     })?;
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let header = encode(json!({"typ": typ, "alg": alg, "kid": kid}));
+    let mut header = json!({"typ": typ, "alg": alg});
+    if let (Some(kid), Some(members)) = (kid, header.as_object_mut()) {
+        members.insert("kid".to_owned(), kid.into());
+    }
+    let header = encode(header);
     Ok(format!("{header}.{}.{}", encode(Value::Object(claims.clone())), URL_SAFE_NO_PAD.encode([0; 64])))
 }

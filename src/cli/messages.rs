@@ -142,6 +142,7 @@ fn issuers() {
             ("/issuers/0/audiences", json!([""])),
             ("/issuers/0/types", json!([])),
             ("/issuers/0/types", json!(["JWT", "secevent+jwt"])),
+            ("/issuers/0/types", json!(["application/at+jwt", ""])),
             ("/issuers/0/max_lifetime", json!("0s")),
             ("/issuers/0/max_session", json!("1000d")),
             ("/issuers/0/clock_skew", json!("6m")),
@@ -159,6 +160,11 @@ fn issuers() {
 #[test]
 fn keys() {
     let private = json!({"kty": "EC", "crv": "P-256", "kid": "p", "d": "AA"});
+    let mut other = key("twice");
+    other["x"] = json!("mYEbO85CQpY9hFw1PgYK966iI-Hoj2vlrWZPO8lYKvc");
+    other["y"] = json!("Pepb4sCM7j1ghmqJsbYz5-te1dlf2hmVOkVtFvbqF0M");
+    let mut encryption = key("enc");
+    encryption["use"] = json!("enc");
     let many: Vec<Value> = (0..=100).map(|_| json!({})).collect();
     messages(
         "check-keys",
@@ -169,7 +175,9 @@ fn keys() {
             ("/issuers/0/keys/inline/keys", json!([{"kty": "EC"}])),
             ("/issuers/0/keys/inline/keys", json!([private])),
             ("/issuers/0/keys/inline/keys", json!([{"kty": "oct", "kid": "h"}])),
-            ("/issuers/0/keys/inline/keys", json!([key("twice"), key("twice")])),
+            ("/issuers/0/keys/inline/keys", json!([key("same"), key("same")])),
+            ("/issuers/0/keys/inline/keys", json!([key("twice"), other])),
+            ("/issuers/0/keys/inline/keys", json!([key("good"), encryption])),
             ("/issuers/0/keys/inline/keys", json!(many)),
             ("/signals/transmitters/0/keys/inline/keys/0/alg", json!("RS256")),
         ],

@@ -69,7 +69,7 @@ impl Trial {
             tried,
             path: Canonical::parse(request.path).ok().map(|path| path.as_str().to_owned()),
             captures: captures(policy, &request, world),
-            why: refusal.and_then(|refusal| why(refusal.reason, &request, &credential, policy, now)),
+            why: refusal.and_then(|refusal| why(refusal, &request, &credential, policy, now)),
             answer: refusal.map(|refusal| answer(refusal, policy, DECISION, request.grpc)),
             upstream: changes(policy, typed, &request, &verdict),
             credential,

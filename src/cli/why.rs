@@ -4,7 +4,7 @@ use taskfence_core::authority::Host;
 use taskfence_core::confirmation::{Binding, Digest};
 use taskfence_core::dpop::{self, Claim, ProofError};
 use taskfence_core::grant::Grant;
-use taskfence_core::issuer::Issuer;
+use taskfence_core::judge::Refusal;
 use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::path::Canonical;
 use taskfence_core::place::Scheme;
@@ -18,18 +18,20 @@ use taskfence_core::time::Timestamp;
 use crate::credential::{Claimed, Credential};
 use crate::text::time_from;
 
-/// More about `reason`, where the request or its token has more to say.
+/// More about `refusal`, where the request or its token has more to say.
 pub fn why(
-    reason: Reason,
+    refusal: &Refusal,
     request: &Request<'_>,
     credential: &Credential,
     policy: &Policy,
     now: Timestamp,
 ) -> Option<String> {
+    let reason = refusal.reason;
     match (reason, credential) {
         (Reason::PathRefused, _) => Canonical::parse(request.path).err().map(|error| format!("path: {error}")),
         (Reason::HostRefused, _) => Host::parse(request.authority).err().map(|error| format!("host: {error}")),
         (_, Credential::Unreadable(error)) => Some(error.to_string()),
+        (Reason::ClaimInvalid, Credential::Refused(claimed)) => invalid(refusal.claim.as_deref()?, claimed, policy),
         (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),
         (_, Credential::Verified(grant)) => misused(reason, grant, request, policy, now),
         _ => None,
@@ -89,9 +91,6 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
         return Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))));
     }
     let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
-    if reason == Reason::ClaimInvalid {
-        return missing(token, issuer);
-    }
     let issuer = issuer?;
     let skew = format!("{} of clock skew are allowed", issuer.clock_skew);
     Some(match reason {
@@ -101,15 +100,16 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
         },
         Reason::AlgorithmRefused => {
             let accepted = format!("accepted `alg`: {}", list(issuer.algorithms.iter().map(|alg| alg.name())));
-            let key = token.kid.as_deref().and_then(|kid| issuer.keys.last().find(kid));
-            match key {
-                Some(key) => format!("{accepted}; key `{}` is for {}", key.kid(), list(algorithms(key))),
-                None => accepted,
+            let named = issuer.keys.last().iter().filter(|key| key.kid() == token.kid.as_deref());
+            let algorithms: Vec<&str> = named.flat_map(algorithms).collect();
+            match (&token.kid, algorithms.is_empty()) {
+                (Some(kid), false) => format!("{accepted}; key `{kid}` is for {}", list(algorithms.into_iter())),
+                _ => accepted,
             }
         }
         Reason::KeyUnknown => match token.kid {
             None => "the token names no key (`kid`)".to_owned(),
-            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.last().iter().map(Key::kid))),
+            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.last().iter().filter_map(Key::kid))),
         },
         Reason::SignatureInvalid => "the key of that `kid` is another one here, or the token was changed".to_owned(),
         Reason::AudienceMismatch => {
@@ -133,15 +133,17 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
     })
 }
 
-/// The claims that must be there and are not.
-fn missing(token: &Claimed, issuer: Option<&Issuer>) -> Option<String> {
+/// The claims that must be there and are not; or the one that has the wrong shape.
+fn invalid(claim: &str, token: &Claimed, policy: &Policy) -> Option<String> {
+    let named = token.text("iss");
+    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
     let task = issuer.map_or("txn", |issuer| issuer.task_claim.as_str());
     let absent: Vec<&str> = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", task]
         .into_iter()
         .filter(|claim| !token.claims.contains_key(*claim))
         .collect();
     match absent.as_slice() {
-        [] => Some("a claim has the wrong shape".to_owned()),
+        [] => Some(format!("the claim `{claim}` has the wrong shape")),
         absent => Some(format!("missing: {}", list(absent.iter().copied()))),
     }
 }

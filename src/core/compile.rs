@@ -8,6 +8,7 @@ use crate::effect::Effects;
 use crate::flood::Limit;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
+use crate::jws;
 use crate::key::Algorithm;
 use crate::keys;
 use crate::overlap;
@@ -230,15 +231,6 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
         if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
             problems.error(format!("{path}.audiences"), "must name at least one audience, and none of them empty");
         }
-        if config.types.is_empty() {
-            problems.error(format!("{path}.types"), "must name at least one `typ`");
-        }
-        let not_access_tokens = ["secevent+jwt", "dpop+jwt", "txntoken+jwt", "wpt+jwt", "wit+jwt", "statuslist+jwt"];
-        for (index, typ) in config.types.iter().enumerate() {
-            if not_access_tokens.iter().any(|other| typ.eq_ignore_ascii_case(other)) {
-                problems.error(format!("{path}.types[{index}]"), format!("`{typ}` is not a type of access token"));
-            }
-        }
         for (name, span) in [("max_lifetime", config.max_lifetime), ("max_session", config.max_session)] {
             if span == Span(0) || span > MAX_SESSION {
                 problems.error(format!("{path}.{name}"), format!("must lie between 1s and {MAX_SESSION}"));
@@ -253,7 +245,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
             audiences: config.audiences.clone(),
             keys: keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
             algorithms,
-            types: config.types.clone(),
+            types: types(&config.types, &format!("{path}.types"), problems),
             max_lifetime: config.max_lifetime,
             max_session: config.max_session,
             clock_skew: config.clock_skew,
@@ -266,6 +258,28 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
         });
     }
     issuers
+}
+
+/// Media types as a token's `typ` is compared with them: without `application/` (RFC 7515 §4.1.9).
+fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
+    const NOT_ACCESS_TOKENS: [&str; 6] =
+        ["secevent+jwt", "dpop+jwt", "txntoken+jwt", "wpt+jwt", "wit+jwt", "statuslist+jwt"];
+    if names.is_empty() {
+        problems.error(path, "must name at least one `typ`");
+    }
+    let mut types = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let typ = jws::short_type(name);
+        if typ.is_empty() || !typ.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = Problem::at(format!("{path}[{at}]"), format!("`{name}` is not a media type"));
+            problems.errors.push(problem.help("write it as tokens have it in `typ`, such as `at+jwt`"));
+        }
+        if NOT_ACCESS_TOKENS.iter().any(|other| typ.eq_ignore_ascii_case(other)) {
+            problems.error(format!("{path}[{at}]"), format!("`{name}` is not a type of access token"));
+        }
+        types.push(typ.to_owned());
+    }
+    types
 }
 
 pub(super) fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algorithm> {
@@ -519,7 +533,7 @@ mod tests {
 
     #[test]
     fn each_message() {
-        let cases: [(&str, Value, &str); 14] = [
+        let cases: [(&str, Value, &str); 17] = [
             ("/issuers", json!([]), "issuers: there must be at least one"),
             (
                 "/issuers/0/audiences",
@@ -534,7 +548,7 @@ mod tests {
             (
                 "/issuers/0/keys/inline/keys/0/kty",
                 json!("oct"),
-                "issuers[0].keys.inline.keys[0]: key `jit-1` fits none of the allowed algorithms (wrong kty, crv, alg or use, or RSA outside 2048 to 4096 bits)",
+                "issuers[0].keys.inline.keys[0]: key `jit-1` says `alg` ES256, for which a key of the kind oct is not",
             ),
             (
                 "/rules/0/match/methods",
@@ -568,6 +582,21 @@ mod tests {
                 "/signals/transmitters/0/subjects",
                 json!(["https://other"]),
                 "signals.transmitters[0].subjects: `https://other` is not one of `issuers` (name token issuers: `https://jit.example`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["at+jwt", ""]),
+                "issuers[0].types[1]: `` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["at+jwt "]),
+                "issuers[0].types[0]: `at+jwt ` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["Application/DPoP+jwt"]),
+                "issuers[0].types[0]: `Application/DPoP+jwt` is not a type of access token",
             ),
             ("/realm", json!("a\"b"), "realm: may hold printable ASCII without `\"` and `\\` only"),
         ];

@@ -268,7 +268,7 @@ pub struct IssuerConfig {
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
-    /// Accepted `typ` values. Default: at+jwt.
+    /// Accepted `typ` values, with or without `application/`. Default: at+jwt.
     #[serde(default = "default_types")]
     pub types: Vec<String>,
     /// Tokens with a longer `exp - iat` are refused. Default: 15m.

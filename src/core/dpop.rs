@@ -8,7 +8,7 @@ use crate::jws::{JwsError, Unverified};
 use crate::key::{Algorithm, Key};
 use crate::nonce::Nonces;
 use crate::signature::CheckSignature;
-use crate::time::{Span, Timestamp};
+use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -153,7 +153,9 @@ pub fn verify(
     };
     let id = text("jti").ok().filter(|id| id.len() <= MAX_ID).ok_or(ProofError::Claim("jti"))?;
     let (method, uri, token_hash) = (text("htm")?, text("htu")?, text("ath")?);
-    let issued = jws.claims().get("iat").and_then(Timestamp::from_claim).ok_or(ProofError::Claim("iat"))?;
+    let dated = jws.claims().get("iat");
+    let issued = dated.and_then(numeric_date).ok_or(ProofError::Claim("iat"))?;
+    let not_before = dated.and_then(numeric_date_up).ok_or(ProofError::Claim("iat"))?;
     if method.as_bytes() != claim.method {
         return Err(ProofError::Method);
     }
@@ -161,7 +163,7 @@ pub fn verify(
     if !is_ours(&uri, claim, &settings.origins) {
         return Err(ProofError::Uri);
     }
-    if issued > now.plus(AHEAD) || now > issued.plus(settings.window) {
+    if not_before > now.plus(AHEAD) || now > issued.plus(settings.window) {
         return Err(ProofError::Time);
     }
     if token_hash != digest_text(&sha256(claim.token)) {

@@ -102,6 +102,8 @@ pub struct Refusal {
     pub session: Option<Rc<Session>>,
     /// The nonce that the next DPoP proof must carry, where that is the reason.
     pub nonce: Option<String>,
+    /// The claim that is missing or has the wrong shape, where that is the reason. For the operator only.
+    pub claim: Option<String>,
 }
 
 impl Refusal {
@@ -234,13 +236,13 @@ impl Judge {
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
-        let bare = |reason| Refusal { reason, rule: None, session: None, nonce: None };
+        let bare = |reason| Refusal { reason, rule: None, session: None, nonce: None, claim: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
         let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
         let Judge { policy, tokens, view, lacks_keys_of } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
-        let with_rule = |reason| Refusal { reason, rule: Some(at), session: None, nonce: None };
+        let with_rule = |reason| Refusal { rule: Some(at), ..bare(reason) };
         let requirement = match rule.effect() {
             Effect::Anonymous => {
                 let rule = Some(at);
@@ -261,9 +263,9 @@ impl Judge {
         let presented = request.credential().map_err(with_rule)?;
         let session = tokens.session(presented.token, policy, ports, now).map_err(|rejected| {
             *lacks_keys_of = rejected.lacks_keys_of;
-            with_rule(rejected.reason)
+            Refusal { claim: rejected.claim, ..with_rule(rejected.reason) }
         })?;
-        let with_session = |reason| Refusal { reason, rule: Some(at), session: Some(Rc::clone(&session)), nonce: None };
+        let with_session = |reason| Refusal { session: Some(Rc::clone(&session)), ..with_rule(reason) };
         let verified = session.verified();
         let issuer = policy.issuers().get(verified.issuer()).ok_or_else(|| with_session(Reason::InternalError))?;
         let proof = issuer

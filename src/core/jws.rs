@@ -17,7 +17,6 @@ pub struct Unverified<'t> {
     typ: Option<String>,
     alg: String,
     kid: Option<String>,
-    brings_key: bool,
     claims: Map<String, Value>,
 }
 
@@ -76,7 +75,7 @@ impl<'t> Unverified<'t> {
         let kid = string(&header, "kid")?;
         let claims = decode_object(payload)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| JwsError::Malformed)?;
-        Ok((Unverified { text, signing_input, signature, typ, alg, kid, brings_key: key.is_some(), claims }, key))
+        Ok((Unverified { text, signing_input, signature, typ, alg, kid, claims }, key))
     }
 
     /// The whole token.
@@ -101,12 +100,7 @@ impl<'t> Unverified<'t> {
 
     /// Whether `typ` is `expected`, a media type without `application/`; case does not count (RFC 7515 §4.1.9).
     pub fn is_typ(&self, expected: &str) -> bool {
-        let Some(typ) = self.typ() else { return false };
-        let short = match typ.split_at_checked("application/".len()) {
-            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
-            _ => typ,
-        };
-        short.eq_ignore_ascii_case(expected)
+        self.typ().is_some_and(|typ| short_type(typ).eq_ignore_ascii_case(expected))
     }
 
     /// `alg`, when it names an algorithm that can be allowed at all.
@@ -119,11 +113,6 @@ impl<'t> Unverified<'t> {
         self.kid.as_deref()
     }
 
-    /// Whether it brings its own key; see [`Unverified::parse_with_key`].
-    pub fn brings_key(&self) -> bool {
-        self.brings_key
-    }
-
     /// The payload. Not believed before the signature was checked.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
@@ -132,6 +121,14 @@ impl<'t> Unverified<'t> {
     /// Gives the payload away.
     pub fn into_claims(self) -> Map<String, Value> {
         self.claims
+    }
+}
+
+/// A media type without `application/`, which may be left out in `typ` (RFC 7515 §4.1.9).
+pub(crate) fn short_type(typ: &str) -> &str {
+    match typ.split_at_checked("application/".len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+        _ => typ,
     }
 }
 

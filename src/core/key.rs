@@ -1,7 +1,10 @@
 //! Issuer keys: a JWK Set (RFC 7517) turned into keys that know what they may verify.
 
+pub use crate::jwk::{KeyError, Named};
+
 use crate::confirmation::Digest;
 use crate::dpop::{sha256_of, thumbprint};
+use crate::jwk::{Jwk, Material};
 use jwt_simple::prelude::*;
 use serde_json::Value;
 use std::fmt;
@@ -75,17 +78,19 @@ pub enum Verifier {
 }
 
 impl Verifier {
-    /// Reads `jwk` as a key for `algorithm`: `kty`, `crv`, `alg`, `use` and `key_ops` must all agree with it, RSA
-    /// moduli must have 2048 to 4096 bits, and no private member may be there.
-    fn from_jwk(jwk: &str, algorithm: Algorithm) -> Option<Verifier> {
-        match algorithm {
-            Algorithm::RS256 => RS256PublicKey::from_jwk(jwk).map(Verifier::RS256).ok(),
-            Algorithm::RS384 => RS384PublicKey::from_jwk(jwk).map(Verifier::RS384).ok(),
-            Algorithm::RS512 => RS512PublicKey::from_jwk(jwk).map(Verifier::RS512).ok(),
-            Algorithm::PS256 => PS256PublicKey::from_jwk(jwk).map(Verifier::PS256).ok(),
-            Algorithm::ES256 => ES256PublicKey::from_jwk(jwk).map(Verifier::ES256).ok(),
-            Algorithm::ES384 => ES384PublicKey::from_jwk(jwk).map(Verifier::ES384).ok(),
-            Algorithm::EdDSA => Ed25519PublicKey::from_jwk(jwk).map(Verifier::EdDSA).ok(),
+    /// `material` as a key for `algorithm`. `None` when it is of another kind, a point that is not on its curve or has a
+    /// small order, or an even modulus.
+    fn new(material: &Material, algorithm: Algorithm) -> Option<Verifier> {
+        const E: &[u8] = &[1, 0, 1];
+        match (algorithm, material) {
+            (Algorithm::RS256, Material::Rsa(n)) => RS256PublicKey::from_components(n, E).map(Verifier::RS256).ok(),
+            (Algorithm::RS384, Material::Rsa(n)) => RS384PublicKey::from_components(n, E).map(Verifier::RS384).ok(),
+            (Algorithm::RS512, Material::Rsa(n)) => RS512PublicKey::from_components(n, E).map(Verifier::RS512).ok(),
+            (Algorithm::PS256, Material::Rsa(n)) => PS256PublicKey::from_components(n, E).map(Verifier::PS256).ok(),
+            (Algorithm::ES256, Material::P256(point)) => ES256PublicKey::from_bytes(point).map(Verifier::ES256).ok(),
+            (Algorithm::ES384, Material::P384(point)) => ES384PublicKey::from_bytes(point).map(Verifier::ES384).ok(),
+            (Algorithm::EdDSA, Material::Ed25519(x)) => Ed25519PublicKey::from_bytes(x).map(Verifier::EdDSA).ok(),
+            _ => None,
         }
     }
 
@@ -124,7 +129,7 @@ impl KeyId {
 
 /// One key of an issuer, with a verifier for each allowed algorithm that it fits.
 pub struct Key {
-    kid: Box<str>,
+    kid: Option<Box<str>>,
     verifiers: Vec<(Algorithm, KeyId, Verifier)>,
     /// As a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
     spki: Option<Box<[u8]>>,
@@ -136,9 +141,9 @@ impl Key {
         self.find(algorithm).map(|(_, id, _)| *id)
     }
 
-    /// The `kid` that names this key in a token's header.
-    pub fn kid(&self) -> &str {
-        &self.kid
+    /// The `kid` that names this key in a token's header. A key without one is for tokens without one.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
     }
 
     /// The verifier for `algorithm`, when this key is for it.
@@ -161,32 +166,30 @@ impl Key {
     /// `None` when it is no public key for `algorithm`, holds private members, or is RSA outside 2048 to 4096 bits.
     pub fn embedded(jwk: &Value, algorithm: Algorithm) -> Option<Key> {
         let mut jwk = jwk.clone();
-        jwk.as_object_mut()?.insert("kid".to_owned(), "embedded".into());
-        Key::from_jwk(&jwk, &[algorithm]).ok().map(|key| Key { kid: "".into(), ..key })
+        jwk.as_object_mut()?.remove("kid");
+        Key::from_jwk(&jwk, &[algorithm]).ok().map(|(key, _)| key)
     }
 
-    fn from_jwk(jwk: &Value, allowed: &[Algorithm]) -> Result<Key, KeyError> {
-        let Some(members) = jwk.as_object() else { return Err(KeyError::NotAnObject) };
-        let kid = match members.get("kid").and_then(Value::as_str) {
-            Some(kid) if !kid.is_empty() => kid,
-            _ => return Err(KeyError::NoKid),
-        };
-        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| members.contains_key(*name)) {
-            return Err(KeyError::Private { kid: kid.to_owned() });
-        }
-        let text = jwk.to_string();
+    fn from_jwk(jwk: &Value, allowed: &[Algorithm]) -> Result<(Key, Material), KeyError> {
+        let read = Jwk::read(jwk)?;
+        let (material, algorithms) = read.material(allowed)?;
         // Material in a spelling that RFC 7638 does not have is told by all of its JWK.
-        let thumbprint = thumbprint(jwk).unwrap_or_else(|| sha256_of(&[text.as_bytes()]));
+        let thumbprint = thumbprint(jwk).unwrap_or_else(|| sha256_of(&[jwk.to_string().as_bytes()]));
+        let kid = read.kid().unwrap_or_default();
         let verifier = |algorithm: &Algorithm| {
-            let verifier = Verifier::from_jwk(&text, *algorithm)?;
+            let verifier = Verifier::new(&material, *algorithm)?;
             Some((*algorithm, KeyId::new(&thumbprint, kid, *algorithm), verifier))
         };
-        let verifiers: Vec<_> = allowed.iter().filter_map(verifier).collect();
+        let verifiers: Vec<_> = algorithms.iter().filter_map(verifier).collect();
         if verifiers.is_empty() {
-            return Err(KeyError::Unusable { kid: kid.to_owned() });
+            let key = read.named();
+            return Err(match material {
+                Material::Rsa(_) => KeyError::Malformed { key, member: "n" },
+                Material::P256(_) | Material::P384(_) | Material::Ed25519(_) => KeyError::Point { key },
+            });
         }
         let spki = verifiers.iter().find_map(|(.., verifier)| verifier.spki()).map(Vec::into_boxed_slice);
-        Ok(Key { kid: kid.into(), verifiers, spki })
+        Ok((Key { kid: read.kid().map(Box::from), verifiers, spki }, material))
     }
 }
 
@@ -196,22 +199,13 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Why a key of a set was left out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum KeyError {
-    #[error("not a JWK object")]
-    NotAnObject,
-    #[error("no `kid`: tokens name their key by it")]
-    NoKid,
-    #[error("key `{kid}` holds private members: publish the public part only")]
-    Private { kid: String },
-    #[error(
-        "key `{kid}` fits none of the allowed algorithms (wrong kty, crv, alg or use, or RSA outside 2048 to 4096 bits)"
-    )]
-    Unusable { kid: String },
-    #[error("`kid` `{kid}` stands twice")]
-    Duplicate { kid: String },
+/// Why a set has no key for a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoKey {
+    /// No key has that `kid`.
+    Unknown,
+    /// The keys of that `kid` are for other algorithms.
+    OtherAlgorithm,
 }
 
 /// The keys of one issuer.
@@ -223,7 +217,8 @@ pub struct KeySet {
 impl KeySet {
     /// Reads a JWK Set. Keys that cannot be used are left out and come back as `(index, error)`.
     ///
-    /// Of two keys with one `kid` neither is kept: the token could mean either.
+    /// One `kid` may name several keys: the same key again, and keys for other algorithms. Of two different keys for one
+    /// algorithm neither is used for it: the token could mean either.
     ///
     /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] of them.
     pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), String> {
@@ -233,29 +228,43 @@ impl KeySet {
         if list.len() > MAX_KEYS {
             return Err(format!("{} keys: at most {MAX_KEYS} are taken", list.len()));
         }
-        let mut keys: Vec<(usize, Key)> = Vec::new();
+        let mut keys: Vec<(usize, Key, Material)> = Vec::new();
         let mut problems = Vec::new();
         for (index, jwk) in list.iter().enumerate() {
             match Key::from_jwk(jwk, allowed) {
-                Ok(key) => keys.push((index, key)),
+                Ok((key, material)) => keys.push((index, key, material)),
                 Err(error) => problems.push((index, error)),
             }
         }
-        let twice: Vec<Box<str>> = keys
+        let contested: Vec<(usize, Algorithm)> = keys
             .iter()
-            .filter(|(_, key)| keys.iter().filter(|(_, other)| other.kid == key.kid).count() > 1)
-            .map(|(_, key)| key.kid.clone())
+            .flat_map(|(index, key, material)| {
+                let others = keys.iter().filter(|(_, other, others)| other.kid == key.kid && others != material);
+                let others: Vec<&Key> = others.map(|(_, other, _)| other).collect();
+                let algorithms = key.verifiers.iter().map(|(algorithm, ..)| *algorithm);
+                let taken = algorithms.filter(move |own| others.iter().any(|other| other.verifier(*own).is_some()));
+                taken.map(|algorithm| (*index, algorithm))
+            })
             .collect();
-        for (index, key) in keys.iter().filter(|(_, key)| twice.contains(&key.kid)) {
-            problems.push((*index, KeyError::Duplicate { kid: key.kid.to_string() }));
+        for (index, key, _) in &mut keys {
+            let is_contested = |algorithm: Algorithm| contested.contains(&(*index, algorithm));
+            key.verifiers.retain(|(algorithm, ..)| !is_contested(*algorithm));
+            let kid = key.kid.as_deref().map(str::to_owned);
+            let first = contested.iter().find(|(at, _)| at == index);
+            problems.extend(first.map(|(at, algorithm)| (*at, KeyError::Several { kid, algorithm: *algorithm })));
         }
-        keys.retain(|(_, key)| !twice.contains(&key.kid));
-        Ok((KeySet { keys: keys.into_iter().map(|(_, key)| key).collect() }, problems))
+        let keys = keys.into_iter().map(|(_, key, _)| key).filter(|key| !key.verifiers.is_empty());
+        problems.sort_by_key(|(index, _)| *index);
+        Ok((KeySet { keys: keys.collect() }, problems))
     }
 
-    /// The key named `kid`.
-    pub fn find(&self, kid: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| &*key.kid == kid)
+    /// The key of a signature under `algorithm` whose header has that `kid`, or none.
+    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
+        let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
+        if named.peek().is_none() {
+            return Err(NoKey::Unknown);
+        }
+        named.find(|key| key.verifier(algorithm).is_some()).ok_or(NoKey::OtherAlgorithm)
     }
 
     /// Whether that very key is one of them, and still for the algorithm that it was used for.
@@ -297,43 +306,96 @@ mod tests {
     fn a_key_verifies_only_its_own_algorithm() {
         let (keys, problems) = load(json!([ec("a")]));
         assert_eq!(problems, []);
-        let key = keys.find("a").unwrap();
-        assert!(key.verifier(Algorithm::ES256).is_some());
+        assert!(keys.find(Some("a"), Algorithm::ES256).is_ok());
         for other in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::ES256) {
-            assert!(key.verifier(other).is_none(), "{other:?}");
+            assert_eq!(keys.find(Some("a"), other).err(), Some(NoKey::OtherAlgorithm), "{other:?}");
         }
+        assert_eq!(keys.find(Some("b"), Algorithm::ES256).err(), Some(NoKey::Unknown));
+        assert_eq!(keys.find(None, Algorithm::ES256).err(), Some(NoKey::Unknown));
     }
 
     #[test]
     fn bad_keys_are_named_and_the_rest_is_used() {
         let private: Value = serde_json::from_str(&ES256KeyPair::generate().with_key_id("p").to_jwk()).unwrap();
-        let mut no_kid = ec("x");
-        no_kid.as_object_mut().unwrap().remove("kid");
         let mut for_encryption = ec("enc");
         for_encryption["use"] = json!("enc");
-        let keys = json!([ec("good"), private, no_kid, 7, {"kty": "oct", "kid": "h", "k": "AAAA"}, ec("twice"), ec("twice"), for_encryption]);
+        let keys = json!([ec("good"), private, 7, {"kty": "oct", "kid": "h", "k": "AAAA"}, ec("twice"), ec("twice"), for_encryption]);
         let (set, problems) = load(keys);
         assert_eq!(set.len(), 1);
-        assert!(set.find("good").is_some());
-        let mut at: Vec<usize> = problems.iter().map(|(index, _)| *index).collect();
-        at.sort();
-        assert_eq!(at, [1, 2, 3, 4, 5, 6, 7]);
+        assert!(set.find(Some("good"), Algorithm::ES256).is_ok());
+        let at: Vec<usize> = problems.iter().map(|(index, _)| *index).collect();
+        assert_eq!(at, [1, 2, 3, 4, 5, 6]);
+        let others: Vec<usize> =
+            problems.iter().filter(|(_, error)| error.is_for_others()).map(|(index, _)| *index).collect();
+        assert_eq!(others, [6]);
     }
 
     #[test]
-    fn weak_rsa_is_refused() {
-        // A 1024-bit modulus of all ones.
-        let n = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [0xff; 128]);
-        let (set, problems) = load(json!([{"kty": "RSA", "kid": "weak", "n": n, "e": "AQAB"}]));
+    fn one_kid_for_several_keys() {
+        let rsa = |modulus: u8, alg: Value| {
+            let n = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [modulus; 256]);
+            json!({"kty": "RSA", "kid": "r", "n": n, "e": "AQAB", "alg": alg})
+        };
+        // The same key for each of its algorithms, one of them twice, and a key of another kind.
+        let same = json!([rsa(0xff, json!("RS256")), rsa(0xff, json!("PS256")), rsa(0xff, json!("PS256")), ec("r")]);
+        let (set, problems) = load(same);
+        assert_eq!(problems, []);
+        let has = |set: &KeySet, algorithm| set.find(Some("r"), algorithm).is_ok();
+        for algorithm in Algorithm::ALL {
+            let expected = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256].contains(&algorithm);
+            assert_eq!(has(&set, algorithm), expected, "{algorithm:?}");
+        }
+        // Another key for one of the algorithms: that one is nobody's.
+        let (set, problems) = load(json!([rsa(0xff, json!(null)), rsa(0xfd, json!("PS256"))]));
+        assert!(has(&set, Algorithm::RS256) && has(&set, Algorithm::RS512) && !has(&set, Algorithm::PS256));
+        let several = |at| (at, KeyError::Several { kid: Some("r".to_owned()), algorithm: Algorithm::PS256 });
+        assert_eq!(problems, [several(0), several(1)]);
+        assert_eq!(problems[0].1.to_string(), "`kid` `r` names several keys for PS256");
+    }
+
+    #[test]
+    fn a_key_without_a_name_is_for_tokens_without_one() {
+        let nameless = || {
+            let mut key = ec("x");
+            key.as_object_mut().unwrap().remove("kid");
+            key
+        };
+        let (set, problems) = load(json!([nameless(), ec("a")]));
+        assert_eq!(problems, []);
+        assert!(set.find(None, Algorithm::ES256).is_ok_and(|key| key.kid().is_none()));
+        assert_eq!(set.find(Some(""), Algorithm::ES256).err(), Some(NoKey::Unknown));
+        let (set, problems) = load(json!([nameless(), nameless()]));
+        assert!(set.is_empty(), "either could be meant");
+        assert_eq!(problems[0].1.to_string(), "several keys without `kid` are for ES256");
+    }
+
+    #[test]
+    fn weak_keys_are_refused() {
+        let mut off_curve = ec("off");
+        off_curve["y"] = off_curve["x"].clone();
+        let x =
+            base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [&[1][..], &[0; 31]].concat());
+        let small = json!({"kty": "OKP", "crv": "Ed25519", "kid": "small", "x": x});
+        let even = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [0xfe; 256]);
+        let even = json!({"kty": "RSA", "kid": "even", "n": even, "e": "AQAB"});
+        let (set, problems) = load(json!([off_curve, small, even]));
         assert!(set.is_empty());
-        assert_eq!(problems, [(0, KeyError::Unusable { kid: "weak".to_owned() })]);
+        let messages: Vec<String> = problems.iter().map(|(_, error)| error.to_string()).collect();
+        assert_eq!(
+            messages,
+            [
+                "key `off` is no point of its curve, or a weak one",
+                "key `small` is no point of its curve, or a weak one",
+                "key `even` has no `n` of the right shape"
+            ]
+        );
     }
 
     #[test]
     fn a_key_is_told_by_its_material_its_name_and_its_algorithm() {
         let plain = ec("a");
         let (set, _) = load(json!([plain]));
-        let id = set.find("a").unwrap().id(Algorithm::ES256).unwrap();
+        let id = set.find(Some("a"), Algorithm::ES256).unwrap().id(Algorithm::ES256).unwrap();
         let still = |change: &dyn Fn(&mut Value)| {
             let mut jwk = plain.clone();
             change(&mut jwk);
@@ -364,7 +426,7 @@ mod tests {
         }
         let (before, problems) = load(json!([jwk]));
         assert_eq!(problems, []);
-        let id = |algorithm| before.find("r").unwrap().id(algorithm).unwrap();
+        let id = |algorithm| before.find(Some("r"), algorithm).unwrap().id(algorithm).unwrap();
         jwk["alg"] = json!("RS256");
         let (after, _) = load(json!([jwk]));
         assert!(after.holds(id(Algorithm::RS256)));

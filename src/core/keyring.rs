@@ -355,7 +355,7 @@ mod tests {
         assert!(keyring.current(NOW).is_none(), "nothing was fetched yet");
         assert_eq!(keyring.adopt(&fixture::jwks(), 1, NOW), Ok(vec![]));
         let last = Timestamp(NOW.0 + 3599);
-        assert!(keyring.current(last).is_some_and(|keys| keys.find("jit-1").is_some()));
+        assert!(keyring.current(last).is_some_and(|keys| keys.find(Some("jit-1"), Algorithm::ES256).is_ok()));
         assert!(keyring.current(Timestamp(NOW.0 + 3600)).is_none(), "kept for an hour");
         keyring.confirm(last);
         assert!(keyring.current(Timestamp(NOW.0 + 3600)).is_some());

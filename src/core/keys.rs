@@ -55,7 +55,12 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
     match KeySet::from_jwks(jwks, algorithms) {
         Ok((keys, bad)) => {
             for (at, error) in &bad {
-                problems.error(format!("{path}.keys[{at}]"), error.to_string());
+                let problem = Problem::at(format!("{path}.keys[{at}]"), error.to_string());
+                // Issuers publish keys for other uses beside those that they sign with.
+                match error.is_for_others() && !keys.is_empty() {
+                    true => problems.warnings.push(problem.help("it is left out")),
+                    false => problems.errors.push(problem),
+                }
             }
             if keys.is_empty() && bad.is_empty() {
                 problems.error(format!("{path}.keys"), "there must be at least one key");
@@ -191,6 +196,42 @@ mod tests {
             refetch: Span(60),
         };
         assert_eq!(source("https://jit.example", whole), expected);
+    }
+
+    #[test]
+    fn keys_for_other_uses_beside_a_good_one_are_warnings() {
+        let of = |more: &[Value]| {
+            let mut jwks = fixture::jwks();
+            jwks["keys"].as_array_mut().unwrap().extend(more.iter().cloned());
+            load(&config(json!({ "inline": jwks })))
+        };
+        let changed = |members: Value| {
+            let mut key = fixture::jwks()["keys"][0].clone();
+            key.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            key
+        };
+        let others = [
+            changed(json!({"kid": "a", "use": "enc"})),
+            changed(json!({"kid": "b", "alg": "ECDH-ES"})),
+            json!({"kid": "c", "kty": "OKP", "crv": "X25519", "x": "AA"}),
+        ];
+        let loaded = of(&others).unwrap();
+        assert_eq!(loaded.policy.issuers()[0].keys.last().len(), 1);
+        let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        for expected in [
+            "issuers[0].keys.inline.keys[1]: key `a` is not for signatures: its `use` is `enc` (it is left out)",
+            "issuers[0].keys.inline.keys[2]: key `b` is for `ECDH-ES`, which is not one of the allowed algorithms (it is left out)",
+            "issuers[0].keys.inline.keys[3]: key `c` is a key of the kind OKP X25519, for which no algorithm is allowed (it is left out)",
+        ] {
+            assert!(warnings.contains(&expected.to_owned()), "{expected}: {warnings:?}");
+        }
+        // What is broken or secret is an error beside good keys too.
+        for bad in [changed(json!({"kid": "d", "d": "AAAA"})), changed(json!({"kid": "e", "x": "AA"})), json!(7)] {
+            assert!(of(std::slice::from_ref(&bad)).is_err(), "{bad}");
+        }
+        // Where no key is left, nothing is a warning.
+        let alone = load(&config(json!({"inline": {"keys": others}}))).unwrap_err();
+        assert_eq!(alone.0.len(), 3, "{alone}");
     }
 
     #[test]

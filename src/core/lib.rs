@@ -46,6 +46,7 @@ pub mod issuer;
 mod json;
 mod json_path;
 pub mod judge;
+mod jwk;
 pub mod jws;
 pub mod key;
 pub mod keyring;

@@ -109,11 +109,12 @@ impl Place {
 }
 
 impl Scheme {
-    /// The scheme that `value` begins with, and what stands behind it. Schemes have no case (RFC 9110 §11.1).
+    /// The scheme that `value` begins with, and what stands behind it. Schemes have no case (RFC 9110 §11.1), and
+    /// whitespace is a space or a tab (RFC 9110 §5.6.3).
     pub fn split(value: &[u8]) -> Option<(Scheme, &[u8])> {
         [(Scheme::Bearer, &b"bearer"[..]), (Scheme::Dpop, b"dpop")].into_iter().find_map(|(scheme, name)| {
             let (start, rest) = value.split_at_checked(name.len())?;
-            let ends = rest.is_empty() || rest.starts_with(b" ");
+            let ends = matches!(rest.first(), None | Some(b' ' | b'\t'));
             (start.eq_ignore_ascii_case(name) && ends).then(|| (scheme, rest.trim_ascii()))
         })
     }
@@ -199,8 +200,10 @@ mod tests {
     fn schemes() {
         assert_eq!(Scheme::split(b"bEARER  a "), Some((Scheme::Bearer, &b"a"[..])));
         assert_eq!(Scheme::split(b"DPoP a"), Some((Scheme::Dpop, &b"a"[..])));
+        assert_eq!(Scheme::split(b"Bearer\ta"), Some((Scheme::Bearer, &b"a"[..])));
+        assert_eq!(Scheme::split(b"dpop \t a\t"), Some((Scheme::Dpop, &b"a"[..])));
         assert_eq!(Scheme::split(b"DPoP"), Some((Scheme::Dpop, &b""[..])));
-        for other in [&b"Basic a"[..], b"Bearera", b"DPoPa", b"", b"eyJ.a.b"] {
+        for other in [&b"Basic a"[..], b"Bearera", b"DPoPa", b"", b"eyJ.a.b", b"Bearer\x0ba", b"Bearer\xa0a"] {
             assert_eq!(Scheme::split(other), None);
         }
     }

@@ -73,6 +73,7 @@ fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str
     let mut record = json!({"verdict": verdict, "reason": refusal.reason.code(), "rule": rule(policy, refusal.rule)});
     if let Some(members) = record.as_object_mut() {
         members.extend(decision.map(|decision| ("decision".to_owned(), decision.into())));
+        members.extend(refusal.claim.as_deref().map(|claim| ("claim".to_owned(), claim.into())));
         if let Some(session) = &refusal.session {
             members.extend(who(session.verified().grant()));
         }

@@ -103,7 +103,7 @@ impl Admitted {
     }
 
     fn refusal(&self, reason: Reason) -> Refusal {
-        Refusal { reason, rule: self.rule(), session: Some(Rc::clone(&self.session)), nonce: None }
+        Refusal { reason, rule: self.rule(), session: Some(Rc::clone(&self.session)), nonce: None, claim: None }
     }
 
     fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {

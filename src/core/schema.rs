@@ -40,7 +40,7 @@ impl JsonSchema for JwkSet {
             "properties": {
                 "keys": {
                     "type": "array",
-                    "description": "JWKs. Each must be public, have a `kid`, and fit one of the `algorithms`.",
+                    "description": "JWKs. Each must be public; those that are for other uses than the `algorithms` are left out.",
                     "items": { "type": "object" },
                     "maxItems": crate::key::MAX_KEYS
                 }

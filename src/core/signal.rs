@@ -6,7 +6,7 @@ use crate::event::{self, Event, Type};
 use crate::freshness::Pulse;
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
-use crate::key::Algorithm;
+use crate::key::{Algorithm, NoKey};
 use crate::keyring::Keyring;
 use crate::remit::Remit;
 use crate::signature::CheckSignature;
@@ -355,10 +355,10 @@ fn check_signature(
     let algorithm = algorithm.ok_or_else(|| InvalidKey.because("alg is not one that this transmitter may use"))?;
     let keys = transmitter.keys.current(now);
     let keys = keys.ok_or_else(|| KeysUnavailable.because("the keys of this transmitter are not there yet"))?;
-    let key = jws.kid().and_then(|kid| keys.find(kid)).ok_or_else(|| unknown_key(jws, transmitter))?;
-    if key.verifier(algorithm).is_none() {
-        return Err(InvalidKey.because("the key is not for this alg"));
-    }
+    let key = keys.find(jws.kid(), algorithm).map_err(|lack| match lack {
+        NoKey::Unknown => unknown_key(jws, transmitter),
+        NoKey::OtherAlgorithm => InvalidKey.because("the key is not for this alg"),
+    })?;
     if !signatures.check(jws, key, algorithm) {
         return Err(AuthenticationFailed.because("the signature is not by the key that kid names"));
     }

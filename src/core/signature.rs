@@ -1,9 +1,8 @@
 //! The check of a signature, behind a trait: the proxy has a faster way than the VM.
 
 use crate::jws::Unverified;
-use crate::key::{Algorithm, Key, Verifier};
+use crate::key::{Algorithm, Key};
 use crate::raw;
-use jwt_simple::prelude::*;
 use std::borrow::Cow;
 
 /// Checks the signature of a token with a key of its issuer.
@@ -12,28 +11,14 @@ pub trait CheckSignature {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool;
 }
 
-/// jwt-simple's pure-Rust implementations; works everywhere.
+/// Pure-Rust implementations; work everywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PureRust;
 
 impl CheckSignature for PureRust {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-        let Some(verifier) = key.verifier(algorithm) else { return false };
-        // jwt-simple takes `jwk` in a header for a string, and so cannot read a header that brings a key.
-        if token.brings_key() {
-            return raw::verify(verifier, token.signing_input().as_bytes(), token.signature());
-        }
-        let options = Some(signature_only(token.typ()));
-        let text = token.text();
-        match verifier {
-            Verifier::RS256(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-            Verifier::RS384(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-            Verifier::RS512(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-            Verifier::PS256(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-            Verifier::ES256(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-            Verifier::ES384(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-            Verifier::EdDSA(key) => key.verify_token::<NoCustomClaims>(text, options).is_ok(),
-        }
+        let verifier = key.verifier(algorithm);
+        verifier.is_some_and(|verifier| raw::verify(verifier, token.signing_input().as_bytes(), token.signature()))
     }
 }
 
@@ -56,23 +41,35 @@ pub fn to_der(signature: &[u8], algorithm: Algorithm) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-/// Options under which jwt-simple checks the signature and leaves times and claims to us: a fixed time half way
-/// through the range of [`crate::time::Timestamp`] with a tolerance that covers all of it, so no clock is read.
-fn signature_only(typ: Option<&str>) -> VerificationOptions {
-    const HALF: u64 = 1 << 31;
-    VerificationOptions {
-        accept_future: true,
-        artificial_time: Some(UnixTimeStamp::from_secs(HALF)),
-        time_tolerance: Some(Duration::from_secs(HALF)),
-        required_signature_type: typ.map(str::to_owned),
-        ..VerificationOptions::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
     use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    /// Any JSON, as deep as `x5c` and the like are, and deeper.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                proptest::collection::btree_map(".{0,5}", inner, 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn members(names: &'static [&'static str]) -> impl Strategy<Value = Map<String, Value>> {
+        proptest::collection::btree_map(proptest::sample::select(names), any_json(), 0..names.len())
+            .prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
 
     #[test]
     fn numbers_that_are_no_signature_are_refused() {
@@ -91,6 +88,28 @@ mod tests {
     }
 
     proptest! {
+        /// The members of header and claims that libraries read into types of their own.
+        #[test]
+        fn a_signature_is_over_bytes_whatever_they_say(
+            header in members(&["typ", "cty", "x5c", "x5t", "x5t#S256", "x5u", "jku", "salt", "nonce", "zip"]),
+            claims in members(&["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "nonce", "kid", "jku", "jwk"]),
+        ) {
+            let mut header = header;
+            // These have a shape of their own, which parsing asks for.
+            header.retain(|name, value| name != "typ" || value.is_string());
+            header.insert("alg".to_owned(), "ES256".into());
+            let token = fixture::sign(&Value::Object(header), &Value::Object(claims));
+            let issuer = fixture::issuer();
+            let key = issuer.keys.last().iter().next().unwrap();
+            let jws = Unverified::parse(token.as_bytes(), usize::MAX).unwrap();
+            prop_assert!(PureRust.check(&jws, key, Algorithm::ES256));
+            let (start, signature) = token.rsplit_once('.').unwrap();
+            let first = if signature.starts_with('A') { "B" } else { "A" };
+            let bent = format!("{start}.{first}{}", signature.get(1..).unwrap());
+            let jws = Unverified::parse(bent.as_bytes(), usize::MAX).unwrap();
+            prop_assert!(!PureRust.check(&jws, key, Algorithm::ES256));
+        }
+
         /// DER integers are as short as they can be and never negative (X.690 §8.3).
         #[test]
         fn der_says_the_same_numbers(r in 1u64.., s in 1u64..) {

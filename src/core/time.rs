@@ -28,6 +28,33 @@ impl Timestamp {
     }
 }
 
+/// A `NumericDate` (RFC 7519 §2): a JSON number of seconds, which may have a fraction. The fraction is cut off: for times
+/// after which something ends (`exp`), and for when something began (`iat`, `auth_time`, the age of a proof), where the
+/// earlier second is the stricter one.
+///
+/// `None` for anything but a number, for a negative one, and for one above [`Timestamp::MAX`].
+pub fn numeric_date(value: &Value) -> Option<Timestamp> {
+    whole_seconds(value, f64::floor)
+}
+
+/// A [`numeric_date`] whose fraction counts as a whole second: for times before which something is not valid yet (`nbf`,
+/// an `iat` that lies ahead), where the later second is the stricter one.
+pub fn numeric_date_up(value: &Value) -> Option<Timestamp> {
+    whole_seconds(value, f64::ceil)
+}
+
+fn whole_seconds(value: &Value, round: impl Fn(f64) -> f64) -> Option<Timestamp> {
+    let whole = match value.as_u64() {
+        Some(whole) => whole,
+        // A negative number stays one: -0.5 is no 0.
+        None => {
+            let number = value.as_f64().filter(|number| *number >= 0.0)?;
+            std::time::Duration::try_from_secs_f64(round(number)).ok()?.as_secs()
+        }
+    };
+    Some(Timestamp(whole)).filter(|time| *time <= Timestamp::MAX)
+}
+
 /// A length of time in seconds. In the configuration a string such as `90s`, `15m`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span(pub u64);
@@ -106,6 +133,26 @@ mod tests {
         assert_eq!(Timestamp::from_claim(&json!(1_790_000_000)), Some(Timestamp(1_790_000_000)));
         for bad in [json!("1790000000"), json!(1.5), json!(1e9), json!(-1), json!(null), json!(1_790_000_000_000u64)] {
             assert_eq!(Timestamp::from_claim(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numeric_dates_have_fractions() {
+        for (value, down, up) in [
+            (json!(1_790_000_000), 1_790_000_000, 1_790_000_000),
+            (json!(1_790_000_000.0), 1_790_000_000, 1_790_000_000),
+            (json!(1_790_000_000.000_001), 1_790_000_000, 1_790_000_001),
+            (json!(1_789_999_999.999_999), 1_789_999_999, 1_790_000_000),
+            (json!(0.5), 0, 1),
+            (json!(4_294_967_294.5), 4_294_967_294, 4_294_967_295),
+        ] {
+            assert_eq!(numeric_date(&value), Some(Timestamp(down)), "{value}");
+            assert_eq!(numeric_date_up(&value), Some(Timestamp(up)), "{value}");
+        }
+        for bad in
+            [json!("1.5"), json!(-1), json!(-0.5), json!(null), json!([1]), json!(true), json!(1e300), json!(1.79e12)]
+        {
+            assert_eq!((numeric_date(&bad), numeric_date_up(&bad)), (None, None), "{bad}");
         }
     }
 

@@ -5,12 +5,12 @@ use crate::detail::Detail;
 use crate::grant::{Actor, Grant};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
-use crate::key::{Algorithm, Key, KeyId};
+use crate::key::{Algorithm, Key, KeyId, NoKey};
 use crate::reason::Reason;
 use crate::signature::CheckSignature;
 use crate::statekey::Kind;
 use crate::subject;
-use crate::time::{Span, Timestamp};
+use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
 use serde_json::{Map, Value};
 
 /// A token may have this many bytes.
@@ -45,17 +45,25 @@ impl Verified {
 }
 
 /// Why a token was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// The reason.
     pub reason: Reason,
     /// The place of the issuer whose keys are fetched, where newer ones may change the verdict.
     pub lacks_keys_of: Option<usize>,
+    /// The claim that is missing or has the wrong shape, where that is the reason.
+    pub claim: Option<String>,
+}
+
+impl Rejected {
+    fn claim(name: &str) -> Rejected {
+        Rejected { claim: Some(name.to_owned()), ..Reason::ClaimInvalid.into() }
+    }
 }
 
 impl From<Reason> for Rejected {
     fn from(reason: Reason) -> Rejected {
-        Rejected { reason, lacks_keys_of: None }
+        Rejected { reason, lacks_keys_of: None, claim: None }
     }
 }
 
@@ -80,12 +88,16 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
     let (index, issuer) = find_issuer(&jws, issuers)?;
     check_kind(&jws, issuer)?;
     let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
-    let lacks_keys = |reason| Rejected { reason, lacks_keys_of: issuer.keys.source().map(|_| index) };
+    let lacks_keys = |reason| Rejected { lacks_keys_of: issuer.keys.source().map(|_| index), ..Rejected::from(reason) };
     // Without any keys, all that can be checked without one is: such a token is not worth waiting for.
-    let key = match (issuer.keys.current(now), jws.kid()) {
-        (_, None) => return Err(Reason::KeyUnknown.into()),
-        (None, Some(_)) => None,
-        (Some(keys), Some(kid)) => Some(keys.find(kid).ok_or_else(|| lacks_keys(Reason::KeyUnknown))?),
+    let key = match issuer.keys.current(now) {
+        None => None,
+        Some(keys) => Some(keys.find(jws.kid(), algorithm).map_err(|lack| match (lack, jws.kid()) {
+            // Newer keys will have names as well.
+            (NoKey::Unknown, None) => Reason::KeyUnknown.into(),
+            (NoKey::Unknown, Some(_)) => lacks_keys(Reason::KeyUnknown),
+            (NoKey::OtherAlgorithm, _) => Reason::AlgorithmRefused.into(),
+        })?),
     };
     let key = match key {
         Some(key) => Some((key, key.id(algorithm).ok_or(Reason::AlgorithmRefused)?)),
@@ -93,7 +105,7 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
     };
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
-    let grant = read_grant(jws.claims(), issuer).ok_or(Reason::ClaimInvalid)?;
+    let grant = read_grant(jws.claims(), issuer)?;
     let (key, key_id) = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
     Ok(Candidate { jws, grant, index, issuer, key, key_id, algorithm })
 }
@@ -150,12 +162,13 @@ pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
     grant.authenticated_at.map_or(until, |start| until.min(start.plus(oldest)))
 }
 
-fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(usize, &'i Issuer), Reason> {
+fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(usize, &'i Issuer), Rejected> {
     let name = match jws.claims().get("iss") {
         Some(Value::String(name)) => name,
-        _ => return Err(Reason::ClaimInvalid),
+        _ => return Err(Rejected::claim("iss")),
     };
-    issuers.iter().enumerate().find(|(_, issuer)| issuer.name == *name).ok_or(Reason::IssuerUnknown)
+    let known = issuers.iter().enumerate().find(|(_, issuer)| issuer.name == *name);
+    known.ok_or_else(|| Reason::IssuerUnknown.into())
 }
 
 /// Explicit typing (RFC 8725 §3.11), and no claims that mark another kind of token (RFC 8417 §2.2 `events`).
@@ -167,93 +180,109 @@ fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
     Ok(())
 }
 
-fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Reason> {
+fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
     let ours = |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|ours| ours == name));
     match claims.get("aud") {
         Some(value @ Value::String(_)) if ours(value) => Ok(()),
         Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(ours) => Ok(()),
-        Some(Value::String(_)) => Err(Reason::AudienceMismatch),
-        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch),
-        _ => Err(Reason::ClaimInvalid),
+        Some(Value::String(_)) => Err(Reason::AudienceMismatch.into()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch.into()),
+        _ => Err(Rejected::claim("aud")),
     }
 }
 
 /// `exp` and `iat` must be there; `exp`, `iat` and `nbf` must be right and their span short enough.
-fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
+fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp) -> Result<(), Rejected> {
     let issued = required_time(claims, "iat")?;
     let expires = required_time(claims, "exp")?;
     let latest = now.plus(issuer.clock_skew);
     if expires <= issued {
-        return Err(Reason::ClaimInvalid);
+        return Err(Rejected::claim("exp"));
     }
     if now >= expires.plus(issuer.clock_skew) {
-        return Err(Reason::TokenExpired);
+        return Err(Reason::TokenExpired.into());
     }
-    if issued > latest || optional_time(claims, "nbf")?.is_some_and(|from| from > latest) {
-        return Err(Reason::TokenNotYetValid);
+    for name in ["iat", "nbf"] {
+        if begin(claims, name)?.is_some_and(|from| from > latest) {
+            return Err(Reason::TokenNotYetValid.into());
+        }
     }
     if expires.since(issued) > issuer.max_lifetime {
-        return Err(Reason::LifetimeExceeded);
+        return Err(Reason::LifetimeExceeded.into());
     }
-    if optional_time(claims, "auth_time")?.is_some_and(|at| at > latest) {
-        return Err(Reason::ClaimInvalid);
+    // Nobody logged in later than now.
+    if authenticated(claims).is_some() && begin(claims, "auth_time")?.is_some_and(|at| at > latest) {
+        return Err(Rejected::claim("auth_time"));
     }
     Ok(())
 }
 
-fn required_time(claims: &Map<String, Value>, name: &str) -> Result<Timestamp, Reason> {
-    optional_time(claims, name)?.ok_or(Reason::ClaimInvalid)
+/// The second in which it was or will be that time.
+fn required_time(claims: &Map<String, Value>, name: &str) -> Result<Timestamp, Rejected> {
+    claims.get(name).and_then(numeric_date).ok_or_else(|| Rejected::claim(name))
 }
 
-/// A time that is there in the wrong shape is wrong, not absent.
-fn optional_time(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Reason> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(value) => Timestamp::from_claim(value).map(Some).ok_or(Reason::ClaimInvalid),
-    }
+/// The first whole second at which that time has come. One that is there in the wrong shape is wrong, not absent.
+fn begin(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Rejected> {
+    claims.get(name).map(|value| numeric_date_up(value).ok_or_else(|| Rejected::claim(name))).transpose()
+}
+
+/// `auth_time`, unless it is null.
+fn authenticated(claims: &Map<String, Value>) -> Option<&Value> {
+    claims.get("auth_time").filter(|value| !value.is_null())
 }
 
 /// Reads all but the map of claims itself.
-fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Option<Grant> {
+fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rejected> {
+    let read = |claim: &str| name(claims, claim).ok_or_else(|| Rejected::claim(claim));
     let details = match claims.get("authorization_details") {
-        None => Vec::new(),
-        Some(value) => Detail::list(value)?,
+        None => Some(Vec::new()),
+        Some(value) => Detail::list(value),
     };
-    Some(Grant {
+    let device = match &issuer.device_claim {
+        Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
+        None => None,
+    };
+    Ok(Grant {
         issuer: issuer.name.clone(),
-        subject: name(claims, "sub")?,
-        client_id: name(claims, "client_id")?,
-        token_id: name(claims, "jti")?,
-        task: name(claims, &issuer.task_claim)?,
-        session: match claims.get(&issuer.session_claim) {
+        subject: read("sub")?,
+        client_id: read("client_id")?,
+        token_id: read("jti")?,
+        task: read(&issuer.task_claim)?,
+        session: optional_name(claims, &issuer.session_claim)?,
+        issued_at: required_time(claims, "iat")?,
+        expires_at: required_time(claims, "exp")?,
+        authenticated_at: match authenticated(claims) {
             None => None,
-            Some(_) => Some(name(claims, &issuer.session_claim)?),
+            Some(_) => Some(required_time(claims, "auth_time")?),
         },
-        issued_at: required_time(claims, "iat").ok()?,
-        expires_at: required_time(claims, "exp").ok()?,
-        authenticated_at: optional_time(claims, "auth_time").ok()?,
-        scopes: scopes(claims.get("scope"))?,
-        details,
-        acr: match claims.get("acr") {
-            None => None,
-            Some(_) => Some(name(claims, "acr")?),
+        scopes: scopes(claims.get("scope")).ok_or_else(|| Rejected::claim("scope"))?,
+        details: details.ok_or_else(|| Rejected::claim("authorization_details"))?,
+        acr: optional_name(claims, "acr")?,
+        actors: actors(claims.get("act"), issuer.max_actors).ok_or_else(|| Rejected::claim("act"))?,
+        confirmation: Confirmation::read(claims.get("cnf")).ok_or_else(|| Rejected::claim("cnf"))?,
+        device: match device {
+            Some(device) => Some(device),
+            None => member(claims, "device", issuer).ok_or_else(|| Rejected::claim("sub_id"))?,
         },
-        actors: actors(claims.get("act"), issuer.max_actors)?,
-        confirmation: Confirmation::read(claims.get("cnf"))?,
-        device: match issuer.device_claim.as_deref().filter(|claim| claims.contains_key(*claim)) {
-            Some(claim) => Some((issuer.name.clone(), name(claims, claim)?)),
-            None => member(claims, "device", issuer)?,
-        },
-        tenant: member(claims, "tenant", issuer)?,
+        tenant: member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id"))?,
         identifiers: identifiers(claims, issuer)?,
         claims: Map::new(),
     })
 }
 
 /// The claims by which subjects of other formats than `iss_sub` know the user, where the token has them.
-fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Option<Vec<(Kind, String)>> {
-    let there = issuer.subject_claims.iter().filter(|(_, claim)| claims.contains_key(claim));
-    there.map(|(kind, claim)| Some((*kind, name(claims, claim)?))).collect()
+fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind, String)>, Rejected> {
+    let named = issuer.subject_claims.iter().map(|(kind, claim)| Ok((*kind, optional_name(claims, claim)?)));
+    named.filter_map(|found| found.map(|(kind, name)| Some((kind, name?))).transpose()).collect()
+}
+
+/// A [`name`] that need not be there. Null says that it is not.
+fn optional_name(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
+    match claims.get(claim) {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => name(claims, claim).map(Some).ok_or_else(|| Rejected::claim(claim)),
+    }
 }
 
 /// A claim that names something: a string that is not empty, not long, and free of control characters, which no
@@ -313,6 +342,14 @@ mod tests {
         verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now).map_err(|rejected| rejected.reason)
     }
 
+    /// The claim for which a token with such claims is refused.
+    fn refused_claim(claims: Value) -> Option<String> {
+        let token = token_with(json!({}), claims);
+        let rejected = verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).expect_err("refused");
+        assert_eq!(rejected.reason, Reason::ClaimInvalid);
+        rejected.claim
+    }
+
     fn refusal(header: Value, claims: Value) -> Reason {
         verify_at(&token_with(header, claims), NOW).expect_err("refused")
     }
@@ -352,17 +389,71 @@ mod tests {
 
     #[test]
     fn times_in_the_wrong_shape_are_wrong() {
-        let bad =
-            [json!("1790000300"), json!(1790000300.5), json!(-1), json!(null), json!([]), json!(1_790_000_300_000u64)];
+        let bad = [json!("1790000300"), json!(-1), json!(-0.5), json!(null), json!([]), json!(1_790_000_300_000u64)];
         for claim in ["exp", "iat", "nbf", "auth_time"] {
-            for value in &bad {
-                let reason = refusal(json!({}), json!({ claim: value }));
-                assert_eq!(reason, Reason::ClaimInvalid, "{claim} {value}");
+            for value in bad.iter().filter(|value| claim != "auth_time" || !value.is_null()) {
+                assert_eq!(refused_claim(json!({ claim: value })).as_deref(), Some(claim), "{claim} {value}");
             }
         }
         for claim in ["exp", "iat", "sub", "jti", "client_id", "txn", "aud", "iss"] {
-            assert_eq!(refusal(json!({}), json!({ claim: fixture::ABSENT })), Reason::ClaimInvalid, "{claim}");
+            assert_eq!(refused_claim(json!({ claim: fixture::ABSENT })).as_deref(), Some(claim), "{claim}");
         }
+    }
+
+    /// RFC 7519 §2. What ends ends early, what begins begins late, and what is old is older.
+    #[test]
+    fn fractions_of_seconds_are_read_strictly() {
+        let skew = fixture::issuer().clock_skew.0;
+        let at = |claims: Value, now| verify_at(&token_with(json!({}), claims), Timestamp(now)).map(|_| ()).err();
+        let fraction = |at: u64| json!(Value::from(at).as_f64().unwrap() + 0.5);
+        let exp = NOW.0 + 200;
+        assert_eq!(at(json!({"exp": fraction(exp)}), exp + skew - 1), None);
+        assert_eq!(at(json!({"exp": fraction(exp)}), exp + skew), Some(Reason::TokenExpired));
+        for claim in ["nbf", "iat"] {
+            assert_eq!(at(json!({ claim: fraction(NOW.0 + skew - 1) }), NOW.0), None, "{claim}");
+            let ahead = at(json!({ claim: fraction(NOW.0 + skew) }), NOW.0);
+            assert_eq!(ahead, Some(Reason::TokenNotYetValid), "{claim}");
+        }
+        let longest = fixture::issuer().max_lifetime.0;
+        assert_eq!(at(json!({"iat": fraction(NOW.0), "exp": fraction(NOW.0 + longest)}), NOW.0), None);
+        let longer = json!({"iat": fraction(NOW.0), "exp": fraction(NOW.0 + longest + 1)});
+        assert_eq!(at(longer, NOW.0), Some(Reason::LifetimeExceeded));
+        let claims = json!({"iat": fraction(NOW.0 - 5), "auth_time": fraction(NOW.0 - 9), "exp": fraction(exp)});
+        let verified = verify_at(&token_with(json!({}), claims), NOW).unwrap();
+        let grant = verified.grant();
+        let times = (grant.issued_at, grant.authenticated_at, grant.expires_at);
+        assert_eq!(times, (Timestamp(NOW.0 - 5), Some(Timestamp(NOW.0 - 9)), Timestamp(exp)));
+        assert_eq!(refused_claim(json!({"auth_time": fraction(NOW.0 + skew)})).as_deref(), Some("auth_time"));
+    }
+
+    #[test]
+    fn null_is_an_identifier_that_is_not_there() {
+        let claims = json!({"sid": null, "acr": null, "auth_time": null, "device_id": null, "email": null});
+        let verified = verify_at(&token_with(json!({}), claims), NOW).unwrap();
+        let grant = verified.grant();
+        assert_eq!((&grant.session, &grant.acr, grant.authenticated_at, &grant.device), (&None, &None, None, &None));
+        assert_eq!(grant.identifiers, []);
+        for claim in ["sid", "acr", "auth_time", "device_id"] {
+            assert_eq!(refused_claim(json!({ claim: true })).as_deref(), Some(claim));
+        }
+        for claim in ["nbf", "scope", "cnf", "act", "authorization_details", "sub", "jti"] {
+            assert_eq!(refused_claim(json!({ claim: null })).as_deref(), Some(claim));
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_kid_is_by_the_one_key_without() {
+        let mut jwks = fixture::jwks();
+        jwks["keys"][0].as_object_mut().unwrap().remove("kid");
+        let (keys, problems) = crate::key::KeySet::from_jwks(&jwks, &[Algorithm::ES256]).unwrap();
+        assert_eq!(problems, []);
+        let issuer = [Issuer { keys: crate::keyring::Keyring::inline(keys), ..fixture::issuer() }];
+        let ask = |kid: Value| {
+            let token = token_with(json!({ "kid": kid }), json!({}));
+            verify(token.as_bytes(), &issuer, &mut PureRust, NOW).map(|_| ()).map_err(|rejected| rejected.reason)
+        };
+        assert_eq!(ask(Value::Null), Ok(()));
+        assert_eq!(ask(json!("jit-1")), Err(Reason::KeyUnknown));
     }
 
     #[test]

@@ -310,15 +310,22 @@ pub fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, Hos
     }
 }
 
-/// Sends a GET to a cluster of the proxy; the answer comes to `on_http_call_response` of the root context under the number
+/// Sends a request without a body to a cluster of the proxy; the answer comes to `on_http_call_response` of the root context under the number
 /// returned here. Only from callbacks of the root context, and not while another context is the effective one.
 ///
 /// Fails with [`HostError::BadArgument`] when the proxy does not know the cluster.
 ///
 /// This one goes through the SDK: it hands answers over only to calls that it made, and panics over all others. Its own
 /// panic is for a status that the proxy does not have for this call.
-pub fn get(cluster: &str, host: &str, path: &str, accept: &str, timeout: Duration) -> Result<u32, HostError> {
-    let headers = vec![(":method", "GET"), (":path", path), (":authority", host), ("accept", accept)];
+pub fn call(
+    cluster: &str,
+    method: &str,
+    host: &str,
+    path: &str,
+    accept: &str,
+    timeout: Duration,
+) -> Result<u32, HostError> {
+    let headers = vec![(":method", method), (":path", path), (":authority", host), ("accept", accept)];
     hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout).map_err(|status| match status {
         Status::BadArgument => HostError::BadArgument,
         Status::NotFound => HostError::NotFound,

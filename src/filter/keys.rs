@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use taskfence_core::fetch::{self, Chance, FetchError, Published, Status};
-use taskfence_core::key::KeyError;
+use taskfence_core::key::{Key, KeyError};
 use taskfence_core::keyring::{self, MAX_JWKS, Owner, Source};
 use taskfence_core::policy::Policy;
 use taskfence_core::time::{Span, Timestamp};
@@ -27,6 +27,9 @@ const IDLE_TICKS: u32 = 10;
 /// callback, each from within the one before, and a few hundred of them are more than the stack of the VM takes.
 const MOST_AT_ONCE: usize = 50;
 
+/// How long the question may take how large a set is. A lease outlives the call before it by as much.
+const MEASURE: Duration = Duration::from_secs(1);
+
 /// RFC 7517 §8.5.
 const ACCEPT: &str = "application/jwk-set+json, application/json";
 
@@ -38,12 +41,30 @@ pub struct Keys {
     me: u64,
     owners: Vec<Owner>,
     /// Calls that are under way.
-    calls: RefCell<Vec<(u32, Owner)>>,
+    calls: RefCell<Vec<Call>>,
     /// Whose keys an unknown `kid` asked for.
     wanted: RefCell<Vec<Owner>>,
     waiting: RefCell<Waiting<(Headers, Rc<Waited>)>>,
     ticks: Cell<u32>,
     metrics: Metrics,
+}
+
+/// A call that is under way.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    number: u32,
+    owner: Owner,
+    purpose: Purpose,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// To get the set.
+    Fetch,
+    /// To learn how large it is, after no answer came: the proxy drops one that is larger than its buffer, and then says
+    /// no more than that the call has ended.
+    Measure,
 }
 
 #[derive(Debug)]
@@ -143,18 +164,19 @@ impl Keys {
 
     /// A call has been answered; `answered` is false when it ended without.
     pub fn on_call_response(&self, shared: &Rc<Shared>, call: u32, answered: bool, body_size: usize) {
-        let owner = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
-            let at = calls.iter().position(|(known, _)| *known == call)?;
-            Some(calls.swap_remove(at).1)
+        let call = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
+            let at = calls.iter().position(|known| known.number == call)?;
+            Some(calls.swap_remove(at))
         });
         let sources = self.sources(shared);
-        let Some((owner, source)) = owner.and_then(|owner| sources.iter().find(|(known, _)| *known == owner)) else {
-            return;
-        };
+        let source = |call: &Call| sources.iter().find(|(known, _)| *known == call.owner);
+        let Some((call, (owner, source))) = call.and_then(|call| Some((call, source(&call)?))) else { return };
         let Some(now) = now() else { return };
-        match read_answer(answered, body_size) {
-            Ok(jwks) => self.publish(shared, *owner, source, &jwks, now),
-            Err(error) => self.failed(shared, *owner, source, &error, now),
+        match (call.purpose, read_answer(answered, body_size)) {
+            (Purpose::Measure, _) => self.failed(shared, *owner, source, &measured(answered), now),
+            (Purpose::Fetch, Ok(jwks)) => self.publish(shared, *owner, source, &jwks, now),
+            (Purpose::Fetch, Err(FetchError::NoAnswer)) if self.call(*owner, source, Purpose::Measure).is_ok() => {}
+            (Purpose::Fetch, Err(error)) => self.failed(shared, *owner, source, &error, now),
         }
         self.release(shared, &sources, now);
     }
@@ -226,7 +248,11 @@ impl Keys {
             wanted.len() < before
         });
         match fetch::begin(&mut Ports, source, now, self.me, wanted) {
-            Ok(true) => self.call(shared, owner, source, now),
+            Ok(true) => {
+                if let Err(error) = self.call(owner, source, Purpose::Fetch) {
+                    self.failed(shared, owner, source, &error, now);
+                }
+            }
             Ok(false) => {}
             Err(error) => log::error!("{}: {error}", about(shared, owner, source)),
         }
@@ -263,19 +289,22 @@ impl Keys {
         taken.is_ok()
     }
 
-    fn call(&self, shared: &Shared, owner: Owner, source: &Source, now: u64) {
-        let timeout = Duration::from_secs(source.timeout.0);
-        let error = match host::get(&source.cluster, &source.host, &source.path, ACCEPT, timeout) {
-            Ok(call) => {
-                if let Ok(mut calls) = self.calls.try_borrow_mut() {
-                    calls.push((call, owner));
-                }
-                return;
-            }
-            Err(HostError::BadArgument) => FetchError::ClusterMissing,
-            Err(_) => FetchError::Unreachable,
+    fn call(&self, owner: Owner, source: &Source, purpose: Purpose) -> Result<(), FetchError> {
+        let (method, timeout) = match purpose {
+            Purpose::Fetch => ("GET", Duration::from_secs(source.timeout.0)),
+            Purpose::Measure => ("HEAD", MEASURE),
         };
-        self.failed(shared, owner, source, &error, now);
+        let number =
+            host::call(&source.cluster, method, &source.host, &source.path, ACCEPT, timeout).map_err(|error| {
+                match error {
+                    HostError::BadArgument => FetchError::ClusterMissing,
+                    HostError::NotFound | HostError::CasMismatch | HostError::Other(_) => FetchError::Unreachable,
+                }
+            })?;
+        if let Ok(mut calls) = self.calls.try_borrow_mut() {
+            calls.push(Call { number, owner, purpose });
+        }
+        Ok(())
     }
 
     fn publish(&self, shared: &Shared, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
@@ -428,6 +457,19 @@ fn read_answer(answered: bool, body_size: usize) -> Result<Vec<u8>, FetchError> 
     Ok(body)
 }
 
+/// Why no answer came, as far as the answer at hand tells, which has the headers of that one.
+fn measured(answered: bool) -> FetchError {
+    let length = || {
+        let headers = host::headers(MapType::CallResponseHeaders).ok()?;
+        let (_, length) = headers.iter().find(|(name, _)| *name == b"content-length")?;
+        std::str::from_utf8(length).ok()?.parse::<usize>().ok().filter(|length| *length > MAX_JWKS)
+    };
+    match length().filter(|_| answered) {
+        Some(length) => keyring::JwksError::TooLarge(length).into(),
+        None => FetchError::NoAnswer,
+    }
+}
+
 fn bad_keys(shared: &Shared, owner: Owner, jwks: &[u8]) -> Vec<(usize, KeyError)> {
     let Ok(jwks) = keyring::read_jwks(jwks) else { return Vec::new() };
     shared.judge.try_borrow().ok().and_then(|judge| judge.policy().keyring(owner)?.problems(&jwks)).unwrap_or_default()
@@ -436,7 +478,8 @@ fn bad_keys(shared: &Shared, owner: Owner, jwks: &[u8]) -> Vec<(usize, KeyError)
 fn kids(shared: &Shared, owner: Owner) -> Vec<String> {
     let Ok(judge) = shared.judge.try_borrow() else { return Vec::new() };
     let Some(keys) = judge.policy().keyring(owner) else { return Vec::new() };
-    keys.last().iter().map(|key| format!("`{}`", shown(key.kid()))).collect()
+    let name = |key: &Key| key.kid().map_or_else(|| "one without `kid`".to_owned(), |kid| format!("`{}`", shown(kid)));
+    keys.last().iter().map(name).collect()
 }
 
 fn source_of(shared: &Shared, owner: Owner) -> Option<Source> {

@@ -244,7 +244,7 @@ fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {
 }
 
 fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {
-    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None, nonce: None };
+    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None, nonce: None, claim: None };
     let now = now().ok_or_else(internal)?;
     let mut judge = shared.judge.try_borrow_mut().map_err(|_| internal())?;
     judge.judge(request, &mut Ports, now)

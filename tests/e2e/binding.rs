@@ -271,6 +271,25 @@ async fn each_check_of_a_proof_refuses() {
     assert_allowed(sidecar, &present("dpop", &with("GET", "/open/a", &token, &good().sign())).await);
 }
 
+/// RFC 7519 section 2: a NumericDate may have a fraction.
+#[tokio::test]
+async fn a_proof_may_be_dated_in_fractions() {
+    let sidecar = sidecar().await;
+    let token = key_bound(&KEY);
+    let dated = |at: i64, fraction: f64| {
+        let proof = proof(&KEY, "GET", &format!("{API}/open/a"), &token).claim("iat", at as f64 + fraction).sign();
+        with("GET", "/open/a", &token, &proof)
+    };
+    assert_allowed(sidecar, &present("dpop", &dated(now() - 1, 0.75)).await);
+    for (at, fraction) in [(now() - 70, 0.5), (now() + 60, 0.5), (-1, 0.5)] {
+        assert_refused(sidecar, &present("dpop", &dated(at, fraction)).await, "dpop_proof_invalid");
+    }
+    let tabbed = Request::get("/open/a")
+        .header("authorization", format!("DPoP\t{token}"))
+        .header("dpop", proof(&KEY, "GET", &format!("{API}/open/a"), &token).sign());
+    assert_allowed(sidecar, &present("dpop", &tabbed).await);
+}
+
 #[tokio::test]
 async fn a_key_bound_token_is_no_bearer_token() {
     let sidecar = sidecar().await;

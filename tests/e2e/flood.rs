@@ -6,7 +6,8 @@ use serde_json::json;
 use taskfence_tests::{
     bootstrap::Settings,
     client::{Answer, Http, Request},
-    mint, orders,
+    mint::{self, Alg},
+    orders,
     refusal::assert_refused,
     sidecar::Sidecar,
     tamper,
@@ -78,4 +79,21 @@ async fn the_same_bad_token_again_is_no_flood() {
         assert_refused(&sidecar, &read(&sidecar, &bad).await, "signature_invalid");
     }
     assert_eq!(read(&sidecar, &mint::token().sign()).await.line(), "200");
+}
+
+/// What a token says besides is no reason to take its signature for bad, and a flood of good tokens is none.
+#[tokio::test]
+async fn good_tokens_lock_nobody_out() {
+    let sidecar = sidecar("flood-good").await;
+    for at in 0..140 {
+        let jwt = match at % 3 {
+            0 => mint::token().claim("nonce", 7),
+            1 => mint::token().header("x5c", json!(["M".repeat(7_000)])),
+            _ => mint::token().header("salt", at),
+        };
+        // Signatures that the proxy checks, and some that the filter does.
+        let jwt = jwt.signed_by(mint::ISSUER.signer(Alg::ALL[at % Alg::ALL.len()]));
+        assert_eq!(read(&sidecar, &jwt.sign()).await.line(), "200", "token {at}");
+    }
+    assert_eq!(denied(&sidecar, "signature_invalid").await, 0);
 }

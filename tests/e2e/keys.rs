@@ -9,6 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::Settings,
@@ -399,15 +403,14 @@ async fn a_broken_answer_leaves_the_last_good_keys() {
 
 #[tokio::test]
 async fn bad_keys_are_named_and_the_rest_is_used() {
-    let mut twice = Keyring::generate("t").signer(Alg::Es256).public();
-    twice["kid"] = json!("twice\nkeys of `x`");
+    let twice = |prefix| named(&Keyring::generate(prefix), Alg::Es256, json!("twice\nkeys of `x`"));
     let mut private = Keyring::generate("p").signer(Alg::Es256).public();
     (private["kid"], private["d"]) = (json!("private"), json!("AAAA"));
     // All ones, 1024 bits.
     let weak = json!({"kty": "RSA", "kid": "weak", "n": format!("_{}w", "_".repeat(169)), "e": "AQAB"});
     let symmetric = json!({"kty": "oct", "kid": "secret", "k": "c2VjcmV0"});
     let nameless = json!({"kty": "EC"});
-    let bad = [private, weak, symmetric, twice.clone(), twice, nameless, json!(7)];
+    let bad = [private, weak, symmetric, twice("s"), twice("t"), nameless, json!(7)];
     let server = Jwks::start(joined(&[json!({"keys": bad}), mint::ISSUER.jwks()])).unwrap();
     let sidecar = Sidecar::start(settings("keys-bad-keys", json!({}), server.address())).await.unwrap();
     for alg in Alg::ALL {
@@ -416,16 +419,134 @@ async fn bad_keys_are_named_and_the_rest_is_used() {
     }
     for line in [
         "jit.example/jwks.json: keys[0] is not used: key `private` holds private members",
-        "keys[1] is not used: key `weak` fits none of the allowed algorithms",
-        "keys[2] is not used: key `secret`",
-        r"keys[3] is not used: `kid` `twice\nkeys of `x`` stands twice",
+        "keys[1] is not used: key `weak` has an RSA modulus of 1024 bits",
+        "keys[2] is not used: key `secret` holds private members",
+        r"keys[3] is not used: `kid` `twice\nkeys of `x`` names several keys for ES256",
         r"keys[4] is not used: `kid` `twice\n",
-        "keys[5] is not used: no `kid`",
+        "keys[5] is not used: a key without `kid` has no `crv`",
         "keys[6] is not used: not a JWK object",
     ] {
         until_logged(&sidecar, line).await;
     }
     assert_eq!(counter(&sidecar, "keys_refused").await, 7, "said once, and not by every worker");
+}
+
+/// The public key of that algorithm under another `kid`.
+fn named(keys: &Keyring, alg: Alg, kid: Value) -> Value {
+    let mut key = keys.signer(alg).public();
+    key["kid"] = kid;
+    key
+}
+
+/// `key` with other members; [`Value::Null`] stays null.
+fn with(mut key: Value, members: Value) -> Value {
+    key.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    key
+}
+
+/// A token under `alg` and `kid`, signed by the key of another algorithm that can be bent to it.
+fn bent(keys: &Keyring, owner: Alg, alg: Alg, kid: &str) -> String {
+    let signer = keys.signer(owner);
+    let token = mint::token().header("alg", alg.name()).header("kid", kid).sign();
+    let input = token.rsplit_once('.').unwrap().0;
+    format!("{input}.{}", URL_SAFE_NO_PAD.encode(signer.signature(input.as_bytes(), alg)))
+}
+
+/// Sets as issuers publish them: one `kid` for all algorithms of a key, or for keys of several kinds, members that are
+/// null, an encryption key beside, a modulus with a zero in front, a key without a name.
+#[tokio::test]
+async fn keys_as_issuers_publish_them() {
+    let keys = Keyring::generate("odd");
+    let rsa = named(&keys, Alg::Rs256, json!("r1"));
+    let modulus = URL_SAFE_NO_PAD.decode(keys.signer(Alg::Ps256).public()["n"].as_str().unwrap()).unwrap();
+    let padded = [&[0, 0][..], &modulus].concat();
+    let mut nameless = keys.signer(Alg::Es256).public();
+    nameless.as_object_mut().unwrap().remove("kid");
+    let published = json!({"keys": [
+        with(rsa.clone(), json!({"alg": "RS256"})),
+        with(rsa.clone(), json!({"alg": "RS384"})),
+        with(rsa.clone(), json!({"alg": "PS256"})),
+        with(rsa.clone(), json!({"alg": "PS256", "x5t": "other"})),
+        with(rsa.clone(), json!({"use": "enc", "alg": "RSA-OAEP"})),
+        named(&keys, Alg::Es256, json!("r1")),
+        with(named(&keys, Alg::Rs384, json!("nulls")), json!({"use": null, "alg": null, "key_ops": null, "d": null})),
+        with(named(&keys, Alg::Ps256, json!("padded")), json!({"n": URL_SAFE.encode(padded), "alg": null})),
+        named(&keys, Alg::EdDsa, json!("long")).as_object().map(|key| {
+            let mut key = key.clone();
+            key.insert("x5c".to_owned(), json!(["M".repeat(10_000)]));
+            Value::Object(key)
+        }),
+        nameless,
+        with(named(&keys, Alg::Rs512, json!("three")), json!({"e": "Aw"})),
+        with(named(&keys, Alg::Es384, json!("spoilt")), json!({"x": 7})),
+    ]});
+    let server = Jwks::start(published).unwrap();
+    let sidecar = Sidecar::start(settings("keys-odd", json!({}), server.address())).await.unwrap();
+    let es256 = keys.signer(Alg::Es256);
+    for (what, token) in [
+        ("RS256", bent(&keys, Alg::Rs256, Alg::Rs256, "r1")),
+        ("RS384", bent(&keys, Alg::Rs256, Alg::Rs384, "r1")),
+        ("PS256", bent(&keys, Alg::Rs256, Alg::Ps256, "r1")),
+        ("ES256 under the same name", mint::token().signed_by(es256).header("kid", "r1").sign()),
+        ("null members", bent(&keys, Alg::Rs384, Alg::Rs384, "nulls")),
+        ("a padded modulus", bent(&keys, Alg::Ps256, Alg::Ps256, "padded")),
+        ("a long x5c", mint::token().signed_by(keys.signer(Alg::EdDsa)).header("kid", "long").sign()),
+        ("no name", mint::token().signed_by(es256).without_header("kid").sign()),
+    ] {
+        let answer = send(&sidecar, &with_token(&token)).await;
+        assert_eq!(answer.line(), "200", "{what}");
+    }
+    for (what, token, reason) in [
+        ("RS512, for which no key of that name is", bent(&keys, Alg::Rs256, Alg::Rs512, "r1"), "algorithm_refused"),
+        ("a nameless key under a name", mint::token().signed_by(es256).header("kid", "x").sign(), "key_unknown"),
+        ("another key under the name", bent(&keys, Alg::Rs384, Alg::Rs256, "r1"), "signature_invalid"),
+        ("exponent 3", bent(&keys, Alg::Rs512, Alg::Rs512, "three"), "key_unknown"),
+    ] {
+        let answer = send(&sidecar, &with_token(&token)).await;
+        assert_eq!(answer.reason().as_deref(), Some(reason), "{what}");
+        assert_refused(&sidecar, &answer, reason);
+    }
+    for line in [
+        "keys[4] is not used: key `r1` is not for signatures: its `use` is `enc`",
+        "keys[10] is not used: key `three` has the RSA exponent 3",
+        "keys[11] is not used: key `spoilt` has no `x`",
+    ] {
+        until_logged(&sidecar, line).await;
+    }
+    assert_eq!(counter(&sidecar, "keys_refused").await, 3);
+}
+
+/// The same sets in a configuration: what is not for us is a warning beside a good key.
+#[tokio::test]
+async fn an_encryption_key_beside_a_good_one_is_no_error() {
+    let mut config = orders::config();
+    let keys = config["issuers"][0]["keys"]["inline"]["keys"].as_array_mut().unwrap();
+    let rsa = keys.iter().find(|key| key["kid"] == "jit-RS256").unwrap().clone();
+    keys.push(with(rsa, json!({"kid": "enc", "use": "enc", "alg": "RSA-OAEP-256"})));
+    let sidecar = Sidecar::start(Settings::new("keys-enc", config)).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+}
+
+/// Whatever its size, a set that is too large is counted as that: also where the proxy itself does not take it.
+#[tokio::test]
+async fn a_set_that_is_too_large_is_counted_as_that() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let sidecar = Sidecar::start(settings("keys-size", json!({"refresh": "1s"}), server.address())).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    let created = sidecar.machines_created().await.unwrap();
+    for mebibytes in [2, 40] {
+        let before = counter(&sidecar, "keys_fetch_failed.too_large").await;
+        let mut padded = mint::FORGER.jwks();
+        padded["padding"] = json!("x".repeat(mebibytes * 1024 * 1024));
+        server.answer(200, padded.to_string());
+        until(&format!("{mebibytes} MiB"), Duration::from_secs(20), async || {
+            // One may be by a fetch that was under way.
+            counter(&sidecar, "keys_fetch_failed.too_large").await > before + 1
+        })
+        .await;
+        assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    }
+    sidecar.check_no_crash_since(created).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,13 +2,16 @@
 //! can tell which.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
 use taskfence_tests::{
     bootstrap::{APP, Settings},
     capabilities,
     client::{self, Http, Request},
+    in_process::InProcess,
     mint::{self, Alg, Jwt},
     orders,
+    refusal::assert_signal_accepted,
     sidecar::Sidecar,
     tamper,
 };
@@ -192,6 +195,111 @@ async fn a_signature_is_good_for_its_own_algorithm_only() {
             let answer = sidecar.send(Http::One, &request).await.unwrap();
             let reason = if claimed == made { None } else { Some("signature_invalid") };
             assert_eq!(answer.reason().as_deref(), reason, "{} under {}", made.name(), claimed.name());
+        }
+    }
+}
+
+/// Members of header and claims that no check of ours reads: whatever they are, a good signature is good. Libraries that
+/// read a token into types of their own refuse these.
+#[tokio::test]
+async fn what_a_token_says_besides_does_not_break_its_signature() {
+    let long: Vec<Value> = (0..4).map(|_| json!("M".repeat(2_000))).collect();
+    let odd = [
+        ("claim nonce: 7", mint::token().claim("nonce", 7)),
+        ("claim kid: []", mint::token().claim("kid", json!([]))),
+        ("header x5c, long", mint::token().header("x5c", long)),
+        ("header x5c: text", mint::token().header("x5c", "MIIC")),
+        ("header x5t: 7", mint::token().header("x5t", 7)),
+        ("header salt", mint::token().header("salt", "c2FsdA")),
+        ("header salt: 7", mint::token().header("salt", 7)),
+        ("header cty: null", mint::token().header("cty", Value::Null)),
+        ("header jku: {}", mint::token().header("jku", json!({}))),
+    ];
+    let mut corpus = Vec::new();
+    for alg in Alg::ALL {
+        corpus.extend(odd.iter().map(|(name, jwt)| {
+            let token = jwt.clone().signed_by(mint::ISSUER.signer(alg)).sign();
+            (format!("{name}, {}", alg.name()), token)
+        }));
+    }
+    both_say(&corpus, Ok(())).await;
+    let mut judge = InProcess::new(&orders::config());
+    for (name, token) in &corpus {
+        assert_eq!(ask_in_process(&mut judge, token), "200", "in process: {name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_signal_says_besides_does_not_break_its_signature() {
+    let sidecar = sidecar().await;
+    let long: Vec<Value> = (0..4).map(|_| json!("M".repeat(2_000))).collect();
+    for alg in Alg::ALL {
+        let set = || mint::complete_task(&mint::unique("task")).signed_by(mint::TRANSMITTER.signer(alg));
+        for odd in [set().claim("nonce", 7), set().header("x5c", long.clone()), set().header("salt", "c2FsdA")] {
+            assert_signal_accepted(&sidecar.push(&odd).await.unwrap());
+        }
+    }
+}
+
+/// Whoever checks the signature: the proxy, the filter alone, or the code of `explain`, all say the same about any token.
+#[tokio::test]
+async fn any_header_and_claims_have_one_verdict() {
+    let mut chance = Rng::with_seed(0x51C7_00A6);
+    let mut judge = InProcess::new(&orders::config());
+    let sidecar = sidecar().await;
+    for at in 0..150 {
+        let alg = Alg::ALL[at % Alg::ALL.len()];
+        let mut jwt = signed(alg);
+        for (name, value) in members(&["x5c", "x5t", "x5u", "jku", "cty", "salt", "url", "nonce", "ppt"], &mut chance) {
+            jwt = jwt.header(&name, value);
+        }
+        for (name, value) in members(&["nonce", "jwk", "kid", "amr", "azp", "at_hash", "status", "rid"], &mut chance) {
+            jwt = jwt.claim(&name, value);
+        }
+        let good = jwt.sign();
+        let expected = match at % 3 {
+            0 => "401 signature_invalid",
+            _ => "200",
+        };
+        let token = if at % 3 == 0 { tamper::flip_signature_bit(&good) } else { good };
+        let request = Request::get(orders::ORDER_PATH).bearer(&token);
+        let with_proxy = client::send(sidecar.app(), Http::One, &request).await.unwrap().line();
+        let alone = client::send(sidecar.listener(ALONE), Http::One, &request).await.unwrap().line();
+        let in_process = ask_in_process(&mut judge, &token);
+        let said = [with_proxy.as_str(), alone.as_str(), in_process.as_str()];
+        assert_eq!(said, [expected; 3], "proxy, alone, in process: {}", tamper::show(&token));
+    }
+}
+
+fn ask_in_process(judge: &mut InProcess, token: &str) -> String {
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_bytes())];
+    judge.judge("GET", orders::HOST.as_bytes(), orders::ORDER_PATH.as_bytes(), &headers).line()
+}
+
+/// Some of `names`, each with any JSON at all.
+fn members(names: &[&str], chance: &mut Rng) -> Map<String, Value> {
+    let mut members = Map::new();
+    for name in names {
+        if chance.bool() {
+            members.insert((*name).to_owned(), any_json(3, chance));
+        }
+    }
+    members
+}
+
+fn any_json(depth: u8, chance: &mut Rng) -> Value {
+    match chance.u8(..if depth == 0 { 6 } else { 8 }) {
+        0 => Value::Null,
+        1 => json!(chance.bool()),
+        2 => json!(chance.i64(..)),
+        3 => json!(chance.f64()),
+        4 => json!("é\u{1}"),
+        5 => json!("x".repeat(chance.usize(..40))),
+        6 => (0..chance.usize(..4)).map(|_| any_json(depth - 1, chance)).collect(),
+        _ => {
+            let member = |at: usize, chance: &mut Rng| (format!("m{at}"), any_json(depth - 1, chance));
+            Value::Object((0..chance.usize(..4)).map(|at| member(at, chance)).collect())
         }
     }
 }

@@ -23,11 +23,15 @@ async fn sidecar() -> &'static Sidecar {
             config["signals"]["transmitters"][0]["subjects"] = json!([issuer]);
             config
         };
+        let mut hidden = orders::config();
+        hidden["forward_token"] = json!(false);
         Settings::new("tokens", orders::config())
+            .also("hidden", hidden)
             .also("other-audience", other(|issuer| issuer["audiences"] = json!(["https://other.mesh"])))
             .also("other-issuer", other(|issuer| issuer["issuer"] = json!(orders::TRANSMITTER)))
             .also("other-keys", other(|issuer| issuer["keys"]["inline"] = mint::FORGER.jwks()))
             .also("other-lifetime", other(|issuer| issuer["max_lifetime"] = json!("1m")))
+            .also("media-types", other(|issuer| issuer["types"] = json!(["application/at+jwt", "Application/x-jit"])))
     };
     SIDECAR.get_or_init(|| async { Sidecar::start(settings()).await.unwrap() }).await
 }
@@ -118,6 +122,24 @@ async fn only_one_bearer_token_is_a_credential() {
         let request = request.clone().header("authorization", format!("{scheme} {token}"));
         let answer = Http1::open(sidecar.app()).await.unwrap().send(&request).await.unwrap();
         assert_allowed(sidecar, &answer);
+    }
+}
+
+/// RFC 9110 section 5.6.3: whitespace is a space or a tab.
+#[tokio::test]
+async fn a_tab_ends_the_scheme() {
+    let sidecar = sidecar().await;
+    let token = mint::token().sign();
+    for between in ["\t", " \t", "\t \t"] {
+        let request = Http1Request::new("GET", orders::ORDER_PATH);
+        let one = request.clone().header("authorization", format!("Bearer{between}{token}"));
+        let answer = Http1::open(sidecar.listener("hidden")).await.unwrap().send(&one).await.unwrap();
+        assert_allowed(sidecar, &answer);
+        let seen = answer.json();
+        assert!(!seen["headers"].to_string().contains(&token), "the token went on to the service: {seen}");
+        let bent = request.header("authorization", format!("Bearer{between}{}", tamper::flip_signature_bit(&token)));
+        let answer = Http1::open(sidecar.app()).await.unwrap().send(&bent).await.unwrap();
+        assert_refused(sidecar, &answer, "signature_invalid");
     }
 }
 
@@ -247,6 +269,68 @@ async fn times() {
     allowed(&jwt.valid(-310, 300).sign()).await;
 }
 
+/// RFC 7519 section 2: a NumericDate may have a fraction. In doubt by less than a second the token is older, and not yet
+/// valid.
+#[tokio::test]
+async fn times_may_have_fractions() {
+    let jwt = mint::token();
+    let at = |seconds: i64, fraction: f64| json!(seconds as f64 + fraction);
+    let now = now();
+    for (name, value) in [
+        ("iat", at(now - 5, 0.25)),
+        ("exp", at(now + 300, 0.5)),
+        ("nbf", at(now - 5, 0.5)),
+        ("auth_time", at(now - 100, 0.5)),
+        ("iat", at(now - 5, 0.0)),
+    ] {
+        allowed(&jwt.clone().claim(name, value).sign()).await;
+    }
+    // An issuer that counts in fractions gives the longest life in them too.
+    let longest = jwt.clone().claim("iat", at(now - 1, 0.75)).claim("exp", at(now + 899, 0.75));
+    allowed(&longest.sign()).await;
+    refused(&longest.claim("exp", at(now + 900, 0.75)).sign(), "lifetime_exceeded").await;
+    refused(&jwt.clone().claim("exp", at(now - 60, 0.5)).claim("iat", now - 200).sign(), "token_expired").await;
+    refused(&jwt.clone().claim("nbf", at(now + 120, 0.5)).sign(), "token_not_yet_valid").await;
+    refused(&jwt.claim("exp", json!(-0.5)).sign(), "claim_invalid").await;
+    let signer = mint::ISSUER.signer(Alg::Es256);
+    let text = tamper::claim_text(&mint::token(), "exp", &format!("{}e-1", (now + 300) * 10));
+    allowed(&signer.sign_text(mint::token().header_text().as_bytes(), text.as_bytes())).await;
+}
+
+/// Null says that the token has no session, level or time of log-in: libraries write it for what they do not know.
+#[tokio::test]
+async fn null_is_an_identifier_that_is_not_there() {
+    for name in ["sid", "acr", "auth_time"] {
+        allowed(&mint::token().claim(name, Value::Null).sign()).await;
+    }
+    // A wrong type is no absence, and the log says which claim it was.
+    let sidecar = sidecar().await;
+    sidecar.envoy().log_debug().await.unwrap();
+    for (name, value) in [("acr", json!(1)), ("sid", json!(7)), ("auth_time", json!("soon"))] {
+        refused(&mint::token().claim(name, value).sign(), "claim_invalid").await;
+        let line = format!(r#""claim":"{name}""#);
+        assert!(sidecar.envoy().log().contains(&line), "{line} is not in the log");
+    }
+}
+
+/// `types` takes a media type in either of its two spellings (RFC 7515 section 4.1.9).
+#[tokio::test]
+async fn types_are_media_types() {
+    let sidecar = sidecar().await;
+    for (typ, reason) in [
+        ("at+jwt", None),
+        ("application/at+jwt", None),
+        ("x-jit", None),
+        ("application/X-JIT", None),
+        ("JWT", Some("token_type")),
+        ("application/application/at+jwt", Some("token_type")),
+    ] {
+        let request = Request::get(orders::ORDER_PATH).bearer(&mint::token().header("typ", typ).sign());
+        let answer = client::send(sidecar.listener("media-types"), Http::One, &request).await.unwrap();
+        assert_eq!(answer.reason().as_deref(), reason, "{typ}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_was_good_ends_with_its_time() {
     let sidecar = sidecar().await;
@@ -276,6 +360,9 @@ async fn claims_in_the_wrong_shape() {
     }
     for name in ["iat", "exp", "nbf", "auth_time"] {
         for value in [json!("1790000000"), json!(-1), json!(null), json!([])] {
+            if name == "auth_time" && value.is_null() {
+                continue;
+            }
             wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
         }
     }

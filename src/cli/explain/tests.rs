@@ -183,6 +183,17 @@ fn tokens_that_are_refused() {
     bench.check("credentials-ambiguous", Exit::Denied, Some(&good), &[&READ[..], &basic].concat());
 }
 
+/// As in the proxy, what a token says besides is no reason to take its signature for bad.
+#[test]
+fn claims_that_nobody_reads_break_no_signature() {
+    let bench = Bench::new();
+    let fraction = Value::from(NOW).as_f64().unwrap() - 5.25;
+    for claims in [json!({"nonce": 7}), json!({"kid": []}), json!({"jku": {}}), json!({ "iat": fraction })] {
+        let (exit, said) = verdict(&bench, &bench.token(claims.clone()), &ORDER);
+        assert_eq!(exit, Exit::Done, "{claims}: {said}");
+    }
+}
+
 #[test]
 fn grants_that_signals_ended() {
     let bench = Bench::new();

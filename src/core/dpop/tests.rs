@@ -154,6 +154,17 @@ fn each_of_the_twelve_checks() {
     ] {
         assert_eq!(check(&proof(json!({}), json!({ "iat": iat }))).err(), error, "{iat}");
     }
+    // With a fraction a proof is older, and further ahead.
+    let fraction = |at: u64| Value::from(at).as_f64().unwrap() + 0.5;
+    for (iat, error) in [
+        (fraction(NOW.0 - 60), None),
+        (fraction(NOW.0 - 61), Some(ProofError::Time)),
+        (fraction(NOW.0 + 14), None),
+        (fraction(NOW.0 + 15), Some(ProofError::Time)),
+        (-0.5, Some(ProofError::Claim("iat"))),
+    ] {
+        assert_eq!(check(&proof(json!({}), json!({ "iat": iat }))).err(), error, "{iat}");
+    }
     let other = digest_text(&Sha256::digest(b"another token").into());
     assert_eq!(refused(json!({}), json!({ "ath": other })), ProofError::TokenHash);
     let outcome =
