@@ -1,5 +1,5 @@
 //! The edge cases of the semantics of signals, each by its number in our list of them, through the receiver and the
-//! judge; and that the order of signals does not matter.
+//! judge; and that the order of signals does not matter. What is odd about signals is in [`crate::doubt`].
 
 use crate::config;
 use crate::fixture::{self, NOW, sign, token_with};
@@ -18,11 +18,11 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
-const JIT: &str = "https://jit.example";
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
-const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
-const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
-const OURS: &str = "urn:taskfence:secevent:";
+pub(crate) const JIT: &str = "https://jit.example";
+pub(crate) const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
+pub(crate) const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
+pub(crate) const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
+pub(crate) const OURS: &str = "urn:taskfence:secevent:";
 
 struct Ports {
     store: MemoryStore,
@@ -74,7 +74,7 @@ impl Surroundings for Ports {
     }
 }
 
-struct World {
+pub(crate) struct World {
     judge: Judge,
     ports: Ports,
     sets: usize,
@@ -106,11 +106,11 @@ fn config() -> Value {
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Value)) -> World {
+    pub(crate) fn with(change: impl FnOnce(&mut Value)) -> World {
         let mut config = config();
         change(&mut config);
         let policy = config::load(config.to_string().as_bytes()).unwrap().policy;
@@ -119,18 +119,23 @@ impl World {
         World { judge: Judge::new(policy), ports, sets: 0 }
     }
 
-    fn push_body(&mut self, body: &str) -> Received {
+    /// Takes every signature for good from now on.
+    pub(crate) fn trust_signatures(&mut self) {
+        self.ports.trusting = true;
+    }
+
+    pub(crate) fn push_body(&mut self, body: &str) -> Received {
         self.push_at(body, NOW)
     }
 
-    fn push_at(&mut self, body: &str, now: Timestamp) -> Received {
+    pub(crate) fn push_at(&mut self, body: &str, now: Timestamp) -> Received {
         let headers = [(":method", "POST"), (":path", "/signals"), ("content-type", "application/secevent+jwt")];
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         receiver::receive(self.judge.policy(), &head, body.as_bytes(), &mut self.ports, now)
     }
 
     /// The signal that a SET with these claims is, which must be applied.
-    fn applied(&mut self, claims: Value) -> Signal {
+    pub(crate) fn applied(&mut self, claims: Value) -> Signal {
         match self.push_body(&signed(json!({}), claims.clone())) {
             Received::Applied(signal) => signal,
             other => panic!("{claims}: {other:?}"),
@@ -138,7 +143,7 @@ impl World {
     }
 
     /// What is answered to a SET with this header and these claims.
-    fn push(&mut self, header: Value, claims: Value) -> Result<(), String> {
+    pub(crate) fn push(&mut self, header: Value, claims: Value) -> Result<(), String> {
         let received = self.push_body(&signed(header, claims));
         let (status, _, body) = receiver::answer(&received);
         match status {
@@ -149,7 +154,7 @@ impl World {
     }
 
     /// Pushes an event about a subject, under a `jti` of its own.
-    fn say(&mut self, event: &str, payload: Value, subject: Value) {
+    pub(crate) fn say(&mut self, event: &str, payload: Value, subject: Value) {
         self.sets = self.sets.saturating_add(1);
         let jti = format!("said-{}", self.sets);
         self.push(json!({}), set(&jti, event, payload, subject)).unwrap();
@@ -164,55 +169,55 @@ impl World {
     }
 
     /// Why a request to `path` with a token of these claims is refused; `None` if it passes.
-    fn ask(&mut self, path: &str, claims: Value) -> Option<Reason> {
+    pub(crate) fn ask(&mut self, path: &str, claims: Value) -> Option<Reason> {
         let line = if path.contains(' ') { path.to_owned() } else { format!("GET {path}") };
         self.verdict(&line, &token_with(json!({}), claims), NOW).err().map(|refusal| refusal.reason)
     }
 
-    fn open(&mut self, claims: Value) -> Option<Reason> {
+    pub(crate) fn open(&mut self, claims: Value) -> Option<Reason> {
         self.ask("/open", claims)
     }
 }
 
-fn set(jti: &str, event: &str, payload: Value, subject: Value) -> Value {
+pub(crate) fn set(jti: &str, event: &str, payload: Value, subject: Value) -> Value {
     json!({"iss": "https://idp.example", "aud": "us", "iat": NOW.0, "jti": jti, "sub_id": subject, "events": {event: payload}})
 }
 
-fn signed(header: Value, claims: Value) -> String {
+pub(crate) fn signed(header: Value, claims: Value) -> String {
     let mut head = json!({"alg": "ES256", "typ": "secevent+jwt", "kid": "jit-1"});
     head.as_object_mut().unwrap().extend(header.as_object().unwrap().clone());
     let present = claims.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
     sign(&head, &Value::Object(present.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>()))
 }
 
-fn caep(name: &str) -> String {
+pub(crate) fn caep(name: &str) -> String {
     format!("{CAEP}{name}")
 }
 
-fn opaque(id: &str) -> Value {
+pub(crate) fn opaque(id: &str) -> Value {
     json!({"format": "opaque", "id": id})
 }
 
-fn user(name: &str) -> Value {
+pub(crate) fn user(name: &str) -> Value {
     json!({"format": "iss_sub", "iss": JIT, "sub": name})
 }
 
-fn token(jti: &str) -> Value {
+pub(crate) fn token(jti: &str) -> Value {
     json!({"format": "jwt_id", "iss": JIT, "jti": jti})
 }
 
-fn complex(members: Value) -> Value {
+pub(crate) fn complex(members: Value) -> Value {
     let mut subject = members;
     subject["format"] = json!("complex");
     subject
 }
 
-fn device(status: &str, at: u64) -> Value {
+pub(crate) fn device(status: &str, at: u64) -> Value {
     let before = if status == "compliant" { "not-compliant" } else { "compliant" };
     json!({"previous_status": before, "current_status": status, "event_timestamp": at})
 }
 
-fn risk(level: &str, at: u64) -> Value {
+pub(crate) fn risk(level: &str, at: u64) -> Value {
     json!({"principal": "USER", "current_level": level, "event_timestamp": at})
 }
 

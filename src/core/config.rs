@@ -373,23 +373,24 @@ pub struct ClaimsConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubjectsConfig {
-    /// The claim with the email address, compared in any case.
+    /// The claim with the email address, compared in any case. Default: none.
     #[serde(default)]
     pub email: Option<String>,
     /// The claim with the phone number, compared by its digits: `+1 (206) 555-0100` is `+12065550100`.
+    /// Default: none.
     #[serde(default)]
     pub phone_number: Option<String>,
-    /// The claim with the account, with or without `acct:`, its host in any case.
+    /// The claim with the account, with or without `acct:`, its host in any case. Default: none.
     #[serde(default)]
     pub account: Option<String>,
-    /// The claim with the DID. A DID URL names its DID.
+    /// The claim with the DID. A DID URL names its DID. Default: none.
     #[serde(default)]
     pub did: Option<String>,
-    /// The claim with the URI.
+    /// The claim with the URI. Default: none.
     #[serde(default)]
     pub uri: Option<String>,
     /// Other issuers whose `iss_sub` subjects are about users of these tokens, each with the claim that holds the `sub`
-    /// it gave: an identity provider that signals about users for whom this issuer mints.
+    /// it gave: an identity provider that signals about users for whom this issuer mints. Default: none.
     #[serde(default)]
     pub iss_sub: BTreeMap<String, String>,
     /// What an `opaque` subject names, where it is the whole subject. Default: nothing, or the device in a

@@ -28,6 +28,8 @@ pub mod confirmation;
 pub mod coverage;
 mod demand;
 pub mod detail;
+#[cfg(test)]
+mod doubt;
 pub mod dpop;
 pub mod duplicate;
 pub mod effect;

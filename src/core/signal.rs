@@ -925,7 +925,9 @@ mod tests {
             stream("a", &|one| one.authorization = Some("Bearer a".to_owned())),
             stream("b", &|one| one.authorization = Some("Bearer b".to_owned())),
         ];
-        for (header, name) in [(Some("Bearer a"), "a"), (Some("Bearer b"), "b"), (Some("Bearer c"), "none"), (None, "none")] {
+        for (header, name) in
+            [(Some("Bearer a"), "a"), (Some("Bearer b"), "b"), (Some("Bearer c"), "none"), (None, "none")]
+        {
             assert_eq!(with(&by_header, header, ours()), Ok(name.to_owned()));
         }
         assert_eq!(with(&by_header[1..], Some("Bearer c"), ours()), Err("authentication_failed"));
@@ -934,8 +936,12 @@ mod tests {
         assert_eq!(with(&by_keys[..1], None, ours()), Err("authentication_failed"));
         // The agreed header of one stream is worth nothing for another.
         let both = [
-            stream("a", &|one| (one.audiences, one.authorization) = (vec!["a".to_owned()], Some("Bearer a".to_owned()))),
-            stream("b", &|one| (one.audiences, one.authorization) = (vec!["b".to_owned()], Some("Bearer b".to_owned()))),
+            stream("a", &|one| {
+                (one.audiences, one.authorization) = (vec!["a".to_owned()], Some("Bearer a".to_owned()))
+            }),
+            stream("b", &|one| {
+                (one.audiences, one.authorization) = (vec!["b".to_owned()], Some("Bearer b".to_owned()))
+            }),
         ];
         assert_eq!(with(&both, Some("Bearer b"), json!("a")), Err("authentication_failed"));
     }
