@@ -838,7 +838,9 @@ pub struct TransmitterConfig {
     /// The `state` that its verification events must have, where they have any. Default: any will do.
     #[serde(default)]
     pub verification_state: Option<String>,
-    /// Takes the `subject` inside a CAEP or RISC event for a missing `sub_id`, as drafts had it. Default: false.
+    /// The transmitter writes subjects as drafts had them: inside the CAEP or RISC event instead of in `sub_id`, with
+    /// `subject_type`, or complex without `format`. Such subjects are always read; without this they count as odd, and
+    /// an event that permits something is refused. Default: false.
     #[serde(default)]
     pub legacy_subject: bool,
     /// Whether its silence makes the state stale. Default: true.
