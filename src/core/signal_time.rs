@@ -2,7 +2,7 @@
 //! has only one meaning although it is none: milliseconds, and ISO 8601.
 
 use crate::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::time::SystemTime;
 
 /// A number above this is milliseconds: as seconds it lies after the year 5000.
@@ -60,9 +60,11 @@ fn from_number(number: f64) -> Option<Stated> {
 }
 
 fn from_text(text: &str) -> Option<Stated> {
-    let stated = match text.parse::<f64>() {
-        Ok(number) if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => from_number(number)?,
-        _ => from_iso(text)?,
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let stated = match is_number {
+        // JSON's numbers are read here anyway; those of the standard library would add to the module.
+        true => from_number(serde_json::from_str::<Number>(text).ok()?.as_f64()?)?,
+        false => from_iso(text)?,
     };
     Some(Stated { form: Form::Text, ..stated })
 }

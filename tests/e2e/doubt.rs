@@ -161,8 +161,10 @@ fn retry_after(answer: &Answer) -> Option<u64> {
     answer.header("retry-after").map(|after| after.parse().unwrap())
 }
 
+type Change = fn(Jwt) -> Jwt;
+
 /// What is odd about a signal, and what of it is changed.
-fn oddities() -> Vec<(&'static str, fn(Jwt) -> Jwt)> {
+fn oddities() -> Vec<(&'static str, Change)> {
     vec![
         ("reason_admin is a string", |set| set.event("reason_admin", "policy")),
         ("reason_admin is null", |set| set.event("reason_admin", Value::Null)),
@@ -221,7 +223,7 @@ async fn what_ends_or_narrows_is_applied_whatever_is_odd_about_it() {
     }
     assert!(counter(sidecar, "signals_odd").await >= before + 19);
     // What has one meaning, and what RFC 7519 allows.
-    for at in [json!(now() * 1_000), json!(now() as f64 + 0.25)] {
+    for at in [json!(now() * 1_000), serde_json::from_str(&format!("{}.25", now())).unwrap()] {
         let grant = Grant::new();
         accept(sidecar, &revoked(grant.of_user()).event("event_timestamp", at.clone())).await;
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
