@@ -94,12 +94,12 @@ pub fn set(bytes: &[u8]) -> bool {
         method: b"POST".to_vec(),
         path: POLICY.signals().path().as_bytes().to_vec(),
         content_type: b"application/secevent+jwt".to_vec(),
-        authorization: None,
+        ..Head::default()
     };
     let mut ports = Ports::default();
     let received = receiver::receive(&POLICY, &head, &text, &mut ports, NOW);
     let (status, _, body) = receiver::answer(&received);
-    assert!(matches!(status, 202 | 400), "{status}");
+    assert!(matches!(status, 202 | 400 | 503), "{status}");
     assert!(body.is_empty() || serde_json::from_str::<Value>(&body).is_ok(), "{body}");
     let _ = receiver::lacks_keys_of(&POLICY, &text);
     let taken = matches!(received, Received::Applied(_));

@@ -141,7 +141,7 @@ The object that --output json prints has these members:
   token         status (not_looked_at, absent, ambiguous, unreadable, refused,
                 verified) and what the token says; times in unix seconds
   requirements  name, outcome (met, unmet, lifted), reason, asked, found
-  signals       file, transmitter, id, event, and entries left in the state
+  signals       file, transmitter, id, event, entries left in the state, and what is odd
   answer        status, grpc_status, headers and body for the client, or null
   upstream      headers that are set and removed when it passes, or null"
 );

@@ -53,7 +53,7 @@ pub fn signal(name: &str, claims: &Map<String, Value>, policy: &Policy, now: Tim
     let mut all = Map::new();
     for (claim, value) in [
         ("iss", json!(transmitter.name)),
-        ("aud", json!(transmitter.audience)),
+        ("aud", json!(transmitter.audiences.first())),
         ("iat", json!(now.0)),
         ("jti", json!(name)),
     ] {

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use serde_json::Value;
 use taskfence_core::confirmation::Digest;
 use taskfence_core::freshness::Pulse;
 use taskfence_core::jws::Unverified;
@@ -12,7 +11,7 @@ use taskfence_core::key::{Algorithm, Key};
 use taskfence_core::nonce;
 use taskfence_core::policy::Policy;
 use taskfence_core::receiver;
-use taskfence_core::signal::{self, MAX_SET, SetErrorCode, Signal};
+use taskfence_core::signal::{self, MAX_SET, SetErrorCode, Signal, Transmitter};
 use taskfence_core::signature::{CheckSignature, PureRust};
 use taskfence_core::state::{self, MemoryStore, Slot, Store, StoreError, Stored};
 use taskfence_core::surroundings::Surroundings;
@@ -49,7 +48,7 @@ impl World {
     /// Every transmitter of `policy` gave a sign of life at that time.
     pub fn heard_at(&mut self, at: Timestamp, policy: &Policy) -> Result<(), StoreError> {
         for transmitter in policy.signals().transmitters() {
-            state::hear(&mut self.store, &Pulse::new(&transmitter.name, at), at)?;
+            state::hear(&mut self.store, &Pulse::new(&transmitter.stream, at), at)?;
         }
         Ok(())
     }
@@ -58,13 +57,19 @@ impl World {
     /// transmitter agreed on.
     pub fn take_in(&mut self, name: &str, set: &[u8], policy: &Policy, now: Timestamp) -> Result<Signal, Failure> {
         let transmitters = policy.signals().transmitters();
-        let authorization = issuer(set)
-            .and_then(|issuer| transmitters.iter().find(|transmitter| transmitter.name == issuer))
-            .and_then(|transmitter| transmitter.authorization.clone());
-        let authorization = authorization.as_deref().map(str::as_bytes);
-        let signal = signal::read(set, authorization, transmitters, policy.issuers(), self, now).map_err(|error| {
-            let sender = transmitters.iter().find(|transmitter| Some(&transmitter.name) == issuer(set).as_ref());
-            if let Some(sender) = sender.filter(|_| error.code == SetErrorCode::KeysUnavailable) {
+        let candidates = candidates(set, transmitters);
+        // A push carries one header, and the streams of one transmitter may have agreed on different ones.
+        let mut streams = candidates.iter().map(|stream| stream.authorization.clone());
+        let mut read = |authorization: Option<String>| {
+            let authorization = authorization.as_deref().map(str::as_bytes);
+            signal::read(set, authorization, transmitters, policy.issuers(), self, now)
+        };
+        let first = read(streams.next().flatten());
+        let signal =
+            streams.fold(first, |known, authorization| known.or_else(|error| read(authorization).or(Err(error))));
+        let signal = signal.map_err(|error| {
+            let sender = candidates.first().filter(|_| error.code == SetErrorCode::KeysUnavailable);
+            if let Some(sender) = sender {
                 return jwks::needed(&sender.name, &sender.keys);
             }
             Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
@@ -77,10 +82,11 @@ impl World {
     }
 }
 
-/// The `iss` that a SET names; not yet believed.
-fn issuer(set: &[u8]) -> Option<String> {
-    let set = Unverified::parse(set, MAX_SET).ok()?;
-    set.claims().get("iss").and_then(Value::as_str).map(str::to_owned)
+/// The streams that a SET may have come over; not yet believed.
+fn candidates<'t>(set: &[u8], transmitters: &'t [Transmitter]) -> Vec<&'t Transmitter> {
+    let Ok(set) = Unverified::parse(set, MAX_SET) else { return Vec::new() };
+    let places = signal::candidates(set.claims(), transmitters);
+    places.into_iter().filter_map(|at| transmitters.get(at)).collect()
 }
 
 impl Store for World {

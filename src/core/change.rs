@@ -202,6 +202,11 @@ pub fn matter(data: &[u8]) -> &[u8] {
     data.get(..length).unwrap_or(data)
 }
 
+/// The name of the claim or the assurance that the data is about.
+pub fn name(data: &[u8]) -> Option<&str> {
+    split(data).map(|(name, _)| name)
+}
+
 fn split(data: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = data.split_first()?;
     let (name, value) = rest.split_at_checked(usize::from(*length))?;

@@ -254,7 +254,11 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
             device_claim: config.claims.device.clone(),
             max_actors: presentation_config::max_actors(config, &path, problems),
             presentation: presentation_config::presentation(config, &path, places, problems),
-            subject_claims: crate::hearing::subject_claims(&config.claims, &format!("{path}.claims"), problems),
+            subject_claims: crate::hearing::subject_claims(&config.claims.subjects),
+            foreign_users: crate::hearing::foreign_users(config, &path, problems),
+            opaque_subject: config.claims.subjects.opaque.map(crate::hearing::opaque_kind),
+            tenant_claim: config.claims.tenant.clone(),
+            group_claim: config.claims.group.clone(),
         });
     }
     issuers
@@ -419,10 +423,10 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
     for (at, transmitter) in config.transmitters.iter().enumerate() {
         let path = format!("signals.transmitters[{at}]");
-        if config.transmitters.iter().take(at).any(|earlier| earlier.issuer == transmitter.issuer) {
-            problems.error(format!("{path}.issuer"), format!("`{}` stands twice", transmitter.issuer));
-        }
-        signals.transmitters.push(self::transmitter(transmitter, issuers, effects, &path, problems));
+        crate::hearing::check_told_apart(&config.transmitters, at, problems);
+        let mut compiled = self::transmitter(transmitter, issuers, effects, &path, problems);
+        compiled.stream = crate::hearing::stream(&config.transmitters, at);
+        signals.transmitters.push(compiled);
     }
     signals.heartbeats = crate::hearing::heartbeats(&signals.transmitters, issuers.len());
     signals
@@ -435,7 +439,7 @@ fn transmitter(
     path: &str,
     problems: &mut Problems,
 ) -> Transmitter {
-    if config.audience.is_empty() {
+    if config.audience.0.is_empty() || config.audience.0.iter().any(String::is_empty) {
         problems.error(format!("{path}.audience"), "must not be empty");
     }
     let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
@@ -453,7 +457,8 @@ fn transmitter(
     }
     Transmitter {
         name: config.issuer.clone(),
-        audience: config.audience.clone(),
+        stream: config.issuer.clone(),
+        audiences: config.audience.0.clone(),
         keys: keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
         algorithms,
         authorization: config.authorization.clone(),

@@ -305,7 +305,7 @@ pub struct IssuerConfig {
 
 /// Public keys: `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. The other keys are for fetched
 /// ones.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
@@ -354,15 +354,74 @@ pub struct ClaimsConfig {
     /// A claim that names the device, beside the member `device` of `sub_id`. Default: none.
     #[serde(default)]
     pub device: Option<String>,
-    /// Claims that hold what subjects of other formats name (RFC 9493): `email`, `phone_number`, `account`, `did` or
-    /// `uri`, and the claim. Default: none, and signals about such subjects change nothing.
+    /// A claim that names the tenant, beside the member `tenant` of `sub_id`. Default: none.
     #[serde(default)]
-    pub subjects: BTreeMap<String, String>,
+    pub tenant: Option<String>,
+    /// A claim that names the group, or a list of at most 256 groups, beside the member `group` of `sub_id`.
+    /// Default: none.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// What subjects of other formats than `jwt_id` and `iss_sub` of this issuer stand for (RFC 9493). Default: none, and
+    /// signals about such subjects change nothing.
+    #[serde(default)]
+    pub subjects: SubjectsConfig,
+}
+
+/// What subjects of signals stand for in tokens: for each format the claim that holds what it names. A token in which
+/// the claim is missing, an empty string or no string is not known by it.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SubjectsConfig {
+    /// The claim with the email address, compared in any case. Default: none.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// The claim with the phone number, compared by its digits: `+1 (206) 555-0100` is `+12065550100`.
+    /// Default: none.
+    #[serde(default)]
+    pub phone_number: Option<String>,
+    /// The claim with the account, with or without `acct:`, its host in any case. Default: none.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// The claim with the DID. A DID URL names its DID. Default: none.
+    #[serde(default)]
+    pub did: Option<String>,
+    /// The claim with the URI. Default: none.
+    #[serde(default)]
+    pub uri: Option<String>,
+    /// Other issuers whose `iss_sub` subjects are about users of these tokens, each with the claim that holds the `sub`
+    /// it gave: an identity provider that signals about users for whom this issuer mints. Default: none.
+    #[serde(default)]
+    pub iss_sub: BTreeMap<String, String>,
+    /// What an `opaque` subject names, where it is the whole subject. Default: nothing, or the device in a
+    /// device-compliance-change.
+    #[serde(default)]
+    pub opaque: Option<OpaqueConfig>,
+}
+
+/// What an `opaque` subject names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OpaqueConfig {
+    /// The session.
+    Session,
+    /// The user, by `sub`.
+    User,
+    /// The token, by `jti`.
+    Token,
 }
 
 impl Default for ClaimsConfig {
     fn default() -> ClaimsConfig {
-        ClaimsConfig { task: default_task(), session: default_session(), device: None, subjects: BTreeMap::new() }
+        ClaimsConfig {
+            task: default_task(),
+            session: default_session(),
+            device: None,
+            tenant: None,
+            group: None,
+            subjects: SubjectsConfig::default(),
+        }
     }
 }
 
@@ -631,6 +690,36 @@ impl<'de> Deserialize<'de> for ScopeConfig {
     }
 }
 
+/// One name, or a list of them.
+#[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "schema::Either<String, Vec<String>>"))]
+pub struct AudienceConfig(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for AudienceConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = AudienceConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, or a list of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<AudienceConfig, E> {
+                Ok(AudienceConfig(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<AudienceConfig, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(AudienceConfig)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
 impl<'de> Deserialize<'de> for DeviceConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let visitor = ShortOrLong {
@@ -712,15 +801,16 @@ pub struct StaleConfig {
     pub then: UnknownConfig,
 }
 
-/// A transmitter of signals.
+/// A stream of a transmitter of signals. A transmitter may have several, told apart by `audience`, else by
+/// `authorization` and `keys`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TransmitterConfig {
     /// `iss` of its SETs.
     pub issuer: String,
-    /// `aud` of its SETs must hold this.
-    pub audience: String,
+    /// `aud` of its SETs must hold this, or one of these.
+    pub audience: AudienceConfig,
     /// Its public keys.
     pub keys: KeysConfig,
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
@@ -748,7 +838,9 @@ pub struct TransmitterConfig {
     /// The `state` that its verification events must have, where they have any. Default: any will do.
     #[serde(default)]
     pub verification_state: Option<String>,
-    /// Takes the `subject` inside a CAEP or RISC event for a missing `sub_id`, as drafts had it. Default: false.
+    /// The transmitter writes subjects as drafts had them: inside the CAEP or RISC event instead of in `sub_id`, with
+    /// `subject_type`, or complex without `format`. Such subjects are always read; without this they count as odd, and
+    /// an event that permits something is refused. Default: false.
     #[serde(default)]
     pub legacy_subject: bool,
     /// Whether its silence makes the state stale. Default: true.

@@ -26,7 +26,7 @@ pub struct Print {
 }
 
 impl Print {
-    /// The print of the SET `id` of `transmitter` with `claims`. What differs between two tellings of one event, such
+    /// The print of the SET `id` of the stream `transmitter` with `claims`. What differs between two tellings of one event, such
     /// as `iat` and `txn`, is left out.
     pub fn new(transmitter: &str, id: &str, claims: &Map<String, Value>) -> Print {
         let mut says = Sha256::new();
@@ -57,10 +57,25 @@ pub fn empty() -> Vec<u8> {
     vec![FORMAT, 0]
 }
 
-/// Whether another SET of the same name came before and said something else.
-pub fn contradicts(store: &mut impl Store, print: &Print) -> Result<bool, StoreError> {
+/// What is remembered of a SET's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Nothing: it is new, or long forgotten.
+    New,
+    /// This very SET was taken in before.
+    Same,
+    /// Another SET of the same name came before and said something else.
+    Other,
+}
+
+/// What is remembered of the name of the SET with that print.
+pub fn recall(store: &mut impl Store, print: &Print) -> Result<Memory, StoreError> {
     let stored = store.read(print.slot())?.ok_or(StoreError::Absent)?;
-    Ok(Ring::decode(&stored.bytes)?.find(print).is_some_and(|says| says != print.says))
+    Ok(match Ring::decode(&stored.bytes)?.find(print) {
+        None => Memory::New,
+        Some(says) if says == print.says => Memory::Same,
+        Some(_) => Memory::Other,
+    })
 }
 
 /// Remembers that the SET came and was taken in.
@@ -137,12 +152,12 @@ mod tests {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
         let first = print("t", "1", "alice");
-        assert_eq!(contradicts(&mut store, &first), Ok(false));
+        assert_eq!(recall(&mut store, &first), Ok(Memory::New));
         remember(&mut store, &first).unwrap();
         remember(&mut store, &first).unwrap();
-        assert_eq!(contradicts(&mut store, &first), Ok(false), "the same again");
-        assert_eq!(contradicts(&mut store, &print("t", "1", "bob")), Ok(true));
-        assert_eq!(contradicts(&mut store, &print("u", "1", "bob")), Ok(false), "of somebody else");
+        assert_eq!(recall(&mut store, &first), Ok(Memory::Same), "the same again");
+        assert_eq!(recall(&mut store, &print("t", "1", "bob")), Ok(Memory::Other));
+        assert_eq!(recall(&mut store, &print("u", "1", "bob")), Ok(Memory::New), "of somebody else");
     }
 
     #[test]
@@ -154,8 +169,8 @@ mod tests {
         }
         let kept: usize = (0..RINGS).map(|ring| store.read(Slot::Ring(ring)).unwrap().unwrap().bytes.len()).sum();
         assert!(kept <= 2 * 256 + 16_384 * 16, "{kept}");
-        assert_eq!(contradicts(&mut store, &print("t", "39999", "bob")), Ok(true), "the latest are remembered");
-        assert_eq!(contradicts(&mut store, &print("t", "0", "bob")), Ok(false), "the oldest are not");
+        assert_eq!(recall(&mut store, &print("t", "39999", "bob")), Ok(Memory::Other), "the latest are remembered");
+        assert_eq!(recall(&mut store, &print("t", "0", "bob")), Ok(Memory::New), "the oldest are not");
     }
 
     #[test]

@@ -125,8 +125,8 @@ impl Effects {
                 let is = Meaning::Is(Fact::Device(*status), Some(Kind::Device));
                 (self.device_compliance_change, *status == Compliance::NotCompliant, vec![is])
             }
-            Event::Risk(risk, principal) => {
-                (self.risk_level_change, *risk == Risk::High, vec![Meaning::Is(Fact::Risk(*risk), *principal)])
+            Event::Risk { level, principal, .. } => {
+                (self.risk_level_change, *level == Risk::High, vec![Meaning::Is(Fact::Risk(*level), *principal)])
             }
             Event::Assurance { namespace, level, raised } => {
                 let data = change::word(namespace, &json!({"level": level, "raised": raised}))?;
@@ -152,8 +152,9 @@ impl Effects {
 pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
     let named = |issuer: &&Issuer| {
         let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
-        own.into_iter().flatten().any(|name| name == claim)
+        own.into_iter().chain([issuer.tenant_claim.as_ref()]).flatten().any(|name| name == claim)
             || issuer.subject_claims.iter().any(|(_, name)| name == claim)
+            || issuer.foreign_users.iter().any(|(_, name)| name == claim)
     };
     !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
 }
@@ -168,15 +169,13 @@ pub fn entries(
     now: Timestamp,
 ) -> Result<Vec<Entry>, String> {
     let mut entries = Vec::new();
-    let wider = !subject.unmatched.is_empty();
     for members in &subject.alternatives {
         if members.len() > MAX_CONDITIONS {
             return Err(format!("a subject may have {MAX_CONDITIONS} members"));
         }
         for (place, issuer) in issuers.iter().enumerate() {
-            // All members of a subject describe one principal, so they are of one issuer.
-            let own = |member: &Member| member.keys.iter().find(|(at, _)| *at == place).map(|(_, key)| *key);
-            let Some(keys) = members.iter().map(own).collect::<Option<Vec<_>>>() else { continue };
+            let Some((keys, whole)) = keys_under(members, place) else { continue };
+            let wider = !whole || !subject.unmatched.is_empty();
             for meaning in meanings {
                 let placed = meaning.place(&keys);
                 entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
@@ -192,7 +191,55 @@ pub fn entries(
     Ok(entries)
 }
 
+/// The keys of `members` under the issuer of that place, and whether these are all. All members describe one principal,
+/// so they should be of one issuer. Where they are of several, the issuer of the most selective one is meant, and the
+/// members of others are left out of account.
+fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)> {
+    let key = |member: &Member, place: usize| member.keys.iter().find(|(at, _)| *at == place).map(|(_, key)| *key);
+    let keys: Vec<StateKey> = members.iter().filter_map(|member| key(member, place)).collect();
+    if keys.len() == members.len() {
+        return Some((keys, true));
+    }
+    if has_one_issuer(members) {
+        return None;
+    }
+    let closest = members.iter().min_by_key(|member| selectivity(member.kind))?;
+    key(closest, place).map(|_| (keys, false))
+}
+
+/// Whether some issuer has a key of each of `members`.
+pub fn has_one_issuer(members: &[Member]) -> bool {
+    let Some((first, others)) = members.split_first() else { return true };
+    let of_all = |place: &usize| others.iter().all(|other| other.keys.iter().any(|(at, _)| at == place));
+    first.keys.iter().any(|(place, _)| of_all(place))
+}
+
 impl Meaning {
+    /// The claim whose value it says.
+    pub fn claim(&self) -> Option<&str> {
+        match self {
+            Meaning::Change(Fact::Claim(_), data) => change::name(data),
+            _ => None,
+        }
+    }
+
+    /// Whether it ends or narrows, whatever else stands beside it.
+    pub fn ends_or_narrows(&self) -> bool {
+        match self {
+            Meaning::Ended | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
+            Meaning::Is(..) | Meaning::Began | Meaning::Change(..) => false,
+        }
+    }
+
+    /// Leaves of a claim's value only that there is one: what a signal says that is in doubt is not believed where it
+    /// might permit something.
+    pub fn dispute_claims(&mut self) {
+        if let Meaning::Change(fact @ Fact::Claim(_), data) = self {
+            *fact = Fact::Claim(Word::Disputed);
+            data.truncate(change::matter(data).len());
+        }
+    }
+
     /// Under which keys it is kept about whoever has all of `keys`, and with which conditions.
     ///
     /// What changes grants stands under the most selective member, the others being conditions. A grant may lack that
@@ -261,10 +308,11 @@ fn selectivity(kind: Kind) -> u8 {
         Kind::Session => 2,
         Kind::Device => 3,
         Kind::Actor => 4,
-        Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri => 5,
+        Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri | Kind::ForeignUser => 5,
         Kind::User => 6,
         Kind::Client => 7,
-        Kind::Tenant => 8,
+        Kind::Group => 8,
+        Kind::Tenant => 9,
     }
 }
 

@@ -44,6 +44,10 @@ pub fn issuer() -> Issuer {
         max_actors: 8,
         presentation: crate::presentation::Presentation::default(),
         subject_claims: vec![(Kind::Email, "email".to_owned())],
+        foreign_users: Vec::new(),
+        opaque_subject: None,
+        tenant_claim: None,
+        group_claim: None,
     }
 }
 

@@ -18,7 +18,7 @@ const SLOT: usize = 19;
 pub struct TransmitterId([u8; 8]);
 
 impl TransmitterId {
-    /// The transmitter whose `iss` is `name`.
+    /// The transmitter of the stream that is called `name`: its `iss`, where it has one stream.
     pub fn new(name: &str) -> TransmitterId {
         let mut id = [0; 8];
         id.iter_mut().zip(Sha256::digest(name)).for_each(|(to, from)| *to = from);

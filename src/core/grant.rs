@@ -40,10 +40,14 @@ pub struct Grant {
     pub confirmation: Confirmation,
     /// The device, as `(issuer, name)`.
     pub device: Option<(String, String)>,
-    /// The tenant.
+    /// The tenant, as `(issuer, name)`.
     pub tenant: Option<(String, String)>,
+    /// The groups, as `(issuer, name)`.
+    pub groups: Vec<(String, String)>,
     /// What else names the user: the kind of key that it becomes, and the claim's value.
     pub identifiers: Vec<(Kind, String)>,
+    /// What other issuers call the user, as `(issuer, name)`.
+    pub foreign_users: Vec<(String, String)>,
     /// All claims as they came.
     pub claims: Map<String, Value>,
 }
@@ -76,7 +80,9 @@ impl Grant {
         );
         keys.extend(self.device.as_ref().map(|(issuer, name)| foreign(Kind::Device, issuer, name)));
         keys.extend(self.identifiers.iter().map(|(kind, value)| user_key(*kind, &self.issuer, value)));
+        keys.extend(self.foreign_users.iter().map(|(issuer, name)| foreign(Kind::ForeignUser, issuer, name)));
         keys.extend(self.tenant.as_ref().map(|(issuer, name)| foreign(Kind::Tenant, issuer, name)));
+        keys.extend(self.groups.iter().map(|(issuer, name)| foreign(Kind::Group, issuer, name)));
         keys
     }
 }

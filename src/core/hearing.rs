@@ -2,7 +2,9 @@
 //! heard of.
 
 use crate::compile::Problems;
-use crate::config::{ClaimsConfig, Config, SignalsConfig, TransmitterConfig, UnknownConfig};
+use crate::config::{
+    Config, IssuerConfig, OpaqueConfig, SignalsConfig, SubjectsConfig, TransmitterConfig, UnknownConfig,
+};
 use crate::effect::{self, Effect, Effects};
 use crate::event::Type;
 use crate::freshness::{MAX_TRANSMITTERS, TransmitterId};
@@ -12,7 +14,6 @@ use crate::remit::Remit;
 use crate::requirement::Check;
 use crate::signal::Transmitter;
 use crate::statekey::Kind;
-use crate::subject::kind_of_format;
 use crate::time::Span;
 use std::collections::BTreeMap;
 
@@ -129,27 +130,73 @@ pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<Trans
         let speaks = move |transmitter: &&Transmitter| {
             transmitter.remit.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == place)
         };
-        transmitters.iter().filter(speaks).map(|transmitter| TransmitterId::new(&transmitter.name)).collect()
+        transmitters.iter().filter(speaks).map(|transmitter| TransmitterId::new(&transmitter.stream)).collect()
     };
     (0..issuers).map(beats).collect()
 }
 
 /// The claims that stand for formats of subjects.
-pub fn subject_claims(config: &ClaimsConfig, path: &str, problems: &mut Problems) -> Vec<(Kind, String)> {
-    let mut claims = Vec::new();
-    for (format, claim) in &config.subjects {
-        match kind_of_format(format) {
-            Some(kind) => claims.push((kind, claim.clone())),
-            None => {
-                let problem = Problem::at(
-                    format!("{path}.subjects.{format}"),
-                    format!("`{format}` is not a format that a claim can stand for"),
-                );
-                problems.errors.push(problem.help("known: email, phone_number, account, did, uri"));
-            }
-        }
+pub fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
+    let SubjectsConfig { email, phone_number, account, did, uri, iss_sub: _, opaque: _ } = config;
+    let claims = [
+        (Kind::Email, email),
+        (Kind::Phone, phone_number),
+        (Kind::Account, account),
+        (Kind::Did, did),
+        (Kind::Uri, uri),
+    ];
+    claims.into_iter().filter_map(|(kind, claim)| Some((kind, claim.clone()?))).collect()
+}
+
+/// The claims that hold what other issuers call the user.
+pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems) -> Vec<(String, String)> {
+    let users = &config.claims.subjects.iss_sub;
+    if users.contains_key(&config.issuer) {
+        let problem = Problem::at(
+            format!("{path}.claims.subjects.iss_sub.{}", config.issuer),
+            "is this issuer itself, whose users are known by `sub`",
+        );
+        problems.errors.push(problem.help("name the issuer that signals about these users name"));
     }
-    claims
+    users.iter().map(|(issuer, claim)| (issuer.clone(), claim.clone())).collect()
+}
+
+/// The kind of key that an `opaque` subject becomes.
+pub fn opaque_kind(config: OpaqueConfig) -> Kind {
+    match config {
+        OpaqueConfig::Session => Kind::Session,
+        OpaqueConfig::User => Kind::User,
+        OpaqueConfig::Token => Kind::Token,
+    }
+}
+
+/// What tells the stream at that place from others: the issuer, where it has one stream, else its audiences as well,
+/// and which of those with the same it is.
+pub fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
+    let Some(this) = transmitters.get(at) else { return String::new() };
+    let of_issuer = |other: &&TransmitterConfig| other.issuer == this.issuer;
+    if transmitters.iter().filter(of_issuer).count() < 2 {
+        return this.issuer.clone();
+    }
+    let audiences = this.audience.0.join(" ");
+    let same = transmitters.iter().take(at).filter(of_issuer).filter(|other| other.audience.0.join(" ") == audiences);
+    format!("{} {audiences} {}", this.issuer, same.count())
+}
+
+/// A SET must have one stream that it can have come over.
+pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems: &mut Problems) {
+    let Some(this) = transmitters.get(at) else { return };
+    let alike = |other: &&TransmitterConfig| {
+        other.issuer == this.issuer
+            && other.audience.0.iter().any(|audience| this.audience.0.contains(audience))
+            && other.authorization == this.authorization
+            && other.keys == this.keys
+    };
+    if transmitters.iter().take(at).any(|other| alike(&other)) {
+        let message = format!("`{}` stands twice, and nothing tells its streams apart", this.issuer);
+        let problem = Problem::at(format!("signals.transmitters[{at}].issuer"), message);
+        problems.errors.push(problem.help("give each stream an `audience`, an `authorization` or `keys` of its own"));
+    }
 }
 
 /// Gives each rule the `state_age` that `signals.stale` asks for, and warns where a stale state lets requests pass.
@@ -291,7 +338,27 @@ mod tests {
     #[test]
     fn each_message() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 12] = [
+            (
+                |c| c["issuers"][0]["claims"] = json!({"subjects": {"opaque": "sid"}}),
+                "issuers[0].claims.subjects.opaque: unknown value `sid` (known here: `session`, `user`, `token`)",
+            ),
+            (
+                |c| c["issuers"][0]["claims"] = json!({"subjects": {"iss_sub": {"https://jit.example": "x"}}}),
+                "issuers[0].claims.subjects.iss_sub.https://jit.example: is this issuer itself, whose users are known by `sub` (name the issuer that signals about these users name)",
+            ),
+            (
+                |c| c["signals"]["transmitters"][0]["audience"] = json!([]),
+                "signals.transmitters[0].audience: must not be empty",
+            ),
+            (
+                |c| {
+                    let mut other = c["signals"]["transmitters"][0].clone();
+                    other["audience"] = json!(["them", "us"]);
+                    c["signals"]["transmitters"].as_array_mut().unwrap().push(other);
+                },
+                "signals.transmitters[1].issuer: `https://jit.example` stands twice, and nothing tells its streams apart (give each stream an `audience`, an `authorization` or `keys` of its own)",
+            ),
             (
                 |c| c["signals"]["transmitters"][0]["events"] = json!(["task-complete"]),
                 "signals.transmitters[0].events[0]: unknown event `task-complete` (did you mean `task-completed`?)",
@@ -317,7 +384,7 @@ mod tests {
             ),
             (
                 |c| c["issuers"][0]["claims"] = json!({"subjects": {"mail": "email"}}),
-                "issuers[0].claims.subjects.mail: `mail` is not a format that a claim can stand for (known: email, phone_number, account, did, uri)",
+                "issuers[0].claims.subjects.mail: unknown key `mail` (did you mean `email`?)",
             ),
             (
                 |c| c["rules"][0]["stale"] = json!("deny"),

@@ -37,6 +37,14 @@ pub struct Issuer {
     pub presentation: Presentation,
     /// Claims that hold what a subject of another format than `iss_sub` names (RFC 9493), by the kind of its key.
     pub subject_claims: Vec<(Kind, String)>,
+    /// Claims that hold the `sub` that another issuer gave the user, by the name of that issuer.
+    pub foreign_users: Vec<(String, String)>,
+    /// What an `opaque` subject names that is not a member of a complex one.
+    pub opaque_subject: Option<Kind>,
+    /// The claim that names the tenant, beside the member `tenant` of `sub_id`.
+    pub tenant_claim: Option<String>,
+    /// The claim that names the groups, beside the member `group` of `sub_id`.
+    pub group_claim: Option<String>,
 }
 
 impl Issuer {

@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn a_signal_is_not_lost_to_a_rotation() {
         let (mut judge, mut ports) = bench();
-        let payload = json!({
+        let mut payload = json!({
             "iss": "https://idp.example", "aud": "us", "iat": NOW.0, "jti": "1",
             "sub_id": {"format": "jwt_id", "iss": "https://jit.example", "jti": "tok-1"},
             "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}}
@@ -334,6 +334,17 @@ mod tests {
         assert_eq!(push(&judge), (400, false), "they are newer");
         publish(&mut judge, &fixture::jwks(), 3, Timestamp(NOW.0 + 2));
         assert_eq!(push(&judge), (202, false));
+        // The transmitter's clock is behind: the keys seem newer than the signal, and were not fetched lately.
+        payload["iat"] = json!(NOW.0 - 20);
+        payload["jti"] = json!("2");
+        let set = sign(&json!({"alg": "ES256", "typ": "secevent+jwt", "kid": "jit-1"}), &payload);
+        let mut behind = |judge: &Judge| {
+            receiver::answer(&receiver::receive(judge.policy(), &head, set.as_bytes(), &mut ports, NOW)).0
+        };
+        publish(&mut judge, &other_key("old"), 4, Timestamp(NOW.0 - 15));
+        assert_eq!(behind(&judge), 503);
+        publish(&mut judge, &other_key("old"), 5, NOW);
+        assert_eq!(behind(&judge), 400);
     }
 
     fn source() -> Source {

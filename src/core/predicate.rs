@@ -331,6 +331,8 @@ mod tests {
             tenant: None,
             confirmation: Default::default(),
             identifiers: Vec::new(),
+            foreign_users: Vec::new(),
+            groups: Vec::new(),
             claims,
         })
     }

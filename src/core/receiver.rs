@@ -1,13 +1,14 @@
 //! The receiver of pushed signals (RFC 8935): one POST in, one answer out.
 
-use crate::duplicate;
+use crate::duplicate::{self, Memory};
 use crate::jws::Unverified;
-use crate::keyring::Owner;
+use crate::key::NoKey;
+use crate::keyring::{Keyring, Owner};
 use crate::policy::Policy;
 use crate::signal::{self, MAX_SET, SetError, SetErrorCode, Signal};
 use crate::signature::CheckSignature;
 use crate::state::{self, Store, StoreError};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use serde_json::json;
 
 /// What the receiver did with a push.
@@ -15,13 +16,13 @@ use serde_json::json;
 pub enum Received {
     /// Applied: whatever starts from now on meets it. 202.
     Applied(Signal),
-    /// Not a SET for us: 400. Or one whose keys are not there yet: 503.
+    /// Not a SET for us: 400. Or one that may be taken later: 503.
     Refused(SetError),
     /// Another SET of the same name came before and said something else; the first stands. 400.
     Contradicts(Signal),
     /// The signal is good and the state could not take it; the transmitter must push it again. 503.
     Failed(Signal, StoreError),
-    /// Not a push at all: 404, 405, 413 or 415.
+    /// Not a push at all: 404, 405, 413 or 415. Or nothing could be looked at: 503.
     NotAPush(u16),
 }
 
@@ -34,6 +35,8 @@ pub struct Head {
     pub path: Vec<u8>,
     /// `content-type`.
     pub content_type: Vec<u8>,
+    /// Whether the body is compressed or otherwise encoded (`content-encoding`).
+    pub encoded: bool,
     /// `authorization`.
     pub authorization: Option<Vec<u8>>,
 }
@@ -47,6 +50,11 @@ impl Head {
                 b":method" => head.method = value.to_vec(),
                 b":path" => head.path = value.to_vec(),
                 b"content-type" => head.content_type = value.to_vec(),
+                b"content-encoding" => {
+                    let encodings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                    head.encoded |=
+                        encodings.into_iter().any(|one| !one.is_empty() && !one.eq_ignore_ascii_case(b"identity"));
+                }
                 b"authorization" => head.authorization = Some(value.to_vec()),
                 _ => {}
             }
@@ -64,7 +72,8 @@ impl Head {
             return Err(405);
         }
         let media_type = self.content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        if media_type.eq_ignore_ascii_case(b"application/secevent+jwt") { Ok(()) } else { Err(415) }
+        let is_set = media_type.eq_ignore_ascii_case(b"application/secevent+jwt");
+        if is_set && !self.encoded { Ok(()) } else { Err(415) }
     }
 }
 
@@ -100,53 +109,66 @@ pub fn receive(
 /// Whose keys a push lacks, that was refused for want of them. Nothing of it is believed: it only says what to fetch.
 pub fn lacks_keys_of(policy: &Policy, body: &[u8]) -> Option<Owner> {
     let jws = Unverified::parse(body, MAX_SET).ok()?;
-    let name = jws.claims().get("iss")?.as_str()?;
-    let at = policy.signals().transmitters().iter().position(|transmitter| transmitter.name == name)?;
-    Some(Owner::Transmitter(at))
+    let transmitters = policy.signals().transmitters();
+    let candidates = signal::candidates(jws.claims(), transmitters);
+    let lacks = |at: &&usize| {
+        let keys = transmitters.get(**at).map(|transmitter| &transmitter.keys);
+        let is_unknown = |keys: &Keyring| {
+            let found = jws.algorithm().map(|algorithm| keys.last().find(jws.kid(), algorithm).map(|_| ()));
+            jws.kid().is_none() || found == Some(Err(NoKey::Unknown))
+        };
+        keys.is_some_and(|keys| keys.source().is_some() && is_unknown(keys))
+    };
+    // Where none lacks the key, the keys of the first are too old.
+    candidates.iter().find(lacks).or(candidates.first()).map(|at| Owner::Transmitter(*at))
 }
 
 /// Takes a signal into the state. `Ok(false)`: another of its name was there before and said something else. A signal
 /// that could not be taken in whole is not remembered, so that it can come again.
 pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
-    if duplicate::contradicts(store, signal.print())? {
+    let memory = duplicate::recall(store, signal.print())?;
+    if memory == Memory::Other {
         return Ok(false);
     }
-    state::apply(store, signal.pulse().transmitter, signal.entries(), now)?;
+    // A SET that is dated ahead counts as when it first came, however often it comes again.
+    if memory == Memory::New || !signal.is_dated_ahead() {
+        state::apply(store, signal.pulse().transmitter, signal.entries(), now)?;
+    }
     duplicate::remember(store, signal.print())?;
     state::hear(store, signal.pulse(), now)?;
     Ok(true)
 }
 
-/// The status, headers and body of the answer.
+/// The status, headers and body of the answer. What may pass is 503 with a time to push again, and never an error for
+/// good.
 pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String) {
     let mut headers = vec![("cache-control", "no-store".to_owned())];
-    match received {
-        Received::Applied(_) => (202, headers, String::new()),
-        // Not the transmitter's fault: it pushes again (RFC 8935 §2.1).
-        Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
-            headers.push(("retry-after", "1".to_owned()));
-            (503, headers, String::new())
-        }
+    let (status, retry_after) = match received {
+        Received::Applied(_) => (202, None),
         Received::Contradicts(_) => {
-            answer(&Received::Refused(SetErrorCode::InvalidRequest.because("jti was used before for something else")))
+            return answer(&Received::Refused(
+                SetErrorCode::InvalidRequest.because("jti was used before for something else"),
+            ));
         }
+        // Not the transmitter's fault: it pushes again (RFC 8935 §2.1).
+        Received::Refused(SetError { retry_after: Some(after), .. }) => (503, Some(*after)),
         Received::Refused(error) => {
             headers.push(("content-type", "application/json".to_owned()));
             headers.push(("content-language", "en".to_owned()));
             let body = json!({"err": error.code.code(), "description": error.description});
-            (400, headers, body.to_string())
+            return (400, headers, body.to_string());
         }
-        Received::Failed(..) => {
-            headers.push(("retry-after", "1".to_owned()));
-            (503, headers, String::new())
-        }
-        Received::NotAPush(status) => {
-            if *status == 405 {
-                headers.push(("allow", "POST".to_owned()));
-            }
-            (*status, headers, String::new())
-        }
+        Received::Failed(..) => (503, Some(Span(1))),
+        Received::NotAPush(status) => (*status, (*status == 503).then_some(Span(1))),
+    };
+    headers.extend(retry_after.map(|after| ("retry-after", after.0.max(1).to_string())));
+    match status {
+        405 => headers.push(("allow", "POST".to_owned())),
+        // RFC 9110 §15.5.16: what would have been taken.
+        415 => headers.push(("accept-encoding", "identity".to_owned())),
+        _ => {}
     }
+    (status, headers, String::new())
 }
 
 #[cfg(test)]
@@ -226,6 +248,12 @@ mod tests {
         assert_eq!(push(&[(":method", "PUT")], &set()), 405);
         assert_eq!(push(&[("content-type", "application/json")], &set()), 415);
         assert_eq!(push(&[("content-type", "Application/SecEvent+JWT; charset=utf-8")], &set()), 202);
+        for encoding in ["gzip", "br", "GZIP", "identity, gzip", "deflate"] {
+            assert_eq!(push(&[("content-encoding", encoding)], &set()), 415, "{encoding}");
+        }
+        for encoding in ["identity", "Identity", ""] {
+            assert_eq!(push(&[("content-encoding", encoding)], &set()), 202, "{encoding}");
+        }
         assert_eq!(push(&[("authorization", "Bearer other-secret")], &set()), 400);
         assert_eq!(push(&[("authorization", "")], &set()), 400);
     }
@@ -241,5 +269,37 @@ mod tests {
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         let received = receive(&policy(), &head, &set(), &mut Ports(MemoryStore::default()), NOW);
         assert_eq!(answer(&received).0, 503);
+    }
+
+    #[test]
+    fn what_may_pass_comes_with_a_time_to_come_again() {
+        let retry = |received: &Received| {
+            let (status, headers, _) = answer(received);
+            let after = headers.into_iter().find(|(name, _)| *name == "retry-after").map(|(_, value)| value);
+            (status, after)
+        };
+        let mut store = MemoryStore::default();
+        set_up(&mut store, 1).unwrap();
+        let head = Head {
+            method: b"POST".to_vec(),
+            path: b"/signals".to_vec(),
+            content_type: b"application/secevent+jwt".to_vec(),
+            authorization: Some(b"Bearer stream-secret".to_vec()),
+            ..Head::default()
+        };
+        let Received::Applied(signal) = receive(&policy(), &head, &set(), &mut Ports(store), NOW) else { panic!() };
+        for error in
+            [StoreError::Failed, StoreError::Absent, StoreError::Corrupt, StoreError::Contended, StoreError::Saturated]
+        {
+            let failed = retry(&Received::Failed(signal.clone(), error));
+            assert_eq!(failed, (503, Some("1".to_owned())), "{error}");
+        }
+        for code in SetErrorCode::ALL {
+            let later = matches!(code, SetErrorCode::KeysUnavailable | SetErrorCode::TooEarly);
+            let want = if later { (503, Some("1".to_owned())) } else { (400, None) };
+            assert_eq!(retry(&Received::Refused(code.because("x"))), want, "{}", code.code());
+        }
+        assert_eq!(retry(&Received::NotAPush(503)), (503, Some("1".to_owned())));
+        assert_eq!(retry(&Received::NotAPush(415)), (415, None));
     }
 }

@@ -53,9 +53,17 @@ pub fn received(received: &Received) -> Option<String> {
             "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
             "alarm": "jti was used before for something else",
         }),
-        Received::Refused(error) => json!({"signal_refused": error.code.code(), "description": error.description}),
+        Received::Refused(error) => {
+            let mut record = json!({"signal_refused": error.code.code(), "description": error.description});
+            if let (Some(origin), Some(members)) = (&error.origin, record.as_object_mut()) {
+                let names = [("signal", &origin.id), ("transmitter", &origin.transmitter), ("event", &origin.event)];
+                members.extend(names.map(|(name, value)| (name.to_owned(), value.as_str().into())));
+            }
+            record
+        }
         Received::Failed(signal, error) => json!({
-            "signal": signal.id(), "transmitter": signal.transmitter(), "failed": error.to_string(),
+            "signal": signal.id(), "transmitter": signal.transmitter(), "event": signal.event(),
+            "failed": error.to_string(),
         }),
         Received::NotAPush(_) => return None,
     };
@@ -63,10 +71,12 @@ pub fn received(received: &Received) -> Option<String> {
 }
 
 fn notes(notes: &Notes) -> impl Iterator<Item = (String, Value)> {
-    let unmatched = (!notes.unmatched.is_empty()).then(|| ("unmatched", notes.unmatched.join(" ")));
-    let nobody = notes.nobody.then(|| ("note", "no grant is known by its subject".to_owned()));
-    let future = notes.future.then(|| ("future", "counts from iat".to_owned()));
-    [unmatched, nobody, future].into_iter().flatten().map(|(name, value)| (name.to_owned(), value.into()))
+    let unmatched = (!notes.unmatched.is_empty()).then(|| ("unmatched", notes.unmatched.join(" ").into()));
+    let nobody = notes.nobody.then(|| ("note", "no grant is known by its subject".into()));
+    let future = notes.future.then(|| ("future", "counts as now".into()));
+    let odd: Vec<Value> = notes.oddities.iter().map(Value::from).collect();
+    let odd = (!odd.is_empty()).then(|| ("odd", odd.into()));
+    [unmatched, nobody, future, odd].into_iter().flatten().map(|(name, value): (&str, Value)| (name.to_owned(), value))
 }
 
 fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str>) -> String {

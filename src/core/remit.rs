@@ -16,7 +16,7 @@ pub struct Remit {
     pub claims: Option<Vec<String>>,
     /// What the `state` of its verification events must be, where they have one.
     pub verification_state: Option<String>,
-    /// Whether a `subject` inside the event stands for a missing `sub_id`.
+    /// Whether it is known to write subjects as drafts had them, so that they are not odd.
     pub legacy_subject: bool,
     /// Whether its silence makes the state stale.
     pub heartbeat: bool,

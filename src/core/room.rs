@@ -53,7 +53,7 @@ pub enum Group {
     Actor,
     /// A device.
     Device,
-    /// A tenant.
+    /// A tenant, or a group of users.
     Tenant,
 }
 
@@ -127,11 +127,13 @@ impl Group {
         match kind {
             Kind::Token => Group::Token,
             Kind::Task | Kind::Session => Group::Work,
-            Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri => Group::User,
+            Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri | Kind::ForeignUser => {
+                Group::User
+            }
             Kind::Client => Group::Client,
             Kind::Actor => Group::Actor,
             Kind::Device => Group::Device,
-            Kind::Tenant => Group::Tenant,
+            Kind::Tenant | Kind::Group => Group::Tenant,
         }
     }
 

@@ -1,17 +1,19 @@
 //! Security Event Tokens (RFC 8417, profiled by SSF 1.0) pushed to us (RFC 8935): from bytes to entries of the state.
 
 use crate::duplicate::Print;
-use crate::effect;
-use crate::event::{self, Event, Type};
-use crate::freshness::Pulse;
+use crate::effect::{self, Meaning};
+use crate::event::{Event, Type};
+use crate::freshness::{Pulse, TransmitterId};
 use crate::issuer::Issuer;
 use crate::jws::{JwsError, Unverified};
 use crate::key::{Algorithm, NoKey};
 use crate::keyring::Keyring;
+use crate::oddity::Oddities;
 use crate::remit::Remit;
+use crate::signal_time::{self, Form, Stated};
 use crate::signature::CheckSignature;
 use crate::statekey::Kind;
-use crate::subject::{self, Subject, SubjectError};
+use crate::subject::{self, Reading, Subject, SubjectError};
 use crate::table::Entry;
 use crate::time::{Span, Timestamp};
 use serde_json::{Map, Value};
@@ -22,13 +24,15 @@ pub const MAX_SET: usize = 64 * 1024;
 /// How far a transmitter's clock and ours may lie apart.
 const CLOCK_SKEW: Span = Span(60);
 
-/// Whoever may send signals.
+/// Whoever may send signals: one stream of a transmitter.
 #[derive(Debug)]
 pub struct Transmitter {
     /// `iss` of its SETs.
     pub name: String,
-    /// Must stand in `aud`.
-    pub audience: String,
+    /// What tells this stream from others of the same `iss`; the `iss` itself where there is one stream.
+    pub stream: String,
+    /// One of these must stand in `aud`.
+    pub audiences: Vec<String>,
     /// Algorithms that its SETs may be signed with.
     pub algorithms: Vec<Algorithm>,
     /// Its public keys.
@@ -44,13 +48,23 @@ pub struct Transmitter {
 /// A signal whose signature, type, issuer and audience were checked. Only [`read`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
-    transmitter: String,
-    id: String,
-    event: String,
+    origin: Origin,
     pulse: Pulse,
     print: Print,
     entries: Vec<Entry>,
     notes: Notes,
+    dated_ahead: bool,
+}
+
+/// What an authentic signal is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `iss`.
+    pub transmitter: String,
+    /// `jti`.
+    pub id: String,
+    /// The URI of the event.
+    pub event: String,
 }
 
 /// What an operator should hear of in a signal that was good otherwise.
@@ -58,33 +72,40 @@ pub struct Signal {
 pub struct Notes {
     /// Members of its subject that were left out of account: it hits more than it may have meant to.
     pub unmatched: Vec<String>,
-    /// Its subject names nothing that grants are known by.
+    /// It would change something, and its subject names nothing that grants are known by.
     pub nobody: bool,
-    /// Its event is said to lie in the future, and counts from when the signal was issued.
+    /// Its event is said to lie in the future, and counts as now.
     pub future: bool,
+    /// What is odd about it.
+    pub oddities: Oddities,
 }
 
 impl Notes {
-    /// Whether somebody should look at it.
+    /// Whether it hits more than it may have meant to.
     pub fn is_alarming(&self) -> bool {
         !self.unmatched.is_empty() || self.future
+    }
+
+    /// Whether somebody should look at it.
+    pub fn is_notable(&self) -> bool {
+        self.is_alarming() || self.nobody || !self.oddities.is_empty()
     }
 }
 
 impl Signal {
     /// `iss`.
     pub fn transmitter(&self) -> &str {
-        &self.transmitter
+        &self.origin.transmitter
     }
 
     /// `jti`.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.origin.id
     }
 
     /// The URI of the event.
     pub fn event(&self) -> &str {
-        &self.event
+        &self.origin.event
     }
 
     /// What it leaves behind in the state. Nothing, when the event is not one that we act on.
@@ -106,6 +127,12 @@ impl Signal {
     pub fn notes(&self) -> &Notes {
         &self.notes
     }
+
+    /// Whether its entries are dated by when it was read, since it is dated ahead of our clock. The same SET read later
+    /// has later entries.
+    pub fn is_dated_ahead(&self) -> bool {
+        self.dated_ahead
+    }
 }
 
 /// Why a SET was refused: an error code of RFC 8935 §2.4 and a sentence for the transmitter's operator.
@@ -116,6 +143,10 @@ pub struct SetError {
     pub code: SetErrorCode,
     /// The sentence. It holds no text of the SET beyond what was checked to be harmless.
     pub description: String,
+    /// What the signal is called, where it is authentic.
+    pub origin: Option<Box<Origin>>,
+    /// When it may be pushed again with another outcome, where it may.
+    pub retry_after: Option<Span>,
 }
 
 /// The registered error codes (RFC 8935 §7.1, SSF 1.0 §8.1.4).
@@ -130,12 +161,15 @@ pub enum SetErrorCode {
     AccessDenied,
     /// Not a registered code and never sent: the keys of the transmitter are not there yet. 503, to be pushed again.
     KeysUnavailable,
+    /// Not a registered code and never sent: it would permit something at a time that is still to come. 503, to be
+    /// pushed again.
+    TooEarly,
     InvalidState,
 }
 
 impl SetErrorCode {
     /// Every code.
-    pub const ALL: [SetErrorCode; 8] = [
+    pub const ALL: [SetErrorCode; 9] = [
         SetErrorCode::InvalidRequest,
         SetErrorCode::InvalidKey,
         SetErrorCode::InvalidIssuer,
@@ -143,6 +177,7 @@ impl SetErrorCode {
         SetErrorCode::AuthenticationFailed,
         SetErrorCode::AccessDenied,
         SetErrorCode::KeysUnavailable,
+        SetErrorCode::TooEarly,
         SetErrorCode::InvalidState,
     ];
 
@@ -156,19 +191,21 @@ impl SetErrorCode {
             SetErrorCode::AuthenticationFailed => "authentication_failed",
             SetErrorCode::AccessDenied => "access_denied",
             SetErrorCode::KeysUnavailable => "keys_unavailable",
+            SetErrorCode::TooEarly => "too_early",
             SetErrorCode::InvalidState => "invalid_state",
         }
     }
 
     /// An error of this code.
     pub fn because(self, description: impl Into<String>) -> SetError {
-        SetError { code: self, description: description.into() }
+        let retry_after = matches!(self, SetErrorCode::KeysUnavailable | SetErrorCode::TooEarly).then_some(Span(1));
+        SetError { code: self, description: description.into(), origin: None, retry_after }
     }
 }
 
 use SetErrorCode::{
     AccessDenied, AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest, InvalidState,
-    KeysUnavailable,
+    KeysUnavailable, TooEarly,
 };
 
 /// Reads and verifies `set`, which came with the header `authorization`, as a signal of one of `transmitters` about
@@ -188,100 +225,281 @@ pub fn read(
     if !jws.is_typ("secevent+jwt") {
         return Err(InvalidRequest.because("typ is not secevent+jwt"));
     }
-    let transmitter = find_transmitter(&jws, transmitters)?;
-    let wanted = transmitter.authorization.as_deref();
-    if wanted.is_some_and(|wanted| !same(wanted.as_bytes(), authorization.unwrap_or_default())) {
-        return Err(AuthenticationFailed.because("the authorization header is not the one agreed for this stream"));
+    let transmitter = authenticate(&jws, authorization, transmitters, signatures, now)?;
+    interpret(jws.claims(), transmitter, issuers, now)
+}
+
+/// The streams that an unverified SET with `claims` may have come over: those of its `iss`, and of these the ones of its
+/// `aud` where there are any. By their places in `transmitters`.
+pub fn candidates(claims: &Map<String, Value>, transmitters: &[Transmitter]) -> Vec<usize> {
+    let issuer = claims.get("iss").and_then(Value::as_str);
+    let all = transmitters.iter().enumerate();
+    let mut candidates: Vec<usize> =
+        all.filter(|(_, transmitter)| issuer == Some(&transmitter.name)).map(|(at, _)| at).collect();
+    let meant = |at: &usize| transmitters.get(*at).is_some_and(|one| check_audience(claims, one).is_ok());
+    if candidates.iter().any(meant) {
+        candidates.retain(meant);
     }
-    let claims = jws.claims();
-    let id = check_claims(claims)?;
-    check_signature(&jws, transmitter, signatures, now)?;
-    check_audience(claims, transmitter)?;
-    let (uri, payload) = single_event(claims)?;
-    let issued = issued_at(claims)?;
-    if issued > now.plus(CLOCK_SKEW) {
-        return Err(InvalidRequest.because("iat lies in the future"));
+    candidates
+}
+
+/// The stream that the SET came over, with everything checked that makes it authentic. Several streams of one
+/// transmitter are told apart by audience, then by authorization and keys.
+fn authenticate<'t>(
+    jws: &Unverified<'_>,
+    authorization: Option<&[u8]>,
+    transmitters: &'t [Transmitter],
+    signatures: &mut impl CheckSignature,
+    now: Timestamp,
+) -> Result<&'t Transmitter, SetError> {
+    if jws.claims().get("iss").and_then(Value::as_str).is_none() {
+        return Err(InvalidRequest.because("iss is missing or not a string"));
+    }
+    let mut candidates: Vec<&Transmitter> =
+        candidates(jws.claims(), transmitters).into_iter().filter_map(|at| transmitters.get(at)).collect();
+    if candidates.is_empty() {
+        return Err(InvalidIssuer.because("iss is not a transmitter that is configured here"));
+    }
+    candidates.retain(|one| {
+        let wanted = one.authorization.as_deref();
+        wanted.is_none_or(|wanted| same(wanted.as_bytes(), authorization.unwrap_or_default()))
+    });
+    let mut error = AuthenticationFailed.because("the authorization header is not the one agreed for this stream");
+    // A stream that agreed on the header is meant before one that asks for none.
+    let (agreed, open): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|one| one.authorization.is_some());
+    for (at, transmitter) in agreed.into_iter().chain(open).enumerate() {
+        let checked = check_signature(jws, transmitter, signatures, now)
+            .and_then(|()| check_audience(jws.claims(), transmitter).map(|()| transmitter));
+        match checked {
+            Ok(transmitter) => return Ok(transmitter),
+            // What may pass counts before what is for good.
+            Err(other) if at == 0 || (error.retry_after.is_none() && other.retry_after.is_some()) => error = other,
+            Err(_) => {}
+        }
+    }
+    Err(error)
+}
+
+/// From an authentic SET to what it does.
+fn interpret(
+    claims: &Map<String, Value>,
+    transmitter: &Transmitter,
+    issuers: &[Issuer],
+    now: Timestamp,
+) -> Result<Signal, SetError> {
+    let mut oddities = Oddities::default();
+    let events = claims.get("events").and_then(Value::as_object);
+    let uri = events.and_then(|events| events.keys().next()).map_or("", String::as_str);
+    let id = id(claims, &mut oddities);
+    let origin =
+        Origin { transmitter: transmitter.name.clone(), id: id.clone().unwrap_or_default(), event: uri.to_owned() };
+    let refused = |error: SetError| SetError { origin: Some(Box::new(origin.clone())), ..error };
+    let id =
+        id.ok_or_else(|| refused(InvalidRequest.because("jti is missing or not a string of at most 1024 bytes")))?;
+    for needless in ["sub", "exp"] {
+        if claims.contains_key(needless) {
+            oddities.doubt(format!("{needless} stands in a SET"));
+        }
+    }
+    let issued = issued_at(claims, &mut oddities);
+    let ahead = issued.is_some_and(|issued| issued > now.plus(CLOCK_SKEW));
+    if ahead {
+        oddities.doubt("iat lies in the future");
     }
     let mut signal = Signal {
-        transmitter: transmitter.name.clone(),
-        pulse: Pulse::new(&transmitter.name, issued),
-        print: Print::new(&transmitter.name, &id, claims),
-        id,
-        event: uri.to_owned(),
+        // Freshness goes by when the SET was made. One that does not say when, or says it wrong, proves none.
+        pulse: Pulse {
+            transmitter: TransmitterId::new(&transmitter.stream),
+            issued: issued.filter(|_| !ahead).unwrap_or_default(),
+            stream: None,
+        },
+        print: Print::new(&transmitter.stream, &id, claims),
+        origin: origin.clone(),
         entries: Vec::new(),
         notes: Notes::default(),
+        dated_ahead: false,
     };
-    if let Some(kind) = transmitter.remit.type_of(uri) {
-        if !transmitter.remit.may_send(kind) {
-            return Err(AccessDenied.because(format!("the transmitter may not send {}", kind.name())));
-        }
-        let happened = Happened { kind, payload, claims, transmitter, issuers, issued, now };
-        happened.fill(&mut signal)?;
-    }
+    let set = Set { claims, transmitter, issuers, issued, now };
+    set.fill(&mut signal, &mut oddities).map_err(refused)?;
+    signal.notes.oddities = oddities;
     // SETs are not commands: what does not interest us is still received (RFC 8935 §2).
     Ok(signal)
 }
 
-/// An event that is understood, in a SET that is authentic.
-struct Happened<'h> {
-    kind: Type,
-    payload: &'h Map<String, Value>,
-    claims: &'h Map<String, Value>,
-    transmitter: &'h Transmitter,
-    issuers: &'h [Issuer],
-    issued: Timestamp,
+/// A SET that is authentic.
+struct Set<'s> {
+    claims: &'s Map<String, Value>,
+    transmitter: &'s Transmitter,
+    issuers: &'s [Issuer],
+    issued: Option<Timestamp>,
     now: Timestamp,
 }
 
-impl Happened<'_> {
+/// One URI of `events` that is understood.
+struct Named<'s> {
+    uri: &'s str,
+    kind: Type,
+    payload: &'s Map<String, Value>,
+    event: Event,
+    meanings: Vec<Meaning>,
+}
+
+impl Set<'_> {
     /// Writes into `signal` what the event does.
-    fn fill(&self, signal: &mut Signal) -> Result<(), SetError> {
-        let event = Event::read(self.kind, self.payload).map_err(|error| InvalidRequest.because(error))?;
-        let sub_id = self.sub_id()?;
-        let at = self.time(&mut signal.notes)?;
-        match &event {
-            Event::Verification(state) => return self.check_state(state.as_deref()),
+    fn fill(&self, signal: &mut Signal, oddities: &mut Oddities) -> Result<(), SetError> {
+        let none = Map::new();
+        let named = self.event(&none, oddities)?;
+        let Some(main) = named.first() else { return Ok(()) };
+        signal.origin.event = main.uri.to_owned();
+        let subjects = self.subjects(&named, oddities)?;
+        let stream = main.kind.is_of_the_stream();
+        let permits = named.iter().any(|one| one.event.permits()) && (stream || !main.meanings.is_empty());
+        match &main.event {
+            Event::Verification(state) => self.check_state(state.as_deref())?,
             Event::Stream(status) => {
-                signal.pulse.stream = Some((*status, at));
-                return Ok(());
+                signal.pulse.stream = Some((*status, self.time(&named, permits, signal, oddities)?));
             }
-            _ => {}
+            _ => {
+                let at = self.time(&named, permits, signal, oddities)?;
+                self.change(signal, main, &subjects, at, oddities)?;
+            }
         }
+        match oddities.first_doubt() {
+            Some(doubt) if permits => {
+                let message = format!("{doubt}, and what permits something must be without fault");
+                Err(InvalidRequest.because(printable(&message)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes into `signal` the entries that the event leaves behind.
+    fn change(
+        &self,
+        signal: &mut Signal,
+        main: &Named<'_>,
+        subjects: &[&Value],
+        at: Timestamp,
+        oddities: &mut Oddities,
+    ) -> Result<(), SetError> {
         let issuers: Vec<&Issuer> =
             self.transmitter.subjects.iter().filter_map(|(_, place)| self.issuers.get(*place)).collect();
-        let subject =
-            subject::read(sub_id, &issuers, &self.transmitter.remit.critical).map_err(|error| match error {
-                SubjectError::ForeignIssuer => AccessDenied.because(error.to_string()),
-                _ => InvalidRequest.because(printable(&error.to_string())),
-            })?;
-        self.check_subject(&event, &subject)?;
-        self.check_claims(&event, &issuers)?;
-        let meanings =
-            self.transmitter.remit.effects.meanings(&event).map_err(|error| InvalidRequest.because(error))?;
+        let remit = &self.transmitter.remit;
+        let reading = Reading {
+            issuers: &issuers,
+            critical: &remit.critical,
+            legacy: remit.legacy_subject,
+            opaque: matches!(main.event, Event::Device(_)).then_some(Kind::Device),
+        };
+        let subject = reading.read_all(subjects, oddities).map_err(|error| match error {
+            SubjectError::ForeignIssuer => AccessDenied.because(error.to_string()),
+            _ => InvalidRequest.because(printable(&error.to_string())),
+        })?;
+        check_task(&main.event, &subject)?;
+        let mut meanings = main.meanings.clone();
+        self.check_claims(&mut meanings, &issuers, oddities)?;
+        if oddities.first_doubt().is_some() {
+            meanings.iter_mut().for_each(Meaning::dispute_claims);
+        }
         signal.entries = effect::entries(&meanings, &subject, &issuers, at, self.now)
             .map_err(|error| InvalidRequest.because(error))?;
-        if signal.entries.is_empty() && !meanings.is_empty() && !subject.alternatives.is_empty() {
-            let held_back = !subject.unmatched.is_empty() || meanings.contains(&effect::Meaning::Began);
-            if !held_back {
-                return Err(InvalidRequest.because("the members of sub_id name different issuers"));
-            }
-        }
-        signal.notes.nobody = subject.alternatives.is_empty();
+        signal.notes.nobody = subject.alternatives.is_empty() && !meanings.is_empty();
         signal.notes.unmatched = subject.unmatched;
+        if !subject.alternatives.iter().all(|members| effect::has_one_issuer(members)) {
+            signal.notes.unmatched.push("members of other issuers".to_owned());
+        }
         Ok(())
     }
 
-    /// `sub_id`; where the transmitter is known for it, the `subject` of an old draft in its place.
-    fn sub_id(&self) -> Result<&Value, SetError> {
-        let inside = self.payload.get("subject").filter(|_| self.kind.may_hold_subject());
-        match (self.claims.get("sub_id"), inside) {
-            (Some(sub_id), Some(inside)) if sub_id != inside => {
-                Err(InvalidRequest.because("the subject inside the event is not that of sub_id"))
-            }
-            (Some(sub_id), _) => Ok(sub_id),
-            (None, Some(inside)) if self.transmitter.remit.legacy_subject => Ok(inside),
-            (None, _) => Err(InvalidRequest.because("sub_id is missing")),
+    /// The one event of the SET, under each URI that is understood; the first is the one that counts. Several URIs may
+    /// stand for one event (SSF 1.0 §4.2.1): they do when they mean the same here.
+    fn event<'s>(&'s self, none: &'s Map<String, Value>, oddities: &mut Oddities) -> Result<Vec<Named<'s>>, SetError> {
+        let remit = &self.transmitter.remit;
+        let events = self.claims.get("events").and_then(Value::as_object);
+        let events = events.ok_or_else(|| InvalidRequest.because("events is missing or not an object"))?;
+        if events.is_empty() {
+            return Err(InvalidRequest.because("events is empty"));
         }
+        let mut named: Vec<Named<'s>> = Vec::new();
+        let mut error = None;
+        for (uri, payload) in events {
+            let Some(kind) = remit.type_of(uri) else { continue };
+            if !remit.may_send(kind) {
+                let message = format!("the transmitter may not send {}", kind.name());
+                error.get_or_insert(AccessDenied.because(message));
+                continue;
+            }
+            if !payload.is_object() {
+                oddities.doubt("the event is not an object");
+            }
+            let payload = payload.as_object().unwrap_or(none);
+            let read = Event::read(kind, payload, oddities).and_then(|event| {
+                let meanings = remit.effects.meanings(&event)?;
+                Ok(Named { uri, kind, payload, event, meanings })
+            });
+            match read {
+                Ok(one) => named.push(one),
+                Err(message) => {
+                    error.get_or_insert(InvalidRequest.because(message));
+                }
+            }
+        }
+        match error {
+            Some(error) if named.is_empty() => return Err(error),
+            Some(error) => oddities.doubt(error.description),
+            None => {}
+        }
+        // One that does nothing here stands for any other.
+        let acts = |one: &Named<'_>| one.kind.is_of_the_stream() || !one.meanings.is_empty();
+        if named.iter().any(acts) {
+            named.retain(acts);
+        }
+        let differs = |one: &Named<'_>, other: &Named<'_>| {
+            let stream = one.kind.is_of_the_stream() || other.kind.is_of_the_stream();
+            one.meanings != other.meanings || (stream && one.event != other.event)
+        };
+        if named.split_first().is_some_and(|(first, others)| others.iter().any(|other| differs(first, other))) {
+            return Err(InvalidRequest.because("events holds more than one event"));
+        }
+        // Of a URI that is not known here, nobody knows that it stands for the same.
+        match events.len() {
+            1 => {}
+            all if all == named.len() => oddities.remark("events holds more than one URI"),
+            _ => oddities.doubt("events holds a second URI that is not known to mean the same"),
+        }
+        Ok(named)
+    }
+
+    /// Whom the event is about: `sub_id`, and the `subject` inside the event that drafts had in its place. Where both
+    /// stand and differ, both are meant.
+    fn subjects(&self, named: &[Named<'_>], oddities: &mut Oddities) -> Result<Vec<&Value>, SetError> {
+        let sub_id = self.claims.get("sub_id");
+        let Some(main) = named.first() else { return Ok(Vec::new()) };
+        if main.kind.is_of_the_stream() {
+            // An event of the transmitter's own about its stream has no subject but the stream.
+            if sub_id.is_none() && Type::from_uri(main.uri).is_some() {
+                oddities.doubt("sub_id is missing");
+            }
+            return Ok(Vec::new());
+        }
+        let mut subjects: Vec<&Value> = sub_id.into_iter().collect();
+        for inside in named.iter().filter(|one| one.kind.may_hold_subject()) {
+            let Some(inside) = self.inside(inside.uri) else { continue };
+            if subjects.contains(&inside) {
+                continue;
+            }
+            if !subjects.is_empty() {
+                oddities.doubt("a second subject stands beside the first");
+            } else if !self.transmitter.remit.legacy_subject {
+                oddities.doubt("sub_id is missing, and a subject stands inside the event");
+            }
+            subjects.push(inside);
+        }
+        if subjects.is_empty() { Err(InvalidRequest.because("sub_id is missing")) } else { Ok(subjects) }
+    }
+
+    fn inside(&self, uri: &str) -> Option<&Value> {
+        self.claims.get("events")?.get(uri)?.get("subject")
     }
 
     /// What we asked the transmitter to echo, where we asked (SSF 1.0 §8.1.4).
@@ -294,55 +512,105 @@ impl Happened<'_> {
         }
     }
 
-    fn check_subject(&self, event: &Event, subject: &Subject) -> Result<(), SetError> {
-        let wanted = match event {
-            Event::Plain(Type::TaskCompleted) => (Kind::Task, "task"),
-            Event::Device(_) => (Kind::Device, "device"),
-            _ => return Ok(()),
-        };
-        let names = |members: &Vec<subject::Member>| members.iter().any(|member| member.kind == wanted.0);
-        if subject.alternatives.iter().all(names) && !subject.alternatives.is_empty() {
-            return Ok(());
-        }
-        Err(InvalidRequest.because(format!("sub_id of {} has no member `{}`", self.kind.name(), wanted.1)))
-    }
-
-    fn check_claims(&self, event: &Event, issuers: &[&Issuer]) -> Result<(), SetError> {
-        let Event::Change { claims, .. } = event else { return Ok(()) };
-        for (name, _) in claims {
-            if !effect::may_change(name, issuers) {
+    /// Takes out of `meanings` the claims that no signal, or not this transmitter, can change. A narrowing beside them
+    /// stands.
+    fn check_claims(
+        &self,
+        meanings: &mut Vec<Meaning>,
+        issuers: &[&Issuer],
+        oddities: &mut Oddities,
+    ) -> Result<(), SetError> {
+        let mut error = None;
+        meanings.retain(|meaning| {
+            let Some(name) = meaning.claim() else { return true };
+            let allowed = &self.transmitter.remit.claims;
+            let refused = if !effect::may_change(name, issuers) {
                 let message = format!("no signal can change the claim {}; end the token instead", printable(name));
-                return Err(InvalidRequest.because(message));
+                InvalidRequest.because(message)
+            } else if allowed.as_ref().is_some_and(|allowed| !allowed.iter().any(|allowed| allowed == name)) {
+                AccessDenied.because(format!("the transmitter may not change {}", printable(name)))
+            } else {
+                return true;
+            };
+            error.get_or_insert(refused);
+            false
+        });
+        let narrows = meanings.iter().any(Meaning::ends_or_narrows);
+        match error {
+            Some(error) if !narrows => Err(error),
+            Some(error) => {
+                oddities.doubt(error.description);
+                Ok(())
             }
-            if self.transmitter.remit.claims.as_ref().is_some_and(|allowed| !allowed.contains(name)) {
-                return Err(AccessDenied.because(format!("the transmitter may not change {}", printable(name))));
-            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// `event_timestamp`, else `toe`, else `iat`. A time in the future counts as `iat`: a cut-off ahead of time would
-    /// lock out sessions that are still to begin. So one SET has one time, however often and whenever it arrives.
-    fn time(&self, notes: &mut Notes) -> Result<Timestamp, SetError> {
-        let stated = [self.payload.get("event_timestamp"), self.claims.get("toe"), self.claims.get("iat")];
-        let time = stated.into_iter().flatten().next().and_then(event::seconds).ok_or_else(|| {
-            InvalidRequest.because("the time of the event is not in seconds since 1970 (milliseconds are not taken)")
-        })?;
-        notes.future = time > self.now.plus(CLOCK_SKEW);
-        Ok(if notes.future { self.issued } else { time })
+    /// `event_timestamp`, else `toe`, else `iat`, else now. What cannot be read is passed over.
+    ///
+    /// A time ahead of our clock counts as now when it ends or restricts: later, it would lock out sessions that are
+    /// still to begin. What permits waits for its time: earlier, it would outlive a word that comes in between.
+    fn time(
+        &self,
+        named: &[Named<'_>],
+        permits: bool,
+        signal: &mut Signal,
+        oddities: &mut Oddities,
+    ) -> Result<Timestamp, SetError> {
+        let in_events = named.iter().filter_map(|one| one.payload.get("event_timestamp"));
+        let in_events: Vec<Stated> = in_events.filter_map(|value| stated(value, "event_timestamp", oddities)).collect();
+        let toe = self.claims.get("toe").filter(|_| in_events.is_empty());
+        let toe = toe.and_then(|value| stated(value, "toe", oddities));
+        let all = in_events.iter().chain(&toe);
+        // A fraction is rounded so that a cut-off loses nothing, and what permits gains nothing.
+        let time = match permits {
+            true => all.map(|time| time.floor).min(),
+            false => all.map(|time| time.ceil).max(),
+        };
+        let time = time.or(self.issued).unwrap_or(self.now);
+        let ahead = time.since(self.now);
+        if ahead == Span(0) {
+            return Ok(time);
+        }
+        if ahead > CLOCK_SKEW {
+            signal.notes.future = true;
+            oddities.doubt("the time of the event lies in the future");
+        } else if permits {
+            let early = TooEarly.because("the event is dated ahead of the receiver's clock");
+            return Err(SetError { retry_after: Some(ahead), ..early });
+        }
+        signal.dated_ahead = true;
+        Ok(self.now)
     }
+}
+
+/// Reads a time, and tells what is odd about it.
+fn stated(value: &Value, name: &str, oddities: &mut Oddities) -> Option<Stated> {
+    let stated = signal_time::read(value);
+    match stated.map(|stated| stated.form) {
+        Some(Form::Seconds) => {}
+        Some(Form::Milliseconds) => oddities.remark(format!("{name} is in milliseconds")),
+        Some(Form::Text) => oddities.doubt(format!("{name} is a string")),
+        None => oddities.doubt(format!("{name} is not a time in seconds since 1970")),
+    }
+    stated
+}
+
+/// A task is done when its name is said: without it, all tasks of somebody would be.
+fn check_task(event: &Event, subject: &Subject) -> Result<(), SetError> {
+    if *event != Event::Plain(Type::TaskCompleted) {
+        return Ok(());
+    }
+    let names = |members: &Vec<subject::Member>| members.iter().any(|member| member.kind == Kind::Task);
+    if subject.alternatives.iter().all(names) && !subject.alternatives.is_empty() {
+        return Ok(());
+    }
+    Err(InvalidRequest.because("sub_id of task-completed has no member `task`"))
 }
 
 /// Compares in a time that does not tell where the difference is.
 fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |differ, (l, r)| differ | (l ^ r)) == 0
-}
-
-fn find_transmitter<'t>(jws: &Unverified<'_>, transmitters: &'t [Transmitter]) -> Result<&'t Transmitter, SetError> {
-    let issuer = jws.claims().get("iss").and_then(Value::as_str);
-    let issuer = issuer.ok_or_else(|| InvalidRequest.because("iss is missing or not a string"))?;
-    let known = transmitters.iter().find(|transmitter| transmitter.name == issuer);
-    known.ok_or_else(|| InvalidIssuer.because("iss is not a transmitter that is configured here"))
 }
 
 fn check_signature(
@@ -356,7 +624,7 @@ fn check_signature(
     let keys = transmitter.keys.current(now);
     let keys = keys.ok_or_else(|| KeysUnavailable.because("the keys of this transmitter are not there yet"))?;
     let key = keys.find(jws.kid(), algorithm).map_err(|lack| match lack {
-        NoKey::Unknown => unknown_key(jws, transmitter),
+        NoKey::Unknown => unknown_key(jws, transmitter, now),
         NoKey::OtherAlgorithm => InvalidKey.because("the key is not for this alg"),
     })?;
     if !signatures.check(jws, key, algorithm) {
@@ -365,18 +633,21 @@ fn check_signature(
     Ok(())
 }
 
-/// A key that is not there may be newer than the keys that were last fetched. To refuse its SET for good would lose it, so
-/// only keys fetched after the SET was made do that.
-fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter) -> SetError {
-    let made = issued_at(jws.claims()).unwrap_or_default();
+/// A key that is not there may be newer than the keys that were last fetched. To refuse its SET for good would lose it,
+/// so only keys that were fetched after the SET was made, and lately, do that: the transmitter's clock may be behind.
+fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter, now: Timestamp) -> SetError {
+    let made = issued_at(jws.claims(), &mut Oddities::default()).unwrap_or_default();
+    let lately = transmitter.keys.source().map_or(Span(0), |source| source.refetch);
     match transmitter.keys.fetched_at() {
-        Some(fetched) if fetched <= made => KeysUnavailable.because("kid names a key that is not here yet"),
+        Some(fetched) if fetched <= made || now.since(fetched) > lately => {
+            KeysUnavailable.because("kid names a key that is not here yet")
+        }
         _ => InvalidKey.because("kid names no key of this transmitter"),
     }
 }
 
 fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Result<(), SetError> {
-    let ours = |value: &Value| value.as_str() == Some(&transmitter.audience);
+    let ours = |value: &Value| transmitter.audiences.iter().any(|ours| value.as_str() == Some(ours));
     let meant = match claims.get("aud") {
         Some(Value::Array(list)) => list.iter().any(ours),
         Some(value) => ours(value),
@@ -385,32 +656,24 @@ fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Res
     if meant { Ok(()) } else { Err(InvalidAudience.because("aud does not name this receiver")) }
 }
 
-/// RFC 8417 §2.2 and SSF 1.0 §4: what must be there and what must not. Returns `jti`.
-fn check_claims(claims: &Map<String, Value>) -> Result<String, SetError> {
-    for forbidden in ["sub", "exp"] {
-        if claims.contains_key(forbidden) {
-            return Err(InvalidRequest.because(format!("{forbidden} must not stand in a SET")));
+/// `jti`: a SET without one cannot be told from another, nor named to anybody.
+fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<String> {
+    let id = match claims.get("jti")? {
+        Value::String(id) => id.clone(),
+        Value::Number(number) => {
+            oddities.doubt("jti is a number");
+            number.to_string()
         }
-    }
-    issued_at(claims)?;
-    let id = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty() && id.len() <= 1024);
-    id.map(str::to_owned).ok_or_else(|| InvalidRequest.because("jti is missing or not a string of at most 1024 bytes"))
+        _ => return None,
+    };
+    (!id.is_empty() && id.len() <= 1024).then_some(id)
 }
 
-fn single_event(claims: &Map<String, Value>) -> Result<(&str, &Map<String, Value>), SetError> {
-    let events = claims.get("events").and_then(Value::as_object);
-    let mut events = events.ok_or_else(|| InvalidRequest.because("events is missing or not an object"))?.iter();
-    match (events.next(), events.next()) {
-        (Some((uri, Value::Object(payload))), None) => Ok((uri, payload)),
-        (Some(_), None) => Err(InvalidRequest.because("the event is not an object")),
-        (None, _) => Err(InvalidRequest.because("events is empty")),
-        (Some(_), Some(_)) => Err(InvalidRequest.because("events holds more than one event")),
-    }
-}
-
-fn issued_at(claims: &Map<String, Value>) -> Result<Timestamp, SetError> {
-    let issued = claims.get("iat").and_then(Timestamp::from_claim);
-    issued.ok_or_else(|| InvalidRequest.because("iat is missing or not a time in whole seconds"))
+/// `iat` in whole seconds. `None`, with a doubt, when it cannot be read.
+fn issued_at(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<Timestamp> {
+    let none = Value::Null;
+    let issued = stated(claims.get("iat").unwrap_or(&none), "iat", oddities);
+    issued.map(|issued| issued.floor)
 }
 
 /// Keeps what the answer may carry back: printable ASCII without quotes and backslashes, at most 200 bytes.
@@ -437,7 +700,8 @@ mod tests {
         let issuer = fixture::issuer();
         Transmitter {
             name: "https://idp.example".to_owned(),
-            audience: "https://orders.mesh/signals".to_owned(),
+            stream: "https://idp.example".to_owned(),
+            audiences: vec!["https://orders.mesh/signals".to_owned()],
             algorithms: vec![Algorithm::ES256],
             keys: issuer.keys,
             authorization: None,
@@ -466,6 +730,20 @@ mod tests {
 
     fn read_set(header: Value, changes: Value) -> Result<Signal, SetError> {
         read(set(header, changes).as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW)
+    }
+
+    /// Takes every signature for good: times of odd shapes are not about them.
+    struct Anything;
+
+    impl CheckSignature for Anything {
+        fn check(&mut self, _: &Unverified<'_>, _: &crate::key::Key, _: Algorithm) -> bool {
+            true
+        }
+    }
+
+    fn read_odd(changes: Value) -> Signal {
+        let set = set(json!({}), changes);
+        read(set.as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut Anything, NOW).unwrap()
     }
 
     fn code(header: Value, changes: Value) -> &'static str {
@@ -525,7 +803,7 @@ mod tests {
         let signal = read_set(json!({}), json!({"events": events, "sub_id": user})).unwrap();
         assert_eq!(signal.entries()[0].fact, Fact::Risk(Risk::High));
 
-        assert_eq!(code(json!({}), json!({"events": {RISK_LEVEL: {"current_level": "high"}}})), "invalid_request");
+        assert_eq!(code(json!({}), json!({"events": {RISK_LEVEL: {"current_level": "most"}}})), "invalid_request");
         assert_eq!(code(json!({}), json!({"events": {DEVICE_COMPLIANCE: {}}})), "invalid_request");
     }
 
@@ -546,21 +824,16 @@ mod tests {
         assert_eq!(code(json!({}), json!({"aud": "https://other"})), "invalid_audience");
         assert_eq!(code(json!({}), json!({"aud": fixture::ABSENT})), "invalid_audience");
         for (claim, value) in [
-            ("exp", json!(NOW.0 + 5)),
-            ("sub", json!("alice")),
             ("jti", json!(fixture::ABSENT)),
-            ("iat", json!(fixture::ABSENT)),
-            ("iat", json!("now")),
+            ("jti", json!(null)),
+            ("jti", json!("x".repeat(1025))),
             ("events", json!({})),
             ("events", json!([])),
-            ("events", json!({SESSION_REVOKED: 1})),
             ("events", json!({SESSION_REVOKED: {}, TASK_COMPLETED: {}})),
-            ("events", json!({SESSION_REVOKED: {"event_timestamp": 1_790_000_000_000u64}})),
-            ("events", json!({SESSION_REVOKED: {"event_timestamp": "1790000000"}})),
             ("events", json!({TASK_COMPLETED: {}})),
             ("sub_id", json!(fixture::ABSENT)),
             ("sub_id", json!({"format": "email", "email": "a@b", "name": "a"})),
-            ("sub_id", json!({"format": "complex", "user": {"format": "opaque", "id": "u"}, "org": 1})),
+            ("sub_id", json!({"format": "complex", "user": 1, "org": 1})),
         ] {
             assert_eq!(code(json!({}), json!({ claim: value.clone() })), "invalid_request", "{claim} {value}");
         }
@@ -581,16 +854,112 @@ mod tests {
         let at = |payload: Value, claims: Value| {
             let mut claims = claims;
             claims["events"] = json!({ SESSION_REVOKED: payload });
-            read_set(json!({}), claims).unwrap().entries()[0].at.0
+            read_odd(claims).entries()[0].at.0
         };
         assert_eq!(at(json!({"event_timestamp": 5}), json!({"toe": 6})), 5);
         assert_eq!(at(json!({}), json!({"toe": 6})), 6);
         assert_eq!(at(json!({}), json!({})), NOW.0);
         assert_eq!(at(json!({"event_timestamp": 5.25}), json!({})), 6);
         assert_eq!(at(json!({"event_timestamp": 5.0}), json!({})), 5);
-        let ahead = json!({"event_timestamp": NOW.0 + 61});
-        assert_eq!(at(ahead, json!({"iat": NOW.0 - 7})), NOW.0 - 7, "the future counts as iat");
-        assert_eq!(code(json!({}), json!({"iat": NOW.0 + 61})), "invalid_request");
-        assert_eq!(at(json!({"event_timestamp": NOW.0 + 60}), json!({})), NOW.0 + 60);
+        for ahead in [1, 60, 61, 5_000_000] {
+            let ahead = json!({"event_timestamp": NOW.0 + ahead});
+            assert_eq!(at(ahead, json!({"iat": NOW.0 - 7})), NOW.0, "the future counts as now");
+        }
+        assert_eq!(at(json!({"event_timestamp": NOW.0 * 1000 - 5000}), json!({})), NOW.0 - 5);
+        assert_eq!(at(json!({"event_timestamp": NOW.0 * 1000 - 4750}), json!({})), NOW.0 - 4);
+        assert_eq!(at(json!({"event_timestamp": "2026-09-21T14:15:00Z"}), json!({})), 1_790_000_100);
+        for unread in [json!(null), json!(0), json!(-1), json!("soon"), json!([]), json!(99_999_999_999u64)] {
+            assert_eq!(at(json!({"event_timestamp": unread}), json!({"iat": NOW.0 - 7})), NOW.0 - 7, "{unread}");
+            assert_eq!(at(json!({"event_timestamp": unread}), json!({"toe": 6})), 6, "{unread}");
+            assert_eq!(at(json!({}), json!({"toe": unread, "iat": NOW.0 - 7})), NOW.0 - 7, "{unread}");
+            assert_eq!(at(json!({}), json!({"iat": unread})), NOW.0, "{unread}");
+        }
+        assert_eq!(at(json!({}), json!({"iat": 1_790_000_093.25})), NOW.0 - 7);
+        assert_eq!(at(json!({}), json!({"iat": NOW.0 + 500})), NOW.0);
+    }
+
+    #[test]
+    fn only_a_set_that_says_when_it_was_made_proves_freshness() {
+        let issued = |iat: Value| read_odd(json!({ "iat": iat })).pulse().issued.0;
+        assert_eq!(issued(json!(NOW.0)), NOW.0);
+        assert_eq!(issued(json!(NOW.0 * 1000)), NOW.0);
+        assert_eq!(issued(json!(1_790_000_100.75)), NOW.0);
+        assert_eq!(issued(json!(NOW.0 + 60)), NOW.0 + 60, "whoever is heard of at most now, is heard of now");
+        for never in [json!(NOW.0 + 61), json!(null), json!(0), json!("soon"), json!(fixture::ABSENT)] {
+            assert_eq!(issued(never.clone()), 0, "{never}");
+        }
+    }
+
+    /// Two streams of one transmitter, by audience, by authorization or by keys.
+    #[test]
+    fn streams_of_one_transmitter_are_told_apart() {
+        let stream = |name: &str, change: &dyn Fn(&mut Transmitter)| {
+            let mut stream = Transmitter { stream: name.to_owned(), ..transmitter() };
+            change(&mut stream);
+            stream
+        };
+        let other_keys = || {
+            let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "jit-1", "use": "sig",
+                "x": "mYEbO85CQpY9hFw1PgYK966iI-Hoj2vlrWZPO8lYKvc", "y": "Pepb4sCM7j1ghmqJsbYz5-te1dlf2hmVOkVtFvbqF0M"}]});
+            Keyring::inline(crate::key::KeySet::from_jwks(&keys, &[Algorithm::ES256]).unwrap().0)
+        };
+        let with = |streams: &[Transmitter], authorization: Option<&str>, aud: Value| {
+            let set = set(json!({}), json!({ "aud": aud }));
+            let authorization = authorization.map(str::as_bytes);
+            let signal = read(set.as_bytes(), authorization, streams, &[fixture::issuer()], &mut PureRust, NOW);
+            let names = streams.iter().map(|stream| stream.stream.clone());
+            signal.map_err(|error| error.code.code()).map(|signal| {
+                let is = |name: &String| TransmitterId::new(name) == signal.pulse().transmitter;
+                names.into_iter().find(is).unwrap()
+            })
+        };
+        let by_audience = [
+            stream("a", &|one| one.audiences = vec!["a".to_owned(), "a2".to_owned()]),
+            stream("b", &|one| one.audiences = vec!["b".to_owned()]),
+        ];
+        for (aud, name) in [(json!("a"), "a"), (json!("a2"), "a"), (json!("b"), "b"), (json!(["x", "b"]), "b")] {
+            assert_eq!(with(&by_audience, None, aud), Ok(name.to_owned()));
+        }
+        assert_eq!(with(&by_audience, None, json!("c")), Err("invalid_audience"));
+        let ours = || json!("https://orders.mesh/signals");
+        let by_header = [
+            stream("none", &|_| {}),
+            stream("a", &|one| one.authorization = Some("Bearer a".to_owned())),
+            stream("b", &|one| one.authorization = Some("Bearer b".to_owned())),
+        ];
+        for (header, name) in
+            [(Some("Bearer a"), "a"), (Some("Bearer b"), "b"), (Some("Bearer c"), "none"), (None, "none")]
+        {
+            assert_eq!(with(&by_header, header, ours()), Ok(name.to_owned()));
+        }
+        assert_eq!(with(&by_header[1..], Some("Bearer c"), ours()), Err("authentication_failed"));
+        let by_keys = [stream("other", &|one| one.keys = other_keys()), stream("right", &|_| {})];
+        assert_eq!(with(&by_keys, None, ours()), Ok("right".to_owned()));
+        assert_eq!(with(&by_keys[..1], None, ours()), Err("authentication_failed"));
+        // The agreed header of one stream is worth nothing for another.
+        let both = [
+            stream("a", &|one| {
+                (one.audiences, one.authorization) = (vec!["a".to_owned()], Some("Bearer a".to_owned()))
+            }),
+            stream("b", &|one| {
+                (one.audiences, one.authorization) = (vec!["b".to_owned()], Some("Bearer b".to_owned()))
+            }),
+        ];
+        assert_eq!(with(&both, Some("Bearer b"), json!("a")), Err("authentication_failed"));
+    }
+
+    #[test]
+    fn an_authentic_signal_that_is_refused_is_called_by_its_names() {
+        let refused = |header, changes| read_set(header, changes).unwrap_err().origin;
+        let foreign = json!({"format": "jwt_id", "iss": "https://other", "jti": "t"});
+        let origin = refused(json!({}), json!({ "sub_id": foreign })).unwrap();
+        assert_eq!(
+            (origin.transmitter.as_str(), origin.id.as_str(), origin.event.as_str()),
+            ("https://idp.example", "set-1", SESSION_REVOKED)
+        );
+        assert!(refused(json!({}), json!({"jti": null})).is_some());
+        assert!(refused(json!({}), json!({"events": {}})).is_some());
+        assert!(refused(json!({"kid": "x"}), json!({})).is_none(), "nobody knows whose it is");
+        assert!(refused(json!({}), json!({"aud": "them"})).is_none());
     }
 }

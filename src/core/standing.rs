@@ -80,6 +80,9 @@ pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[Stat
                 standing.ended = standing.ended.or(Some(reason(entry)));
             }
             Fact::Device(_) | Fact::Risk(_) if !certain && !entry.fact.restricts() => {}
+            // Said about a user or a session, it takes back what was said about them, and is not known to be about the
+            // device of this grant.
+            Fact::Device(Compliance::Compliant) if entry.key.kind() != Kind::Device => {}
             Fact::Device(status) => standing.device = standing.device.max(Some(status)),
             Fact::Risk(risk) => standing.risk = standing.risk.max(Some(risk)),
             Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_) => changes.add(entry, *certain)?,
@@ -124,8 +127,10 @@ fn reason(entry: &Entry) -> Reason {
     match entry.key.kind() {
         Kind::Token | Kind::Task => Reason::TokenRevoked,
         Kind::Session => Reason::SessionRevoked,
-        Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri => Reason::UserRevoked,
-        Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant => Reason::PrincipalRevoked,
+        Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri | Kind::ForeignUser => {
+            Reason::UserRevoked
+        }
+        Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant | Kind::Group => Reason::PrincipalRevoked,
     }
 }
 

@@ -31,6 +31,10 @@ pub enum Kind {
     Did,
     /// One user, by a claim that holds what a `uri` subject names (RFC 9493 §3.2.7).
     Uri,
+    /// One user, by a claim that holds the `sub` that another issuer gave.
+    ForeignUser,
+    /// One group.
+    Group,
 }
 
 impl Kind {
@@ -44,7 +48,7 @@ impl Kind {
         matches!(self, Kind::Token | Kind::Task | Kind::Session)
     }
 
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 15] = [
         Kind::Token,
         Kind::Task,
         Kind::Session,
@@ -58,6 +62,8 @@ impl Kind {
         Kind::Account,
         Kind::Did,
         Kind::Uri,
+        Kind::ForeignUser,
+        Kind::Group,
     ];
 
     /// The number that stands for it in the stored format.
@@ -76,6 +82,8 @@ impl Kind {
             Kind::Account => 11,
             Kind::Did => 12,
             Kind::Uri => 13,
+            Kind::ForeignUser => 14,
+            Kind::Group => 15,
         }
     }
 }

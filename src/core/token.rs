@@ -19,6 +19,9 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 /// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
 const MAX_NAME: usize = 1024;
 
+/// A token may name this many groups. Each is a key of the state that a signal may be about, so none is left out.
+const MAX_GROUPS: usize = 256;
+
 /// A grant whose token's signature, type, issuer and audience were checked. Only [`Candidate::verify`] makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
@@ -240,7 +243,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
         Some(value) => Detail::list(value),
     };
     let device = match &issuer.device_claim {
-        Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
+        Some(claim) => identifier(claims, claim)?.map(|device| (issuer.name.clone(), device)),
         None => None,
     };
     Ok(Grant {
@@ -265,16 +268,70 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
             Some(device) => Some(device),
             None => member(claims, "device", issuer).ok_or_else(|| Rejected::claim("sub_id"))?,
         },
-        tenant: member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id"))?,
+        tenant: tenant(claims, issuer)?,
+        groups: groups(claims, issuer)?,
         identifiers: identifiers(claims, issuer)?,
+        foreign_users: foreign_users(claims, issuer)?,
         claims: Map::new(),
     })
 }
 
 /// The claims by which subjects of other formats than `iss_sub` know the user, where the token has them.
 fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind, String)>, Rejected> {
-    let named = issuer.subject_claims.iter().map(|(kind, claim)| Ok((*kind, optional_name(claims, claim)?)));
-    named.filter_map(|found| found.map(|(kind, name)| Some((kind, name?))).transpose()).collect()
+    let mut identifiers = Vec::new();
+    for (kind, claim) in &issuer.subject_claims {
+        identifiers.extend(identifier(claims, claim)?.map(|value| (*kind, value)));
+    }
+    Ok(identifiers)
+}
+
+/// The claims that hold what other issuers call the user, where the token has them.
+fn foreign_users(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
+    let mut users = Vec::new();
+    for (named, claim) in &issuer.foreign_users {
+        users.extend(identifier(claims, claim)?.map(|value| (named.clone(), value)));
+    }
+    Ok(users)
+}
+
+fn tenant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Option<(String, String)>, Rejected> {
+    if let Some(claim) = &issuer.tenant_claim
+        && let Some(name) = identifier(claims, claim)?
+    {
+        return Ok(Some((issuer.name.clone(), name)));
+    }
+    member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id"))
+}
+
+/// A claim with one name or a list of them, and the member `group` of `sub_id`.
+fn groups(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
+    let Some(claim) = &issuer.group_claim else { return Ok(Vec::new()) };
+    let in_sub_id = member(claims, "group", issuer).ok_or_else(|| Rejected::claim("sub_id"))?;
+    let mut groups: Vec<(String, String)> = in_sub_id.into_iter().collect();
+    let names = match claims.get(claim) {
+        Some(Value::Array(list)) => list.as_slice(),
+        one => one.map_or(&[][..], std::slice::from_ref),
+    };
+    for name in names {
+        groups.extend(identifier_of(name, claim)?.map(|name| (issuer.name.clone(), name)));
+    }
+    if groups.len() <= MAX_GROUPS { Ok(groups) } else { Err(Rejected::claim(claim)) }
+}
+
+/// What a claim says that a subject may be known by, if the token has it.
+fn identifier(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
+    claims.get(claim).map_or(Ok(None), |value| identifier_of(value, claim))
+}
+
+/// `None`: the token lacks it, as it does when the claim is an empty string, a list or null, which is how some issuers
+/// write that there is nothing.
+fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected> {
+    match value {
+        Value::Null | Value::Array(_) => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) if is_name(text) => Ok(Some(text.clone())),
+        _ => Err(Rejected::claim(claim)),
+    }
 }
 
 /// A [`name`] that need not be there. Null says that it is not.
@@ -289,8 +346,11 @@ fn optional_name(claims: &Map<String, Value>, claim: &str) -> Result<Option<Stri
 /// honest name has and which end strings early in other languages.
 fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
     let text = claims.get(claim)?.as_str()?;
-    let fits = !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control);
-    fits.then(|| text.to_owned())
+    is_name(text).then(|| text.to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 
 /// RFC 8693 §4.1: each link names its subject, and its issuer where that is not this token's.
@@ -517,6 +577,42 @@ mod tests {
         for bad in [deep, json!("agent"), json!({}), json!({"sub": 1}), json!({"sub": "a", "act": []})] {
             assert_eq!(refusal(json!({}), json!({ "act": bad })), Reason::ClaimInvalid);
         }
+    }
+
+    #[test]
+    fn an_identifier_that_says_nothing_is_not_there() {
+        let issuer = || Issuer {
+            subject_claims: vec![(Kind::Email, "email".to_owned()), (Kind::Phone, "phone".to_owned())],
+            foreign_users: vec![("https://idp".to_owned(), "idp_sub".to_owned())],
+            tenant_claim: Some("tid".to_owned()),
+            group_claim: Some("groups".to_owned()),
+            ..fixture::issuer()
+        };
+        let read = |claims: Value| {
+            let token = token_with(json!({}), claims);
+            let verified = verify(token.as_bytes(), &[issuer()], &mut PureRust, NOW);
+            verified.map(|verified| verified.grant().clone()).map_err(|rejected| rejected.reason)
+        };
+        for nothing in [json!(""), json!([]), json!(["a@b"]), json!(null), json!({}), json!(7)] {
+            let grant = read(json!({"email": nothing, "phone": "+41", "idp_sub": nothing, "tid": nothing})).unwrap();
+            assert_eq!(grant.identifiers, [(Kind::Phone, "+41".to_owned())], "{nothing}");
+            assert!(grant.foreign_users.is_empty() && grant.tenant.is_none(), "{nothing}");
+        }
+        let grant = read(json!({"idp_sub": "00u1", "tid": "acme", "groups": ["ops", "", 7, "dev"]})).unwrap();
+        assert_eq!(grant.foreign_users, [("https://idp".to_owned(), "00u1".to_owned())]);
+        let named = |name: &str| ("https://jit.example".to_owned(), name.to_owned());
+        assert_eq!((grant.tenant, grant.groups), (Some(named("acme")), vec![named("ops"), named("dev")]));
+        let member = json!({"format": "complex", "group": {"format": "opaque", "id": "ops"}, "tenant": {"format": "opaque", "id": "acme"}});
+        let grant = read(json!({"sub_id": member, "groups": "dev"})).unwrap();
+        assert_eq!((grant.tenant, grant.groups), (Some(named("acme")), vec![named("ops"), named("dev")]));
+        for (claim, bad) in
+            [("email", json!("a\nb")), ("tid", json!("x".repeat(MAX_NAME + 1))), ("groups", json!(["a", "b\0"]))]
+        {
+            assert_eq!(read(json!({ claim: bad })).err(), Some(Reason::ClaimInvalid), "{claim}");
+        }
+        let many: Vec<String> = (0..=MAX_GROUPS).map(|n| n.to_string()).collect();
+        assert_eq!(read(json!({ "groups": many })).err(), Some(Reason::ClaimInvalid));
+        assert_eq!(read(json!({ "groups": many[1..] })).unwrap().groups.len(), MAX_GROUPS);
     }
 
     #[test]

@@ -50,15 +50,17 @@ impl Intake {
             if signal.notes().is_alarming() {
                 metrics.alarming.increment();
             }
+            if !signal.notes().oddities.is_empty() {
+                metrics.odd.increment();
+            }
         }
         let level = match &received {
-            Received::Applied(signal) if signal.entries().is_empty() => {
-                metrics.ignored.increment();
-                log::Level::Info
-            }
             Received::Applied(signal) => {
-                metrics.applied.increment();
-                if signal.notes().is_alarming() { log::Level::Warn } else { log::Level::Info }
+                match signal.entries().is_empty() {
+                    true => metrics.ignored.increment(),
+                    false => metrics.applied.increment(),
+                }
+                if signal.notes().is_notable() { log::Level::Warn } else { log::Level::Info }
             }
             Received::Contradicts(_) => {
                 metrics.contradictory.increment();
@@ -66,7 +68,8 @@ impl Intake {
             }
             Received::Refused(error) => {
                 metrics.refused(error.code);
-                log::Level::Debug
+                // What is not authentic may come from anybody, and as often as anybody likes.
+                if error.origin.is_some() { log::Level::Info } else { log::Level::Debug }
             }
             Received::Failed(..) => {
                 metrics.failed.increment();

@@ -17,6 +17,8 @@ pub struct Metrics {
     pub ignored: Counter,
     /// A signal was good and its subject names nothing that grants are known by.
     pub nobody: Counter,
+    /// A signal was applied although something about it is odd: a member of the wrong shape, or one that is missing.
+    pub odd: Counter,
     /// A signal was applied to more than it may have meant, or was dated in the future: somebody should look at it.
     pub alarming: Counter,
     /// A signal had the name of another that said something else.
@@ -43,6 +45,7 @@ impl Metrics {
             applied: Counter::define("taskfence.signals_applied"),
             ignored: Counter::define("taskfence.signals_ignored"),
             nobody: Counter::define("taskfence.signals_nobody"),
+            odd: Counter::define("taskfence.signals_odd"),
             alarming: Counter::define("taskfence.signals_alarming"),
             contradictory: Counter::define("taskfence.signals_contradictory"),
             indeterminate: Counter::define("taskfence.indeterminate_match"),

@@ -10,6 +10,7 @@ mod crash;
 mod demonstration;
 mod differential;
 mod doorbell;
+mod doubt;
 mod flood;
 mod keys;
 mod live;

@@ -114,7 +114,9 @@ fn signal_line(taken: &Taken<'_>) -> String {
         several => format!("{several} entries"),
     };
     let file = printable(&taken.file.display().to_string());
-    format!("{file}: {} of {}, {entries}", printable(event), printable(signal.transmitter()))
+    let odd: Vec<&str> = signal.notes().oddities.iter().collect();
+    let odd = if odd.is_empty() { String::new() } else { format!("; odd: {}", printable(&odd.join(", "))) };
+    format!("{file}: {} of {}, {entries}{odd}", printable(event), printable(signal.transmitter()))
 }
 
 fn rule_lines(trial: &Trial, policy: &Policy) -> Vec<String> {

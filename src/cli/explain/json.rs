@@ -83,6 +83,7 @@ fn signal(taken: &Taken<'_>) -> Value {
         "id": signal.id(),
         "event": signal.event(),
         "entries": signal.entries().len(),
+        "odd": signal.notes().oddities.iter().collect::<Vec<_>>(),
     })
 }
 

@@ -209,6 +209,14 @@ fn grants_that_signals_ended() {
     );
     let both = [&READ[..], &["--signal", &done, "--signal", &idle]].concat();
     bench.check("signals-about-others", Exit::Done, Some(&other), &both);
+    let odd = bench.signal(
+        "odd.jwt",
+        json!({"iss": "https://idp.example", "aud": "https://orders.mesh/signals", "iat": NOW, "jti": "set-3",
+               "sub_id": {"format": "jwt_id", "iss": "https://jit.example", "jti": "tok-9"},
+               "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked":
+                   {"reason_admin": "policy", "event_timestamp": null}}}),
+    );
+    bench.check("signal-odd", Exit::Done, Some(&other), &[&READ[..], &["--signal", &odd]].concat());
     let wrong = bench.task_completed("https://other.mesh");
     bench.check("signal-refused", Exit::Failed, Some(&token), &[&READ[..], &["--signal", &wrong]].concat());
 }

@@ -190,7 +190,7 @@ fn files_that_cannot_be_used() {
         ("torn: {compact: eyJ.eyJ.AA}", "torn: {}"),
         ("torn: {compact: eyJ.eyJ.AA}", "torn: {file: nowhere.jwt}"),
         ("torn: {compact: eyJ.eyJ.AA}", "torn: {compact: a, file: b}"),
-        ("'urn:taskfence:secevent:task-completed': {}", "'urn:taskfence:secevent:task-completed': 7"),
+        ("'urn:taskfence:secevent:task-completed': {}", "'urn:taskfence:secevent:grant-narrowed': {}"),
         ("name: no token\n", "name: no subject\n"),
         ("config: taskfence.yaml", "konfig: taskfence.yaml"),
         ("config: taskfence.yaml", "config: nowhere.yaml"),
