@@ -407,3 +407,47 @@ fn signals() {
         ],
     );
 }
+
+/// The places in a configuration where `schema` has an object, as pointers; `definitions` are what it refers to.
+fn objects(schema: &Value, definitions: &Value, pointer: &str, found: &mut Vec<String>) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        return objects(&definitions[name], definitions, pointer, found);
+    }
+    for alternative in schema["anyOf"].as_array().into_iter().flatten() {
+        objects(alternative, definitions, pointer, found);
+    }
+    let is_object = |kind: &Value| kind == "object" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("object")));
+    if is_object(&schema["type"]) && !pointer.is_empty() {
+        found.push(pointer.to_owned());
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        objects(inner, definitions, &format!("{pointer}/{name}"), found);
+    }
+    if !schema["items"].is_null() {
+        objects(&schema["items"], definitions, &format!("{pointer}/0"), found);
+    }
+}
+
+#[test]
+fn no_object_may_be_a_list() {
+    let schema = taskfence_core::schema::schema();
+    let mut pointers = Vec::new();
+    objects(schema.as_value(), &schema.as_value()["$defs"], "", &mut pointers);
+    for known in ["/signals/stale", "/rules/0/match/grpc", "/limits/bad_signatures", "/rules/0/require/scope"] {
+        assert!(pointers.contains(&known.to_owned()), "{known} is not one of {pointers:?}");
+    }
+    // What serde would read field by field, and what it would take for an object without any.
+    for list in [json!(["30s", "30s", "30s", "30s", "30s"]), json!([])] {
+        for pointer in &pointers {
+            let mut config = good();
+            put(&mut config, pointer, list.clone());
+            let place: String = pointer.split('/').skip(1).fold(String::new(), |place, step| match step {
+                "0" => place + "[0]",
+                step if place.is_empty() => step.to_owned(),
+                step => place + "." + step,
+            });
+            let said = said(&config.to_string());
+            assert!(said.starts_with(&format!("error: {place}: ")), "{pointer} = {list}: {said}");
+        }
+    }
+}

@@ -2,10 +2,11 @@
 
 use crate::authority::Host;
 use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
-use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, TransmitterConfig};
+use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleConfig, TransmitterConfig};
 use crate::demand;
 use crate::effect::Effects;
 use crate::flood::Limit;
+use crate::hearing;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
 use crate::key::Algorithm;
@@ -30,13 +31,14 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = Places::none();
     let issuers = issuers(&config.issuers, &mut places, &mut problems);
-    let mut rules: Vec<Rule> =
-        config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).collect();
+    let stale = config.signals.as_ref().and_then(|signals| signals.stale.as_ref());
+    let rules = config.rules.iter().enumerate();
+    let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
     check_order(&rules, &mut problems);
     check_safety(config, &rules, &mut problems);
     if let Some(signals) = &config.signals {
-        crate::hearing::stale(signals, config, &mut rules, &mut problems);
+        hearing::check_stale(signals, config, &rules, &mut problems);
     }
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
@@ -262,7 +264,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
             device_claim: config.claims.device.clone(),
             max_actors: presentation_config::max_actors(config, &path, problems),
             presentation: presentation_config::presentation(config, &path, places, problems),
-            subject_claims: crate::hearing::subject_claims(&config.claims, &format!("{path}.claims"), problems),
+            subject_claims: hearing::subject_claims(&config.claims, &format!("{path}.claims"), problems),
         });
     }
     issuers
@@ -302,17 +304,18 @@ fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
     }
 }
 
-fn rule(config: &RuleConfig, at: usize, problems: &mut Problems) -> Rule {
+fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &mut Problems) -> Rule {
     let path = format!("rules[{at}]");
     let matcher = matcher(&config.matches, &format!("{path}.match"), problems);
     let effect = match (&config.require, config.allow, config.deny) {
         (Some(require), None, false) => {
             let names = matcher.capture_names();
             let mut requirement = demand::requirement(require, names, &format!("{path}.require"), problems);
+            hearing::ask_for_fresh_state(stale, config, &mut requirement);
             requirement.break_glass = config
                 .break_glass
                 .as_ref()
-                .map(|glass| demand::break_glass(glass, &requirement, &format!("{path}.break_glass"), problems));
+                .map(|glass| demand::break_glass(glass, &requirement, stale, &format!("{path}.break_glass"), problems));
             Effect::Require(requirement)
         }
         (None, Some(AllowConfig::Anonymous), false) => Effect::Anonymous,
@@ -401,7 +404,7 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
     if config.transmitters.is_empty() {
         problems.error("signals.transmitters", "there must be at least one");
     }
-    let effects = crate::hearing::effects(&config.effects, problems);
+    let effects = hearing::effects(&config.effects, problems);
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
     for (at, transmitter) in config.transmitters.iter().enumerate() {
         let path = format!("signals.transmitters[{at}]");
@@ -410,7 +413,7 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
         }
         signals.transmitters.push(self::transmitter(transmitter, issuers, effects, &path, problems));
     }
-    signals.heartbeats = crate::hearing::heartbeats(&signals.transmitters, issuers.len());
+    signals.heartbeats = hearing::heartbeats(&signals.transmitters, issuers.len());
     signals
 }
 
@@ -444,7 +447,7 @@ fn transmitter(
         algorithms,
         authorization: config.authorization.clone(),
         subjects,
-        remit: crate::hearing::remit(config, effects, path, problems),
+        remit: hearing::remit(config, effects, path, problems),
     }
 }
 

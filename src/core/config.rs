@@ -3,7 +3,7 @@
 use crate::compile::compile;
 use crate::confirmation::Binding;
 use crate::fact::Risk;
-use crate::json::{self, StrictValue};
+use crate::json::{self, JsonError, StrictValue};
 use crate::json_path;
 use crate::policy::Policy;
 use crate::presentation_config::{DpopConfig, TokenConfig};
@@ -11,9 +11,9 @@ use crate::problem::{Errors, Problem, nearest};
 #[cfg(feature = "schema")]
 use crate::schema;
 use crate::time::Span;
+use crate::typed::{self, Misfit};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -30,86 +30,35 @@ pub struct Loaded {
 ///
 /// An unknown key, a wrong type or a wrong value is an error that names its place.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
-    let one = |problem| Errors(vec![problem]);
-    let raw: Config = parse(json, "the configuration").map_err(one)?;
-    check_shape(json).map_err(one)?;
+    let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
     compile(&raw)
 }
 
-/// What serde lets through: a name that stands twice in a map, and a list where an object belongs. Serde reads such a
-/// list field by field, so `match: []` would match everything.
-fn check_shape(json: &[u8]) -> Result<(), Problem> {
-    let value = json::value(json).map_err(|error| Problem::at("", format!("not usable as JSON: {error}")))?;
-    match misplaced_list(&value, "") {
-        Some(path) => Err(Problem::at(path, "is a list, and must be an object")),
-        None => Ok(()),
-    }
-}
-
-/// The place of a list that stands where an object belongs.
-fn misplaced_list(value: &Value, path: &str) -> Option<String> {
-    const OBJECTS: [&str; 21] = [
-        "limits",
-        "bad_signatures",
-        "token",
-        "dpop",
-        "identity",
-        "keys",
-        "inline",
-        "claims",
-        "match",
-        "grpc",
-        "metadata",
-        "require",
-        "scope",
-        "detail",
-        "device",
-        "risk",
-        "actor",
-        "break_glass",
-        "signals",
-        "effects",
-        "event_uris",
-    ];
-    const LISTS_OF_OBJECTS: [&str; 3] = ["issuers", "rules", "transmitters"];
-    // Their insides are somebody else's.
-    const FOREIGN: [&str; 3] = ["inline", "claims", "metadata"];
-    value.as_object()?.iter().find_map(|(name, value)| {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match value {
-            Value::Array(_) if OBJECTS.contains(&name.as_str()) => Some(path),
-            Value::Array(items) if LISTS_OF_OBJECTS.contains(&name.as_str()) => {
-                items.iter().enumerate().find_map(|(at, item)| {
-                    let path = format!("{path}[{at}]");
-                    if item.is_array() { Some(path) } else { misplaced_list(item, &path) }
-                })
-            }
-            value if !FOREIGN.contains(&name.as_str()) => misplaced_list(value, &path),
-            _ => None,
-        }
-    })
-}
-
 /// Reads one JSON object that fills `json`, with the messages of a configuration. `what` is what they call the whole.
+///
+/// A name that stands twice in an object is an error, also in one whose names are not ours.
 pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Problem> {
-    // Serde would take an array for a struct, field by field.
     if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
         return Err(Problem::at("", format!("{what} is not a JSON object")));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let parsed = T::deserialize(&mut deserializer).map_err(|error| describe(json, &error))?;
-    deserializer.end().map_err(|error| Problem::at("", format!("not one JSON document: {error}")))?;
-    Ok(parsed)
+    let value = json::value(json).map_err(|error| unreadable(json, &error))?;
+    typed::read(&value).map_err(|misfit| describe(&misfit))
+}
+
+fn unreadable(json: &[u8], error: &JsonError) -> Problem {
+    let text = error.to_string();
+    if text.starts_with("trailing characters") {
+        return Problem::at("", format!("not one JSON document: {text}"));
+    }
+    match error.is_no_json() {
+        true => Problem::at("", format!("not JSON: {text}")),
+        false => Problem::at(json_path::of_repeated(json).unwrap_or_default(), format!("not usable as JSON: {text}")),
+    }
 }
 
 /// Serde's message in our words. Its `expected one of ...` is where the nearest right key comes from.
-fn describe(json: &[u8], inner: &serde_json::Error) -> Problem {
-    let path = json_path::of(json, inner);
-    let text = inner.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    if inner.is_syntax() || inner.is_eof() {
-        return Problem::at("", format!("not JSON: {inner}"));
-    }
+fn describe(misfit: &Misfit) -> Problem {
+    let (path, text) = (misfit.path(), misfit.message());
     for (lead, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         if let Some((word, rest)) = text.strip_prefix(lead).and_then(|rest| rest.split_once('`')) {
             let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
@@ -403,7 +352,7 @@ pub struct RuleConfig {
 pub struct BreakGlassConfig {
     /// The scope value that the grant must hold.
     pub scope: String,
-    /// The keys of `require` that it lifts.
+    /// The keys of `require` that it lifts. `state_age` also stands for what `signals.stale` asks for.
     pub lifts: Vec<String>,
 }
 
@@ -840,7 +789,7 @@ mod tests {
                 "issuers[0].max_lifetime: `soon` is not a length of time such as `30s`, `15m` or `1h`",
             ),
             (r#"{"issuers":7}"#.to_owned(), "issuers: invalid type: integer `7`, expected a sequence"),
-            (r#"{"issuers":[],"issuers":[]}"#.to_owned(), "duplicate field `issuers`"),
+            (r#"{"issuers":[],"issuers":[]}"#.to_owned(), "issuers: not usable as JSON: duplicate name in an object at line 1 column 27"),
         ] {
             assert_eq!(problem(&json), message);
         }

@@ -3,7 +3,7 @@
 use crate::compile::{Problems, quotable};
 use crate::condition::Condition;
 use crate::config::{
-    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, UnknownConfig,
+    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleConfig, UnknownConfig,
 };
 use crate::coverage::{DetailRequirement, Pattern};
 use crate::peer::PeerPattern;
@@ -69,10 +69,11 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
     Requirement { checks, break_glass: None, single_use: config.single_use }
 }
 
-/// A scope that lifts some of `requirement`.
+/// A scope that lifts some of `requirement`, which has what `stale` brings in.
 pub fn break_glass(
     config: &BreakGlassConfig,
     requirement: &Requirement,
+    stale: Option<&StaleConfig>,
     path: &str,
     problems: &mut Problems,
 ) -> BreakGlass {
@@ -91,7 +92,13 @@ pub fn break_glass(
                 let problem =
                     Problem::at(format!("{path}.lifts[{at}]"), format!("`{name}` is not required by this rule"));
                 let help = match nearest(name, known.iter().copied()) {
+                    _ if name == "state_age" && stale.is_some() => {
+                        "a stale state lets its requests pass already: `stale`, or `signals.stale.then`, is `allow`"
+                            .to_owned()
+                    }
+                    _ if name == "state_age" => "neither this rule nor `signals.stale` asks for it".to_owned(),
                     Some(near) => format!("did you mean `{near}`?"),
+                    None if known.is_empty() => "this rule requires nothing that could be lifted".to_owned(),
                     None => format!("required here: `{}`", known.join("`, `")),
                 };
                 problems.errors.push(problem.help(help));

@@ -86,6 +86,7 @@ pub mod template;
 pub mod time;
 pub mod token;
 mod tokens;
+mod typed;
 mod uri;
 pub mod waiting;
 pub mod waking;
