@@ -284,6 +284,70 @@ fn templates() {
     messages("check-templates", &changes);
 }
 
+/// What is a wildcard, a pattern or a path elsewhere, and letters here.
+#[test]
+fn foreign_patterns() {
+    let segments = [
+        "*",
+        "**",
+        ":id",
+        ".*",
+        ".+",
+        "$",
+        "^a",
+        "(a|b)",
+        "[0-9]+",
+        "a*",
+        "...",
+        "<int:id>",
+        "{id:[0-9]+}",
+        "{*rest}",
+        "{path=**}",
+        "{$}",
+    ];
+    let mut changes: Vec<Change<'_>> =
+        segments.iter().map(|segment| ("/rules/2/match/path", json!(format!("/internal/{segment}")))).collect();
+    changes.extend([
+        ("/rules/2/match/path", json!("/:tenant/orders")),
+        ("/rules/2/match/path", json!("/%2A/%3Aid/cost%24/a:cancel")),
+        ("/rules/0/match/methods", json!(["*"])),
+        ("/rules/0/match/methods", json!(["ANY"])),
+        ("/rules/0/match/hosts", json!(["*.orders.mesh"])),
+        ("/rules/2/match", json!({"grpc": {"service": "orders.v1.Orders", "method": "*"}})),
+        ("/rules/0/match/metadata", json!({"tier": "*"})),
+        ("/rules/0/match/metadata", json!({"tier": "gold-*"})),
+        ("/rules/0/require/scope", json!("*")),
+        ("/rules/0/require/scope", json!("orders.*")),
+        ("/rules/0/require/detail/type", json!("*")),
+        ("/rules/0/require/detail/identifier", json!("orders/*")),
+        ("/rules/0/require/detail/identifier", json!("*")),
+        ("/rules/0/require/acr", json!(["*"])),
+        ("/rules/0/require/actor", json!({"agents": ["spiffe://td/agent/*"]})),
+        ("/rules/0/require/actor", json!({"agents": ["*"]})),
+        ("/rules/0/require/claims", json!({"role": "*"})),
+        ("/rules/0/require/claims", json!({"roles": ["admin-*"]})),
+        ("/rules/0/require/claims", json!({"realm_access.roles": "admin"})),
+        ("/rules/0/require/claims", json!({"https://example.com/role": "admin"})),
+        ("/rules/0/break_glass", json!({"scope": "*", "lifts": ["scope"]})),
+        ("/issuers/0/issuer", json!("*")),
+        ("/issuers/0/audiences", json!(["*"])),
+        ("/issuers/0/audiences", json!(["https://*.mesh"])),
+        ("/issuers/0/types", json!(["*"])),
+        ("/issuers/0/claims", json!({"session": "session.id", "subjects": {"email": "user.email"}})),
+        ("/issuers/0/peer_claim", json!("workload.id")),
+        ("/issuers/0/peer_claim", json!("act.sub")),
+        ("/issuers/0/dpop", json!({"origins": ["https://*.mesh"]})),
+        ("/signals/path", json!("/signals/*")),
+        ("/signals/transmitters/0/audience", json!("*")),
+        ("/signals/transmitters/0/subjects", json!(["*"])),
+        ("/signals/transmitters/0/events", json!(["*"])),
+        ("/signals/transmitters/0/critical_members", json!(["*"])),
+        ("/signals/transmitters/0/settable_claims", json!(["*"])),
+        ("/signals/transmitters/0/settable_claims", json!(["realm_access.roles"])),
+    ]);
+    messages("check-foreign-patterns", &changes);
+}
+
 #[test]
 fn rules() {
     messages(
@@ -416,7 +480,8 @@ fn objects(schema: &Value, definitions: &Value, pointer: &str, found: &mut Vec<S
     for alternative in schema["anyOf"].as_array().into_iter().flatten() {
         objects(alternative, definitions, pointer, found);
     }
-    let is_object = |kind: &Value| kind == "object" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("object")));
+    let is_object =
+        |kind: &Value| kind == "object" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("object")));
     if is_object(&schema["type"]) && !pointer.is_empty() {
         found.push(pointer.to_owned());
     }

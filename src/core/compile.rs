@@ -1,7 +1,7 @@
 //! From what was typed to what it means: every fault is found, not only the first.
 
 use crate::authority::Host;
-use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
+use crate::config::{AllowConfig, ClaimsConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
 use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleConfig, TransmitterConfig};
 use crate::demand;
 use crate::effect::Effects;
@@ -11,6 +11,7 @@ use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
 use crate::key::Algorithm;
 use crate::keys;
+use crate::literal::{self, Alone};
 use crate::overlap;
 use crate::path::Canonical;
 use crate::place::Places;
@@ -232,6 +233,13 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
         if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
             problems.error(format!("{path}.audiences"), "must name at least one audience, and none of them empty");
         }
+        let whole_issuer = "name the issuer as `iss` of its tokens does; each issuer is an entry of its own";
+        literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), whole_issuer, problems);
+        let audiences = "name the audiences; a token for others than this service must not pass";
+        literal::check_wildcards(&config.audiences, Alone::Error, &format!("{path}.audiences"), audiences, problems);
+        let types = "name the values of `typ`, as in `at+jwt`";
+        literal::check_wildcards(&config.types, Alone::Error, &format!("{path}.types"), types, problems);
+        check_claim_names(config, &path, problems);
         if config.types.is_empty() {
             problems.error(format!("{path}.types"), "must name at least one `typ`");
         }
@@ -270,6 +278,20 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
     issuers
 }
 
+/// Names of claims that an issuer's tokens are read by.
+fn check_claim_names(config: &IssuerConfig, path: &str, problems: &mut Problems) {
+    let ClaimsConfig { task, session, device, subjects } = &config.claims;
+    let named = [("claims.task", Some(task)), ("claims.session", Some(session)), ("claims.device", device.as_ref())];
+    let named = named.into_iter().filter_map(|(key, name)| Some((key.to_owned(), name?)));
+    let subjects = subjects.iter().map(|(format, name)| (format!("claims.subjects.{format}"), name));
+    let peer = config.peer_claim.iter().filter(|name| *name != "act.sub").map(|name| ("peer_claim".to_owned(), name));
+    for (key, name) in named.chain(subjects).chain(peer) {
+        let help = "name a claim at the top; let the issuer put the value there";
+        literal::check_claim_name(name, format!("{path}.{key}"), help, problems);
+        literal::check_wildcard(name, Alone::Error, format!("{path}.{key}"), help, problems);
+    }
+}
+
 pub(super) fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algorithm> {
     if names.is_empty() {
         problems.error(path, "must name at least one algorithm");
@@ -306,7 +328,10 @@ fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
 
 fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &mut Problems) -> Rule {
     let path = format!("rules[{at}]");
-    let matcher = matcher(&config.matches, &format!("{path}.match"), problems);
+    let mut matcher = matcher(&config.matches, &format!("{path}.match"), problems);
+    if config.deny && matcher.grpc {
+        deny_by_path(&mut matcher, &format!("{path}.match"), problems);
+    }
     let effect = match (&config.require, config.allow, config.deny) {
         (Some(require), None, false) => {
             let names = matcher.capture_names();
@@ -336,13 +361,26 @@ fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &
     Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
 }
 
+/// Makes a rule that denies a gRPC method one for its path. Servers answer the same method to gRPC-Web, to Connect, also
+/// by GET, and to plain JSON: whoever may not call it may not call it under another name either.
+fn deny_by_path(matcher: &mut Matcher, path: &str, problems: &mut Problems) {
+    matcher.grpc = false;
+    if !matcher.methods.is_empty() {
+        let message = "leaves a way around a rule that denies `grpc`: the same can be called by other HTTP methods";
+        problems.errors.push(Problem::at(format!("{path}.methods"), message).help("leave `methods` out"));
+    }
+}
+
 fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher {
     let methods = config.methods.clone().unwrap_or_default();
     if config.methods.as_ref().is_some_and(Vec::is_empty) {
         problems.error(format!("{path}.methods"), "is empty: leave it out to match every method");
     }
     for (index, method) in methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+        if literal::is_wildcard(method) || matches!(method.to_ascii_uppercase().as_str(), "ANY" | "ALL") {
+            let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
+            problems.errors.push(problem.help("leave `methods` out to match every method"));
+        } else if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
             let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
             problems.errors.push(problem.help("methods are upper case, as in `GET`"));
         }
@@ -359,12 +397,20 @@ fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher
                 let message = format!("write it as `{}`: hosts are matched without port and final dot", host.as_str());
                 problems.error(place, message);
             }
+            Err(error) if text.contains('*') => {
+                let problem = Problem::at(place, format!("`{text}` is {error}"));
+                problems.errors.push(problem.help("there are no wildcards: name each host, or leave `hosts` out"));
+            }
             Err(error) => problems.error(place, format!("`{text}` is {error}")),
         }
     }
     let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
     if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
         problems.error(format!("{path}.metadata"), "has a name that is empty or holds a NUL");
+    }
+    for (name, value) in &metadata {
+        let help = "name each value in a rule of its own, or leave the name out to match any";
+        literal::check_wildcard(value, Alone::Error, format!("{path}.metadata.{name}"), help, problems);
     }
     Matcher { methods, hosts, template: template(config, path, problems), grpc: config.grpc.is_some(), metadata }
 }
@@ -376,7 +422,10 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
             let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
             if !name(&grpc.service) || !grpc.method.as_deref().is_none_or(name) || grpc.service.is_empty() {
                 let problem = Problem::at(format!("{path}.grpc"), "is not a service and a method");
-                problems.errors.push(problem.help("as in `service: orders.v1.Orders`, `method: Get`"));
+                problems.errors.push(match grpc.method.as_deref().is_some_and(literal::is_wildcard) {
+                    true => problem.help("leave `method` out for every method"),
+                    false => problem.help("as in `service: orders.v1.Orders`, `method: Get`"),
+                });
                 return None;
             }
             let method = grpc.method.clone().unwrap_or_else(|| "{method}".to_owned());
@@ -391,7 +440,8 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
     match Template::parse(&text) {
         Ok(template) => Some(template),
         Err(error) => {
-            problems.error(format!("{path}.{key}"), error.to_string());
+            let problem = Problem::at(format!("{path}.{key}"), error.to_string());
+            problems.errors.push(error.help().map(|help| problem.clone().help(help)).unwrap_or(problem));
             None
         }
     }
@@ -400,6 +450,10 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
 fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Problems) -> Signals {
     if !Canonical::parse(config.path.as_bytes()).is_ok_and(|path| path.as_str() == config.path) {
         problems.error("signals.path", format!("`{}` is not a canonical path such as `/signals`", config.path));
+    }
+    if literal::is_wildcard(config.path.rsplit('/').next().unwrap_or_default()) {
+        let problem = Problem::at("signals.path", format!("`{}` is one path, and no pattern", config.path));
+        problems.errors.push(problem.help("write the path that SETs are pushed to, as in `/signals`"));
     }
     if config.transmitters.is_empty() {
         problems.error("signals.transmitters", "there must be at least one");
@@ -426,6 +480,10 @@ fn transmitter(
 ) -> Transmitter {
     if config.audience.is_empty() {
         problems.error(format!("{path}.audience"), "must not be empty");
+    }
+    for (key, text) in [("issuer", &config.issuer), ("audience", &config.audience)] {
+        let help = "write it as the SETs of this transmitter do";
+        literal::check_wildcard(text, Alone::Error, format!("{path}.{key}"), help, problems);
     }
     let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
     let own = vec![config.issuer.clone()];

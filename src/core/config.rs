@@ -370,7 +370,8 @@ pub struct MatchConfig {
     /// A path template: `{name}` is one segment, `{name...}` all that is left. Default: every path.
     #[serde(default)]
     pub path: Option<String>,
-    /// gRPC requests to a service, or to one method of it; instead of `path`. Default: gRPC or not.
+    /// gRPC requests to a service, or to one method of it; instead of `path`. In a rule that denies: every request to
+    /// its path, for gRPC-Web, Connect and JSON call the same method. Default: gRPC or not.
     #[serde(default)]
     pub grpc: Option<GrpcConfig>,
     /// Metadata of Envoy's route, namespace `taskfence`: names and the strings that they must be.
@@ -789,7 +790,10 @@ mod tests {
                 "issuers[0].max_lifetime: `soon` is not a length of time such as `30s`, `15m` or `1h`",
             ),
             (r#"{"issuers":7}"#.to_owned(), "issuers: invalid type: integer `7`, expected a sequence"),
-            (r#"{"issuers":[],"issuers":[]}"#.to_owned(), "issuers: not usable as JSON: duplicate name in an object at line 1 column 27"),
+            (
+                r#"{"issuers":[],"issuers":[]}"#.to_owned(),
+                "issuers: not usable as JSON: duplicate name in an object at line 1 column 27",
+            ),
         ] {
             assert_eq!(problem(&json), message);
         }

@@ -6,6 +6,7 @@ use crate::config::{ClaimsConfig, Config, RuleConfig, SignalsConfig, StaleConfig
 use crate::effect::{self, Effect, Effects};
 use crate::event::Type;
 use crate::freshness::{MAX_TRANSMITTERS, TransmitterId};
+use crate::literal::{self, Alone};
 use crate::policy::{Effect as RuleEffect, Rule};
 use crate::problem::{Problem, nearest};
 use crate::remit::Remit;
@@ -88,7 +89,11 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
     let mut of_name = |name: &str, path: String| {
         let found = Type::from_name(name);
         if found.is_none() {
-            problems.errors.push(unknown(path, "event", name, &Type::ALL.map(Type::name)));
+            let problem = unknown(path, "event", name, &Type::ALL.map(Type::name));
+            problems.errors.push(match literal::is_wildcard(name) {
+                true => problem.help("leave `events` out to take every type"),
+                false => problem,
+            });
         }
         found
     };
@@ -105,7 +110,19 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
             problems.error(format!("{path}.event_uris.{uri}"), message);
         }
     }
+    let words = "name each member without which a signal must not be taken";
+    literal::check_wildcards(
+        &config.critical_members,
+        Alone::Error,
+        &format!("{path}.critical_members"),
+        words,
+        problems,
+    );
     for (at, claim) in config.settable_claims.iter().flatten().enumerate() {
+        let place = format!("{path}.settable_claims[{at}]");
+        let help = "leave `settable_claims` out to let it set every claim that signals may set";
+        literal::check_wildcard(claim, Alone::Error, &place, help, problems);
+        literal::check_claim_name(claim, &place, "name the claim at the top; it is set as a whole", problems);
         if !effect::may_change(claim, &[]) || matches!(claim.as_str(), "scope" | "authorization_details") {
             let message = format!("`{claim}` cannot be set by a signal");
             problems.error(format!("{path}.settable_claims[{at}]"), message);

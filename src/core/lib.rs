@@ -38,6 +38,7 @@ pub mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod flood;
+mod foreign;
 pub mod freshness;
 pub mod grant;
 mod hearing;
@@ -50,6 +51,7 @@ pub mod jws;
 pub mod key;
 pub mod keyring;
 mod keys;
+mod literal;
 pub mod nonce;
 mod overlap;
 pub mod path;

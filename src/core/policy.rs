@@ -68,7 +68,7 @@ pub struct Matcher {
     pub(crate) hosts: Vec<String>,
     /// `None`: every path.
     pub(crate) template: Option<Template>,
-    /// gRPC requests only.
+    /// gRPC requests only. Never in a rule that denies.
     pub(crate) grpc: bool,
     /// Metadata of Envoy's route.
     pub(crate) metadata: Vec<(String, String)>,

@@ -282,7 +282,11 @@ mod tests {
             (json!({"list": [], "map": [["a", 1]]}), "map"),
         ] {
             let misfit = read::<Outer>(&value).unwrap_err();
-            assert_eq!((misfit.path().as_str(), misfit.message()), (path, "is a list, and must be an object"), "{value}");
+            assert_eq!(
+                (misfit.path().as_str(), misfit.message()),
+                (path, "is a list, and must be an object"),
+                "{value}"
+            );
         }
     }
 
