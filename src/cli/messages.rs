@@ -363,10 +363,32 @@ fn rules() {
             ),
             ("/rules/-", json!({"name": "crossing", "match": {"path": "/{any}/7"}, "deny": true})),
             ("/rules/-", json!({"name": "open", "match": {}, "allow": "anonymous"})),
+            (
+                "/rules/-",
+                json!({"name": "stricter", "match": {"methods": ["GET", "HEAD"], "hosts": ["orders.mesh"], "path": "/o/{id}"},
+                       "require": {"scope": "orders.read orders.all", "detail": {"type": "order", "identifier": "{id}"}}}),
+            ),
+            (
+                "/rules/-",
+                json!({"name": "looser", "match": {"methods": ["GET", "HEAD"], "hosts": ["orders.mesh"], "path": "/o/{id}"},
+                       "require": {"scope": "orders.read"}}),
+            ),
+            (
+                "/rules/2",
+                json!({"name": "purge", "match": {"grpc": {"service": "s", "method": "Purge"}, "methods": ["POST"]}, "deny": true}),
+            ),
             ("/role", json!("receiver")),
             ("/mode", json!("shadow")),
         ],
     );
+    let mut config = good();
+    put(
+        &mut config,
+        "/rules/2",
+        json!({"name": "purge", "match": {"grpc": {"service": "s", "method": "Purge"}}, "require": {"scope": "admin"}}),
+    );
+    put(&mut config, "/rules/-", json!({"name": "all", "match": {"path": "/{rest...}"}, "require": {}}));
+    snapshot::check("check-grpc-in-front", &said(&config.to_string()));
     let mut page = String::new();
     for (rule, pointer, value) in [
         ("/rules/0/require/device", "/signals", json!("compliant")),

@@ -12,7 +12,7 @@ use crate::issuer::Issuer;
 use crate::key::Algorithm;
 use crate::keys;
 use crate::literal::{self, Alone};
-use crate::overlap;
+use crate::order;
 use crate::path::Canonical;
 use crate::place::Places;
 use crate::policy::{Effect, Limits, Matcher, Policy, Rule, Signals};
@@ -36,11 +36,11 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let rules = config.rules.iter().enumerate();
     let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
-    check_order(&rules, &mut problems);
     check_safety(config, &rules, &mut problems);
     if let Some(signals) = &config.signals {
         hearing::check_stale(signals, config, &rules, &mut problems);
     }
+    order::check(&rules, config.mode, &mut problems);
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
@@ -70,7 +70,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         signals: signals.unwrap_or_default(),
         limits,
     };
-    Ok(Loaded { policy, warnings: problems.warnings })
+    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes })
 }
 
 fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
@@ -84,26 +84,9 @@ fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
     Limits { token_cache: config.token_cache, bad_signatures: Limit { per_second, burst } }
 }
 
-/// A rule behind one that takes all its requests can never decide anything.
-fn check_order(rules: &[Rule], problems: &mut Problems) {
-    for (at, rule) in rules.iter().enumerate() {
-        let earlier = || rules.iter().take(at);
-        if let Some(first) = earlier().find(|first| overlap::covers(&first.matcher, &rule.matcher)) {
-            let message = format!("is never reached: rule `{}` before it takes every request of it", first.name);
-            let problem = Problem::at(format!("rules[{at}]"), message);
-            problems.errors.push(problem.help("put the narrower rule first"));
-        } else if let Some((first, path)) =
-            earlier().find_map(|first| overlap::crossing(&first.matcher, &rule.matcher).map(|path| (first, path)))
-        {
-            let message = format!("and rule `{}` both match `{path}`, where the earlier decides", first.name);
-            problems.warnings.push(Problem::at(format!("rules[{at}].match.path"), message));
-        }
-    }
-}
-
 /// What may be meant, and is worth a second look.
 fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
-    let Problems { errors, warnings } = problems;
+    let Problems { errors, warnings, .. } = problems;
     match config.role {
         Role::Filter if rules.is_empty() => {
             warnings.push(Problem::at("rules", "there is no rule, so every request is denied"));
@@ -204,6 +187,7 @@ pub(super) fn header_name(name: &str) -> Result<(), String> {
 pub(super) struct Problems {
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    pub(super) notes: Vec<Problem>,
 }
 
 impl Problems {
@@ -441,7 +425,10 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
         Ok(template) => Some(template),
         Err(error) => {
             let problem = Problem::at(format!("{path}.{key}"), error.to_string());
-            problems.errors.push(error.help().map(|help| problem.clone().help(help)).unwrap_or(problem));
+            problems.errors.push(match error.help() {
+                Some(help) => problem.help(help),
+                None => problem,
+            });
             None
         }
     }

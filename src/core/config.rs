@@ -24,6 +24,8 @@ pub struct Loaded {
     pub policy: Policy,
     /// What is allowed but unwise in it.
     pub warnings: Vec<Problem>,
+    /// What is good to know about it.
+    pub notes: Vec<Problem>,
 }
 
 /// Reads a configuration from JSON.
@@ -367,7 +369,9 @@ pub struct MatchConfig {
     /// Hosts, without ports. Default: every host.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
-    /// A path template: `{name}` is one segment, `{name...}` all that is left. Default: every path.
+    /// A path template: `{name}` is one segment, `{name...}` all that is left. There are no other wildcards; where a path
+    /// has a `*`, or a `:`, `$`, `+` or bracket that another system would read as a pattern, it stands escaped, as in
+    /// `%2A`. Default: every path.
     #[serde(default)]
     pub path: Option<String>,
     /// gRPC requests to a service, or to one method of it; instead of `path`. In a rule that denies: every request to

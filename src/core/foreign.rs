@@ -59,7 +59,9 @@ fn remedy_of_literal(segment: &str, last: bool) -> Option<String> {
     match segment {
         "..." => return Some(format!("write {one}")),
         "$" => {
-            return Some("leave it out: a template ends where its last segment does; `%24` is a literal `$`".to_owned());
+            return Some(
+                "leave it out: a template ends where its last segment does; `%24` is a literal `$`".to_owned(),
+            );
         }
         "+" => return found("+"),
         _ => {}

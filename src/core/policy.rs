@@ -60,7 +60,7 @@ pub struct Rule {
 }
 
 /// Which requests a rule is for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Matcher {
     /// Empty: every method.
     pub(crate) methods: Vec<String>,

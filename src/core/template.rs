@@ -106,6 +106,54 @@ impl Template {
         matches!(self.segments.as_slice(), [Segment::Rest])
     }
 
+    /// The template of the paths that both are for; `None` when there are none. It has the names of `other`, and those of
+    /// this one for what only this one captures.
+    pub fn common(&self, other: &Template) -> Option<Template> {
+        let mut common = Template { segments: Vec::new(), names: Vec::new() };
+        let (mut ours, mut theirs) = (self.parts(), other.parts());
+        loop {
+            let (segment, name) = match (ours.next(), theirs.next()) {
+                (None, None) => return Some(common),
+                (Some((Segment::Rest, _)), Some(part)) => {
+                    common.extend(std::iter::once(part).chain(theirs));
+                    return Some(common);
+                }
+                (Some(part), Some((Segment::Rest, _))) => {
+                    common.extend(std::iter::once(part).chain(ours));
+                    return Some(common);
+                }
+                (Some((Segment::Literal(one), _)), Some((segment @ Segment::Literal(other), _))) if one == other => {
+                    (segment, None)
+                }
+                (Some((segment @ Segment::Literal(text), _)), Some((Segment::Capture, _)))
+                | (Some((Segment::Capture, _)), Some((segment @ Segment::Literal(text), _)))
+                    if !text.is_empty() =>
+                {
+                    (segment, None)
+                }
+                (Some((Segment::Capture, _)), Some(part @ (Segment::Capture, _))) => part,
+                _ => return None,
+            };
+            common.extend(std::iter::once((segment, name)));
+        }
+    }
+
+    /// Each segment, with its name where it captures.
+    fn parts(&self) -> impl Iterator<Item = (&Segment, Option<&String>)> {
+        let mut names = self.names.iter();
+        self.segments.iter().map(move |segment| match segment {
+            Segment::Literal(_) => (segment, None),
+            Segment::Capture | Segment::Rest => (segment, names.next()),
+        })
+    }
+
+    fn extend<'t>(&mut self, parts: impl Iterator<Item = (&'t Segment, Option<&'t String>)>) {
+        for (segment, name) in parts {
+            self.segments.push(segment.clone());
+            self.names.extend(name.cloned());
+        }
+    }
+
     fn capture(&mut self, inner: &str, last: bool) -> Result<Segment, TemplateError> {
         let (name, segment) = match inner.strip_suffix("...") {
             Some(name) => (name, Segment::Rest),
@@ -155,11 +203,10 @@ impl Template {
 impl fmt::Display for Template {
     /// As a rule may write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut names = self.names.iter().map(String::as_str);
-        self.segments.iter().try_for_each(|segment| match segment {
-            Segment::Literal(text) => write!(f, "/{}", foreign::escape(text)),
-            Segment::Capture => write!(f, "/{{{}}}", names.next().unwrap_or_default()),
-            Segment::Rest => write!(f, "/{{{}...}}", names.next().unwrap_or_default()),
+        self.parts().try_for_each(|(segment, name)| match (segment, name) {
+            (Segment::Literal(text), _) => write!(f, "/{}", foreign::escape(text)),
+            (Segment::Capture, name) => write!(f, "/{{{}}}", name.map(String::as_str).unwrap_or_default()),
+            (Segment::Rest, name) => write!(f, "/{{{}...}}", name.map(String::as_str).unwrap_or_default()),
         })
     }
 }
