@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn a_thousand_rules_are_checked_soon() {
         let rule = |n: usize| {
-            let methods = if n % 2 == 0 { json!(["GET", "HEAD"]) } else { json!(["GET", "POST"]) };
+            let methods = if n.is_multiple_of(2) { json!(["GET", "HEAD"]) } else { json!(["GET", "POST"]) };
             json!({"name": format!("r{n}"), "require": {"scope": format!("s{n}")},
                    "match": {"methods": methods, "hosts": [format!("h{}", n % 10), "all"],
                              "path": format!("/v{}/{{x}}/p{}/{{rest...}}", n % 7, n / 2)}})
