@@ -105,10 +105,14 @@ impl<'r> Near<'r> {
 }
 
 /// What is left of `part`, some of what `whole` is for, without what `before` take; in words, and `None` when nothing is.
-fn left<'m>(part: &Matcher, before: impl Iterator<Item = &'m Matcher> + Clone, whole: &Matcher) -> Option<String> {
+fn left<'m>(part: &Matcher, before: impl Iterator<Item = &'m Matcher>, whole: &Matcher) -> Option<String> {
+    let before: Vec<&Matcher> = before.filter(|earlier| overlap::meet(earlier, part)).collect();
+    if before.is_empty() {
+        return Some(overlap::describe(part, whole));
+    }
     let cells = overlap::cells(part);
     let all = cells.len();
-    let is_free = |cell: &Matcher| !before.clone().any(|earlier| overlap::covers(earlier, cell));
+    let is_free = |cell: &Matcher| !before.iter().any(|earlier| overlap::covers(earlier, cell));
     let free: Vec<Matcher> = cells.into_iter().filter(is_free).collect();
     match free.as_slice() {
         [] => None,
@@ -462,7 +466,10 @@ mod tests {
                    "match": {"methods": methods, "hosts": [format!("h{}", n % 10), "all"],
                              "path": format!("/v{}/{{x}}/p{}/{{rest...}}", n % 7, n / 2)}})
         };
-        let rules: Vec<Value> = (0..1_000).map(rule).collect();
+        let mut rules: Vec<Value> = (0..1_000).map(rule).collect();
+        let hosts: Vec<String> = (0..50).map(|n| format!("h{n}")).collect();
+        rules.push(json!({"name": "wide", "match": {"methods": ["GET"], "hosts": hosts}, "deny": true}));
+        rules.push(json!({"name": "wider", "match": {"methods": ["GET", "PUT"]}, "deny": true}));
         let started = Instant::now();
         let said = said(json!(rules));
         assert!(said.errors.is_empty());

@@ -18,15 +18,23 @@ pub fn covers(first: &Matcher, second: &Matcher) -> bool {
         && template_covers(first.template.as_ref(), second.template.as_ref())
 }
 
-/// The requests that both are for; `None` when there are none.
-pub fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
+/// Whether there are requests that both are for. Nothing is allocated.
+pub fn meet(first: &Matcher, second: &Matcher) -> bool {
     let contradicts = |(name, value): &(String, String)| {
         second.metadata.iter().any(|(other, wanted)| other == name && wanted != value)
     };
-    if is_apart(&first.methods, &second.methods)
-        || is_apart(&first.hosts, &second.hosts)
-        || first.metadata.iter().any(contradicts)
-    {
+    !is_apart(&first.methods, &second.methods)
+        && !is_apart(&first.hosts, &second.hosts)
+        && !first.metadata.iter().any(contradicts)
+        && match (&first.template, &second.template) {
+            (Some(one), Some(other)) => one.meets(other),
+            _ => true,
+        }
+}
+
+/// The requests that both are for; `None` when there are none.
+pub fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
+    if !meet(first, second) {
         return None;
     }
     let template = match (&first.template, &second.template) {

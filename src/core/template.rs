@@ -106,14 +106,21 @@ impl Template {
         matches!(self.segments.as_slice(), [Segment::Rest])
     }
 
+    /// Whether there is a path that both are for. Nothing is allocated.
+    pub fn meets(&self, other: &Template) -> bool {
+        segments_meet(&self.segments, &other.segments)
+    }
+
     /// The template of the paths that both are for; `None` when there are none. It has the names of `other`, and those of
     /// this one for what only this one captures.
     pub fn common(&self, other: &Template) -> Option<Template> {
+        if !self.meets(other) {
+            return None;
+        }
         let mut common = Template { segments: Vec::new(), names: Vec::new() };
         let (mut ours, mut theirs) = (self.parts(), other.parts());
         loop {
-            let (segment, name) = match (ours.next(), theirs.next()) {
-                (None, None) => return Some(common),
+            match (ours.next(), theirs.next()) {
                 (Some((Segment::Rest, _)), Some(part)) => {
                     common.extend(std::iter::once(part).chain(theirs));
                     return Some(common);
@@ -122,19 +129,11 @@ impl Template {
                     common.extend(std::iter::once(part).chain(ours));
                     return Some(common);
                 }
-                (Some((Segment::Literal(one), _)), Some((segment @ Segment::Literal(other), _))) if one == other => {
-                    (segment, None)
+                (Some(part @ (Segment::Literal(_), _)), Some(_)) | (Some(_), Some(part)) => {
+                    common.extend(std::iter::once(part));
                 }
-                (Some((segment @ Segment::Literal(text), _)), Some((Segment::Capture, _)))
-                | (Some((Segment::Capture, _)), Some((segment @ Segment::Literal(text), _)))
-                    if !text.is_empty() =>
-                {
-                    (segment, None)
-                }
-                (Some((Segment::Capture, _)), Some(part @ (Segment::Capture, _))) => part,
-                _ => return None,
-            };
-            common.extend(std::iter::once((segment, name)));
+                (None, _) | (_, None) => return Some(common),
+            }
         }
     }
 
@@ -196,6 +195,22 @@ impl Template {
                 Err(TemplateError::NotCanonical(format!("write it as `/{}`", segments.join("/"))))
             }
             Err(error) => Err(TemplateError::NotCanonical(error.to_string())),
+        }
+    }
+}
+
+fn segments_meet(ours: &[Segment], theirs: &[Segment]) -> bool {
+    match (ours.split_first(), theirs.split_first()) {
+        (None, None) => true,
+        (None, Some(_)) | (Some(_), None) => false,
+        (Some((Segment::Rest, _)), Some(_)) | (Some(_), Some((Segment::Rest, _))) => true,
+        (Some((one, ours)), Some((other, theirs))) => {
+            let same = match (one, other) {
+                (Segment::Literal(one), Segment::Literal(other)) => one == other,
+                (Segment::Literal(text), _) | (_, Segment::Literal(text)) => !text.is_empty(),
+                _ => true,
+            };
+            same && segments_meet(ours, theirs)
         }
     }
 }
