@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use taskfence_core::config::Role;
+use taskfence_core::config::{Loaded, Role};
 use taskfence_core::keyring::{Keyring, Owner};
 use taskfence_core::policy::Policy;
 use taskfence_core::problem::{Problem, nearest};
@@ -83,7 +83,9 @@ impl Check {
             let mut checked = check_clusters(configuration::parse(embedded.json.as_bytes()), &clusters);
             let inside = |problem: &mut Problem| problem.path = join(&embedded.place, &problem.path);
             match &mut checked {
-                Ok(configuration) => configuration.loaded.warnings.iter_mut().for_each(inside),
+                Ok(Configuration { loaded, .. }) => {
+                    loaded.warnings.iter_mut().chain(&mut loaded.notes).for_each(inside);
+                }
                 Err(problems) => problems.iter_mut().for_each(inside),
             }
             good &= checked.is_ok();
@@ -109,7 +111,7 @@ impl Check {
             Err(problems) => BadFile::new(&self.config, problems.clone()).print(console.err)?,
             Ok(Configuration { loaded, json }) => {
                 problem::print("warning", &loaded.warnings, console.err)?;
-                problem::print("note", &notes(&loaded.policy), console.err)?;
+                problem::print("note", &notes(loaded), console.err)?;
                 let summary = Summary::of(&loaded.policy).to_line();
                 let warnings = match loaded.warnings.len() {
                     0 => String::new(),
@@ -166,8 +168,8 @@ fn place(owner: Owner) -> String {
     }
 }
 
-/// What cannot be checked here.
-fn notes(policy: &Policy) -> Vec<Problem> {
+/// What is good to know, and what cannot be checked here.
+fn notes(loaded: &Loaded) -> Vec<Problem> {
     let note = |(owner, _, keys): (Owner, &str, &Keyring)| {
         let source = keys.source()?;
         let message = format!(
@@ -176,7 +178,7 @@ fn notes(policy: &Policy) -> Vec<Problem> {
         );
         Some(Problem::at(place(owner), message))
     };
-    policy.fetched_keys().filter_map(note).collect()
+    loaded.notes.iter().cloned().chain(loaded.policy.fetched_keys().filter_map(note)).collect()
 }
 
 fn join(place: &str, path: &str) -> String {
@@ -187,7 +189,7 @@ fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
     let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
     let (summary, errors, warnings, notes) = match checked {
         Ok(Configuration { loaded, .. }) => {
-            (Some(Summary::of(&loaded.policy)), &[][..], &loaded.warnings[..], notes(&loaded.policy))
+            (Some(Summary::of(&loaded.policy)), &[][..], &loaded.warnings[..], notes(loaded))
         }
         Err(problems) => (None, &problems[..], &[][..], Vec::new()),
     };

@@ -292,6 +292,70 @@ fn templates() {
     messages("check-templates", &changes);
 }
 
+/// What is a wildcard, a pattern or a path elsewhere, and letters here.
+#[test]
+fn foreign_patterns() {
+    let segments = [
+        "*",
+        "**",
+        ":id",
+        ".*",
+        ".+",
+        "$",
+        "^a",
+        "(a|b)",
+        "[0-9]+",
+        "a*",
+        "...",
+        "<int:id>",
+        "{id:[0-9]+}",
+        "{*rest}",
+        "{path=**}",
+        "{$}",
+    ];
+    let mut changes: Vec<Change<'_>> =
+        segments.iter().map(|segment| ("/rules/2/match/path", json!(format!("/internal/{segment}")))).collect();
+    changes.extend([
+        ("/rules/2/match/path", json!("/:tenant/orders")),
+        ("/rules/2/match/path", json!("/%2A/%3Aid/cost%24/a:cancel")),
+        ("/rules/0/match/methods", json!(["*"])),
+        ("/rules/0/match/methods", json!(["ANY"])),
+        ("/rules/0/match/hosts", json!(["*.orders.mesh"])),
+        ("/rules/2/match", json!({"grpc": {"service": "orders.v1.Orders", "method": "*"}})),
+        ("/rules/0/match/metadata", json!({"tier": "*"})),
+        ("/rules/0/match/metadata", json!({"tier": "gold-*"})),
+        ("/rules/0/require/scope", json!("*")),
+        ("/rules/0/require/scope", json!("orders.*")),
+        ("/rules/0/require/detail/type", json!("*")),
+        ("/rules/0/require/detail/identifier", json!("orders/*")),
+        ("/rules/0/require/detail/identifier", json!("*")),
+        ("/rules/0/require/acr", json!(["*"])),
+        ("/rules/0/require/actor", json!({"agents": ["spiffe://td/agent/*"]})),
+        ("/rules/0/require/actor", json!({"agents": ["*"]})),
+        ("/rules/0/require/claims", json!({"role": "*"})),
+        ("/rules/0/require/claims", json!({"roles": ["admin-*"]})),
+        ("/rules/0/require/claims", json!({"realm_access.roles": "admin"})),
+        ("/rules/0/require/claims", json!({"https://example.com/role": "admin"})),
+        ("/rules/0/break_glass", json!({"scope": "*", "lifts": ["scope"]})),
+        ("/issuers/0/issuer", json!("*")),
+        ("/issuers/0/audiences", json!(["*"])),
+        ("/issuers/0/audiences", json!(["https://*.mesh"])),
+        ("/issuers/0/types", json!(["*"])),
+        ("/issuers/0/claims", json!({"session": "session.id", "subjects": {"email": "user.email"}})),
+        ("/issuers/0/peer_claim", json!("workload.id")),
+        ("/issuers/0/peer_claim", json!("act.sub")),
+        ("/issuers/0/dpop", json!({"origins": ["https://*.mesh"]})),
+        ("/signals/path", json!("/signals/*")),
+        ("/signals/transmitters/0/audience", json!("*")),
+        ("/signals/transmitters/0/subjects", json!(["*"])),
+        ("/signals/transmitters/0/events", json!(["*"])),
+        ("/signals/transmitters/0/critical_members", json!(["*"])),
+        ("/signals/transmitters/0/settable_claims", json!(["*"])),
+        ("/signals/transmitters/0/settable_claims", json!(["realm_access.roles"])),
+    ]);
+    messages("check-foreign-patterns", &changes);
+}
+
 #[test]
 fn rules() {
     messages(
@@ -307,10 +371,32 @@ fn rules() {
             ),
             ("/rules/-", json!({"name": "crossing", "match": {"path": "/{any}/7"}, "deny": true})),
             ("/rules/-", json!({"name": "open", "match": {}, "allow": "anonymous"})),
+            (
+                "/rules/-",
+                json!({"name": "stricter", "match": {"methods": ["GET", "HEAD"], "hosts": ["orders.mesh"], "path": "/o/{id}"},
+                       "require": {"scope": "orders.read orders.all", "detail": {"type": "order", "identifier": "{id}"}}}),
+            ),
+            (
+                "/rules/-",
+                json!({"name": "looser", "match": {"methods": ["GET", "HEAD"], "hosts": ["orders.mesh"], "path": "/o/{id}"},
+                       "require": {"scope": "orders.read"}}),
+            ),
+            (
+                "/rules/2",
+                json!({"name": "purge", "match": {"grpc": {"service": "s", "method": "Purge"}, "methods": ["POST"]}, "deny": true}),
+            ),
             ("/role", json!("receiver")),
             ("/mode", json!("shadow")),
         ],
     );
+    let mut config = good();
+    put(
+        &mut config,
+        "/rules/2",
+        json!({"name": "purge", "match": {"grpc": {"service": "s", "method": "Purge"}}, "require": {"scope": "admin"}}),
+    );
+    put(&mut config, "/rules/-", json!({"name": "all", "match": {"path": "/{rest...}"}, "require": {}}));
+    snapshot::check("check-grpc-in-front", &said(&config.to_string()));
     let mut page = String::new();
     for (rule, pointer, value) in [
         ("/rules/0/require/device", "/signals", json!("compliant")),
@@ -414,4 +500,49 @@ fn signals() {
             ("/signals/transmitters/0/subjects", Value::Null),
         ],
     );
+}
+
+/// The places in a configuration where `schema` has an object, as pointers; `definitions` are what it refers to.
+fn objects(schema: &Value, definitions: &Value, pointer: &str, found: &mut Vec<String>) {
+    if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+        return objects(&definitions[name], definitions, pointer, found);
+    }
+    for alternative in schema["anyOf"].as_array().into_iter().flatten() {
+        objects(alternative, definitions, pointer, found);
+    }
+    let is_object =
+        |kind: &Value| kind == "object" || kind.as_array().is_some_and(|kinds| kinds.contains(&json!("object")));
+    if is_object(&schema["type"]) && !pointer.is_empty() {
+        found.push(pointer.to_owned());
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        objects(inner, definitions, &format!("{pointer}/{name}"), found);
+    }
+    if !schema["items"].is_null() {
+        objects(&schema["items"], definitions, &format!("{pointer}/0"), found);
+    }
+}
+
+#[test]
+fn no_object_may_be_a_list() {
+    let schema = taskfence_core::schema::schema();
+    let mut pointers = Vec::new();
+    objects(schema.as_value(), &schema.as_value()["$defs"], "", &mut pointers);
+    for known in ["/signals/stale", "/rules/0/match/grpc", "/limits/bad_signatures", "/rules/0/require/scope"] {
+        assert!(pointers.contains(&known.to_owned()), "{known} is not one of {pointers:?}");
+    }
+    // What serde would read field by field, and what it would take for an object without any.
+    for list in [json!(["30s", "30s", "30s", "30s", "30s"]), json!([])] {
+        for pointer in &pointers {
+            let mut config = good();
+            put(&mut config, pointer, list.clone());
+            let place: String = pointer.split('/').skip(1).fold(String::new(), |place, step| match step {
+                "0" => place + "[0]",
+                step if place.is_empty() => step.to_owned(),
+                step => place + "." + step,
+            });
+            let said = said(&config.to_string());
+            assert!(said.starts_with(&format!("error: {place}: ")), "{pointer} = {list}: {said}");
+        }
+    }
 }

@@ -1,17 +1,19 @@
 //! From what was typed to what it means: every fault is found, not only the first.
 
 use crate::authority::Host;
-use crate::config::{AllowConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
-use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, TransmitterConfig};
+use crate::config::{AllowConfig, ClaimsConfig, Config, IdentityConfig, IssuerConfig, Loaded, MatchConfig, Mode, Role};
+use crate::config::{BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleConfig, TransmitterConfig};
 use crate::demand;
 use crate::effect::Effects;
 use crate::flood::Limit;
+use crate::hearing;
 use crate::identity::{Fact, Identity};
 use crate::issuer::Issuer;
 use crate::jws;
 use crate::key::Algorithm;
 use crate::keys;
-use crate::overlap;
+use crate::literal::{self, Alone};
+use crate::order;
 use crate::path::Canonical;
 use crate::place::Places;
 use crate::policy::{Effect, Limits, Matcher, Policy, Rule, Signals};
@@ -31,14 +33,15 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = Places::none();
     let issuers = issuers(&config.issuers, &mut places, &mut problems);
-    let mut rules: Vec<Rule> =
-        config.rules.iter().enumerate().map(|(at, rule)| self::rule(rule, at, &mut problems)).collect();
+    let stale = config.signals.as_ref().and_then(|signals| signals.stale.as_ref());
+    let rules = config.rules.iter().enumerate();
+    let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
-    check_order(&rules, &mut problems);
     check_safety(config, &rules, &mut problems);
     if let Some(signals) = &config.signals {
-        crate::hearing::stale(signals, config, &mut rules, &mut problems);
+        hearing::check_stale(signals, config, &rules, &mut problems);
     }
+    order::check(&rules, config.mode, &mut problems);
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
     let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
@@ -68,7 +71,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         signals: signals.unwrap_or_default(),
         limits,
     };
-    Ok(Loaded { policy, warnings: problems.warnings })
+    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes })
 }
 
 fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
@@ -82,26 +85,9 @@ fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
     Limits { token_cache: config.token_cache, bad_signatures: Limit { per_second, burst } }
 }
 
-/// A rule behind one that takes all its requests can never decide anything.
-fn check_order(rules: &[Rule], problems: &mut Problems) {
-    for (at, rule) in rules.iter().enumerate() {
-        let earlier = || rules.iter().take(at);
-        if let Some(first) = earlier().find(|first| overlap::covers(&first.matcher, &rule.matcher)) {
-            let message = format!("is never reached: rule `{}` before it takes every request of it", first.name);
-            let problem = Problem::at(format!("rules[{at}]"), message);
-            problems.errors.push(problem.help("put the narrower rule first"));
-        } else if let Some((first, path)) =
-            earlier().find_map(|first| overlap::crossing(&first.matcher, &rule.matcher).map(|path| (first, path)))
-        {
-            let message = format!("and rule `{}` both match `{path}`, where the earlier decides", first.name);
-            problems.warnings.push(Problem::at(format!("rules[{at}].match.path"), message));
-        }
-    }
-}
-
 /// What may be meant, and is worth a second look.
 fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
-    let Problems { errors, warnings } = problems;
+    let Problems { errors, warnings, .. } = problems;
     match config.role {
         Role::Filter if rules.is_empty() => {
             warnings.push(Problem::at("rules", "there is no rule, so every request is denied"));
@@ -202,6 +188,7 @@ pub(super) fn header_name(name: &str) -> Result<(), String> {
 pub(super) struct Problems {
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    pub(super) notes: Vec<Problem>,
 }
 
 impl Problems {
@@ -231,6 +218,13 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
         if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
             problems.error(format!("{path}.audiences"), "must name at least one audience, and none of them empty");
         }
+        let whole_issuer = "name the issuer as `iss` of its tokens does; each issuer is an entry of its own";
+        literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), whole_issuer, problems);
+        let audiences = "name the audiences; a token for others than this service must not pass";
+        literal::check_wildcards(&config.audiences, Alone::Error, &format!("{path}.audiences"), audiences, problems);
+        let media_types = "name the values of `typ`, as in `at+jwt`";
+        literal::check_wildcards(&config.types, Alone::Error, &format!("{path}.types"), media_types, problems);
+        check_claim_names(config, &path, problems);
         for (name, span) in [("max_lifetime", config.max_lifetime), ("max_session", config.max_session)] {
             if span == Span(0) || span > MAX_SESSION {
                 problems.error(format!("{path}.{name}"), format!("must lie between 1s and {MAX_SESSION}"));
@@ -254,9 +248,9 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
             device_claim: config.claims.device.clone(),
             max_actors: presentation_config::max_actors(config, &path, problems),
             presentation: presentation_config::presentation(config, &path, places, problems),
-            subject_claims: crate::hearing::subject_claims(&config.claims.subjects),
-            foreign_users: crate::hearing::foreign_users(config, &path, problems),
-            opaque_subject: config.claims.subjects.opaque.map(crate::hearing::opaque_kind),
+            subject_claims: hearing::subject_claims(&config.claims.subjects),
+            foreign_users: hearing::foreign_users(config, &path, problems),
+            opaque_subject: config.claims.subjects.opaque.map(hearing::opaque_kind),
             tenant_claim: config.claims.tenant.clone(),
             group_claim: config.claims.group.clone(),
         });
@@ -284,6 +278,26 @@ fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
         types.push(typ.to_owned());
     }
     types
+}
+
+/// Names of claims that an issuer's tokens are read by.
+fn check_claim_names(config: &IssuerConfig, path: &str, problems: &mut Problems) {
+    let ClaimsConfig { task, session, device, tenant, group, subjects } = &config.claims;
+    let named = [
+        ("claims.task", Some(task)),
+        ("claims.session", Some(session)),
+        ("claims.device", device.as_ref()),
+        ("claims.tenant", tenant.as_ref()),
+        ("claims.group", group.as_ref()),
+    ];
+    let named = named.into_iter().filter_map(|(key, name)| Some((key.to_owned(), name?)));
+    let subjects = subjects.claims().map(|(format, name)| (format!("claims.subjects.{format}"), name));
+    let peer = config.peer_claim.iter().filter(|name| *name != "act.sub").map(|name| ("peer_claim".to_owned(), name));
+    for (key, name) in named.chain(subjects).chain(peer) {
+        let help = "name a claim at the top; let the issuer put the value there";
+        literal::check_claim_name(name, format!("{path}.{key}"), help, problems);
+        literal::check_wildcard(name, Alone::Error, format!("{path}.{key}"), help, problems);
+    }
 }
 
 pub(super) fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algorithm> {
@@ -320,17 +334,21 @@ fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
     }
 }
 
-fn rule(config: &RuleConfig, at: usize, problems: &mut Problems) -> Rule {
+fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &mut Problems) -> Rule {
     let path = format!("rules[{at}]");
-    let matcher = matcher(&config.matches, &format!("{path}.match"), problems);
+    let mut matcher = matcher(&config.matches, &format!("{path}.match"), problems);
+    if config.deny && matcher.grpc {
+        deny_by_path(&mut matcher, &format!("{path}.match"), problems);
+    }
     let effect = match (&config.require, config.allow, config.deny) {
         (Some(require), None, false) => {
             let names = matcher.capture_names();
             let mut requirement = demand::requirement(require, names, &format!("{path}.require"), problems);
+            hearing::ask_for_fresh_state(stale, config, &mut requirement);
             requirement.break_glass = config
                 .break_glass
                 .as_ref()
-                .map(|glass| demand::break_glass(glass, &requirement, &format!("{path}.break_glass"), problems));
+                .map(|glass| demand::break_glass(glass, &requirement, stale, &format!("{path}.break_glass"), problems));
             Effect::Require(requirement)
         }
         (None, Some(AllowConfig::Anonymous), false) => Effect::Anonymous,
@@ -351,13 +369,26 @@ fn rule(config: &RuleConfig, at: usize, problems: &mut Problems) -> Rule {
     Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
 }
 
+/// Makes a rule that denies a gRPC method one for its path. Servers answer the same method to gRPC-Web, to Connect, also
+/// by GET, and to plain JSON: whoever may not call it may not call it under another name either.
+fn deny_by_path(matcher: &mut Matcher, path: &str, problems: &mut Problems) {
+    matcher.grpc = false;
+    if !matcher.methods.is_empty() {
+        let message = "leaves a way around a rule that denies `grpc`: the same can be called by other HTTP methods";
+        problems.errors.push(Problem::at(format!("{path}.methods"), message).help("leave `methods` out"));
+    }
+}
+
 fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher {
     let methods = config.methods.clone().unwrap_or_default();
     if config.methods.as_ref().is_some_and(Vec::is_empty) {
         problems.error(format!("{path}.methods"), "is empty: leave it out to match every method");
     }
     for (index, method) in methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+        if literal::is_wildcard(method) || matches!(method.to_ascii_uppercase().as_str(), "ANY" | "ALL") {
+            let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
+            problems.errors.push(problem.help("leave `methods` out to match every method"));
+        } else if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
             let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
             problems.errors.push(problem.help("methods are upper case, as in `GET`"));
         }
@@ -374,12 +405,20 @@ fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher
                 let message = format!("write it as `{}`: hosts are matched without port and final dot", host.as_str());
                 problems.error(place, message);
             }
+            Err(error) if text.contains('*') => {
+                let problem = Problem::at(place, format!("`{text}` is {error}"));
+                problems.errors.push(problem.help("there are no wildcards: name each host, or leave `hosts` out"));
+            }
             Err(error) => problems.error(place, format!("`{text}` is {error}")),
         }
     }
     let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
     if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
         problems.error(format!("{path}.metadata"), "has a name that is empty or holds a NUL");
+    }
+    for (name, value) in &metadata {
+        let help = "name each value in a rule of its own, or leave the name out to match any";
+        literal::check_wildcard(value, Alone::Error, format!("{path}.metadata.{name}"), help, problems);
     }
     Matcher { methods, hosts, template: template(config, path, problems), grpc: config.grpc.is_some(), metadata }
 }
@@ -391,7 +430,10 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
             let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
             if !name(&grpc.service) || !grpc.method.as_deref().is_none_or(name) || grpc.service.is_empty() {
                 let problem = Problem::at(format!("{path}.grpc"), "is not a service and a method");
-                problems.errors.push(problem.help("as in `service: orders.v1.Orders`, `method: Get`"));
+                problems.errors.push(match grpc.method.as_deref().is_some_and(literal::is_wildcard) {
+                    true => problem.help("leave `method` out for every method"),
+                    false => problem.help("as in `service: orders.v1.Orders`, `method: Get`"),
+                });
                 return None;
             }
             let method = grpc.method.clone().unwrap_or_else(|| "{method}".to_owned());
@@ -406,7 +448,11 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
     match Template::parse(&text) {
         Ok(template) => Some(template),
         Err(error) => {
-            problems.error(format!("{path}.{key}"), error.to_string());
+            let problem = Problem::at(format!("{path}.{key}"), error.to_string());
+            problems.errors.push(match error.help() {
+                Some(help) => problem.help(help),
+                None => problem,
+            });
             None
         }
     }
@@ -416,19 +462,23 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
     if !Canonical::parse(config.path.as_bytes()).is_ok_and(|path| path.as_str() == config.path) {
         problems.error("signals.path", format!("`{}` is not a canonical path such as `/signals`", config.path));
     }
+    if literal::is_wildcard(config.path.rsplit('/').next().unwrap_or_default()) {
+        let problem = Problem::at("signals.path", format!("`{}` is one path, and no pattern", config.path));
+        problems.errors.push(problem.help("write the path that SETs are pushed to, as in `/signals`"));
+    }
     if config.transmitters.is_empty() {
         problems.error("signals.transmitters", "there must be at least one");
     }
-    let effects = crate::hearing::effects(&config.effects, problems);
+    let effects = hearing::effects(&config.effects, problems);
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
     for (at, transmitter) in config.transmitters.iter().enumerate() {
         let path = format!("signals.transmitters[{at}]");
-        crate::hearing::check_told_apart(&config.transmitters, at, problems);
+        hearing::check_told_apart(&config.transmitters, at, problems);
         let mut compiled = self::transmitter(transmitter, issuers, effects, &path, problems);
-        compiled.stream = crate::hearing::stream(&config.transmitters, at);
+        compiled.stream = hearing::stream(&config.transmitters, at);
         signals.transmitters.push(compiled);
     }
-    signals.heartbeats = crate::hearing::heartbeats(&signals.transmitters, issuers.len());
+    signals.heartbeats = hearing::heartbeats(&signals.transmitters, issuers.len());
     signals
 }
 
@@ -442,6 +492,9 @@ fn transmitter(
     if config.audience.0.is_empty() || config.audience.0.iter().any(String::is_empty) {
         problems.error(format!("{path}.audience"), "must not be empty");
     }
+    let help = "write it as the SETs of this transmitter do";
+    literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), help, problems);
+    literal::check_wildcards(&config.audience.0, Alone::Error, &format!("{path}.audience"), help, problems);
     let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
     let own = vec![config.issuer.clone()];
     let mut subjects = Vec::new();
@@ -463,7 +516,7 @@ fn transmitter(
         algorithms,
         authorization: config.authorization.clone(),
         subjects,
-        remit: crate::hearing::remit(config, effects, path, problems),
+        remit: hearing::remit(config, effects, path, problems),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::compile::compile;
 use crate::confirmation::Binding;
 use crate::fact::Risk;
-use crate::json::{self, StrictValue};
+use crate::json::{self, JsonError, StrictValue};
 use crate::json_path;
 use crate::policy::Policy;
 use crate::presentation_config::{DpopConfig, TokenConfig};
@@ -11,9 +11,9 @@ use crate::problem::{Errors, Problem, nearest};
 #[cfg(feature = "schema")]
 use crate::schema;
 use crate::time::Span;
+use crate::typed::{self, Misfit};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -24,92 +24,43 @@ pub struct Loaded {
     pub policy: Policy,
     /// What is allowed but unwise in it.
     pub warnings: Vec<Problem>,
+    /// What is good to know about it.
+    pub notes: Vec<Problem>,
 }
 
 /// Reads a configuration from JSON.
 ///
 /// An unknown key, a wrong type or a wrong value is an error that names its place.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
-    let one = |problem| Errors(vec![problem]);
-    let raw: Config = parse(json, "the configuration").map_err(one)?;
-    check_shape(json).map_err(one)?;
+    let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
     compile(&raw)
 }
 
-/// What serde lets through: a name that stands twice in a map, and a list where an object belongs. Serde reads such a
-/// list field by field, so `match: []` would match everything.
-fn check_shape(json: &[u8]) -> Result<(), Problem> {
-    let value = json::value(json).map_err(|error| Problem::at("", format!("not usable as JSON: {error}")))?;
-    match misplaced_list(&value, "") {
-        Some(path) => Err(Problem::at(path, "is a list, and must be an object")),
-        None => Ok(()),
-    }
-}
-
-/// The place of a list that stands where an object belongs.
-fn misplaced_list(value: &Value, path: &str) -> Option<String> {
-    const OBJECTS: [&str; 21] = [
-        "limits",
-        "bad_signatures",
-        "token",
-        "dpop",
-        "identity",
-        "keys",
-        "inline",
-        "claims",
-        "match",
-        "grpc",
-        "metadata",
-        "require",
-        "scope",
-        "detail",
-        "device",
-        "risk",
-        "actor",
-        "break_glass",
-        "signals",
-        "effects",
-        "event_uris",
-    ];
-    const LISTS_OF_OBJECTS: [&str; 3] = ["issuers", "rules", "transmitters"];
-    // Their insides are somebody else's.
-    const FOREIGN: [&str; 3] = ["inline", "claims", "metadata"];
-    value.as_object()?.iter().find_map(|(name, value)| {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match value {
-            Value::Array(_) if OBJECTS.contains(&name.as_str()) => Some(path),
-            Value::Array(items) if LISTS_OF_OBJECTS.contains(&name.as_str()) => {
-                items.iter().enumerate().find_map(|(at, item)| {
-                    let path = format!("{path}[{at}]");
-                    if item.is_array() { Some(path) } else { misplaced_list(item, &path) }
-                })
-            }
-            value if !FOREIGN.contains(&name.as_str()) => misplaced_list(value, &path),
-            _ => None,
-        }
-    })
-}
-
 /// Reads one JSON object that fills `json`, with the messages of a configuration. `what` is what they call the whole.
+///
+/// A name that stands twice in an object is an error, also in one whose names are not ours.
 pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Problem> {
-    // Serde would take an array for a struct, field by field.
     if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
         return Err(Problem::at("", format!("{what} is not a JSON object")));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let parsed = T::deserialize(&mut deserializer).map_err(|error| describe(json, &error))?;
-    deserializer.end().map_err(|error| Problem::at("", format!("not one JSON document: {error}")))?;
-    Ok(parsed)
+    let value = json::value(json).map_err(|error| unreadable(json, &error))?;
+    typed::read(&value).map_err(|misfit| describe(&misfit))
+}
+
+fn unreadable(json: &[u8], error: &JsonError) -> Problem {
+    let text = error.to_string();
+    if text.starts_with("trailing characters") {
+        return Problem::at("", format!("not one JSON document: {text}"));
+    }
+    match error.is_no_json() {
+        true => Problem::at("", format!("not JSON: {text}")),
+        false => Problem::at(json_path::of_repeated(json).unwrap_or_default(), format!("not usable as JSON: {text}")),
+    }
 }
 
 /// Serde's message in our words. Its `expected one of ...` is where the nearest right key comes from.
-fn describe(json: &[u8], inner: &serde_json::Error) -> Problem {
-    let path = json_path::of(json, inner);
-    let text = inner.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    if inner.is_syntax() || inner.is_eof() {
-        return Problem::at("", format!("not JSON: {inner}"));
-    }
+fn describe(misfit: &Misfit) -> Problem {
+    let (path, text) = (misfit.path(), misfit.message());
     for (lead, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         if let Some((word, rest)) = text.strip_prefix(lead).and_then(|rest| rest.split_once('`')) {
             let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
@@ -399,6 +350,17 @@ pub struct SubjectsConfig {
     pub opaque: Option<OpaqueConfig>,
 }
 
+impl SubjectsConfig {
+    /// The claims that are named, each with the key that names it.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (String, &String)> {
+        let SubjectsConfig { email, phone_number, account, did, uri, iss_sub, opaque: _ } = self;
+        let formats =
+            [("email", email), ("phone_number", phone_number), ("account", account), ("did", did), ("uri", uri)];
+        let formats = formats.into_iter().filter_map(|(format, claim)| Some((format.to_owned(), claim.as_ref()?)));
+        formats.chain(iss_sub.iter().map(|(issuer, claim)| (format!("iss_sub.{issuer}"), claim)))
+    }
+}
+
 /// What an `opaque` subject names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -462,7 +424,7 @@ pub struct RuleConfig {
 pub struct BreakGlassConfig {
     /// The scope value that the grant must hold.
     pub scope: String,
-    /// The keys of `require` that it lifts.
+    /// The keys of `require` that it lifts. `state_age` also stands for what `signals.stale` asks for.
     pub lifts: Vec<String>,
 }
 
@@ -477,10 +439,13 @@ pub struct MatchConfig {
     /// Hosts, without ports. Default: every host.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
-    /// A path template: `{name}` is one segment, `{name...}` all that is left. Default: every path.
+    /// A path template: `{name}` is one segment, `{name...}` all that is left. There are no other wildcards; where a path
+    /// has a `*`, or a `:`, `$`, `+` or bracket that another system would read as a pattern, it stands escaped, as in
+    /// `%2A`. Default: every path.
     #[serde(default)]
     pub path: Option<String>,
-    /// gRPC requests to a service, or to one method of it; instead of `path`. Default: gRPC or not.
+    /// gRPC requests to a service, or to one method of it; instead of `path`. In a rule that denies: every request to
+    /// its path, for gRPC-Web, Connect and JSON call the same method. Default: gRPC or not.
     #[serde(default)]
     pub grpc: Option<GrpcConfig>,
     /// Metadata of Envoy's route, namespace `taskfence`: names and the strings that they must be.
@@ -932,7 +897,10 @@ mod tests {
                 "issuers[0].max_lifetime: `soon` is not a length of time such as `30s`, `15m` or `1h`",
             ),
             (r#"{"issuers":7}"#.to_owned(), "issuers: invalid type: integer `7`, expected a sequence"),
-            (r#"{"issuers":[],"issuers":[]}"#.to_owned(), "duplicate field `issuers`"),
+            (
+                r#"{"issuers":[],"issuers":[]}"#.to_owned(),
+                "issuers: not usable as JSON: duplicate name in an object at line 1 column 27",
+            ),
         ] {
             assert_eq!(problem(&json), message);
         }

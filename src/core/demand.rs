@@ -3,15 +3,17 @@
 use crate::compile::{Problems, quotable};
 use crate::condition::Condition;
 use crate::config::{
-    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, UnknownConfig,
+    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleConfig, UnknownConfig,
 };
 use crate::coverage::{DetailRequirement, Pattern};
+use crate::literal::{self, Alone};
 use crate::peer::PeerPattern;
 use crate::problem::{Problem, nearest};
 use crate::requirement::{ActorRequirement, BreakGlass, Check, Requirement, Unknown};
 use crate::time::Span;
 use crate::uri;
 use ipnet::IpNet;
+use serde_json::Value;
 
 /// The checks of `config`, in the order in which they are tried: what is stale first, then what the grant holds, then
 /// its context, then how its user was authenticated.
@@ -31,6 +33,7 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
         if claims.is_empty() {
             problems.error(at("claims"), "is empty: leave it out to ask for no claim");
         }
+        claims.iter().for_each(|(name, value)| claim(name, &value.0, &at("claims"), problems));
         checks.push(Check::Claims(claims.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()));
     }
     if let Some(actor) = &config.actor {
@@ -64,21 +67,26 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
         if accepted.is_empty() || accepted.iter().any(|acr| acr.is_empty() || acr.contains(' ') || !quotable(acr)) {
             problems.error(at("acr"), "must name values of `acr`, each printable ASCII without spaces, `\"` and `\\`");
         }
+        let help = "leave `acr` out to accept any";
+        literal::check_wildcards(accepted, Alone::Error, &at("acr"), help, problems);
         checks.push(Check::Acr(accepted.clone()));
     }
     Requirement { checks, break_glass: None, single_use: config.single_use }
 }
 
-/// A scope that lifts some of `requirement`.
+/// A scope that lifts some of `requirement`, which has what `stale` brings in.
 pub fn break_glass(
     config: &BreakGlassConfig,
     requirement: &Requirement,
+    stale: Option<&StaleConfig>,
     path: &str,
     problems: &mut Problems,
 ) -> BreakGlass {
     if config.scope.is_empty() || config.scope.contains(' ') || !quotable(&config.scope) {
         problems.error(format!("{path}.scope"), "must be one scope value");
     }
+    let help = "name one scope value; a grant must hold it as it is written";
+    literal::check_wildcard(&config.scope, Alone::Error, format!("{path}.scope"), help, problems);
     if config.lifts.is_empty() {
         problems.error(format!("{path}.lifts"), "lifts nothing: name keys of `require`");
     }
@@ -91,7 +99,13 @@ pub fn break_glass(
                 let problem =
                     Problem::at(format!("{path}.lifts[{at}]"), format!("`{name}` is not required by this rule"));
                 let help = match nearest(name, known.iter().copied()) {
+                    _ if name == "state_age" && stale.is_some() => {
+                        "a stale state lets its requests pass already: `stale`, or `signals.stale.then`, is `allow`"
+                            .to_owned()
+                    }
+                    _ if name == "state_age" => "neither this rule nor `signals.stale` asks for it".to_owned(),
                     Some(near) => format!("did you mean `{near}`?"),
+                    None if known.is_empty() => "this rule requires nothing that could be lifted".to_owned(),
                     None => format!("required here: `{}`", known.join("`, `")),
                 };
                 problems.errors.push(problem.help(help));
@@ -121,8 +135,26 @@ fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
             );
             problems.error(path, message);
         }
+        let help = "name each scope value; a grant must hold it as it is written";
+        literal::check_wildcard(scope, Alone::Warning, path, help, problems);
     }
     Check::Scope { all: config.all.clone(), any: config.any.clone() }
+}
+
+/// A claim that must have one value.
+fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
+    let place = format!("{path}.{name}");
+    let help = format!("a condition looks inside: `when: claims.{name} == ...`");
+    literal::check_claim_name(name, &place, &help, problems);
+    let texts = match value {
+        Value::String(text) => vec![text.as_str()],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    for text in texts {
+        let help = format!("a condition takes any value: `when: has(claims.{name})`, or `.startsWith(...)`");
+        literal::check_wildcard(text, Alone::Warning, &place, &help, problems);
+    }
 }
 
 fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequirement {
@@ -137,6 +169,8 @@ fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequ
             if agents.is_empty() {
                 problems.error(format!("{path}.agents"), "is empty: leave it out to accept every agent");
             }
+            let help = "leave `agents` out to accept every agent";
+            literal::check_wildcards(agents, Alone::Error, &format!("{path}.agents"), help, problems);
             ActorRequirement::OneOf(agents.clone())
         }
     }
@@ -179,8 +213,14 @@ fn peers(config: &[String], path: &str, problems: &mut Problems) -> Vec<PeerPatt
 }
 
 fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Problems) -> DetailRequirement {
+    let help = "name the type; an object of another type is another permission";
+    literal::check_wildcard(&config.kind, Alone::Error, format!("{path}.type"), help, problems);
     let mut pattern = |name: &str, text: &Option<String>| {
         let text = text.as_ref()?;
+        if text != "*" {
+            let help = "`*` alone stands for any value; `{name}` stands for a capture of the path";
+            literal::check_wildcard(text, Alone::Warning, format!("{path}.{name}"), help, problems);
+        }
         match Pattern::parse(text, names) {
             Ok(pattern) if pattern.is_ambiguous() => {
                 let message = format!("`{text}` reads one value in two ways: its captures touch");

@@ -3,15 +3,17 @@
 
 use crate::compile::Problems;
 use crate::config::{
-    Config, IssuerConfig, OpaqueConfig, SignalsConfig, SubjectsConfig, TransmitterConfig, UnknownConfig,
+    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, SubjectsConfig, TransmitterConfig,
+    UnknownConfig,
 };
 use crate::effect::{self, Effect, Effects};
 use crate::event::Type;
 use crate::freshness::{MAX_TRANSMITTERS, TransmitterId};
+use crate::literal::{self, Alone};
 use crate::policy::{Effect as RuleEffect, Rule};
 use crate::problem::{Problem, nearest};
 use crate::remit::Remit;
-use crate::requirement::Check;
+use crate::requirement::{Check, Requirement};
 use crate::signal::Transmitter;
 use crate::statekey::Kind;
 use crate::time::Span;
@@ -89,7 +91,11 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
     let mut of_name = |name: &str, path: String| {
         let found = Type::from_name(name);
         if found.is_none() {
-            problems.errors.push(unknown(path, "event", name, &Type::ALL.map(Type::name)));
+            let problem = unknown(path, "event", name, &Type::ALL.map(Type::name));
+            problems.errors.push(match literal::is_wildcard(name) {
+                true => problem.help("leave `events` out to take every type"),
+                false => problem,
+            });
         }
         found
     };
@@ -106,7 +112,19 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
             problems.error(format!("{path}.event_uris.{uri}"), message);
         }
     }
+    let words = "name each member without which a signal must not be taken";
+    literal::check_wildcards(
+        &config.critical_members,
+        Alone::Error,
+        &format!("{path}.critical_members"),
+        words,
+        problems,
+    );
     for (at, claim) in config.settable_claims.iter().flatten().enumerate() {
+        let place = format!("{path}.settable_claims[{at}]");
+        let help = "leave `settable_claims` out to let it set every claim that signals may set";
+        literal::check_wildcard(claim, Alone::Error, &place, help, problems);
+        literal::check_claim_name(claim, &place, "name the claim at the top; it is set as a whole", problems);
         if !effect::may_change(claim, &[]) || matches!(claim.as_str(), "scope" | "authorization_details") {
             let message = format!("`{claim}` cannot be set by a signal");
             problems.error(format!("{path}.settable_claims[{at}]"), message);
@@ -199,8 +217,17 @@ pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems:
     }
 }
 
-/// Gives each rule the `state_age` that `signals.stale` asks for, and warns where a stale state lets requests pass.
-pub fn stale(signals: &SignalsConfig, config: &Config, rules: &mut [Rule], problems: &mut Problems) {
+/// Adds the check that `signals.stale` brings into a rule, unless the rule has an age of its own or says otherwise.
+pub fn ask_for_fresh_state(stale: Option<&StaleConfig>, rule: &RuleConfig, requirement: &mut Requirement) {
+    let Some(stale) = stale else { return };
+    let has_own = requirement.checks.iter().any(|check| matches!(check, Check::StateAge(_)));
+    if rule.stale.unwrap_or(stale.then) == UnknownConfig::Deny && !has_own {
+        requirement.checks.insert(0, Check::StateAge(stale.after));
+    }
+}
+
+/// Whether `signals.stale` makes sense, and where a stale state lets requests pass.
+pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
     if signals.transmitters.len() > MAX_TRANSMITTERS {
         problems.error("signals.transmitters", format!("may be {MAX_TRANSMITTERS} at most"));
     }
@@ -234,25 +261,20 @@ pub fn stale(signals: &SignalsConfig, config: &Config, rules: &mut [Rule], probl
             problems.warnings.push(Problem::at("signals.stale", message));
         }
     }
-    for (at, rule) in rules.iter_mut().enumerate() {
+    for (at, rule) in rules.iter().enumerate() {
         let own = config.rules.get(at).and_then(|rule| rule.stale);
-        let RuleEffect::Require(requirement) = &mut rule.effect else { continue };
+        let RuleEffect::Require(requirement) = &rule.effect else { continue };
         let age = requirement.checks.iter().find_map(|check| match check {
             Check::StateAge(age) => Some(*age),
             _ => None,
         });
-        match (own.unwrap_or(stale.then), age) {
-            (_, Some(age)) if age > stale.after => {
-                let message =
-                    format!("lets requests pass when the state is older than `signals.stale.after`, {}", stale.after);
-                problems.warnings.push(Problem::at(format!("rules[{at}].require.state_age"), message));
-            }
-            (UnknownConfig::Deny, None) => requirement.checks.insert(0, Check::StateAge(stale.after)),
-            (UnknownConfig::Allow, None) if own.is_some() => {
-                let message = "lets requests pass when the state is stale";
-                problems.warnings.push(Problem::at(format!("rules[{at}].stale"), message));
-            }
-            (UnknownConfig::Deny | UnknownConfig::Allow, _) => {}
+        if age.is_some_and(|age| age > stale.after) {
+            let message =
+                format!("lets requests pass when the state is older than `signals.stale.after`, {}", stale.after);
+            problems.warnings.push(Problem::at(format!("rules[{at}].require.state_age"), message));
+        } else if own == Some(UnknownConfig::Allow) && age.is_none() {
+            let message = "lets requests pass when the state is stale";
+            problems.warnings.push(Problem::at(format!("rules[{at}].stale"), message));
         }
     }
 }
@@ -323,6 +345,28 @@ mod tests {
                 "rules[1].require.state_age: lets requests pass when the state is older than `signals.stale.after`, 30s"
             ]
         );
+    }
+
+    #[test]
+    fn break_glass_lifts_what_a_stale_state_refuses_or_hears_why_not() {
+        let glass = |then: &str| {
+            loaded(|config| {
+                config["signals"]["stale"] = json!({"after": "30s", "then": then});
+                config["rules"][0]["break_glass"] = json!({"scope": "emergency", "lifts": ["state_age"]});
+            })
+        };
+        let deny = glass("deny").unwrap();
+        let Effect::Require(requirement) = deny.policy.rules()[0].effect() else { panic!() };
+        assert_eq!(requirement.break_glass().unwrap().lifts(), ["state_age"]);
+        let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (a stale state lets its \
+                   requests pass already: `stale`, or `signals.stale.then`, is `allow`)";
+        assert_eq!(glass("allow").err().unwrap(), [why]);
+        let without = loaded(|config| {
+            config["rules"][0]["break_glass"] = json!({"scope": "emergency", "lifts": ["state_age"]});
+        });
+        let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (neither this rule nor \
+                   `signals.stale` asks for it)";
+        assert_eq!(without.err().unwrap(), [why]);
     }
 
     #[test]

@@ -15,6 +15,13 @@ pub const MAX_DEPTH: u8 = 32;
 #[error("{0}")]
 pub struct JsonError(#[from] serde_json::Error);
 
+impl JsonError {
+    /// Whether the bytes are no JSON, rather than JSON that is not taken.
+    pub fn is_no_json(&self) -> bool {
+        self.0.is_syntax() || self.0.is_eof()
+    }
+}
+
 /// Parses one JSON object that fills `bytes`.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match value(bytes)? {

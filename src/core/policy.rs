@@ -60,7 +60,7 @@ pub struct Rule {
 }
 
 /// Which requests a rule is for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Matcher {
     /// Empty: every method.
     pub(crate) methods: Vec<String>,
@@ -68,7 +68,7 @@ pub struct Matcher {
     pub(crate) hosts: Vec<String>,
     /// `None`: every path.
     pub(crate) template: Option<Template>,
-    /// gRPC requests only.
+    /// gRPC requests only. Never in a rule that denies.
     pub(crate) grpc: bool,
     /// Metadata of Envoy's route.
     pub(crate) metadata: Vec<(String, String)>,

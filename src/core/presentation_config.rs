@@ -4,6 +4,7 @@ use crate::compile::{self, Problems};
 use crate::config::IssuerConfig;
 use crate::confirmation::Binding;
 use crate::dpop::{self, Settings};
+use crate::literal::{self, Alone};
 use crate::place::{Place, Places};
 use crate::presentation::{PeerClaim, Presentation};
 use crate::problem::Problem;
@@ -139,6 +140,8 @@ fn dpop(config: &DpopConfig, path: &str, problems: &mut Problems) -> Settings {
     }
     let mut origins = Vec::new();
     for (at, text) in config.origins.iter().flatten().enumerate() {
+        let help = "name each origin";
+        literal::check_wildcard(text, Alone::Error, format!("{path}.origins[{at}]"), help, problems);
         match dpop::normalise(text).filter(|_| !text.contains(['?', '#'])).and_then(|uri| {
             let origin = uri.strip_suffix('/')?;
             // The two slashes behind the scheme, and no other.

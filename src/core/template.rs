@@ -1,6 +1,12 @@
 //! Path templates: `/v1/orders/{order}`, `/static/{file...}`.
+//!
+//! Other systems write `*`, `:id` or `.*` for what `{name}` is here. Such a segment is no literal that a request has, and
+//! a rule with it would never match: it is refused, with the right spelling. Where a path really has such a character,
+//! the template has it escaped, as in `/%2A`.
 
+use crate::foreign;
 use crate::path::Canonical;
+use std::fmt;
 
 /// A template may have this many segments.
 const MAX_SEGMENTS: usize = 64;
@@ -36,6 +42,8 @@ pub enum TemplateError {
     BadSegment(String),
     #[error("`{0}` is not a name: letters, digits and `_`, not beginning with a digit")]
     BadName(String),
+    #[error("`{segment}` is no pattern here, and would be compared letter by letter")]
+    Foreign { segment: String, remedy: String },
     #[error("`{{{0}}}` stands twice")]
     DuplicateName(String),
     #[error("`{{{0}...}}` may stand only at the end")]
@@ -46,6 +54,16 @@ pub enum TemplateError {
     TooManySegments,
     #[error("more than {MAX_CAPTURES} captures")]
     TooManyCaptures,
+}
+
+impl TemplateError {
+    /// What to write instead, where that is known.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            TemplateError::Foreign { remedy, .. } => Some(remedy),
+            _ => None,
+        }
+    }
 }
 
 impl Template {
@@ -60,9 +78,12 @@ impl Template {
         let mut template = Template { segments: Vec::new(), names: Vec::new() };
         for (at, part) in parts.into_iter().enumerate() {
             let segment = match part.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+                _ if let Some(remedy) = foreign::remedy(part, at == last) => {
+                    return Err(TemplateError::Foreign { segment: part.to_owned(), remedy });
+                }
                 Some(inner) => template.capture(inner, at == last)?,
                 None if part.contains(['{', '}']) => return Err(TemplateError::BadSegment(part.to_owned())),
-                None => Segment::Literal(part.into()),
+                None => Segment::Literal(foreign::unescape(part).into()),
             };
             template.segments.push(segment);
         }
@@ -83,6 +104,53 @@ impl Template {
     /// Whether it takes every path.
     pub fn is_everything(&self) -> bool {
         matches!(self.segments.as_slice(), [Segment::Rest])
+    }
+
+    /// Whether there is a path that both are for. Nothing is allocated.
+    pub fn meets(&self, other: &Template) -> bool {
+        segments_meet(&self.segments, &other.segments)
+    }
+
+    /// The template of the paths that both are for; `None` when there are none. It has the names of `other`, and those of
+    /// this one for what only this one captures.
+    pub fn common(&self, other: &Template) -> Option<Template> {
+        if !self.meets(other) {
+            return None;
+        }
+        let mut common = Template { segments: Vec::new(), names: Vec::new() };
+        let (mut ours, mut theirs) = (self.parts(), other.parts());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some((Segment::Rest, _)), Some(part)) => {
+                    common.extend(std::iter::once(part).chain(theirs));
+                    return Some(common);
+                }
+                (Some(part), Some((Segment::Rest, _))) => {
+                    common.extend(std::iter::once(part).chain(ours));
+                    return Some(common);
+                }
+                (Some(part @ (Segment::Literal(_), _)), Some(_)) | (Some(_), Some(part)) => {
+                    common.extend(std::iter::once(part));
+                }
+                (None, _) | (_, None) => return Some(common),
+            }
+        }
+    }
+
+    /// Each segment, with its name where it captures.
+    fn parts(&self) -> impl Iterator<Item = (&Segment, Option<&String>)> {
+        let mut names = self.names.iter();
+        self.segments.iter().map(move |segment| match segment {
+            Segment::Literal(_) => (segment, None),
+            Segment::Capture | Segment::Rest => (segment, names.next()),
+        })
+    }
+
+    fn extend<'t>(&mut self, parts: impl Iterator<Item = (&'t Segment, Option<&'t String>)>) {
+        for (segment, name) in parts {
+            self.segments.push(segment.clone());
+            self.names.extend(name.cloned());
+        }
     }
 
     fn capture(&mut self, inner: &str, last: bool) -> Result<Segment, TemplateError> {
@@ -122,9 +190,39 @@ impl Template {
         }
         match Canonical::parse(path.as_bytes()) {
             Ok(canonical) if canonical.as_str() == path => Ok(()),
-            Ok(canonical) => Err(TemplateError::NotCanonical(format!("write it as `{}`", canonical.as_str()))),
+            Ok(canonical) => {
+                let segments: Vec<_> = canonical.segments().map(foreign::escape).collect();
+                Err(TemplateError::NotCanonical(format!("write it as `/{}`", segments.join("/"))))
+            }
             Err(error) => Err(TemplateError::NotCanonical(error.to_string())),
         }
+    }
+}
+
+fn segments_meet(ours: &[Segment], theirs: &[Segment]) -> bool {
+    match (ours.split_first(), theirs.split_first()) {
+        (None, None) => true,
+        (None, Some(_)) | (Some(_), None) => false,
+        (Some((Segment::Rest, _)), Some(_)) | (Some(_), Some((Segment::Rest, _))) => true,
+        (Some((one, ours)), Some((other, theirs))) => {
+            let same = match (one, other) {
+                (Segment::Literal(one), Segment::Literal(other)) => one == other,
+                (Segment::Literal(text), _) | (_, Segment::Literal(text)) => !text.is_empty(),
+                _ => true,
+            };
+            same && segments_meet(ours, theirs)
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    /// As a rule may write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts().try_for_each(|(segment, name)| match (segment, name) {
+            (Segment::Literal(text), _) => write!(f, "/{}", foreign::escape(text)),
+            (Segment::Capture, name) => write!(f, "/{{{}}}", name.map(String::as_str).unwrap_or_default()),
+            (Segment::Rest, name) => write!(f, "/{{{}...}}", name.map(String::as_str).unwrap_or_default()),
+        })
     }
 }
 
@@ -144,6 +242,32 @@ mod tests {
     }
 
     #[test]
+    fn characters_that_mean_something_elsewhere_may_be_escaped() {
+        for (text, literal) in [
+            ("/%2A", "*"),
+            ("/%2a.txt", "*.txt"),
+            ("/%3Aname", ":name"),
+            ("/a:cancel", "a:cancel"),
+            ("/cost%24", "cost$"),
+            ("/$metadata", "$metadata"),
+            ("/Orders%28'a'%29", "Orders('a')"),
+            ("/a+b", "a+b"),
+            ("/%2B", "+"),
+        ] {
+            let template = Template::parse(text).unwrap();
+            assert_eq!(template.segments(), [Segment::Literal(literal.into())], "{text}");
+            assert_eq!(Template::parse(&template.to_string()), Ok(template), "{text}");
+        }
+    }
+
+    #[test]
+    fn prints_as_it_may_be_written() {
+        for text in ["/", "/v1/orders/{order}/{rest...}", "/a/", "/%2A/%3Ab/{c}", "/v1/a:cancel"] {
+            assert_eq!(Template::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
     fn refuses_with_a_reason() {
         for (text, message) in [
             ("orders", "the template does not begin with `/`"),
@@ -153,6 +277,8 @@ mod tests {
             ("/{}", "`` is not a name: letters, digits and `_`, not beginning with a digit"),
             ("/a/../b", "no request has such a path: a dot segment"),
             ("/%61", "no request has such a path: write it as `/a`"),
+            ("/%61/%2A/%2a", "no request has such a path: write it as `/a/%2A/%2A`"),
+            ("/internal/*", "`*` is no pattern here, and would be compared letter by letter"),
             ("/a?b", "no request has such a path: a `?` begins the query, which is not matched"),
             ("/a//b", "no request has such a path: an empty segment"),
         ] {

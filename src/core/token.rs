@@ -243,7 +243,8 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
         Some(value) => Detail::list(value),
     };
     let device = match &issuer.device_claim {
-        Some(claim) => identifier(claims, claim)?.map(|device| (issuer.name.clone(), device)),
+        Some(claim) if says_nothing(claims.get(claim)) => None,
+        Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
         None => None,
     };
     Ok(Grant {
@@ -327,11 +328,15 @@ fn identifier(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>
 /// write that there is nothing.
 fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected> {
     match value {
-        Value::Null | Value::Array(_) => Ok(None),
-        Value::String(text) if text.is_empty() => Ok(None),
         Value::String(text) if is_name(text) => Ok(Some(text.clone())),
-        _ => Err(Rejected::claim(claim)),
+        Value::String(text) if !text.is_empty() => Err(Rejected::claim(claim)),
+        _ => Ok(None),
     }
+}
+
+/// How some issuers write that there is no such thing.
+fn says_nothing(claim: Option<&Value>) -> bool {
+    matches!(claim, Some(Value::Array(_))) || claim.and_then(Value::as_str) == Some("")
 }
 
 /// A [`name`] that need not be there. Null says that it is not.

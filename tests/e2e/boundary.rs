@@ -15,6 +15,109 @@ async fn sidecar() -> &'static Sidecar {
     SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("boundary", orders::config())).await.unwrap() }).await
 }
 
+/// Rules that say no, or ask for much, in front of one that asks for a token alone: whatever slips past them arrives.
+async fn fenced() -> &'static Sidecar {
+    static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
+    let config = orders::config_of(json!([
+        {"name": "purge", "match": {"grpc": {"service": "orders.v1.Orders", "method": "Purge"}}, "deny": true},
+        {"name": "admin", "match": {"grpc": {"service": "admin.v1.Admin"}}, "deny": true},
+        {"name": "export", "match": {"grpc": {"service": "orders.v1.Orders", "method": "Export"}}, "require": {}},
+        {"name": "not-export", "match": {"grpc": {"service": "orders.v1.Orders", "method": "Export"}}, "deny": true},
+        {"name": "star", "match": {"path": "/literal/%2A"}, "deny": true},
+        {"name": "colon", "match": {"path": "/literal/%3Aid"}, "deny": true},
+        {"name": "cancel", "match": {"path": "/v1/orders:cancel"}, "deny": true},
+        {"name": "loose", "match": {"methods": ["GET"], "path": "/shadowed"}, "require": {}},
+        {"name": "strict", "match": {"methods": ["GET", "HEAD", "PUT"], "path": "/shadowed"}, "require": {"scope": "admin"}},
+        {"name": "all", "match": {"path": "/{rest...}"}, "require": {}}
+    ]));
+    SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("fenced", config)).await.unwrap() }).await
+}
+
+#[tokio::test]
+async fn a_denied_grpc_method_is_denied_however_it_is_called() {
+    let sidecar = fenced().await;
+    let token = mint::token().sign();
+    let content_types = [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc-web",
+        "application/grpc-web+proto",
+        "application/grpc-web-text",
+        "application/grpc-web-text+proto",
+        "application/connect+proto",
+        "application/connect+json",
+        "application/proto",
+        "application/json",
+        "Application/GRPC",
+        "text/plain",
+    ];
+    for path in ["/orders.v1.Orders/Purge", "/admin.v1.Admin/Anything", "/orders.v1.Orders/%50urge"] {
+        for http in Http::BOTH {
+            for content_type in content_types {
+                let call = Request::new("POST", path).header("content-type", content_type).body("{}").bearer(&token);
+                let answer = sidecar.send(http, &call).await.unwrap();
+                match content_type.starts_with("application/grpc") && !content_type.contains("-web") {
+                    true => assert_eq!(answer.header("grpc-status").as_deref(), Some("7"), "{path} {content_type}"),
+                    false => assert_refused(sidecar, &answer, "rule_denied"),
+                }
+                assert!(!sidecar.upstream().was_reached_by(&answer.probe), "{path} {content_type} {http:?}");
+            }
+            // Connect calls what has no side effects by GET, with the message in the query.
+            for method in ["GET", "PUT", "HEAD", "OPTIONS"] {
+                let path = format!("{path}?connect=v1&encoding=json&message=%7B%7D");
+                let answer = sidecar.send(http, &Request::new(method, &path).bearer(&token)).await.unwrap();
+                assert_eq!(answer.status, 403, "{method} {path} {http:?}");
+                assert!(!sidecar.upstream().was_reached_by(&answer.probe), "{method} {path} {http:?}");
+            }
+        }
+    }
+    let other = Request::new("POST", "/orders.v1.Orders/Get").header("content-type", "application/json").bearer(&token);
+    assert_allowed(sidecar, &sidecar.send(Http::Two, &other).await.unwrap());
+}
+
+/// What `check` recommends for a rule that lets a gRPC method be called, in front of a wider rule.
+#[tokio::test]
+async fn a_method_that_is_for_grpc_alone() {
+    let sidecar = fenced().await;
+    let token = mint::token().sign();
+    let call = |content_type: &str| {
+        Request::new("POST", "/orders.v1.Orders/Export").header("content-type", content_type).bearer(&token)
+    };
+    let answer = sidecar.send(Http::Two, &call("application/grpc")).await.unwrap();
+    assert!(sidecar.upstream().was_reached_by(&answer.probe));
+    for content_type in ["application/grpc-web+proto", "application/connect+proto", "application/json"] {
+        assert_refused(sidecar, &sidecar.send(Http::Two, &call(content_type)).await.unwrap(), "rule_denied");
+    }
+}
+
+/// A template has escaped what another system would read as a pattern; a path has it in any spelling.
+#[tokio::test]
+async fn literals_that_are_patterns_elsewhere() {
+    let sidecar = fenced().await;
+    let token = mint::token().sign();
+    for http in Http::BOTH {
+        for path in
+            ["/literal/*", "/literal/%2A", "/literal/%2a", "/literal/:id", "/literal/%3aid", "/v1/orders:cancel"]
+        {
+            let answer = sidecar.send(http, &Request::get(path).bearer(&token)).await.unwrap();
+            assert_refused(sidecar, &answer, "rule_denied");
+        }
+        for path in ["/literal/x", "/literal/7", "/literal/**", "/v1/orders:cancelled"] {
+            assert_allowed(sidecar, &sidecar.send(http, &Request::get(path).bearer(&token)).await.unwrap());
+        }
+    }
+}
+
+/// What `check` says of a rule that is dead in part is what the proxy does.
+#[tokio::test]
+async fn a_rule_decides_what_none_before_it_takes() {
+    let sidecar = fenced().await;
+    let token = mint::token().sign();
+    assert_allowed(sidecar, &sidecar.send(Http::One, &Request::get("/shadowed").bearer(&token)).await.unwrap());
+    let put = Request::new("PUT", "/shadowed").bearer(&token);
+    assert_refused(sidecar, &sidecar.send(Http::One, &put).await.unwrap(), "scope_insufficient");
+}
+
 #[tokio::test]
 async fn inside_the_task_a_request_passes_unchanged() {
     let sidecar = sidecar().await;

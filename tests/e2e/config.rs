@@ -57,6 +57,33 @@ async fn a_wrong_value_is_named_by_its_place() {
     refused(with("/rules/0/match/path", json!("v1/orders")), &["rules[0].match.path"]).await;
 }
 
+/// What another system reads as a pattern would be letters here, so that a rule with it never matches.
+#[tokio::test]
+async fn a_pattern_of_another_system_is_refused_with_the_right_spelling() {
+    let denied = "rules[3].match.path";
+    for (path, spelling) in [("/internal/*", "{name...}"), ("/internal/:id", "{id}"), ("/internal/.*", "{name...}")] {
+        refused(with("/rules/3/match/path", json!(path)), &[denied, spelling]).await;
+    }
+    refused(
+        with("/rules/3/match", json!({"metadata": {"tier": "*"}})),
+        &["rules[3].match.metadata.tier", "no wildcard"],
+    )
+    .await;
+    refused(with("/issuers/0/audiences/0", json!("*")), &["issuers[0].audiences[0]", "no wildcard"]).await;
+}
+
+/// Serde would read a list for an object, field by field.
+#[tokio::test]
+async fn a_list_is_no_object() {
+    for (pointer, list, place) in [
+        ("/signals/stale", json!(["30s"]), "signals.stale"),
+        ("/limits", json!([1, [1, 1]]), "limits"),
+        ("/rules/3/match", json!([]), "rules[3].match"),
+    ] {
+        refused(with(pointer, list), &[&format!("{place}: is a list, and must be an object")]).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_missing_is_named() {
     refused(without("/issuers"), &["issuers"]).await;

@@ -327,6 +327,8 @@ async fn silence_makes_the_state_stale() {
         {"name": "guarded", "match": {"path": "/guarded"}, "require": {}},
         {"name": "patient", "match": {"path": "/patient"}, "require": {"state_age": "1h"}},
         {"name": "careless", "match": {"path": "/careless"}, "require": {}, "stale": "allow"},
+        {"name": "glass", "match": {"path": "/glass"}, "require": {},
+         "break_glass": {"scope": "emergency", "lifts": ["state_age"]}},
         {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
     ]));
     config["signals"]["stale"] = json!({"after": "3s"});
@@ -347,6 +349,9 @@ async fn silence_makes_the_state_stale() {
     };
     grant.meets(sidecar, "/guarded", Some("state_stale")).await;
     grant.meets(sidecar, "/careless", None).await;
+    grant.meets(sidecar, "/glass", Some("state_stale")).await;
+    let emergency = Request::get("/glass").bearer(&mint::token().claim("scope", "emergency").sign());
+    assert_allowed(sidecar, &sidecar.send(Http::One, &emergency).await.unwrap());
     accept(sidecar, &beat(orders::TRANSMITTER)).await;
     grant.meets(sidecar, "/guarded", Some("state_stale")).await;
     accept(sidecar, &beat("https://mdm.example")).await;
