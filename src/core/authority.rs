@@ -1,4 +1,7 @@
 //! The host of a request: `:authority` without its port, case and final dot folded.
+//!
+//! Envoy chooses a virtual host by the same text. With `strip_any_host_port` and `strip_trailing_host_dot` it cuts off what
+//! is cut off here; what it would leave (an empty port, a port that is no 16-bit number) is refused.
 
 /// A host may have this many bytes (RFC 1035 §2.3.4 allows 253).
 const MAX_HOST: usize = 255;
@@ -19,7 +22,18 @@ impl<'h> Host<'h> {
     pub fn parse(authority: &'h [u8]) -> Result<Host<'h>, HostError> {
         let text = std::str::from_utf8(authority).map_err(|_| HostError)?;
         let (name, port) = split_port(text)?;
-        if !port.bytes().all(|b| b.is_ascii_digit()) {
+        Host::of(name, port)
+    }
+
+    /// Reads the authority of a URI that a token or a proof names. There an empty port is the default port (RFC 3986
+    /// §6.2.3); nobody routes by it.
+    pub fn parse_in_uri(authority: &'h str) -> Result<Host<'h>, HostError> {
+        let (name, port) = split_port(authority)?;
+        Host::of(name, port.filter(|port| !port.is_empty()))
+    }
+
+    fn of(name: &'h str, port: Option<&str>) -> Result<Host<'h>, HostError> {
+        if !port.is_none_or(is_port) {
             return Err(HostError);
         }
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -50,17 +64,22 @@ impl<'h> Host<'h> {
     }
 }
 
-fn split_port(text: &str) -> Result<(&str, &str), HostError> {
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// The host, and what stands behind the colon if there is one.
+fn split_port(text: &str) -> Result<(&str, Option<&str>), HostError> {
     if text.starts_with('[') {
         let (address, rest) = text.split_once(']').ok_or(HostError)?;
         let name = text.get(..address.len().saturating_add(1)).ok_or(HostError)?;
         return match rest.strip_prefix(':') {
-            Some(port) => Ok((name, port)),
-            None if rest.is_empty() => Ok((name, "")),
+            Some(port) => Ok((name, Some(port))),
+            None if rest.is_empty() => Ok((name, None)),
             None => Err(HostError),
         };
     }
-    Ok(text.split_once(':').unwrap_or((text, "")))
+    Ok(text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))))
 }
 
 #[cfg(test)]
@@ -94,10 +113,23 @@ mod tests {
             "[x]",
             "a..",
             "h\u{e9}",
+            "h:",
+            "h.:",
+            "[::1]:",
+            "h:65536",
+            "h:99999999999",
+            "h:+80",
         ] {
             assert!(Host::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(Host::parse(b"h\xe9").is_err());
         assert!(Host::parse("a".repeat(256).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_empty_port_is_the_default_port_in_a_uri_only() {
+        assert!(Host::parse_in_uri("h:").unwrap().is("h"));
+        assert!(Host::parse_in_uri("[::1]:").unwrap().is("[::1]"));
+        assert!(Host::parse_in_uri("h:99999999999").is_err());
     }
 }

@@ -449,12 +449,15 @@ async fn the_host_in_every_spelling() {
         "SECRET.COM",
         "secret.com:443",
         "secret.com:80",
-        "secret.com:",
         "secret.com.",
         "SECRET.com.:8443",
     ];
     let odd = [
         "secret.com..",
+        "secret.com:",
+        "secret.com.:",
+        "secret.com:65536",
+        "secret.com:99999999999",
         "secret.com:x",
         "secret.com:443:443",
         "secret.com,orders.mesh",
