@@ -259,6 +259,11 @@ impl Matcher {
         self.template.as_ref()
     }
 
+    /// The hosts that it asks for, in lower case; empty for every host.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
     /// The names of what its path captures.
     pub fn capture_names(&self) -> &[String] {
         self.template.as_ref().map(Template::names).unwrap_or_default()
