@@ -21,5 +21,6 @@ mod ready_made;
 mod requirements;
 mod signals;
 mod signatures;
+mod surroundings;
 mod token_source;
 mod tokens;

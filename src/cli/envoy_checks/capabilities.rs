@@ -6,13 +6,12 @@ use super::{Findings, Installed, list};
 const JUDGE: &str = "proxy_on_request_headers";
 
 /// Both roles need these; not those of keys, metrics and the log, without which they say less.
-const NEEDED: [&str; 16] = [
+const NEEDED: [&str; 15] = [
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_request_body",
     "proxy_on_request_trailers",
-    "proxy_on_done",
     "proxy_on_delete",
     "proxy_on_tick",
     "proxy_on_queue_ready",
