@@ -54,13 +54,16 @@ impl<'e> VirtualHosts<'e> {
         self.hosts.iter().map(|domain| domain.host.1.saturating_add(1)).max().unwrap_or_default()
     }
 
+    /// What every reader behind the manager sees of the value of `:authority`.
+    pub fn seen(&self, authority: &str) -> String {
+        let host = if self.cuts_dot { without_dot(authority) } else { authority.to_owned() };
+        if self.cuts_port { without_port(&host).to_owned() } else { host }
+    }
+
     /// The virtual host for the value of `:authority`; `None` where Envoy answers 404.
     pub fn choose(&self, authority: &str) -> Option<&Domain<'e>> {
-        let mut host = authority.to_ascii_lowercase();
-        if self.cuts_dot {
-            host = without_dot(&host);
-        }
-        if self.cuts_port || self.ignores_port {
+        let mut host = self.seen(authority).to_ascii_lowercase();
+        if self.ignores_port {
             host = without_port(&host).to_owned();
         }
         let exact = self.hosts.iter().find(|domain| domain.text.eq_ignore_ascii_case(&host));

@@ -5,27 +5,31 @@
 
 use std::collections::BTreeSet;
 
+use taskfence_core::authority::Reading;
 use taskfence_core::policy::{Effect, Policy};
 use taskfence_core::requirement::Check;
 
 use super::{Findings, Installed, list};
 use crate::envoy::{Manager, VirtualHosts};
 
-const HELP: &str = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in this connection manager";
+const HELP: &str = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in this connection manager, and `\"hosts\": \"exact\"` in the filter's configuration";
 
 /// Looks for hosts that Envoy sends elsewhere than the rules think.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let manager = place.manager;
     let hosts = manager.virtual_hosts();
-    let asked = one.policy.map(rules_hosts).unwrap_or_default();
-    let by_host = !asked.is_empty() || one.policy.is_some_and(asks_for_host);
+    let by_host = one.policy.is_some_and(|policy| !rules_hosts(policy).is_empty() || asks_for_host(policy));
     check_header(manager, by_host, findings);
     check_dead(&hosts, findings);
-    let leads_astray = check_choice(&hosts, &asked, manager, findings);
+    let leads_astray = one.policy.is_some_and(|policy| check_choice(&hosts, policy, manager, findings));
+    let exact = one.policy.is_some_and(|policy| policy.hosts() == Reading::Exact);
     let cuts_both = hosts.cuts_port && hosts.cuts_dot;
-    if !leads_astray && !cuts_both {
-        check_options(&hosts, by_host, manager, findings);
+    match (cuts_both, exact) {
+        (true, _) => {}
+        (false, true) => check_exact(&one.plugin.place, findings),
+        (false, false) if leads_astray => {}
+        (false, false) => check_options(&hosts, by_host, manager, findings),
     }
 }
 
@@ -44,27 +48,23 @@ fn check_header(manager: &Manager<'_>, by_host: bool, findings: &mut Findings) {
 /// A domain with a port, behind a manager that cuts ports off.
 fn check_dead(hosts: &VirtualHosts<'_>, findings: &mut Findings) {
     for domain in hosts.domains().iter().filter(|domain| domain.is_dead(hosts)) {
-        let message = format!("`{}` matches no request: ports and final dots are cut off before", domain.text);
+        let message = format!(
+            "`{}` matches no host that a well-behaved client writes: ports and final dots are cut off before",
+            domain.text
+        );
         findings.warning(&domain.place, message, "write it without port and final dot");
     }
 }
 
 /// Another spelling of a rule's host leads to another virtual host. Whether there is one.
-fn check_choice(
-    hosts: &VirtualHosts<'_>,
-    asked: &BTreeSet<&str>,
-    manager: &Manager<'_>,
-    findings: &mut Findings,
-) -> bool {
-    let ports: BTreeSet<&str> =
-        hosts.domains().iter().filter_map(|domain| domain.port()).chain(["80", "443", "1"]).collect();
+fn check_choice(hosts: &VirtualHosts<'_>, policy: &Policy, manager: &Manager<'_>, findings: &mut Findings) -> bool {
     let mut found = false;
-    for host in asked {
+    for host in rules_hosts(policy) {
         let meant = hosts.choose(host).map(|domain| domain.host);
-        let with_port = ports.iter().flat_map(|port| [format!("{host}:{port}"), format!("{host}.:{port}")]);
         let mut elsewhere: Vec<(String, &str)> = Vec::new();
-        for spelling in with_port.chain([format!("{host}.")]) {
-            if let Some(domain) = hosts.choose(&spelling).filter(|domain| Some(domain.host) != meant) {
+        for spelling in spellings(host, hosts) {
+            let taken = policy.host(hosts.seen(&spelling).as_bytes()).is_ok_and(|read| read.is(host));
+            if let Some(domain) = hosts.choose(&spelling).filter(|domain| taken && Some(domain.host) != meant) {
                 elsewhere.push((spelling, domain.host.0));
             }
         }
@@ -80,6 +80,24 @@ fn check_choice(
         findings.error(&manager.node.place, message, HELP);
     }
     found
+}
+
+/// What a client may write for `host`: a port or a dot, and one more of what Envoy cuts off once.
+fn spellings(host: &str, hosts: &VirtualHosts<'_>) -> Vec<String> {
+    let ports: BTreeSet<&str> =
+        hosts.domains().iter().filter_map(|domain| domain.port()).chain(["80", "443", "1"]).collect();
+    let with_port = ports.iter().flat_map(|port| {
+        ["{host}:{port}", "{host}.:{port}", "{host}:{port}:{port}", "{host}:{port}.:{port}", "{host}..:{port}"]
+            .map(|form| form.replace("{host}", host).replace("{port}", port))
+    });
+    with_port.chain([format!("{host}."), format!("{host}..")]).collect()
+}
+
+/// The filter refuses what Envoy does not cut off.
+fn check_exact(place: &str, findings: &mut Findings) {
+    let message = "`hosts` is `exact`, and Envoy leaves ports or final dots: such requests are refused";
+    let help = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in the connection manager";
+    findings.warning(place, message, help);
 }
 
 /// Where virtual hosts or rules tell hosts apart, the options belong there even if nothing leads astray yet.

@@ -76,12 +76,11 @@ fn check_alone(receiver: &Plugin<'_>, earlier: &[Installed<'_>], findings: &mut 
 /// Two that share a state differ in their role only. What is no JSON is an error by itself.
 fn check_text(one: &Installed<'_>, earlier: &[Installed<'_>], findings: &mut Findings) {
     let Some(text) = without_role(one.plugin) else { return };
-    for other in earlier.iter().filter(|other| other.plugin.vm_id() == one.plugin.vm_id()) {
-        if without_role(other.plugin).is_some_and(|other| other != text) {
-            let message = format!("differs in more than `role` from {}", other.plugin.place);
-            let help = "signals are kept for as long as the receiver's own text says";
-            findings.warning(&one.plugin.place, message, help);
-        }
+    let sharing = earlier.iter().filter(|other| other.plugin.vm_id() == one.plugin.vm_id());
+    let mut differing = sharing.filter(|other| without_role(other.plugin).is_some_and(|other| other != text));
+    if let Some(other) = differing.next() {
+        let message = format!("differs in more than `role` from {}", other.plugin.place);
+        findings.warning(&one.plugin.place, message, "signals are kept for as long as the receiver's own text says");
     }
 }
 

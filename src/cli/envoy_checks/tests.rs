@@ -41,18 +41,25 @@ fn check(envoy: &Value) -> (Exit, Capture) {
     (exit, capture)
 }
 
-/// The filter's text with its rules changed.
-fn rules(rules: Value) -> Value {
+/// The filter's text with its rules changed, if there are some, and hosts read in this way.
+fn text(rules: Option<Value>, hosts: &str) -> Value {
     let envoy = shipped();
     let text = envoy.pointer(&format!("{APP}{PLUGIN}/configuration/value")).unwrap();
     let mut config: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
-    config["rules"] = rules;
+    if let Some(rules) = rules {
+        config["rules"] = rules;
+    }
+    config["hosts"] = json!(hosts);
     json!(config.to_string())
 }
 
-/// The same rules in both texts.
-fn both(changed: Value) -> Changes {
-    let filter = rules(changed);
+/// The same rules in both texts, hosts folded.
+fn both(rules: Value) -> Changes {
+    texts(Some(rules), "folded")
+}
+
+fn texts(rules: Option<Value>, hosts: &str) -> Changes {
+    let filter = text(rules, hosts);
     let receiver = filter.as_str().unwrap().replace("\"filter\"", "\"receiver\"");
     vec![
         (format!("{APP}{PLUGIN}/configuration/value"), filter),
@@ -61,7 +68,11 @@ fn both(changed: Value) -> Changes {
 }
 
 fn by_host() -> Changes {
-    both(json!([{"name": "public", "match": {"hosts": ["public.mesh"], "path": "/v1/read"}, "allow": "anonymous"}]))
+    both(rules_by_host())
+}
+
+fn rules_by_host() -> Value {
+    json!([{"name": "public", "match": {"hosts": ["public.mesh"], "path": "/v1/read"}, "allow": "anonymous"}])
 }
 
 fn virtual_hosts(domains: &[(&str, &[&str])]) -> Value {
@@ -318,7 +329,7 @@ fn host_rows() -> Vec<Row> {
                 .into_iter()
                 .chain([app("/route_config/ignore_port_in_host_matching", json!(true))])
                 .collect(),
-            &[("warning", "without `strip_any_host_port`")],
+            &[("error", "rules take `public.mesh..:1`")],
         ),
         (
             "a virtual host for one port",
@@ -338,12 +349,15 @@ fn host_rows() -> Vec<Row> {
         ),
         (
             "a domain that nothing matches",
-            hosts(&[("public", &["*"]), ("inner", &["public.mesh:8080"])]),
-            &[("warning", "`public.mesh:8080` matches no request")],
+            texts(Some(rules_by_host()), "exact")
+                .into_iter()
+                .chain([app(HOSTS, virtual_hosts(&[("public", &["*"]), ("inner", &["public.mesh:8080"])]))])
+                .collect(),
+            &[("warning", "`public.mesh:8080` matches no host")],
         ),
         (
             "no rule tells hosts apart, virtual hosts do",
-            without(split(vec![]), strip),
+            without(split(texts(None, "folded")), strip),
             &[("warning", "virtual hosts tell hosts apart")],
         ),
         (
@@ -351,7 +365,18 @@ fn host_rows() -> Vec<Row> {
             without(by_host(), strip),
             &[("warning", "rules tell hosts apart")],
         ),
-        ("nobody tells hosts apart", without(vec![], strip), &[]),
+        ("nobody tells hosts apart", without(texts(None, "folded"), strip), &[]),
+        (
+            "hosts are folded behind an Envoy that cuts off one port and one dot",
+            split(by_host()),
+            &[("error", "rules take `public.mesh:1:1`")],
+        ),
+        ("hosts are exact there", split(texts(Some(rules_by_host()), "exact")), &[]),
+        (
+            "hosts are exact, and nobody cuts anything off",
+            without(split(texts(Some(rules_by_host()), "exact")), strip),
+            &[("warning", "such requests are refused")],
+        ),
         (
             "a condition does",
             without(
