@@ -24,8 +24,9 @@ use taskfence_tests::{
 };
 use tokio::sync::OnceCell;
 
-/// A change of one connection manager.
-type Change = fn(&mut Value);
+/// The name of a listener, the change of its connection manager, and what `check` says of it: how bad, and part of the
+/// message.
+type Listener = (&'static str, fn(&mut Value), &'static [(&'static str, &'static str)]);
 
 const PLUGIN: &str = "/http_filters/0/typed_config/config";
 
@@ -85,8 +86,8 @@ fn switched_off() -> Value {
     json!({"taskfence": {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true}})
 }
 
-/// Listeners, each with one fault but the first, and what `check` says of them: how bad, and part of the message.
-const LISTENERS: [(&str, Change, &[(&str, &str)]); 12] = [
+/// Each has one fault but the first.
+const LISTENERS: [Listener; 12] = [
     (
         "safe",
         |manager| {
