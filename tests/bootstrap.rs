@@ -27,14 +27,15 @@ pub struct Settings {
 
 type Patch = Box<dyn FnOnce(&mut Value) + Send>;
 
-/// What Envoy does to a path before the filter sees it.
+/// What Envoy does to a path, and to a host, before the filter sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paths {
     /// Nothing: the filter sees what the client wrote.
     Raw,
     /// `normalize_path`: RFC 3986 dot segments and unreserved escapes.
     Normalized,
-    /// The above, `merge_slashes`, and escaped slashes refused by Envoy: what we recommend.
+    /// The above, `merge_slashes`, escaped slashes refused by Envoy, and ports and final dots cut off hosts: what we
+    /// recommend.
     Strict,
 }
 
@@ -179,6 +180,8 @@ impl Settings {
         if self.paths == Paths::Strict {
             manager["merge_slashes"] = json!(true);
             manager["path_with_escaped_slashes_action"] = json!("REJECT_REQUEST");
+            manager["strip_any_host_port"] = json!(true);
+            manager["strip_trailing_host_dot"] = json!(true);
         }
         if self.roomy {
             manager["max_request_headers_kb"] = json!(1_024);

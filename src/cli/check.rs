@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use taskfence_core::config::{Loaded, Role};
+use taskfence_core::config::{self, Loaded, Role};
 use taskfence_core::keyring::{Keyring, Owner};
 use taskfence_core::policy::Policy;
 use taskfence_core::problem::{Problem, nearest};
@@ -12,10 +12,12 @@ use taskfence_core::problem::{Problem, nearest};
 use crate::configuration::{self, Configuration};
 use crate::console::Console;
 use crate::document;
-use crate::embedded::{self, Clusters};
+use crate::envoy::{Envoy, Plugin, Text};
+use crate::envoy_checks::{self, Findings};
 use crate::exit::{Exit, Failure};
 use crate::file;
 use crate::problem::{self, BadFile, count};
+use crate::yaml;
 
 /// Check a configuration with the code that the filter runs
 ///
@@ -55,10 +57,11 @@ impl Check {
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let text = file::read_or_input(&self.config, console.input)?;
-        if let Ok(envoy) = document::to_json(&text, "the configuration")
-            && embedded::is_envoy(&envoy)
+        if let Ok(json) = document::to_json(&text, "the configuration")
+            && let Ok(value) = serde_json::from_slice(&json)
+            && Envoy::is_one(&value)
         {
-            return self.check_envoy(&envoy, console);
+            return self.check_envoy(&Envoy::read(&value), console);
         }
         let checked = configuration::parse(&text);
         match self.output {
@@ -68,42 +71,53 @@ impl Check {
         Ok(if checked.is_ok() { Exit::Done } else { Exit::BadConfig })
     }
 
-    /// A whole configuration of Envoy: each of ours in it, and how they go together.
-    fn check_envoy(&self, envoy: &[u8], console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let found = embedded::find(envoy);
-        if found.is_empty() {
+    /// A whole configuration of Envoy: each of ours in it, and all that is around them.
+    fn check_envoy(&self, envoy: &Envoy<'_>, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        if envoy.plugins.is_empty() {
             let problem = Problem::at("", "is a configuration of Envoy without one of Taskfence in it");
-            let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`";
+            let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`; what comes by discovery (LDS, ECDS) is not seen";
             return Err(BadFile::new(&self.config, vec![problem.help(help)]).into());
         }
-        let clusters = Clusters::of(envoy);
-        let mut good = true;
+        let all: Vec<_> = envoy.plugins.iter().map(|plugin| check_clusters(parse(plugin), envoy)).collect();
+        let policies: Vec<_> = all.iter().map(|one| one.as_ref().ok().map(|one| &one.loaded.policy)).collect();
+        let around = envoy_checks::check(envoy, &policies);
+        let good = around.errors.is_empty() && all.iter().all(Result::is_ok);
         let mut reports = Vec::new();
-        for embedded in &found {
-            let mut checked = check_clusters(configuration::parse(embedded.json.as_bytes()), &clusters);
-            let inside = |problem: &mut Problem| problem.path = join(&embedded.place, &problem.path);
+        for (plugin, mut checked) in envoy.plugins.iter().zip(all) {
+            let inside = |problem: &mut Problem| problem.path = join(&plugin.place, &problem.path);
             match &mut checked {
                 Ok(Configuration { loaded, .. }) => {
                     loaded.warnings.iter_mut().chain(&mut loaded.notes).for_each(inside);
                 }
                 Err(problems) => problems.iter_mut().for_each(inside),
             }
-            good &= checked.is_ok();
             match self.output {
                 Output::Human => self.say(&checked, console)?,
-                Output::Json => reports.push(json!({"place": embedded.place, "report": report(&checked)})),
+                Output::Json => reports.push(json!({"place": plugin.place, "report": report(&checked)})),
             }
         }
-        let between = embedded::compare(&found);
         match self.output {
-            Output::Human => problem::print("warning", &between, console.err)?,
+            Output::Human => self.say_around(around, console)?,
             Output::Json => {
-                let warnings: Vec<Value> = between.iter().map(problem::to_json).collect();
-                let all = json!({"ok": good, "configurations": reports, "warnings": warnings});
+                let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
+                let Findings { errors, warnings, notes } = &around;
+                let all = json!({
+                    "ok": good, "configurations": reports,
+                    "errors": list(errors), "warnings": list(warnings), "notes": list(notes),
+                });
                 writeln!(console.out, "{}", serde_json::to_string_pretty(&all)?)?;
             }
         }
         Ok(if good { Exit::Done } else { Exit::BadConfig })
+    }
+
+    fn say_around(&self, around: Findings, console: &mut Console<'_>) -> Result<(), Failure> {
+        problem::print("warning", &around.warnings, console.err)?;
+        problem::print("note", &around.notes, console.err)?;
+        if !around.errors.is_empty() {
+            BadFile::new(&self.config, around.errors).print(console.err)?;
+        }
+        Ok(())
     }
 
     fn say(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
@@ -131,26 +145,46 @@ impl Check {
     }
 }
 
+/// Reads the text of a plugin as the filter would: Envoy hands it over as it is, so it is JSON or refused.
+fn parse(plugin: &Plugin<'_>) -> Result<Configuration, Vec<Problem>> {
+    let text = match &plugin.text {
+        Text::Known(text) => text,
+        Text::Unknown(kind) => {
+            let problem = Problem::at("", format!("is a `{kind}`, whose bytes are no JSON"));
+            return Err(vec![problem.help("write it as a google.protobuf.StringValue")]);
+        }
+    };
+    if plugin.json().is_none() && yaml::to_json(text).is_ok_and(|json| json.starts_with('{')) {
+        let problem = Problem::at("", "is YAML, and Envoy hands it to the filter as it is, which reads JSON");
+        return Err(vec![problem.help("`taskfence check FILE --print` turns a YAML file into the JSON to put here")]);
+    }
+    let loaded = config::load(text.as_bytes()).map_err(|errors| errors.0)?;
+    Ok(Configuration { loaded, json: text.clone().into_bytes() })
+}
+
 /// Whether keys are fetched from clusters that Envoy has.
 fn check_clusters(
     checked: Result<Configuration, Vec<Problem>>,
-    clusters: &Clusters,
+    envoy: &Envoy<'_>,
 ) -> Result<Configuration, Vec<Problem>> {
+    let clusters = envoy.clusters();
     let mut configuration = checked?;
     let mut problems = Vec::new();
     for (owner, _, keys) in configuration.loaded.policy.fetched_keys() {
-        let Some(source) = keys.source().filter(|source| !clusters.names.contains(&source.cluster)) else { continue };
+        let Some(source) = keys.source().filter(|source| !clusters.contains(&source.cluster.as_str())) else {
+            continue;
+        };
         let cluster = &source.cluster;
         let problem = Problem::at(
             format!("{}.cluster", place(owner)),
             format!("`{cluster}` is not one of the clusters in this file, so its keys may never come"),
         );
-        problems.push(match nearest(cluster, clusters.names.iter().map(String::as_str)) {
+        problems.push(match nearest(cluster, clusters.iter().copied()) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
             None => problem.help("add it to the clusters, with TLS where the key server wants it"),
         });
     }
-    match (problems.is_empty(), clusters.open) {
+    match (problems.is_empty(), envoy.may_get_clusters()) {
         (true, _) => Ok(configuration),
         (false, true) => {
             configuration.loaded.warnings.extend(problems);
@@ -237,7 +271,6 @@ mod tests {
     use super::*;
     use crate::console::Capture;
     use crate::key::{Algorithm, SigningKey};
-    use crate::yaml;
 
     fn good() -> String {
         let key = SigningKey::generate(Algorithm::Es256, Some("k1".to_owned())).unwrap();

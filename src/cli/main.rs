@@ -11,7 +11,8 @@ mod configuration;
 mod console;
 mod credential;
 mod document;
-mod embedded;
+mod envoy;
+mod envoy_checks;
 #[cfg(test)]
 mod examples;
 mod exit;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::console::Capture;
-use crate::snapshot;
+use crate::{snapshot, yaml};
 
 /// Where a configuration is changed, and into what.
 type Change<'c> = (&'c str, Value);
@@ -226,8 +226,14 @@ fn clusters() {
     let mut page = String::new();
     let mut config = good();
     put(&mut config, "/issuers/0/keys", json!({"cluster": "jit", "path": "/jwks.json"}));
-    let plugin = json!({"vm_config": {"vm_id": "v"}, "configuration": {
-        "@type": "type.googleapis.com/google.protobuf.StringValue", "value": config.to_string()}});
+    // Without signals there need be no receiver.
+    config["signals"].take();
+    // What is around the plugin is as we ship it.
+    let shipped = yaml::to_json(include_str!("../../envoy/sidecar.yaml")).unwrap();
+    let shipped: Value = serde_json::from_str(&shipped).unwrap();
+    let mut plugin = shipped["static_resources"]["listeners"][0].clone();
+    let text = "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value";
+    *plugin.pointer_mut(text).unwrap() = json!(config.to_string());
     for (name, envoy) in [
         ("it is there", json!({"static_resources": {"clusters": [{"name": "jit"}], "listeners": [plugin]}})),
         (

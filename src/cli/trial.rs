@@ -1,7 +1,6 @@
 //! One request before the judge, with everything that can be said about the outcome.
 
 use taskfence_core::answer::{Answer, answer};
-use taskfence_core::authority::Host;
 use taskfence_core::identity::Edit;
 use taskfence_core::judge::{Judge, Refusal, Verdict};
 use taskfence_core::path::Canonical;
@@ -105,7 +104,7 @@ fn refusal(verdict: &Verdict) -> Option<&Refusal> {
 }
 
 fn captures(policy: &Policy, request: &Request<'_>, world: &mut World) -> Vec<(String, String)> {
-    let (Ok(path), Ok(host)) = (Canonical::parse(request.path), Host::parse(request.authority)) else {
+    let (Ok(path), Ok(host)) = (Canonical::parse(request.path), policy.host(request.authority)) else {
         return Vec::new();
     };
     let method = std::str::from_utf8(request.method).unwrap_or_default();

@@ -1,6 +1,5 @@
 //! What is behind a reason: the values that did not fit. For the operator only; a client never sees it.
 
-use taskfence_core::authority::Host;
 use taskfence_core::confirmation::{Binding, Digest};
 use taskfence_core::dpop::{self, Claim, ProofError};
 use taskfence_core::grant::Grant;
@@ -29,7 +28,7 @@ pub fn why(
     let reason = refusal.reason;
     match (reason, credential) {
         (Reason::PathRefused, _) => Canonical::parse(request.path).err().map(|error| format!("path: {error}")),
-        (Reason::HostRefused, _) => Host::parse(request.authority).err().map(|error| format!("host: {error}")),
+        (Reason::HostRefused, _) => policy.host(request.authority).err().map(|error| format!("host: {error}")),
         (_, Credential::Unreadable(error)) => Some(error.to_string()),
         (Reason::ClaimInvalid, Credential::Refused(claimed)) => invalid(refusal.claim.as_deref()?, claimed, policy),
         (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),

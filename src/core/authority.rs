@@ -1,4 +1,11 @@
 //! The host of a request: `:authority` without its port, case and final dot folded.
+//!
+//! Envoy chooses a virtual host by the same text. With `strip_any_host_port` and `strip_trailing_host_dot` it cuts a port
+//! and a dot off before, once: of `h..` and `h:80:80` something is left, which Envoy takes as part of the name. Behind such
+//! an Envoy a host is read as it stands ([`Reading::Exact`]). An empty port, and one that is no 16-bit number, Envoy never
+//! cuts off; nobody may write them.
+
+use serde::Deserialize;
 
 /// A host may have this many bytes (RFC 1035 §2.3.4 allows 253).
 const MAX_HOST: usize = 255;
@@ -9,18 +16,57 @@ pub struct Host<'h> {
     name: &'h str,
 }
 
-/// `:authority` is not `host` or `host:port` (RFC 3986 §3.2), or carries user information.
+/// How `:authority` is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// A port and a final dot are left out of account.
+    #[default]
+    Folded,
+    /// A host with a port or a final dot is refused: Envoy has cut them off before, `strip_any_host_port` and
+    /// `strip_trailing_host_dot`, and what it left it takes as part of the name.
+    Exact,
+}
+
+/// Why `:authority` was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a host, or a host and a port")]
-pub struct HostError;
+pub enum HostError {
+    /// It is not `host` or `host:port` (RFC 3986 §3.2), or carries user information.
+    #[error("not a host, or a host and a port")]
+    Malformed,
+    /// It has a port or a final dot under [`Reading::Exact`].
+    #[error("a port or a final dot, which Envoy was to cut off before (`hosts: exact`)")]
+    NotExact,
+}
 
 impl<'h> Host<'h> {
     /// Reads the value of `:authority`.
     pub fn parse(authority: &'h [u8]) -> Result<Host<'h>, HostError> {
-        let text = std::str::from_utf8(authority).map_err(|_| HostError)?;
+        let text = std::str::from_utf8(authority).map_err(|_| HostError::Malformed)?;
         let (name, port) = split_port(text)?;
-        if !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(HostError);
+        Host::of(name, port)
+    }
+
+    /// The same in that way.
+    pub fn read(authority: &'h [u8], reading: Reading) -> Result<Host<'h>, HostError> {
+        let host = Host::parse(authority)?;
+        match reading == Reading::Exact && host.name.len() != authority.len() {
+            true => Err(HostError::NotExact),
+            false => Ok(host),
+        }
+    }
+
+    /// Reads the authority of a URI that a token or a proof names. There an empty port is the default port (RFC 3986
+    /// §6.2.3); nobody routes by it.
+    pub fn parse_in_uri(authority: &'h str) -> Result<Host<'h>, HostError> {
+        let (name, port) = split_port(authority)?;
+        Host::of(name, port.filter(|port| !port.is_empty()))
+    }
+
+    fn of(name: &'h str, port: Option<&str>) -> Result<Host<'h>, HostError> {
+        if !port.is_none_or(is_port) {
+            return Err(HostError::Malformed);
         }
         let name = name.strip_suffix('.').unwrap_or(name);
         let well_formed = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -34,7 +80,7 @@ impl<'h> Host<'h> {
             || name.ends_with('.')
             || name.as_bytes().windows(2).any(|pair| pair == b"..")
         {
-            return Err(HostError);
+            return Err(HostError::Malformed);
         }
         Ok(Host { name })
     }
@@ -50,17 +96,22 @@ impl<'h> Host<'h> {
     }
 }
 
-fn split_port(text: &str) -> Result<(&str, &str), HostError> {
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// The host, and what stands behind the colon if there is one.
+fn split_port(text: &str) -> Result<(&str, Option<&str>), HostError> {
     if text.starts_with('[') {
-        let (address, rest) = text.split_once(']').ok_or(HostError)?;
-        let name = text.get(..address.len().saturating_add(1)).ok_or(HostError)?;
+        let (address, rest) = text.split_once(']').ok_or(HostError::Malformed)?;
+        let name = text.get(..address.len().saturating_add(1)).ok_or(HostError::Malformed)?;
         return match rest.strip_prefix(':') {
-            Some(port) => Ok((name, port)),
-            None if rest.is_empty() => Ok((name, "")),
-            None => Err(HostError),
+            Some(port) => Ok((name, Some(port))),
+            None if rest.is_empty() => Ok((name, None)),
+            None => Err(HostError::Malformed),
         };
     }
-    Ok(text.split_once(':').unwrap_or((text, "")))
+    Ok(text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))))
 }
 
 #[cfg(test)]
@@ -94,10 +145,35 @@ mod tests {
             "[x]",
             "a..",
             "h\u{e9}",
+            "h:",
+            "h.:",
+            "[::1]:",
+            "h:65536",
+            "h:99999999999",
+            "h:+80",
         ] {
             assert!(Host::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(Host::parse(b"h\xe9").is_err());
         assert!(Host::parse("a".repeat(256).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn read_exactly_a_host_has_no_port_and_no_final_dot() {
+        for host in ["h", "H", "[::1]"] {
+            assert!(Host::read(host.as_bytes(), Reading::Exact).is_ok(), "{host}");
+        }
+        for host in ["h:80", "h.", "h.:80", "[::1]:80"] {
+            assert_eq!(Host::read(host.as_bytes(), Reading::Exact).err(), Some(HostError::NotExact), "{host}");
+            assert!(Host::read(host.as_bytes(), Reading::Folded).is_ok(), "{host}");
+        }
+        assert_eq!(Host::read(b"h:", Reading::Exact).err(), Some(HostError::Malformed));
+    }
+
+    #[test]
+    fn an_empty_port_is_the_default_port_in_a_uri_only() {
+        assert!(Host::parse_in_uri("h:").unwrap().is("h"));
+        assert!(Host::parse_in_uri("[::1]:").unwrap().is("[::1]"));
+        assert!(Host::parse_in_uri("h:99999999999").is_err());
     }
 }

@@ -61,6 +61,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let policy = Policy {
         role: config.role,
         mode: config.mode,
+        hosts: config.hosts,
         realm,
         issuers,
         has_conditions: rules.iter().any(conditional),

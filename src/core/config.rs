@@ -1,5 +1,6 @@
 //! The configuration as it is typed: the shape of the JSON, not yet its meaning. [`load`] gives the meaning.
 
+use crate::authority::Reading;
 use crate::compile::compile;
 use crate::confirmation::Binding;
 use crate::fact::Risk;
@@ -92,6 +93,10 @@ pub struct Config {
     /// Whether refusals are enforced, or only recorded. Default: enforce.
     #[serde(default)]
     pub mode: Mode,
+    /// How hosts are read: `exact` behind a connection manager with `strip_any_host_port` and `strip_trailing_host_dot`.
+    /// Default: folded.
+    #[serde(default)]
+    pub hosts: Reading,
     /// Headers about the verified grant for the upstream. Whatever the client sends under these names is removed.
     /// Default: none.
     #[serde(default)]

@@ -253,7 +253,7 @@ pub fn normalise(uri: &str) -> Option<String> {
         _ => return None,
     };
     let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
-    let host = Host::parse(authority.as_bytes()).ok()?;
+    let host = Host::parse_in_uri(authority).ok()?;
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
     // The last `:` of an IPv6 address is not that of a port.
     let port = Some(port).filter(|port| !port.is_empty() && *port != default_port && !port.ends_with(']'));

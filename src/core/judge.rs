@@ -1,6 +1,5 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
-use crate::authority::Host;
 use crate::cache::Session;
 use crate::config::Mode;
 use crate::evidence::{Evidence, RequestLine};
@@ -214,7 +213,7 @@ impl Judge {
     /// For each rule up to the first that matches, why it does not; the last is `None` if one matches. Empty when the
     /// request line itself is refused.
     pub fn rules_tried(&self, request: &Request<'_>, ports: &mut impl Ports) -> Vec<Option<Mismatch>> {
-        let (Ok(path), Ok(host)) = (Canonical::parse(request.path), Host::parse(request.authority)) else {
+        let (Ok(path), Ok(host)) = (Canonical::parse(request.path), self.policy.host(request.authority)) else {
             return Vec::new();
         };
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
@@ -238,7 +237,7 @@ impl Judge {
     ) -> Verdict {
         let bare = |reason| Refusal { reason, rule: None, session: None, nonce: None, claim: None };
         let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
-        let host = Host::parse(request.authority).map_err(|_| bare(Reason::HostRefused))?;
+        let host = self.policy.host(request.authority).map_err(|_| bare(Reason::HostRefused))?;
         let Judge { policy, tokens, view, lacks_keys_of } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
         let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;

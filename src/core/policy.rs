@@ -1,6 +1,6 @@
 //! The configuration as it is meant: what the data plane reads.
 
-use crate::authority::Host;
+use crate::authority::{Host, HostError, Reading};
 use crate::config::{Mode, Role};
 use crate::flood::Limit;
 use crate::freshness::TransmitterId;
@@ -20,6 +20,7 @@ use crate::template::Template;
 pub struct Policy {
     pub(crate) role: Role,
     pub(crate) mode: Mode,
+    pub(crate) hosts: Reading,
     pub(crate) realm: String,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) rules: Vec<Rule>,
@@ -117,6 +118,16 @@ impl Policy {
     /// What the filter does.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// How hosts are read.
+    pub fn hosts(&self) -> Reading {
+        self.hosts
+    }
+
+    /// Reads the value of `:authority`.
+    pub fn host<'h>(&self, authority: &'h [u8]) -> Result<Host<'h>, HostError> {
+        Host::read(authority, self.hosts)
     }
 
     /// The `realm` of challenges.
@@ -257,6 +268,11 @@ impl Matcher {
     /// The path that it asks for; `None` for every path.
     pub fn template(&self) -> Option<&Template> {
         self.template.as_ref()
+    }
+
+    /// The hosts that it asks for, in lower case; empty for every host.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
     }
 
     /// The names of what its path captures.

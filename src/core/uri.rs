@@ -19,7 +19,7 @@ pub fn canonical(text: &str) -> Option<String> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at_checked(end)?;
     let (path, query) = tail.split_at_checked(tail.find(['?', '#']).unwrap_or(tail.len()))?;
-    let host = crate::authority::Host::parse(authority.as_bytes()).ok()?;
+    let host = crate::authority::Host::parse_in_uri(authority).ok()?;
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let path = if path.is_empty() { "/" } else { path };
     let path = crate::path::Canonical::parse(path.as_bytes()).ok()?;

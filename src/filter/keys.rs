@@ -4,6 +4,7 @@
 //! context alone: a call of a stream is cancelled with it.
 
 use crate::host::{self, BufferType, Counter, Gauge, Headers, HostError, MapType};
+use crate::metrics::metric_name;
 use crate::ports::Ports;
 use crate::root::Shared;
 use crate::sidecar::{Sidecar, Waited};
@@ -509,11 +510,6 @@ fn pause(later: u64, earlier: u64) -> String {
         0..10_000 => format!("{}.{}s", milliseconds / 1_000, milliseconds % 1_000 / 100),
         _ => Span(milliseconds / 1_000).to_string(),
     }
-}
-
-/// A cluster may have any name; a metric may not.
-fn metric_name(cluster: &str) -> String {
-    cluster.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
 }
 
 /// Milliseconds since 1970.

@@ -9,6 +9,7 @@ mod live;
 mod logger;
 mod metrics;
 mod ports;
+mod presence;
 mod root;
 mod sidecar;
 mod signature;

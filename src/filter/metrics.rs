@@ -85,6 +85,11 @@ impl Metrics {
     }
 }
 
+/// Part of a metric's name. A cluster or a `vm_id` may have any name; a metric may not.
+pub fn metric_name(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
+}
+
 fn family<T: Copy>(
     name: &str,
     members: impl IntoIterator<Item = T>,

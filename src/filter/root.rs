@@ -7,6 +7,7 @@ use crate::keys::{self, Keys};
 use crate::live;
 use crate::metrics::Metrics;
 use crate::ports::Ports;
+use crate::presence::Presence;
 use crate::sidecar::Sidecar;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
@@ -34,6 +35,8 @@ pub struct Shared {
     pub endings: RefCell<VecDeque<Ending>>,
     /// What fetches keys, and the requests that wait for them.
     pub keys: Keys,
+    /// Whether there is a receiver that writes the state.
+    pub presence: Presence,
 }
 
 /// The root context.
@@ -62,10 +65,11 @@ impl Root {
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
+        let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let keys = Keys::new(self.id, &loaded.policy)?;
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
-        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys });
+        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence });
         live::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let tick = if shared.keys.set_up(&shared)? { keys::TICK } else { live::TICK };
         host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
@@ -109,6 +113,7 @@ impl RootContext for Root {
         if let Some(shared) = &self.shared {
             live::on_tick(shared);
             shared.keys.on_tick(shared);
+            shared.presence.on_tick();
         }
     }
 

@@ -73,6 +73,10 @@ async fn sidecar() -> &'static Sidecar {
                 .patch(|bootstrap| {
                     tls::secure(bootstrap, &["app", "peer", "any"], false);
                     tls::secure(bootstrap, &["mtls"], true);
+                    // Without an origin a proof is held to the host with its port, which must then be left.
+                    let listeners = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap();
+                    let host = listeners.iter_mut().find(|listener| listener["name"] == "host").unwrap();
+                    host["filter_chains"][0]["filters"][0]["typed_config"]["strip_any_host_port"] = json!(false);
                 });
             Sidecar::start(settings).await.unwrap()
         })

@@ -24,5 +24,6 @@ mod requirements;
 mod several_filters;
 mod signals;
 mod signatures;
+mod surroundings;
 mod token_source;
 mod tokens;

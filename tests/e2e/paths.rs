@@ -55,7 +55,12 @@ async fn bench() -> &'static Bench {
             let wire = Wire::start().unwrap();
             let port = wire.address().port();
             let sidecars = [Paths::Raw, Paths::Normalized, Paths::Strict].map(|paths| async move {
-                let settings = Settings::new("paths", fence()).paths(paths).workers(1);
+                let mut config = fence();
+                if paths == Paths::Strict {
+                    // Envoy cuts port and final dot off there; what it leaves is refused.
+                    config["hosts"] = json!("exact");
+                }
+                let settings = Settings::new("paths", config).paths(paths).workers(1);
                 let settings = settings.patch(move |bootstrap| route_to_wire(bootstrap, port));
                 (paths, Sidecar::start(settings).await.unwrap())
             });
@@ -449,12 +454,14 @@ async fn the_host_in_every_spelling() {
         "SECRET.COM",
         "secret.com:443",
         "secret.com:80",
-        "secret.com:",
         "secret.com.",
         "SECRET.com.:8443",
     ];
     let odd = [
         "secret.com..",
+        "secret.com:",
+        "secret.com.:",
+        "secret.com:99999999999",
         "secret.com:x",
         "secret.com:443:443",
         "secret.com,orders.mesh",

@@ -9,6 +9,7 @@ use taskfence_tests::{
     envoy::Envoy,
     mint::{self, Alg, Signer},
     orders,
+    raw::{Http1, Http1Request},
     upstream::Upstream,
 };
 
@@ -78,6 +79,43 @@ async fn the_sidecar_configuration() {
         let answer = client::send(to, Http::One, &request).await.unwrap();
         assert_eq!(answer.line(), expected, "{what} (left: came, right: expected)\n{}", envoy.log());
     }
+}
+
+/// With a second virtual host in it, no spelling of a host that the rule of one allows reaches the other.
+#[tokio::test]
+async fn the_sidecar_configuration_reads_hosts_in_one_way() {
+    let upstream = Upstream::start().unwrap();
+    let text = fs::read_to_string(artefacts::in_repository("envoy/sidecar.yaml")).unwrap();
+    let text = adapt(&text, "/etc/taskfence/taskfence.wasm", &artefacts::wasm().unwrap().display().to_string(), 1);
+    let text = adapt(&text, "port_value: 8080", &format!("port_value: {}", upstream.address().port()), 1);
+    let text = adapt(&text, "port_value: 10000", "port_value: 0", 1);
+    let text = adapt(&text, "port_value: 10001", "port_value: 0", 1);
+    let text = adapt(&text, "port_value: 9901", "port_value: 0", 1);
+    let health = r#""match": {"methods": ["GET"], "path": "/healthz"}"#;
+    let of_one_host = r#""match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/healthz"}"#;
+    let text = adapt(&text, health, of_one_host, 2);
+    let indent = " ".repeat(20);
+    let app = format!("{indent}- name: app\n{indent}  domains: [\"*\"]\n");
+    let inner = format!(
+        "{indent}- {{name: inner, domains: [\"*\"], routes: [{{match: {{prefix: /}}, direct_response: {{status: 200, body: {{inline_string: inner}}}}}}]}}\n\
+         {indent}- name: app\n{indent}  domains: [orders.mesh]\n"
+    );
+    let text = adapt(&text, &app, &inner, 1);
+    let envoy = Envoy::start_file("ready-made-hosts", "sidecar.yaml", &text).await.unwrap();
+    let to = envoy.listener("app").await.unwrap();
+    let host = orders::HOST;
+    for spelling in [":80", ":1", ".", ".:443", "", ":8080"] {
+        let request = Request::get("/healthz").host(&format!("{host}{spelling}"));
+        let answer = client::send(to, Http::One, &request).await.unwrap();
+        assert!(upstream.was_reached_by(&answer.probe), "{host}{spelling}: {}", answer.line());
+    }
+    for odd in [":", "..", ":80:80", ".:80."] {
+        let request = Http1Request::without_host("GET", "/healthz").header("host", format!("{host}{odd}"));
+        let answer = Http1::open(to).await.unwrap().send(&request).await.unwrap();
+        assert_eq!(answer.status, 400, "{host}{odd}: {}", answer.line());
+    }
+    let answer = client::send(to, Http::One, &Request::get("/healthz").host("other.mesh")).await.unwrap();
+    assert_eq!(answer.line(), "403 rule_missing");
 }
 
 /// Before anything of it is adapted but the path of the module, an operator can have Envoy check it.

@@ -1,0 +1,137 @@
+//! Whether Envoy and the rules read a host in the same way.
+//!
+//! A rule for `h` takes `h:80` and `h.` as `h`. Envoy chooses a virtual host by the whole text, unless the connection manager
+//! cuts port and final dot off: then a request is judged for one host and sent to another.
+
+use std::collections::BTreeSet;
+
+use taskfence_core::authority::Reading;
+use taskfence_core::policy::{Effect, Policy};
+use taskfence_core::requirement::Check;
+
+use super::{Findings, Installed, list};
+use crate::envoy::{Manager, VirtualHosts};
+
+const HELP: &str = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in this connection manager, and `\"hosts\": \"exact\"` in the filter's configuration";
+
+/// Looks for hosts that Envoy sends elsewhere than the rules think.
+pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
+    let Some(place) = one.place else { return };
+    let manager = place.manager;
+    let hosts = manager.virtual_hosts();
+    let by_host = one.policy.is_some_and(|policy| !rules_hosts(policy).is_empty() || asks_for_host(policy));
+    check_header(manager, by_host, findings);
+    check_dead(&hosts, findings);
+    let leads_astray = one.policy.is_some_and(|policy| check_choice(&hosts, policy, manager, findings));
+    let exact = one.policy.is_some_and(|policy| policy.hosts() == Reading::Exact);
+    let cuts_both = hosts.cuts_port && hosts.cuts_dot;
+    match (cuts_both, exact) {
+        (true, _) => {}
+        (false, true) => check_exact(&one.plugin.place, findings),
+        (false, false) if leads_astray => {}
+        (false, false) => check_options(&hosts, by_host, manager, findings),
+    }
+}
+
+/// The virtual host is chosen by another header than the one that is judged.
+fn check_header(manager: &Manager<'_>, by_host: bool, findings: &mut Findings) {
+    let header = manager.routes_here().and_then(|routes| routes.get("vhost_header"));
+    let Some(header) = header.filter(|header| header.value() != "") else { return };
+    let message = "Envoy chooses a virtual host by this header, which the client may write, and the rules judge `host`";
+    let help = "take it out, or tell virtual hosts apart by listener";
+    match by_host {
+        true => findings.error(&header.place, message, help),
+        false => findings.warning(&header.place, message, help),
+    }
+}
+
+/// A domain with a port, behind a manager that cuts ports off.
+fn check_dead(hosts: &VirtualHosts<'_>, findings: &mut Findings) {
+    for domain in hosts.domains().iter().filter(|domain| domain.is_dead(hosts)) {
+        let message = format!(
+            "`{}` matches no host that a well-behaved client writes: ports and final dots are cut off before",
+            domain.text
+        );
+        findings.warning(&domain.place, message, "write it without port and final dot");
+    }
+}
+
+/// Another spelling of a rule's host leads to another virtual host. Whether there is one.
+fn check_choice(hosts: &VirtualHosts<'_>, policy: &Policy, manager: &Manager<'_>, findings: &mut Findings) -> bool {
+    let mut found = false;
+    for host in rules_hosts(policy) {
+        let meant = hosts.choose(host).map(|domain| domain.host);
+        let mut elsewhere: Vec<(String, &str)> = Vec::new();
+        for spelling in spellings(host, hosts) {
+            let taken = policy.host(hosts.seen(&spelling).as_bytes()).is_ok_and(|read| read.is(host));
+            if let Some(domain) = hosts.choose(&spelling).filter(|domain| taken && Some(domain.host) != meant) {
+                elsewhere.push((spelling, domain.host.0));
+            }
+        }
+        let Some((_, other)) = elsewhere.first().cloned() else { continue };
+        found = true;
+        let meant = meant.map_or("no virtual host".to_owned(), |(name, _)| format!("the virtual host `{name}`"));
+        let same: Vec<String> =
+            elsewhere.into_iter().filter(|(_, name)| *name == other).map(|(spelling, _)| spelling).collect();
+        let message = format!(
+            "rules take {} for `{host}`, which leads to {meant}; Envoy sends them to the virtual host `{other}`",
+            list(&same)
+        );
+        findings.error(&manager.node.place, message, HELP);
+    }
+    found
+}
+
+/// What a client may write for `host`: a port or a dot, and one more of what Envoy cuts off once.
+fn spellings(host: &str, hosts: &VirtualHosts<'_>) -> Vec<String> {
+    let ports: BTreeSet<&str> =
+        hosts.domains().iter().filter_map(|domain| domain.port()).chain(["80", "443", "1"]).collect();
+    let with_port = ports.iter().flat_map(|port| {
+        ["{host}:{port}", "{host}.:{port}", "{host}:{port}:{port}", "{host}:{port}.:{port}", "{host}..:{port}"]
+            .map(|form| form.replace("{host}", host).replace("{port}", port))
+    });
+    with_port.chain([format!("{host}."), format!("{host}..")]).collect()
+}
+
+/// The filter refuses what Envoy does not cut off.
+fn check_exact(place: &str, findings: &mut Findings) {
+    let message = "`hosts` is `exact`, and Envoy leaves ports or final dots: such requests are refused";
+    let help = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in the connection manager";
+    findings.warning(place, message, help);
+}
+
+/// Where virtual hosts or rules tell hosts apart, the options belong there even if nothing leads astray yet.
+fn check_options(hosts: &VirtualHosts<'_>, by_host: bool, manager: &Manager<'_>, findings: &mut Findings) {
+    let missing: Vec<String> = [("strip_any_host_port", hosts.cuts_port), ("strip_trailing_host_dot", hosts.cuts_dot)]
+        .into_iter()
+        .filter(|(_, set)| !set)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let who = match (by_host, hosts.count() > 1) {
+        (false, false) => return,
+        (true, false) => "rules",
+        (false, true) => "virtual hosts",
+        (true, true) => "rules and virtual hosts",
+    };
+    let message = format!(
+        "{who} tell hosts apart, and without {} Envoy and the service read a port or a final dot as part of the host",
+        list(&missing)
+    );
+    findings.warning(&manager.node.place, message, HELP);
+}
+
+/// The hosts that rules name.
+fn rules_hosts(policy: &Policy) -> BTreeSet<&str> {
+    policy.rules().iter().flat_map(|rule| rule.matcher().hosts()).map(String::as_str).collect()
+}
+
+/// Whether a condition asks for the host.
+fn asks_for_host(policy: &Policy) -> bool {
+    policy.rules().iter().any(|rule| match rule.effect() {
+        Effect::Require(requirement) => requirement
+            .checks()
+            .iter()
+            .any(|check| matches!(check, Check::When(condition) if condition.source().contains("host"))),
+        Effect::Anonymous | Effect::Deny => false,
+    })
+}
