@@ -9,6 +9,7 @@ use crate::subject::{Member, Subject};
 use crate::table::{Entry, MAX_CONDITIONS};
 use crate::time::Timestamp;
 use serde_json::json;
+use std::borrow::Cow;
 
 /// One signal may leave this many entries behind.
 const MAX_ENTRIES: usize = 256;
@@ -175,6 +176,7 @@ pub fn entries(
             let own = |member: &Member| member.keys.iter().find(|(at, _)| *at == place).map(|(_, key)| *key);
             let Some(keys) = members.iter().map(own).collect::<Option<Vec<_>>>() else { continue };
             for meaning in meanings {
+                let meaning = meaning.about_grants_of(issuer)?;
                 let placed = meaning.place(&keys);
                 entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
@@ -190,6 +192,13 @@ pub fn entries(
 }
 
 impl Meaning {
+    /// What it means for grants of `issuer`, whose claims that carry scope and details are narrowed, not set.
+    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, &'static str> {
+        let Meaning::Change(Fact::Claim(Word::Said), data) = self else { return Ok(Cow::Borrowed(self)) };
+        let narrowing = change::carried(data, &issuer.carriers)?;
+        Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
+    }
+
     /// Under which keys it is kept about whoever has all of `keys`, and with which conditions.
     ///
     /// What changes grants stands under the most selective member, the others being conditions. A grant may lack that

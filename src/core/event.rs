@@ -354,6 +354,10 @@ mod tests {
             panic!()
         };
         assert_eq!(one, two);
+        let Ok(Event::Narrowed(list)) = read("grant-narrowed", json!({"scope": ["a", "b", "c d", 7]})) else {
+            panic!()
+        };
+        assert_eq!(one, list, "what is no scope value leaves nothing");
     }
 
     #[test]
@@ -368,7 +372,7 @@ mod tests {
             ("session-revoked", json!({"reason_user": {}}), "reason_user is not an object of texts by language"),
             ("token-claims-change", json!({}), "claims is missing or not an object of 1 to 32 claims"),
             ("token-claims-change", json!({"claims": {}}), "claims is missing or not an object of 1 to 32 claims"),
-            ("token-claims-change", json!({"claims": {"scope": ["a"]}}), "scope is not a string"),
+            ("token-claims-change", json!({"claims": {"scope": 7}}), "scope is neither a string nor a list of strings"),
             ("grant-narrowed", json!({}), "grant-narrowed has neither scope nor authorization_details"),
             (
                 "grant-narrowed",

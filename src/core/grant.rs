@@ -1,11 +1,13 @@
 //! What a verified access token grants, and to whom.
 
+use crate::carriers::Carriers;
 use crate::confirmation::Confirmation;
 use crate::detail::Detail;
 use crate::statekey::{Kind, StateKey};
 use crate::subject::user_key;
 use crate::time::Timestamp;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// The claims of a verified token, read once.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +46,9 @@ pub struct Grant {
     pub tenant: Option<(String, String)>,
     /// What else names the user: the kind of key that it becomes, and the claim's value.
     pub identifiers: Vec<(Kind, String)>,
-    /// All claims as they came.
+    /// Which of the claims carry scope and details.
+    pub carriers: Arc<Carriers>,
+    /// All claims as they came. What signals left of them is [`crate::evidence::Evidence::claim`].
     pub claims: Map<String, Value>,
 }
 

@@ -12,6 +12,7 @@ use crate::statekey::Kind;
 use crate::subject;
 use crate::time::{Span, Timestamp};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// A token may have this many bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
@@ -244,6 +245,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Option<Grant> {
         },
         tenant: member(claims, "tenant", issuer)?,
         identifiers: identifiers(claims, issuer)?,
+        carriers: Arc::clone(&issuer.carriers),
         claims: Map::new(),
     })
 }
