@@ -49,7 +49,7 @@ pub enum ConditionError {
     #[error("signals contradict each other about a claim")]
     Disputed,
     /// The claims are too large for what it does with them.
-    #[error("it takes more work than a condition may; claims are smaller, or the condition does less with them")]
+    #[error("it takes more work than a condition may, with claims of this size")]
     TooMuchWork,
     /// A claim that is not there, a value of another kind: [`Condition::fault`] says what.
     #[error("it gives no truth value")]

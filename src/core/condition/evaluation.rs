@@ -32,7 +32,7 @@ pub(crate) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Missing(name) => write!(f, "No such key: {name}"),
+            Fault::Missing(name) => write!(f, "there is no `{name}`"),
             Fault::Kinds(operation) => write!(f, "the wrong kind of value for {operation}"),
             Fault::Exhausted => f.write_str("it takes more work than a condition may"),
             Fault::Other(error) => f.write_str(error),
@@ -101,7 +101,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
             return Ok(CowVal::Borrowed(item));
         }
         self.work.charge(2)?;
-        let missing = || Fault::Missing(name.split_once('.').map_or(name, |(_, field)| field).to_owned());
+        let missing = || Fault::Missing(name.to_owned());
         let claims = || self.evidence.claims().ok_or_else(missing);
         match name.split_once('.') {
             Some(("claims", name)) => {
