@@ -31,17 +31,25 @@ while it is evaluated refuses the request (`condition_error`); a claim that a to
 Functions: `startsWith`, `endsWith`, `contains`, `size`, `int`, `uint`, `double`, `string`, `bool`, `dyn`, `type`, `has`,
 and the macros `all`, `exists`, `exists_one`, `filter` and `map`.
 
+Values of `request` have one spelling each, the one that rules compare: a host in lower case without port and final dot,
+a method in upper case, a canonical path. A constant in another spelling is an error, for it would match nothing.
+
+A condition may take so much work and no more, however large the claims are: about a millisecond. Inside a loop, what is as
+long as a token or a path (`claims`, `grant.scopes`, `captures`, `request.path`) may only be compared with the item, by
+`==`, `!=`, `<`, `>`, or as the argument of `startsWith`, `endsWith` and `contains`; a loop inside a loop is an error. What
+takes too much work with the claims of one token is `condition_error`, whatever the rest of the condition says.
+
 | name | kind | what it is |
 |---|---|---|
-| `claims.NAME` | any value | a claim of the verified token |
+| `claims.NAME` | any value | a claim of the verified token, as signals left it |
 | `captures.NAME` | a string | what the path captured, escapes decoded |
 | `now` | a number | the time of the request, in unix seconds |
 ";
 
 /// What the fields of conditions are.
 const FIELDS: [(&str, &str); 17] = [
-    ("request.method", "the method"),
-    ("request.host", "the host, without port and final dot"),
+    ("request.method", "the method, in upper case"),
+    ("request.host", "the host, in lower case, without port and final dot"),
     ("request.path", "the canonical path, without the query"),
     ("request.source", "the address that it comes from; where that is not known, the condition cannot be evaluated"),
     ("context.device", "`compliant`, `not-compliant` or `unknown`"),
@@ -53,7 +61,7 @@ const FIELDS: [(&str, &str); 17] = [
     ("grant.task", "the task"),
     ("grant.session", "the session; empty when there is none"),
     ("grant.actor", "`sub` of the outermost `act`; empty when nobody acts"),
-    ("grant.scopes", "the scope values"),
+    ("grant.scopes", "the scope values that are left"),
     ("grant.issued_at", "`iat`"),
     ("grant.expires_at", "`exp`"),
     (

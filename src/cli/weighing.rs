@@ -50,7 +50,8 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             (both(all, any), or_none(evidence.scopes().collect::<Vec<_>>().join(" ")))
         }
         Check::Detail(asked) => {
-            (detail(asked, evidence), with_changes(details(grant.claims.get("authorization_details")), evidence))
+            let held = grant.carriers.details.iter().filter_map(|name| evidence.claim(name));
+            (detail(asked, evidence), with_changes(details(held), evidence))
         }
         Check::Claims(asked) => {
             let wanted = asked.iter().map(|(name, value)| format!("{name} = {value}"));
@@ -85,7 +86,7 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
         Check::When(condition) => {
             let found = match condition.holds(evidence) {
                 Ok(holds) => holds.to_string(),
-                Err(error) => format!("error: {error}"),
+                Err(error) => format!("error: {}", condition.fault(evidence).unwrap_or_else(|| error.to_string())),
             };
             (condition.source().to_owned(), found)
         }
@@ -138,11 +139,10 @@ pub fn decoded(piece: &str) -> String {
     String::from_utf8_lossy(&Decoded::new(piece).collect::<Vec<u8>>()).into_owned()
 }
 
-fn details(claim: Option<&Value>) -> String {
-    match claim.and_then(Value::as_array) {
-        Some(details) if !details.is_empty() => details.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        _ => "none".to_owned(),
-    }
+/// The objects that these claims hold.
+fn details<'v>(claims: impl Iterator<Item = &'v Value>) -> String {
+    let details = claims.filter_map(Value::as_array).flatten().map(ToString::to_string);
+    or_none(details.collect::<Vec<_>>().join(", "))
 }
 
 fn one_of(values: &[String]) -> String {

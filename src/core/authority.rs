@@ -7,6 +7,8 @@
 
 use serde::Deserialize;
 
+use std::borrow::Cow;
+
 /// A host may have this many bytes (RFC 1035 §2.3.4 allows 253).
 const MAX_HOST: usize = 255;
 
@@ -90,6 +92,14 @@ impl<'h> Host<'h> {
         self.name.eq_ignore_ascii_case(name)
     }
 
+    /// The host in the one spelling in which it is compared: lower case, without port and final dot.
+    pub fn folded(&self) -> Cow<'h, str> {
+        match self.name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(self.name.to_ascii_lowercase()),
+            false => Cow::Borrowed(self.name),
+        }
+    }
+
     /// The host as it came, port and final dot cut off.
     pub fn as_str(&self) -> &'h str {
         self.name
@@ -121,7 +131,8 @@ mod tests {
     #[test]
     fn folds_case_port_and_final_dot() {
         for same in ["secret.com", "Secret.COM", "secret.com:443", "secret.com.", "SECRET.com.:8080"] {
-            assert!(Host::parse(same.as_bytes()).unwrap().is("secret.com"), "{same}");
+            let host = Host::parse(same.as_bytes()).unwrap();
+            assert!(host.is("secret.com") && host.folded() == "secret.com", "{same}");
         }
         assert!(Host::parse(b"[::1]:80").unwrap().is("[::1]"));
         assert!(!Host::parse(b"xsecret.com").unwrap().is("secret.com"));

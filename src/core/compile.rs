@@ -247,6 +247,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problem
             task_claim: config.claims.task.clone(),
             session_claim: config.claims.session.clone(),
             device_claim: config.claims.device.clone(),
+            carriers: Default::default(),
             max_actors: presentation_config::max_actors(config, &path, problems),
             presentation: presentation_config::presentation(config, &path, places, problems),
             subject_claims: hearing::subject_claims(&config.claims.subjects),

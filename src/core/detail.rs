@@ -31,7 +31,8 @@ impl Detail {
         list.iter().map(|detail| detail.as_object().and_then(Detail::read)).collect()
     }
 
-    fn read(members: &Map<String, Value>) -> Option<Detail> {
+    /// Reads one object. Fails when it is of another shape.
+    pub fn read(members: &Map<String, Value>) -> Option<Detail> {
         let kind = members.get("type")?.as_str()?.to_owned();
         let identifier = match members.get("identifier") {
             None => None,
@@ -47,8 +48,14 @@ impl Detail {
             unknown: members.keys().filter(|name| !KNOWN.contains(&name.as_str())).cloned().collect(),
         })
     }
+
+    /// Whether the member `name` is a list of values of which a request needs one.
+    pub fn is_list(name: &str) -> bool {
+        KNOWN_LISTS.contains(&name)
+    }
 }
 
+const KNOWN_LISTS: [&str; 4] = ["actions", "locations", "datatypes", "privileges"];
 const KNOWN: [&str; 6] = ["type", "actions", "locations", "datatypes", "privileges", "identifier"];
 
 /// `Some(None)` when the member is absent, `None` when it is not an array of strings.

@@ -436,6 +436,14 @@ fn claims_that_are_in_doubt_are_not_believed() {
         assert_eq!(world.ask("/refund", grant.clone()), Some(Reason::ScopeInsufficient));
         assert_eq!(world.ask("/network", grant), Some(Reason::ClaimMismatch), "{value}");
     }
+    // Whatever the claim is called that carries the scope, it narrows.
+    for (claims, odd) in
+        [(json!({"scp": "orders.read"}), odd()), (json!({"scp": "orders.read", "sub": "bob"}), json!({}))]
+    {
+        let mut world = World::new();
+        world.applied(set("1", &caep("token-claims-change"), change(claims, odd), token("tok-1")));
+        assert_eq!(world.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
+    }
     // A claim that may not be set does not keep the narrowing beside it from being applied.
     let mut world = World::new();
     let claims = json!({"sub": "bob", "team": "x", "scope": "orders.read"});

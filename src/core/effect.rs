@@ -9,6 +9,7 @@ use crate::subject::{Member, Subject};
 use crate::table::{Entry, MAX_CONDITIONS};
 use crate::time::{Span, Timestamp};
 use serde_json::json;
+use std::borrow::Cow;
 
 /// The last word about a device or a risk stands for 30 days.
 const WORD_RETENTION: Span = Span::hours(30 * 24);
@@ -159,10 +160,11 @@ pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
     !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
 }
 
-/// The entries that `meanings` leave behind about `subject`, which stands among `issuers`. The error is for the
-/// transmitter's operator.
+/// The entries that `meanings` leave behind about `subject`, which stands among `issuers`. Where they are `doubted`, no
+/// value of a claim is believed. The error is for the transmitter's operator.
 pub fn entries(
     meanings: &[Meaning],
+    doubted: bool,
     subject: &Subject,
     issuers: &[&Issuer],
     at: Timestamp,
@@ -177,6 +179,10 @@ pub fn entries(
             let Some((keys, whole)) = keys_under(members, place) else { continue };
             let wider = !whole || !subject.unmatched.is_empty();
             for meaning in meanings {
+                let mut meaning = meaning.about_grants_of(issuer)?;
+                if doubted {
+                    meaning.to_mut().dispute_claims();
+                }
                 let placed = meaning.place(&keys);
                 entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
@@ -233,11 +239,18 @@ impl Meaning {
 
     /// Leaves of a claim's value only that there is one: what a signal says that is in doubt is not believed where it
     /// might permit something.
-    pub fn dispute_claims(&mut self) {
+    fn dispute_claims(&mut self) {
         if let Meaning::Change(fact @ Fact::Claim(_), data) = self {
             *fact = Fact::Claim(Word::Disputed);
             data.truncate(change::matter(data).len());
         }
+    }
+
+    /// What it means for grants of `issuer`, whose claims that carry scope and details are narrowed, not set.
+    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, &'static str> {
+        let Meaning::Change(Fact::Claim(Word::Said), data) = self else { return Ok(Cow::Borrowed(self)) };
+        let narrowing = change::carried(data, &issuer.carriers)?;
+        Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
     }
 
     /// Under which keys it is kept about whoever has all of `keys`, and with which conditions.

@@ -1,12 +1,16 @@
 //! All that one decision may be based on, gathered in one place.
 
+use crate::authority::Host;
+use crate::change::Changes;
 use crate::condition::Claims;
 use crate::fact::{Compliance, Risk};
 use crate::grant::Grant;
+use crate::path::Canonical;
 use crate::routes::Captures;
 use crate::standing::Standing;
 use crate::time::{Span, Timestamp};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// What a requirement is weighed against: a verified grant, its standing, and the request.
@@ -14,8 +18,8 @@ use std::net::IpAddr;
 pub struct Evidence<'e> {
     /// The verified grant.
     pub grant: &'e Grant,
-    /// Its claims for conditions, where the policy has any.
-    pub claims: Option<&'e Claims>,
+    /// The claims of the token for conditions, where the policy has any. What is left of them is [`Evidence::claims`].
+    pub minted: Option<&'e Claims>,
     /// What signals said about it.
     pub standing: &'e Standing,
     /// The request, read.
@@ -34,18 +38,38 @@ pub struct Evidence<'e> {
     pub now: Timestamp,
 }
 
-/// A request line in canonical form.
+/// A request line in the one spelling that rules compare.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLine<'e> {
     /// The method.
-    pub method: &'e str,
-    /// The host, without port and final dot.
-    pub host: &'e str,
-    /// The canonical path.
-    pub path: &'e str,
+    pub method: &'e Method<'e>,
+    /// The host.
+    pub host: Host<'e>,
+    /// The path.
+    pub path: &'e Canonical<'e>,
 }
 
-impl Evidence<'_> {
+/// A method as it is compared: in upper case. RFC 9110 §9.1 tells methods apart by their case, and some servers do not,
+/// so no case is a way around a rule. Only [`Method::fold`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Method<'h>(Cow<'h, str>);
+
+impl<'h> Method<'h> {
+    /// Reads a method in any case.
+    pub fn fold(text: &'h str) -> Method<'h> {
+        match text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            true => Method(Cow::Owned(text.to_ascii_uppercase())),
+            false => Method(Cow::Borrowed(text)),
+        }
+    }
+
+    /// The method.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'e> Evidence<'e> {
     /// Whether the grant still holds the scope value: the token does, and no signal took it away.
     pub fn holds_scope(&self, scope: &str) -> bool {
         let left = self.standing.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
@@ -57,12 +81,26 @@ impl Evidence<'_> {
         self.standing.scopes(self.grant)
     }
 
-    /// What a claim is: as a signal said last, else as the token says. `None` too when signals contradict each other.
-    pub fn claim(&self, name: &str) -> Option<&Value> {
-        match self.standing.changes.as_ref().and_then(|changes| changes.claim(name)) {
-            Some(said) => said,
-            None => self.grant.claims.get(name),
-        }
+    /// The claims for conditions, as they are now. This and [`Evidence::claim`] hand out what signals left of a claim; no
+    /// check reads the token's own.
+    pub fn claims(&self) -> Option<&'e Claims> {
+        let minted = self.minted?;
+        Some(self.changes().map_or(minted, |changes| changes.claims(self.grant)))
+    }
+
+    /// What a claim is now. `None` too when signals contradict each other about it.
+    pub fn claim(&self, name: &str) -> Option<&'e Value> {
+        self.changes().map_or(&self.grant.claims, |changes| changes.current(self.grant)).get(name)
+    }
+
+    /// Whether signals contradict each other about a claim.
+    pub fn claims_are_disputed(&self) -> bool {
+        self.changes().is_some_and(|changes| changes.are_disputed())
+    }
+
+    /// What signals changed about claims, where they changed any.
+    fn changes(&self) -> Option<&'e Changes> {
+        self.standing.changes.as_deref().filter(|changes| changes.touch_claims())
     }
 
     /// How long ago the transmitter of signals was last heard of.

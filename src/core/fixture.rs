@@ -40,6 +40,7 @@ pub fn issuer() -> Issuer {
         clock_skew: Span(30),
         task_claim: "txn".to_owned(),
         session_claim: "sid".to_owned(),
+        carriers: Default::default(),
         device_claim: Some("device_id".to_owned()),
         max_actors: 8,
         presentation: crate::presentation::Presentation::default(),

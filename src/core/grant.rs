@@ -1,11 +1,13 @@
 //! What a verified access token grants, and to whom.
 
+use crate::carriers::Carriers;
 use crate::confirmation::Confirmation;
 use crate::detail::Detail;
 use crate::statekey::{Kind, StateKey};
 use crate::subject::user_key;
 use crate::time::Timestamp;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// The claims of a verified token, read once.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +50,9 @@ pub struct Grant {
     pub identifiers: Vec<(Kind, String)>,
     /// What other issuers call the user, as `(issuer, name)`.
     pub foreign_users: Vec<(String, String)>,
-    /// All claims as they came.
+    /// Which of the claims carry scope and details.
+    pub carriers: Arc<Carriers>,
+    /// All claims as they came. What signals left of them is [`crate::evidence::Evidence::claim`].
     pub claims: Map<String, Value>,
 }
 

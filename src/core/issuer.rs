@@ -1,10 +1,12 @@
 //! Token issuers as the configuration trusts them.
 
+use crate::carriers::Carriers;
 use crate::key::Algorithm;
 use crate::keyring::Keyring;
 use crate::presentation::Presentation;
 use crate::statekey::Kind;
 use crate::time::Span;
+use std::sync::Arc;
 
 /// One trusted issuer.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Issuer {
     pub session_claim: String,
     /// The claim that names the device, beside the member `device` of `sub_id`.
     pub device_claim: Option<String>,
+    /// The claims that carry scope and details.
+    pub carriers: Arc<Carriers>,
     /// A chain of `act` may have this many links.
     pub max_actors: usize,
     /// How its tokens must be presented.

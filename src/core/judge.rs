@@ -2,7 +2,7 @@
 
 use crate::cache::Session;
 use crate::config::Mode;
-use crate::evidence::{Evidence, RequestLine};
+use crate::evidence::{Evidence, Method, RequestLine};
 use crate::keyring::{Keyring, Owner};
 use crate::path::Canonical;
 use crate::policy::{Effect, Mismatch, Policy, Target};
@@ -277,11 +277,12 @@ impl Judge {
         let source = if asks_for_source { ports.source() } else { None };
         let asks_for_peer = requirement.checks().iter().any(Check::needs_peer);
         let peer = if asks_for_peer { ports.peer_uri() } else { None };
+        let method = Method::fold(target.method);
         let evidence = Evidence {
             grant: session.verified().grant(),
-            claims: session.claims(),
+            minted: session.claims(),
             standing: &standing,
-            request: RequestLine { method: target.method, host: host.as_str(), path: path.as_str() },
+            request: RequestLine { method: &method, host, path: &path },
             capture_names: rule.matcher().capture_names(),
             captures,
             source,

@@ -4,11 +4,11 @@
 //! tree of their own; every other part is left to CEL. What is compared is CEL's own values, by CEL's own comparison,
 //! so that only the way to them is another one.
 
-use crate::condition::{Held, Read, capture, evaluate, reader};
+use crate::condition::{Exhausted, Fault, Held, Read, Work, capture, evaluate, length, reader};
 use crate::evidence::Evidence;
 use cel::IdedExpr;
 use cel::common::ast::{Expr, operators as op};
-use cel::common::types::{CelBool, CelList, CelMapKey, CelString};
+use cel::common::types::{CelBool, CelBytes, CelDouble, CelInt, CelList, CelString, CelUInt};
 use cel::common::value::Val;
 use std::cmp::Ordering;
 
@@ -19,7 +19,7 @@ pub(crate) enum Predicate {
     Any(Vec<Predicate>),
     Not(Box<Predicate>),
     /// `has(claims.x)`.
-    Has(CelMapKey<'static>),
+    Has(String),
     /// `claims.x`, `true`.
     Truth(Operand),
     Relation(Relation, [Operand; 2]),
@@ -31,13 +31,16 @@ pub(crate) enum Predicate {
 #[derive(Debug)]
 pub(crate) enum Operand {
     Constant(Box<dyn Val>),
-    Claim(CelMapKey<'static>),
+    Claim(String),
     Capture(String),
     Field(Read),
 }
 
 /// Whether two values are related. `None` where CEL has an error: values that cannot be compared.
-type Relation = fn(&dyn Val, &dyn Val) -> Option<bool>;
+pub(crate) type Relation = fn(&dyn Val, &dyn Val, &Work) -> Answer;
+
+/// `None` where CEL has an error; an error where there is no budget left.
+pub(crate) type Answer = Result<Option<bool>, Exhausted>;
 
 impl Predicate {
     /// Reads `expression`, which the checker has accepted and in which `request.method` is one name.
@@ -51,7 +54,7 @@ impl Predicate {
         }
         match expression {
             Expr::Select(select) if select.test => match &select.operand.expr {
-                Expr::Ident(root) if root == "claims" => Some(Predicate::Has(select.field.clone().into())),
+                Expr::Ident(root) if root == "claims" => Some(Predicate::Has(select.field.clone())),
                 _ => None,
             },
             Expr::Call(call) => match (call.func_name.as_str(), call.target.as_deref(), call.args.as_slice()) {
@@ -85,42 +88,54 @@ impl Predicate {
     }
 
     /// Whether it holds, exactly where CEL says so. `None` where CEL has an error.
-    pub(crate) fn holds(&self, evidence: &Evidence<'_>) -> Option<bool> {
+    pub(crate) fn holds(&self, evidence: &Evidence<'_>, work: &Work) -> Answer {
+        work.charge(1)?;
         match self {
-            Predicate::All(parts) => decide(parts, false, evidence),
-            Predicate::Any(parts) => decide(parts, true, evidence),
-            Predicate::Not(inner) => inner.holds(evidence).map(|holds| !holds),
-            Predicate::Has(name) => Some(evidence.claims?.get(name).is_some()),
+            Predicate::All(parts) => decide(parts, false, evidence, work),
+            Predicate::Any(parts) => decide(parts, true, evidence, work),
+            Predicate::Not(inner) => Ok(inner.holds(evidence, work)?.map(|holds| !holds)),
+            Predicate::Has(name) => {
+                work.charge(2)?;
+                Ok(evidence.claims().map(|claims| claims.get(name).is_some()))
+            }
             Predicate::Truth(operand) => {
-                operand.read(evidence)?.value().downcast_ref::<CelBool>().map(|truth| *truth.inner())
+                let truth = |held: Held<'_>| held.value().downcast_ref::<CelBool>().map(|truth| *truth.inner());
+                Ok(operand.read(evidence, work)?.and_then(truth))
             }
             Predicate::Relation(relation, [left, right]) => {
-                relation(left.read(evidence)?.value(), right.read(evidence)?.value())
+                match (left.read(evidence, work)?, right.read(evidence, work)?) {
+                    (Some(left), Some(right)) => relation(left.value(), right.value(), work),
+                    _ => Ok(None),
+                }
             }
-            Predicate::Other(expression) => evaluate(expression, evidence).ok(),
+            Predicate::Other(expression) => match evaluate(expression, evidence, work) {
+                Ok(holds) => Ok(Some(holds)),
+                Err(Fault::Exhausted) => Err(Exhausted),
+                Err(_) => Ok(None),
+            },
         }
     }
 }
 
 /// `&&`, which a `false` decides, and `||`, which a `true` decides. An error counts where nothing decides; so it does not
 /// matter how the parts are grouped.
-fn decide(parts: &[Predicate], deciding: bool, evidence: &Evidence<'_>) -> Option<bool> {
+fn decide(parts: &[Predicate], deciding: bool, evidence: &Evidence<'_>, work: &Work) -> Answer {
     let mut outcome = Some(!deciding);
     for part in parts {
-        match part.holds(evidence) {
-            Some(holds) if holds == deciding => return Some(deciding),
+        match part.holds(evidence, work)? {
+            Some(holds) if holds == deciding => return Ok(Some(deciding)),
             Some(_) => {}
             None => outcome = None,
         }
     }
-    outcome
+    Ok(outcome)
 }
 
 impl Operand {
     fn new(expression: &Expr) -> Option<Operand> {
         match expression {
             Expr::Ident(name) => match name.split_once('.') {
-                Some(("claims", name)) => Some(Operand::Claim(name.to_owned().into())),
+                Some(("claims", name)) => Some(Operand::Claim(name.to_owned())),
                 Some(("captures", name)) => Some(Operand::Capture(name.to_owned())),
                 _ => reader(name).map(Operand::Field),
             },
@@ -128,13 +143,14 @@ impl Operand {
         }
     }
 
-    fn read<'e>(&'e self, evidence: &Evidence<'e>) -> Option<Held<'e>> {
-        match self {
+    fn read<'e>(&'e self, evidence: &Evidence<'e>, work: &Work) -> Result<Option<Held<'e>>, Exhausted> {
+        work.charge(2)?;
+        Ok(match self {
             Operand::Constant(value) => Some(Held::Lent(value.as_ref())),
-            Operand::Claim(name) => evidence.claims?.get(name).map(Held::Lent),
-            Operand::Capture(name) => capture(name, evidence),
+            Operand::Claim(name) => evidence.claims().and_then(|claims| claims.get(name)).map(Held::Lent),
+            Operand::Capture(name) => return capture(name, evidence, work),
             Operand::Field(read) => read(evidence),
-        }
+        })
     }
 }
 
@@ -151,41 +167,78 @@ fn constant(expression: &Expr) -> Option<Box<dyn Val>> {
 }
 
 /// The relation that `name` stands for; `member` where it is called on a value.
-fn relation(name: &str, member: bool) -> Option<Relation> {
+pub(crate) fn relation(name: &str, member: bool) -> Option<Relation> {
     Some(match (name, member) {
-        (op::EQUALS, false) => |left, right| Some(left.equals(right)),
-        (op::NOT_EQUALS, false) => |left, right| Some(!left.equals(right)),
-        (op::LESS, false) => |left, right| order(left, right).map(Ordering::is_lt),
-        (op::LESS_EQUALS, false) => |left, right| order(left, right).map(Ordering::is_le),
-        (op::GREATER, false) => |left, right| order(left, right).map(Ordering::is_gt),
-        (op::GREATER_EQUALS, false) => |left, right| order(left, right).map(Ordering::is_ge),
-        (op::IN, false) => |element, container| container.as_container()?.contains(element).ok(),
-        ("startsWith", true) => |whole, part| Some(text(whole)?.starts_with(text(part)?)),
-        ("endsWith", true) => |whole, part| Some(text(whole)?.ends_with(text(part)?)),
-        ("contains", true) => |whole, part| Some(text(whole)?.contains(text(part)?)),
+        (op::EQUALS, false) => |left, right, work| work.equals(left, right).map(Some),
+        (op::NOT_EQUALS, false) => |left, right, work| work.equals(left, right).map(|equal| Some(!equal)),
+        (op::LESS, false) => |left, right, work| order(left, right, work, Ordering::is_lt),
+        (op::LESS_EQUALS, false) => |left, right, work| order(left, right, work, Ordering::is_le),
+        (op::GREATER, false) => |left, right, work| order(left, right, work, Ordering::is_gt),
+        (op::GREATER_EQUALS, false) => |left, right, work| order(left, right, work, Ordering::is_ge),
+        (op::IN, false) => is_in,
+        ("startsWith", true) => |whole, part, work| {
+            work.charge_comparison(length(whole).min(length(part)))?;
+            Ok(texts(whole, part).map(|(whole, part)| whole.starts_with(part)))
+        },
+        ("endsWith", true) => |whole, part, work| {
+            work.charge_comparison(length(whole).min(length(part)))?;
+            Ok(texts(whole, part).map(|(whole, part)| whole.ends_with(part)))
+        },
+        ("contains", true) => |whole, part, work| {
+            work.charge_search(length(whole).saturating_add(length(whole).min(length(part))))?;
+            Ok(texts(whole, part).map(|(whole, part)| whole.contains(part)))
+        },
         _ => return None,
     })
 }
 
-fn order(left: &dyn Val, right: &dyn Val) -> Option<Ordering> {
-    left.as_comparer()?.compare(right).ok()
+fn is_in(element: &dyn Val, container: &dyn Val, work: &Work) -> Answer {
+    if let Some(list) = container.downcast_ref::<CelList>() {
+        return work.is_among(element, list).map(Some);
+    }
+    work.charge_search(length(element))?;
+    Ok(container.as_container().and_then(|container| container.contains(element).ok()))
 }
 
-fn text(value: &dyn Val) -> Option<&str> {
-    value.downcast_ref::<CelString>().map(CelString::inner)
+/// Values of other kinds have no order. The library says so by an error that holds copies of them.
+fn order(left: &dyn Val, right: &dyn Val, work: &Work, holds: fn(Ordering) -> bool) -> Answer {
+    work.charge_comparison(length(left).min(length(right)))?;
+    let both = |is: fn(&dyn Val) -> bool| is(left) && is(right);
+    let ordered = both(|value| value.downcast_ref::<CelString>().is_some())
+        || both(is_number)
+        || both(|value| value.downcast_ref::<CelBool>().is_some())
+        || both(|value| value.downcast_ref::<CelBytes>().is_some());
+    if !ordered {
+        return Ok(None);
+    }
+    Ok(left.as_comparer().and_then(|left| left.compare(right).ok()).map(holds))
+}
+
+fn is_number(value: &dyn Val) -> bool {
+    value.downcast_ref::<CelInt>().is_some()
+        || value.downcast_ref::<CelUInt>().is_some()
+        || value.downcast_ref::<CelDouble>().is_some()
+}
+
+fn texts<'t>(left: &'t dyn Val, right: &'t dyn Val) -> Option<(&'t str, &'t str)> {
+    let text = |value: &'t dyn Val| value.downcast_ref::<CelString>().map(CelString::inner);
+    Some((text(left)?, text(right)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::condition::{Claims, Condition};
-    use crate::evidence::RequestLine;
+    use crate::authority::Host;
+    use crate::condition::{Claims, Condition, convert};
+    use crate::evidence::{Method, RequestLine};
     use crate::grant::{Actor, Grant};
-    use crate::path::Canonical;
+    use crate::path::{Canonical, Decoded};
     use crate::routes::captures;
     use crate::standing::Standing;
     use crate::template::Template;
     use crate::time::Timestamp;
+    use cel::Context;
+    use cel::parser::PrattParser;
     use proptest::prelude::*;
     use proptest::sample::select;
     use serde_json::{Map, Value, json};
@@ -209,7 +262,7 @@ mod tests {
     }
 
     /// What claims hold, and what they are compared with: each kind, equal numbers of other kinds, the edges of each.
-    const VALUES: [&str; 26] = [
+    const VALUES: [&str; 30] = [
         "null",
         "true",
         "false",
@@ -236,6 +289,10 @@ mod tests {
         "{\"a\":1,\"b\":\"a b\"}",
         "{\"GET\":null,\"a\":[\"a\"]}",
         "[[\"a\"],{}]",
+        "[\"a\",\"a\",\"b\"]",
+        "[1,2.0,-1,1]",
+        "[true,false,true]",
+        "[{\"a\":1},{\"a\":\"a\",\"b\":[1]},{}]",
     ];
 
     const CLAIMS: [&str; 4] = ["a", "b", "c", "d"];
@@ -257,6 +314,8 @@ mod tests {
             "grant.auth_age",
             "captures.order",
             "now",
+            "request.host",
+            "request.path",
         ]);
         let others = select(vec![
             "1u",
@@ -265,13 +324,39 @@ mod tests {
             "claims['b']",
             "claims.c[0]",
             "claims.d + 1",
+            "claims.c[claims.a]",
+            "claims.c[1.5]",
+            "[claims.a, claims.b][1]",
+            "[claims.a, claims.b][claims.c]",
+            "claims.a + claims.b",
+            "claims.a - claims.b",
+            "claims.a * claims.b",
+            "claims.a / claims.b",
+            "claims.a % claims.b",
+            "7 % claims.b",
+            "7 / claims.b",
+            "7 - claims.b",
+            "7 * claims.b",
+            "grant.subject + captures.order",
             "size(claims.a)",
+            "claims.b.size()",
             "string(claims.b)",
+            "int(claims.a)",
+            "uint(claims.a)",
+            "double(claims.a)",
+            "bool(claims.a)",
+            "type(claims.a)",
             "[claims.a, 1]",
+            "[claims.a] + claims.b",
             "claims",
-            "captures",
+            "captures['order']",
             "-claims.b",
             "dyn('a')",
+            "claims.a.map(item, item)",
+            "claims.c.map(item, item == 'a', item + item)",
+            "claims.d.filter(item, item in ['a', 1])",
+            "grant.scopes.map(item, [item, 'a'])[0]",
+            "(claims.a ? claims.b : claims.c)",
         ]);
         prop_oneof![3 => literals, 4 => claims, 3 => names.prop_map(str::to_owned), 1 => others.prop_map(str::to_owned)]
     }
@@ -280,6 +365,36 @@ mod tests {
     fn texts() -> impl Strategy<Value = String> {
         let known = select(vec!["'a b'", "'a'", "' b'", "''", "request.method", "'G'", "'ET'", "captures.order"]);
         prop_oneof![3 => known.prop_map(str::to_owned), 1 => operands()]
+    }
+
+    /// Macros that loop.
+    fn loops() -> impl Strategy<Value = String> {
+        let bodies = select(vec![
+            "item == 'a'",
+            "item",
+            "item > 0",
+            "item == 'a' || item > 0",
+            "item != 'a' && item.a == 1",
+            "has(item.a) && item.a == 'a'",
+            "has(item.a)",
+            "item['a'] == 1",
+            "item in ['a', 1, true]",
+            "item.startsWith(captures.order) || item == claims.b",
+            "size(item) == 1",
+            "item ? item : item == 'b'",
+            "string(item) == '1'",
+        ]);
+        let shapes = select(vec![
+            "all(item, BODY)",
+            "exists(item, BODY)",
+            "exists_one(item, BODY)",
+            "map(item, BODY).exists(item, item)",
+            "map(item, BODY, item) == claims.d",
+            "filter(item, BODY).size() == 1",
+            "filter(item, BODY).map(item, [item, item]).all(pair, pair[0] == pair[1])",
+        ]);
+        (select(CLAIMS.to_vec()), shapes, bodies)
+            .prop_map(|(name, shape, body)| format!("claims.{name}.{}", shape.replace("BODY", body)))
     }
 
     fn sources() -> impl Strategy<Value = String> {
@@ -291,7 +406,9 @@ mod tests {
             2 => (operands(), select(CLAIMS.to_vec())).prop_map(|(left, name)| format!("{left} in claims.{name}")),
             1 => select(CLAIMS.to_vec()).prop_map(|name| format!("has(claims.{name})")),
             1 => select(CLAIMS.to_vec()).prop_map(|name| format!("has(claims.{name}.a)")),
-            1 => select(CLAIMS.to_vec()).prop_map(|name| format!("claims.{name}.exists(item, item == 'a' || item > 0)")),
+            4 => loops(),
+            1 => Just("has(request.source) && !has(claims.a.b.c)".to_owned()),
+            1 => (select(CLAIMS.to_vec()), operands()).prop_map(|(name, other)| format!("claims.{name}.all(x, x == {other})")),
             2 => operands(),
         ];
         leaves.prop_recursive(4, 16, 3, |inner| {
@@ -333,8 +450,49 @@ mod tests {
             identifiers: Vec::new(),
             foreign_users: Vec::new(),
             groups: Vec::new(),
+            carriers: Default::default(),
             claims,
         })
+    }
+
+    /// What the library of CEL says about `source`, by its own evaluator over plain variables.
+    fn library(source: &str, evidence: &Evidence<'_>) -> Option<bool> {
+        let grant = evidence.grant;
+        let mut known = json!({
+            "request": {
+                "method": evidence.request.method.as_str(), "host": evidence.request.host.folded(),
+                "path": evidence.request.path.as_str()
+            },
+            "context": {
+                "device": evidence.device_word(), "risk": evidence.risk_word(), "state_age": evidence.state_age().0
+            },
+            "grant": {
+                "issuer": grant.issuer, "subject": grant.subject, "client": grant.client_id, "task": grant.task,
+                "session": grant.session.as_deref().unwrap_or_default(),
+                "actor": grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default(),
+                "scopes": grant.scopes, "issued_at": grant.issued_at.0, "expires_at": grant.expires_at.0
+            },
+            "captures": {"order": percent_decoded(evidence.captures.at(0).unwrap())},
+            "claims": grant.claims,
+            "now": evidence.now.0
+        });
+        if let Some(source) = evidence.source {
+            known["request"]["source"] = source.to_string().into();
+        }
+        if let Some(at) = grant.authenticated_at {
+            known["grant"]["auth_age"] = evidence.now.since(at).0.into();
+        }
+        let mut context = Context::default();
+        for (name, value) in known.as_object().unwrap() {
+            context.add_variable_as_val(name.as_str(), convert(value));
+        }
+        let expression = PrattParser::new().parse(source).unwrap();
+        let value = cel::Value::resolve_val(&expression, &context).ok()?;
+        value.downcast_ref::<CelBool>().map(|truth| *truth.inner())
+    }
+
+    fn percent_decoded(piece: &str) -> String {
+        String::from_utf8(Decoded::new(piece).collect()).unwrap()
     }
 
     proptest! {
@@ -352,9 +510,9 @@ mod tests {
             for grant in &grants {
                 let evidence = Evidence {
                     grant,
-                    claims: Some(&Claims::new(grant)),
+                    minted: Some(&Claims::new(grant)),
                     standing: &Standing::default(),
-                    request: RequestLine { method: "GET", host: "orders.mesh", path: path.as_str() },
+                    request: RequestLine { method: &Method::fold("GET"), host: Host::parse(b"orders.mesh").unwrap(), path: &path },
                     capture_names: template.names(),
                     captures,
                     source: source.parse().ok(),
@@ -362,9 +520,12 @@ mod tests {
                     fresh_at: Timestamp(1),
                     now: Timestamp(2),
                 };
-                let cel = evaluate(condition.expression(), &evidence).ok();
-                prop_assert_eq!(condition.predicate().holds(&evidence), cel, "{}", json!(grant.claims));
+                let cel = library(condition.source(), &evidence);
+                let work = Work::default();
+                prop_assert_eq!(condition.predicate().holds(&evidence, &work), Ok(cel), "{}", json!(grant.claims));
+                prop_assert_eq!(evaluate(condition.expression(), &evidence, &work).ok(), cel, "{}", json!(grant.claims));
                 prop_assert_eq!(condition.holds(&evidence).ok(), cel);
+                prop_assert_eq!(condition.fault(&evidence).is_none(), cel.is_some());
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::authority::Host;
 use crate::cache::Session;
 use crate::config::Mode;
-use crate::evidence::{Evidence, RequestLine};
+use crate::evidence::{Evidence, Method, RequestLine};
 use crate::judge::{Judge, Nobody, Permit, Ports, Refusal, stand_at, unreadable, weigh_all};
 use crate::path::Canonical;
 use crate::policy::{Effect, Policy, Rule};
@@ -240,11 +240,12 @@ impl Judge {
         let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
         let (method, host, path) = admitted.request().ok_or(Reason::InternalError)?;
         let captures = rule.matcher().captures(&path).ok_or(Reason::InternalError)?;
+        let method = Method::fold(method);
         let evidence = Evidence {
             grant: session.verified().grant(),
-            claims: session.claims(),
+            minted: session.claims(),
             standing: &standing,
-            request: RequestLine { method, host: host.as_str(), path: path.as_str() },
+            request: RequestLine { method: &method, host, path: &path },
             capture_names: rule.matcher().capture_names(),
             captures,
             source: admitted.source.as_deref().copied(),

@@ -398,10 +398,8 @@ impl Set<'_> {
         check_task(&main.event, &subject)?;
         let mut meanings = main.meanings.clone();
         self.check_claims(&mut meanings, &issuers, oddities)?;
-        if oddities.first_doubt().is_some() {
-            meanings.iter_mut().for_each(Meaning::dispute_claims);
-        }
-        signal.entries = effect::entries(&meanings, &subject, &issuers, at, self.now)
+        let doubted = oddities.first_doubt().is_some();
+        signal.entries = effect::entries(&meanings, doubted, &subject, &issuers, at, self.now)
             .map_err(|error| InvalidRequest.because(error))?;
         signal.notes.nobody = subject.alternatives.is_empty() && !meanings.is_empty();
         signal.notes.unmatched = subject.unmatched;
@@ -521,8 +519,10 @@ impl Set<'_> {
         oddities: &mut Oddities,
     ) -> Result<(), SetError> {
         let mut error = None;
+        // What a grant is may always become less.
+        let narrows = |name: &str| issuers.iter().all(|issuer| issuer.carriers.role(name).is_some());
         meanings.retain(|meaning| {
-            let Some(name) = meaning.claim() else { return true };
+            let Some(name) = meaning.claim().filter(|name| !narrows(name)) else { return true };
             let allowed = &self.transmitter.remit.claims;
             let refused = if !effect::may_change(name, issuers) {
                 let message = format!("no signal can change the claim {}; end the token instead", printable(name));
@@ -535,7 +535,8 @@ impl Set<'_> {
             error.get_or_insert(refused);
             false
         });
-        let narrows = meanings.iter().any(Meaning::ends_or_narrows);
+        let narrows = |meaning: &Meaning| meaning.ends_or_narrows() || meaning.claim().is_some_and(narrows);
+        let narrows = meanings.iter().any(narrows);
         match error {
             Some(error) if !narrows => Err(error),
             Some(error) => {

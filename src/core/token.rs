@@ -12,6 +12,7 @@ use crate::statekey::Kind;
 use crate::subject;
 use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// A token may have this many bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
@@ -273,6 +274,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
         groups: groups(claims, issuer)?,
         identifiers: identifiers(claims, issuer)?,
         foreign_users: foreign_users(claims, issuer)?,
+        carriers: Arc::clone(&issuer.carriers),
         claims: Map::new(),
     })
 }

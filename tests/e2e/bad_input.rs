@@ -305,6 +305,14 @@ async fn bad_rules() {
     rules.push(when("kinds", "request.method == 7"));
     rules.push(when("no-truth", "request.method"));
     rules.push(when("function", "claims.a.matches('x')"));
+    rules.push(when("loop-in-loop", "claims.a.all(a, claims.b.all(b, a == b))"));
+    rules.push(when("scopes-in-loop", "claims.a.all(a, a in grant.scopes)"));
+    rules.push(when("path-in-loop", "claims.a.all(a, request.path.contains(a))"));
+    rules.push(when("captures-in-loop", "claims.a.exists(a, captures.x.contains(a))"));
+    rules.push(when("claims-in-loop", "claims.a.exists(a, claims == claims)"));
+    rules.push(when("spelled-host", "request.host != 'Admin.Mesh:443'"));
+    rules.push(when("spelled-method", "!(request.method in ['delete'])"));
+    rules.push(when("whole", "captures == claims.a"));
     rules.push(when("long", &"true && ".repeat(10_000)));
     rules.push(when("deep", &("(".repeat(1_000) + "true" + &")".repeat(1_000))));
     refused_by_both("bad rules", config).await;

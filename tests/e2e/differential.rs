@@ -409,8 +409,30 @@ fn settings() -> Vec<Setting> {
                     json!({"path": "/c/groups"}),
                     json!({"when": "claims.groups.exists(g, g.startsWith('gold'))"})
                 ),
+                rule("scope", json!({"path": "/c/scope"}), json!({"when": "claims.scope.contains('orders.refund')"})),
+                rule(
+                    "first",
+                    json!({"path": "/c/first"}),
+                    json!({"when": "'read' in claims.authorization_details[0].actions"})
+                ),
+                rule(
+                    "line",
+                    json!({"path": "/c/line"}),
+                    json!({"when": "request.host == 'orders.mesh' && request.method == 'GET'"})
+                ),
+                rule(
+                    "heavy",
+                    json!({"path": "/c/heavy"}),
+                    json!({"when": format!("claims.groups{}.size() > 0", ".map(g, [g, g])".repeat(18))})
+                ),
             ])),
             requests: vec![
+                ("GET", host, "/c/scope"),
+                ("GET", host, "/c/first"),
+                ("GET", host, "/c/line"),
+                ("GET", "Orders.MESH:80", "/c/line"),
+                ("GET", "other.mesh", "/c/line"),
+                ("GET", host, "/c/heavy"),
                 ("GET", host, "/c/tenant"),
                 ("GET", host, "/c/actor"),
                 ("GET", host, "/c/alone"),
@@ -561,6 +583,8 @@ fn signals() -> Vec<Jwt> {
         // Cut off before the sessions of the tokens here began, which is no end of them.
         mint::revoke_user("back-user").dated(ago(100_000)),
         mint::signal("urn:example:other", opaque("x".to_owned())),
+        narrowed("scope", json!("orders.read a")),
+        narrowed("authorization_details", json!([{"type": "order", "actions": ["list"], "identifier": "1881"}])),
     ];
     for number in 0..POOL {
         all.push(mint::complete_task(&pooled("done-task", number)));
@@ -573,6 +597,12 @@ fn signals() -> Vec<Jwt> {
         all.push(mint::signal(mint::SESSION_REVOKED, client));
     }
     all
+}
+
+/// What is left of the grants of one user.
+fn narrowed(member: &str, left: Value) -> Jwt {
+    let subject = json!({"format": "iss_sub", "iss": orders::ISSUER, "sub": "narrow-user"});
+    mint::signal("urn:taskfence:secevent:grant-narrowed", subject).event(member, left)
 }
 
 fn pick<'a, T: ?Sized>(chance: &mut Rng, from: &[&'a T]) -> &'a T {
@@ -703,7 +733,7 @@ fn token(chance: &mut Rng) -> (String, String) {
         );
     }
     if chance.u8(..3) == 0 {
-        jwt = jwt.user(pick(chance, &["calm-user", "calm-user", "odd-user", "risky-user", "back-user"]));
+        jwt = jwt.user(pick(chance, &["calm-user", "calm-user", "odd-user", "risky-user", "back-user", "narrow-user"]));
     }
     let number = chance.usize(..POOL);
     match chance.u8(..40) {

@@ -37,6 +37,8 @@ fn rules() -> Value {
         {"name": "anonymous", "match": {"path": "/v1/live/{rest...}", "hosts": ["open.mesh"]}, "allow": "anonymous"},
         {"name": "fresh", "match": {"path": "/v1/live/{rest...}", "hosts": ["fresh.mesh"]},
          "require": {"scope": orders::SCOPE, "state_age": "2s"}},
+        {"name": "conditional", "match": {"path": "/v1/live/{rest...}", "hosts": ["conditional.mesh"]},
+         "require": {"when": format!("claims.scope.contains('{}')", orders::SCOPE)}},
         {"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": {"scope": orders::SCOPE}},
     ])
 }
@@ -143,6 +145,24 @@ async fn what_is_coming_down_ends() {
         other.read(100).await.unwrap();
         assert!(same_connection.is_open());
         assert_recorded(sidecar, &task, "task_completed").await;
+    }
+}
+
+/// A condition over a claim is decided again over what a signal left of the claim.
+#[tokio::test]
+async fn a_narrowing_ends_what_a_condition_let_through() {
+    let sidecar = sidecar().await;
+    for http in Http::BOTH {
+        let task = unique("task");
+        let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
+        let request = tagged(services::EVENTS, &task, &mint::token().task(&task)).host("conditional.mesh");
+        let stream = begin(&mut connection, &request).await;
+        let ended = tokio::spawn(stream.end(Duration::from_secs(5)));
+        let subject = json!({"format": "complex", "task": {"format": "opaque", "id": task}});
+        let narrowed = mint::signal("urn:taskfence:secevent:grant-narrowed", subject).event("scope", "other");
+        let pushed = push(sidecar, &narrowed).await;
+        assert_broken_off(http, &ended.await.unwrap().unwrap(), pushed);
+        assert_recorded(sidecar, &task, "condition_failed").await;
     }
 }
 

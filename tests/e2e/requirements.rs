@@ -56,6 +56,12 @@ fn rules() -> Value {
         rule("/when/grant", json!({"when":
             "grant.subject.endsWith('/a7') && 'orders.read' in grant.scopes && grant.actor == '' && now < grant.expires_at"})),
         rule("/when/context", json!({"when": "context.risk in ['LOW', 'MEDIUM'] && context.device != 'not-compliant'"})),
+        rule("/when/folded/{order}", json!({"when": "request.method == 'GET' && request.host == 'orders.mesh' && captures.order == 'x'"})),
+        rule("/when/not-there", json!({"when": "!(request.host in ['admin.mesh']) && request.method != 'DELETE'"})),
+        rule("/when/heavy/maps", json!({"when": format!("size(claims.many{}) > 0", ".map(x, x)".repeat(20))})),
+        rule("/when/heavy/words", json!({"when": format!("'y' in claims.many{}", " || 'y' in claims.many".repeat(90))})),
+        rule("/when/heavy/texts", json!({"when": format!("claims.many.exists(x, x{}  == 'y') || true", " + x".repeat(30))})),
+        rule("/when/light/{order}", json!({"when": "claims.many.all(x, x != 'y') && 'last' in claims.many && !claims.many.exists(x, x == captures.order)"})),
         rule("/when/loop", json!({"when": "claims.groups.exists(g, g == 'gold') && claims.groups.all(g, size(g) < 10)"})),
         glass("/glass/both", json!(["device", "acr"])),
         glass("/glass/device", json!(["device"])),
@@ -441,6 +447,48 @@ async fn the_risk_flips_with_what_is_said_about_it() {
     push(&mint::signal(mint::RISK_LEVEL_CHANGE, subject).event("principal", "SESSION").event("current_level", "HIGH"))
         .await;
     meets("/risk", &jwt, "risk_too_high").await;
+}
+
+/// A rule matches a host in any case, with any port and with a final dot, and a method in any case. A condition sees
+/// what the rule compared, so no spelling of a host or a method makes it another one.
+#[tokio::test]
+async fn a_condition_sees_what_rules_compare() {
+    let token = mint::token().sign();
+    for host in ["orders.mesh", "ORDERS.mesh", "Orders.Mesh:8080", "orders.mesh.", "ORDERS.MESH.:80"] {
+        let request = Request::get("/when/folded/x").bearer(&token).host(host);
+        asks(&request, host, "200").await;
+    }
+    for host in ["admin.mesh", "ADMIN.mesh", "Admin.Mesh:8080", "admin.mesh.", "ADMIN.MESH.:80"] {
+        let request = Request::get("/when/not-there").bearer(&token).host(host);
+        asks(&request, host, "condition_failed").await;
+    }
+    let elsewhere = Request::get("/when/not-there").bearer(&token);
+    asks(&elsewhere, "another host", "200").await;
+    for method in ["DELETE", "delete", "Delete"] {
+        let request = Request::new(method, "/when/not-there").bearer(&token);
+        // Envoy may refuse a method that it does not know; what it lets through is that method.
+        for http in Http::BOTH {
+            let answer = send(http, &request).await;
+            assert_ne!(answer.status, 200, "{method} over {http:?}: {}", describe(&answer));
+            if answer.header("x-taskfence-decision").is_some() {
+                assert_refused(sidecar().await, &answer, "condition_failed");
+            }
+        }
+    }
+}
+
+/// The largest token that is taken makes no condition dear: what takes more work than any request is worth is refused,
+/// also where the rest of the condition would hold; and what is in use passes with such a token too.
+#[tokio::test]
+async fn a_condition_takes_bounded_work() {
+    let many: Vec<&str> = std::iter::repeat_n("x", 2_500).chain(["last"]).collect();
+    let jwt = mint::token().claim("many", json!(many));
+    assert!(jwt.sign().len() < 16 * 1024, "a token that is taken");
+    for path in ["/when/heavy/maps", "/when/heavy/words", "/when/heavy/texts"] {
+        meets(path, &jwt, "condition_error").await;
+    }
+    meets("/when/light/a%20b", &jwt, "200").await;
+    meets("/when/heavy/maps", &mint::token().claim("many", json!(["x"])), "200").await;
 }
 
 #[tokio::test]

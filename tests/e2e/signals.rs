@@ -37,7 +37,27 @@ fn config() -> Value {
         require("risk", json!({"risk": {"below": "HIGH", "unknown": "allow"}})),
         require("acr", json!({"acr": ["phr"]})),
         require("network", json!({"claims": {"trusted_network": true}})),
-        require("when", json!({"when": "claims.trusted_network != false"}))
+        require("when", json!({"when": "claims.trusted_network != false"})),
+        require("when-scope", json!({"when": "claims.scope.contains('orders.refund')"})),
+        require("when-scp", json!({"when": "'orders.refund' in claims.scp"})),
+        require("when-any", json!({"when": "claims.scp.exists(scope, scope == 'orders.refund')"})),
+        require(
+            "when-all-claims",
+            json!({"when": "claims['scp'].filter(scope, scope == 'orders.refund').size() == 1"})
+        ),
+        require("claim-scope", json!({"claims": {"scope": "orders.read orders.refund"}})),
+        require("claim-scp", json!({"claims": {"scp": ["orders.read", "orders.refund"]}})),
+        require(
+            "when-details",
+            json!({"when": "claims.authorization_details.exists(detail, 'read' in detail.actions)"})
+        ),
+        require("when-nested", json!({"when": "'read' in claims.authorization_details[0].actions"})),
+        require(
+            "claim-details",
+            json!({"claims": {
+                "authorization_details": [{"type": "order", "actions": ["read", "list"], "identifier": "1881"}]
+            }})
+        )
     ]));
     config["issuers"][0]["claims"]["subjects"] = json!({"email": "email"});
     let vendor = json!({
@@ -75,6 +95,11 @@ impl Grant {
             .claim("device_id", device.as_str())
             .claim("email", format!("{user}@example.org"))
             .claim("scope", "orders.read orders.refund")
+            .claim("scp", json!(["orders.read", "orders.refund"]))
+            .claim(
+                "authorization_details",
+                json!([{"type": "order", "actions": ["read", "list"], "identifier": "1881"}]),
+            )
             .claim("acr", "phr")
             .claim("trusted_network", true);
         Self { user, task, session, device, token }
@@ -215,6 +240,68 @@ async fn a_narrowed_grant_stays_narrow() {
     }
     let big = json!({"scope": "x".repeat(5_000)});
     assert_signal_refused(&sidecar.push(&event(NARROWED, grant.of_task(), big)).await.unwrap(), "invalid_request");
+}
+
+/// Whoever reads the claim sees what is left of it: `when`, `claims`, nested reads, the header for the upstream; whichever
+/// event took it, under whichever name.
+#[tokio::test]
+async fn a_narrowing_reaches_whoever_reads_the_claim() {
+    let sidecar = sidecar().await;
+    let change = format!("{CAEP}token-claims-change");
+    let order = |actions: Value| json!([{"type": "order", "actions": actions, "identifier": "1881"}]);
+    let scopes = [
+        ("/when-scope", "condition_failed"),
+        ("/when-scp", "condition_failed"),
+        ("/when-any", "condition_failed"),
+        ("/when-all-claims", "condition_failed"),
+        ("/claim-scope", "claim_mismatch"),
+        ("/claim-scp", "claim_mismatch"),
+        ("/refund", "scope_insufficient"),
+    ];
+    let details = [
+        ("/when-details", "condition_failed"),
+        ("/when-nested", "condition_failed"),
+        ("/claim-details", "claim_mismatch"),
+    ];
+    let gone = [
+        ("/when-details", "condition_failed"),
+        ("/when-nested", "condition_error"),
+        ("/claim-details", "claim_mismatch"),
+    ];
+    type Outcomes<'o> = &'o [(&'o str, &'o str)];
+    let table: Vec<(&str, Value, Outcomes<'_>)> = vec![
+        (NARROWED, json!({"scope": "orders.read"}), &scopes),
+        (&change, json!({"claims": {"scope": "orders.read"}}), &scopes),
+        (&change, json!({"claims": {"scp": ["orders.read"]}}), &scopes),
+        (&change, json!({"claims": {"scp": "orders.read"}}), &scopes),
+        (NARROWED, json!({"authorization_details": order(json!(["list"]))}), &details),
+        (&change, json!({"claims": {"authorization_details": order(json!(["list"]))}}), &details),
+        (NARROWED, json!({"authorization_details": []}), &gone),
+    ];
+    for (name, members, outcomes) in table {
+        let (grant, other) = (Grant::new(), Grant::new());
+        for (path, _) in outcomes {
+            grant.meets(sidecar, path, None).await;
+        }
+        accept(sidecar, &event(name, grant.of_task(), members.clone())).await;
+        for (path, reason) in outcomes {
+            grant.meets(sidecar, path, Some(reason)).await;
+            other.meets(sidecar, path, None).await;
+        }
+        // What comes later gives nothing back.
+        let all = json!({"claims": {
+            "scope": "orders.read orders.refund", "scp": ["orders.read", "orders.refund"],
+            "authorization_details": order(json!(["read", "list"]))
+        }});
+        accept(sidecar, &event(&change, grant.of_task(), all)).await;
+        for (path, reason) in outcomes {
+            grant.meets(sidecar, path, Some(reason)).await;
+        }
+        let answer = sidecar.send(Http::One, &Request::get("/open").bearer(&grant.token.sign())).await.unwrap();
+        let left =
+            if members.to_string().contains("orders.read") { "orders.read" } else { "orders.read orders.refund" };
+        assert_eq!(answer.json()["headers"]["x-scope"], json!([left]), "{}", answer.text());
+    }
 }
 
 #[tokio::test]

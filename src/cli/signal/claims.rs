@@ -10,7 +10,8 @@ use crate::set::{self, Event, Initiator};
 /// Say that claims have other values than the tokens say
 ///
 /// Sends the CAEP event token-claims-change. Rules that ask for `claims`, and conditions, go by the latest value. The
-/// claims `scope` and `authorization_details` can only become less. Claims that say what token it is cannot be changed.
+/// claims that carry scope and details (`scope`, `scp`, `authorization_details`) can only become less. Claims that say what
+/// token it is cannot be changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
