@@ -11,27 +11,26 @@ use std::{
     net::IpAddr,
     sync::{LazyLock, Mutex, PoisonError},
 };
+use taskfence_core::config::load;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
-use taskfence_core::{
-    authority::Host,
-    config,
-    confirmation::Digest,
-    dpop,
-    judge::Judge,
-    jws::Unverified,
-    key::{Algorithm, Key},
-    path::Canonical,
-    policy::Policy,
-    receiver::{self, Head, Received},
-    request::Request,
-    signature::{CheckSignature, PureRust},
-    state::{self, MemoryStore, Slot, Store, StoreError, Stored},
-    surroundings::Surroundings,
-    time::Timestamp,
-    token,
-};
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::encoding::digest::Digest;
+use taskfence_core::http::connection::Surroundings;
+use taskfence_core::http::host::Host;
+use taskfence_core::http::path::Canonical;
+use taskfence_core::http::request::Request;
+use taskfence_core::jose::jws::Unverified;
+use taskfence_core::jose::key::{Algorithm, Key};
+use taskfence_core::jose::signature::{CheckSignature, PureRust};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::receiver::{self, Head, Received};
+use taskfence_core::state::revocations;
+use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
+use taskfence_core::time::Timestamp;
+use taskfence_core::token::dpop;
+use taskfence_core::token::verify;
 
 /// What is fuzzed.
 pub type Target = fn(&[u8]) -> bool;
@@ -52,7 +51,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(our_policy);
 const GOOD_TOKEN: &[u8] = include_bytes!("corpus/token/good");
 
 fn our_policy() -> Policy {
-    config::load(CONFIG.as_bytes()).unwrap_or_else(|errors| panic!("our own configuration: {errors}")).policy
+    load::load(CONFIG.as_bytes()).unwrap_or_else(|errors| panic!("our own configuration: {errors}")).policy
 }
 
 /// An access token (RFC 9068), alone and in a request.
@@ -61,10 +60,10 @@ fn our_policy() -> Policy {
 /// whoever changes single bytes.
 pub fn token(bytes: &[u8]) -> bool {
     let text = compact(bytes);
-    let believed = token::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
-    let again = token::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
+    let believed = verify::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
+    let again = verify::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
     assert_eq!(believed.as_ref().ok(), again.as_ref().ok(), "the same token, read twice");
-    if token::verify(&text, POLICY.issuers(), &mut PureRust, NOW).is_ok() {
+    if verify::verify(&text, POLICY.issuers(), &mut PureRust, NOW).is_ok() {
         assert!(believed.is_ok(), "a signature can only refuse");
     }
     if let Ok(verified) = &believed {
@@ -75,7 +74,7 @@ pub fn token(bytes: &[u8]) -> bool {
         for name in [&grant.subject, &grant.client_id, &grant.token_id, &grant.task] {
             assert!(!name.is_empty() && !name.chars().any(char::is_control), "{name:?}");
         }
-        assert!(token::holds_until(verified, issuer) > NOW);
+        assert!(verify::holds_until(verified, issuer) > NOW);
     }
     thread_local! {
         // Nothing that it remembers may change a verdict.
@@ -163,7 +162,7 @@ pub fn path(bytes: &[u8]) -> bool {
 
 /// A configuration, and a request judged under it.
 pub fn config(bytes: &[u8]) -> bool {
-    match config::load(bytes) {
+    match load::load(bytes) {
         Err(errors) => {
             assert!(!errors.to_string().is_empty());
             false
@@ -231,7 +230,7 @@ struct Ports {
 /// A state that was set up, which takes longer than everything else.
 static EMPTY: LazyLock<Mutex<MemoryStore>> = LazyLock::new(|| {
     let mut store = MemoryStore::default();
-    state::set_up(&mut store, 1).expect("an empty store");
+    revocations::set_up(&mut store, 1).expect("an empty store");
     Mutex::new(store)
 });
 

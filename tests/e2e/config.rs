@@ -93,9 +93,9 @@ async fn what_is_missing_is_named() {
 
 #[tokio::test]
 async fn keys_that_cannot_verify_are_refused() {
-    let mut nameless = mint::ISSUER.jwks();
-    nameless["keys"][0].as_object_mut().unwrap().remove("kid");
-    refused(with("/issuers/0/keys/inline", nameless), &["issuers[0].keys.inline.keys[0]", "kid"]).await;
+    let mut private = mint::ISSUER.jwks();
+    private["keys"][0]["d"] = json!("AAAA");
+    refused(with("/issuers/0/keys/inline", private), &["issuers[0].keys.inline.keys[0]", "private"]).await;
     let secret = json!({"keys": [{"kty": "oct", "kid": "s", "k": "c2VjcmV0"}]});
     refused(with("/issuers/0/keys/inline", secret), &["issuers[0].keys.inline.keys[0]"]).await;
     refused(with("/issuers/0/keys/inline", json!({"keys": []})), &["issuers[0].keys.inline"]).await;

@@ -1,0 +1,7 @@
+//! JWS and JWK: parsing, keys and signatures. No policy.
+
+pub(crate) mod jwk;
+pub mod jws;
+pub mod key;
+pub(crate) mod raw_signature;
+pub mod signature;

@@ -1,0 +1,8 @@
+//! What the judge needs of its host.
+
+use crate::http::connection::Surroundings;
+use crate::jose::signature::CheckSignature;
+use crate::state::store::Store;
+
+/// All that the judge needs of its host.
+pub trait Ports: Store + CheckSignature + Surroundings {}

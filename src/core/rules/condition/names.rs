@@ -1,0 +1,188 @@
+//! What the names of a condition stand for. Nothing is built before it is asked for.
+
+use super::work::{Exhausted, Work};
+use crate::http::path::Decoded;
+use crate::rules::evidence::Evidence;
+use cel::common::types::{CelInt, CelString};
+use cel::common::value::{CowVal, Val};
+use std::fmt;
+
+/// The names that stand for something.
+pub(super) const NAMES: [&str; 6] = ["claims", "request", "context", "grant", "captures", "now"];
+
+/// What is known about the value of an expression before there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bool,
+    Number,
+    Text,
+    List,
+    Other,
+    /// Known only when it is there: claims.
+    Dyn,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Bool => "a truth value",
+            Kind::Number => "a number",
+            Kind::Text => "a string",
+            Kind::List => "a list",
+            Kind::Other => "a value of another kind",
+            Kind::Dyn => "any value",
+        })
+    }
+}
+
+/// What a name stands for, held without the heap.
+pub(crate) enum Held<'e> {
+    Text(CelString<'e>),
+    Number(CelInt),
+    Lent(&'e (dyn Val + 'e)),
+}
+
+impl<'e> Held<'e> {
+    /// It, as CEL sees it.
+    pub(crate) fn value(&self) -> &(dyn Val + 'e) {
+        match self {
+            Held::Text(text) => text,
+            Held::Number(number) => number,
+            Held::Lent(value) => *value,
+        }
+    }
+}
+
+impl<'e> From<Held<'e>> for CowVal<'e, 'e> {
+    fn from(held: Held<'e>) -> CowVal<'e, 'e> {
+        match held {
+            Held::Text(text) => CowVal::owned(text),
+            Held::Number(number) => CowVal::owned(number),
+            Held::Lent(value) => CowVal::Borrowed(value),
+        }
+    }
+}
+
+/// Reads what a name stands for. `None` where nobody knows.
+pub(crate) type Read = for<'e> fn(&Evidence<'e>) -> Option<Held<'e>>;
+
+/// One of the names with known fields.
+pub(super) struct Root {
+    pub(super) name: &'static str,
+    pub(super) fields: &'static [Field],
+}
+
+/// A field of a [`Root`].
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    read: Read,
+    /// Whether it can be long, so that it is too dear to be read for each item of a loop.
+    pub(super) is_long: bool,
+}
+
+const fn short(name: &'static str, kind: Kind, read: Read) -> Field {
+    Field { name, kind, read, is_long: false }
+}
+
+const fn long(name: &'static str, kind: Kind, read: Read) -> Field {
+    Field { name, kind, read, is_long: true }
+}
+
+pub(super) const ROOTS: [Root; 4] = [
+    Root {
+        name: "request",
+        fields: &[
+            short("method", Kind::Text, |evidence| text(evidence.request.method.as_str())),
+            short("host", Kind::Text, |evidence| Some(Held::Text(evidence.request.host.folded().into()))),
+            long("path", Kind::Text, |evidence| text(evidence.request.path.as_str())),
+            short("source", Kind::Text, |evidence| Some(Held::Text(evidence.source?.to_string().into()))),
+        ],
+    },
+    Root {
+        name: "context",
+        fields: &[
+            short("device", Kind::Text, |evidence| text(evidence.device_word())),
+            short("risk", Kind::Text, |evidence| text(evidence.risk_word())),
+            short("state_age", Kind::Number, |evidence| number(evidence.state_age().0)),
+        ],
+    },
+    Root {
+        name: "grant",
+        fields: &[
+            short("issuer", Kind::Text, |evidence| text(&evidence.grant.issuer)),
+            short("subject", Kind::Text, |evidence| text(&evidence.grant.subject)),
+            short("client", Kind::Text, |evidence| text(&evidence.grant.client_id)),
+            short("task", Kind::Text, |evidence| text(&evidence.grant.task)),
+            short("session", Kind::Text, |evidence| text(evidence.grant.session.as_deref().unwrap_or_default())),
+            short("actor", Kind::Text, |evidence| {
+                text(evidence.grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default())
+            }),
+            long("scopes", Kind::List, |evidence| Some(Held::Lent(evidence.claims()?.scopes()))),
+            short("issued_at", Kind::Number, |evidence| number(evidence.grant.issued_at.0)),
+            short("expires_at", Kind::Number, |evidence| number(evidence.grant.expires_at.0)),
+            short("auth_age", Kind::Number, |evidence| number(evidence.now.since(evidence.grant.authenticated_at?).0)),
+        ],
+    },
+    Root { name: "captures", fields: &[] },
+];
+
+/// The names with known fields, for documentation: name, field, and the kind of value in words.
+pub fn vocabulary() -> impl Iterator<Item = (&'static str, &'static str, String)> {
+    ROOTS.iter().flat_map(|root| root.fields.iter().map(|field| (root.name, field.name, field.kind.to_string())))
+}
+
+/// What reads `name`, such as `request.method`, where it is one of a fixed set.
+pub(crate) fn reader(name: &str) -> Option<Read> {
+    match name.split_once('.') {
+        Some((root, field)) => ROOTS.iter().find(|known| known.name == root)?.reader(field),
+        None if name == "now" => Some(now),
+        None => None,
+    }
+}
+
+/// The field `name` of the root `root`, such as `source` of `request`.
+pub(super) fn field<'e>(
+    root: &str,
+    name: &str,
+    evidence: &Evidence<'e>,
+    work: &Work,
+) -> Result<Option<Held<'e>>, Exhausted> {
+    match root {
+        "captures" => capture(name, evidence, work),
+        _ => {
+            let root = ROOTS.iter().find(|known| known.name == root);
+            Ok(root.and_then(|root| root.reader(name)).and_then(|read| read(evidence)))
+        }
+    }
+}
+
+/// What the path captured as `name`.
+pub(crate) fn capture<'e>(name: &str, evidence: &Evidence<'e>, work: &Work) -> Result<Option<Held<'e>>, Exhausted> {
+    let at = evidence.capture_names.iter().position(|have| have == name);
+    let Some(piece) = at.and_then(|at| evidence.captures.at(at)) else { return Ok(None) };
+    work.charge_comparison(piece.len())?;
+    if !piece.contains('%') {
+        return Ok(text(piece));
+    }
+    work.charge_search(piece.len())?;
+    Ok(String::from_utf8(Decoded::new(piece).collect()).ok().map(|decoded| Held::Text(decoded.into())))
+}
+
+fn now<'e>(evidence: &Evidence<'e>) -> Option<Held<'e>> {
+    number(evidence.now.0)
+}
+
+fn number<'e>(number: u64) -> Option<Held<'e>> {
+    Some(Held::Number(i64::try_from(number).unwrap_or(i64::MAX).into()))
+}
+
+fn text(text: &str) -> Option<Held<'_>> {
+    Some(Held::Text(text.into()))
+}
+
+impl Root {
+    fn reader(&self, field: &str) -> Option<Read> {
+        self.fields.iter().find(|known| known.name == field).map(|known| known.read)
+    }
+}
