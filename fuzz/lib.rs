@@ -12,6 +12,7 @@ use std::{
     sync::{LazyLock, Mutex, PoisonError},
 };
 use taskfence_core::config::load;
+use taskfence_core::jose::thumbprint;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -21,8 +22,9 @@ use taskfence_core::http::connection::Surroundings;
 use taskfence_core::http::host::Host;
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
+use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
-use taskfence_core::jose::key::{Algorithm, Key};
+use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::receiver::{self, Head, Received};
@@ -96,14 +98,14 @@ pub fn set(bytes: &[u8]) -> bool {
         ..Head::default()
     };
     let mut ports = Ports::default();
-    let received = receiver::receive(&POLICY, &head, &text, &mut ports, NOW);
+    let received = receiver::receive(POLICY.signals(), POLICY.issuers(), &head, &text, &mut ports, NOW);
     let (status, _, body) = receiver::answer(&received);
     assert!(matches!(status, 202 | 400 | 503), "{status}");
     assert!(body.is_empty() || serde_json::from_str::<Value>(&body).is_ok(), "{body}");
-    let _ = receiver::lacks_keys_of(&POLICY, &text);
+    let _ = receiver::lacks_keys_of(POLICY.signals(), &text);
     let taken = matches!(received, Received::Applied(_));
     assert!(taken || ports.written.is_empty(), "what was refused changes nothing");
-    let again = receiver::receive(&POLICY, &head, &text, &mut ports, NOW);
+    let again = receiver::receive(POLICY.signals(), POLICY.issuers(), &head, &text, &mut ports, NOW);
     assert_eq!(receiver::answer(&again).0, status, "the same signal, pushed twice");
     if taken {
         World::new(our_policy(), ports).passes(&compact(GOOD_TOKEN));
@@ -116,7 +118,7 @@ pub fn proof(bytes: &[u8]) -> bool {
     let text = compact(bytes);
     // The key of the proof, as if the token were bound to it: else nothing gets behind that check.
     let jwk = Unverified::parse_with_key(&text, dpop::MAX_PROOF).ok().map(|(_, jwk)| jwk);
-    let key: Digest = jwk.as_ref().and_then(dpop::thumbprint).unwrap_or_default();
+    let key: Digest = jwk.as_ref().and_then(thumbprint::thumbprint).unwrap_or_default();
     let claim = dpop::Claim {
         method: b"GET",
         scheme: b"https",

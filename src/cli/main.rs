@@ -4,6 +4,7 @@
 mod commands;
 mod envoy;
 mod envoy_checks;
+mod failure;
 mod input;
 mod offline;
 mod signing;
@@ -18,8 +19,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::failure::Failure;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

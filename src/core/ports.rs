@@ -6,3 +6,5 @@ use crate::state::store::Store;
 
 /// All that the judge needs of its host.
 pub trait Ports: Store + CheckSignature + Surroundings {}
+
+impl<T: Store + CheckSignature + Surroundings> Ports for T {}

@@ -1,8 +1,9 @@
 //! Signatures by Envoy's `verify_signature`, twenty times as fast as inside the VM; by the VM where Envoy cannot.
 
 use crate::host;
+use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
-use taskfence_core::jose::key::{Algorithm, Key};
+use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust, to_der};
 
 /// Whether the signature of `token` by `key` under `algorithm` is good.

@@ -5,12 +5,12 @@
 
 use crate::host::{self, BufferType, Counter, Gauge, Headers, HostError, MapType};
 use crate::metrics::metric_name;
-use crate::plugin::Shared;
+use crate::parked_request::Waited;
 use crate::ports::Ports;
-use crate::request_context::{Sidecar, Waited};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+use taskfence_core::decision::judge::Judge;
 use taskfence_core::jose::key::{Key, KeyError};
 use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
 use taskfence_core::keys::keyring::{self, MAX_JWKS, Owner, Source};
@@ -37,7 +37,6 @@ const ACCEPT: &str = "application/jwk-set+json, application/json";
 /// What one plugin in one VM does about fetched keys.
 #[derive(Debug)]
 pub struct Keys {
-    root: u32,
     /// This VM among those that could hold a lease. Not 0.
     me: u64,
     owners: Vec<Owner>,
@@ -89,6 +88,17 @@ pub enum Lacking {
     ToCome(Wait),
 }
 
+/// A request that need not wait any longer.
+#[derive(Debug)]
+pub struct Ready {
+    /// What the proxy calls its stream.
+    pub stream: u32,
+    /// Its headers as they came.
+    pub headers: Headers,
+    /// What its own context learns of it.
+    pub waited: Rc<Waited>,
+}
+
 /// What a request may wait for, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait {
@@ -98,8 +108,8 @@ pub struct Wait {
 }
 
 impl Keys {
-    /// For the root context of that number.
-    pub fn new(root: u32, policy: &Policy) -> Result<Keys, String> {
+    /// For a plugin with that policy.
+    pub fn new(policy: &Policy) -> Result<Keys, String> {
         let mut me = [0; 8];
         getrandom::fill(&mut me).map_err(|error| error.to_string())?;
         let owners: Vec<Owner> = policy.needed_keys().map(|(owner, ..)| owner).collect();
@@ -119,7 +129,6 @@ impl Keys {
             fetched_at: policy.needed_keys().map(gauge).collect(),
         };
         Ok(Keys {
-            root,
             me: u64::from_le_bytes(me).max(1),
             owners,
             calls: RefCell::default(),
@@ -134,52 +143,56 @@ impl Keys {
     /// [`Keys::on_tick`] must be called.
     ///
     /// Nothing is fetched here: the first VM that is configured is thrown away, and would take the lease with it.
-    pub fn set_up(&self, shared: &Shared) -> Result<bool, String> {
-        let sources = self.sources(shared);
+    pub fn set_up(&self, judge: &RefCell<Judge>) -> Result<bool, String> {
+        let sources = self.sources(judge);
         for (owner, source) in &sources {
             fetch::set_up(&mut Ports, source.id()).map_err(|error| error.to_string())?;
             if let Ok(status) = fetch::status(&mut Ports, source.id()) {
-                self.follow(shared, *owner, source, &status);
+                self.follow(judge, *owner, source, &status);
             }
         }
         Ok(!sources.is_empty())
     }
 
-    /// Looks after all keys: takes over new ones, fetches what is due, and lets requests go on.
-    pub fn on_tick(&self, shared: &Rc<Shared>) {
+    /// Looks after all keys: takes over new ones and fetches what is due. The requests that need not wait any longer are
+    /// to be resumed.
+    pub fn on_tick(&self, judge: &RefCell<Judge>) -> Vec<Ready> {
         let tick = self.ticks.get();
         self.ticks.set(tick.wrapping_add(1));
-        let Some(now) = now() else { return };
+        let Some(now) = now() else { return Vec::new() };
         let idle = self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty())
             && self.wanted.try_borrow().is_ok_and(|wanted| wanted.is_empty())
-            && self.owners.iter().all(|owner| is_usable(shared, *owner, now));
+            && self.owners.iter().all(|owner| is_usable(judge, *owner, now));
         if idle && !tick.is_multiple_of(IDLE_TICKS) {
-            return;
+            return Vec::new();
         }
-        let sources = self.sources(shared);
+        let sources = self.sources(judge);
         for (owner, source) in &sources {
-            self.look_after(shared, *owner, source, now);
+            self.look_after(judge, *owner, source, now);
         }
-        self.release(shared, &sources, now);
+        self.ready(judge, &sources, now)
     }
 
-    /// A call has been answered; `answered` is false when it ended without.
-    pub fn on_call_response(&self, shared: &Rc<Shared>, call: u32, answered: bool, body_size: usize) {
+    /// A call has been answered; `answered` is false when it ended without. The requests that need not wait any longer are to be
+    /// resumed.
+    pub fn on_call_response(&self, judge: &RefCell<Judge>, call: u32, answered: bool, body_size: usize) -> Vec<Ready> {
         let call = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
             let at = calls.iter().position(|known| known.number == call)?;
             Some(calls.swap_remove(at))
         });
-        let sources = self.sources(shared);
+        let sources = self.sources(judge);
         let source = |call: &Call| sources.iter().find(|(known, _)| *known == call.owner);
-        let Some((call, (owner, source))) = call.and_then(|call| Some((call, source(&call)?))) else { return };
-        let Some(now) = now() else { return };
+        let Some((call, (owner, source))) = call.and_then(|call| Some((call, source(&call)?))) else {
+            return Vec::new();
+        };
+        let Some(now) = now() else { return Vec::new() };
         match (call.purpose, read_answer(answered, body_size)) {
-            (Purpose::Measure, _) => self.failed(shared, *owner, source, &measured(answered), now),
-            (Purpose::Fetch, Ok(jwks)) => self.publish(shared, *owner, source, &jwks, now),
+            (Purpose::Measure, _) => self.failed(judge, *owner, source, &measured(answered), now),
+            (Purpose::Fetch, Ok(jwks)) => self.publish(judge, *owner, source, &jwks, now),
             (Purpose::Fetch, Err(FetchError::NoAnswer)) if self.call(*owner, source, Purpose::Measure).is_ok() => {}
-            (Purpose::Fetch, Err(error)) => self.failed(shared, *owner, source, &error, now),
+            (Purpose::Fetch, Err(error)) => self.failed(judge, *owner, source, &error, now),
         }
-        self.release(shared, &sources, now);
+        self.ready(judge, &sources, now)
     }
 
     /// Lets the stream of that number wait, with its `headers`. `false`: too many wait already.
@@ -206,14 +219,14 @@ impl Keys {
 
     /// Keys of `owner` are lacking. `true`: others had fetched newer ones, and they are here now. Else they are fetched as
     /// soon as may be.
-    pub fn ask(&self, shared: &Shared, owner: Owner) -> bool {
-        let Some(source) = source_of(shared, owner) else { return false };
+    pub fn ask(&self, judge: &RefCell<Judge>, owner: Owner) -> bool {
+        let Some(source) = source_of(judge, owner) else { return false };
         let Ok(status) = fetch::status(&mut Ports, source.id()) else { return false };
-        if self.follow(shared, owner, &source, &status) {
+        if self.follow(judge, owner, &source, &status) {
             return true;
         }
         // Without any keys a fetch is due in any case.
-        if now().is_some_and(|now| is_usable(shared, owner, now)) {
+        if now().is_some_and(|now| is_usable(judge, owner, now)) {
             self.want(owner);
         }
         false
@@ -227,22 +240,22 @@ impl Keys {
         }
     }
 
-    fn sources(&self, shared: &Shared) -> Vec<(Owner, Source)> {
-        self.owners.iter().filter_map(|owner| Some((*owner, source_of(shared, *owner)?))).collect()
+    fn sources(&self, judge: &RefCell<Judge>) -> Vec<(Owner, Source)> {
+        self.owners.iter().filter_map(|owner| Some((*owner, source_of(judge, *owner)?))).collect()
     }
 
-    fn look_after(&self, shared: &Shared, owner: Owner, source: &Source, now: u64) {
+    fn look_after(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, now: u64) {
         let status = match fetch::status(&mut Ports, source.id()) {
             Ok(status) => status,
             Err(error) => {
                 // It lasts, and every tick comes here.
                 if self.ticks.get() % 100 == 1 {
-                    log::error!("{}: {error}", about(shared, owner, source));
+                    log::error!("{}: {error}", about(judge, owner, source));
                 }
                 return;
             }
         };
-        self.follow(shared, owner, source, &status);
+        self.follow(judge, owner, source, &status);
         let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| {
             let before = wanted.len();
             wanted.retain(|known| *known != owner);
@@ -251,18 +264,18 @@ impl Keys {
         match fetch::begin(&mut Ports, source, now, self.me, wanted) {
             Ok(true) => {
                 if let Err(error) = self.call(owner, source, Purpose::Fetch) {
-                    self.failed(shared, owner, source, &error, now);
+                    self.failed(judge, owner, source, &error, now);
                 }
             }
             Ok(false) => {}
-            Err(error) => log::error!("{}: {error}", about(shared, owner, source)),
+            Err(error) => log::error!("{}: {error}", about(judge, owner, source)),
         }
     }
 
     /// Takes over what `status` says that others have fetched. `true`: there are other keys than before, or the same are
     /// known to be newer.
-    fn follow(&self, shared: &Shared, owner: Owner, source: &Source, status: &Status) -> bool {
-        let Ok(mut judge) = shared.judge.try_borrow_mut() else { return false };
+    fn follow(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, status: &Status) -> bool {
+        let Ok(mut judge) = judge.try_borrow_mut() else { return false };
         let Some(keys) = judge.keyring_mut(owner) else { return false };
         if status.generation == keys.generation() {
             let before = keys.fetched_at();
@@ -308,10 +321,10 @@ impl Keys {
         Ok(())
     }
 
-    fn publish(&self, shared: &Shared, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
+    fn publish(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
         let published = match fetch::succeed(&mut Ports, source, self.me, jwks, now, chance()) {
             Ok(published) => published,
-            Err(error) => return log::error!("{}: {error}", about(shared, owner, source)),
+            Err(error) => return log::error!("{}: {error}", about(judge, owner, source)),
         };
         let (status, changed) = match published {
             Published::Changed(status) => (status, true),
@@ -322,14 +335,14 @@ impl Keys {
         if let Some((_, gauge)) = self.metrics.fetched_at.iter().find(|(known, _)| *known == owner) {
             gauge.set(status.fetched_at / 1_000);
         }
-        self.follow(shared, owner, source, &status);
+        self.follow(judge, owner, source, &status);
         let next = pause(status.due_at(source), now);
-        let about = about(shared, owner, source);
+        let about = about(judge, owner, source);
         if !changed {
             return log::debug!("{about}: unchanged, next fetch in {next}");
         }
-        self.log_bad_keys(shared, owner, &about, jwks);
-        let kids = kids(shared, owner);
+        self.log_bad_keys(judge, owner, &about, jwks);
+        let kids = kids(judge, owner);
         match kids.is_empty() {
             true => log::error!("{about}: not one usable key, so every token of it is refused; next fetch in {next}"),
             false => log::info!("{about}: fetched, keys {}; next fetch in {next}", kids.join(", ")),
@@ -337,24 +350,24 @@ impl Keys {
     }
 
     /// Names the keys that were left out. Only whoever fetched them does, not every worker.
-    fn log_bad_keys(&self, shared: &Shared, owner: Owner, about: &str, jwks: &[u8]) {
-        for (at, error) in bad_keys(shared, owner, jwks) {
+    fn log_bad_keys(&self, judge: &RefCell<Judge>, owner: Owner, about: &str, jwks: &[u8]) {
+        for (at, error) in bad_keys(judge, owner, jwks) {
             self.metrics.bad_keys.increment();
             // The names are the issuer's words.
             log::warn!("{about}: keys[{at}] is not used: {}", shown(&error.to_string()));
         }
     }
 
-    fn failed(&self, shared: &Shared, owner: Owner, source: &Source, error: &FetchError, now: u64) {
+    fn failed(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, error: &FetchError, now: u64) {
         if let Some((_, counter)) = self.metrics.failed.iter().find(|(cause, _)| *cause == error.cause()) {
             counter.increment();
         }
-        let about = about(shared, owner, source);
+        let about = about(judge, owner, source);
         match fetch::fail(&mut Ports, source, self.me, now, chance()) {
             Ok(Some(status)) => {
                 let next = pause(status.due_at(source), now);
                 let age = pause(now, status.fetched_at);
-                let left = match (status.generation, is_usable(shared, owner, now)) {
+                let left = match (status.generation, is_usable(judge, owner, now)) {
                     (0, _) => "there are no keys yet, so its requests wait and are then refused".to_owned(),
                     (_, true) => format!("the keys of {age} ago stay in use"),
                     (_, false) => {
@@ -372,71 +385,55 @@ impl Keys {
         }
     }
 
-    /// Lets the requests go on that need not wait any longer.
-    fn release(&self, shared: &Rc<Shared>, sources: &[(Owner, Source)], now: u64) {
-        if !self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty()) {
-            return;
+    /// What is to be done about keys of `issuer`, by its place, for want of which a request was refused.
+    pub fn lacking(&self, judge: &RefCell<Judge>, issuer: usize) -> Lacking {
+        let owner = Owner::Issuer(issuer);
+        let (Some(source), Some(now)) = (source_of(judge, owner), now()) else { return Lacking::Nothing };
+        let Ok(status) = fetch::status(&mut Ports, source.id()) else { return Lacking::Nothing };
+        if self.follow(judge, owner, &source, &status) {
+            return Lacking::TakenOver;
         }
-        let progress = progress(shared, sources, now);
+        let reason = match is_usable(judge, owner, now) {
+            false => For::Keys,
+            true if status.can_bring_more(&source, now) => For::Refetch(status.ended),
+            true => return Lacking::Nothing,
+        };
+        self.want(owner);
+        match source.wait {
+            Span(0) => Lacking::Nothing,
+            wait => Lacking::ToCome(Wait { issuer, reason, deadline: now.saturating_add(fetch::millis(wait)) }),
+        }
+    }
+
+    /// The requests that need not wait any longer, a few at a time.
+    fn ready(&self, judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<Ready> {
+        if !self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty()) {
+            return Vec::new();
+        }
+        let progress = progress(judge, sources, now);
         let progress = |issuer| {
             let found = progress.iter().find(|(known, _)| *known == Owner::Issuer(issuer));
             found.map_or(Progress { usable: false, ended: 0 }, |(_, progress)| *progress)
         };
-        let ready = self.waiting.try_borrow().map(|waiting| waiting.ready(now, MOST_AT_ONCE, progress));
-        for stream in ready.unwrap_or_default() {
-            let waiter = self.waiting.try_borrow_mut().ok().and_then(|mut waiting| waiting.take(stream));
-            // Its end would have been told, so it is alive; without it, nothing is done to it.
-            if let Some((headers, waited)) = waiter
-                && host::set_effective_context(stream).is_ok()
-            {
-                Sidecar::new(stream, Rc::clone(shared)).resume(&headers, &waited);
-            }
-        }
-        if host::set_effective_context(self.root).is_err() {
-            log::error!("the proxy does not know its own root context");
-        }
+        let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return Vec::new() };
+        let ready = waiting.ready(now, MOST_AT_ONCE, progress);
+        let taken = ready.into_iter().filter_map(|stream| Some((stream, waiting.take(stream)?)));
+        taken.map(|(stream, (headers, waited))| Ready { stream, headers, waited }).collect()
     }
 }
 
-fn progress(shared: &Shared, sources: &[(Owner, Source)], now: u64) -> Vec<(Owner, Progress)> {
+fn progress(judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<(Owner, Progress)> {
     let progress = |(owner, source): &(Owner, Source)| {
         let ended = fetch::status(&mut Ports, source.id()).map_or(0, |status| status.ended);
-        (*owner, Progress { usable: is_usable(shared, *owner, now), ended })
+        (*owner, Progress { usable: is_usable(judge, *owner, now), ended })
     };
     sources.iter().map(progress).collect()
 }
 
 /// Whether there are keys of `owner` that may be used at `now`, in milliseconds.
-fn is_usable(shared: &Shared, owner: Owner, now: u64) -> bool {
+fn is_usable(judge: &RefCell<Judge>, owner: Owner, now: u64) -> bool {
     let now = Timestamp(now / 1_000);
-    shared
-        .judge
-        .try_borrow()
-        .is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(now).is_some()))
-}
-
-/// What the last verdict of the judge lacked, and what is to be done about it.
-pub fn lacking(shared: &Shared) -> Lacking {
-    let Some(issuer) = shared.judge.try_borrow().ok().and_then(|judge| judge.lacks_keys_of()) else {
-        return Lacking::Nothing;
-    };
-    let owner = Owner::Issuer(issuer);
-    let (Some(source), Some(now)) = (source_of(shared, owner), now()) else { return Lacking::Nothing };
-    let Ok(status) = fetch::status(&mut Ports, source.id()) else { return Lacking::Nothing };
-    let keys = &shared.keys;
-    if keys.follow(shared, owner, &source, &status) {
-        return Lacking::TakenOver;
-    }
-    let reason = match is_usable(shared, owner, now) {
-        false => For::Keys,
-        true if status.can_bring_more(&source, now) => For::Refetch(status.ended),
-        true => return Lacking::Nothing,
-    };
-    keys.want(owner);
-    match source.wait {
-        Span(0) => Lacking::Nothing,
-        wait => Lacking::ToCome(Wait { issuer, reason, deadline: now.saturating_add(fetch::millis(wait)) }),
-    }
+    judge.try_borrow().is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(now).is_some()))
 }
 
 /// Reads the answer of the call at hand.
@@ -471,25 +468,25 @@ fn measured(answered: bool) -> FetchError {
     }
 }
 
-fn bad_keys(shared: &Shared, owner: Owner, jwks: &[u8]) -> Vec<(usize, KeyError)> {
+fn bad_keys(judge: &RefCell<Judge>, owner: Owner, jwks: &[u8]) -> Vec<(usize, KeyError)> {
     let Ok(jwks) = keyring::read_jwks(jwks) else { return Vec::new() };
-    shared.judge.try_borrow().ok().and_then(|judge| judge.policy().keyring(owner)?.problems(&jwks)).unwrap_or_default()
+    judge.try_borrow().ok().and_then(|judge| judge.policy().keyring(owner)?.problems(&jwks)).unwrap_or_default()
 }
 
-fn kids(shared: &Shared, owner: Owner) -> Vec<String> {
-    let Ok(judge) = shared.judge.try_borrow() else { return Vec::new() };
+fn kids(judge: &RefCell<Judge>, owner: Owner) -> Vec<String> {
+    let Ok(judge) = judge.try_borrow() else { return Vec::new() };
     let Some(keys) = judge.policy().keyring(owner) else { return Vec::new() };
     let name = |key: &Key| key.kid().map_or_else(|| "one without `kid`".to_owned(), |kid| format!("`{}`", shown(kid)));
     keys.last().iter().map(name).collect()
 }
 
-fn source_of(shared: &Shared, owner: Owner) -> Option<Source> {
-    shared.judge.try_borrow().ok()?.policy().keyring(owner)?.source().cloned()
+fn source_of(judge: &RefCell<Judge>, owner: Owner) -> Option<Source> {
+    judge.try_borrow().ok()?.policy().keyring(owner)?.source().cloned()
 }
 
 /// Whose keys they are and where they come from, for the log.
-fn about(shared: &Shared, owner: Owner, source: &Source) -> String {
-    let judge = shared.judge.try_borrow();
+fn about(judge: &RefCell<Judge>, owner: Owner, source: &Source) -> String {
+    let judge = judge.try_borrow();
     let name = judge.as_ref().ok().and_then(|judge| match owner {
         Owner::Issuer(at) => judge.policy().issuers().get(at).map(|issuer| issuer.name.as_str()),
         Owner::Transmitter(at) => judge.policy().signals().transmitters().get(at).map(|one| one.name.as_str()),

@@ -10,6 +10,7 @@ mod live_streams;
 mod local_reply;
 mod logger;
 mod metrics;
+mod parked_request;
 mod plugin;
 mod ports;
 mod presence;

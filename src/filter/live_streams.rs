@@ -5,10 +5,10 @@
 
 use crate::clock::now;
 use crate::host::{self, HostError};
+use crate::local_reply::claim_answer;
 use crate::local_reply::{decision_id, reply};
 use crate::plugin::Shared;
 use crate::ports::Ports;
-use crate::request_context::claim_answer;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use taskfence_core::decision::answer::answer;

@@ -29,3 +29,18 @@ pub fn decision_id() -> String {
         "{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-{g:02x}{h:02x}-{i:02x}{j:02x}-{k:02x}{l:02x}{m:02x}{n:02x}{o:02x}{p:02x}"
     )
 }
+
+/// Takes the right to the one answer that an HTTP stream gets from all of our filters in its chain; `false`: it was taken.
+///
+/// Two answers of two filters to one stream, asked for in one callback, take the proxy down. The contexts of the filters
+/// have different numbers, but the filter state of the stream is one, and what the one filter writes there the other reads
+/// at once. The access log prints it.
+pub fn claim_answer(reason: Reason, decision: &str) -> bool {
+    const DECISION: &str = "taskfence.decision";
+    if host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty()) {
+        return false;
+    }
+    host::set_property("taskfence.reason", reason.code().as_bytes());
+    host::set_property(DECISION, decision.as_bytes());
+    true
+}

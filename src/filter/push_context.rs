@@ -29,19 +29,27 @@ impl Intake {
     fn take_in(&mut self, body: &[u8]) -> Action {
         let Some(now) = now() else { return self.answer(&Received::NotAPush(503)) };
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.answer(&Received::NotAPush(503)) };
-        let mut received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
+        let mut received =
+            receiver::receive(judge.policy().signals(), judge.policy().issuers(), &self.head, body, &mut Ports, now);
         let lacking = match &received {
             Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
-                receiver::lacks_keys_of(judge.policy(), body)
+                receiver::lacks_keys_of(judge.policy().signals(), body)
             }
             _ => None,
         };
         drop(judge);
         if let Some(owner) = lacking
-            && self.shared.keys.ask(&self.shared, owner)
+            && self.shared.keys.ask(&self.shared.judge, owner)
             && let Ok(judge) = self.shared.judge.try_borrow()
         {
-            received = receiver::receive(judge.policy(), &self.head, body, &mut Ports, now);
+            received = receiver::receive(
+                judge.policy().signals(),
+                judge.policy().issuers(),
+                &self.head,
+                body,
+                &mut Ports,
+                now,
+            );
         }
         let metrics = &self.shared.metrics;
         if let Received::Applied(signal) = &received {
@@ -114,7 +122,7 @@ impl HttpContext for Intake {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         self.head = Head::from_headers(headers.iter());
         let checked = match self.shared.judge.try_borrow() {
-            Ok(judge) => self.head.check(judge.policy()),
+            Ok(judge) => self.head.check(judge.policy().signals()),
             Err(_) => Err(503),
         };
         if let Err(status) = checked {

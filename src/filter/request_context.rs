@@ -2,15 +2,17 @@
 
 use crate::clock::now;
 use crate::host::{self, Headers, MapType};
-use crate::key_fetcher::{self, Lacking};
+use crate::key_fetcher::Lacking;
 use crate::live_streams::{self, Followed};
+use crate::local_reply::claim_answer;
 use crate::local_reply::decision_id;
 use crate::local_reply::reply;
+use crate::parked_request::Waited;
 use crate::plugin::Shared;
 use crate::ports::Ports;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use std::cell::{Cell, RefCell};
+use std::any::Any;
 use std::rc::Rc;
 use taskfence_core::decision::answer::{Answer, answer};
 use taskfence_core::decision::record;
@@ -31,15 +33,6 @@ pub struct Sidecar {
     waited: Option<Rc<Waited>>,
 }
 
-/// What becomes of a request that waits: it is admitted, or refused, from elsewhere.
-#[derive(Debug, Default)]
-pub struct Waited {
-    admitted: Cell<bool>,
-    /// Whether its trailers came meanwhile. The proxy does not show them again.
-    has_trailers: Cell<bool>,
-    followed: RefCell<Option<Followed>>,
-}
-
 impl Sidecar {
     /// The context of a new stream, which the proxy calls `id`.
     pub fn new(id: u32, shared: Rc<Shared>) -> Sidecar {
@@ -58,7 +51,8 @@ impl Sidecar {
                 }
                 if action == Action::Continue {
                     waited.admitted.set(true);
-                    waited.followed.replace(live_streams::follow(&self.shared, self.id, &permit, &request));
+                    let followed = live_streams::follow(&self.shared, self.id, &permit, &request);
+                    waited.followed.replace(followed.map(|followed| -> Box<dyn Any> { Box::new(followed) }));
                 }
                 action
             }
@@ -68,6 +62,10 @@ impl Sidecar {
             // It stays where it is: paused, and so refused.
             log::error!("the proxy did not let a permitted request go on");
         }
+    }
+
+    fn lacking(&self, issuer: Option<usize>) -> Lacking {
+        issuer.map_or(Lacking::Nothing, |issuer| self.shared.keys.lacking(&self.shared.judge, issuer))
     }
 
     /// Whether what comes after the headers may pass. Where the proxy holds a paused request only until its body comes
@@ -134,25 +132,10 @@ impl Sidecar {
     }
 }
 
-/// Takes the right to the one answer that an HTTP stream gets from all of our filters in its chain; `false`: it was taken.
-///
-/// Two answers of two filters to one stream, asked for in one callback, take the proxy down. The contexts of the filters
-/// have different numbers, but the filter state of the stream is one, and what the one filter writes there the other reads
-/// at once. The access log prints it.
-pub fn claim_answer(reason: Reason, decision: &str) -> bool {
-    const DECISION: &str = "taskfence.decision";
-    if host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty()) {
-        return false;
-    }
-    host::set_property("taskfence.reason", reason.code().as_bytes());
-    host::set_property(DECISION, decision.as_bytes());
-    true
-}
-
 /// Makes the headers what the upstream may see. `false` when the proxy did not do it.
 fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
     let map = MapType::RequestHeaders;
-    identity.edits(headers.iter(), permit).all(|edit| match edit {
+    identity.edits(headers.iter(), permit.bearer()).all(|edit| match edit {
         Edit::Remove(name) => host::remove_header(map, name).is_ok(),
         Edit::Set(name, value) => host::set_header(map, name.as_bytes(), value.as_bytes()).is_ok(),
         Edit::Reduce(name, value) => host::set_header(map, name.as_bytes(), &value).is_ok(),
@@ -178,16 +161,23 @@ impl HttpContext for Sidecar {
             std::process::abort();
         }
         let request = read(&self.shared, &headers);
-        let verdict = match (judge(&self.shared, &request), key_fetcher::lacking(&self.shared)) {
-            (verdict, Lacking::Nothing) => verdict,
-            (_, Lacking::TakenOver) => judge(&self.shared, &request),
-            (Err(refusal), Lacking::ToCome(wait)) => {
-                let grpc = request.grpc;
-                let waited = Rc::clone(self.waited.insert(Rc::default()));
-                let waits = self.shared.keys.wait(self.id, wait, headers, waited);
-                return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
-            }
-            (verdict @ Ok(_), Lacking::ToCome(_)) => verdict,
+        let verdict = match judge(&self.shared, &request) {
+            Err(refusal) if refusal.lacks_keys_of.is_some() => match self.lacking(refusal.lacks_keys_of) {
+                Lacking::Nothing => Err(refusal),
+                Lacking::TakenOver => judge(&self.shared, &request),
+                Lacking::ToCome(wait) => {
+                    let grpc = request.grpc;
+                    let waited = Rc::clone(self.waited.insert(Rc::default()));
+                    let waits = self.shared.keys.wait(self.id, wait, headers, waited);
+                    return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
+                }
+            },
+            // In shadow mode it passes all the same, and the keys are fetched for the next.
+            Ok(permit) if permit.lacks_keys_of().is_some() => match self.lacking(permit.lacks_keys_of()) {
+                Lacking::TakenOver => judge(&self.shared, &request),
+                Lacking::Nothing | Lacking::ToCome(_) => Ok(permit),
+            },
+            verdict => verdict,
         };
         match verdict {
             Ok(permit) => {
@@ -234,7 +224,7 @@ fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {
 }
 
 fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {
-    let internal = || Refusal { reason: Reason::InternalError, rule: None, session: None, nonce: None, claim: None };
+    let internal = || Refusal::new(Reason::InternalError);
     let now = now().ok_or_else(internal)?;
     let mut judge = shared.judge.try_borrow_mut().map_err(|_| internal())?;
     judge.judge(request, &mut Ports, now)

@@ -2,6 +2,7 @@
 
 use crate::change_gauge;
 use crate::host::{self, BufferType};
+use crate::key_fetcher::Ready;
 use crate::key_fetcher::{self, Keys};
 use crate::live_streams;
 use crate::metrics::Metrics;
@@ -47,12 +48,12 @@ impl Root {
             log::warn!("configuration: {warning}");
         }
         let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
-        let keys = Keys::new(self.id, &loaded.policy)?;
+        let keys = Keys::new(&loaded.policy)?;
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
         let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence });
         live_streams::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
-        let tick = if shared.keys.set_up(&shared)? { key_fetcher::TICK } else { live_streams::TICK };
+        let tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
         host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
         self.shared = Some(shared);
         Ok(())
@@ -65,6 +66,22 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
     Ok(bytes)
 }
 
+/// Lets the requests go on that waited for keys, or answers them.
+fn resume(shared: &Rc<Shared>, ready: Vec<Ready>) {
+    if ready.is_empty() {
+        return;
+    }
+    for Ready { stream, headers, waited } in ready {
+        // Its end would have been told, so it is alive; without it, nothing is done to it.
+        if host::set_effective_context(stream).is_ok() {
+            Sidecar::new(stream, Rc::clone(shared)).resume(&headers, &waited);
+        }
+    }
+    if host::set_effective_context(shared.root).is_err() {
+        log::error!("the proxy does not know its own root context");
+    }
+}
+
 impl Drop for Root {
     fn drop(&mut self) {
         live_streams::on_root_gone(self.id);
@@ -74,7 +91,8 @@ impl Drop for Root {
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(shared) = &self.shared {
-            shared.keys.on_call_response(shared, call, headers > 0, body_size);
+            let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
+            resume(shared, ready);
         }
     }
 }
@@ -93,7 +111,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
             live_streams::on_tick(shared);
-            shared.keys.on_tick(shared);
+            resume(shared, shared.keys.on_tick(&shared.judge));
             shared.presence.on_tick();
         }
     }

@@ -86,7 +86,7 @@ fn ports(policy: &Policy, epoch: u64, entries: usize) -> Ports {
 fn push(policy: &Policy, ports: &mut Ports, set: &str) {
     let headers = [(":method", "POST"), (":path", orders::SIGNALS_PATH), ("content-type", "application/secevent+jwt")];
     let head = Head::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-    let received = receiver::receive(policy, &head, set.as_bytes(), ports, now());
+    let received = receiver::receive(policy.signals(), policy.issuers(), &head, set.as_bytes(), ports, now());
     assert_eq!(receiver::answer(&received).0, 202, "a signal of this file");
 }
 

@@ -9,8 +9,9 @@ use taskfence_core::decision::judge::Judge;
 use taskfence_core::http::connection::Surroundings;
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
+use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
-use taskfence_core::jose::key::{Algorithm, Key};
+use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust};
 use taskfence_core::signal::receiver::{self, Head};
 use taskfence_core::state::revocations;
@@ -87,7 +88,14 @@ impl InProcess {
         let headers =
             [(":method", "POST"), (":path", orders::SIGNALS_PATH), ("content-type", "application/secevent+jwt")];
         let head = Head::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let received = receiver::receive(self.judge.policy(), &head, set.as_bytes(), &mut self.ports, now());
+        let received = receiver::receive(
+            self.judge.policy().signals(),
+            self.judge.policy().issuers(),
+            &head,
+            set.as_bytes(),
+            &mut self.ports,
+            now(),
+        );
         receiver::answer(&received).0
     }
 }

@@ -6,7 +6,6 @@ use taskfence_core::config::load;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use taskfence_core::config::compile::Loaded;
-use taskfence_core::config::model;
 use taskfence_core::config::problem::Problem;
 use taskfence_core::encoding::nearest::nearest;
 use taskfence_core::keys::keyring::{Keyring, Owner};
@@ -15,13 +14,14 @@ use taskfence_core::policy::policy::Role;
 
 use crate::envoy::{Envoy, Plugin, Text};
 use crate::envoy_checks::{self, Findings};
+use crate::failure::Failure;
 use crate::input::configuration::{self, Configuration};
 use crate::input::document;
 use crate::input::file;
 use crate::input::problem::{self, BadFile, count};
 use crate::input::yaml;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 /// Check a configuration with the code that the filter runs
 ///

@@ -3,8 +3,9 @@
 use clap::Args;
 use clap_complete::Shell;
 
+use crate::failure::Failure;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 /// Print the completions for a shell
 #[derive(Debug, Args)]

@@ -15,9 +15,10 @@ use clap::{Args, ValueEnum};
 use taskfence_core::decision::judge::Judge;
 use taskfence_core::http::connection::parse_address;
 use taskfence_core::policy::policy::Policy;
-use taskfence_core::signal::set::Signal;
+use taskfence_core::signal::accepted::Signal;
 use taskfence_core::time::Timestamp;
 
+use crate::failure::Failure;
 use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
@@ -27,7 +28,7 @@ use crate::offline::jwks_files::{self, Jwks};
 use crate::offline::request_input::{self, Header, Typed, Url};
 use crate::signing::certificate;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 use crate::terminal::time::{self, Moment};
 
 macro_rules! examples {
@@ -183,7 +184,7 @@ impl Explain {
             signals.push(Taken { file, signal });
         }
         let trial = Trial::hold(&mut judge, &mut world, &typed, now);
-        if let Some(failure) = jwks_files::missing(&judge) {
+        if let Some(failure) = jwks_files::missing(judge.policy(), &trial.verdict) {
             return Err(failure);
         }
         match self.output {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::failure::Failure;
 use crate::input::file::{self, Access, Existing};
 use crate::signing::key::{Algorithm, SigningKey};
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 /// Make signing keys
 #[derive(Debug, Subcommand)]

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Command};
 
+use crate::failure::Failure;
 use crate::input::file::{self, Access, Existing};
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 /// Print the manual page, or write the pages of every command
 #[derive(Debug, Args)]

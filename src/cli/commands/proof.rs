@@ -1,19 +1,17 @@
 //! `taskfence token proof`: DPoP proofs (RFC 9449) to try a filter with.
 
+use crate::signing::dpop_proof::Contents;
 use std::path::PathBuf;
-use taskfence_core::encoding::digest;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
-use serde_json::{Map, Value};
-use taskfence_core::encoding::digest::digest_text;
-use taskfence_core::token::dpop;
 use uuid::Uuid;
 
+use crate::failure::Failure;
 use crate::input::secret::Secret;
-use crate::signing::key::{self, SigningKey};
+use crate::signing::key::SigningKey;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 use crate::terminal::time::Moment;
 
 /// Sign a DPoP proof for one request and print it
@@ -57,17 +55,6 @@ pub struct Proof {
     jti: Option<String>,
 }
 
-/// What a proof says.
-pub struct Contents<'c> {
-    pub id: &'c str,
-    pub method: &'c str,
-    pub url: &'c str,
-    pub token: &'c [u8],
-    pub nonce: Option<&'c str>,
-    /// In unix seconds.
-    pub issued_at: u64,
-}
-
 impl Proof {
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
@@ -85,33 +72,18 @@ impl Proof {
     }
 }
 
-impl Contents<'_> {
-    /// The proof by `key`.
-    pub fn sign(&self, key: &SigningKey) -> Result<String, key::Error> {
-        let url = self.url.split(['?', '#']).next().unwrap_or_default();
-        let claims: [(&str, Option<Value>); 6] = [
-            ("jti", Some(self.id.into())),
-            ("htm", Some(self.method.into())),
-            ("htu", Some(url.into())),
-            ("iat", Some(self.issued_at.into())),
-            ("ath", Some(digest_text(&digest::sha256(self.token)).into())),
-            ("nonce", self.nonce.map(Value::from)),
-        ];
-        let claims: Map<String, Value> =
-            claims.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-        key.sign_with_key("dpop+jwt", &claims)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::signing::key::tests::{claims_of, header_of};
     use crate::terminal::console::Capture;
     use serde_json::json;
-    use taskfence_core::jose::key::Algorithm;
+    use taskfence_core::encoding::digest::{digest_text, sha256};
+    use taskfence_core::jose::algorithm::Algorithm;
     use taskfence_core::jose::signature::PureRust;
+    use taskfence_core::jose::thumbprint::thumbprint;
     use taskfence_core::time::Timestamp;
+    use taskfence_core::token::dpop;
 
     #[test]
     fn a_proof_that_the_filter_takes() {
@@ -129,12 +101,12 @@ mod tests {
             let header = header_of(proof);
             assert_eq!((&header["typ"], &header["alg"]), (&json!("dpop+jwt"), &json!(alg)));
             assert!(header["jwk"].get("d").is_none() && header.get("kid").is_none(), "{header}");
-            let ath = digest_text(&digest::sha256(b"a.b.c"));
+            let ath = digest_text(&sha256(b"a.b.c"));
             assert_eq!(
                 claims_of(proof),
                 json!({"jti": "p", "htm": "POST", "htu": "https://orders.mesh/v1", "iat": Capture::NOW, "ath": ath, "nonce": "n"})
             );
-            let thumbprint = dpop::thumbprint(&header["jwk"]).unwrap();
+            let thumbprint = thumbprint(&header["jwk"]).unwrap();
             let claim = dpop::Claim {
                 method: b"POST",
                 scheme: b"https",

@@ -3,8 +3,9 @@
 use clap::Args;
 
 use crate::commands::config_reference;
+use crate::failure::Failure;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 /// Print the JSON Schema of the configuration, or its reference
 ///

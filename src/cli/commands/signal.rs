@@ -16,8 +16,9 @@ mod verify;
 
 use clap::Subcommand;
 
+use crate::failure::Failure;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 
 /// Sign a signal and push it to the filters, which act on it at once
 ///

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use taskfence_core::config::load;
 
 use clap::Args;
-use taskfence_core::config::model;
 use taskfence_core::config::problem::Problem;
 use taskfence_core::decision::judge::Judge;
 
+use crate::failure::Failure;
 use crate::input::configuration;
 use crate::input::document;
 use crate::input::file;
@@ -19,7 +19,7 @@ use crate::offline::evaluation::Trial;
 use crate::offline::host::World;
 use crate::offline::jwks_files::{self, Jwks};
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 use crate::terminal::text::printable;
 
 macro_rules! examples {
@@ -106,8 +106,10 @@ impl Test {
         let folder = self.cases.parent().unwrap_or(Path::new(""));
         let mut policy = match configuration::read(&folder.join(&file.config), console.input) {
             Ok(configuration) => configuration.loaded.policy,
-            Err(Failure::File(error)) => return Err(self.bad(vec![Problem::at("config", error.to_string())])),
-            Err(other) => return Err(other),
+            Err(configuration::Error::File(error)) => {
+                return Err(self.bad(vec![Problem::at("config", error.to_string())]));
+            }
+            Err(other) => return Err(other.into()),
         };
         self.jwks.supply(&mut policy, folder, &file.jwks, console)?;
         let suite = Suite::new(file, folder, &policy, console.now).map_err(|problems| self.bad(problems))?;
@@ -156,7 +158,7 @@ impl Test {
             })?;
         }
         let trial = Trial::hold(judge, &mut world, &case.typed, case.now);
-        jwks_files::missing(judge).map_or(Ok(trial), Err)
+        jwks_files::missing(judge.policy(), &trial.verdict).map_or(Ok(trial), Err)
     }
 }
 

@@ -10,11 +10,12 @@ use taskfence_core::encoding::digest::digest_text;
 use uuid::Uuid;
 
 use crate::commands::proof::Proof;
+use crate::failure::Failure;
 use crate::signing::certificate;
 use crate::signing::key::{self, SigningKey};
 use crate::signing::set;
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 use crate::terminal::time::{self, Moment};
 
 /// Make access tokens, and the proofs that go with them, for demos and tests

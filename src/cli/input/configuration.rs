@@ -5,13 +5,11 @@ use std::path::Path;
 use taskfence_core::config::load;
 
 use taskfence_core::config::compile::Loaded;
-use taskfence_core::config::model;
 use taskfence_core::config::problem::Problem;
 
 use crate::input::document;
 use crate::input::file;
 use crate::input::problem::BadFile;
-use crate::terminal::exit::Failure;
 
 /// A configuration that can be used.
 #[derive(Debug)]
@@ -30,7 +28,18 @@ pub fn parse(text: &[u8]) -> Result<Configuration, Vec<Problem>> {
 }
 
 /// Reads the configuration at `path`; `-` is `input`.
-pub fn read(path: &Path, input: &mut dyn Read) -> Result<Configuration, Failure> {
+pub fn read(path: &Path, input: &mut dyn Read) -> Result<Configuration, Error> {
     let text = file::read_or_input(path, input)?;
-    parse(&text).map_err(|problems| BadFile::new(path, problems).into())
+    Ok(parse(&text).map_err(|problems| BadFile::new(path, problems))?)
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] file::Error),
+    /// The file is no configuration.
+    #[error(transparent)]
+    Bad(#[from] BadFile),
 }

@@ -14,13 +14,13 @@ use taskfence_core::reason::Reason;
 use taskfence_core::time::Timestamp;
 use taskfence_core::token::dpop_nonce::Nonces;
 
-use crate::commands::proof::Contents;
 use crate::input::file;
 use crate::offline::case_file::{Case, Expected, File, Made, Request, Time, Verdict};
 use crate::offline::host::World;
 use crate::offline::request_input::{self, Header, Typed, Url};
 use crate::offline::unsigned;
 use crate::signing::certificate;
+use crate::signing::dpop_proof::Contents;
 use crate::signing::key::SigningKey;
 use crate::terminal::time::Moment;
 

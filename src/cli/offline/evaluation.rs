@@ -7,13 +7,13 @@ use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
 use taskfence_core::policy::identity_headers::Edit;
 use taskfence_core::policy::policy::Policy;
-use taskfence_core::rules::rule::{Effect, Mismatch, Target};
+use taskfence_core::rules::rule::{Effect, Mismatch};
 use taskfence_core::time::Timestamp;
 
 use crate::offline::diagnosis::why;
 use crate::offline::host::World;
 use crate::offline::request_input::Typed;
-use crate::offline::requirement_report::{Notes, Weighed, decoded};
+use crate::offline::requirement_report::{Notes, Weighed};
 use crate::offline::token_report::Credential;
 
 /// Stands for the id that every real refusal gets.
@@ -55,7 +55,6 @@ impl Trial {
         let request = typed.to_request(judge.policy().places());
         let mut notes = Notes::default();
         let verdict = judge.judge_before(&request, world, now, &mut notes);
-        let tried = judge.rules_tried(&request, world);
         let policy = judge.policy();
         let refusal = refusal(&verdict);
         let rule = verdict.as_ref().map_or_else(|refusal| refusal.rule, |permit| permit.rule());
@@ -67,9 +66,9 @@ impl Trial {
         Self {
             now,
             grpc: request.grpc,
-            tried,
+            tried: notes.tried,
             path: Canonical::parse(request.path).ok().map(|path| path.as_str().to_owned()),
-            captures: captures(policy, &request, world),
+            captures: notes.captures,
             why: refusal.and_then(|refusal| why(refusal, &request, &credential, policy, now)),
             answer: refusal.map(|refusal| answer(refusal, policy, DECISION, request.grpc)),
             upstream: changes(policy, typed, &request, &verdict),
@@ -105,17 +104,6 @@ fn refusal(verdict: &Verdict) -> Option<&Refusal> {
     }
 }
 
-fn captures(policy: &Policy, request: &Request<'_>, world: &mut World) -> Vec<(String, String)> {
-    let (Ok(path), Ok(host)) = (Canonical::parse(request.path), policy.host(request.authority)) else {
-        return Vec::new();
-    };
-    let method = std::str::from_utf8(request.method).unwrap_or_default();
-    let target = Target { method, host, path: &path, grpc: request.grpc };
-    let Some((_, rule, captures)) = policy.find(target, world) else { return Vec::new() };
-    let names = rule.matcher().capture_names().iter().enumerate();
-    names.filter_map(|(at, name)| Some((name.clone(), decoded(captures.at(at)?)))).collect()
-}
-
 /// As the filter edits a request: only where there is something of ours to set, to hide or to remove.
 fn changes(policy: &Policy, typed: &Typed, request: &Request<'_>, verdict: &Verdict) -> Vec<Change> {
     let Ok(permit) = verdict else { return Vec::new() };
@@ -124,7 +112,7 @@ fn changes(policy: &Policy, typed: &Typed, request: &Request<'_>, verdict: &Verd
     }
     // The headers of the request and the names in the policy must live equally long for the judge.
     let names: Vec<_> = typed.headers().collect();
-    let edits = policy.identity().edits(names.into_iter(), permit);
+    let edits = policy.identity().edits(names.into_iter(), permit.bearer());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     edits
         .map(|edit| match edit {

@@ -6,13 +6,15 @@ use std::net::IpAddr;
 
 use taskfence_core::encoding::digest::Digest;
 use taskfence_core::http::connection::Surroundings;
+use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
-use taskfence_core::jose::key::{Algorithm, Key};
+use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust};
 use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::accepted::Signal;
 use taskfence_core::signal::receiver;
 use taskfence_core::signal::set;
-use taskfence_core::signal::set::{MAX_SET, Signal};
+use taskfence_core::signal::set::MAX_SET;
 use taskfence_core::signal::set_error::SetErrorCode;
 use taskfence_core::signal::transmitter::Transmitter;
 use taskfence_core::state::freshness::Pulse;
@@ -21,8 +23,8 @@ use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored}
 use taskfence_core::time::Timestamp;
 use taskfence_core::token::dpop_nonce;
 
+use crate::failure::Failure;
 use crate::offline::jwks_files;
-use crate::terminal::exit::Failure;
 
 /// The surroundings of one request.
 #[derive(Debug, Default)]

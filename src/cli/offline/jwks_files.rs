@@ -5,19 +5,19 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use taskfence_core::decision::verdict::Verdict;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use taskfence_core::config::problem::Problem;
-use taskfence_core::decision::judge::Judge;
 use taskfence_core::encoding::nearest::nearest;
 use taskfence_core::keys::keyring::{Keyring, Owner, read_jwks};
 use taskfence_core::policy::policy::Policy;
 
+use crate::failure::Failure;
 use crate::input::file;
 use crate::input::problem::{self, BadFile};
 use crate::terminal::console::Console;
-use crate::terminal::exit::Failure;
 
 /// The option that gives keys.
 #[derive(Debug, Args)]
@@ -95,10 +95,13 @@ fn nobody(policy: &Policy, issuer: &str) -> String {
     }
 }
 
-/// The keys without which `judge` could not judge its last request.
-pub fn missing(judge: &Judge) -> Option<Failure> {
-    let owner = Owner::Issuer(judge.lacks_keys_of()?);
-    let policy = judge.policy();
+/// The keys without which a request could not be judged under `policy`.
+pub fn missing(policy: &Policy, verdict: &Verdict) -> Option<Failure> {
+    let lacking = match verdict {
+        Ok(permit) => permit.lacks_keys_of(),
+        Err(refusal) => refusal.lacks_keys_of,
+    };
+    let owner = Owner::Issuer(lacking?);
     let (_, name, keys) = policy.fetched_keys().find(|(known, ..)| *known == owner)?;
     (keys.generation() == 0).then(|| needed(name, keys))
 }

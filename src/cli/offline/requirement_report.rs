@@ -1,12 +1,14 @@
 //! What a rule asked and what there was, in words, for each of its requirements.
 
 use serde_json::Value;
-use taskfence_core::decision::judge::Observer;
+use taskfence_core::decision::evaluate::Observer;
 use taskfence_core::http::path::Decoded;
 use taskfence_core::http::spiffe::PeerPattern;
 use taskfence_core::rules::detail_match::{DetailRequirement, Part, Pattern};
 use taskfence_core::rules::evidence::Evidence;
 use taskfence_core::rules::requirement::{ActorRequirement, Check, Outcome, Unknown};
+use taskfence_core::rules::routes::Captures;
+use taskfence_core::rules::rule::Mismatch;
 use taskfence_core::time::Timestamp;
 
 /// One requirement, weighed.
@@ -19,14 +21,27 @@ pub struct Weighed {
     pub outcome: Outcome,
 }
 
-/// Writes down every requirement that the judge weighs.
+/// Writes down what the judge does: every rule that it tries, and every requirement that it evaluates.
 #[derive(Debug, Default)]
 pub struct Notes {
+    /// For each rule up to the first that matches, why it does not; the last is `None` if one matches.
+    pub tried: Vec<Option<Mismatch>>,
+    /// What the path of the rule captured, by name.
+    pub captures: Vec<(String, String)>,
     pub weighed: Vec<Weighed>,
 }
 
 impl Observer for Notes {
     const SEES_ALL: bool = true;
+
+    fn rule(&mut self, mismatch: Option<Mismatch>) {
+        self.tried.push(mismatch);
+    }
+
+    fn captures(&mut self, names: &[String], captures: &Captures<'_>) {
+        let named = names.iter().enumerate();
+        self.captures = named.filter_map(|(at, name)| Some((name.clone(), decoded(captures.at(at)?)))).collect();
+    }
 
     fn check(&mut self, check: &Check, outcome: Outcome, evidence: &Evidence<'_>) {
         let (asked, found) = words(check, evidence);

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use taskfence_core::config::problem::Problem;
 use taskfence_core::encoding::nearest::nearest;
-use taskfence_core::jose::key::Algorithm;
+use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::keys::keyring::Keyring;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::transmitter::Transmitter;

@@ -6,7 +6,6 @@ use taskfence_core::encoding::digest::sha256;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use taskfence_core::encoding::digest::Digest;
-use taskfence_core::token::dpop;
 
 use crate::input::file;
 

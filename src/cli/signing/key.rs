@@ -16,7 +16,7 @@ use superboring::hash::MessageDigest;
 use superboring::pkey::PKey;
 use superboring::rsa::Padding;
 use taskfence_core::encoding::digest::Digest;
-use taskfence_core::token::dpop;
+use taskfence_core::jose::thumbprint as rfc7638;
 
 use crate::input::file;
 
@@ -201,7 +201,7 @@ pub fn thumbprint(path: &Path) -> Result<Digest, Error> {
         Some([key]) => key,
         Some(_) => return Err(not_a_key(Problem::SeveralKeys)),
     };
-    dpop::thumbprint(key).ok_or_else(|| not_a_key(Problem::Unsupported))
+    rfc7638::thumbprint(key).ok_or_else(|| not_a_key(Problem::Unsupported))
 }
 
 /// Why there is no key, or no signature.

@@ -3,7 +3,6 @@
 use serde_json::json;
 use taskfence_core::config::compile::Loaded;
 use taskfence_core::config::load;
-use taskfence_core::config::model;
 use taskfence_core::jose::signature::PureRust;
 use taskfence_core::signal::set;
 use taskfence_core::time::Timestamp;

@@ -3,7 +3,7 @@
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::encoding::nearest::nearest;
-use crate::jose::key::Algorithm;
+use crate::jose::algorithm::Algorithm;
 
 /// Whether a header may get this name from a configuration.
 pub(crate) fn header_name(name: &str) -> Result<(), String> {

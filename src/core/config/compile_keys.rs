@@ -3,7 +3,8 @@
 use crate::config::model::KeysConfig;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
-use crate::jose::key::{Algorithm, KeySet};
+use crate::jose::algorithm::Algorithm;
+use crate::jose::key::KeySet;
 use crate::keys::keyring::{Keyring, Source};
 use crate::time::Span;
 use serde_json::Value;

@@ -22,10 +22,6 @@ const MAX_NONCE: Span = Span::hours(1);
 /// The longest chain of `act` that can be allowed.
 pub const MAX_ACTORS: usize = 32;
 
-pub(crate) fn default_algorithms() -> Vec<String> {
-    Settings::default().algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect()
-}
-
 /// What the keys about presentation of the issuer at `path` mean. Its place becomes one of `places`.
 pub fn presentation(config: &IssuerConfig, path: &str, places: &mut Places, problems: &mut Problems) -> Presentation {
     let place = places.add(place(config.token.as_ref(), &format!("{path}.token"), problems));

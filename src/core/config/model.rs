@@ -741,6 +741,10 @@ fn default_algorithms() -> Vec<String> {
     vec!["ES256".to_owned(), "RS256".to_owned()]
 }
 
+fn default_proof_algorithms() -> Vec<String> {
+    Settings::default().algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect()
+}
+
 fn default_types() -> Vec<String> {
     vec!["at+jwt".to_owned()]
 }
@@ -815,7 +819,7 @@ pub struct DpopConfig {
     #[serde(default = "default_window")]
     pub window: Span,
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256.
-    #[serde(default = "default_algorithms")]
+    #[serde(default = "default_proof_algorithms")]
     pub algorithms: Vec<String>,
     /// Proofs must carry a nonce of this proxy, which lives at least this long and at most twice as long. Default: none
     /// is asked for.
@@ -825,7 +829,7 @@ pub struct DpopConfig {
 
 impl Default for DpopConfig {
     fn default() -> DpopConfig {
-        DpopConfig { origins: None, window: default_window(), algorithms: default_algorithms(), nonce: None }
+        DpopConfig { origins: None, window: default_window(), algorithms: default_proof_algorithms(), nonce: None }
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn of(reason: Reason, grpc: bool) -> Answer {
-        answer(&Refusal { reason, rule: Some(0), session: None, nonce: None, claim: None }, &policy(), "0-1", grpc)
+        answer(&Refusal { rule: Some(0), ..Refusal::new(reason) }, &policy(), "0-1", grpc)
     }
 
     fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
@@ -217,7 +217,7 @@ mod tests {
         let config = json!({"realm": "r", "issuers": [first], "rules": []});
         let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
         let nonce = (reason == Reason::DpopNonceRequired).then(|| "n".to_owned());
-        let answer = answer(&Refusal { reason, rule: None, session: None, nonce, claim: None }, &policy, "0-1", false);
+        let answer = answer(&Refusal { nonce, ..Refusal::new(reason) }, &policy, "0-1", false);
         assert_eq!(header(&answer, "dpop-nonce").is_some(), reason == Reason::DpopNonceRequired);
         header(&answer, "www-authenticate").map(str::to_owned)
     }

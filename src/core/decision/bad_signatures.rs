@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn remembers_a_bounded_number() {
         let mut refused = Refused::new(7);
-        let key = |kid| KeyId::new(&[7; 32], kid, crate::jose::key::Algorithm::ES256);
+        let key = |kid| KeyId::new(&[7; 32], kid, crate::jose::algorithm::Algorithm::ES256);
         let (key, other) = (key("a"), key("b"));
         assert!(!refused.contains(b"0", key));
         for n in 0..10_000 {

@@ -1,28 +1,34 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
 use crate::decision::authenticate::Tokens;
+use crate::decision::evaluate::Asked;
+use crate::decision::evaluate::Nobody;
+use crate::decision::evaluate::Observer;
+use crate::decision::evaluate::check_standing;
+use crate::decision::evaluate::evaluate;
+use crate::decision::evaluate::grant_status;
+use crate::decision::evaluate::unreadable;
 use crate::decision::session::Session;
 use crate::decision::verdict::Permit;
 use crate::decision::verdict::Refusal;
 use crate::decision::verdict::Verdict;
-use crate::http::connection::Surroundings;
 use crate::http::method::Method;
 use crate::http::path::Canonical;
 use crate::http::request::Request;
-use crate::jose::signature::CheckSignature;
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
 use crate::reason::Reason;
-use crate::rules::evidence::{Evidence, RequestLine};
-use crate::rules::grant_status::{Standing, standing};
+use crate::rules::evidence::RequestLine;
 use crate::rules::mode::Mode;
-use crate::rules::requirement::{Check, Outcome, Requirement};
-use crate::rules::rule::{Effect, Mismatch, Target};
+use crate::rules::requirement::{Check, Requirement};
+use crate::rules::rule::{Effect, Target};
 use crate::state::single_use::{self, Coin, Unspendable};
-use crate::state::store::{Store, StoreError};
+use crate::state::store::Store;
 use crate::state::view::View;
+use crate::time::Span;
 use crate::time::Timestamp;
+use crate::token::dpop::Proof;
 use std::rc::Rc;
 
 /// A policy, and what one worker remembers while it applies it.
@@ -31,27 +37,6 @@ pub struct Judge {
     pub(crate) policy: Policy,
     tokens: Tokens,
     pub(crate) view: View,
-    lacks_keys_of: Option<usize>,
-}
-
-impl<T: Store + CheckSignature + Surroundings> Ports for T {}
-
-/// Looks over the judge's shoulder. The data plane's observer sees nothing and costs nothing.
-pub trait Observer {
-    /// Whether the judge should go on after the first check that fails, only to show the others.
-    const SEES_ALL: bool;
-
-    /// A check was weighed against `evidence`.
-    fn check(&mut self, check: &Check, outcome: Outcome, evidence: &Evidence<'_>);
-}
-
-/// The observer of the data plane.
-pub(crate) struct Nobody;
-
-impl Observer for Nobody {
-    const SEES_ALL: bool = false;
-
-    fn check(&mut self, _: &Check, _: Outcome, _: &Evidence<'_>) {}
 }
 
 impl Judge {
@@ -63,7 +48,7 @@ impl Judge {
 
     /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
     pub fn seeded(policy: Policy, seed: u64) -> Judge {
-        Judge { tokens: Tokens::new(&policy, seed), policy, view: View::default(), lacks_keys_of: None }
+        Judge { tokens: Tokens::new(&policy, seed), policy, view: View::default() }
     }
 
     /// The policy.
@@ -85,12 +70,6 @@ impl Judge {
     /// what nobody foresaw then lasts no longer than that.
     pub fn doubt(&mut self) {
         self.view.doubt();
-    }
-
-    /// The place of the issuer for want of whose keys the last request was refused, if they are fetched: newer ones may
-    /// change the verdict.
-    pub fn lacks_keys_of(&self) -> Option<usize> {
-        self.lacks_keys_of
     }
 
     /// Gives the policy away and forgets the rest.
@@ -115,138 +94,118 @@ impl Judge {
             Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
             _ => policy.mode(refusal.rule),
         };
-        self.lacks_keys_of = None;
-        match self.weigh(request, ports, now, observer) {
-            Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit {
-                rule: refusal.rule,
-                session: refusal.session.clone(),
-                broken_glass: false,
-                shadowed: Some(refusal),
-                source: None,
-                peer: None,
-                admitted_at: now,
-            }),
+        match self.decide(request, ports, now, observer) {
+            Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit::shadowing(refusal, now)),
             verdict => verdict,
         }
     }
 
-    /// For each rule up to the first that matches, why it does not; the last is `None` if one matches. Empty when the
-    /// request line itself is refused.
-    pub fn rules_tried(&self, request: &Request<'_>, ports: &mut impl Ports) -> Vec<Option<Mismatch>> {
-        let (Ok(path), Ok(host)) = (Canonical::parse(request.path), self.policy.host(request.authority)) else {
-            return Vec::new();
-        };
-        let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
-        let mut tried = Vec::new();
-        for rule in self.policy.rules() {
-            let mismatch = rule.matcher().mismatch(target, ports);
-            tried.push(mismatch);
-            if mismatch.is_none() {
-                break;
-            }
-        }
-        tried
-    }
-
-    fn weigh(
+    /// Finds the rule, authenticates, evaluates.
+    fn decide(
         &mut self,
         request: &Request<'_>,
         ports: &mut impl Ports,
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
-        let bare = |reason| Refusal { reason, rule: None, session: None, nonce: None, claim: None };
-        let path = Canonical::parse(request.path).map_err(|_| bare(Reason::PathRefused))?;
-        let host = self.policy.host(request.authority).map_err(|_| bare(Reason::HostRefused))?;
-        let Judge { policy, tokens, view, lacks_keys_of } = self;
+        let path = Canonical::parse(request.path).map_err(|_| Refusal::new(Reason::PathRefused))?;
+        let host = self.policy.host(request.authority).map_err(|_| Refusal::new(Reason::HostRefused))?;
+        let Judge { policy, tokens, view } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
-        let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| bare(Reason::RuleMissing))?;
-        let with_rule = |reason| Refusal { rule: Some(at), ..bare(reason) };
+        show_rules(policy, target, ports, observer);
+        let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| Refusal::new(Reason::RuleMissing))?;
+        observer.captures(rule.matcher().capture_names(), &captures);
         let requirement = match rule.effect() {
-            Effect::Anonymous => {
-                let rule = Some(at);
-                let (shadowed, source, peer) = (None, None, None);
-                return Ok(Permit {
-                    rule,
-                    session: None,
-                    broken_glass: false,
-                    shadowed,
-                    source,
-                    peer,
-                    admitted_at: now,
-                });
-            }
-            Effect::Deny => return Err(with_rule(Reason::RuleDenied)),
+            Effect::Anonymous => return Ok(Permit::anonymous(at, now)),
+            Effect::Deny => return Err(Refusal::new(Reason::RuleDenied).by(at)),
             Effect::Require(requirement) => requirement,
         };
-        let presented = request.credential().map_err(with_rule)?;
-        let session = tokens.session(presented.token, policy, ports, now).map_err(|rejected| {
-            *lacks_keys_of = rejected.lacks_keys_of;
-            Refusal { claim: rejected.claim, ..with_rule(rejected.reason) }
-        })?;
-        let with_session = |reason| Refusal { session: Some(Rc::clone(&session)), ..with_rule(reason) };
-        let verified = session.verified();
-        let issuer = policy.issuers().get(verified.issuer()).ok_or_else(|| with_session(Reason::InternalError))?;
-        let proof = issuer
-            .presentation
-            .check(verified.grant(), presented, request, ports, now)
-            .map_err(|misuse| Refusal { nonce: misuse.nonce, ..with_session(misuse.reason) })?;
-        let standing = stand(view, &session, ports, now).map_err(with_session)?;
-        let fresh_at = view.fresh_at(policy.signals().heartbeats_of(session.verified().issuer()));
-        let asks_for_source = requirement.checks().iter().any(Check::needs_source);
-        let source = if asks_for_source { ports.source() } else { None };
-        let asks_for_peer = requirement.checks().iter().any(Check::needs_peer);
-        let peer = if asks_for_peer { ports.peer_uri() } else { None };
-        let method = Method::fold(target.method);
-        let evidence = Evidence {
-            grant: session.verified().grant(),
-            minted: session.claims(),
-            standing: &standing,
-            request: RequestLine { method: &method, host, path: &path },
-            capture_names: rule.matcher().capture_names(),
-            captures,
-            source,
-            peer: peer.as_deref(),
-            fresh_at,
-            now,
-        };
-        let broken_glass = weigh_all(requirement, &evidence, observer).map_err(with_session)?;
-        // What counts once is spent last: only a request that passes uses it up. Where nothing is enforced, nothing
-        // is taken from where something is.
+        let bearer = authenticate(tokens, policy, request, ports, now).map_err(|refusal| refusal.by(at))?;
+        let with_session = |reason| Refusal::new(reason).by(at).about(&bearer.session);
+        let clock = view.refresh(ports).map_err(|error| with_session(unreadable(error)))?;
+        let grant_status = grant_status(clock, view, &bearer.session, ports).map_err(with_session)?;
+        let refused = |reason| with_session(reason).with_status(&grant_status);
+        check_standing(&grant_status, now).map_err(refused)?;
+        let checks = requirement.checks();
+        let source = if checks.iter().any(Check::needs_source) { ports.source() } else { None };
+        let peer = if checks.iter().any(Check::needs_peer) { ports.peer_uri() } else { None };
+        let request = RequestLine { method: &Method::fold(target.method), host, path: &path };
+        let asked = Asked { rule, request, captures, source, peer: peer.as_deref() };
+        let broken_glass = evaluate(requirement, &asked, &bearer.session, &grant_status, (policy, view), now, observer)
+            .map_err(refused)?;
+        // What counts once is used last: only a request that passes uses it up. Where nothing is enforced, nothing is
+        // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;
-        if let Some(proof) = &proof {
-            spend(ports, &Coin::proof(proof, trial), Reason::DpopProofReplayed, now).map_err(with_session)?;
-        }
-        if requirement.single_use() {
-            let grant = verified.grant();
-            let until = grant.expires_at.plus(issuer.clock_skew);
-            let coin = Coin::token(&grant.issuer, &grant.token_id, until, trial);
-            spend(ports, &coin, Reason::TokenUsed, now).map_err(with_session)?;
-        }
-        let (rule, session, shadowed) = (Some(at), Some(session), None);
-        Ok(Permit { rule, session, broken_glass, shadowed, source, peer, admitted_at: now })
+        use_once(&bearer, requirement, trial, ports, now).map_err(refused)?;
+        let (rule, session, grant_status) = (Some(at), Some(bearer.session), Some(grant_status));
+        Ok(Permit { rule, session, grant_status, broken_glass, shadowed: None, source, peer, admitted_at: now })
     }
 }
 
-/// Weighs every check until one refuses. `Ok` says whether break-glass was needed.
-pub(crate) fn weigh_all<O: Observer>(
-    requirement: &Requirement,
-    evidence: &Evidence<'_>,
-    observer: &mut O,
-) -> Result<bool, Reason> {
-    let mut first = None;
-    let mut broken_glass = false;
-    for check in requirement.checks() {
-        let outcome = requirement.weigh(check, evidence);
-        observer.check(check, outcome, evidence);
-        match outcome {
-            Outcome::Met => {}
-            Outcome::Lifted(_) => broken_glass = true,
-            Outcome::Unmet(reason) if O::SEES_ALL => first = first.or(Some(reason)),
-            Outcome::Unmet(reason) => return Err(reason),
+/// Shows an observer that sees all why each rule up to the one that matches does not.
+fn show_rules<O: Observer>(policy: &Policy, target: Target<'_>, ports: &mut impl Ports, observer: &mut O) {
+    if !O::SEES_ALL {
+        return;
+    }
+    for rule in policy.rules() {
+        let mismatch = rule.matcher().mismatch(target, ports);
+        observer.rule(mismatch);
+        if mismatch.is_none() {
+            return;
         }
     }
-    first.map_or(Ok(broken_glass), Err)
+}
+
+/// Who asks: a verified token, presented by whoever may.
+struct Presented {
+    session: Rc<Session>,
+    proof: Option<Proof>,
+    /// How far the clocks of its issuer and ours may lie apart.
+    clock_skew: Span,
+}
+
+/// Verifies the token of the request, and that whoever presents it may.
+fn authenticate(
+    tokens: &mut Tokens,
+    policy: &Policy,
+    request: &Request<'_>,
+    ports: &mut impl Ports,
+    now: Timestamp,
+) -> Result<Presented, Refusal> {
+    let credential = request.credential().map_err(Refusal::new)?;
+    let session = tokens.session(credential.token, policy, ports, now).map_err(|rejected| Refusal {
+        claim: rejected.claim,
+        lacks_keys_of: rejected.lacks_keys_of,
+        ..Refusal::new(rejected.reason)
+    })?;
+    let refused = |reason| Refusal::new(reason).about(&session);
+    let issuer = policy.issuers().get(session.verified().issuer());
+    let issuer = issuer.ok_or_else(|| refused(Reason::InternalError))?;
+    let proof = issuer
+        .presentation
+        .check(session.verified().grant(), credential, request, ports, now)
+        .map_err(|misuse| Refusal { nonce: misuse.nonce, ..refused(misuse.reason) })?;
+    Ok(Presented { proof, clock_skew: issuer.clock_skew, session })
+}
+
+/// Uses up what counts once: the DPoP proof, then the token where the rule says so.
+fn use_once(
+    bearer: &Presented,
+    requirement: &Requirement,
+    trial: bool,
+    store: &mut impl Store,
+    now: Timestamp,
+) -> Result<(), Reason> {
+    if let Some(proof) = &bearer.proof {
+        let coin = Coin::proof(proof.id(), proof.key(), proof.until(), trial);
+        spend(store, &coin, Reason::DpopProofReplayed, now)?;
+    }
+    if requirement.single_use() {
+        let grant = bearer.session.verified().grant();
+        let coin = Coin::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
+        spend(store, &coin, Reason::TokenUsed, now)?;
+    }
+    Ok(())
 }
 
 /// Uses `coin` up, or says why not: `spent` if it was used before.
@@ -263,51 +222,21 @@ fn method<'h>(request: &Request<'h>) -> &'h str {
     std::str::from_utf8(request.method).unwrap_or_default()
 }
 
-/// Reads the pushed state: the version at every request, the buckets of this session only when they changed.
-fn stand(view: &mut View, session: &Session, store: &mut impl Store, now: Timestamp) -> Result<Standing, Reason> {
-    let clock = view.refresh(store).map_err(unreadable)?;
-    stand_at(clock, view, session, store, now)
-}
-
-/// [`stand`] for whoever has read the version already.
-pub(crate) fn stand_at(
-    clock: u64,
-    view: &View,
-    session: &Session,
-    store: &mut impl Store,
-    now: Timestamp,
-) -> Result<Standing, Reason> {
-    let known = session.last_standing().filter(|(read_at, _)| view.is_current(session.buckets(), *read_at));
-    let standing = match known {
-        Some((_, standing)) => standing,
-        None => {
-            let standing = standing(store, view, session.verified().grant(), session.keys()).map_err(unreadable)?;
-            session.remember(clock, standing.clone());
-            standing
-        }
-    };
-    match (standing.ended, standing.unknown_until) {
-        (Some(reason), _) => Err(reason),
-        (None, Some(until)) if until > now => Err(Reason::StateSaturated),
-        (None, _) => Ok(standing),
-    }
-}
-
-pub(crate) fn unreadable(_: StoreError) -> Reason {
-    Reason::StateUnavailable
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::connection::Surroundings;
+    use crate::jose::algorithm::Algorithm;
     use crate::jose::jws::Unverified;
-    use crate::jose::key::{Algorithm, Key};
+    use crate::jose::key::Key;
+    use crate::jose::signature::CheckSignature;
     use crate::jose::signature::PureRust;
     use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Pulse, TransmitterId};
     use crate::state::key::{Kind, StateKey};
     use crate::state::revocations::{apply, hear, set_up};
+    use crate::state::store::StoreError;
     use crate::state::store::{MemoryStore, Slot, Stored};
     use crate::testing::fixture::{self, NOW, token_with};
     use serde_json::json;

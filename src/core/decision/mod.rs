@@ -3,6 +3,7 @@
 pub mod answer;
 pub(crate) mod authenticate;
 pub(crate) mod bad_signatures;
+pub mod evaluate;
 pub mod flood;
 pub mod judge;
 pub mod record;

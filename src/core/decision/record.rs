@@ -2,8 +2,8 @@
 
 use crate::decision::verdict::{Permit, Refusal};
 use crate::policy::policy::Policy;
+use crate::signal::accepted::Notes;
 use crate::signal::receiver::Received;
-use crate::signal::set::Notes;
 use serde_json::{Value, json};
 
 /// The record of a refused request.

@@ -45,12 +45,6 @@ impl Session {
         self.claims.as_ref()
     }
 
-    /// The scope values that it holds, without those that signals took away, divided by spaces.
-    pub fn scopes(&self) -> String {
-        let standing = self.last_standing().map(|(_, standing)| standing).unwrap_or_default();
-        standing.scopes(self.verified.grant()).collect::<Vec<_>>().join(" ")
-    }
-
     /// The keys under which state about it is kept.
     pub fn keys(&self) -> &[StateKey] {
         &self.keys

@@ -5,7 +5,7 @@
 
 use crate::decision::session::PER_VALUE;
 use crate::decision::session::Session;
-use crate::encoding::bytes::same;
+use crate::encoding::bytes::fast_eq;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use lru::LruCache;
@@ -50,7 +50,7 @@ impl Cache {
     pub fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
         let hash = self.hash(token);
         let known = self.known.get(&hash)?;
-        same(&known.token, token).then(|| Rc::clone(&known.session))
+        fast_eq(&known.token, token).then(|| Rc::clone(&known.session))
     }
 
     /// Remembers that `token` was verified.

@@ -1,8 +1,9 @@
 //! The outcome for one request: a permit or a refusal.
 
 use crate::decision::session::Session;
-use crate::http::connection::Surroundings;
+use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
+use crate::rules::grant_status::Standing;
 use crate::time::Timestamp;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -13,6 +14,8 @@ use std::rc::Rc;
 pub struct Permit {
     pub(crate) rule: Option<usize>,
     pub(crate) session: Option<Rc<Session>>,
+    /// What signals said about its grant, as it was decided with.
+    pub(crate) grant_status: Option<Standing>,
     pub(crate) broken_glass: bool,
     pub(crate) shadowed: Option<Refusal>,
     /// Known where the rule asks for it.
@@ -23,6 +26,21 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// For a request that needs no token, by the rule at that place.
+    pub(crate) fn anonymous(rule: usize, now: Timestamp) -> Permit {
+        let rule = Some(rule);
+        let (session, grant_status, shadowed, source, peer) = (None, None, None, None, None);
+        Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
+    }
+
+    /// For a request that would have been refused, if refusals were enforced.
+    pub(crate) fn shadowing(refusal: Refusal, now: Timestamp) -> Permit {
+        let (rule, session, grant_status) =
+            (refusal.rule, refusal.session.clone(), refusal.grant_status.as_deref().cloned());
+        let (shadowed, source, peer) = (Some(refusal), None, None);
+        Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
+    }
+
     /// The place of the rule that allowed it, or would have refused it.
     pub fn rule(&self) -> Option<usize> {
         self.rule
@@ -53,6 +71,19 @@ impl Permit {
         self.peer.as_deref()
     }
 
+    /// Whose request the upstream may take it for; nobody's where it passes in shadow mode only, which proves nothing.
+    pub fn bearer(&self) -> Option<Bearer<'_>> {
+        let session = self.session.as_deref().filter(|_| self.shadowed.is_none())?;
+        let grant = session.verified().grant();
+        let scopes = self.grant_status.as_ref()?.scopes(grant).collect::<Vec<_>>().join(" ");
+        Some(Bearer { grant, scopes })
+    }
+
+    /// The place of the issuer for want of whose keys it would have been refused, if they are fetched.
+    pub fn lacks_keys_of(&self) -> Option<usize> {
+        self.shadowed.as_ref()?.lacks_keys_of
+    }
+
     /// Whether it passes only because break-glass lifted a requirement.
     pub fn broken_glass(&self) -> bool {
         self.broken_glass
@@ -77,13 +108,38 @@ pub struct Refusal {
     pub nonce: Option<String>,
     /// The claim that is missing or has the wrong shape, where that is the reason. For the operator only.
     pub claim: Option<String>,
+    /// What signals said about its grant, where the decision came that far.
+    pub grant_status: Option<Box<Standing>>,
+    /// The place of the issuer for want of whose keys it was refused, if they are fetched: newer ones may change the
+    /// verdict.
+    pub lacks_keys_of: Option<usize>,
 }
 
 impl Refusal {
+    /// For that reason, and nothing more is known.
+    pub fn new(reason: Reason) -> Refusal {
+        let (rule, session, nonce, claim, grant_status, lacks_keys_of) = (None, None, None, None, None, None);
+        Refusal { reason, rule, session, nonce, claim, grant_status, lacks_keys_of }
+    }
+
+    /// By the rule at that place.
+    pub(crate) fn by(self, rule: usize) -> Refusal {
+        Refusal { rule: Some(rule), ..self }
+    }
+
+    /// Of a request with that verified token.
+    pub(crate) fn about(self, session: &Rc<Session>) -> Refusal {
+        Refusal { session: Some(Rc::clone(session)), ..self }
+    }
+
+    /// Decided with that status of its grant.
+    pub(crate) fn with_status(self, status: &Standing) -> Refusal {
+        Refusal { grant_status: Some(Box::new(status.clone())), ..self }
+    }
+
     /// Whether a signal had a part in it that hits the grant only because the grant lacks what the signal names.
     pub fn is_indeterminate(&self) -> bool {
-        let standing = self.session.as_ref().and_then(|session| session.last_standing());
-        standing.is_some_and(|(_, standing)| standing.indeterminate)
+        self.grant_status.as_ref().is_some_and(|status| status.indeterminate)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Issuers write them in more ways than the RFCs have: a member that is null counts as one that is not there, zeros in
 //! front of a modulus and `=` behind base64url are let be. What makes a key unfit is named.
 
-use crate::jose::key::Algorithm;
+use crate::jose::algorithm::Algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};

@@ -1,7 +1,7 @@
 //! A JWS in compact serialization (RFC 7515 §3.1), read but not believed.
 
 use crate::encoding::json;
-use crate::jose::key::Algorithm;
+use crate::jose::algorithm::Algorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};

@@ -1,7 +1,8 @@
 //! The check of a signature, behind a trait: the proxy has a faster way than the VM.
 
+use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::Unverified;
-use crate::jose::key::{Algorithm, Key};
+use crate::jose::key::Key;
 use crate::jose::raw_signature;
 use std::borrow::Cow;
 

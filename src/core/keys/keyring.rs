@@ -1,7 +1,8 @@
 //! The keys of one token issuer or transmitter: those of the configuration, or those that were last fetched.
 
 use crate::encoding::json;
-use crate::jose::key::{Algorithm, KeyError, KeySet, MAX_KEYS};
+use crate::jose::algorithm::Algorithm;
+use crate::jose::key::{KeyError, KeySet, MAX_KEYS};
 use crate::state::store::SourceId;
 use crate::time::{Span, Timestamp};
 use serde_json::Value;
@@ -257,8 +258,11 @@ mod tests {
         let headers = [(":method", "GET"), (":authority", "o"), (":path", "/"), ("authorization", &bearer)];
         let request =
             Request::from_headers(headers.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let reason = judge.judge(&request, ports, now).err().map(|refusal| refusal.reason);
-        (reason, judge.lacks_keys_of() == Some(0))
+        let refusal = judge.judge(&request, ports, now).err();
+        (
+            refusal.as_ref().map(|refusal| refusal.reason),
+            refusal.is_some_and(|refusal| refusal.lacks_keys_of == Some(0)),
+        )
     }
 
     fn publish(judge: &mut Judge, jwks: &Value, generation: u64, at: Timestamp) {
@@ -320,12 +324,19 @@ mod tests {
         let headers = [(":method", "POST"), (":path", "/signals"), ("content-type", "application/secevent+jwt")];
         let head = Head::from_headers(headers.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         let mut push = |judge: &Judge| {
-            let received = receiver::receive(judge.policy(), &head, set.as_bytes(), &mut ports, NOW);
+            let received = receiver::receive(
+                judge.policy().signals(),
+                judge.policy().issuers(),
+                &head,
+                set.as_bytes(),
+                &mut ports,
+                NOW,
+            );
             let (status, headers, _) = receiver::answer(&received);
             (status, headers.iter().any(|(name, _)| *name == "retry-after"))
         };
         assert_eq!(push(&judge), (503, true), "no keys yet");
-        assert_eq!(receiver::lacks_keys_of(judge.policy(), set.as_bytes()), Some(Owner::Transmitter(0)));
+        assert_eq!(receiver::lacks_keys_of(judge.policy().signals(), set.as_bytes()), Some(Owner::Transmitter(0)));
         publish(&mut judge, &other_key("old"), 1, NOW);
         assert_eq!(push(&judge), (503, true), "the keys may be older than the signal");
         publish(&mut judge, &other_key("old"), 2, Timestamp(NOW.0 + 1));
@@ -337,7 +348,15 @@ mod tests {
         payload["jti"] = json!("2");
         let set = sign(&json!({"alg": "ES256", "typ": "secevent+jwt", "kid": "jit-1"}), &payload);
         let mut behind = |judge: &Judge| {
-            receiver::answer(&receiver::receive(judge.policy(), &head, set.as_bytes(), &mut ports, NOW)).0
+            receiver::answer(&receiver::receive(
+                judge.policy().signals(),
+                judge.policy().issuers(),
+                &head,
+                set.as_bytes(),
+                &mut ports,
+                NOW,
+            ))
+            .0
         };
         publish(&mut judge, &other_key("old"), 4, Timestamp(NOW.0 - 15));
         assert_eq!(behind(&judge), 503);

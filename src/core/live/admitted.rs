@@ -88,7 +88,7 @@ impl Admitted {
     }
 
     pub(crate) fn refusal(&self, reason: Reason) -> Refusal {
-        Refusal { reason, rule: self.rule(), session: Some(Rc::clone(&self.session)), nonce: None, claim: None }
+        Refusal { rule: self.rule(), ..Refusal::new(reason).about(&self.session) }
     }
 
     pub(crate) fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {

@@ -1,7 +1,8 @@
 //! Deciding again about what is running: a stream that was admitted is held against the state of now, under the rule
 //! that admitted it.
 
-use crate::decision::judge::{Judge, Nobody, stand_at, unreadable, weigh_all};
+use crate::decision::evaluate::{Asked, Nobody, check_standing, evaluate, grant_status, unreadable};
+use crate::decision::judge::Judge;
 use crate::decision::verdict::Refusal;
 use crate::http::method::Method;
 use crate::live::admitted::Admitted;
@@ -10,7 +11,7 @@ use crate::live::streams::{Place, Streams};
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
 use crate::reason::Reason;
-use crate::rules::evidence::{Evidence, RequestLine};
+use crate::rules::evidence::RequestLine;
 use crate::rules::mode::Mode;
 use crate::rules::requirement::Check;
 use crate::rules::rule::{Effect, Rule};
@@ -135,25 +136,17 @@ impl Judge {
         if !keys.holds(session.verified().key()) {
             return Err(Reason::KeyUnknown);
         }
-        let standing = stand_at(clock, &self.view, session, ports, now)?;
+        let grant_status = grant_status(clock, &self.view, session, ports)?;
+        check_standing(&grant_status, now)?;
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
         let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
         let (method, host, path) = admitted.request().ok_or(Reason::InternalError)?;
         let captures = rule.matcher().captures(&path).ok_or(Reason::InternalError)?;
-        let method = Method::fold(method);
-        let evidence = Evidence {
-            grant: session.verified().grant(),
-            minted: session.claims(),
-            standing: &standing,
-            request: RequestLine { method: &method, host, path: &path },
-            capture_names: rule.matcher().capture_names(),
-            captures,
-            source: admitted.source.as_deref().copied(),
-            peer: admitted.peer.as_deref(),
-            fresh_at: self.view.fresh_at(self.policy.signals().heartbeats_of(session.verified().issuer())),
-            now,
-        };
-        weigh_all(requirement, &evidence, &mut Nobody).map(|_| ())
+        let request = RequestLine { method: &Method::fold(method), host, path: &path };
+        let (source, peer) = (admitted.source.as_deref().copied(), admitted.peer.as_deref());
+        let asked = Asked { rule, request, captures, source, peer };
+        let context = (&self.policy, &self.view);
+        evaluate(requirement, &asked, session, &grant_status, context, now, &mut Nobody).map(|_| ())
     }
 }
 
@@ -166,8 +159,9 @@ mod tests {
     use super::*;
     use crate::http::connection::Surroundings;
     use crate::http::request::Request;
+    use crate::jose::algorithm::Algorithm;
     use crate::jose::jws::Unverified;
-    use crate::jose::key::{Algorithm, Key};
+    use crate::jose::key::Key;
     use crate::jose::signature::{CheckSignature, PureRust};
     use crate::keys::keyring::Owner;
     use crate::state::bucket::Entry;

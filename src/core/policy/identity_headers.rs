@@ -1,6 +1,5 @@
 //! What the upstream gets to see of a verified grant, and what it must never get to see from a client.
 
-use crate::decision::verdict::Permit;
 use crate::http::credential_location::{Crumbs, Place, Places, Scheme};
 use crate::http::header_name::is_reserved;
 use crate::http::header_name::same_to_a_server;
@@ -12,6 +11,15 @@ pub struct Identity {
     pub(crate) headers: Vec<(Fact, String)>,
     /// The places of tokens, where the upstream is not to see any.
     pub(crate) hidden: Option<Places>,
+}
+
+/// Whose request it is.
+#[derive(Debug, Clone)]
+pub struct Bearer<'g> {
+    /// The verified grant.
+    pub grant: &'g Grant,
+    /// The scope values that no signal took away, divided by spaces.
+    pub scopes: String,
 }
 
 /// A fact about a grant that a header can carry.
@@ -47,18 +55,15 @@ pub enum Edit<'e> {
 }
 
 impl Identity {
-    /// The changes to a request with `headers` that passes with `permit`.
+    /// The changes to a request with `headers` that passes, with the grant of `bearer` where it has one.
     ///
     /// What a client sent under a name of ours goes first, also where nothing is set: an anonymous request has no
     /// identity.
     pub fn edits<'e>(
         &'e self,
         headers: impl Iterator<Item = (&'e [u8], &'e [u8])>,
-        permit: &Permit,
+        bearer: Option<Bearer<'_>>,
     ) -> impl Iterator<Item = Edit<'e>> {
-        let grant = permit.session().map(|session| session.verified().grant());
-        // A shadowed refusal proves nothing to the upstream.
-        let grant = grant.filter(|_| permit.shadowed().is_none());
         let mut edits = Vec::new();
         let mut crumbs = Crumbs::default();
         for (name, value) in headers {
@@ -75,7 +80,8 @@ impl Identity {
             Some(left) if left.is_empty() => edits.push(Edit::Remove(b"cookie")),
             Some(left) => edits.push(Edit::Reduce("cookie", left)),
         }
-        edits.extend(self.headers.iter().filter_map(|(fact, name)| Some(Edit::Set(name, fact.of(grant?, permit)?))));
+        let set = |(fact, name): &'e (Fact, String)| Some(Edit::Set(name, fact.of(bearer.as_ref()?)?));
+        edits.extend(self.headers.iter().filter_map(set));
         edits.into_iter()
     }
 
@@ -110,7 +116,8 @@ impl Identity {
 }
 
 impl Fact {
-    fn of(self, grant: &Grant, permit: &Permit) -> Option<String> {
+    fn of(self, bearer: &Bearer<'_>) -> Option<String> {
+        let grant = bearer.grant;
         let value = match self {
             Fact::Issuer => grant.issuer.clone(),
             Fact::Subject => grant.subject.clone(),
@@ -118,7 +125,7 @@ impl Fact {
             Fact::Task => grant.task.clone(),
             Fact::Session => grant.session.clone()?,
             Fact::Actor => grant.actors.first()?.subject.clone(),
-            Fact::Scope => permit.session()?.scopes(),
+            Fact::Scope => bearer.scopes.clone(),
             Fact::Token => grant.token_id.clone(),
         };
         Some(encode(value))

@@ -2,4 +2,5 @@
 
 pub mod identity_headers;
 pub mod limits;
+#[expect(clippy::module_inception, reason = "the room is named after what it holds")]
 pub mod policy;

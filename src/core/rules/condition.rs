@@ -4,12 +4,13 @@
 //! of value, an unknown function, work that grows with the square of a token are faults of the configuration, not
 //! surprises of a request. What is left to do at a request has a budget.
 
-mod checker;
-mod evaluation;
-mod loops;
-mod names;
-mod spelling;
-mod work;
+pub(crate) mod checker;
+pub(crate) mod evaluation;
+pub(crate) mod loops;
+pub(crate) mod names;
+pub(crate) mod relation;
+pub(crate) mod spelling;
+pub(crate) mod work;
 
 use crate::rules::condition_fast_path::Predicate;
 use crate::rules::evidence::Evidence;
@@ -20,10 +21,9 @@ use evaluation::flatten;
 use names::Kind;
 use std::fmt;
 
-pub(crate) use evaluation::{Fault, evaluate};
+pub(crate) use evaluation::evaluate;
 pub use names::vocabulary;
-pub(crate) use names::{Held, Read, capture, reader};
-pub(crate) use work::{Exhausted, Work, length};
+pub(crate) use work::{Exhausted, Work};
 
 /// A condition may have this many bytes.
 const MAX_SOURCE: usize = 4096;

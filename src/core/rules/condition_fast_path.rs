@@ -4,13 +4,17 @@
 //! tree of their own; every other part is left to CEL. What is compared is CEL's own values, by CEL's own comparison,
 //! so that only the way to them is another one.
 
-use crate::rules::condition::{Exhausted, Fault, Held, Read, Work, capture, evaluate, length, reader};
+use crate::rules::condition::evaluation::{Fault, evaluate};
+use crate::rules::condition::names::{Held, Read, capture, reader};
+use crate::rules::condition::relation::Answer;
+use crate::rules::condition::relation::Relation;
+use crate::rules::condition::relation::relation;
+use crate::rules::condition::work::{Exhausted, Work};
 use crate::rules::evidence::Evidence;
 use cel::IdedExpr;
 use cel::common::ast::{Expr, operators as op};
-use cel::common::types::{CelBool, CelBytes, CelDouble, CelInt, CelList, CelString, CelUInt};
+use cel::common::types::{CelBool, CelList};
 use cel::common::value::Val;
-use std::cmp::Ordering;
 
 /// A condition, or a part of one.
 #[derive(Debug)]
@@ -35,12 +39,6 @@ pub(crate) enum Operand {
     Capture(String),
     Field(Read),
 }
-
-/// Whether two values are related. `None` where CEL has an error: values that cannot be compared.
-pub(crate) type Relation = fn(&dyn Val, &dyn Val, &Work) -> Answer;
-
-/// `None` where CEL has an error; an error where there is no budget left.
-pub(crate) type Answer = Result<Option<bool>, Exhausted>;
 
 impl Predicate {
     /// Reads `expression`, which the checker has accepted and in which `request.method` is one name.
@@ -164,65 +162,6 @@ fn constant(expression: &Expr) -> Option<Box<dyn Val>> {
         }
         _ => None,
     }
-}
-
-/// The relation that `name` stands for; `member` where it is called on a value.
-pub(crate) fn relation(name: &str, member: bool) -> Option<Relation> {
-    Some(match (name, member) {
-        (op::EQUALS, false) => |left, right, work| work.equals(left, right).map(Some),
-        (op::NOT_EQUALS, false) => |left, right, work| work.equals(left, right).map(|equal| Some(!equal)),
-        (op::LESS, false) => |left, right, work| order(left, right, work, Ordering::is_lt),
-        (op::LESS_EQUALS, false) => |left, right, work| order(left, right, work, Ordering::is_le),
-        (op::GREATER, false) => |left, right, work| order(left, right, work, Ordering::is_gt),
-        (op::GREATER_EQUALS, false) => |left, right, work| order(left, right, work, Ordering::is_ge),
-        (op::IN, false) => is_in,
-        ("startsWith", true) => |whole, part, work| {
-            work.charge_comparison(length(whole).min(length(part)))?;
-            Ok(texts(whole, part).map(|(whole, part)| whole.starts_with(part)))
-        },
-        ("endsWith", true) => |whole, part, work| {
-            work.charge_comparison(length(whole).min(length(part)))?;
-            Ok(texts(whole, part).map(|(whole, part)| whole.ends_with(part)))
-        },
-        ("contains", true) => |whole, part, work| {
-            work.charge_search(length(whole).saturating_add(length(whole).min(length(part))))?;
-            Ok(texts(whole, part).map(|(whole, part)| whole.contains(part)))
-        },
-        _ => return None,
-    })
-}
-
-fn is_in(element: &dyn Val, container: &dyn Val, work: &Work) -> Answer {
-    if let Some(list) = container.downcast_ref::<CelList>() {
-        return work.is_among(element, list).map(Some);
-    }
-    work.charge_search(length(element))?;
-    Ok(container.as_container().and_then(|container| container.contains(element).ok()))
-}
-
-/// Values of other kinds have no order. The library says so by an error that holds copies of them.
-fn order(left: &dyn Val, right: &dyn Val, work: &Work, holds: fn(Ordering) -> bool) -> Answer {
-    work.charge_comparison(length(left).min(length(right)))?;
-    let both = |is: fn(&dyn Val) -> bool| is(left) && is(right);
-    let ordered = both(|value| value.downcast_ref::<CelString>().is_some())
-        || both(is_number)
-        || both(|value| value.downcast_ref::<CelBool>().is_some())
-        || both(|value| value.downcast_ref::<CelBytes>().is_some());
-    if !ordered {
-        return Ok(None);
-    }
-    Ok(left.as_comparer().and_then(|left| left.compare(right).ok()).map(holds))
-}
-
-fn is_number(value: &dyn Val) -> bool {
-    value.downcast_ref::<CelInt>().is_some()
-        || value.downcast_ref::<CelUInt>().is_some()
-        || value.downcast_ref::<CelDouble>().is_some()
-}
-
-fn texts<'t>(left: &'t dyn Val, right: &'t dyn Val) -> Option<(&'t str, &'t str)> {
-    let text = |value: &'t dyn Val| value.downcast_ref::<CelString>().map(CelString::inner);
-    Some((text(left)?, text(right)?))
 }
 
 #[cfg(test)]

@@ -1,15 +1,12 @@
 //! What an authentic SET means: its events, its subject, its time, and the entries that they leave.
 
+use crate::encoding::bytes::constant_time_eq;
+use crate::signal::accepted::Notes;
+use crate::signal::accepted::Origin;
+use crate::signal::accepted::Signal;
 use crate::signal::effect::{self, Meaning};
 use crate::signal::event::{Event, Type};
 use crate::signal::oddity::Oddities;
-use crate::signal::set::Notes;
-use crate::signal::set::Origin;
-use crate::signal::set::Signal;
-use crate::signal::set::id;
-use crate::signal::set::issued_at;
-use crate::signal::set::printable;
-use crate::signal::set::same;
 use crate::signal::set_error::SetError;
 use crate::signal::set_error::SetErrorCode::AccessDenied;
 use crate::signal::set_error::SetErrorCode::InvalidRequest;
@@ -251,7 +248,7 @@ impl Set<'_> {
     /// What we asked the transmitter to echo, where we asked (SSF 1.0 §8.1.4).
     fn check_state(&self, state: Option<&str>) -> Result<(), SetError> {
         match (&self.transmitter.remit.verification_state, state) {
-            (Some(asked), Some(state)) if !same(asked.as_bytes(), state.as_bytes()) => {
+            (Some(asked), Some(state)) if !constant_time_eq(asked.as_bytes(), state.as_bytes()) => {
                 Err(InvalidState.because("state is not the one that was asked for"))
             }
             _ => Ok(()),
@@ -355,4 +352,29 @@ pub(crate) fn check_task(event: &Event, subject: &Subject) -> Result<(), SetErro
         return Ok(());
     }
     Err(InvalidRequest.because("sub_id of task-completed has no member `task`"))
+}
+
+/// `jti`: a SET without one cannot be told from another, nor named to anybody.
+pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<String> {
+    let id = match claims.get("jti")? {
+        Value::String(id) => id.clone(),
+        Value::Number(number) => {
+            oddities.doubt("jti is a number");
+            number.to_string()
+        }
+        _ => return None,
+    };
+    (!id.is_empty() && id.len() <= 1024).then_some(id)
+}
+
+/// `iat` in whole seconds. `None`, with a doubt, when it cannot be read.
+pub(crate) fn issued_at(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<Timestamp> {
+    let none = Value::Null;
+    let issued = stated(claims.get("iat").unwrap_or(&none), "iat", oddities);
+    issued.map(|issued| issued.floor)
+}
+
+/// Keeps what the answer may carry back: printable ASCII without quotes and backslashes, at most 200 bytes.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).take(200).collect()
 }

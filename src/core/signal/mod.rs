@@ -1,5 +1,6 @@
 //! One Security Event Token: from bytes to the entries that it leaves in the state.
 
+pub mod accepted;
 pub mod effect;
 pub mod event;
 pub mod interpret;

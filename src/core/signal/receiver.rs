@@ -4,14 +4,16 @@ use crate::jose::jws::Unverified;
 use crate::jose::key::NoKey;
 use crate::jose::signature::CheckSignature;
 use crate::keys::keyring::{Keyring, Owner};
-use crate::policy::policy::Policy;
+use crate::signal::accepted::Signal;
 use crate::signal::set;
-use crate::signal::set::{MAX_SET, Signal};
+use crate::signal::set::MAX_SET;
 use crate::signal::set_error::{SetError, SetErrorCode};
+use crate::signal::signals::Signals;
 use crate::state::revocations;
 use crate::state::seen_sets::{self, Memory};
 use crate::state::store::{Store, StoreError};
 use crate::time::{Span, Timestamp};
+use crate::token::issuer::Issuer;
 use serde_json::json;
 
 /// What the receiver did with a push.
@@ -66,9 +68,9 @@ impl Head {
     }
 
     /// Whether a body is worth waiting for; else the status to answer with.
-    pub fn check(&self, policy: &Policy) -> Result<(), u16> {
+    pub fn check(&self, signals: &Signals) -> Result<(), u16> {
         let path = self.path.split(|byte| *byte == b'?').next().unwrap_or_default();
-        if path != policy.signals().path().as_bytes() {
+        if path != signals.path().as_bytes() {
             return Err(404);
         }
         if self.method != b"POST" {
@@ -82,23 +84,17 @@ impl Head {
 
 /// Takes a push in: verifies `body`, applies it to the state, and only then says so.
 pub fn receive(
-    policy: &Policy,
+    signals: &Signals,
+    issuers: &[Issuer],
     head: &Head,
     body: &[u8],
     ports: &mut (impl Store + CheckSignature),
     now: Timestamp,
 ) -> Received {
-    if let Err(status) = head.check(policy) {
+    if let Err(status) = head.check(signals) {
         return Received::NotAPush(status);
     }
-    let signal = match set::read(
-        body,
-        head.authorization.as_deref(),
-        policy.signals().transmitters(),
-        policy.issuers(),
-        ports,
-        now,
-    ) {
+    let signal = match set::read(body, head.authorization.as_deref(), signals.transmitters(), issuers, ports, now) {
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
     };
@@ -110,9 +106,9 @@ pub fn receive(
 }
 
 /// Whose keys a push lacks, that was refused for want of them. Nothing of it is believed: it only says what to fetch.
-pub fn lacks_keys_of(policy: &Policy, body: &[u8]) -> Option<Owner> {
+pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
     let jws = Unverified::parse(body, MAX_SET).ok()?;
-    let transmitters = policy.signals().transmitters();
+    let transmitters = signals.transmitters();
     let candidates = set::candidates(jws.claims(), transmitters);
     let lacks = |at: &&usize| {
         let keys = transmitters.get(**at).map(|transmitter| &transmitter.keys);
@@ -177,9 +173,11 @@ pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jose::algorithm::Algorithm;
     use crate::jose::jws::Unverified;
-    use crate::jose::key::{Algorithm, Key};
+    use crate::jose::key::Key;
     use crate::jose::signature::PureRust;
+    use crate::policy::policy::Policy;
     use crate::state::revocations::set_up;
     use crate::state::store::{MemoryStore, Slot, Stored};
     use crate::testing::fixture::{self, NOW, sign};
@@ -232,7 +230,7 @@ mod tests {
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
-        answer(&receive(&policy(), &head, body, &mut Ports(store), NOW)).0
+        answer(&receive(policy().signals(), policy().issuers(), &head, body, &mut Ports(store), NOW)).0
     }
 
     fn set() -> Vec<u8> {
@@ -271,7 +269,8 @@ mod tests {
             ("authorization", "Bearer stream-secret"),
         ];
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let received = receive(&policy(), &head, &set(), &mut Ports(MemoryStore::default()), NOW);
+        let received =
+            receive(policy().signals(), policy().issuers(), &head, &set(), &mut Ports(MemoryStore::default()), NOW);
         assert_eq!(answer(&received).0, 503);
     }
 
@@ -291,7 +290,11 @@ mod tests {
             authorization: Some(b"Bearer stream-secret".to_vec()),
             ..Head::default()
         };
-        let Received::Applied(signal) = receive(&policy(), &head, &set(), &mut Ports(store), NOW) else { panic!() };
+        let Received::Applied(signal) =
+            receive(policy().signals(), policy().issuers(), &head, &set(), &mut Ports(store), NOW)
+        else {
+            panic!()
+        };
         for error in
             [StoreError::Failed, StoreError::Absent, StoreError::Corrupt, StoreError::Contended, StoreError::Saturated]
         {

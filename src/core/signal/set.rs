@@ -1,113 +1,22 @@
 //! Security Event Tokens (RFC 8417, profiled by SSF 1.0) pushed to us (RFC 8935): from bytes to entries of the state.
 
+use crate::encoding::bytes::constant_time_eq;
 use crate::jose::jws::{JwsError, Unverified};
 use crate::jose::key::NoKey;
 use crate::jose::signature::CheckSignature;
+use crate::signal::accepted::Signal;
 use crate::signal::interpret::interpret;
-use crate::signal::interpret::stated;
+use crate::signal::interpret::issued_at;
 use crate::signal::oddity::Oddities;
 use crate::signal::set_error::SetError;
 use crate::signal::set_error::SetErrorCode;
 use crate::signal::transmitter::Transmitter;
-use crate::state::bucket::Entry;
-use crate::state::freshness::Pulse;
-use crate::state::seen_sets::Print;
 use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::{Map, Value};
 
 /// A SET may have this many bytes.
 pub const MAX_SET: usize = 64 * 1024;
-
-/// A signal whose signature, type, issuer and audience were checked. Only [`read`] makes one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signal {
-    pub(crate) origin: Origin,
-    pub(crate) pulse: Pulse,
-    pub(crate) print: Print,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) notes: Notes,
-    pub(crate) dated_ahead: bool,
-}
-
-/// What an authentic signal is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// `iss`.
-    pub transmitter: String,
-    /// `jti`.
-    pub id: String,
-    /// The URI of the event.
-    pub event: String,
-}
-
-/// What an operator should hear of in a signal that was good otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// Members of its subject that were left out of account: it hits more than it may have meant to.
-    pub unmatched: Vec<String>,
-    /// It would change something, and its subject names nothing that grants are known by.
-    pub nobody: bool,
-    /// Its event is said to lie in the future, and counts as now.
-    pub future: bool,
-    /// What is odd about it.
-    pub oddities: Oddities,
-}
-
-impl Notes {
-    /// Whether it hits more than it may have meant to.
-    pub fn is_alarming(&self) -> bool {
-        !self.unmatched.is_empty() || self.future
-    }
-
-    /// Whether somebody should look at it.
-    pub fn is_notable(&self) -> bool {
-        self.is_alarming() || self.nobody || !self.oddities.is_empty()
-    }
-}
-
-impl Signal {
-    /// `iss`.
-    pub fn transmitter(&self) -> &str {
-        &self.origin.transmitter
-    }
-
-    /// `jti`.
-    pub fn id(&self) -> &str {
-        &self.origin.id
-    }
-
-    /// The URI of the event.
-    pub fn event(&self) -> &str {
-        &self.origin.event
-    }
-
-    /// What it leaves behind in the state. Nothing, when the event is not one that we act on.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// The sign of life that it is.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
-    }
-
-    /// By which another of its name that says something else is known.
-    pub fn print(&self) -> &Print {
-        &self.print
-    }
-
-    /// What an operator should hear of.
-    pub fn notes(&self) -> &Notes {
-        &self.notes
-    }
-
-    /// Whether its entries are dated by when it was read, since it is dated ahead of our clock. The same SET read later
-    /// has later entries.
-    pub fn is_dated_ahead(&self) -> bool {
-        self.dated_ahead
-    }
-}
 
 use SetErrorCode::{AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest, KeysUnavailable};
 
@@ -165,7 +74,7 @@ fn authenticate<'t>(
     }
     candidates.retain(|one| {
         let wanted = one.authorization.as_deref();
-        wanted.is_none_or(|wanted| same(wanted.as_bytes(), authorization.unwrap_or_default()))
+        wanted.is_none_or(|wanted| constant_time_eq(wanted.as_bytes(), authorization.unwrap_or_default()))
     });
     let mut error = AuthenticationFailed.because("the authorization header is not the one agreed for this stream");
     // A stream that agreed on the header is meant before one that asks for none.
@@ -181,11 +90,6 @@ fn authenticate<'t>(
         }
     }
     Err(error)
-}
-
-/// Compares in a time that does not tell where the difference is.
-pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |differ, (l, r)| differ | (l ^ r)) == 0
 }
 
 fn check_signature(
@@ -231,38 +135,14 @@ fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Res
     if meant { Ok(()) } else { Err(InvalidAudience.because("aud does not name this receiver")) }
 }
 
-/// `jti`: a SET without one cannot be told from another, nor named to anybody.
-pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<String> {
-    let id = match claims.get("jti")? {
-        Value::String(id) => id.clone(),
-        Value::Number(number) => {
-            oddities.doubt("jti is a number");
-            number.to_string()
-        }
-        _ => return None,
-    };
-    (!id.is_empty() && id.len() <= 1024).then_some(id)
-}
-
-/// `iat` in whole seconds. `None`, with a doubt, when it cannot be read.
-pub(crate) fn issued_at(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<Timestamp> {
-    let none = Value::Null;
-    let issued = stated(claims.get("iat").unwrap_or(&none), "iat", oddities);
-    issued.map(|issued| issued.floor)
-}
-
-/// Keeps what the answer may carry back: printable ASCII without quotes and backslashes, at most 200 bytes.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).take(200).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jose::key::Algorithm;
+    use crate::jose::algorithm::Algorithm;
     use crate::jose::signature::PureRust;
     use crate::keys::keyring::Keyring;
     use crate::signal::permissions::Remit;
+    use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::TransmitterId;
     use crate::state::key::Kind;

@@ -1,6 +1,6 @@
 //! Why a SET was refused (RFC 8935 §2.4).
 
-use crate::signal::set::Origin;
+use crate::signal::accepted::Origin;
 use crate::time::Span;
 
 /// Why a SET was refused: an error code of RFC 8935 §2.4 and a sentence for the transmitter's operator.

@@ -6,8 +6,7 @@ use crate::state::key::{Kind, StateKey};
 use crate::token::identifier;
 use crate::token::identifier::user_key;
 use crate::token::issuer::Issuer;
-use crate::token::subject_id::name;
-use crate::token::subject_id::text;
+use crate::token::subject_id::{self, name, text};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 
@@ -332,7 +331,7 @@ fn check(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
                 .iter()
                 .find(|(known, _)| *known == format)
                 .ok_or_else(|| SubjectError::Format(format.to_owned()))?;
-            if !exactly(members) || members.iter().any(|name| text(subject, name).is_err()) {
+            if !exactly(members) || members.iter().any(|name| text(subject, name).is_none()) {
                 return Err(wrong());
             }
             if let Some(kind) = kind_of_format(format) {
@@ -343,15 +342,8 @@ fn check(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
     Ok(format)
 }
 
-/// The format of a subject: `format`, or `subject_type`, whose values drafts wrote with hyphens.
-pub(crate) fn format_of(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
-    Ok(match text(subject, "format").or_else(|_| text(subject, "subject_type"))? {
-        "iss-sub" => "iss_sub",
-        "jwt-id" => "jwt_id",
-        "phone-number" => "phone_number",
-        "saml-assertion-id" => "saml_assertion_id",
-        format => format,
-    })
+fn format_of(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
+    subject_id::format(subject).ok_or(SubjectError::Malformed)
 }
 
 fn is_format(name: &str) -> bool {
@@ -367,7 +359,7 @@ pub(crate) fn identifier(subject: &Map<String, Value>, kind: Kind) -> Result<&st
         Kind::Did => ("did", "url"),
         _ => ("uri", "uri"),
     };
-    let value = text(subject, member)?;
+    let value = text(subject, member).ok_or(SubjectError::Malformed)?;
     if identifier::is_one(kind, value) { Ok(value) } else { Err(SubjectError::Members(format.to_owned())) }
 }
 

@@ -1,6 +1,6 @@
 //! Who may send signals.
 
-use crate::jose::key::Algorithm;
+use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
 use crate::signal::permissions::Remit;
 

@@ -2,7 +2,6 @@
 
 use crate::state::freshness::Freshness;
 use crate::state::store::Corrupt;
-use crate::state::store::Store;
 
 /// The journal remembers which buckets this many last changes touched. Part of the stored format.
 pub(crate) const JOURNAL: u64 = 64;

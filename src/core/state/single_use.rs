@@ -8,7 +8,6 @@ use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256_of;
 use crate::state::store::{Slot, Store, StoreError};
 use crate::time::Timestamp;
-use crate::token::dpop::Proof;
 use std::num::NonZeroU16;
 
 /// A bucket holds this many things. Part of the stored format.
@@ -84,13 +83,14 @@ impl From<StoreError> for Unspendable {
 }
 
 impl Coin {
-    /// A proof. `trial`: under a rule that is not enforced.
-    pub fn proof(proof: &Proof, trial: bool) -> Coin {
-        let coin = Coin::new(if trial { Region::Trials } else { Region::Proofs }, proof.id(), proof.until());
+    /// The one use of the DPoP proof that `id` tells from all others, signed by `key`, which nobody takes any more after
+    /// `until`. `trial`: under a rule that is not enforced.
+    pub fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> Coin {
+        let coin = Coin::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
         if trial {
             return coin;
         }
-        let [of_key, ..] = *proof.key();
+        let [of_key, ..] = *key;
         let (first, count) = coin.region.buckets();
         let within = coin.bucket.saturating_sub(first) % GROUP;
         let start = u16::from(of_key).saturating_mul(GROUP) % count;

@@ -1,7 +1,5 @@
 //! Memory that all workers share, with compare-and-swap.
 
-use sha2::Digest;
-
 /// A place in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {

@@ -1,6 +1,7 @@
 //! Test data: one issuer with one key, and tokens of it with anything changed.
 
-use crate::jose::key::{Algorithm, KeySet};
+use crate::jose::algorithm::Algorithm;
+use crate::jose::key::KeySet;
 use crate::keys::keyring::Keyring;
 use crate::state::key::Kind;
 use crate::time::{Span, Timestamp};

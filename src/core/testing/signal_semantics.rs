@@ -6,12 +6,13 @@ use crate::decision::judge::Judge;
 use crate::decision::verdict::Verdict;
 use crate::http::connection::Surroundings;
 use crate::http::request::Request;
+use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::Unverified;
-use crate::jose::key::{Algorithm, Key};
+use crate::jose::key::Key;
 use crate::jose::signature::{CheckSignature, PureRust};
 use crate::reason::Reason;
+use crate::signal::accepted::Signal;
 use crate::signal::receiver::{self, Head, Received};
-use crate::signal::set::Signal;
 use crate::state::revocations::set_up;
 use crate::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
 use crate::testing::fixture::{self, NOW, sign, token_with};
@@ -133,7 +134,14 @@ impl World {
     pub(crate) fn push_at(&mut self, body: &str, now: Timestamp) -> Received {
         let headers = [(":method", "POST"), (":path", "/signals"), ("content-type", "application/secevent+jwt")];
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        receiver::receive(self.judge.policy(), &head, body.as_bytes(), &mut self.ports, now)
+        receiver::receive(
+            self.judge.policy().signals(),
+            self.judge.policy().issuers(),
+            &head,
+            body.as_bytes(),
+            &mut self.ports,
+            now,
+        )
     }
 
     /// The signal that a SET with these claims is, which must be applied.

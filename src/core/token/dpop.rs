@@ -6,13 +6,14 @@ use crate::encoding::digest::sha256;
 use crate::encoding::digest::sha256_of;
 use crate::encoding::digest::{Digest, digest_text};
 use crate::http::host::Host;
+use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::{JwsError, Unverified};
-use crate::jose::key::{Algorithm, Key};
+use crate::jose::key::Key;
 use crate::jose::signature::CheckSignature;
+use crate::jose::thumbprint::thumbprint;
 use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
 use crate::token::dpop_nonce::Nonces;
 use serde_json::Value;
-use sha2::Digest as _;
 
 /// A proof may have this many bytes: one by an RSA key of 4096 bits has about 2,600.
 pub const MAX_PROOF: usize = 4096;
@@ -185,27 +186,6 @@ pub fn verify(
         return Err(ProofError::Signature);
     }
     Ok(Proof { key: *claim.key, id: identify(claim.key, method, &uri, id), until: issued.plus(settings.window) })
-}
-
-/// The thumbprint of a public key (RFC 7638): SHA-256 over the members that make it, in a fixed order and spelling.
-///
-/// `None` for a kind of key that no algorithm here uses, or members that are not base64url: a member that needed an
-/// escape in JSON could be spelled in two ways.
-pub fn thumbprint(jwk: &Value) -> Option<Digest> {
-    let member = |name: &str| {
-        let text = jwk.get(name)?.as_str()?;
-        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        (plain && !text.is_empty()).then_some(text)
-    };
-    let text = match member("kty")? {
-        "EC" => {
-            format!(r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#, member("crv")?, member("x")?, member("y")?)
-        }
-        "OKP" => format!(r#"{{"crv":"{}","kty":"OKP","x":"{}"}}"#, member("crv")?, member("x")?),
-        "RSA" => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, member("e")?, member("n")?),
-        _ => return None,
-    };
-    Some(sha256(text.as_bytes()))
 }
 
 /// Whether `uri`, in canonical form, is that of the request.

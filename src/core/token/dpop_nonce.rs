@@ -1,6 +1,7 @@
 //! Nonces for DPoP proofs (RFC 9449 §9) that nobody has to remember: a stretch of time, and a MAC over it by a secret
 //! that all workers of a proxy share.
 
+use crate::encoding::bytes::constant_time_eq;
 use crate::encoding::digest::sha256_of;
 use crate::state::store::{Slot, Store, StoreError};
 use crate::time::{Span, Timestamp};
@@ -41,7 +42,7 @@ impl Nonces {
     /// Whether `nonce` is one that was given out for `lifetime` in this stretch of time or the one before.
     pub fn is_good(&self, nonce: &str, lifetime: Span, now: Timestamp) -> bool {
         let stretch = stretch(lifetime, now);
-        let is = |stretch: u64| same(nonce.as_bytes(), self.of(stretch, lifetime).as_bytes());
+        let is = |stretch: u64| constant_time_eq(nonce.as_bytes(), self.of(stretch, lifetime).as_bytes());
         // Both are compared always: the time that it takes says nothing.
         is(stretch) | stretch.checked_sub(1).is_some_and(is)
     }
@@ -71,11 +72,6 @@ fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
         block
     };
     sha256_of(&[&pad(0x5c), &sha256_of(&[&pad(0x36), message])])
-}
-
-/// Compares in a time that depends on the lengths alone.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }
 
 #[cfg(test)]

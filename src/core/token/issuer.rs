@@ -1,6 +1,6 @@
 //! Token issuers as the configuration trusts them.
 
-use crate::jose::key::Algorithm;
+use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
 use crate::state::key::Kind;
 use crate::time::Span;

@@ -1,7 +1,8 @@
 //! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
 
+use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::{JwsError, Unverified};
-use crate::jose::key::{Algorithm, Key, KeyId, NoKey};
+use crate::jose::key::{Key, KeyId, NoKey};
 use crate::jose::signature::CheckSignature;
 use crate::reason::Reason;
 use crate::state::key::Kind;

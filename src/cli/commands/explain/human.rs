@@ -7,13 +7,13 @@ use taskfence_core::rules::rule::{Effect, Mismatch};
 use taskfence_core::time::Timestamp;
 
 use super::Taken;
+use crate::failure::Failure;
 use crate::input::problem::count;
 use crate::offline::client_answer::Sent;
 use crate::offline::evaluation::{Change, Trial};
 use crate::offline::requirement_report::Weighed;
 use crate::offline::token_report::{Credential, Fact};
 use crate::terminal::console::Console;
-use crate::terminal::exit::Failure;
 use crate::terminal::text::{printable, printable_bytes, time, time_from};
 
 /// With more rules than this, those for other paths are only counted.

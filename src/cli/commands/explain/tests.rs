@@ -430,10 +430,11 @@ fn a_key_bound_token_needs_a_proof() {
     change_issuer(&bench, json!({"binding": "dpop", "dpop": {"origins": ["https://api.example"]}}));
     let client = SigningKey::generate(Algorithm::Es256, None).unwrap();
     let jkt = client.public_jwk().unwrap();
-    let jkt = taskfence_core::encoding::digest::digest_text(&taskfence_core::token::dpop::thumbprint(&jkt).unwrap());
+    let jkt =
+        taskfence_core::encoding::digest::digest_text(&taskfence_core::jose::thumbprint::thumbprint(&jkt).unwrap());
     let token = bench.token(json!({"cnf": {"jkt": jkt}}));
     let proof = |url: &str| {
-        let contents = crate::commands::proof::Contents {
+        let contents = crate::signing::dpop_proof::Contents {
             id: "p",
             method: "GET",
             url,

@@ -6,8 +6,8 @@ use taskfence_core::token::detail::Detail;
 
 use super::sending::Sending;
 use super::target::Target;
+use crate::failure::Failure;
 use crate::signing::set::{self, Event, Initiator};
-use crate::terminal::exit::Failure;
 
 /// Take away some of what a grant allows: what is left is named, all else goes
 ///

@@ -9,11 +9,12 @@ use reqwest::Url;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::failure::Failure;
 use crate::signing::key::SigningKey;
 use crate::signing::push::{Answer, Pusher};
 use crate::signing::set::{self, Envelope, Event, Initiator};
 use crate::terminal::console::Console;
-use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::exit::Exit;
 use crate::terminal::time::{self, Moment};
 
 /// Who says it, to whom, and how it gets there.

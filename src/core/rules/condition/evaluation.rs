@@ -7,7 +7,7 @@ use super::loops::{Loop, Shape};
 use super::names::{Held, NAMES, ROOTS, capture, field, reader};
 use super::work::{Exhausted, MADE, Work, length};
 use crate::rules::cel_claims::member;
-use crate::rules::condition_fast_path::relation;
+use crate::rules::condition::relation::relation;
 use crate::rules::evidence::Evidence;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
 use cel::common::types::{CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelString, CelUInt};
