@@ -18,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 use taskfence_core::decision::judge::Judge;
 use taskfence_core::encoding::digest::Digest;
-use taskfence_core::http::connection::Surroundings;
+use taskfence_core::http::connection::ConnectionInfo;
 use taskfence_core::http::host::Host;
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
@@ -242,7 +242,7 @@ impl CheckSignature for Ports {
     }
 }
 
-impl Surroundings for Ports {
+impl ConnectionInfo for Ports {
     fn source(&mut self) -> Option<IpAddr> {
         None
     }

@@ -14,7 +14,7 @@ use taskfence_core::decision::judge::Judge;
 use taskfence_core::jose::key::{Key, KeyError};
 use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
 use taskfence_core::keys::keyring::{self, MAX_JWKS, Owner, Source};
-use taskfence_core::keys::parked::{For, Progress, Waiting};
+use taskfence_core::keys::parked::{Parked, Progress, WaitFor};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::time::{Span, Timestamp};
 
@@ -44,7 +44,7 @@ pub struct Keys {
     calls: RefCell<Vec<Call>>,
     /// Whose keys an unknown `kid` asked for.
     wanted: RefCell<Vec<Owner>>,
-    waiting: RefCell<Waiting<(Headers, Rc<Waited>)>>,
+    waiting: RefCell<Parked<(Headers, Rc<Waited>)>>,
     ticks: Cell<u32>,
     metrics: Metrics,
 }
@@ -103,7 +103,7 @@ pub struct Ready {
 #[derive(Debug, Clone, Copy)]
 pub struct Wait {
     issuer: usize,
-    reason: For,
+    reason: WaitFor,
     deadline: u64,
 }
 
@@ -133,7 +133,7 @@ impl Keys {
             owners,
             calls: RefCell::default(),
             wanted: RefCell::default(),
-            waiting: RefCell::new(Waiting::shared_by(issuers)),
+            waiting: RefCell::new(Parked::shared_by(issuers)),
             ticks: Cell::new(0),
             metrics,
         })
@@ -394,8 +394,8 @@ impl Keys {
             return Lacking::TakenOver;
         }
         let reason = match is_usable(judge, owner, now) {
-            false => For::Keys,
-            true if status.can_bring_more(&source, now) => For::Refetch(status.ended),
+            false => WaitFor::Keys,
+            true if status.can_bring_more(&source, now) => WaitFor::Refetch(status.ended),
             true => return Lacking::Nothing,
         };
         self.want(owner);

@@ -16,7 +16,7 @@ use taskfence_core::decision::record;
 use taskfence_core::decision::verdict::Permit;
 use taskfence_core::http::request::Request;
 use taskfence_core::live::admitted::{Admitted, Ending};
-use taskfence_core::live::streams::Place;
+use taskfence_core::live::streams::StreamSlot;
 use taskfence_core::live::wake_roster::{RENEW, Roster};
 use taskfence_core::time::Timestamp;
 
@@ -36,7 +36,7 @@ const MAX_TRIES: usize = 1000;
 
 thread_local! {
     // A VM has one thread.
-    static WORKER: RefCell<Worker> = const { RefCell::new(Worker { plugins: Vec::new(), owner: 0, seat: None }) };
+    static WORKER: RefCell<Worker> = const { RefCell::new(Worker { plugins: Vec::new(), owner: 0, slot: None }) };
 }
 
 /// What the plugins of one VM have in common.
@@ -44,12 +44,12 @@ struct Worker {
     plugins: Vec<Weak<Shared>>,
     /// A random number, drawn when it is first needed; 0 until then.
     owner: u64,
-    seat: Option<Seat>,
+    slot: Option<RosterSlot>,
 }
 
 /// The worker's number in the roster.
 #[derive(Clone, Copy)]
-struct Seat {
+struct RosterSlot {
     number: usize,
     /// The root context that is called when something comes to the queue.
     root: u32,
@@ -72,7 +72,7 @@ pub fn configure(shared: &Rc<Shared>) -> Result<(), HostError> {
 #[derive(Debug)]
 pub struct Followed {
     shared: Rc<Shared>,
-    place: Place,
+    place: StreamSlot,
 }
 
 impl Drop for Followed {
@@ -94,8 +94,8 @@ pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'
     // Only a worker that has streams wants to be woken: the main thread and the VM that merely tries a configuration
     // never have any, and so leave no queue behind.
     WORKER.with_borrow_mut(|worker| {
-        if worker.seat.is_none() {
-            worker.sit_down(shared.root, now);
+        if worker.slot.is_none() {
+            worker.claim_slot(shared.root, now);
         }
     });
     Some(Followed { shared: Rc::clone(shared), place })
@@ -105,15 +105,15 @@ pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'
 pub fn on_tick(shared: &Rc<Shared>) {
     let root = shared.root;
     if let Ok(mut judge) = shared.judge.try_borrow_mut() {
-        judge.doubt();
+        judge.force_refresh();
     }
     look(root, shared, &mut { MOST_AT_ONCE });
     WORKER.with_borrow_mut(|worker| {
         if worker.owner != 0
             && let Some(now) = now()
-            && worker.seat.is_none_or(|seat| now.since(seat.renewed_at) >= RENEW)
+            && worker.slot.is_none_or(|slot| now.since(slot.renewed_at) >= RENEW)
         {
-            worker.sit_down(root, now);
+            worker.claim_slot(root, now);
         }
     });
 }
@@ -121,7 +121,7 @@ pub fn on_tick(shared: &Rc<Shared>) {
 /// A root context is gone, with the last stream under a configuration that was replaced. The queue that called it calls
 /// nobody, until another opens it.
 pub fn on_root_gone(root: u32) {
-    WORKER.with_borrow_mut(|worker| worker.seat = worker.seat.filter(|seat| seat.root != root));
+    WORKER.with_borrow_mut(|worker| worker.slot = worker.slot.filter(|slot| slot.root != root));
 }
 
 /// Somebody wrote to the queue: looks at the streams of all plugins of this VM.
@@ -146,19 +146,19 @@ pub fn wake(now: Timestamp) {
 impl Worker {
     /// Takes a number or keeps it, and has `root` called on its queue. Where that fails it is tried again at the next
     /// tick, and until then ticks do.
-    fn sit_down(&mut self, root: u32, now: Timestamp) {
+    fn claim_slot(&mut self, root: u32, now: Timestamp) {
         let Some(number) = self.claim(now) else { return };
-        let root = match self.seat.filter(|seat| seat.number == number) {
-            Some(seat) => seat.root,
+        let root = match self.slot.filter(|slot| slot.number == number) {
+            Some(slot) => slot.root,
             None if host::register_queue(&queue_name(number)).is_ok() => root,
             None => return,
         };
-        self.seat = Some(Seat { number, root, renewed_at: now });
+        self.slot = Some(RosterSlot { number, root, renewed_at: now });
     }
 
     /// Has this worker called again at once. Where that fails, its next tick does.
     fn wake(&self) {
-        if let Some(queue) = self.seat.and_then(|seat| host::resolve_queue(&queue_name(seat.number)).ok()) {
+        if let Some(queue) = self.slot.and_then(|slot| host::resolve_queue(&queue_name(slot.number)).ok()) {
             let _ = host::enqueue(queue, &[1]);
         }
     }

@@ -4,7 +4,7 @@ use crate::change_gauge;
 use crate::envoy_signature;
 use crate::host::{self, HostError};
 use std::net::IpAddr;
-use taskfence_core::http::connection::{Surroundings, parse_address, parse_digest, parse_peer};
+use taskfence_core::http::connection::{ConnectionInfo, parse_address, parse_digest, parse_peer};
 use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
@@ -43,7 +43,7 @@ impl Store for Ports {
     }
 }
 
-impl Surroundings for Ports {
+impl ConnectionInfo for Ports {
     fn source(&mut self) -> Option<IpAddr> {
         parse_address(&host::property(b"source\0address")?)
     }

@@ -91,7 +91,7 @@ impl Intake {
         };
         // A word about the stream of signals leaves nothing behind, and still makes the state stale.
         if let Received::Applied(signal) = &received
-            && (!signal.entries().is_empty() || signal.pulse().stream.is_some())
+            && (!signal.entries().is_empty() || signal.heartbeat().stream.is_some())
         {
             live_streams::wake(now);
         }

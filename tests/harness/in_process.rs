@@ -6,7 +6,7 @@ use taskfence_core::config::load;
 use serde_json::Value;
 use taskfence_core::decision::answer::{self, Answer};
 use taskfence_core::decision::judge::Judge;
-use taskfence_core::http::connection::Surroundings;
+use taskfence_core::http::connection::ConnectionInfo;
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
 use taskfence_core::jose::algorithm::Algorithm;
@@ -121,7 +121,7 @@ pub struct Ports {
     pub store: MemoryStore,
 }
 
-impl Surroundings for Ports {
+impl ConnectionInfo for Ports {
     fn source(&mut self) -> Option<IpAddr> {
         Some(Ipv4Addr::LOCALHOST.into())
     }

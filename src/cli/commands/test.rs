@@ -172,7 +172,7 @@ fn differences(expect: &Expected, trial: &Trial, judge: &Judge) -> Vec<String> {
     let status = sent.as_ref().map(|sent| sent.status.to_string());
     let grpc_status = sent.as_ref().and_then(|sent| sent.grpc_status).map(|status| status.to_string());
     let compared = [
-        ("verdict", Some(expect.verdict.word().to_owned()), Some(verdict.word().to_owned())),
+        ("verdict", Some(expect.verdict.as_str().to_owned()), Some(verdict.as_str().to_owned())),
         ("reason", expect.reason.clone(), reason.map(str::to_owned)),
         ("rule", expect.rule.clone(), rule.map(str::to_owned)),
         ("status", expect.status.map(|status| status.to_string()), status),

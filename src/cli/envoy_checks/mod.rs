@@ -49,17 +49,17 @@ struct Installed<'a> {
     /// `None` when its text is bad, which is said elsewhere.
     policy: Option<&'a Policy>,
     /// `None` when it is not one of the filters of a connection manager.
-    place: Option<Place<'a>>,
+    place: Option<CredentialLocation<'a>>,
 }
 
 /// A filter in the chain of a manager.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct CredentialLocation<'a> {
     manager: &'a Manager<'a>,
     at: usize,
 }
 
-impl<'a> Place<'a> {
+impl<'a> CredentialLocation<'a> {
     fn filter(&self) -> Option<&'a Filter<'a>> {
         self.manager.filters.get(self.at)
     }
@@ -91,7 +91,7 @@ pub fn check(envoy: &Envoy<'_>, policies: &[Option<&Policy>]) -> Findings {
             plugin,
             role: policy.map_or_else(|| plugin.role(), Policy::role),
             policy,
-            place: envoy.surroundings(plugin).map(|(manager, at)| Place { manager, at }),
+            place: envoy.surroundings(plugin).map(|(manager, at)| CredentialLocation { manager, at }),
         })
         .collect();
     for one in &installed {

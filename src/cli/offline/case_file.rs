@@ -134,7 +134,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// As it is written.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use taskfence_core::encoding::digest::Digest;
-use taskfence_core::http::connection::Surroundings;
+use taskfence_core::http::connection::ConnectionInfo;
 use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
@@ -17,7 +17,7 @@ use taskfence_core::signal::set;
 use taskfence_core::signal::set::MAX_SET;
 use taskfence_core::signal::set_error::SetErrorCode;
 use taskfence_core::signal::transmitter::Transmitter;
-use taskfence_core::state::freshness::Pulse;
+use taskfence_core::state::freshness::Heartbeat;
 use taskfence_core::state::revocations;
 use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
 use taskfence_core::time::Timestamp;
@@ -54,7 +54,7 @@ impl World {
     /// Every transmitter of `policy` gave a sign of life at that time.
     pub fn heard_at(&mut self, at: Timestamp, policy: &Policy) -> Result<(), StoreError> {
         for transmitter in policy.signals().transmitters() {
-            revocations::hear(&mut self.store, &Pulse::new(&transmitter.stream, at), at)?;
+            revocations::record_heartbeat(&mut self.store, &Heartbeat::new(&transmitter.stream, at), at)?;
         }
         Ok(())
     }
@@ -115,7 +115,7 @@ impl CheckSignature for World {
     }
 }
 
-impl Surroundings for World {
+impl ConnectionInfo for World {
     fn source(&mut self) -> Option<IpAddr> {
         self.source
     }

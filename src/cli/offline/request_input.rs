@@ -1,7 +1,7 @@
 //! A request as somebody types it, turned into the header map that Envoy would show to the filter. Nothing is
 //! normalised on the way: what was typed is what is judged.
 
-use taskfence_core::http::credential_location::{Place, Places};
+use taskfence_core::http::credential_location::{CredentialLocation, CredentialLocations};
 use taskfence_core::http::request::Request;
 use taskfence_core::jose::jws::Unverified;
 use taskfence_core::policy::policy::Policy;
@@ -75,15 +75,15 @@ impl Typed {
             false => b"Bearer ",
         };
         self.headers.push(match place(token, policy) {
-            Place::Authorization => Header::new(b"authorization", &[scheme, token].concat()),
-            Place::Header(name) => Header::new(name.as_bytes(), token),
-            Place::Cookie(name) => Header::new(b"cookie", &[name.as_bytes(), b"=", token].concat()),
+            CredentialLocation::Authorization => Header::new(b"authorization", &[scheme, token].concat()),
+            CredentialLocation::Header(name) => Header::new(name.as_bytes(), token),
+            CredentialLocation::Cookie(name) => Header::new(b"cookie", &[name.as_bytes(), b"=", token].concat()),
         });
         self
     }
 
     /// As the judge sees it, who looks for a token in `places`.
-    pub fn to_request(&self, places: &Places) -> Request<'_> {
+    pub fn to_request(&self, places: &CredentialLocations) -> Request<'_> {
         Request::with_places(self.headers(), places)
     }
 
@@ -100,9 +100,11 @@ impl Typed {
 
 /// Where the issuer that `token` names, believed or not, has its tokens stand; that of the first issuer for an unknown
 /// one.
-fn place<'p>(token: &[u8], policy: &'p Policy) -> &'p Place {
+fn place<'p>(token: &[u8], policy: &'p Policy) -> &'p CredentialLocation {
     let presentation = issuer(token, policy).or(policy.issuers().first()).map(|issuer| &issuer.presentation);
-    presentation.and_then(|presentation| policy.places().at(presentation.place)).unwrap_or(&Place::Authorization)
+    presentation
+        .and_then(|presentation| policy.places().at(presentation.place))
+        .unwrap_or(&CredentialLocation::Authorization)
 }
 
 /// The issuer that `token` names, believed or not.

@@ -96,7 +96,7 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
         }
         Check::Device { unknown } => (format!("compliant{}", or_unknown(*unknown)), evidence.device_word().to_owned()),
         Check::Risk { below, unknown } => {
-            (format!("below {}{}", below.word(), or_unknown(*unknown)), evidence.risk_word().to_owned())
+            (format!("below {}{}", below.as_str(), or_unknown(*unknown)), evidence.risk_word().to_owned())
         }
         Check::When(condition) => {
             let found = match condition.holds(evidence) {
@@ -120,7 +120,7 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
 
 /// What the token says, and what signals changed about it since.
 fn with_changes(found: String, evidence: &Evidence<'_>) -> String {
-    let changes = evidence.standing.changes.iter().flat_map(|changes| changes.words());
+    let changes = evidence.grant_status.changes.iter().flat_map(|changes| changes.words());
     std::iter::once(found).chain(changes).collect::<Vec<_>>().join("; ")
 }
 

@@ -71,7 +71,7 @@ impl Credential {
     }
 
     /// One word for programs.
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::NotLookedAt => "not_looked_at",
             Self::Absent => "absent",

@@ -15,7 +15,7 @@ use crate::config::model::{
 use crate::config::problem::Problems;
 use crate::config::problem::{Errors, Problem};
 use crate::config::rule_order;
-use crate::http::credential_location::Places;
+use crate::http::credential_location::CredentialLocations;
 use crate::http::host::Host;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
@@ -41,7 +41,7 @@ const MAX_SESSION: Span = Span::hours(24 * 366);
 /// Gives the configuration its meaning.
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
-    let mut places = Places::none();
+    let mut places = CredentialLocations::none();
     let issuers = issuers(&config.issuers, &mut places, &mut problems);
     let stale = config.signals.as_ref().and_then(|signals| signals.stale.as_ref());
     let rules = config.rules.iter().enumerate();
@@ -150,7 +150,7 @@ fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
     }
 }
 
-fn identity(config: &Config, places: &Places, problems: &mut Problems) -> Identity {
+fn identity(config: &Config, places: &CredentialLocations, problems: &mut Problems) -> Identity {
     let IdentityConfig { issuer, subject, client, task, session, actor, scope, token } = &config.identity;
     let named = [
         ("issuer", Fact::Issuer, issuer),
@@ -182,7 +182,7 @@ fn identity(config: &Config, places: &Places, problems: &mut Problems) -> Identi
     identity
 }
 
-fn issuers(configs: &[IssuerConfig], places: &mut Places, problems: &mut Problems) -> Vec<Issuer> {
+fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
     if configs.is_empty() {
         problems.error("issuers", "there must be at least one");
     }
@@ -473,7 +473,7 @@ fn transmitter(
         algorithms,
         authorization: config.authorization.clone(),
         subjects,
-        remit: compile_signals::remit(config, effects, path, problems),
+        permissions: compile_signals::permissions(config, effects, path, problems),
     }
 }
 

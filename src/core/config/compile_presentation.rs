@@ -7,7 +7,7 @@ use crate::config::model::IssuerConfig;
 use crate::config::model::TokenConfig;
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
-use crate::http::credential_location::{Place, Places};
+use crate::http::credential_location::{CredentialLocation, CredentialLocations};
 use crate::time::Span;
 use crate::token::confirmation::Binding;
 use crate::token::dpop::{self, Settings};
@@ -23,7 +23,12 @@ const MAX_NONCE: Span = Span::hours(1);
 pub const MAX_ACTORS: usize = 32;
 
 /// What the keys about presentation of the issuer at `path` mean. Its place becomes one of `places`.
-pub fn presentation(config: &IssuerConfig, path: &str, places: &mut Places, problems: &mut Problems) -> Presentation {
+pub fn presentation(
+    config: &IssuerConfig,
+    path: &str,
+    places: &mut CredentialLocations,
+    problems: &mut Problems,
+) -> Presentation {
     let place = places.add(place(config.token.as_ref(), &format!("{path}.token"), problems));
     let default = DpopConfig::default();
     let dpop = self::dpop(config.dpop.as_ref().unwrap_or(&default), &format!("{path}.dpop"), problems);
@@ -55,17 +60,19 @@ pub fn max_actors(config: &IssuerConfig, path: &str, problems: &mut Problems) ->
     config.max_actors
 }
 
-fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> Place {
+fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> CredentialLocation {
     match config {
-        None => Place::Authorization,
-        Some(TokenConfig { header: Some(name), cookie: None }) if name == "authorization" => Place::Authorization,
+        None => CredentialLocation::Authorization,
+        Some(TokenConfig { header: Some(name), cookie: None }) if name == "authorization" => {
+            CredentialLocation::Authorization
+        }
         Some(TokenConfig { header: Some(name), cookie: None }) => {
             if let Err(problem) = checks::header_name(name) {
                 problems.error(format!("{path}.header"), problem);
             } else if matches!(name.as_str(), "cookie" | "dpop") {
                 problems.error(format!("{path}.header"), format!("`{name}` already has a meaning of its own"));
             }
-            Place::Header(name.clone())
+            CredentialLocation::Header(name.clone())
         }
         Some(TokenConfig { header: None, cookie: Some(name) }) => {
             // RFC 6265 §4.1.1: the name of a cookie is a token (RFC 9110 §5.6.2).
@@ -73,12 +80,12 @@ fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> P
             if name.is_empty() || !name.bytes().all(letter) {
                 problems.error(format!("{path}.cookie"), format!("`{}` is not a cookie name", name.escape_debug()));
             }
-            Place::Cookie(name.clone())
+            CredentialLocation::Cookie(name.clone())
         }
         Some(_) => {
             let problem = Problem::at(path, "must name either a `header` or a `cookie`");
             problems.errors.push(problem.help("leave it out to read `authorization`"));
-            Place::Authorization
+            CredentialLocation::Authorization
         }
     }
 }

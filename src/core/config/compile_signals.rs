@@ -13,7 +13,7 @@ use crate::rules::requirement::{Check, Requirement};
 use crate::rules::rule::{Effect as RuleEffect, Rule};
 use crate::signal::effect::{self, Effect, Effects};
 use crate::signal::event::Type;
-use crate::signal::permissions::Remit;
+use crate::signal::permissions::Permissions;
 use crate::signal::transmitter::Transmitter;
 use crate::state::freshness::{MAX_TRANSMITTERS, TransmitterId};
 use crate::state::key::Kind;
@@ -88,7 +88,7 @@ impl Choice<'_> {
 }
 
 /// What a transmitter may say.
-pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems: &mut Problems) -> Remit {
+pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, problems: &mut Problems) -> Permissions {
     let mut of_name = |name: &str, path: String| {
         let found = Type::from_name(name);
         if found.is_none() {
@@ -131,7 +131,7 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
             problems.error(format!("{path}.settable_claims[{at}]"), message);
         }
     }
-    Remit {
+    Permissions {
         events,
         uris,
         critical: config.critical_members.clone(),
@@ -147,7 +147,7 @@ pub fn remit(config: &TransmitterConfig, effects: Effects, path: &str, problems:
 pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<TransmitterId>> {
     let beats = |place: usize| {
         let speaks = move |transmitter: &&Transmitter| {
-            transmitter.remit.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == place)
+            transmitter.permissions.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == place)
         };
         transmitters.iter().filter(speaks).map(|transmitter| TransmitterId::new(&transmitter.stream)).collect()
     };

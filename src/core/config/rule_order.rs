@@ -207,7 +207,7 @@ fn named(names: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::config::load::load;
-    use crate::http::connection::Surroundings;
+    use crate::http::connection::ConnectionInfo;
     use crate::http::host::Host;
     use crate::http::path::Canonical;
     use crate::http::path_template::Template;
@@ -478,7 +478,7 @@ mod tests {
 
     struct Route(Vec<(String, String)>);
 
-    impl Surroundings for Route {
+    impl ConnectionInfo for Route {
         fn source(&mut self) -> Option<std::net::IpAddr> {
             None
         }

@@ -13,17 +13,17 @@ use std::rc::Rc;
 
 /// The tokens that one worker saw under one configuration.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct Authenticator {
     sessions: Cache,
     refused: Refused,
     flood: Flood,
 }
 
-impl Tokens {
+impl Authenticator {
     /// Knows no token yet. `seed` is random.
-    pub fn new(policy: &Policy, seed: u64) -> Tokens {
+    pub fn new(policy: &Policy, seed: u64) -> Authenticator {
         let limits = policy.limits();
-        Tokens {
+        Authenticator {
             sessions: Cache::new(limits.token_cache, seed),
             refused: Refused::new(seed),
             flood: Flood::new(limits.bad_signatures),

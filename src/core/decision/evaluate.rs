@@ -4,7 +4,7 @@ use crate::decision::session::Session;
 use crate::policy::policy::Policy;
 use crate::reason::Reason;
 use crate::rules::evidence::{Evidence, RequestLine};
-use crate::rules::grant_status::{Standing, standing};
+use crate::rules::grant_status::{self, GrantStatus};
 use crate::rules::requirement::{Check, Outcome, Requirement};
 use crate::rules::routes::Captures;
 use crate::rules::rule::{Mismatch, Rule};
@@ -29,9 +29,9 @@ pub trait Observer {
 }
 
 /// The observer of the data plane.
-pub(crate) struct Nobody;
+pub(crate) struct NoopObserver;
 
-impl Observer for Nobody {
+impl Observer for NoopObserver {
     const SEES_ALL: bool = false;
 
     fn check(&mut self, _: &Check, _: Outcome, _: &Evidence<'_>) {}
@@ -59,7 +59,7 @@ pub(crate) fn evaluate<O: Observer>(
     requirement: &Requirement,
     asked: &Asked<'_>,
     session: &Session,
-    grant_status: &Standing,
+    grant_status: &GrantStatus,
     (policy, view): (&Policy, &View),
     now: Timestamp,
     observer: &mut O,
@@ -67,7 +67,7 @@ pub(crate) fn evaluate<O: Observer>(
     let evidence = Evidence {
         grant: session.verified().grant(),
         minted: session.claims(),
-        standing: grant_status,
+        grant_status,
         request: asked.request,
         capture_names: asked.rule.matcher().capture_names(),
         captures: asked.captures,
@@ -79,7 +79,7 @@ pub(crate) fn evaluate<O: Observer>(
     let mut first = None;
     let mut broken_glass = false;
     for check in requirement.checks() {
-        let outcome = requirement.weigh(check, &evidence);
+        let outcome = requirement.evaluate(check, &evidence);
         observer.check(check, outcome, &evidence);
         match outcome {
             Outcome::Met => {}
@@ -98,18 +98,19 @@ pub(crate) fn grant_status(
     view: &View,
     session: &Session,
     store: &mut impl Store,
-) -> Result<Standing, Reason> {
-    let known = session.last_standing().filter(|(read_at, _)| view.is_current(session.buckets(), *read_at));
+) -> Result<GrantStatus, Reason> {
+    let known = session.last_grant_status().filter(|(read_at, _)| view.is_current(session.buckets(), *read_at));
     if let Some((_, status)) = known {
         return Ok(status);
     }
-    let status = standing(store, view, session.verified().grant(), session.keys()).map_err(unreadable)?;
+    let status =
+        grant_status::grant_status(store, view, session.verified().grant(), session.keys()).map_err(unreadable)?;
     session.remember(clock, status.clone());
     Ok(status)
 }
 
 /// Whether the grant stands: it was not ended, and nothing that was lost for want of room could have ended it.
-pub(crate) fn check_standing(status: &Standing, now: Timestamp) -> Result<(), Reason> {
+pub(crate) fn check_status(status: &GrantStatus, now: Timestamp) -> Result<(), Reason> {
     match (status.ended, status.unknown_until) {
         (Some(reason), _) => Err(reason),
         (None, Some(until)) if until > now => Err(Reason::StateSaturated),

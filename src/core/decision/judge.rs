@@ -1,10 +1,10 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
-use crate::decision::authenticate::Tokens;
+use crate::decision::authenticate::Authenticator;
 use crate::decision::evaluate::Asked;
-use crate::decision::evaluate::Nobody;
+use crate::decision::evaluate::NoopObserver;
 use crate::decision::evaluate::Observer;
-use crate::decision::evaluate::check_standing;
+use crate::decision::evaluate::check_status;
 use crate::decision::evaluate::evaluate;
 use crate::decision::evaluate::grant_status;
 use crate::decision::evaluate::unreadable;
@@ -23,7 +23,7 @@ use crate::rules::evidence::RequestLine;
 use crate::rules::mode::Mode;
 use crate::rules::requirement::{Check, Requirement};
 use crate::rules::rule::{Effect, Target};
-use crate::state::single_use::{self, Coin, Unspendable};
+use crate::state::single_use::{self, ConsumeError, SingleUseEntry};
 use crate::state::store::Store;
 use crate::state::view::View;
 use crate::time::Span;
@@ -35,7 +35,7 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub struct Judge {
     pub(crate) policy: Policy,
-    tokens: Tokens,
+    tokens: Authenticator,
     pub(crate) view: View,
 }
 
@@ -48,7 +48,7 @@ impl Judge {
 
     /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
     pub fn seeded(policy: Policy, seed: u64) -> Judge {
-        Judge { tokens: Tokens::new(&policy, seed), policy, view: View::default() }
+        Judge { tokens: Authenticator::new(&policy, seed), policy, view: View::default() }
     }
 
     /// The policy.
@@ -68,8 +68,8 @@ impl Judge {
 
     /// Reads the state at the next request, whether its doorbell was rung or not. For whoever has a moment now and then:
     /// what nobody foresaw then lasts no longer than that.
-    pub fn doubt(&mut self) {
-        self.view.doubt();
+    pub fn force_refresh(&mut self) {
+        self.view.force_refresh();
     }
 
     /// Gives the policy away and forgets the rest.
@@ -79,7 +79,7 @@ impl Judge {
 
     /// Judges `request` at `now`.
     pub fn judge(&mut self, request: &Request<'_>, ports: &mut impl Ports, now: Timestamp) -> Verdict {
-        self.judge_before(request, ports, now, &mut Nobody)
+        self.judge_before(request, ports, now, &mut NoopObserver)
     }
 
     /// Judges `request` at `now`, and shows `observer` how.
@@ -125,7 +125,7 @@ impl Judge {
         let clock = view.refresh(ports).map_err(|error| with_session(unreadable(error)))?;
         let grant_status = grant_status(clock, view, &bearer.session, ports).map_err(with_session)?;
         let refused = |reason| with_session(reason).with_status(&grant_status);
-        check_standing(&grant_status, now).map_err(refused)?;
+        check_status(&grant_status, now).map_err(refused)?;
         let checks = requirement.checks();
         let source = if checks.iter().any(Check::needs_source) { ports.source() } else { None };
         let peer = if checks.iter().any(Check::needs_peer) { ports.peer_uri() } else { None };
@@ -166,7 +166,7 @@ struct Presented {
 
 /// Verifies the token of the request, and that whoever presents it may.
 fn authenticate(
-    tokens: &mut Tokens,
+    tokens: &mut Authenticator,
     policy: &Policy,
     request: &Request<'_>,
     ports: &mut impl Ports,
@@ -197,23 +197,24 @@ fn use_once(
     now: Timestamp,
 ) -> Result<(), Reason> {
     if let Some(proof) = &bearer.proof {
-        let coin = Coin::proof(proof.id(), proof.key(), proof.until(), trial);
-        spend(store, &coin, Reason::DpopProofReplayed, now)?;
+        let coin = SingleUseEntry::proof(proof.id(), proof.key(), proof.until(), trial);
+        consume(store, &coin, Reason::DpopProofReplayed, now)?;
     }
     if requirement.single_use() {
         let grant = bearer.session.verified().grant();
-        let coin = Coin::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
-        spend(store, &coin, Reason::TokenUsed, now)?;
+        let coin =
+            SingleUseEntry::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
+        consume(store, &coin, Reason::TokenUsed, now)?;
     }
     Ok(())
 }
 
 /// Uses `coin` up, or says why not: `spent` if it was used before.
-fn spend(store: &mut impl Store, coin: &Coin, spent: Reason, now: Timestamp) -> Result<(), Reason> {
-    single_use::spend(store, coin, now).map_err(|error| match error {
-        Unspendable::Spent => spent,
-        Unspendable::Full => Reason::ReplaySaturated,
-        Unspendable::Store(_) => Reason::StateUnavailable,
+fn consume(store: &mut impl Store, coin: &SingleUseEntry, spent: Reason, now: Timestamp) -> Result<(), Reason> {
+    single_use::consume(store, coin, now).map_err(|error| match error {
+        ConsumeError::Spent => spent,
+        ConsumeError::Full => Reason::ReplaySaturated,
+        ConsumeError::Store(_) => Reason::StateUnavailable,
     })
 }
 
@@ -225,7 +226,7 @@ fn method<'h>(request: &Request<'h>) -> &'h str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connection::Surroundings;
+    use crate::http::connection::ConnectionInfo;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::jws::Unverified;
     use crate::jose::key::Key;
@@ -233,9 +234,9 @@ mod tests {
     use crate::jose::signature::PureRust;
     use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
-    use crate::state::freshness::{Pulse, TransmitterId};
+    use crate::state::freshness::{Heartbeat, TransmitterId};
     use crate::state::key::{Kind, StateKey};
-    use crate::state::revocations::{apply, hear, set_up};
+    use crate::state::revocations::{apply, record_heartbeat, set_up};
     use crate::state::store::StoreError;
     use crate::state::store::{MemoryStore, Slot, Stored};
     use crate::testing::fixture::{self, NOW, token_with};
@@ -264,7 +265,7 @@ mod tests {
         }
     }
 
-    impl Surroundings for Ports {
+    impl ConnectionInfo for Ports {
         fn source(&mut self) -> Option<std::net::IpAddr> {
             "10.1.2.3".parse().ok()
         }
@@ -458,7 +459,7 @@ mod tests {
         }
     }
 
-    impl Surroundings for Tls {
+    impl ConnectionInfo for Tls {
         fn source(&mut self) -> Option<std::net::IpAddr> {
             None
         }
@@ -660,7 +661,7 @@ mod tests {
         let mut ask_at = |ports: &mut Ports, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
         state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::Compliant));
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::StateStale), "a change is no sign of life");
-        hear(&mut ports.store, &Pulse::new("https://jit.example", NOW), NOW).unwrap();
+        record_heartbeat(&mut ports.store, &Heartbeat::new("https://jit.example", NOW), NOW).unwrap();
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::RiskTooHigh));
         state(&mut ports, Kind::User, "alice", Fact::Risk(Risk::Medium));
         assert_eq!(ask_at(&mut ports, NOW), None);

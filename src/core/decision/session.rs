@@ -1,7 +1,7 @@
 //! One verified token, and what one worker remembers about it.
 
 use crate::rules::cel_claims::Claims;
-use crate::rules::grant_status::Standing;
+use crate::rules::grant_status::GrantStatus;
 use crate::state::key::StateKey;
 use crate::token::verify::Verified;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub struct Session {
     /// How many values its claims and scopes have.
     pub(crate) values: usize,
     /// The clock of the worker's view at which `Standing` was read.
-    standing: RefCell<Option<(u64, Standing)>>,
+    grant_status: RefCell<Option<(u64, GrantStatus)>>,
 }
 
 impl Session {
@@ -32,7 +32,7 @@ impl Session {
         let buckets = keys.iter().map(StateKey::bucket).collect();
         let grant = verified.grant();
         let values = grant.claims.values().map(count).fold(grant.scopes.len(), usize::saturating_add);
-        Session { verified, keys, buckets, claims, values, standing: RefCell::new(None) }
+        Session { verified, keys, buckets, claims, values, grant_status: RefCell::new(None) }
     }
 
     /// The verified token.
@@ -56,14 +56,14 @@ impl Session {
     }
 
     /// What was last read, and at which clock.
-    pub fn last_standing(&self) -> Option<(u64, Standing)> {
-        self.standing.try_borrow().ok().and_then(|known| known.clone())
+    pub fn last_grant_status(&self) -> Option<(u64, GrantStatus)> {
+        self.grant_status.try_borrow().ok().and_then(|known| known.clone())
     }
 
     /// Remembers what was read at `clock`.
-    pub fn remember(&self, clock: u64, standing: Standing) {
-        if let Ok(mut known) = self.standing.try_borrow_mut() {
-            *known = Some((clock, standing));
+    pub fn remember(&self, clock: u64, grant_status: GrantStatus) {
+        if let Ok(mut known) = self.grant_status.try_borrow_mut() {
+            *known = Some((clock, grant_status));
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::decision::session::Session;
 use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
-use crate::rules::grant_status::Standing;
+use crate::rules::grant_status::GrantStatus;
 use crate::time::Timestamp;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ pub struct Permit {
     pub(crate) rule: Option<usize>,
     pub(crate) session: Option<Rc<Session>>,
     /// What signals said about its grant, as it was decided with.
-    pub(crate) grant_status: Option<Standing>,
+    pub(crate) grant_status: Option<GrantStatus>,
     pub(crate) broken_glass: bool,
     pub(crate) shadowed: Option<Refusal>,
     /// Known where the rule asks for it.
@@ -109,7 +109,7 @@ pub struct Refusal {
     /// The claim that is missing or has the wrong shape, where that is the reason. For the operator only.
     pub claim: Option<String>,
     /// What signals said about its grant, where the decision came that far.
-    pub grant_status: Option<Box<Standing>>,
+    pub grant_status: Option<Box<GrantStatus>>,
     /// The place of the issuer for want of whose keys it was refused, if they are fetched: newer ones may change the
     /// verdict.
     pub lacks_keys_of: Option<usize>,
@@ -133,7 +133,7 @@ impl Refusal {
     }
 
     /// Decided with that status of its grant.
-    pub(crate) fn with_status(self, status: &Standing) -> Refusal {
+    pub(crate) fn with_status(self, status: &GrantStatus) -> Refusal {
         Refusal { grant_status: Some(Box::new(status.clone())), ..self }
     }
 

@@ -227,14 +227,14 @@ mod tests {
         #[serde(default)]
         numbers: Vec<u8>,
         #[serde(default)]
-        word: Option<Word>,
+        word: Option<Claim>,
         #[serde(default)]
         inner: Option<Box<Inner>>,
     }
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    enum Word {
+    enum Claim {
         One,
     }
 

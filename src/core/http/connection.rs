@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// The proxy's knowledge of the request at hand.
-pub trait Surroundings {
+pub trait ConnectionInfo {
     /// The address that the request came from, as the proxy determined it.
     fn source(&mut self) -> Option<IpAddr>;
 
@@ -30,7 +30,7 @@ pub struct Remembered<'s, S> {
     metadata: Vec<(String, Option<Vec<u8>>)>,
 }
 
-impl<'s, S: Surroundings> Remembered<'s, S> {
+impl<'s, S: ConnectionInfo> Remembered<'s, S> {
     /// Remembers nothing yet.
     pub fn new(surroundings: &'s mut S) -> Remembered<'s, S> {
         Remembered { surroundings, metadata: Vec::new() }
@@ -99,7 +99,7 @@ mod tests {
     fn metadata_is_asked_for_once() {
         struct Counting(usize);
 
-        impl Surroundings for Counting {
+        impl ConnectionInfo for Counting {
             fn source(&mut self) -> Option<IpAddr> {
                 None
             }

@@ -4,7 +4,7 @@ use crate::http::header_name::same_to_a_server;
 
 /// A place in a request that can hold a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum CredentialLocation {
     /// The header `authorization`, behind the scheme `Bearer` (RFC 6750 §2.1) or `DPoP` (RFC 9449 §7.1).
     Authorization,
     /// The header of that name: the token itself, or one of these schemes and the token.
@@ -15,7 +15,7 @@ pub enum Place {
 
 /// The places that a configuration knows, each once. A request may hold a token in one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places(Vec<Place>);
+pub struct CredentialLocations(Vec<CredentialLocation>);
 
 /// The scheme that a token was presented under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,20 +37,20 @@ pub struct Presented<'h> {
     pub place: usize,
 }
 
-impl Default for Places {
-    fn default() -> Places {
-        Places(vec![Place::Authorization])
+impl Default for CredentialLocations {
+    fn default() -> CredentialLocations {
+        CredentialLocations(vec![CredentialLocation::Authorization])
     }
 }
 
-impl Places {
+impl CredentialLocations {
     /// No place yet.
-    pub(crate) fn none() -> Places {
-        Places(Vec::new())
+    pub(crate) fn none() -> CredentialLocations {
+        CredentialLocations(Vec::new())
     }
 
     /// The number of `place`, which is known from now on.
-    pub(crate) fn add(&mut self, place: Place) -> usize {
+    pub(crate) fn add(&mut self, place: CredentialLocation) -> usize {
         match self.0.iter().position(|known| *known == place) {
             Some(at) => at,
             None => {
@@ -61,49 +61,49 @@ impl Places {
     }
 
     /// Each place with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Place)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &CredentialLocation)> {
         self.0.iter().enumerate()
     }
 
     /// The place of that number.
-    pub fn at(&self, number: usize) -> Option<&Place> {
+    pub fn at(&self, number: usize) -> Option<&CredentialLocation> {
         self.0.get(number)
     }
 
     /// Whether a token may stand in a cookie.
     pub fn has_cookies(&self) -> bool {
-        self.0.iter().any(|place| matches!(place, Place::Cookie(_)))
+        self.0.iter().any(|place| matches!(place, CredentialLocation::Cookie(_)))
     }
 
     /// The number of `authorization`, if it is a place.
     pub fn authorization(&self) -> Option<usize> {
-        self.0.iter().position(|place| *place == Place::Authorization)
+        self.0.iter().position(|place| *place == CredentialLocation::Authorization)
     }
 
     /// The number of the header `name`, if it is a place. Letters that a server behind us takes for the same are.
     pub fn header(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
-            Place::Header(ours) => same_to_a_server(ours.as_bytes(), name),
-            Place::Authorization | Place::Cookie(_) => false,
+            CredentialLocation::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+            CredentialLocation::Authorization | CredentialLocation::Cookie(_) => false,
         })
     }
 
     /// The number of the cookie `name`, if it is a place. Names of cookies have case (RFC 6265 §5.4).
     pub fn cookie(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
-            Place::Cookie(ours) => ours.as_bytes() == name,
-            Place::Authorization | Place::Header(_) => false,
+            CredentialLocation::Cookie(ours) => ours.as_bytes() == name,
+            CredentialLocation::Authorization | CredentialLocation::Header(_) => false,
         })
     }
 }
 
-impl Place {
+impl CredentialLocation {
     /// As it is told to an operator.
     pub fn describe(&self) -> String {
         match self {
-            Place::Authorization => "the header `authorization`".to_owned(),
-            Place::Header(name) => format!("the header `{name}`"),
-            Place::Cookie(name) => format!("the cookie `{name}`"),
+            CredentialLocation::Authorization => "the header `authorization`".to_owned(),
+            CredentialLocation::Header(name) => format!("the header `{name}`"),
+            CredentialLocation::Cookie(name) => format!("the cookie `{name}`"),
         }
     }
 }
@@ -135,14 +135,14 @@ pub fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
 /// The values of the `cookie` headers of a request, joined, without the cookies that are places; `None` when there are
 /// none of these.
 #[derive(Debug, Default)]
-pub struct Crumbs {
+pub struct CookieFilter {
     kept: Vec<u8>,
     removed: bool,
 }
 
-impl Crumbs {
+impl CookieFilter {
     /// Takes one `cookie` header in.
-    pub fn take(&mut self, header: &[u8], places: &Places) {
+    pub fn take(&mut self, header: &[u8], places: &CredentialLocations) {
         for (name, _, pair) in cookies(header) {
             if places.cookie(name).is_some() {
                 self.removed = true;
@@ -166,18 +166,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn places() -> Places {
-        let mut places = Places::none();
-        places.add(Place::Cookie("jit".to_owned()));
-        places.add(Place::Header("x-jit".to_owned()));
+    fn places() -> CredentialLocations {
+        let mut places = CredentialLocations::none();
+        places.add(CredentialLocation::Cookie("jit".to_owned()));
+        places.add(CredentialLocation::Header("x-jit".to_owned()));
         places
     }
 
     #[test]
     fn a_place_has_one_number() {
         let mut places = places();
-        assert_eq!(places.add(Place::Cookie("jit".to_owned())), 0);
-        assert_eq!(places.add(Place::Authorization), 2);
+        assert_eq!(places.add(CredentialLocation::Cookie("jit".to_owned())), 0);
+        assert_eq!(places.add(CredentialLocation::Authorization), 2);
         assert_eq!(places.header(b"X_JIT"), Some(1));
         assert_eq!((places.cookie(b"jit"), places.cookie(b"JIT"), places.header(b"jit")), (Some(0), None, None));
     }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn only_the_named_cookie_goes() {
         let left = |headers: &[&str]| {
-            let mut crumbs = Crumbs::default();
+            let mut crumbs = CookieFilter::default();
             headers.iter().for_each(|header| crumbs.take(header.as_bytes(), &places()));
             crumbs.left().map(|left| String::from_utf8(left).unwrap())
         };
@@ -213,7 +213,7 @@ mod tests {
         fn what_is_left_holds_no_such_cookie(header in proptest::collection::vec(any::<u8>(), 0..60), at in 0usize..60) {
             let mut header = header;
             header.splice(at.min(header.len())..at.min(header.len()), *b"; jit=secret;");
-            let mut crumbs = Crumbs::default();
+            let mut crumbs = CookieFilter::default();
             crumbs.take(&header, &places());
             let left = crumbs.left().unwrap();
             prop_assert!(cookies(&left).all(|(name, _, _)| name != b"jit"));

@@ -1,6 +1,6 @@
 //! A request as the judge sees it, from its headers in one pass. Headers are bytes; nothing is copied.
 
-use crate::http::credential_location::{Places, Presented, Scheme, cookies};
+use crate::http::credential_location::{CredentialLocations, Presented, Scheme, cookies};
 use crate::http::header_name;
 use crate::reason::Reason;
 use memchr::memchr;
@@ -52,13 +52,16 @@ impl<T> Found<T> {
 impl<'h> Request<'h> {
     /// Reads the header map, in which tokens may stand in `authorization`.
     pub fn from_headers(headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>) -> Request<'h> {
-        Request::with_places(headers, &Places::default())
+        Request::with_places(headers, &CredentialLocations::default())
     }
 
     /// Reads the header map, in which tokens may stand in `places`. Names are lower case, as in HTTP/2 and in Envoy.
     ///
     /// A second token is noted, not ignored: which of two counts is a question with two answers.
-    pub fn with_places(headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>, places: &Places) -> Request<'h> {
+    pub fn with_places(
+        headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>,
+        places: &CredentialLocations,
+    ) -> Request<'h> {
         let mut request = Request { authorization_place: places.authorization(), ..Request::default() };
         for (name, value) in headers {
             match name {
@@ -189,17 +192,17 @@ fn is_like_grpc(content_type: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::credential_location::Place;
+    use crate::http::credential_location::CredentialLocation;
 
     fn bearer<'h>(values: &[&'h str]) -> Result<&'h [u8], Reason> {
         let request = Request::from_headers(values.iter().map(|value| (&b"authorization"[..], value.as_bytes())));
         request.credential().map(|presented| presented.token)
     }
 
-    fn places() -> Places {
-        let mut places = Places::default();
-        places.add(Place::Header("x-jit".to_owned()));
-        places.add(Place::Cookie("jit".to_owned()));
+    fn places() -> CredentialLocations {
+        let mut places = CredentialLocations::default();
+        places.add(CredentialLocation::Header("x-jit".to_owned()));
+        places.add(CredentialLocation::Cookie("jit".to_owned()));
         places
     }
 
@@ -245,8 +248,8 @@ mod tests {
 
     #[test]
     fn authorization_is_nobodys_where_no_issuer_reads_it() {
-        let mut places = Places::none();
-        places.add(Place::Header("x-jit".to_owned()));
+        let mut places = CredentialLocations::none();
+        places.add(CredentialLocation::Header("x-jit".to_owned()));
         let headers =
             [(&b"authorization"[..], &b"Bearer theirs"[..]), (b":path", b"/?access_token=b"), (b"x-jit", b"a")];
         let request = Request::with_places(headers, &places);

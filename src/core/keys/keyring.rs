@@ -193,7 +193,7 @@ pub enum JwksError {
 mod tests {
     use super::*;
     use crate::decision::judge::Judge;
-    use crate::http::connection::Surroundings;
+    use crate::http::connection::ConnectionInfo;
     use crate::http::request::Request;
     use crate::jose::jws::Unverified;
     use crate::jose::key::Key;
@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    impl Surroundings for Ports {
+    impl ConnectionInfo for Ports {
         fn source(&mut self) -> Option<std::net::IpAddr> {
             None
         }

@@ -15,7 +15,7 @@ struct Share {
 
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
+pub enum WaitFor {
     /// The first keys of the issuer, or the first after too long without.
     Keys,
     /// The end of the fetch that an unknown `kid` asked for: of any fetch after this many have ended.
@@ -33,39 +33,39 @@ pub struct Progress {
 
 /// The requests that wait, by the number of their stream, each with `T`. Those that came first are first.
 #[derive(Debug)]
-pub struct Waiting<T> {
-    waiters: Vec<Waiter<T>>,
+pub struct Parked<T> {
+    waiters: Vec<ParkedRequest<T>>,
     share: Share,
 }
 
 #[derive(Debug)]
-struct Waiter<T> {
+struct ParkedRequest<T> {
     stream: u32,
     issuer: usize,
-    reason: For,
+    reason: WaitFor,
     deadline: u64,
     bytes: usize,
     kept: T,
 }
 
-impl<T> Waiting<T> {
+impl<T> Parked<T> {
     /// Room that `issuers` share equally: whoever floods the filter with tokens of one issuer takes no place of another.
-    pub fn shared_by(issuers: usize) -> Waiting<T> {
+    pub fn shared_by(issuers: usize) -> Parked<T> {
         let issuers = issuers.max(1);
         let part = |room: usize| room.checked_div(issuers).unwrap_or_default().max(1);
-        Waiting { waiters: Vec::new(), share: Share { requests: part(MAX_WAITING), bytes: part(MAX_BYTES) } }
+        Parked { waiters: Vec::new(), share: Share { requests: part(MAX_WAITING), bytes: part(MAX_BYTES) } }
     }
 
     /// Lets `stream` wait for `issuer`, by its place, until `deadline` in milliseconds, with `kept`, which has `bytes`.
     /// `false`: too many wait for that issuer already.
-    pub fn add(&mut self, stream: u32, issuer: usize, reason: For, deadline: u64, bytes: usize, kept: T) -> bool {
+    pub fn add(&mut self, stream: u32, issuer: usize, reason: WaitFor, deadline: u64, bytes: usize, kept: T) -> bool {
         let of_issuer = self.waiters.iter().filter(|waiter| waiter.issuer == issuer);
         let (requests, used) = of_issuer.fold((0_usize, bytes), |(requests, used), waiter| {
             (requests.saturating_add(1), used.saturating_add(waiter.bytes))
         });
         let room = requests < self.share.requests && used <= self.share.bytes;
         if room {
-            self.waiters.push(Waiter { stream, issuer, reason, deadline, bytes, kept });
+            self.waiters.push(ParkedRequest { stream, issuer, reason, deadline, bytes, kept });
         }
         room
     }
@@ -82,8 +82,8 @@ impl<T> Waiting<T> {
         let ready = self.waiters.iter().filter(|waiter| {
             let Progress { usable, ended } = progress(waiter.issuer);
             let came = match waiter.reason {
-                For::Keys => usable,
-                For::Refetch(before) => ended != before,
+                WaitFor::Keys => usable,
+                WaitFor::Refetch(before) => ended != before,
             };
             came || now >= waiter.deadline
         });
@@ -107,10 +107,13 @@ mod tests {
 
     #[test]
     fn each_goes_on_when_its_own_keys_are_there() {
-        let mut waiting = Waiting::shared_by(1);
-        for (stream, issuer, reason, deadline) in
-            [(1, 0, For::Keys, 100), (2, 1, For::Keys, 100), (3, 1, For::Refetch(7), 100), (4, 0, For::Keys, 50)]
-        {
+        let mut waiting = Parked::shared_by(1);
+        for (stream, issuer, reason, deadline) in [
+            (1, 0, WaitFor::Keys, 100),
+            (2, 1, WaitFor::Keys, 100),
+            (3, 1, WaitFor::Refetch(7), 100),
+            (4, 0, WaitFor::Keys, 50),
+        ] {
             assert!(waiting.add(stream, issuer, reason, deadline, 1, ()));
         }
         let none = |_| Progress { usable: false, ended: 7 };
@@ -126,35 +129,35 @@ mod tests {
 
     #[test]
     fn only_so_many_wait() {
-        let mut waiting = Waiting::shared_by(1);
+        let mut waiting = Parked::shared_by(1);
         for stream in 0..1_000 {
-            assert!(waiting.add(stream, 0, For::Keys, 100, 100, ()));
+            assert!(waiting.add(stream, 0, WaitFor::Keys, 100, 100, ()));
         }
-        assert!(!waiting.add(1_000, 0, For::Keys, 100, 100, ()));
+        assert!(!waiting.add(1_000, 0, WaitFor::Keys, 100, 100, ()));
         assert_eq!(waiting.len(), 1_000);
         for stream in 0..1_000 {
             waiting.take(stream).unwrap();
         }
         assert!(waiting.is_empty());
-        assert!(waiting.add(1, 0, For::Keys, 100, MAX_BYTES, ()));
-        assert!(!waiting.add(2, 0, For::Keys, 100, 1, ()));
+        assert!(waiting.add(1, 0, WaitFor::Keys, 100, MAX_BYTES, ()));
+        assert!(!waiting.add(2, 0, WaitFor::Keys, 100, 1, ()));
         waiting.take(1);
-        assert!(waiting.add(2, 0, For::Keys, 100, 1, ()));
+        assert!(waiting.add(2, 0, WaitFor::Keys, 100, 1, ()));
     }
 
     #[test]
     fn no_issuer_takes_the_places_of_another() {
-        let mut waiting = Waiting::shared_by(2);
+        let mut waiting = Parked::shared_by(2);
         for stream in 0..500 {
-            assert!(waiting.add(stream, 0, For::Keys, 100, 1, ()));
+            assert!(waiting.add(stream, 0, WaitFor::Keys, 100, 1, ()));
         }
-        assert!(!waiting.add(500, 0, For::Keys, 100, 1, ()), "its half is taken");
+        assert!(!waiting.add(500, 0, WaitFor::Keys, 100, 1, ()), "its half is taken");
         for stream in 1_000..1_500 {
-            assert!(waiting.add(stream, 1, For::Keys, 100, 1, ()), "the other half is free");
+            assert!(waiting.add(stream, 1, WaitFor::Keys, 100, 1, ()), "the other half is free");
         }
-        let mut waiting = Waiting::shared_by(2);
-        assert!(waiting.add(0, 0, For::Keys, 100, MAX_BYTES / 2, ()));
-        assert!(!waiting.add(1, 0, For::Keys, 100, 1, ()));
-        assert!(waiting.add(2, 1, For::Keys, 100, MAX_BYTES / 2, ()));
+        let mut waiting = Parked::shared_by(2);
+        assert!(waiting.add(0, 0, WaitFor::Keys, 100, MAX_BYTES / 2, ()));
+        assert!(!waiting.add(1, 0, WaitFor::Keys, 100, 1, ()));
+        assert!(waiting.add(2, 1, WaitFor::Keys, 100, MAX_BYTES / 2, ()));
     }
 }

@@ -1,13 +1,13 @@
 //! Deciding again about what is running: a stream that was admitted is held against the state of now, under the rule
 //! that admitted it.
 
-use crate::decision::evaluate::{Asked, Nobody, check_standing, evaluate, grant_status, unreadable};
+use crate::decision::evaluate::{Asked, NoopObserver, check_status, evaluate, grant_status, unreadable};
 use crate::decision::judge::Judge;
 use crate::decision::verdict::Refusal;
 use crate::http::method::Method;
 use crate::live::admitted::Admitted;
 use crate::live::admitted::Ending;
-use crate::live::streams::{Place, Streams};
+use crate::live::streams::{StreamSlot, Streams};
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
 use crate::reason::Reason;
@@ -100,7 +100,7 @@ impl Judge {
 
     fn look_at(
         &mut self,
-        place: Place,
+        place: StreamSlot,
         clock: Result<u64, Reason>,
         streams: &mut Streams,
         ports: &mut impl Ports,
@@ -137,7 +137,7 @@ impl Judge {
             return Err(Reason::KeyUnknown);
         }
         let grant_status = grant_status(clock, &self.view, session, ports)?;
-        check_standing(&grant_status, now)?;
+        check_status(&grant_status, now)?;
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
         let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
         let (method, host, path) = admitted.request().ok_or(Reason::InternalError)?;
@@ -146,7 +146,7 @@ impl Judge {
         let (source, peer) = (admitted.source.as_deref().copied(), admitted.peer.as_deref());
         let asked = Asked { rule, request, captures, source, peer };
         let context = (&self.policy, &self.view);
-        evaluate(requirement, &asked, session, &grant_status, context, now, &mut Nobody).map(|_| ())
+        evaluate(requirement, &asked, session, &grant_status, context, now, &mut NoopObserver).map(|_| ())
     }
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn rule<'p>(policy: &'p Policy, admitted: &Admitted) -> Option<&'p Ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connection::Surroundings;
+    use crate::http::connection::ConnectionInfo;
     use crate::http::request::Request;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::jws::Unverified;
@@ -166,9 +166,9 @@ mod tests {
     use crate::keys::keyring::Owner;
     use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
-    use crate::state::freshness::{Pulse, Status, TransmitterId};
+    use crate::state::freshness::{Heartbeat, Status, TransmitterId};
     use crate::state::key::{Kind, StateKey};
-    use crate::state::revocations::{apply, hear, set_up};
+    use crate::state::revocations::{apply, record_heartbeat, set_up};
     use crate::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
     use crate::testing::fixture::{self, NOW, token_with};
     use proptest::prelude::*;
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    impl Surroundings for Ports {
+    impl ConnectionInfo for Ports {
         fn source(&mut self) -> Option<IpAddr> {
             self.source.parse().ok()
         }
@@ -268,13 +268,13 @@ mod tests {
             };
             let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
             apply(&mut self.ports.store, TransmitterId::UNKNOWN, &[entry], at).unwrap();
-            hear(&mut self.ports.store, &Pulse::new("https://idp.example", at), at).unwrap();
+            record_heartbeat(&mut self.ports.store, &Heartbeat::new("https://idp.example", at), at).unwrap();
         }
 
         /// A sign of life, and what it says about the stream of signals.
         fn beat(&mut self, at: Timestamp, stream: Option<(Status, Timestamp)>) {
-            let pulse = Pulse { stream, ..Pulse::new("https://idp.example", at) };
-            hear(&mut self.ports.store, &pulse, at).unwrap();
+            let heartbeat = Heartbeat { stream, ..Heartbeat::new("https://idp.example", at) };
+            record_heartbeat(&mut self.ports.store, &heartbeat, at).unwrap();
         }
 
         /// What ended: the stream, the reason, and whether for real.

@@ -34,7 +34,7 @@ struct Stream {
 
 /// Where a stream stands in [`Streams`], for whoever takes it out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct StreamSlot {
     at: u32,
     id: u32,
 }
@@ -42,7 +42,7 @@ pub struct Place {
 impl Streams {
     /// Puts the stream `id` in, which goes on as `admitted` until `until`. `None` when there is no room in the address
     /// space.
-    pub fn insert(&mut self, id: u32, admitted: Admitted, until: Timestamp) -> Option<Place> {
+    pub fn insert(&mut self, id: u32, admitted: Admitted, until: Timestamp) -> Option<StreamSlot> {
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -58,11 +58,11 @@ impl Streams {
         *self.due.get_mut(index)? = until;
         *self.streams.get_mut(index)? = Some(Stream { id, admitted });
         self.next_due = if self.len() == 1 { until } else { self.next_due.min(until) };
-        Some(Place { at, id })
+        Some(StreamSlot { at, id })
     }
 
     /// Takes a stream out. Nothing happens when it is out already, whoever stands in its place now.
-    pub fn remove(&mut self, place: Place) -> Option<Admitted> {
+    pub fn remove(&mut self, place: StreamSlot) -> Option<Admitted> {
         let index = usize::try_from(place.at).ok()?;
         let stream = self.streams.get_mut(index)?;
         if stream.as_ref().is_none_or(|stream| stream.id != place.id) {
@@ -76,23 +76,23 @@ impl Streams {
     }
 
     /// Those that were admitted with what `wanted` says yes to.
-    pub fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<Place> {
+    pub fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<StreamSlot> {
         let all = self.streams.iter().zip(0..);
         let place = |(stream, at): (&Option<Stream>, u32)| {
             let stream = stream.as_ref().filter(|stream| wanted(&stream.admitted))?;
-            Some(Place { at, id: stream.id })
+            Some(StreamSlot { at, id: stream.id })
         };
         all.filter_map(place).collect()
     }
 
     /// What the stream at `place` was admitted with.
-    pub fn admitted_mut(&mut self, place: Place) -> Option<&mut Admitted> {
+    pub fn admitted_mut(&mut self, place: StreamSlot) -> Option<&mut Admitted> {
         let stream = self.streams.get_mut(usize::try_from(place.at).ok()?)?.as_mut()?;
         (stream.id == place.id).then_some(&mut stream.admitted)
     }
 
     /// Looks at the stream at `place` again at `until`, whatever happens.
-    pub fn look_again(&mut self, place: Place, until: Timestamp) {
+    pub fn look_again(&mut self, place: StreamSlot, until: Timestamp) {
         if let Some(due) = usize::try_from(place.at).ok().and_then(|at| self.due.get_mut(at)) {
             *due = until;
             self.next_due = self.next_due.min(until);
@@ -100,7 +100,7 @@ impl Streams {
     }
 
     /// The streams with a key in a changed bucket, and those whose time has come.
-    pub fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<Place> {
+    pub fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<StreamSlot> {
         let mut touched = Vec::new();
         let changed = groups(changes.buckets());
         if changed != 0 {
@@ -108,14 +108,14 @@ impl Streams {
             let hits = self.groups.iter().zip(&self.streams).zip(0..).filter(|((groups, _), _)| *groups & changed != 0);
             touched.extend(hits.filter_map(|((_, stream), at)| {
                 let stream = stream.as_ref()?;
-                changes.touch(stream.admitted.buckets()).then_some(Place { at, id: stream.id })
+                changes.touch(stream.admitted.buckets()).then_some(StreamSlot { at, id: stream.id })
             }));
         }
         if self.next_due <= now {
             let mut next_due = Timestamp(u64::MAX);
             for ((due, stream), at) in self.due.iter().zip(&self.streams).zip(0..) {
                 next_due = next_due.min(*due);
-                touched.extend(stream.as_ref().filter(|_| *due <= now).map(|stream| Place { at, id: stream.id }));
+                touched.extend(stream.as_ref().filter(|_| *due <= now).map(|stream| StreamSlot { at, id: stream.id }));
             }
             self.next_due = next_due;
             touched.sort_unstable_by_key(|place| place.at);
@@ -125,7 +125,7 @@ impl Streams {
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<Place> {
+    pub fn all(&self) -> Vec<StreamSlot> {
         self.which(|_| true)
     }
 
@@ -140,7 +140,7 @@ impl Streams {
     }
 }
 
-impl Place {
+impl StreamSlot {
     /// The number that the proxy gave the stream.
     pub fn id(&self) -> u32 {
         self.id
@@ -221,7 +221,7 @@ mod tests {
         fn finds_what_is_touched(steps in steps()) {
             let sessions: Vec<_> = (0..6).map(session).collect();
             let mut streams = Streams::default();
-            let mut model: BTreeMap<u32, (Place, usize, u64)> = BTreeMap::new();
+            let mut model: BTreeMap<u32, (StreamSlot, usize, u64)> = BTreeMap::new();
             let mut gone = Vec::new();
             for (step, id) in steps.into_iter().zip(1..) {
                 match step {
@@ -239,7 +239,7 @@ mod tests {
                     }
                     Step::Touch(tasks, now) => {
                         let changes = changes(&tasks);
-                        let mut found: Vec<_> = streams.touched(&changes, Timestamp(now)).iter().map(Place::id).collect();
+                        let mut found: Vec<_> = streams.touched(&changes, Timestamp(now)).iter().map(StreamSlot::id).collect();
                         found.sort_unstable();
                         let touched = |(n, until): (usize, u64)| {
                             until <= now || changes.touch(sessions[n].buckets().iter().copied())

@@ -1,6 +1,6 @@
 //! What the upstream gets to see of a verified grant, and what it must never get to see from a client.
 
-use crate::http::credential_location::{Crumbs, Place, Places, Scheme};
+use crate::http::credential_location::{CookieFilter, CredentialLocation, CredentialLocations, Scheme};
 use crate::http::header_name::is_reserved;
 use crate::http::header_name::same_to_a_server;
 use crate::token::grant::Grant;
@@ -10,7 +10,7 @@ use crate::token::grant::Grant;
 pub struct Identity {
     pub(crate) headers: Vec<(Fact, String)>,
     /// The places of tokens, where the upstream is not to see any.
-    pub(crate) hidden: Option<Places>,
+    pub(crate) hidden: Option<CredentialLocations>,
 }
 
 /// Whose request it is.
@@ -65,7 +65,7 @@ impl Identity {
         bearer: Option<Bearer<'_>>,
     ) -> impl Iterator<Item = Edit<'e>> {
         let mut edits = Vec::new();
-        let mut crumbs = Crumbs::default();
+        let mut crumbs = CookieFilter::default();
         for (name, value) in headers {
             if self.is_ours(name) || self.is_hidden(name, value) {
                 edits.push(Edit::Remove(name));
@@ -108,9 +108,9 @@ impl Identity {
         let Some(places) = &self.hidden else { return false };
         name == b"dpop"
             || places.iter().any(|(_, place)| match place {
-                Place::Authorization => name == b"authorization" && Scheme::split(value).is_some(),
-                Place::Header(ours) => same_to_a_server(ours.as_bytes(), name),
-                Place::Cookie(_) => false,
+                CredentialLocation::Authorization => name == b"authorization" && Scheme::split(value).is_some(),
+                CredentialLocation::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+                CredentialLocation::Cookie(_) => false,
             })
     }
 }
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn no_spelling_of_a_name_of_ours_gets_through() {
-        let mut places = Places::default();
-        places.add(Place::Header("x-jit".to_owned()));
+        let mut places = CredentialLocations::default();
+        places.add(CredentialLocation::Header("x-jit".to_owned()));
         let hidden = Some(places);
         let identity = Identity { headers: vec![(Fact::Subject, "x-auth-subject".to_owned())], hidden };
         for name in ["x-auth-subject", "x_auth_subject", "X-Auth_Subject", "x-taskfence-task", "x_taskfence_a"] {

@@ -1,7 +1,7 @@
 //! The configuration as it is meant: what the data plane reads.
 
-use crate::http::connection::{Remembered, Surroundings};
-use crate::http::credential_location::Places;
+use crate::http::connection::{ConnectionInfo, Remembered};
+use crate::http::credential_location::CredentialLocations;
 use crate::http::host::{Host, HostError, Reading};
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::identity_headers::Identity;
@@ -25,7 +25,7 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     pub(crate) routes: Routes,
     pub(crate) identity: Identity,
-    pub(crate) places: Places,
+    pub(crate) places: CredentialLocations,
     pub(crate) signals: Signals,
     pub(crate) limits: Limits,
     /// Whether any rule has a condition, so that claims are worth converting.
@@ -74,7 +74,7 @@ impl Policy {
     }
 
     /// Where tokens may stand in a request.
-    pub fn places(&self) -> &Places {
+    pub fn places(&self) -> &CredentialLocations {
         &self.places
     }
 
@@ -133,7 +133,7 @@ impl Policy {
     pub fn find<'t>(
         &self,
         target: Target<'t>,
-        surroundings: &mut impl Surroundings,
+        surroundings: &mut impl ConnectionInfo,
     ) -> Option<(usize, &Rule, Captures<'t>)> {
         let mut surroundings = Remembered::new(surroundings);
         let accept = |at: usize| {

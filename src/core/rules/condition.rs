@@ -147,7 +147,7 @@ mod tests {
     use crate::jose::signature::PureRust;
     use crate::rules::cel_claims::Claims;
     use crate::rules::evidence::RequestLine;
-    use crate::rules::grant_status::Standing;
+    use crate::rules::grant_status::GrantStatus;
     use crate::rules::routes::captures;
     use crate::testing::fixture::{self, NOW, token_with};
     use serde_json::json;
@@ -169,7 +169,10 @@ mod tests {
         let evidence = Evidence {
             grant: verified.grant(),
             minted: Some(&Claims::new(verified.grant())),
-            standing: &Standing { device: Some(crate::state::fact::Compliance::Compliant), ..Standing::default() },
+            grant_status: &GrantStatus {
+                device: Some(crate::state::fact::Compliance::Compliant),
+                ..GrantStatus::default()
+            },
             request: RequestLine {
                 method: &Method::fold("get"),
                 host: Host::parse(b"Orders.Mesh:80").unwrap(),

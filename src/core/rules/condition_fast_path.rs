@@ -5,7 +5,7 @@
 //! so that only the way to them is another one.
 
 use crate::rules::condition::evaluation::{Fault, evaluate};
-use crate::rules::condition::names::{Held, Read, capture, reader};
+use crate::rules::condition::names::{FieldReader, FieldValue, capture, reader};
 use crate::rules::condition::relation::Answer;
 use crate::rules::condition::relation::Relation;
 use crate::rules::condition::relation::relation;
@@ -37,7 +37,7 @@ pub(crate) enum Operand {
     Constant(Box<dyn Val>),
     Claim(String),
     Capture(String),
-    Field(Read),
+    Field(FieldReader),
 }
 
 impl Predicate {
@@ -97,7 +97,7 @@ impl Predicate {
                 Ok(evidence.claims().map(|claims| claims.get(name).is_some()))
             }
             Predicate::Truth(operand) => {
-                let truth = |held: Held<'_>| held.value().downcast_ref::<CelBool>().map(|truth| *truth.inner());
+                let truth = |held: FieldValue<'_>| held.value().downcast_ref::<CelBool>().map(|truth| *truth.inner());
                 Ok(operand.read(evidence, work)?.and_then(truth))
             }
             Predicate::Relation(relation, [left, right]) => {
@@ -141,11 +141,11 @@ impl Operand {
         }
     }
 
-    fn read<'e>(&'e self, evidence: &Evidence<'e>, work: &Work) -> Result<Option<Held<'e>>, Exhausted> {
+    fn read<'e>(&'e self, evidence: &Evidence<'e>, work: &Work) -> Result<Option<FieldValue<'e>>, Exhausted> {
         work.charge(2)?;
         Ok(match self {
-            Operand::Constant(value) => Some(Held::Lent(value.as_ref())),
-            Operand::Claim(name) => evidence.claims().and_then(|claims| claims.get(name)).map(Held::Lent),
+            Operand::Constant(value) => Some(FieldValue::Lent(value.as_ref())),
+            Operand::Claim(name) => evidence.claims().and_then(|claims| claims.get(name)).map(FieldValue::Lent),
             Operand::Capture(name) => return capture(name, evidence, work),
             Operand::Field(read) => read(evidence),
         })
@@ -174,7 +174,7 @@ mod tests {
     use crate::rules::cel_claims::{Claims, convert};
     use crate::rules::condition::Condition;
     use crate::rules::evidence::RequestLine;
-    use crate::rules::grant_status::Standing;
+    use crate::rules::grant_status::GrantStatus;
     use crate::rules::routes::captures;
     use crate::time::Timestamp;
     use crate::token::grant::{Actor, Grant};
@@ -452,7 +452,7 @@ mod tests {
                 let evidence = Evidence {
                     grant,
                     minted: Some(&Claims::new(grant)),
-                    standing: &Standing::default(),
+                    grant_status: &GrantStatus::default(),
                     request: RequestLine { method: &Method::fold("GET"), host: Host::parse(b"orders.mesh").unwrap(), path: &path },
                     capture_names: template.names(),
                     captures,

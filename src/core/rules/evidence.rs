@@ -5,7 +5,7 @@ use crate::http::method::Method;
 use crate::http::path::Canonical;
 use crate::rules::cel_claims::Claims;
 use crate::rules::grant_changes::Changes;
-use crate::rules::grant_status::Standing;
+use crate::rules::grant_status::GrantStatus;
 use crate::rules::routes::Captures;
 use crate::state::fact::{Compliance, Risk};
 use crate::time::{Span, Timestamp};
@@ -21,7 +21,7 @@ pub struct Evidence<'e> {
     /// The claims of the token for conditions, where the policy has any. What is left of them is [`Evidence::claims`].
     pub minted: Option<&'e Claims>,
     /// What signals said about it.
-    pub standing: &'e Standing,
+    pub grant_status: &'e GrantStatus,
     /// The request, read.
     pub request: RequestLine<'e>,
     /// The names of what the path captured.
@@ -52,13 +52,13 @@ pub struct RequestLine<'e> {
 impl<'e> Evidence<'e> {
     /// Whether the grant still holds the scope value: the token does, and no signal took it away.
     pub fn holds_scope(&self, scope: &str) -> bool {
-        let left = self.standing.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
+        let left = self.grant_status.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         left && self.grant.scopes.iter().any(|held| held == scope)
     }
 
     /// The scope values that the grant still holds.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.standing.scopes(self.grant)
+        self.grant_status.scopes(self.grant)
     }
 
     /// The claims for conditions, as they are now. This and [`Evidence::claim`] hand out what signals left of a claim; no
@@ -80,7 +80,7 @@ impl<'e> Evidence<'e> {
 
     /// What signals changed about claims, where they changed any.
     fn changes(&self) -> Option<&'e Changes> {
-        self.standing.changes.as_deref().filter(|changes| changes.touch_claims())
+        self.grant_status.changes.as_deref().filter(|changes| changes.touch_claims())
     }
 
     /// How long ago the transmitter of signals was last heard of.
@@ -90,11 +90,11 @@ impl<'e> Evidence<'e> {
 
     /// The device's compliance as CAEP words it, or `unknown`.
     pub fn device_word(&self) -> &'static str {
-        self.standing.device.map_or("unknown", Compliance::word)
+        self.grant_status.device.map_or("unknown", Compliance::as_str)
     }
 
     /// The risk as CAEP words it, or `UNKNOWN`.
     pub fn risk_word(&self) -> &'static str {
-        self.standing.risk.map_or("UNKNOWN", Risk::word)
+        self.grant_status.risk.map_or("UNKNOWN", Risk::as_str)
     }
 }

@@ -10,7 +10,7 @@ use crate::rules::detail_match::DetailRequirement;
 use crate::rules::lessen;
 use crate::rules::routes::Captures;
 use crate::state::bucket::Entry;
-use crate::state::fact::{Fact, Word};
+use crate::state::fact::{Claim, Fact};
 use crate::state::payload::split;
 use crate::state::store::Corrupt;
 use crate::time::Timestamp;
@@ -173,14 +173,14 @@ impl Changes {
 fn add_word(
     known: &mut Vec<(String, Timestamp, Said)>,
     entry: &Entry,
-    word: Word,
+    word: Claim,
     certain: bool,
 ) -> Result<(), Corrupt> {
     let (name, value) = split(&entry.data).ok_or(Corrupt)?;
     let said = match word {
-        Word::Said => Some(json::value(value).map_err(|_| Corrupt)?),
-        Word::Disputed if value.is_empty() => None,
-        Word::Disputed => return Err(Corrupt),
+        Claim::Set => Some(json::value(value).map_err(|_| Corrupt)?),
+        Claim::Conflicting if value.is_empty() => None,
+        Claim::Conflicting => return Err(Corrupt),
     };
     let said = said.filter(|_| certain);
     match known.iter_mut().find(|(known, ..)| known == name) {
@@ -222,10 +222,10 @@ mod tests {
     use crate::rules::condition::Condition;
     use crate::rules::detail_match::Pattern;
     use crate::rules::evidence::{Evidence, RequestLine};
-    use crate::rules::grant_status::Standing;
+    use crate::rules::grant_status::GrantStatus;
     use crate::signal::event::narrowing_data;
     use crate::state::key::{Kind, StateKey};
-    use crate::state::payload::word;
+    use crate::state::payload::statement;
     use crate::testing::fixture::{self, NOW, token_with};
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
@@ -239,12 +239,12 @@ mod tests {
         Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: Vec::new(), data }
     }
 
-    fn standing(entries: impl IntoIterator<Item = Entry>) -> Standing {
+    fn grant_status(entries: impl IntoIterator<Item = Entry>) -> GrantStatus {
         let mut changes = Changes::default();
         for entry in entries {
             changes.add(&entry, true).unwrap();
         }
-        Standing { changes: (!changes.is_empty()).then(|| Arc::new(changes)), ..Standing::default() }
+        GrantStatus { changes: (!changes.is_empty()).then(|| Arc::new(changes)), ..GrantStatus::default() }
     }
 
     fn grant(claims: Value) -> Grant {
@@ -255,11 +255,11 @@ mod tests {
             .clone()
     }
 
-    fn with_evidence<T>(grant: &Grant, standing: &Standing, weigh: impl FnOnce(&Evidence<'_>) -> T) -> T {
-        weigh(&Evidence {
+    fn with_evidence<T>(grant: &Grant, grant_status: &GrantStatus, evaluate: impl FnOnce(&Evidence<'_>) -> T) -> T {
+        evaluate(&Evidence {
             grant,
             minted: Some(&Claims::new(grant)),
-            standing,
+            grant_status,
             request: RequestLine {
                 method: &Method::fold("GET"),
                 host: Host::parse(b"orders.mesh").unwrap(),
@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn a_word_about_what_carries_scope_is_a_narrowing() {
         let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
-        let carried = |name: &str, value: Value| crate::signal::event::carried(&word(name, &value).unwrap(), &carriers);
+        let carried =
+            |name: &str, value: Value| crate::signal::event::carried(&statement(name, &value).unwrap(), &carriers);
         assert_eq!(carried("perm", json!("a b")), narrowing_data(Some(&json!("a b")), None).map(Some));
         assert_eq!(carried("perm", json!(["a", "b"])), narrowing_data(Some(&json!("a b")), None).map(Some));
         assert_eq!(
@@ -296,8 +297,8 @@ mod tests {
         let own = Grant { carriers: Arc::new(carriers), ..own };
         let narrowed = narrowing_data(Some(&json!("a")), Some(&json!([{"type": "y"}]))).unwrap();
         // A word about a claim that carries scope may be older than the configuration that says so.
-        let said = word("perm", &json!(["a", "b", "c"])).unwrap();
-        let without = standing([entry(Fact::Narrowed, narrowed.clone())]);
+        let said = statement("perm", &json!(["a", "b", "c"])).unwrap();
+        let without = grant_status([entry(Fact::Narrowed, narrowed.clone())]);
         with_evidence(&own, &without, |evidence| {
             assert_eq!(evidence.claim("perm"), Some(&json!(["a"])));
             assert_eq!(evidence.claim("rar"), Some(&json!([{"type": "y"}])));
@@ -307,7 +308,7 @@ mod tests {
                 Ok(true)
             );
         });
-        let with = standing([entry(Fact::Narrowed, narrowed), entry(Fact::Claim(Word::Said), said)]);
+        let with = grant_status([entry(Fact::Narrowed, narrowed), entry(Fact::Claim(Claim::Set), said)]);
         with_evidence(&own, &with, |evidence| assert_eq!(evidence.claim("perm"), None));
     }
 
@@ -373,14 +374,14 @@ mod tests {
         ) {
             let grant = grant(json!({"scope": scope, "scp": scp}));
             let entries = narrowings.iter().map(|scope| entry(Fact::Narrowed, narrowing_data(Some(scope), None).unwrap()));
-            let standing = standing(entries);
+            let grant_status = grant_status(entries);
             for (name, claim) in [("scope", &scope), ("scp", &scp)] {
                 for value in SCOPES {
-                    let left = standing.changes.as_ref().is_none_or(|changes| changes.leave_scope(value));
+                    let left = grant_status.changes.as_ref().is_none_or(|changes| changes.leave_scope(value));
                     let sees = |source: &str| {
                         let source = source.replace("CLAIM", name).replace("VALUE", value);
                         let condition = Condition::compile(&source, &[]).unwrap();
-                        with_evidence(&grant, &standing, |evidence| condition.holds(evidence)) == Ok(true)
+                        with_evidence(&grant, &grant_status, |evidence| condition.holds(evidence)) == Ok(true)
                     };
                     let reads: &[&str] = match claim.is_string() {
                         true => &["(' ' + claims.CLAIM + ' ').contains(' VALUE ')", "(' ' + claims['CLAIM'] + ' ').contains(' VALUE ')"],
@@ -406,11 +407,11 @@ mod tests {
         ) {
             let grant = grant(json!({"authorization_details": held}));
             let entries = narrowings.iter().map(|left| entry(Fact::Narrowed, narrowing_data(None, Some(left)).unwrap()));
-            let standing = standing(entries);
+            let grant_status = grant_status(entries);
             let captures = Captures::default();
             let covered = |details: &[Detail]| details.iter().any(|detail| asked.is_met(detail, &captures));
-            let shown = with_evidence(&grant, &standing, |evidence| evidence.claim("authorization_details").cloned());
-            let left = standing.changes.as_ref().is_none_or(|changes| changes.leave_detail(&asked, &captures));
+            let shown = with_evidence(&grant, &grant_status, |evidence| evidence.claim("authorization_details").cloned());
+            let left = grant_status.changes.as_ref().is_none_or(|changes| changes.leave_detail(&asked, &captures));
             if covered(&Detail::list(&shown.unwrap()).unwrap()) {
                 prop_assert!(covered(&grant.details) && left);
             }

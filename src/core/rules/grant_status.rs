@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// What signals said about one grant.
 #[derive(Debug, Clone, Default)]
-pub struct Standing {
+pub struct GrantStatus {
     /// It is over, for that reason.
     pub ended: Option<Reason>,
     /// There was no room for something that could end or change it; nothing is certain until that time.
@@ -33,7 +33,7 @@ pub struct Standing {
     pub indeterminate: bool,
 }
 
-impl Standing {
+impl GrantStatus {
     /// The scope values of `grant`, whose standing this is, that no signal took away.
     pub fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
         let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
@@ -41,8 +41,8 @@ impl Standing {
     }
 
     /// Takes `mark`, which is about it, into account. `start`: until when nobody knows when its session began.
-    fn doubt(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
-        let unknown = match mark.class.matter {
+    fn force_refresh(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
+        let unknown = match mark.class.topic {
             // What a claim is may steer more than the rule: the service sees it.
             Matter::End | Matter::Claim => &mut self.unknown_until,
             Matter::Device => &mut self.device_unknown_until,
@@ -54,14 +54,19 @@ impl Standing {
 }
 
 /// Reads the standing of `grant`, whose keys are `keys`, with a `view` that was just refreshed.
-pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[StateKey]) -> Result<Standing, StoreError> {
-    let mut standing = Standing::default();
+pub fn grant_status(
+    store: &mut impl Store,
+    view: &View,
+    grant: &Grant,
+    keys: &[StateKey],
+) -> Result<GrantStatus, StoreError> {
+    let mut grant_status = GrantStatus::default();
     let mut hits = Vec::new();
     let mut start_unknown_until = None;
     for key in keys.iter().filter(|key| view.may_hold(key.bucket())) {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let about = bucket::about(&stored.bytes, *key)?;
-        about.marks.iter().for_each(|mark| standing.doubt(mark, &mut start_unknown_until));
+        about.marks.iter().for_each(|mark| grant_status.force_refresh(mark, &mut start_unknown_until));
         hits.extend(about.entries.into_iter().filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
     }
     let start = session_start(grant, &hits);
@@ -71,27 +76,27 @@ pub fn standing(store: &mut impl Store, view: &View, grant: &Grant, keys: &[Stat
         if entry.fact.is_of_its_time() && !entry.key.kind().is_singular() && start > entry.at {
             // Unless it was said that it began earlier, and there was no room for that.
             if grant.authenticated_at.is_none() {
-                standing.unknown_until = standing.unknown_until.max(start_unknown_until);
+                grant_status.unknown_until = grant_status.unknown_until.max(start_unknown_until);
             }
             continue;
         }
-        standing.indeterminate |= !certain && entry.fact.restricts();
+        grant_status.indeterminate |= !certain && entry.fact.restricts();
         match entry.fact {
             Fact::Revoked | Fact::Completed | Fact::CutOff => {
-                standing.ended = standing.ended.or(Some(reason(entry)));
+                grant_status.ended = grant_status.ended.or(Some(reason(entry)));
             }
             Fact::Device(_) | Fact::Risk(_) if !certain && !entry.fact.restricts() => {}
             // Said about a user or a session, it takes back what was said about them, and is not known to be about the
             // device of this grant.
             Fact::Device(Compliance::Compliant) if entry.key.kind() != Kind::Device => {}
-            Fact::Device(status) => standing.device = standing.device.max(Some(status)),
-            Fact::Risk(risk) => standing.risk = standing.risk.max(Some(risk)),
+            Fact::Device(status) => grant_status.device = grant_status.device.max(Some(status)),
+            Fact::Risk(risk) => grant_status.risk = grant_status.risk.max(Some(risk)),
             Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_) => changes.add(entry, *certain)?,
             Fact::Began => {}
         }
     }
-    standing.changes = (!changes.is_empty()).then(|| Arc::new(changes));
-    Ok(standing)
+    grant_status.changes = (!changes.is_empty()).then(|| Arc::new(changes));
+    Ok(grant_status)
 }
 
 /// When the session behind the grant began: as `auth_time` says, else as a signal said, else when the token was issued.
@@ -139,8 +144,8 @@ fn reason(entry: &Entry) -> Reason {
 mod tests {
     use super::*;
     use crate::jose::signature::PureRust;
+    use crate::state::fact::Claim;
     use crate::state::fact::Fact::{Completed, CutOff, Revoked};
-    use crate::state::fact::Word;
     use crate::state::freshness::TransmitterId;
     use crate::state::revocations::{apply, set_up};
     use crate::state::store::MemoryStore;
@@ -160,7 +165,7 @@ mod tests {
 
     type Said<'a> = (Kind, &'a str, Fact, u64, &'a [(Kind, &'a str)]);
 
-    fn after(entries: &[Said<'_>], grant: &Grant) -> Standing {
+    fn after(entries: &[Said<'_>], grant: &Grant) -> GrantStatus {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
         for (kind, name, fact, at, conditions) in entries {
@@ -179,7 +184,7 @@ mod tests {
         }
         let mut view = View::default();
         view.refresh(&mut store).unwrap();
-        standing(&mut store, &view, grant, &grant.state_keys()).unwrap()
+        grant_status(&mut store, &view, grant, &grant.state_keys()).unwrap()
     }
 
     #[test]
@@ -237,13 +242,13 @@ mod tests {
     }
 
     /// How `grant` stands where the class of `fact` is full in the bucket of its key of `kind`, beside `said`.
-    fn beside_a_flood(kind: Kind, fact: Fact, said: Option<Entry>, grant: &Grant) -> Standing {
+    fn beside_a_flood(kind: Kind, fact: Fact, said: Option<Entry>, grant: &Grant) -> GrantStatus {
         let keys = grant.state_keys();
         let bucket = keys.iter().find(|key| key.kind() == kind).unwrap().bucket();
         let mut table = bucket::Table::default();
         let entry = |key, fact, at| {
             let (until, conditions) = (NOW.plus(Span(500)), Vec::new());
-            let data = if fact == Fact::Claim(Word::Said) { b"\x01c1".to_vec() } else { Vec::new() };
+            let data = if fact == Fact::Claim(Claim::Set) { b"\x01c1".to_vec() } else { Vec::new() };
             Entry { key, fact, at, until, conditions, data }
         };
         let taken = (0..2_000).all(|n: u32| {
@@ -255,16 +260,16 @@ mod tests {
         set_up(&mut store, 1).unwrap();
         store.seed(Slot::Bucket(bucket), &table.encode()).unwrap();
         apply(&mut store, TransmitterId::UNKNOWN, said.as_slice(), NOW).unwrap();
-        standing(&mut store, &View::default(), grant, &keys).unwrap()
+        grant_status(&mut store, &View::default(), grant, &keys).unwrap()
     }
 
     #[test]
     fn a_flood_leaves_in_doubt_what_it_was_about() {
         let grant = grant(json!({"device_id": "d7"}));
         let doubts = |kind, fact| {
-            let standing = beside_a_flood(kind, fact, None, &grant);
-            assert_eq!(standing.ended, None);
-            [standing.unknown_until, standing.device_unknown_until, standing.risk_unknown_until]
+            let grant_status = beside_a_flood(kind, fact, None, &grant);
+            assert_eq!(grant_status.ended, None);
+            [grant_status.unknown_until, grant_status.device_unknown_until, grant_status.risk_unknown_until]
                 .map(|until| until.is_some())
         };
         assert_eq!(doubts(Kind::Device, Fact::Device(Compliance::Compliant)), [false, true, false]);
@@ -272,7 +277,7 @@ mod tests {
         assert_eq!(doubts(Kind::Device, Fact::Risk(Risk::High)), [false, false, true]);
         assert_eq!(doubts(Kind::User, CutOff), [true, false, false]);
         assert_eq!(doubts(Kind::Session, Revoked), [true, false, false]);
-        assert_eq!(doubts(Kind::Token, Fact::Claim(Word::Said)), [true, false, false]);
+        assert_eq!(doubts(Kind::Token, Fact::Claim(Claim::Set)), [true, false, false]);
         assert_eq!(doubts(Kind::Session, Fact::Began), [false, false, false], "no cut-off asks when it began");
     }
 

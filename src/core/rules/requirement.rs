@@ -118,8 +118,8 @@ impl Requirement {
     }
 
     /// Weighs one check.
-    pub fn weigh(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
-        match check.weigh(evidence) {
+    pub fn evaluate(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
+        match check.evaluate(evidence) {
             Ok(()) => Outcome::Met,
             Err(reason) if self.lifts(check, evidence) => Outcome::Lifted(reason),
             Err(reason) => Outcome::Unmet(reason),
@@ -195,7 +195,7 @@ impl Check {
     /// Whether it asks for what nobody knows, because there was no room for the word about it.
     fn is_in_doubt(&self, evidence: &Evidence<'_>) -> bool {
         let unknown = |until: Option<Timestamp>| until.is_some_and(|until| until > evidence.now);
-        let (device, risk) = (evidence.standing.device_unknown_until, evidence.standing.risk_unknown_until);
+        let (device, risk) = (evidence.grant_status.device_unknown_until, evidence.grant_status.risk_unknown_until);
         match self {
             Check::Device { .. } => unknown(device),
             Check::Risk { .. } => unknown(risk),
@@ -204,12 +204,12 @@ impl Check {
         }
     }
 
-    fn weigh(&self, evidence: &Evidence<'_>) -> Result<(), Reason> {
+    fn evaluate(&self, evidence: &Evidence<'_>) -> Result<(), Reason> {
         if self.is_in_doubt(evidence) {
             return Err(Reason::StateSaturated);
         }
         let grant = evidence.grant;
-        let changes = evidence.standing.changes.as_deref();
+        let changes = evidence.grant_status.changes.as_deref();
         let (holds, reason) = match self {
             Check::StateAge(longest) => (evidence.state_age() <= *longest, Reason::StateStale),
             Check::Scope { all, any } => {
@@ -236,14 +236,14 @@ impl Check {
                 (met, Reason::PeerRefused)
             }
             Check::Device { unknown } => {
-                let met = match evidence.standing.device {
+                let met = match evidence.grant_status.device {
                     Some(status) => status == Compliance::Compliant,
                     None => *unknown == Unknown::Allow,
                 };
                 (met, Reason::DeviceNotCompliant)
             }
             Check::Risk { below, unknown } => {
-                let met = match evidence.standing.risk {
+                let met = match evidence.grant_status.risk {
                     Some(risk) => risk < *below,
                     None => *unknown == Unknown::Allow,
                 };

@@ -1,6 +1,6 @@
 //! One rule: what it matches and what it does.
 
-use crate::http::connection::{Remembered, Surroundings};
+use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::host::Host;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
@@ -105,7 +105,7 @@ impl Matcher {
     }
 
     /// Why it is not for `target`; `None` when it is.
-    pub fn mismatch(&self, target: Target<'_>, surroundings: &mut impl Surroundings) -> Option<Mismatch> {
+    pub fn mismatch(&self, target: Target<'_>, surroundings: &mut impl ConnectionInfo) -> Option<Mismatch> {
         match self.captures(target.path) {
             Some(_) => self.mismatch_beside_path(target, &mut Remembered::new(surroundings)),
             None => Some(Mismatch::Path),
@@ -117,7 +117,7 @@ impl Matcher {
         self.template.as_ref().map_or(Some(Captures::default()), |template| captures(template, path))
     }
 
-    pub(crate) fn mismatch_beside_path<S: Surroundings>(
+    pub(crate) fn mismatch_beside_path<S: ConnectionInfo>(
         &self,
         target: Target<'_>,
         surroundings: &mut Remembered<'_, S>,
@@ -139,7 +139,7 @@ impl Matcher {
 
 impl Mismatch {
     /// What differs, in one word.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Mismatch::Path => "path",
             Mismatch::Method => "method",

@@ -2,15 +2,15 @@
 
 use crate::signal::oddity::Oddities;
 use crate::state::bucket::Entry;
-use crate::state::freshness::Pulse;
-use crate::state::seen_sets::Print;
+use crate::state::freshness::Heartbeat;
+use crate::state::seen_sets::Fingerprint;
 
 /// A signal whose signature, type, issuer and audience were checked. Only [`read`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     pub(crate) origin: Origin,
-    pub(crate) pulse: Pulse,
-    pub(crate) print: Print,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) entries: Vec<Entry>,
     pub(crate) notes: Notes,
     pub(crate) dated_ahead: bool,
@@ -74,13 +74,13 @@ impl Signal {
     }
 
     /// The sign of life that it is.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
     }
 
     /// By which another of its name that says something else is known.
-    pub fn print(&self) -> &Print {
-        &self.print
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
     }
 
     /// What an operator should hear of.

@@ -4,7 +4,7 @@ use crate::signal::event;
 use crate::signal::event::{Event, Type};
 use crate::signal::subject::{Member, Subject};
 use crate::state::bucket::{Entry, MAX_CONDITIONS};
-use crate::state::fact::{Compliance, Fact, Risk, Word};
+use crate::state::fact::{Claim, Compliance, Fact, Risk};
 use crate::state::key::{Kind, StateKey};
 use crate::state::payload;
 use crate::time::{Span, Timestamp};
@@ -131,14 +131,14 @@ impl Effects {
                 (self.risk_level_change, *level == Risk::High, vec![Meaning::Is(Fact::Risk(*level), *principal)])
             }
             Event::Assurance { namespace, level, raised } => {
-                let data = payload::word(namespace, &json!({"level": level, "raised": raised}))?;
-                (self.assurance_level_change, !raised, vec![Meaning::Change(Fact::Assurance(Word::Said), data)])
+                let data = payload::statement(namespace, &json!({"level": level, "raised": raised}))?;
+                (self.assurance_level_change, !raised, vec![Meaning::Change(Fact::Assurance(Claim::Set), data)])
             }
             Event::Change { narrowing, claims } => {
                 let mut set: Vec<Meaning> =
                     narrowing.iter().map(|data| Meaning::Change(Fact::Narrowed, data.clone())).collect();
                 for (name, value) in claims {
-                    set.push(Meaning::Change(Fact::Claim(Word::Said), payload::word(name, value)?));
+                    set.push(Meaning::Change(Fact::Claim(Claim::Set), payload::statement(name, value)?));
                 }
                 (self.token_claims_change, true, set)
             }
@@ -242,14 +242,14 @@ impl Meaning {
     /// might permit something.
     fn dispute_claims(&mut self) {
         if let Meaning::Change(fact @ Fact::Claim(_), data) = self {
-            *fact = Fact::Claim(Word::Disputed);
-            data.truncate(payload::matter(data).len());
+            *fact = Fact::Claim(Claim::Conflicting);
+            data.truncate(payload::topic(data).len());
         }
     }
 
     /// What it means for grants of `issuer`, whose claims that carry scope and details are narrowed, not set.
     fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, &'static str> {
-        let Meaning::Change(Fact::Claim(Word::Said), data) = self else { return Ok(Cow::Borrowed(self)) };
+        let Meaning::Change(Fact::Claim(Claim::Set), data) = self else { return Ok(Cow::Borrowed(self)) };
         let narrowing = event::carried(data, &issuer.carriers)?;
         Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
     }
@@ -293,7 +293,7 @@ impl Meaning {
             Meaning::Is(fact, _) => bare(*fact),
             Meaning::Began => bare(Fact::Began),
             Meaning::Change(fact, data) => match fact.disputed().filter(|_| wider) {
-                Some(disputed) => Some((disputed, payload::matter(data).to_vec())),
+                Some(disputed) => Some((disputed, payload::topic(data).to_vec())),
                 None => Some((*fact, data.clone())),
             },
             Meaning::Ended | Meaning::Completed if !kind.is_singular() => bare(Fact::CutOff),

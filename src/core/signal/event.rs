@@ -193,7 +193,7 @@ impl Event {
                 Event::Credential { created: change == Some("create") }
             }
             Type::DeviceComplianceChange => {
-                let words = [Compliance::Compliant.word(), Compliance::NotCompliant.word()];
+                let words = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
                 payload.one_of("previous_status", &words);
                 let status = payload.one_of("current_status", &words).and_then(Compliance::from_word);
                 Event::Device(status.ok_or("current_status is not one of compliant, not-compliant")?)
@@ -225,7 +225,7 @@ impl Event {
                 Some(state) => Some(state.as_str().ok_or("state is not a string")?.to_owned()),
             }),
             Type::StreamUpdated => {
-                let words = [Status::Enabled.word(), Status::Paused.word(), Status::Disabled.word()];
+                let words = [Status::Enabled.as_str(), Status::Paused.as_str(), Status::Disabled.as_str()];
                 let status = payload.one_of("status", &words).and_then(Status::from_word);
                 Event::Stream(status.ok_or("status is not one of enabled, paused, disabled")?)
             }
@@ -275,7 +275,7 @@ impl<'p> Payload<'p, '_> {
     }
 
     fn risk(&mut self) -> Result<Event, String> {
-        let words = [Risk::Low.word(), Risk::Medium.word(), Risk::High.word()];
+        let words = [Risk::Low.as_str(), Risk::Medium.as_str(), Risk::High.as_str()];
         let previous = self.optional("previous_level", &words).and_then(Risk::from_word);
         let level = self.one_of("current_level", &words).and_then(Risk::from_word);
         let level = level.ok_or("current_level is not one of LOW, MEDIUM, HIGH")?;

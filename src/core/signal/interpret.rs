@@ -15,9 +15,9 @@ use crate::signal::set_error::SetErrorCode::TooEarly;
 use crate::signal::signal_time::{self, Form, Stated};
 use crate::signal::subject::{self, Reading, Subject, SubjectError};
 use crate::signal::transmitter::Transmitter;
-use crate::state::freshness::{Pulse, TransmitterId};
+use crate::state::freshness::{Heartbeat, TransmitterId};
 use crate::state::key::Kind;
-use crate::state::seen_sets::Print;
+use crate::state::seen_sets::Fingerprint;
 use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::{Map, Value};
@@ -53,12 +53,12 @@ pub(crate) fn interpret(
     }
     let mut signal = Signal {
         // Freshness goes by when the SET was made. One that does not say when, or says it wrong, proves none.
-        pulse: Pulse {
+        heartbeat: Heartbeat {
             transmitter: TransmitterId::new(&transmitter.stream),
             issued: issued.filter(|_| !ahead).unwrap_or_default(),
             stream: None,
         },
-        print: Print::new(&transmitter.stream, &id, claims),
+        fingerprint: Fingerprint::new(&transmitter.stream, &id, claims),
         origin: origin.clone(),
         entries: Vec::new(),
         notes: Notes::default(),
@@ -102,7 +102,7 @@ impl Set<'_> {
         match &main.event {
             Event::Verification(state) => self.check_state(state.as_deref())?,
             Event::Stream(status) => {
-                signal.pulse.stream = Some((*status, self.time(&named, permits, signal, oddities)?));
+                signal.heartbeat.stream = Some((*status, self.time(&named, permits, signal, oddities)?));
             }
             _ => {
                 let at = self.time(&named, permits, signal, oddities)?;
@@ -129,11 +129,11 @@ impl Set<'_> {
     ) -> Result<(), SetError> {
         let issuers: Vec<&Issuer> =
             self.transmitter.subjects.iter().filter_map(|(_, place)| self.issuers.get(*place)).collect();
-        let remit = &self.transmitter.remit;
+        let permissions = &self.transmitter.permissions;
         let reading = Reading {
             issuers: &issuers,
-            critical: &remit.critical,
-            legacy: remit.legacy_subject,
+            critical: &permissions.critical,
+            legacy: permissions.legacy_subject,
             opaque: matches!(main.event, Event::Device(_)).then_some(Kind::Device),
         };
         let subject = reading.read_all(subjects, oddities).map_err(|error| match error {
@@ -157,7 +157,7 @@ impl Set<'_> {
     /// The one event of the SET, under each URI that is understood; the first is the one that counts. Several URIs may
     /// stand for one event (SSF 1.0 §4.2.1): they do when they mean the same here.
     fn event<'s>(&'s self, none: &'s Map<String, Value>, oddities: &mut Oddities) -> Result<Vec<Named<'s>>, SetError> {
-        let remit = &self.transmitter.remit;
+        let permissions = &self.transmitter.permissions;
         let events = self.claims.get("events").and_then(Value::as_object);
         let events = events.ok_or_else(|| InvalidRequest.because("events is missing or not an object"))?;
         if events.is_empty() {
@@ -166,8 +166,8 @@ impl Set<'_> {
         let mut named: Vec<Named<'s>> = Vec::new();
         let mut error = None;
         for (uri, payload) in events {
-            let Some(kind) = remit.type_of(uri) else { continue };
-            if !remit.may_send(kind) {
+            let Some(kind) = permissions.type_of(uri) else { continue };
+            if !permissions.may_send(kind) {
                 let message = format!("the transmitter may not send {}", kind.name());
                 error.get_or_insert(AccessDenied.because(message));
                 continue;
@@ -177,7 +177,7 @@ impl Set<'_> {
             }
             let payload = payload.as_object().unwrap_or(none);
             let read = Event::read(kind, payload, oddities).and_then(|event| {
-                let meanings = remit.effects.meanings(&event)?;
+                let meanings = permissions.effects.meanings(&event)?;
                 Ok(Named { uri, kind, payload, event, meanings })
             });
             match read {
@@ -233,7 +233,7 @@ impl Set<'_> {
             }
             if !subjects.is_empty() {
                 oddities.doubt("a second subject stands beside the first");
-            } else if !self.transmitter.remit.legacy_subject {
+            } else if !self.transmitter.permissions.legacy_subject {
                 oddities.doubt("sub_id is missing, and a subject stands inside the event");
             }
             subjects.push(inside);
@@ -247,7 +247,7 @@ impl Set<'_> {
 
     /// What we asked the transmitter to echo, where we asked (SSF 1.0 §8.1.4).
     fn check_state(&self, state: Option<&str>) -> Result<(), SetError> {
-        match (&self.transmitter.remit.verification_state, state) {
+        match (&self.transmitter.permissions.verification_state, state) {
             (Some(asked), Some(state)) if !constant_time_eq(asked.as_bytes(), state.as_bytes()) => {
                 Err(InvalidState.because("state is not the one that was asked for"))
             }
@@ -268,7 +268,7 @@ impl Set<'_> {
         let narrows = |name: &str| issuers.iter().all(|issuer| issuer.carriers.role(name).is_some());
         meanings.retain(|meaning| {
             let Some(name) = meaning.claim().filter(|name| !narrows(name)) else { return true };
-            let allowed = &self.transmitter.remit.claims;
+            let allowed = &self.transmitter.permissions.claims;
             let refused = if !effect::may_change(name, issuers) {
                 let message = format!("no signal can change the claim {}; end the token instead", printable(name));
                 InvalidRequest.because(message)

@@ -5,7 +5,7 @@ use crate::signal::event::Type;
 
 /// What one transmitter may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remit {
+pub struct Permissions {
     /// Types of events that it may send beside those about its stream; `None`: all.
     pub events: Option<Vec<Type>>,
     /// URIs of its own, and the types that they stand for.
@@ -24,9 +24,9 @@ pub struct Remit {
     pub effects: Effects,
 }
 
-impl Default for Remit {
-    fn default() -> Remit {
-        Remit {
+impl Default for Permissions {
+    fn default() -> Permissions {
+        Permissions {
             events: None,
             uris: Vec::new(),
             critical: Vec::new(),
@@ -39,7 +39,7 @@ impl Default for Remit {
     }
 }
 
-impl Remit {
+impl Permissions {
     /// The type of the event `uri`, where it is one that is understood.
     pub fn type_of(&self, uri: &str) -> Option<Type> {
         let own = self.uris.iter().find(|(known, _)| known == uri);

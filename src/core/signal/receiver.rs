@@ -125,16 +125,16 @@ pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
 /// Takes a signal into the state. `Ok(false)`: another of its name was there before and said something else. A signal
 /// that could not be taken in whole is not remembered, so that it can come again.
 pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
-    let memory = seen_sets::recall(store, signal.print())?;
+    let memory = seen_sets::recall(store, signal.fingerprint())?;
     if memory == Memory::Other {
         return Ok(false);
     }
     // A SET that is dated ahead counts as when it first came, however often it comes again.
     if memory == Memory::New || !signal.is_dated_ahead() {
-        revocations::apply(store, signal.pulse().transmitter, signal.entries(), now)?;
+        revocations::apply(store, signal.heartbeat().transmitter, signal.entries(), now)?;
     }
-    seen_sets::remember(store, signal.print())?;
-    revocations::hear(store, signal.pulse(), now)?;
+    seen_sets::remember(store, signal.fingerprint())?;
+    revocations::record_heartbeat(store, signal.heartbeat(), now)?;
     Ok(true)
 }
 

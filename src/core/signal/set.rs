@@ -141,7 +141,7 @@ mod tests {
     use crate::jose::algorithm::Algorithm;
     use crate::jose::signature::PureRust;
     use crate::keys::keyring::Keyring;
-    use crate::signal::permissions::Remit;
+    use crate::signal::permissions::Permissions;
     use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::TransmitterId;
@@ -166,7 +166,7 @@ mod tests {
             keys: issuer.keys,
             authorization: None,
             subjects: vec![(ISSUER.to_owned(), 0)],
-            remit: Remit::default(),
+            permissions: Permissions::default(),
         }
     }
 
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn only_a_set_that_says_when_it_was_made_proves_freshness() {
-        let issued = |iat: Value| read_odd(json!({ "iat": iat })).pulse().issued.0;
+        let issued = |iat: Value| read_odd(json!({ "iat": iat })).heartbeat().issued.0;
         assert_eq!(issued(json!(NOW.0)), NOW.0);
         assert_eq!(issued(json!(NOW.0 * 1000)), NOW.0);
         assert_eq!(issued(json!(1_790_000_100.75)), NOW.0);
@@ -369,7 +369,7 @@ mod tests {
             let signal = read(set.as_bytes(), authorization, streams, &[fixture::issuer()], &mut PureRust, NOW);
             let names = streams.iter().map(|stream| stream.stream.clone());
             signal.map_err(|error| error.code.code()).map(|signal| {
-                let is = |name: &String| TransmitterId::new(name) == signal.pulse().transmitter;
+                let is = |name: &String| TransmitterId::new(name) == signal.heartbeat().transmitter;
                 names.into_iter().find(is).unwrap()
             })
         };

@@ -2,7 +2,7 @@
 
 use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
-use crate::signal::permissions::Remit;
+use crate::signal::permissions::Permissions;
 
 /// Whoever may send signals: one stream of a transmitter.
 #[derive(Debug)]
@@ -22,5 +22,5 @@ pub struct Transmitter {
     /// Token issuers about whose subjects it may speak, by name and by place in the list of issuers.
     pub subjects: Vec<(String, usize)>,
     /// What it may say, and what that does.
-    pub remit: Remit,
+    pub permissions: Permissions,
 }

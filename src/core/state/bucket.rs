@@ -221,7 +221,7 @@ impl Entry {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
-            && payload::same_matter(self.fact, &self.data, &other.data)
+            && payload::same_topic(self.fact, &self.data, &other.data)
     }
 
     /// Makes one of two that say the same kind of thing. It does not matter which of the two comes first, nor how
@@ -235,7 +235,7 @@ impl Entry {
         let differ = (self.fact, &self.data) != (new.fact, &new.data);
         if let (Some(disputed), true, true) = (new.fact.disputed(), differ, self.at == new.at) {
             self.fact = disputed;
-            self.data = payload::matter(&self.data).to_vec();
+            self.data = payload::topic(&self.data).to_vec();
         } else if new.fact.outweighs(new.at.0, self.fact, self.at.0) {
             *self = new;
         }

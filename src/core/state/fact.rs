@@ -18,20 +18,20 @@ pub enum Fact {
     /// The grant is no more than this: see [`crate::rules::grant_changes`].
     Narrowed,
     /// A claim has another value than the token says: see [`crate::rules::grant_changes`].
-    Claim(Word),
+    Claim(Claim),
     /// The assurance is another than the token says: see [`crate::rules::grant_changes`].
-    Assurance(Word),
+    Assurance(Claim),
     /// The session began at that time (CAEP session-established).
     Began,
 }
 
 /// What was said about something that has no order of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum Claim {
     /// One thing.
-    Said,
+    Set,
     /// Two different things for the same second: nobody knows which holds.
-    Disputed,
+    Conflicting,
 }
 
 /// The compliance of a device (CAEP 1.0).
@@ -58,7 +58,7 @@ pub enum Risk {
 
 impl Compliance {
     /// CAEP's word for it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Compliance::Compliant => "compliant",
             Compliance::NotCompliant => "not-compliant",
@@ -67,13 +67,13 @@ impl Compliance {
 
     /// The compliance of that word.
     pub fn from_word(word: &str) -> Option<Compliance> {
-        [Compliance::Compliant, Compliance::NotCompliant].into_iter().find(|status| status.word() == word)
+        [Compliance::Compliant, Compliance::NotCompliant].into_iter().find(|status| status.as_str() == word)
     }
 }
 
 impl Risk {
     /// CAEP's word for it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Risk::Low => "LOW",
             Risk::Medium => "MEDIUM",
@@ -83,7 +83,7 @@ impl Risk {
 
     /// The risk of that word.
     pub fn from_word(word: &str) -> Option<Risk> {
-        [Risk::Low, Risk::Medium, Risk::High].into_iter().find(|risk| risk.word() == word)
+        [Risk::Low, Risk::Medium, Risk::High].into_iter().find(|risk| risk.as_str() == word)
     }
 }
 
@@ -110,8 +110,8 @@ impl Fact {
     /// What becomes of it when something else is said for the same time, where neither is the stricter.
     pub fn disputed(self) -> Option<Fact> {
         match self {
-            Fact::Claim(_) => Some(Fact::Claim(Word::Disputed)),
-            Fact::Assurance(_) => Some(Fact::Assurance(Word::Disputed)),
+            Fact::Claim(_) => Some(Fact::Claim(Claim::Conflicting)),
+            Fact::Assurance(_) => Some(Fact::Assurance(Claim::Conflicting)),
             _ => None,
         }
     }
@@ -139,10 +139,10 @@ impl Fact {
             Fact::Risk(Risk::Medium) => (5, 1),
             Fact::Risk(Risk::High) => (5, 2),
             Fact::Narrowed => (6, 0),
-            Fact::Claim(Word::Said) => (7, 0),
-            Fact::Claim(Word::Disputed) => (7, 1),
-            Fact::Assurance(Word::Said) => (8, 0),
-            Fact::Assurance(Word::Disputed) => (8, 1),
+            Fact::Claim(Claim::Set) => (7, 0),
+            Fact::Claim(Claim::Conflicting) => (7, 1),
+            Fact::Assurance(Claim::Set) => (8, 0),
+            Fact::Assurance(Claim::Conflicting) => (8, 1),
             Fact::Began => (9, 0),
         }
     }
@@ -159,10 +159,10 @@ impl Fact {
             Fact::Risk(Risk::Medium),
             Fact::Risk(Risk::High),
             Fact::Narrowed,
-            Fact::Claim(Word::Said),
-            Fact::Claim(Word::Disputed),
-            Fact::Assurance(Word::Said),
-            Fact::Assurance(Word::Disputed),
+            Fact::Claim(Claim::Set),
+            Fact::Claim(Claim::Conflicting),
+            Fact::Assurance(Claim::Set),
+            Fact::Assurance(Claim::Conflicting),
             Fact::Began,
         ];
         ALL.into_iter().find(|fact| fact.encode() == (family, value))

@@ -57,7 +57,7 @@ impl Status {
     const ALL: [Status; 3] = [Status::Enabled, Status::Paused, Status::Disabled];
 
     /// SSF's word for it.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Status::Enabled => "enabled",
             Status::Paused => "paused",
@@ -67,7 +67,7 @@ impl Status {
 
     /// The status of that word.
     pub fn from_word(word: &str) -> Option<Status> {
-        Status::ALL.into_iter().find(|status| status.word() == word)
+        Status::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
     fn number(self) -> u8 {
@@ -81,7 +81,7 @@ impl Status {
 
 /// A sign of life of a transmitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// Whose.
     pub transmitter: TransmitterId,
     /// When it was given: `iat`. That it arrived now proves nothing, for it may be an old signal pushed again.
@@ -90,10 +90,10 @@ pub struct Pulse {
     pub stream: Option<(Status, Timestamp)>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// A sign of life of the transmitter `name`, given at `issued`.
-    pub fn new(name: &str, issued: Timestamp) -> Pulse {
-        Pulse { transmitter: TransmitterId::new(name), issued, stream: None }
+    pub fn new(name: &str, issued: Timestamp) -> Heartbeat {
+        Heartbeat { transmitter: TransmitterId::new(name), issued, stream: None }
     }
 }
 
@@ -114,9 +114,9 @@ struct Heard {
 impl Freshness {
     /// Takes a sign of life in, at `now`. The order does not matter: the latest counts, of the last words about a stream
     /// the worse.
-    pub fn note(&mut self, pulse: &Pulse, now: Timestamp) {
-        let at = pulse.issued.min(now);
-        let transmitter = pulse.transmitter;
+    pub fn note(&mut self, heartbeat: &Heartbeat, now: Timestamp) {
+        let at = heartbeat.issued.min(now);
+        let transmitter = heartbeat.transmitter;
         let known = match self.heard.iter_mut().position(|heard| heard.transmitter == transmitter) {
             Some(known) => known,
             None => {
@@ -133,7 +133,7 @@ impl Freshness {
         };
         let Some(heard) = self.heard.get_mut(known) else { return };
         heard.at = heard.at.max(at);
-        if let Some((status, status_at)) = pulse.stream
+        if let Some((status, status_at)) = heartbeat.stream
             && (status_at, status) > (heard.status_at, heard.status)
         {
             (heard.status_at, heard.status) = (status_at, status);
@@ -209,13 +209,16 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1000);
 
-    fn pulse(name: &str, issued: u64, stream: Option<(Status, u64)>) -> Pulse {
-        Pulse { stream: stream.map(|(status, at)| (status, Timestamp(at))), ..Pulse::new(name, Timestamp(issued)) }
+    fn heartbeat(name: &str, issued: u64, stream: Option<(Status, u64)>) -> Heartbeat {
+        Heartbeat {
+            stream: stream.map(|(status, at)| (status, Timestamp(at))),
+            ..Heartbeat::new(name, Timestamp(issued))
+        }
     }
 
-    fn after(pulses: &[Pulse]) -> Freshness {
+    fn after(pulses: &[Heartbeat]) -> Freshness {
         let mut freshness = Freshness::default();
-        pulses.iter().for_each(|pulse| freshness.note(pulse, NOW));
+        pulses.iter().for_each(|heartbeat| freshness.note(heartbeat, NOW));
         freshness
     }
 
@@ -225,28 +228,31 @@ mod tests {
 
     #[test]
     fn the_silent_one_counts() {
-        let freshness = after(&[pulse("chatty", 900, None), pulse("quiet", 100, None)]);
+        let freshness = after(&[heartbeat("chatty", 900, None), heartbeat("quiet", 100, None)]);
         assert_eq!(freshness.oldest(&ids(&["chatty"])), Timestamp(900));
         assert_eq!(freshness.oldest(&ids(&["chatty", "quiet"])), Timestamp(100));
         assert_eq!(freshness.oldest(&ids(&["chatty", "never"])), Timestamp(0));
         assert_eq!(freshness.oldest(&[]), Timestamp(0), "nobody watches");
-        assert_eq!(after(&[pulse("a", 5000, None)]).oldest(&ids(&["a"])), NOW, "nobody is heard of in the future");
+        assert_eq!(after(&[heartbeat("a", 5000, None)]).oldest(&ids(&["a"])), NOW, "nobody is heard of in the future");
     }
 
     #[test]
     fn a_paused_stream_ages_and_a_disabled_one_is_lost() {
-        let is = |pulses: &[Pulse]| after(pulses).oldest(&ids(&["t"])).0;
-        assert_eq!(is(&[pulse("t", 500, Some((Status::Paused, 500))), pulse("t", 900, None)]), 500);
-        assert_eq!(is(&[pulse("t", 500, Some((Status::Disabled, 500))), pulse("t", 900, None)]), 0);
-        let back = [pulse("t", 500, Some((Status::Paused, 500))), pulse("t", 700, Some((Status::Enabled, 700)))];
+        let is = |pulses: &[Heartbeat]| after(pulses).oldest(&ids(&["t"])).0;
+        assert_eq!(is(&[heartbeat("t", 500, Some((Status::Paused, 500))), heartbeat("t", 900, None)]), 500);
+        assert_eq!(is(&[heartbeat("t", 500, Some((Status::Disabled, 500))), heartbeat("t", 900, None)]), 0);
+        let back =
+            [heartbeat("t", 500, Some((Status::Paused, 500))), heartbeat("t", 700, Some((Status::Enabled, 700)))];
         assert_eq!(is(&back), 700);
-        let tie = [pulse("t", 500, Some((Status::Disabled, 500))), pulse("t", 500, Some((Status::Enabled, 500)))];
+        let tie =
+            [heartbeat("t", 500, Some((Status::Disabled, 500))), heartbeat("t", 500, Some((Status::Enabled, 500)))];
         assert_eq!(is(&tie), 0);
     }
 
     #[test]
     fn names_of_old_configurations_make_room() {
-        let pulses: Vec<Pulse> = (0..100u64).map(|n| pulse(&n.to_string(), n.saturating_add(1), None)).collect();
+        let pulses: Vec<Heartbeat> =
+            (0..100u64).map(|n| heartbeat(&n.to_string(), n.saturating_add(1), None)).collect();
         let freshness = after(&pulses);
         assert_eq!(freshness.heard.len(), MAX_TRANSMITTERS);
         assert_eq!(freshness.oldest(&ids(&["99"])), Timestamp(100));
@@ -260,8 +266,8 @@ mod tests {
             swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 24),
         ) {
             let names = ["a", "b", "c"];
-            let pulses: Vec<Pulse> = pulses.into_iter().map(|(name, at, stream)| {
-                pulse(names[name], at, stream.map(|(status, at)| (Status::ALL[status], at)))
+            let pulses: Vec<Heartbeat> = pulses.into_iter().map(|(name, at, stream)| {
+                heartbeat(names[name], at, stream.map(|(status, at)| (Status::ALL[status], at)))
             }).collect();
             let mut other = [pulses.clone(), pulses.clone()].concat();
             let len = other.len();

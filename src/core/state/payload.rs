@@ -4,7 +4,7 @@ use crate::state::fact::Fact;
 use serde_json::Value;
 
 /// The data of a claim or an assurance.
-pub fn word(name: &str, value: &Value) -> Result<Vec<u8>, &'static str> {
+pub fn statement(name: &str, value: &Value) -> Result<Vec<u8>, &'static str> {
     let mut data = undecided(name)?;
     data.extend(value.to_string().into_bytes());
     within_limit(data)
@@ -23,16 +23,16 @@ pub(crate) fn within_limit(data: Vec<u8>) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Whether the data of two entries of one family speak about the same thing.
-pub fn same_matter(fact: Fact, left: &[u8], right: &[u8]) -> bool {
+pub fn same_topic(fact: Fact, left: &[u8], right: &[u8]) -> bool {
     match fact {
         Fact::Narrowed => left == right,
-        Fact::Claim(_) | Fact::Assurance(_) => matter(left) == matter(right),
+        Fact::Claim(_) | Fact::Assurance(_) => topic(left) == topic(right),
         _ => true,
     }
 }
 
 /// The part of the data that says what it is about.
-pub fn matter(data: &[u8]) -> &[u8] {
+pub fn topic(data: &[u8]) -> &[u8] {
     let length = data.first().map_or(0, |length| usize::from(*length).saturating_add(1));
     data.get(..length).unwrap_or(data)
 }

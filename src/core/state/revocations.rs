@@ -9,7 +9,7 @@
 //! the last look, nothing has been answered since then.
 
 use crate::state::bucket::{Entry, Table};
-use crate::state::freshness::{Pulse, TransmitterId};
+use crate::state::freshness::{Heartbeat, TransmitterId};
 use crate::state::key::BUCKETS;
 use crate::state::log::Journal;
 use crate::state::log::Version;
@@ -56,8 +56,8 @@ pub fn apply(store: &mut impl Store, by: TransmitterId, entries: &[Entry], now: 
 }
 
 /// Takes a sign of life in.
-pub fn hear(store: &mut impl Store, pulse: &Pulse, now: Timestamp) -> Result<(), StoreError> {
-    publish(store, |version| version.freshness.note(pulse, now))?;
+pub fn record_heartbeat(store: &mut impl Store, heartbeat: &Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+    publish(store, |version| version.freshness.note(heartbeat, now))?;
     store.ring()
 }
 
@@ -221,9 +221,9 @@ mod tests {
         assert_eq!(reads(&mut view, &mut store), 0);
         apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
         assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
-        hear(&mut store, &Pulse::new("t", Timestamp(9)), Timestamp(9)).unwrap();
+        record_heartbeat(&mut store, &Heartbeat::new("t", Timestamp(9)), Timestamp(9)).unwrap();
         assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0), "the version alone");
-        view.doubt();
+        view.force_refresh();
         assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0));
         view.forget();
         assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
@@ -350,7 +350,7 @@ mod tests {
         let before = view.refresh(&mut store).unwrap();
         let transmitters = [TransmitterId::new("t")];
         assert_eq!(view.fresh_at(&transmitters), Timestamp(0));
-        hear(&mut store, &Pulse::new("t", Timestamp(9)), Timestamp(9)).unwrap();
+        record_heartbeat(&mut store, &Heartbeat::new("t", Timestamp(9)), Timestamp(9)).unwrap();
         assert_eq!(view.refresh(&mut store).unwrap(), before, "nothing changed");
         assert_eq!(view.fresh_at(&transmitters), Timestamp(9));
     }

@@ -61,7 +61,7 @@ pub enum Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class {
     /// What they say.
-    pub matter: Matter,
+    pub topic: Matter,
     /// About what.
     pub group: Group,
 }
@@ -153,12 +153,12 @@ impl Group {
 impl Class {
     /// The class of what says `fact` under `key`.
     pub fn of(fact: Fact, key: &StateKey) -> Class {
-        Class { matter: Matter::of(fact), group: Group::of(key.kind()) }
+        Class { topic: Matter::of(fact), group: Group::of(key.kind()) }
     }
 
     /// How many entries of it a bucket takes.
     pub fn capacity(self) -> usize {
-        match (self.matter, self.group) {
+        match (self.topic, self.group) {
             (Matter::End, Group::Work) => 1024,
             (Matter::End, Group::Token) => 512,
             (Matter::End, Group::User) | (Matter::Beginning, Group::Work) => 256,
@@ -190,14 +190,14 @@ impl Class {
 
     /// The stored form.
     pub fn encode(self) -> u8 {
-        self.matter.number() << 4 | self.group.number()
+        self.topic.number() << 4 | self.group.number()
     }
 
     /// Reads the stored form.
     pub fn decode(byte: u8) -> Option<Class> {
-        let matter = Matter::ALL.into_iter().find(|matter| matter.number() == byte >> 4)?;
+        let topic = Matter::ALL.into_iter().find(|topic| topic.number() == byte >> 4)?;
         let group = Group::ALL.into_iter().find(|group| group.number() == byte & 0xf)?;
-        Some(Class { matter, group })
+        Some(Class { topic, group })
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
     use crate::state::fact::Compliance;
 
     fn classes() -> impl Iterator<Item = Class> {
-        Matter::ALL.into_iter().flat_map(|matter| Group::ALL.map(|group| Class { matter, group }))
+        Matter::ALL.into_iter().flat_map(|topic| Group::ALL.map(|group| Class { topic, group }))
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_ends_has_room_for_eight_million() {
         let room = |end: bool| -> usize {
-            let of = |class: &Class| (class.matter == Matter::End) == end && Class::is_said(*class);
+            let of = |class: &Class| (class.topic == Matter::End) == end && Class::is_said(*class);
             classes().filter(of).map(Class::capacity).sum()
         };
         assert_eq!((room(true), room(false)), (2048, 1344));
@@ -275,7 +275,7 @@ mod tests {
     impl Class {
         /// A word about a device stands under the device, and the beginning of a session under the session.
         fn is_said(self) -> bool {
-            match self.matter {
+            match self.topic {
                 Matter::Device => self.group == Group::Device,
                 Matter::Beginning => self.group == Group::Work,
                 _ => true,
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn marks_are_few() {
         let mut marks = Vec::new();
-        let class = Class { matter: Matter::End, group: Group::User };
+        let class = Class { topic: Matter::End, group: Group::User };
         for n in 0..1_000 {
             let issuer = StateKey::new(Kind::User, &n.to_string(), "x").issuer();
             mark(&mut marks, Mark { class, issuer, until: Timestamp(n) });

@@ -20,21 +20,21 @@ const FORMAT: u8 = 1;
 
 /// What a SET is called and what it says, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Print {
+pub struct Fingerprint {
     name: [u8; 8],
     says: [u8; 8],
 }
 
-impl Print {
+impl Fingerprint {
     /// The print of the SET `id` of the stream `transmitter` with `claims`. What differs between two tellings of one event, such
     /// as `iat` and `txn`, is left out.
-    pub fn new(transmitter: &str, id: &str, claims: &Map<String, Value>) -> Print {
+    pub fn new(transmitter: &str, id: &str, claims: &Map<String, Value>) -> Fingerprint {
         let mut says = Sha256::new();
         for claim in ["sub_id", "events", "toe"] {
             says.update(claims.get(claim).unwrap_or(&Value::Null).to_string());
             says.update([0]);
         }
-        Print {
+        Fingerprint {
             name: head(Sha256::digest(format!("{}:{transmitter}{id}", transmitter.len()))),
             says: head(says.finalize()),
         }
@@ -69,25 +69,25 @@ pub enum Memory {
 }
 
 /// What is remembered of the name of the SET with that print.
-pub fn recall(store: &mut impl Store, print: &Print) -> Result<Memory, StoreError> {
-    let stored = store.read(print.slot())?.ok_or(StoreError::Absent)?;
-    Ok(match Ring::decode(&stored.bytes)?.find(print) {
+pub fn recall(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<Memory, StoreError> {
+    let stored = store.read(fingerprint.slot())?.ok_or(StoreError::Absent)?;
+    Ok(match Ring::decode(&stored.bytes)?.find(fingerprint) {
         None => Memory::New,
-        Some(says) if says == print.says => Memory::Same,
+        Some(says) if says == fingerprint.says => Memory::Same,
         Some(_) => Memory::Other,
     })
 }
 
 /// Remembers that the SET came and was taken in.
-pub fn remember(store: &mut impl Store, print: &Print) -> Result<(), StoreError> {
+pub fn remember(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
-        let stored = store.read(print.slot())?.ok_or(StoreError::Absent)?;
+        let stored = store.read(fingerprint.slot())?.ok_or(StoreError::Absent)?;
         let mut ring = Ring::decode(&stored.bytes)?;
-        if ring.find(print).is_some() {
+        if ring.find(fingerprint).is_some() {
             return Ok(());
         }
-        ring.push(*print);
-        if store.swap(print.slot(), &ring.encode(), stored.cas)? {
+        ring.push(*fingerprint);
+        if store.swap(fingerprint.slot(), &ring.encode(), stored.cas)? {
             return Ok(());
         }
     }
@@ -96,7 +96,7 @@ pub fn remember(store: &mut impl Store, print: &Print) -> Result<(), StoreError>
 
 struct Ring {
     next: u8,
-    prints: Vec<Print>,
+    prints: Vec<Fingerprint>,
 }
 
 impl Ring {
@@ -106,31 +106,31 @@ impl Ring {
         if !rest.is_empty() || prints.len() > PLACES || usize::from(*next) >= PLACES {
             return Err(StoreError::Corrupt);
         }
-        let print = |bytes: &[u8; 16]| {
+        let fingerprint = |bytes: &[u8; 16]| {
             let (name, says) = bytes.split_at(8);
-            Print { name: head(name), says: head(says) }
+            Fingerprint { name: head(name), says: head(says) }
         };
-        Ok(Ring { next: *next, prints: prints.iter().map(print).collect() })
+        Ok(Ring { next: *next, prints: prints.iter().map(fingerprint).collect() })
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT, self.next];
-        for print in &self.prints {
-            bytes.extend(print.name);
-            bytes.extend(print.says);
+        for fingerprint in &self.prints {
+            bytes.extend(fingerprint.name);
+            bytes.extend(fingerprint.says);
         }
         bytes
     }
 
-    fn find(&self, print: &Print) -> Option<[u8; 8]> {
-        self.prints.iter().find(|known| known.name == print.name).map(|known| known.says)
+    fn find(&self, fingerprint: &Fingerprint) -> Option<[u8; 8]> {
+        self.prints.iter().find(|known| known.name == fingerprint.name).map(|known| known.says)
     }
 
-    fn push(&mut self, print: Print) {
+    fn push(&mut self, fingerprint: Fingerprint) {
         let next = usize::from(self.next);
         match self.prints.get_mut(next) {
-            Some(oldest) => *oldest = print,
-            None => self.prints.push(print),
+            Some(oldest) => *oldest = fingerprint,
+            None => self.prints.push(fingerprint),
         }
         self.next = u8::try_from(next.saturating_add(1) % PLACES).unwrap_or(0);
     }
@@ -143,22 +143,22 @@ mod tests {
     use crate::state::store::MemoryStore;
     use serde_json::json;
 
-    fn print(transmitter: &str, id: &str, says: &str) -> Print {
+    fn fingerprint(transmitter: &str, id: &str, says: &str) -> Fingerprint {
         let Value::Object(claims) = json!({"sub_id": says, "events": {}, "iat": id.len()}) else { panic!() };
-        Print::new(transmitter, id, &claims)
+        Fingerprint::new(transmitter, id, &claims)
     }
 
     #[test]
     fn the_first_of_a_name_stands() {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
-        let first = print("t", "1", "alice");
+        let first = fingerprint("t", "1", "alice");
         assert_eq!(recall(&mut store, &first), Ok(Memory::New));
         remember(&mut store, &first).unwrap();
         remember(&mut store, &first).unwrap();
         assert_eq!(recall(&mut store, &first), Ok(Memory::Same), "the same again");
-        assert_eq!(recall(&mut store, &print("t", "1", "bob")), Ok(Memory::Other));
-        assert_eq!(recall(&mut store, &print("u", "1", "bob")), Ok(Memory::New), "of somebody else");
+        assert_eq!(recall(&mut store, &fingerprint("t", "1", "bob")), Ok(Memory::Other));
+        assert_eq!(recall(&mut store, &fingerprint("u", "1", "bob")), Ok(Memory::New), "of somebody else");
     }
 
     #[test]
@@ -166,12 +166,16 @@ mod tests {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
         for n in 0..40_000 {
-            remember(&mut store, &print("t", &n.to_string(), "alice")).unwrap();
+            remember(&mut store, &fingerprint("t", &n.to_string(), "alice")).unwrap();
         }
         let kept: usize = (0..RINGS).map(|ring| store.read(Slot::Ring(ring)).unwrap().unwrap().bytes.len()).sum();
         assert!(kept <= 2 * 256 + 16_384 * 16, "{kept}");
-        assert_eq!(recall(&mut store, &print("t", "39999", "bob")), Ok(Memory::Other), "the latest are remembered");
-        assert_eq!(recall(&mut store, &print("t", "0", "bob")), Ok(Memory::New), "the oldest are not");
+        assert_eq!(
+            recall(&mut store, &fingerprint("t", "39999", "bob")),
+            Ok(Memory::Other),
+            "the latest are remembered"
+        );
+        assert_eq!(recall(&mut store, &fingerprint("t", "0", "bob")), Ok(Memory::New), "the oldest are not");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Region {
 
 /// Something that can be spent once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Coin {
+pub struct SingleUseEntry {
     region: Region,
     bucket: u16,
     hash: [u8; HASH],
@@ -67,7 +67,7 @@ pub struct Coin {
 
 /// Why something could not be spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unspendable {
+pub enum ConsumeError {
     /// It was spent before.
     Spent,
     /// Its bucket is full of what may not be forgotten yet.
@@ -76,17 +76,17 @@ pub enum Unspendable {
     Store(StoreError),
 }
 
-impl From<StoreError> for Unspendable {
-    fn from(error: StoreError) -> Unspendable {
-        Unspendable::Store(error)
+impl From<StoreError> for ConsumeError {
+    fn from(error: StoreError) -> ConsumeError {
+        ConsumeError::Store(error)
     }
 }
 
-impl Coin {
+impl SingleUseEntry {
     /// The one use of the DPoP proof that `id` tells from all others, signed by `key`, which nobody takes any more after
     /// `until`. `trial`: under a rule that is not enforced.
-    pub fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> Coin {
-        let coin = Coin::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
+    pub fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> SingleUseEntry {
+        let coin = SingleUseEntry::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
         if trial {
             return coin;
         }
@@ -94,22 +94,22 @@ impl Coin {
         let (first, count) = coin.region.buckets();
         let within = coin.bucket.saturating_sub(first) % GROUP;
         let start = u16::from(of_key).saturating_mul(GROUP) % count;
-        Coin { bucket: first.saturating_add(start).saturating_add(within), ..coin }
+        SingleUseEntry { bucket: first.saturating_add(start).saturating_add(within), ..coin }
     }
 
     /// The one use of the token `id` of `issuer`, which nobody takes any more after `until`.
-    pub fn token(issuer: &str, id: &str, until: Timestamp, trial: bool) -> Coin {
+    pub fn token(issuer: &str, id: &str, until: Timestamp, trial: bool) -> SingleUseEntry {
         let length = u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes();
         let hash = sha256_of(&[b"single use", &length, issuer.as_bytes(), id.as_bytes()]);
-        Coin::new(if trial { Region::Trials } else { Region::Tokens }, &hash, until)
+        SingleUseEntry::new(if trial { Region::Trials } else { Region::Tokens }, &hash, until)
     }
 
-    fn new(region: Region, id: &Digest, until: Timestamp) -> Coin {
+    fn new(region: Region, id: &Digest, until: Timestamp) -> SingleUseEntry {
         let (first, count) = region.buckets();
         let [low, high, rest @ ..] = *id;
         let mut hash = [0; HASH];
         hash.iter_mut().zip(rest).for_each(|(to, from)| *to = from);
-        Coin { region, bucket: first.saturating_add(u16::from_le_bytes([low, high]) % count), hash, until }
+        SingleUseEntry { region, bucket: first.saturating_add(u16::from_le_bytes([low, high]) % count), hash, until }
     }
 }
 
@@ -129,7 +129,7 @@ pub fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
 
 /// Spends `coin` at `now`. Of any number of calls for one coin, by whichever worker, one gives `Ok`, until nobody would
 /// take it any more.
-pub fn spend(store: &mut impl Store, coin: &Coin, now: Timestamp) -> Result<(), Unspendable> {
+pub fn consume(store: &mut impl Store, coin: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
     let slot = Slot::Replay(coin.bucket);
     for _ in 0..MAX_TRIES {
         let stored = store.read(slot)?.ok_or(StoreError::Absent)?;
@@ -142,7 +142,7 @@ pub fn spend(store: &mut impl Store, coin: &Coin, now: Timestamp) -> Result<(), 
 }
 
 /// The bucket with `coin` in it, and without what may be forgotten.
-fn add(bucket: &[u8], coin: &Coin, now: Timestamp) -> Result<Vec<u8>, Unspendable> {
+fn add(bucket: &[u8], coin: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, ConsumeError> {
     let (format, entries) = bucket.split_first().ok_or(StoreError::Corrupt)?;
     let (entries, rest) = entries.as_chunks::<ENTRY>();
     if *format != FORMAT || !rest.is_empty() {
@@ -157,13 +157,13 @@ fn add(bucket: &[u8], coin: &Coin, now: Timestamp) -> Result<Vec<u8>, Unspendabl
             continue;
         }
         if *hash == coin.hash {
-            return Err(Unspendable::Spent);
+            return Err(ConsumeError::Spent);
         }
         out.extend(entry);
         count = count.saturating_add(1);
     }
     if count >= CAPACITY {
-        return Err(Unspendable::Full);
+        return Err(ConsumeError::Full);
     }
     out.extend(coin.hash);
     // Times end in 2106, see `Timestamp::MAX`; one beyond stands for ever.
@@ -185,56 +185,60 @@ mod tests {
         store
     }
 
-    fn coin(id: &str) -> Coin {
-        Coin::token("i", id, Timestamp(NOW.0 + 100), false)
+    fn coin(id: &str) -> SingleUseEntry {
+        SingleUseEntry::token("i", id, Timestamp(NOW.0 + 100), false)
     }
 
     #[test]
     fn once_and_never_again_while_it_could_be_taken() {
         let mut store = store();
         let later = |by: u64| Timestamp(NOW.0 + by);
-        assert_eq!(spend(&mut store, &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &coin("a"), NOW), Ok(()));
         for at in [NOW, later(100), later(160)] {
-            assert_eq!(spend(&mut store, &coin("a"), at), Err(Unspendable::Spent));
+            assert_eq!(consume(&mut store, &coin("a"), at), Err(ConsumeError::Spent));
         }
-        assert_eq!(spend(&mut store, &coin("b"), NOW), Ok(()));
-        assert_eq!(spend(&mut store, &Coin::token("j", "a", later(100), false), NOW), Ok(()), "of another issuer");
+        assert_eq!(consume(&mut store, &coin("b"), NOW), Ok(()));
+        assert_eq!(
+            consume(&mut store, &SingleUseEntry::token("j", "a", later(100), false), NOW),
+            Ok(()),
+            "of another issuer"
+        );
         set_up(&mut store).unwrap();
-        assert_eq!(spend(&mut store, &coin("a"), NOW), Err(Unspendable::Spent), "setting up again loses nothing");
-        assert_eq!(spend(&mut store, &coin("a"), later(161)), Ok(()), "forgotten when it is of no use to anybody");
+        assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Spent), "setting up again loses nothing");
+        assert_eq!(consume(&mut store, &coin("a"), later(161)), Ok(()), "forgotten when it is of no use to anybody");
     }
 
     #[test]
     fn trials_stay_among_themselves() {
         let mut store = store();
-        let trial = Coin::token("i", "a", Timestamp(NOW.0 + 100), true);
-        assert_eq!(spend(&mut store, &trial, NOW), Ok(()));
-        assert_eq!(spend(&mut store, &trial, NOW), Err(Unspendable::Spent));
-        assert_eq!(spend(&mut store, &coin("a"), NOW), Ok(()));
+        let trial = SingleUseEntry::token("i", "a", Timestamp(NOW.0 + 100), true);
+        assert_eq!(consume(&mut store, &trial, NOW), Ok(()));
+        assert_eq!(consume(&mut store, &trial, NOW), Err(ConsumeError::Spent));
+        assert_eq!(consume(&mut store, &coin("a"), NOW), Ok(()));
     }
 
     #[test]
     fn a_full_bucket_refuses_and_forgets_nothing() {
         let mut store = store();
-        let filled = |n: u8| Coin { hash: [n; HASH], ..coin("a") };
+        let filled = |n: u8| SingleUseEntry { hash: [n; HASH], ..coin("a") };
         for n in 0..=255 {
-            assert_eq!(spend(&mut store, &filled(n), NOW), Ok(()), "{n}");
+            assert_eq!(consume(&mut store, &filled(n), NOW), Ok(()), "{n}");
         }
-        assert_eq!(spend(&mut store, &coin("a"), NOW), Err(Unspendable::Full));
-        assert_eq!(spend(&mut store, &filled(0), NOW), Err(Unspendable::Spent));
-        assert_eq!(spend(&mut store, &coin("a"), Timestamp(NOW.0 + 161)), Ok(()));
+        assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Full));
+        assert_eq!(consume(&mut store, &filled(0), NOW), Err(ConsumeError::Spent));
+        assert_eq!(consume(&mut store, &coin("a"), Timestamp(NOW.0 + 161)), Ok(()));
     }
 
     /// Another worker writes between our read and our write, each time.
     #[test]
     fn of_two_at_once_one_succeeds() {
-        struct Racing(MemoryStore, Option<Coin>);
+        struct Racing(MemoryStore, Option<SingleUseEntry>);
 
         impl Store for Racing {
             fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
                 let stored = self.0.read(slot);
                 if let Some(coin) = self.1.take() {
-                    spend(&mut self.0, &coin, NOW).unwrap();
+                    consume(&mut self.0, &coin, NOW).unwrap();
                 }
                 stored
             }
@@ -248,19 +252,19 @@ mod tests {
             }
         }
 
-        assert_eq!(spend(&mut Racing(store(), Some(coin("a"))), &coin("a"), NOW), Err(Unspendable::Spent));
-        let other = Coin { hash: [9; HASH], ..coin("a") };
-        assert_eq!(spend(&mut Racing(store(), Some(other)), &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut Racing(store(), Some(coin("a"))), &coin("a"), NOW), Err(ConsumeError::Spent));
+        let other = SingleUseEntry { hash: [9; HASH], ..coin("a") };
+        assert_eq!(consume(&mut Racing(store(), Some(other)), &coin("a"), NOW), Ok(()));
     }
 
     #[test]
     fn what_cannot_be_read_closes() {
-        let absent = spend(&mut MemoryStore::default(), &coin("a"), NOW);
-        assert_eq!(absent, Err(Unspendable::Store(StoreError::Absent)));
+        let absent = consume(&mut MemoryStore::default(), &coin("a"), NOW);
+        assert_eq!(absent, Err(ConsumeError::Store(StoreError::Absent)));
         for bytes in [&b""[..], b"\x02", b"\x01abc"] {
             let mut store = MemoryStore::default();
             store.seed(Slot::Replay(coin("a").bucket), bytes).unwrap();
-            assert_eq!(spend(&mut store, &coin("a"), NOW), Err(Unspendable::Store(StoreError::Corrupt)));
+            assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Store(StoreError::Corrupt)));
         }
     }
 

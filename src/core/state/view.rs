@@ -114,7 +114,7 @@ impl View {
     }
 
     /// Reads the version at the next look, whether the doorbell was rung or not.
-    pub fn doubt(&mut self) {
+    pub fn force_refresh(&mut self) {
         self.doorbell = None;
     }
 

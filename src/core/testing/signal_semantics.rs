@@ -4,7 +4,7 @@
 use crate::config::load;
 use crate::decision::judge::Judge;
 use crate::decision::verdict::Verdict;
-use crate::http::connection::Surroundings;
+use crate::http::connection::ConnectionInfo;
 use crate::http::request::Request;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::Unverified;
@@ -67,7 +67,7 @@ impl CheckSignature for Ports {
     }
 }
 
-impl Surroundings for Ports {
+impl ConnectionInfo for Ports {
     fn source(&mut self) -> Option<IpAddr> {
         None
     }

@@ -3,7 +3,7 @@
 //! Checked at every request, also for a token that is remembered as verified: a token that leaked is worth nothing
 //! in other hands.
 
-use crate::http::connection::Surroundings;
+use crate::http::connection::ConnectionInfo;
 use crate::http::credential_location::{Presented, Scheme};
 use crate::http::request::Request;
 use crate::jose::signature::CheckSignature;
@@ -89,7 +89,7 @@ impl Presentation {
         grant: &Grant,
         presented: Presented<'_>,
         request: &Request<'_>,
-        ports: &mut (impl Store + CheckSignature + Surroundings),
+        ports: &mut (impl Store + CheckSignature + ConnectionInfo),
         now: Timestamp,
     ) -> Result<Option<Proof>, Misuse> {
         if presented.place != self.place {

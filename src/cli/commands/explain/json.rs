@@ -45,7 +45,9 @@ pub fn object(trial: &Trial, request: &Request<'_>, policy: &Policy, signals: &[
 fn rules(trial: &Trial, policy: &Policy) -> Vec<Value> {
     let tried = trial.tried.iter().enumerate();
     tried
-        .map(|(at, mismatch)| json!({"index": at, "name": name(policy, at), "mismatch": mismatch.map(Mismatch::word)}))
+        .map(
+            |(at, mismatch)| json!({"index": at, "name": name(policy, at), "mismatch": mismatch.map(Mismatch::as_str)}),
+        )
         .collect()
 }
 
@@ -55,7 +57,7 @@ fn captures(trial: &Trial) -> Map<String, Value> {
 
 fn token(credential: &Credential) -> Value {
     let mut members = Map::new();
-    members.insert("status".to_owned(), credential.word().into());
+    members.insert("status".to_owned(), credential.as_str().into());
     members.extend(credential.facts().into_iter().map(|(name, fact)| {
         let value = match fact {
             Fact::Text(text) => text.into(),

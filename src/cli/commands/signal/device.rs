@@ -61,7 +61,7 @@ impl Device {
             kind: set::DEVICE_COMPLIANCE,
             subject: Subject::Device { issuer: self.device_issuer.clone(), id: self.device.clone() },
             initiator: self.sending.initiator.unwrap_or(Initiator::Admin),
-            details: details.into_iter().map(|(name, status)| (name.to_owned(), status.word().into())).collect(),
+            details: details.into_iter().map(|(name, status)| (name.to_owned(), status.as_str().into())).collect(),
         }
     }
 }

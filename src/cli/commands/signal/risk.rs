@@ -84,7 +84,7 @@ impl Risk {
         };
         let mut details = Map::new();
         details.insert("principal".to_owned(), word.into());
-        details.insert("current_level".to_owned(), self.level.risk().word().into());
+        details.insert("current_level".to_owned(), self.level.risk().as_str().into());
         if let Some(reason) = &self.sending.reason {
             details.insert("risk_reason".to_owned(), reason.clone().into());
         }

@@ -4,7 +4,7 @@
 //! or none.
 
 use super::loops::{Loop, Shape};
-use super::names::{Held, NAMES, ROOTS, capture, field, reader};
+use super::names::{FieldValue, NAMES, ROOTS, capture, field, reader};
 use super::work::{Exhausted, MADE, Work, length};
 use crate::rules::cel_claims::member;
 use crate::rules::condition::relation::relation;
@@ -113,7 +113,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
             _ => {
                 let held = reader(name).and_then(|read| read(self.evidence)).ok_or_else(missing)?;
                 // What is not lent is made, and stands on the heap.
-                self.work.charge(if matches!(held, Held::Lent(_)) { 0 } else { MADE })?;
+                self.work.charge(if matches!(held, FieldValue::Lent(_)) { 0 } else { MADE })?;
                 Ok(held.into())
             }
         }

@@ -36,35 +36,35 @@ impl fmt::Display for Kind {
 }
 
 /// What a name stands for, held without the heap.
-pub(crate) enum Held<'e> {
+pub(crate) enum FieldValue<'e> {
     Text(CelString<'e>),
     Number(CelInt),
     Lent(&'e (dyn Val + 'e)),
 }
 
-impl<'e> Held<'e> {
+impl<'e> FieldValue<'e> {
     /// It, as CEL sees it.
     pub(crate) fn value(&self) -> &(dyn Val + 'e) {
         match self {
-            Held::Text(text) => text,
-            Held::Number(number) => number,
-            Held::Lent(value) => *value,
+            FieldValue::Text(text) => text,
+            FieldValue::Number(number) => number,
+            FieldValue::Lent(value) => *value,
         }
     }
 }
 
-impl<'e> From<Held<'e>> for CowVal<'e, 'e> {
-    fn from(held: Held<'e>) -> CowVal<'e, 'e> {
+impl<'e> From<FieldValue<'e>> for CowVal<'e, 'e> {
+    fn from(held: FieldValue<'e>) -> CowVal<'e, 'e> {
         match held {
-            Held::Text(text) => CowVal::owned(text),
-            Held::Number(number) => CowVal::owned(number),
-            Held::Lent(value) => CowVal::Borrowed(value),
+            FieldValue::Text(text) => CowVal::owned(text),
+            FieldValue::Number(number) => CowVal::owned(number),
+            FieldValue::Lent(value) => CowVal::Borrowed(value),
         }
     }
 }
 
 /// Reads what a name stands for. `None` where nobody knows.
-pub(crate) type Read = for<'e> fn(&Evidence<'e>) -> Option<Held<'e>>;
+pub(crate) type FieldReader = for<'e> fn(&Evidence<'e>) -> Option<FieldValue<'e>>;
 
 /// One of the names with known fields.
 pub(super) struct Root {
@@ -76,16 +76,16 @@ pub(super) struct Root {
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    read: Read,
+    read: FieldReader,
     /// Whether it can be long, so that it is too dear to be read for each item of a loop.
     pub(super) is_long: bool,
 }
 
-const fn short(name: &'static str, kind: Kind, read: Read) -> Field {
+const fn short(name: &'static str, kind: Kind, read: FieldReader) -> Field {
     Field { name, kind, read, is_long: false }
 }
 
-const fn long(name: &'static str, kind: Kind, read: Read) -> Field {
+const fn long(name: &'static str, kind: Kind, read: FieldReader) -> Field {
     Field { name, kind, read, is_long: true }
 }
 
@@ -94,9 +94,9 @@ pub(super) const ROOTS: [Root; 4] = [
         name: "request",
         fields: &[
             short("method", Kind::Text, |evidence| text(evidence.request.method.as_str())),
-            short("host", Kind::Text, |evidence| Some(Held::Text(evidence.request.host.folded().into()))),
+            short("host", Kind::Text, |evidence| Some(FieldValue::Text(evidence.request.host.folded().into()))),
             long("path", Kind::Text, |evidence| text(evidence.request.path.as_str())),
-            short("source", Kind::Text, |evidence| Some(Held::Text(evidence.source?.to_string().into()))),
+            short("source", Kind::Text, |evidence| Some(FieldValue::Text(evidence.source?.to_string().into()))),
         ],
     },
     Root {
@@ -118,7 +118,7 @@ pub(super) const ROOTS: [Root; 4] = [
             short("actor", Kind::Text, |evidence| {
                 text(evidence.grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default())
             }),
-            long("scopes", Kind::List, |evidence| Some(Held::Lent(evidence.claims()?.scopes()))),
+            long("scopes", Kind::List, |evidence| Some(FieldValue::Lent(evidence.claims()?.scopes()))),
             short("issued_at", Kind::Number, |evidence| number(evidence.grant.issued_at.0)),
             short("expires_at", Kind::Number, |evidence| number(evidence.grant.expires_at.0)),
             short("auth_age", Kind::Number, |evidence| number(evidence.now.since(evidence.grant.authenticated_at?).0)),
@@ -133,7 +133,7 @@ pub fn vocabulary() -> impl Iterator<Item = (&'static str, &'static str, String)
 }
 
 /// What reads `name`, such as `request.method`, where it is one of a fixed set.
-pub(crate) fn reader(name: &str) -> Option<Read> {
+pub(crate) fn reader(name: &str) -> Option<FieldReader> {
     match name.split_once('.') {
         Some((root, field)) => ROOTS.iter().find(|known| known.name == root)?.reader(field),
         None if name == "now" => Some(now),
@@ -147,7 +147,7 @@ pub(super) fn field<'e>(
     name: &str,
     evidence: &Evidence<'e>,
     work: &Work,
-) -> Result<Option<Held<'e>>, Exhausted> {
+) -> Result<Option<FieldValue<'e>>, Exhausted> {
     match root {
         "captures" => capture(name, evidence, work),
         _ => {
@@ -158,7 +158,11 @@ pub(super) fn field<'e>(
 }
 
 /// What the path captured as `name`.
-pub(crate) fn capture<'e>(name: &str, evidence: &Evidence<'e>, work: &Work) -> Result<Option<Held<'e>>, Exhausted> {
+pub(crate) fn capture<'e>(
+    name: &str,
+    evidence: &Evidence<'e>,
+    work: &Work,
+) -> Result<Option<FieldValue<'e>>, Exhausted> {
     let at = evidence.capture_names.iter().position(|have| have == name);
     let Some(piece) = at.and_then(|at| evidence.captures.at(at)) else { return Ok(None) };
     work.charge_comparison(piece.len())?;
@@ -166,23 +170,23 @@ pub(crate) fn capture<'e>(name: &str, evidence: &Evidence<'e>, work: &Work) -> R
         return Ok(text(piece));
     }
     work.charge_search(piece.len())?;
-    Ok(String::from_utf8(Decoded::new(piece).collect()).ok().map(|decoded| Held::Text(decoded.into())))
+    Ok(String::from_utf8(Decoded::new(piece).collect()).ok().map(|decoded| FieldValue::Text(decoded.into())))
 }
 
-fn now<'e>(evidence: &Evidence<'e>) -> Option<Held<'e>> {
+fn now<'e>(evidence: &Evidence<'e>) -> Option<FieldValue<'e>> {
     number(evidence.now.0)
 }
 
-fn number<'e>(number: u64) -> Option<Held<'e>> {
-    Some(Held::Number(i64::try_from(number).unwrap_or(i64::MAX).into()))
+fn number<'e>(number: u64) -> Option<FieldValue<'e>> {
+    Some(FieldValue::Number(i64::try_from(number).unwrap_or(i64::MAX).into()))
 }
 
-fn text(text: &str) -> Option<Held<'_>> {
-    Some(Held::Text(text.into()))
+fn text(text: &str) -> Option<FieldValue<'_>> {
+    Some(FieldValue::Text(text.into()))
 }
 
 impl Root {
-    fn reader(&self, field: &str) -> Option<Read> {
+    fn reader(&self, field: &str) -> Option<FieldReader> {
         self.fields.iter().find(|known| known.name == field).map(|known| known.read)
     }
 }

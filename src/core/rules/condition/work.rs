@@ -182,7 +182,7 @@ mod tests {
     use crate::rules::cel_claims::Claims;
     use crate::rules::condition::{Condition, ConditionError};
     use crate::rules::evidence::{Evidence, RequestLine};
-    use crate::rules::grant_status::Standing;
+    use crate::rules::grant_status::GrantStatus;
     use crate::rules::routes::captures;
     use crate::testing::fixture::{self, NOW, token_with};
     use crate::token::grant::Grant;
@@ -200,18 +200,18 @@ mod tests {
     }
 
     /// With the longest path there can be, all of it a capture that is to be decoded.
-    fn with_evidence<T>(grant: &Grant, weigh: impl FnOnce(&Evidence<'_>) -> T) -> T {
-        at(&format!("/{}", "%C3%A9".repeat(1_300)), grant, weigh)
+    fn with_evidence<T>(grant: &Grant, evaluate: impl FnOnce(&Evidence<'_>) -> T) -> T {
+        at(&format!("/{}", "%C3%A9".repeat(1_300)), grant, evaluate)
     }
 
-    fn at<T>(target: &str, grant: &Grant, weigh: impl FnOnce(&Evidence<'_>) -> T) -> T {
+    fn at<T>(target: &str, grant: &Grant, evaluate: impl FnOnce(&Evidence<'_>) -> T) -> T {
         let template = Template::parse("/{order}").unwrap();
         let path = Canonical::parse(target.as_bytes()).unwrap();
         let captures = captures(&template, &path).unwrap();
-        weigh(&Evidence {
+        evaluate(&Evidence {
             grant,
             minted: Some(&Claims::new(grant)),
-            standing: &Standing::default(),
+            grant_status: &GrantStatus::default(),
             request: RequestLine {
                 method: &Method::fold("GET"),
                 host: Host::parse(b"orders.mesh").unwrap(),

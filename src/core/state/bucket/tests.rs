@@ -33,7 +33,7 @@ fn by(name: &str) -> TransmitterId {
 /// What is in doubt about the key of that name: class and until when.
 fn doubts(table: &Table, kind: Kind, name: &str) -> Vec<(Matter, u64)> {
     let about = about(&table.encode(), StateKey::new(kind, "i", name)).unwrap();
-    about.marks.iter().map(|mark| (mark.class.matter, mark.until.0)).collect()
+    about.marks.iter().map(|mark| (mark.class.topic, mark.until.0)).collect()
 }
 
 /// Inserts up to `count` entries of one class by one transmitter; how many of them found room.
@@ -198,7 +198,7 @@ fn said() -> impl Strategy<Value = Vec<(Entry, TransmitterId)>> {
         let facts = [
             (Kind::Tenant, Fact::Risk(Risk::High)),
             (Kind::Client, Fact::Risk(Risk::Medium)),
-            (Kind::Tenant, Fact::Claim(crate::state::fact::Word::Said)),
+            (Kind::Tenant, Fact::Claim(crate::state::fact::Claim::Set)),
         ];
         let said = said.into_iter().map(|(fact, name, issuer, transmitter)| {
             let (kind, fact) = facts[fact];
@@ -336,7 +336,7 @@ proptest! {
         cut in 0usize..400,
     ) {
         let mut table = Table::default();
-        let class = Class { matter: Matter::Risk, group: Group::User };
+        let class = Class { topic: Matter::Risk, group: Group::User };
         for at in 0..marks {
             let issuer = StateKey::new(Kind::User, ["i", "j", "k"][at], "x").issuer();
             table.marks.push(Mark { class, issuer, until: Timestamp(7) });
