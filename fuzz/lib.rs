@@ -11,27 +11,28 @@ use std::{
     net::IpAddr,
     sync::{LazyLock, Mutex, PoisonError},
 };
+use taskfence_core::config::load;
+use taskfence_core::jose::thumbprint;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
-use taskfence_core::{
-    authority::Host,
-    config,
-    confirmation::Digest,
-    dpop,
-    judge::Judge,
-    jws::Unverified,
-    key::{Algorithm, Key},
-    path::Canonical,
-    policy::Policy,
-    receiver::{self, Head, Received},
-    request::Request,
-    signature::{CheckSignature, PureRust},
-    state::{self, MemoryStore, Slot, Store, StoreError, Stored},
-    surroundings::Surroundings,
-    time::Timestamp,
-    token,
-};
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::encoding::digest::Digest;
+use taskfence_core::http::connection::ConnectionInfo;
+use taskfence_core::http::host::Host;
+use taskfence_core::http::path::Canonical;
+use taskfence_core::http::request::Request;
+use taskfence_core::jose::algorithm::Algorithm;
+use taskfence_core::jose::jws::Unverified;
+use taskfence_core::jose::key::Key;
+use taskfence_core::jose::signature::{CheckSignature, PureRust};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::receiver::{self, Head, Received};
+use taskfence_core::state::revocations;
+use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
+use taskfence_core::time::Timestamp;
+use taskfence_core::token::dpop;
+use taskfence_core::token::verify;
 
 /// What is fuzzed.
 pub type Target = fn(&[u8]) -> bool;
@@ -52,7 +53,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(our_policy);
 const GOOD_TOKEN: &[u8] = include_bytes!("corpus/token/good");
 
 fn our_policy() -> Policy {
-    config::load(CONFIG.as_bytes()).unwrap_or_else(|errors| panic!("our own configuration: {errors}")).policy
+    load::load(CONFIG.as_bytes()).unwrap_or_else(|errors| panic!("our own configuration: {errors}")).policy
 }
 
 /// An access token (RFC 9068), alone and in a request.
@@ -61,10 +62,10 @@ fn our_policy() -> Policy {
 /// whoever changes single bytes.
 pub fn token(bytes: &[u8]) -> bool {
     let text = compact(bytes);
-    let believed = token::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
-    let again = token::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
+    let believed = verify::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
+    let again = verify::verify(&text, POLICY.issuers(), &mut Credulous, NOW);
     assert_eq!(believed.as_ref().ok(), again.as_ref().ok(), "the same token, read twice");
-    if token::verify(&text, POLICY.issuers(), &mut PureRust, NOW).is_ok() {
+    if verify::verify(&text, POLICY.issuers(), &mut PureRust, NOW).is_ok() {
         assert!(believed.is_ok(), "a signature can only refuse");
     }
     if let Ok(verified) = &believed {
@@ -75,7 +76,7 @@ pub fn token(bytes: &[u8]) -> bool {
         for name in [&grant.subject, &grant.client_id, &grant.token_id, &grant.task] {
             assert!(!name.is_empty() && !name.chars().any(char::is_control), "{name:?}");
         }
-        assert!(token::holds_until(verified, issuer) > NOW);
+        assert!(verify::holds_until(verified, issuer) > NOW);
     }
     thread_local! {
         // Nothing that it remembers may change a verdict.
@@ -97,14 +98,14 @@ pub fn set(bytes: &[u8]) -> bool {
         ..Head::default()
     };
     let mut ports = Ports::default();
-    let received = receiver::receive(&POLICY, &head, &text, &mut ports, NOW);
+    let received = receiver::receive(POLICY.signals(), POLICY.issuers(), &head, &text, &mut ports, NOW);
     let (status, _, body) = receiver::answer(&received);
     assert!(matches!(status, 202 | 400 | 503), "{status}");
     assert!(body.is_empty() || serde_json::from_str::<Value>(&body).is_ok(), "{body}");
-    let _ = receiver::lacks_keys_of(&POLICY, &text);
+    let _ = receiver::lacks_keys_of(POLICY.signals(), &text);
     let taken = matches!(received, Received::Applied(_));
     assert!(taken || ports.written.is_empty(), "what was refused changes nothing");
-    let again = receiver::receive(&POLICY, &head, &text, &mut ports, NOW);
+    let again = receiver::receive(POLICY.signals(), POLICY.issuers(), &head, &text, &mut ports, NOW);
     assert_eq!(receiver::answer(&again).0, status, "the same signal, pushed twice");
     if taken {
         World::new(our_policy(), ports).passes(&compact(GOOD_TOKEN));
@@ -117,7 +118,7 @@ pub fn proof(bytes: &[u8]) -> bool {
     let text = compact(bytes);
     // The key of the proof, as if the token were bound to it: else nothing gets behind that check.
     let jwk = Unverified::parse_with_key(&text, dpop::MAX_PROOF).ok().map(|(_, jwk)| jwk);
-    let key: Digest = jwk.as_ref().and_then(dpop::thumbprint).unwrap_or_default();
+    let key: Digest = jwk.as_ref().and_then(thumbprint::thumbprint).unwrap_or_default();
     let claim = dpop::Claim {
         method: b"GET",
         scheme: b"https",
@@ -163,7 +164,7 @@ pub fn path(bytes: &[u8]) -> bool {
 
 /// A configuration, and a request judged under it.
 pub fn config(bytes: &[u8]) -> bool {
-    match config::load(bytes) {
+    match load::load(bytes) {
         Err(errors) => {
             assert!(!errors.to_string().is_empty());
             false
@@ -231,7 +232,7 @@ struct Ports {
 /// A state that was set up, which takes longer than everything else.
 static EMPTY: LazyLock<Mutex<MemoryStore>> = LazyLock::new(|| {
     let mut store = MemoryStore::default();
-    state::set_up(&mut store, 1).expect("an empty store");
+    revocations::set_up(&mut store, 1).expect("an empty store");
     Mutex::new(store)
 });
 
@@ -241,7 +242,7 @@ impl CheckSignature for Ports {
     }
 }
 
-impl Surroundings for Ports {
+impl ConnectionInfo for Ports {
     fn source(&mut self) -> Option<IpAddr> {
         None
     }

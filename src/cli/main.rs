@@ -1,55 +1,16 @@
 //! `taskfence`: checks a configuration and explains what it does with a request, makes keys and tokens for demos and
 //! tests, and tells running filters what has changed.
 
-#[cfg(test)]
-mod agreement;
-mod cases;
-mod certificate;
-mod check;
-mod completions;
-mod configuration;
-mod console;
-mod credential;
-mod document;
+mod commands;
 mod envoy;
 mod envoy_checks;
+mod failure;
+mod input;
+mod offline;
+mod signing;
+mod terminal;
 #[cfg(test)]
-mod examples;
-mod exit;
-mod explain;
-mod fiction;
-mod file;
-#[cfg(test)]
-mod help;
-mod jwks;
-mod key;
-mod keys;
-mod man;
-#[cfg(test)]
-mod messages;
-mod problem;
-mod proof;
-mod push;
-mod reference;
-mod request;
-mod schema;
-mod secret;
-mod sent;
-mod set;
-mod signal;
-#[cfg(test)]
-mod snapshot;
-mod subject;
-mod suite;
-mod test;
-mod text;
-mod time;
-mod token;
-mod trial;
-mod weighing;
-mod why;
-mod world;
-mod yaml;
+mod tests;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
@@ -58,8 +19,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::console::Console;
-use crate::exit::{Exit, Failure};
+use crate::failure::Failure;
+use crate::terminal::console::Console;
+use crate::terminal::exit::Exit;
 
 fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -68,7 +30,7 @@ fn main() -> ExitCode {
         out: &mut stdout().lock(),
         err: &mut stderr().lock(),
         colour: stdout().is_terminal() && !no_colour,
-        now: time::now(),
+        now: terminal::time::now(),
     };
     run(std::env::args_os(), &mut console).into()
 }
@@ -87,18 +49,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Check(check::Check),
-    Explain(Box<explain::Explain>),
-    Test(test::Test),
-    Schema(schema::Schema),
+    Check(commands::check::Check),
+    Explain(Box<commands::explain::Explain>),
+    Test(commands::test::Test),
+    Schema(commands::schema::Schema),
     #[command(subcommand)]
-    Keys(keys::Keys),
+    Keys(commands::keys::Keys),
     #[command(subcommand)]
-    Token(token::Token),
+    Token(commands::token::Token),
     #[command(subcommand)]
-    Signal(Box<signal::Signal>),
-    Completions(completions::Completions),
-    Man(man::Man),
+    Signal(Box<commands::signal::Signal>),
+    Completions(commands::completions::Completions),
+    Man(commands::man::Man),
 }
 
 const AFTER_HELP: &str = "\
@@ -171,69 +133,4 @@ fn report(failure: &Failure, console: &mut Console<'_>) -> Exit {
         drop(written);
     }
     failure.exit()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::console::Capture;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn exit_codes() {
-        let table: &[(&[&str], u8)] = &[
-            (&["--help"], 0),
-            (&["--version"], 0),
-            (&["help", "signal", "revoke"], 0),
-            (&["signal", "complete", "--help"], 0),
-            (&[], 64),
-            (&["signal"], 64),
-            (&["frobnicate"], 64),
-            (&["check"], 64),
-            (&["keys", "new", "--alg", "HS256", "--out", "x"], 64),
-            (&["check", "/nonexistent/taskfence.yaml"], 1),
-            (&["keys", "new", "--alg", "ES256", "--out", "/nonexistent/key"], 1),
-            (&["check", "-"], 3),
-        ];
-        for (args, code) in table {
-            let mut capture = Capture::default();
-            let exit = capture.run(args);
-            assert_eq!(exit.code(), *code, "{args:?}: {}", capture.err());
-            assert_eq!(capture.err().is_empty(), *code == 0, "{args:?} says why it failed");
-        }
-    }
-
-    #[test]
-    fn every_help_says_what_the_command_does() {
-        fn visit(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name());
-            assert!(command.get_about().is_some(), "{path} has no description");
-            for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{path} does not explain {}", argument.get_id());
-            }
-            if !command.has_subcommands() {
-                let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(examples.contains("taskfence "), "{path} shows no example");
-            }
-            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
-                visit(inner, &path);
-            }
-        }
-        let mut command = Cli::command();
-        command.build();
-        visit(&command, "");
-    }
-
-    #[test]
-    fn the_help_lists_every_exit_code() {
-        let mut capture = Capture::default();
-        capture.run(&["--help"]);
-        for exit in [Exit::Done, Exit::Failed, Exit::Denied, Exit::BadConfig, Exit::Usage] {
-            assert!(capture.out().contains(&format!("\n  {:<4}", exit.code())), "{exit:?} is missing");
-        }
-    }
 }

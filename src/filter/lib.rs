@@ -1,18 +1,22 @@
 //! `taskfence.wasm`: the proxy-wasm shell around the judge. It moves bytes between the proxy and core and decides
 //! nothing itself.
 
-mod doorbell;
+mod change_gauge;
+mod clock;
+mod envoy_signature;
 mod host;
-mod intake;
-mod keys;
-mod live;
+mod key_fetcher;
+mod live_streams;
+mod local_reply;
 mod logger;
 mod metrics;
+mod parked_request;
+mod plugin;
 mod ports;
 mod presence;
-mod root;
-mod sidecar;
-mod signature;
+mod push_context;
+mod request_context;
+mod root_context;
 
 use proxy_wasm::traits::RootContext;
 
@@ -27,5 +31,5 @@ pub extern "C" fn _initialize() {
     // SAFETY: the linker provides it, and the proxy calls `_initialize` once, before every other export.
     unsafe { __wasm_call_ctors() };
     logger::install();
-    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(root::Root::new(id)) });
+    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(root_context::Root::new(id)) });
 }

@@ -2,7 +2,7 @@
 
 use crate::host::Counter;
 use taskfence_core::reason::Reason;
-use taskfence_core::signal::SetErrorCode;
+use taskfence_core::signal::set_error::SetErrorCode;
 
 /// The counters of one plugin.
 #[derive(Debug)]

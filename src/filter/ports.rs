@@ -1,15 +1,16 @@
 //! What the judge needs of the proxy: shared data as its store, and signatures.
 
-use crate::doorbell;
+use crate::change_gauge;
+use crate::envoy_signature;
 use crate::host::{self, HostError};
-use crate::signature;
 use std::net::IpAddr;
-use taskfence_core::jws::Unverified;
-use taskfence_core::key::{Algorithm, Key};
-use taskfence_core::keyring::SourceId;
-use taskfence_core::signature::CheckSignature;
-use taskfence_core::state::{Slot, Store, StoreError, Stored};
-use taskfence_core::surroundings::{Surroundings, parse_address, parse_digest, parse_peer};
+use taskfence_core::http::connection::{ConnectionInfo, parse_address, parse_digest, parse_peer};
+use taskfence_core::jose::algorithm::Algorithm;
+use taskfence_core::jose::jws::Unverified;
+use taskfence_core::jose::key::Key;
+use taskfence_core::jose::signature::CheckSignature;
+use taskfence_core::state::store::SourceId;
+use taskfence_core::state::store::{Slot, Store, StoreError, Stored};
 
 /// The proxy, as the judge sees it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,15 +35,15 @@ impl Store for Ports {
     }
 
     fn doorbell(&mut self) -> Option<u64> {
-        doorbell::number()
+        change_gauge::number()
     }
 
     fn ring(&mut self) -> Result<(), StoreError> {
-        doorbell::ring().map_err(|_| StoreError::Failed)
+        change_gauge::ring().map_err(|_| StoreError::Failed)
     }
 }
 
-impl Surroundings for Ports {
+impl ConnectionInfo for Ports {
     fn source(&mut self) -> Option<IpAddr> {
         parse_address(&host::property(b"source\0address")?)
     }
@@ -74,7 +75,7 @@ fn has_peer() -> bool {
 
 impl CheckSignature for Ports {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-        signature::check(token, key, algorithm)
+        envoy_signature::check(token, key, algorithm)
     }
 }
 

@@ -4,12 +4,12 @@
 //! answers 202 and the filter sees nothing. So a receiver leaves a mark in shared data when it is configured, and a filter
 //! looks for it at its tick until it is there. Once it is there nothing is read any more, and no request ever does.
 
+use crate::clock::now;
 use crate::host::{self, Gauge, HostError};
 use crate::metrics::metric_name;
-use crate::sidecar::now;
 use std::cell::Cell;
-use taskfence_core::config::Role;
-use taskfence_core::policy::Policy;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::policy::policy::Role;
 use taskfence_core::time::{Span, Timestamp};
 
 /// The mark, in shared data: one of the three values below.

@@ -2,20 +2,18 @@
 //! (`scripts/bench --instructions`).
 
 use std::hint::black_box;
+use taskfence_core::config::load;
 
 use serde_json::{Value, json};
-use taskfence_core::{
-    config,
-    judge::Judge,
-    jws::Unverified,
-    path::Canonical,
-    policy::Policy,
-    receiver::{self, Head},
-    request::Request,
-    state as core_state,
-    time::Timestamp,
-    token,
-};
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::http::path::Canonical;
+use taskfence_core::http::request::Request;
+use taskfence_core::jose::jws::Unverified;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::receiver::{self, Head};
+use taskfence_core::state::revocations as core_state;
+use taskfence_core::time::Timestamp;
+use taskfence_core::token::verify;
 use taskfence_tests::{
     in_process::Ports,
     mint::{self, Alg, Jwt},
@@ -67,7 +65,7 @@ fn now() -> Timestamp {
 fn policy(rules: Value, limits: &str) -> Policy {
     let mut config = service::config(rules);
     config["limits"] = serde_json::from_str(limits).expect("limits of this file");
-    config::load(config.to_string().as_bytes()).unwrap_or_else(|errors| panic!("a configuration: {errors}")).policy
+    load::load(config.to_string().as_bytes()).unwrap_or_else(|errors| panic!("a configuration: {errors}")).policy
 }
 
 /// The state that [`service::rule`] waits for, and so many entries about others.
@@ -76,7 +74,7 @@ fn ports(policy: &Policy, epoch: u64, entries: usize) -> Ports {
     core_state::set_up(&mut ports.store, epoch).expect("an empty store");
     service::context().iter().for_each(|signal| push(policy, &mut ports, &signal.sign()));
     if entries > 0 {
-        let loaded = config::load(state::receiver_config().to_string().as_bytes());
+        let loaded = load::load(state::receiver_config().to_string().as_bytes());
         let policy = loaded.unwrap_or_else(|errors| panic!("a configuration: {errors}")).policy;
         for _ in 0..entries.div_ceil(state::ISSUERS) {
             push(&policy, &mut ports, &mint::revoke_session(&mint::unique("ended")).sign());
@@ -88,7 +86,7 @@ fn ports(policy: &Policy, epoch: u64, entries: usize) -> Ports {
 fn push(policy: &Policy, ports: &mut Ports, set: &str) {
     let headers = [(":method", "POST"), (":path", orders::SIGNALS_PATH), ("content-type", "application/secevent+jwt")];
     let head = Head::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-    let received = receiver::receive(policy, &head, set.as_bytes(), ports, now());
+    let received = receiver::receive(policy.signals(), policy.issuers(), &head, set.as_bytes(), ports, now());
     assert_eq!(receiver::answer(&received).0, 202, "a signal of this file");
 }
 
@@ -101,7 +99,7 @@ fn examine() -> Operation {
     let policy = policy(json!([service::rule()]), "{}");
     let token = service::token(Alg::Es256).sign();
     let now = now();
-    Box::new(move || assert!(token::examine(black_box(token.as_bytes()), policy.issuers(), now).is_ok()))
+    Box::new(move || assert!(verify::examine(black_box(token.as_bytes()), policy.issuers(), now).is_ok()))
 }
 
 fn canonical(path: &'static [u8]) -> Operation {

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use taskfence_core::statekey::{Kind, StateKey};
+use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_tests::{
     bootstrap::Settings,
     client::{self, Answer, Http, Request},

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use taskfence_core::config::Role;
+use taskfence_core::policy::policy::Role;
 
 use super::Node;
 

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use taskfence_core::authority::Reading;
-use taskfence_core::policy::{Effect, Policy};
-use taskfence_core::requirement::Check;
+use taskfence_core::http::host::Reading;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::rules::requirement::Check;
+use taskfence_core::rules::rule::Effect;
 
 use super::{Findings, Installed, list};
 use crate::envoy::{Manager, VirtualHosts};

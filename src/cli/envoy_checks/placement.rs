@@ -1,6 +1,6 @@
 //! Where a plugin runs, and what of Envoy's filters cannot be seen.
 
-use taskfence_core::problem::Problem;
+use taskfence_core::config::problem::Problem;
 
 use super::{Findings, Installed};
 use crate::envoy::Envoy;

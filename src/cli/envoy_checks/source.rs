@@ -1,6 +1,7 @@
 //! Whether the client's address is that of its connection.
 
-use taskfence_core::policy::{Effect, Policy};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::rules::rule::Effect;
 
 use super::{Findings, Installed};
 

@@ -1,7 +1,9 @@
 use serde_json::{Value, json};
 
-use crate::console::Capture;
-use crate::{Exit, snapshot, yaml};
+use crate::Exit;
+use crate::input::yaml;
+use crate::terminal::console::Capture;
+use crate::tests::snapshot;
 
 /// The connection managers of the shipped file.
 const APP: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";

@@ -1,0 +1,401 @@
+//! `taskfence check`: the judge's own reading of a configuration.
+
+use std::path::PathBuf;
+use taskfence_core::config::load;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use taskfence_core::config::compile::Loaded;
+use taskfence_core::config::problem::Problem;
+use taskfence_core::encoding::nearest::nearest;
+use taskfence_core::keys::keyring::{Keyring, Owner};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::policy::policy::Role;
+
+use crate::envoy::{Envoy, Plugin, Text};
+use crate::envoy_checks::{self, Findings};
+use crate::failure::Failure;
+use crate::input::configuration::{self, Configuration};
+use crate::input::document;
+use crate::input::file;
+use crate::input::problem::{self, BadFile, count};
+use crate::input::yaml;
+use crate::terminal::console::Console;
+use crate::terminal::exit::Exit;
+
+/// Check a configuration with the code that the filter runs
+///
+/// Prints what the configuration holds and what is doubtful in it, or every error with its place and what to do.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskfence check taskfence.yaml
+  taskfence check taskfence.yaml --print > taskfence.json
+  taskfence check /etc/envoy/envoy.yaml
+  kubectl get cm taskfence -o jsonpath='{.data.config}' | taskfence check - --output json
+
+Exits with 0 when the configuration is good, with 3 when it is not.")]
+pub struct Check {
+    /// The configuration, or one of Envoy with some inside: JSON when it begins with `{`, else YAML; `-` reads standard
+    /// input
+    config: PathBuf,
+
+    /// How to print the findings
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+
+    /// Print a good configuration as the JSON text that Envoy hands to the filter, and the findings to standard error
+    #[arg(long, conflicts_with = "output")]
+    print: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Lines to read
+    Human,
+    /// One JSON object on standard output
+    Json,
+}
+
+impl Check {
+    /// Runs the command.
+    pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let text = file::read_or_input(&self.config, console.input)?;
+        if let Ok(json) = document::to_json(&text, "the configuration")
+            && let Ok(value) = serde_json::from_slice(&json)
+            && Envoy::is_one(&value)
+        {
+            return self.check_envoy(&Envoy::read(&value), console);
+        }
+        let checked = configuration::parse(&text);
+        match self.output {
+            Output::Human => self.say(&checked, console)?,
+            Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&report(&checked))?)?,
+        }
+        Ok(if checked.is_ok() { Exit::Done } else { Exit::BadConfig })
+    }
+
+    /// A whole configuration of Envoy: each of ours in it, and all that is around them.
+    fn check_envoy(&self, envoy: &Envoy<'_>, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        if envoy.plugins.is_empty() {
+            let problem = Problem::at("", "is a configuration of Envoy without one of Taskfence in it");
+            let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`; what comes by discovery (LDS, ECDS) is not seen";
+            return Err(BadFile::new(&self.config, vec![problem.help(help)]).into());
+        }
+        let all: Vec<_> = envoy.plugins.iter().map(|plugin| check_clusters(parse(plugin), envoy)).collect();
+        let policies: Vec<_> = all.iter().map(|one| one.as_ref().ok().map(|one| &one.loaded.policy)).collect();
+        let around = envoy_checks::check(envoy, &policies);
+        let good = around.errors.is_empty() && all.iter().all(Result::is_ok);
+        let mut reports = Vec::new();
+        for (plugin, mut checked) in envoy.plugins.iter().zip(all) {
+            let inside = |problem: &mut Problem| problem.path = join(&plugin.place, &problem.path);
+            match &mut checked {
+                Ok(Configuration { loaded, .. }) => {
+                    loaded.warnings.iter_mut().chain(&mut loaded.notes).for_each(inside);
+                }
+                Err(problems) => problems.iter_mut().for_each(inside),
+            }
+            match self.output {
+                Output::Human => self.say(&checked, console)?,
+                Output::Json => reports.push(json!({"place": plugin.place, "report": report(&checked)})),
+            }
+        }
+        match self.output {
+            Output::Human => self.say_around(around, console)?,
+            Output::Json => {
+                let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
+                let Findings { errors, warnings, notes } = &around;
+                let all = json!({
+                    "ok": good, "configurations": reports,
+                    "errors": list(errors), "warnings": list(warnings), "notes": list(notes),
+                });
+                writeln!(console.out, "{}", serde_json::to_string_pretty(&all)?)?;
+            }
+        }
+        Ok(if good { Exit::Done } else { Exit::BadConfig })
+    }
+
+    fn say_around(&self, around: Findings, console: &mut Console<'_>) -> Result<(), Failure> {
+        problem::print("warning", &around.warnings, console.err)?;
+        problem::print("note", &around.notes, console.err)?;
+        if !around.errors.is_empty() {
+            BadFile::new(&self.config, around.errors).print(console.err)?;
+        }
+        Ok(())
+    }
+
+    fn say(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
+        match checked {
+            Err(problems) => BadFile::new(&self.config, problems.clone()).print(console.err)?,
+            Ok(Configuration { loaded, json }) => {
+                problem::print("warning", &loaded.warnings, console.err)?;
+                problem::print("note", &notes(loaded), console.err)?;
+                let summary = Summary::of(&loaded.policy).to_line();
+                let warnings = match loaded.warnings.len() {
+                    0 => String::new(),
+                    several => format!(", {}", count(several, "warning")),
+                };
+                let line = format!("ok: {}: {summary}{warnings}", problem::name(&self.config));
+                if self.print {
+                    writeln!(console.err, "{line}")?;
+                    console.out.write_all(json.trim_ascii_end())?;
+                    writeln!(console.out)?;
+                } else {
+                    writeln!(console.out, "{line}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the text of a plugin as the filter would: Envoy hands it over as it is, so it is JSON or refused.
+fn parse(plugin: &Plugin<'_>) -> Result<Configuration, Vec<Problem>> {
+    let text = match &plugin.text {
+        Text::Known(text) => text,
+        Text::Unknown(kind) => {
+            let problem = Problem::at("", format!("is a `{kind}`, whose bytes are no JSON"));
+            return Err(vec![problem.help("write it as a google.protobuf.StringValue")]);
+        }
+    };
+    if plugin.json().is_none() && yaml::to_json(text).is_ok_and(|json| json.starts_with('{')) {
+        let problem = Problem::at("", "is YAML, and Envoy hands it to the filter as it is, which reads JSON");
+        return Err(vec![problem.help("`taskfence check FILE --print` turns a YAML file into the JSON to put here")]);
+    }
+    let loaded = load::load(text.as_bytes()).map_err(|errors| errors.0)?;
+    Ok(Configuration { loaded, json: text.clone().into_bytes() })
+}
+
+/// Whether keys are fetched from clusters that Envoy has.
+fn check_clusters(
+    checked: Result<Configuration, Vec<Problem>>,
+    envoy: &Envoy<'_>,
+) -> Result<Configuration, Vec<Problem>> {
+    let clusters = envoy.clusters();
+    let mut configuration = checked?;
+    let mut problems = Vec::new();
+    for (owner, _, keys) in configuration.loaded.policy.fetched_keys() {
+        let Some(source) = keys.source().filter(|source| !clusters.contains(&source.cluster.as_str())) else {
+            continue;
+        };
+        let cluster = &source.cluster;
+        let problem = Problem::at(
+            format!("{}.cluster", place(owner)),
+            format!("`{cluster}` is not one of the clusters in this file, so its keys may never come"),
+        );
+        problems.push(match nearest(cluster, clusters.iter().copied()) {
+            Some(near) => problem.help(format!("did you mean `{near}`?")),
+            None => problem.help("add it to the clusters, with TLS where the key server wants it"),
+        });
+    }
+    match (problems.is_empty(), envoy.may_get_clusters()) {
+        (true, _) => Ok(configuration),
+        (false, true) => {
+            configuration.loaded.warnings.extend(problems);
+            Ok(configuration)
+        }
+        (false, false) => Err(problems),
+    }
+}
+
+/// Where the keys of `owner` stand in a configuration.
+fn place(owner: Owner) -> String {
+    match owner {
+        Owner::Issuer(at) => format!("issuers[{at}].keys"),
+        Owner::Transmitter(at) => format!("signals.transmitters[{at}].keys"),
+    }
+}
+
+/// What is good to know, and what cannot be checked here.
+fn notes(loaded: &Loaded) -> Vec<Problem> {
+    let note = |(owner, _, keys): (Owner, &str, &Keyring)| {
+        let source = keys.source()?;
+        let message = format!(
+            "fetched from the cluster `{}` as {}{}, not looked at here",
+            source.cluster, source.host, source.path
+        );
+        Some(Problem::at(place(owner), message))
+    };
+    loaded.notes.iter().cloned().chain(loaded.policy.fetched_keys().filter_map(note)).collect()
+}
+
+fn join(place: &str, path: &str) -> String {
+    if path.is_empty() { place.to_owned() } else { format!("{place}: {path}") }
+}
+
+fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
+    let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
+    let (summary, errors, warnings, notes) = match checked {
+        Ok(Configuration { loaded, .. }) => {
+            (Some(Summary::of(&loaded.policy)), &[][..], &loaded.warnings[..], notes(loaded))
+        }
+        Err(problems) => (None, &problems[..], &[][..], Vec::new()),
+    };
+    json!({
+        "ok": summary.is_some(),
+        "summary": summary.map(|summary| summary.to_json()),
+        "errors": list(errors),
+        "warnings": list(warnings),
+        "notes": list(&notes),
+    })
+}
+
+/// What a good configuration holds.
+struct Summary {
+    role: &'static str,
+    issuers: usize,
+    rules: usize,
+    transmitters: usize,
+}
+
+impl Summary {
+    fn of(policy: &Policy) -> Self {
+        let role = match policy.role() {
+            Role::Filter => "filter",
+            Role::Receiver => "receiver",
+        };
+        let transmitters = policy.signals().transmitters().len();
+        Self { role, issuers: policy.issuers().len(), rules: policy.rules().len(), transmitters }
+    }
+
+    fn to_line(&self) -> String {
+        let Self { role, issuers, rules, transmitters } = self;
+        let counts = [count(*issuers, "issuer"), count(*rules, "rule"), count(*transmitters, "transmitter")];
+        format!("role {role}, {}", counts.join(", "))
+    }
+
+    fn to_json(&self) -> Value {
+        let Self { role, issuers, rules, transmitters } = self;
+        json!({"role": role, "issuers": issuers, "rules": rules, "transmitters": transmitters})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signing::key::{Algorithm, SigningKey};
+    use crate::terminal::console::Capture;
+
+    fn good() -> String {
+        let key = SigningKey::generate(Algorithm::Es256, Some("k1".to_owned())).unwrap();
+        let keys = json!({"keys": [key.public_jwk().unwrap()]});
+        format!(
+            "
+issuers:
+  - issuer: https://jit.example
+    audiences: [https://orders.mesh]
+    keys: {{ inline: {keys} }}
+    algorithms: [ES256]
+    max_lifetime: 15m
+rules:
+  - name: read-order
+    match: {{ methods: [GET], path: '/v1/orders/{{order}}' }}
+    require: {{ scope: orders.read, detail: {{ type: order, action: read, identifier: '{{order}}' }} }}
+  - name: health
+    match: {{ path: /healthz }}
+    allow: anonymous
+"
+        )
+    }
+
+    fn check_text(text: &str, args: &[&str]) -> (Exit, Capture) {
+        let mut capture = Capture::reading(text);
+        let exit = capture.run(&[&["check", "-"], args].concat());
+        (exit, capture)
+    }
+
+    #[test]
+    fn a_good_configuration() {
+        let (exit, capture) = check_text(&good(), &[]);
+        assert_eq!(exit, Exit::Done, "{}", capture.err());
+        assert!(
+            capture.out().starts_with("ok: standard input: role filter, 1 issuer, 2 rules, 0 transmitters"),
+            "{}",
+            capture.out()
+        );
+    }
+
+    #[test]
+    fn yaml_and_json_say_the_same() {
+        let as_json = yaml::to_json(&good()).unwrap();
+        let (exit, capture) = check_text(&as_json, &["--output", "json"]);
+        assert_eq!(exit, Exit::Done, "{}", capture.err());
+        let report: Value = serde_json::from_str(capture.out()).unwrap();
+        assert_eq!(report["ok"], true);
+        assert_eq!(report["summary"], json!({"role": "filter", "issuers": 1, "rules": 2, "transmitters": 0}));
+        assert_eq!(report["errors"], json!([]));
+    }
+
+    #[test]
+    fn printing_gives_the_text_for_envoy() {
+        let (exit, capture) = check_text(&good(), &["--print"]);
+        assert_eq!(exit, Exit::Done, "{}", capture.err());
+        assert!(capture.err().contains("ok: standard input: role filter"), "{}", capture.err());
+        let printed = capture.out().to_owned();
+        assert!(printed.starts_with("{\n  \"issuers\": ["), "{printed}");
+        // What is JSON already is printed as it is.
+        let (exit, capture) = check_text(&printed, &["--print"]);
+        assert_eq!((exit, capture.out()), (Exit::Done, printed.as_str()));
+        let (exit, capture) = check_text("{}", &["--print"]);
+        assert_eq!((exit, capture.out()), (Exit::BadConfig, ""));
+    }
+
+    #[test]
+    fn a_configuration_of_envoy() {
+        let envoy = |text: &str| {
+            let text = yaml::to_json(text).unwrap();
+            let plugin = json!({"vm_config": {"vm_id": "v"}, "configuration": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}});
+            json!({"static_resources": [plugin]}).to_string()
+        };
+        let (exit, capture) = check_text(&envoy(&good()), &[]);
+        assert_eq!(exit, Exit::Done, "{}", capture.err());
+        assert!(capture.out().starts_with("ok: standard input: role filter, 1 issuer"), "{}", capture.out());
+        let bad = envoy(&good().replace("15m", "soon"));
+        let (exit, capture) = check_text(&bad, &[]);
+        assert_eq!(exit, Exit::BadConfig);
+        let place = "error: static_resources[0].configuration.value: issuers[0].max_lifetime: ";
+        assert!(capture.err().starts_with(place), "{}", capture.err());
+        let (exit, capture) = check_text(&bad, &["--output", "json"]);
+        let report: Value = serde_json::from_str(capture.out()).unwrap();
+        assert_eq!((exit, &report["configurations"][0]["report"]["ok"]), (Exit::BadConfig, &json!(false)));
+        let (exit, capture) = check_text("static_resources: {}", &[]);
+        assert_eq!(exit, Exit::BadConfig, "{}", capture.err());
+    }
+
+    #[test]
+    fn every_error_names_its_place() {
+        let text = good()
+            .replace("[ES256]", "[ES256, ES265]")
+            .replace("15m", "0s")
+            .replace("{ path: /healthz }", "{ path: healthz }");
+        let (exit, capture) = check_text(&text, &[]);
+        assert_eq!(exit, Exit::BadConfig);
+        assert_eq!(capture.out(), "");
+        for expected in
+            ["error: issuers[0].algorithms[1]: ", "error: issuers[0].max_lifetime: ", "error: rules[1].match.path: "]
+        {
+            assert!(capture.err().contains(expected), "{expected}: {}", capture.err());
+        }
+        assert!(capture.err().contains("\n  help: did you mean `ES256`?\n"), "{}", capture.err());
+        assert!(capture.err().ends_with("standard input: 3 errors\n"), "{}", capture.err());
+
+        let (exit, capture) = check_text(&text, &["--output", "json"]);
+        assert_eq!(exit, Exit::BadConfig);
+        let report: Value = serde_json::from_str(capture.out()).unwrap();
+        assert_eq!((&report["ok"], &report["summary"]), (&json!(false), &Value::Null));
+        assert!(report["errors"][0]["message"].is_string(), "{report}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_at_all() {
+        for text in ["", "- 1", "a: 1\na: 2\n", "{\"issuers\": [}", "just words"] {
+            let (exit, capture) = check_text(text, &[]);
+            assert_eq!(exit, Exit::BadConfig, "{text}");
+            assert!(capture.err().starts_with("error: "), "{text}: {}", capture.err());
+        }
+        let mut capture = Capture::reading([b'a', 0xe9]);
+        assert_eq!(capture.run(&["check", "-"]), Exit::BadConfig);
+        assert!(capture.err().contains("not UTF-8 after byte 1"), "{}", capture.err());
+    }
+}

@@ -1,0 +1,236 @@
+//! `taskfence explain`: one request before the judge of the data plane, and all that led to the verdict.
+
+mod human;
+mod json;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::{NonEmptyStringValueParser as NonEmpty, OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::http::connection::parse_address;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::accepted::Signal;
+use taskfence_core::time::Timestamp;
+
+use crate::failure::Failure;
+use crate::input::configuration;
+use crate::input::file;
+use crate::input::secret::Secret;
+use crate::offline::evaluation::Trial;
+use crate::offline::host::World;
+use crate::offline::jwks_files::{self, Jwks};
+use crate::offline::request_input::{self, Header, Typed, Url};
+use crate::signing::certificate;
+use crate::terminal::console::Console;
+use crate::terminal::exit::Exit;
+use crate::terminal::time::{self, Moment};
+
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  taskfence explain --config taskfence.yaml --token @token.jwt \\
+      --method GET --url https://orders.mesh/v1/orders/1881
+  taskfence explain --config taskfence.yaml --token @token.jwt \\
+      --url /v1/orders/1881 --header host:orders.mesh --source 10.1.2.3 \\
+      --signal revoked.jwt --at 2026-09-21T14:15:00Z
+  taskfence explain --config taskfence.yaml --token @token.jwt --grpc \\
+      --url https://orders.mesh/orders.v1.Orders/Get --output json
+
+Exits with 0 when the request is allowed, with 2 when it is denied, with 3 when the configuration is bad."
+    };
+}
+
+/// Say whether a request would pass, and why
+///
+/// Judges it with the code that the filter runs: prints each rule that was tried, each requirement with what it asked
+/// and what there was, the verdict, and the answer that the client would get. The state begins empty; what signals
+/// left behind in a real Envoy is not known here, so give those that matter with --signal.
+#[derive(Debug, Args)]
+#[command(after_help = examples!(), after_long_help = LONG)]
+pub struct Explain {
+    /// The configuration: JSON when it begins with `{`, else YAML; `-` reads standard input
+    #[arg(long, value_name = "CONFIG")]
+    config: PathBuf,
+
+    #[command(flatten)]
+    jwks: Jwks,
+
+    /// The access token, or `@FILE` to read it from a file; it is put where the tokens of its issuer stand
+    #[arg(long, value_parser = OsStringValueParser::new().map(Secret::from), help_heading = "The request")]
+    token: Option<Secret>,
+
+    /// The DPoP proof that comes with it, or `@FILE`; the token then comes under the scheme DPoP
+    #[arg(long, value_name = "PROOF", value_parser = OsStringValueParser::new().map(Secret::from),
+        help_heading = "The request")]
+    dpop: Option<Secret>,
+
+    /// The method [default: GET, or POST with --grpc]
+    #[arg(long, value_parser = NonEmpty::new(), help_heading = "The request")]
+    method: Option<String>,
+
+    /// Where it goes: scheme, host and path are taken exactly as typed; a path alone needs --header host:NAME
+    #[arg(long, value_parser = OsStringValueParser::new().try_map(url), help_heading = "The request")]
+    url: Url,
+
+    /// A header; may be given more than once
+    #[arg(long, value_name = "NAME:VALUE", value_parser = OsStringValueParser::new().try_map(header),
+        help_heading = "The request")]
+    header: Vec<Header>,
+
+    /// It is a gRPC request
+    #[arg(long, help_heading = "The request")]
+    grpc: bool,
+
+    /// The address that it comes from [default: not known]
+    #[arg(long, value_name = "IP", value_parser = address, help_heading = "Around it")]
+    source: Option<IpAddr>,
+
+    /// The certificate that the client showed in the TLS handshake, in PEM or DER [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Around it")]
+    peer_certificate: Option<PathBuf>,
+
+    /// The first URI in that certificate, the SPIFFE ID of the workload [default: none]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new(), help_heading = "Around it")]
+    peer_spiffe: Option<String>,
+
+    /// Metadata of its route in Envoy, namespace `taskfence`; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Around it")]
+    metadata: Vec<(String, String)>,
+
+    /// A signed signal that was received before, as `taskfence signal --print` prints it; may be given more than once
+    #[arg(long, value_name = "FILE", help_heading = "Around it")]
+    signal: Vec<PathBuf>,
+
+    /// How long ago a transmitter was last heard of [default: never, or just now with --signal]
+    #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Around it")]
+    state_age: Option<Duration>,
+
+    /// When it comes: RFC 3339, unix seconds, or an offset from now like -10m
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, help_heading = "Around it")]
+    at: Moment,
+
+    /// How to print the explanation
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+}
+
+const LONG: &str = concat!(
+    examples!(),
+    "
+
+The request is judged as the filter gets to see it: what Envoy normalises before (`normalize_path`, `merge_slashes`) \
+is not normalised here. The role of the configuration does not matter.
+
+The object that --output json prints has these members:
+  verdict       `allowed` or `denied`
+  reason        why it was refused, or under shadow would have been; or null
+  title         the reason in a phrase
+  why           the values behind the reason, where there is more to say
+  shadow        whether it passes only because refusals are not enforced
+  break_glass   whether it passes only because a scope lifted something
+  at            the time of the request, in unix seconds
+  request       method, authority, path, canonical_path (null: refused), grpc
+  rule          index and name of the rule that matched, or null
+  rules         the rules tried: index, name, and mismatch (path, method,
+                host, grpc, metadata; null: it matched)
+  captures      what the path of the rule captured
+  token         status (not_looked_at, absent, ambiguous, unreadable, refused,
+                verified) and what the token says; times in unix seconds
+  requirements  name, outcome (met, unmet, lifted), reason, asked, found
+  signals       file, transmitter, id, event, entries left in the state, and what is odd
+  answer        status, grpc_status, headers and body for the client, or null
+  upstream      headers that are set and removed when it passes, or null"
+);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Lines to read
+    Human,
+    /// One JSON object
+    Json,
+}
+
+/// A signal that was taken in before the request.
+struct Taken<'a> {
+    file: &'a Path,
+    signal: Signal,
+}
+
+impl Explain {
+    /// Runs the command.
+    pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let now = Timestamp(self.at.resolve(console.now)?);
+        let typed = self.typed().map_err(|error| Failure::Usage(error.to_string()))?;
+        let token = self.token.as_ref().map(Secret::read).transpose()?;
+        let proof = self.dpop.as_ref().map(Secret::read).transpose()?;
+        let mut policy = configuration::read(&self.config, console.input)?.loaded.policy;
+        self.jwks.supply(&mut policy, Path::new(""), &BTreeMap::new(), console)?;
+        let mut judge = Judge::new(policy);
+        let typed = proof.iter().fold(typed, |typed, proof| typed.proof(proof));
+        let typed = token.iter().fold(typed, |typed, token| typed.present(token, judge.policy()));
+        let request = typed.to_request(judge.policy().places());
+        let mut world = self.world(now, judge.policy())?;
+        let mut signals = Vec::new();
+        for file in &self.signal {
+            let set = file::read(file)?;
+            let signal = world.take_in(&file.display().to_string(), set.trim_ascii(), judge.policy(), now)?;
+            signals.push(Taken { file, signal });
+        }
+        let trial = Trial::hold(&mut judge, &mut world, &typed, now);
+        if let Some(failure) = jwks_files::missing(judge.policy(), &trial.verdict) {
+            return Err(failure);
+        }
+        match self.output {
+            Output::Human => human::write(&trial, &request, judge.policy(), &signals, console)?,
+            Output::Json => {
+                let object = json::object(&trial, &request, judge.policy(), &signals);
+                writeln!(console.out, "{}", serde_json::to_string_pretty(&object)?)?;
+            }
+        }
+        Ok(if trial.verdict.is_ok() { Exit::Done } else { Exit::Denied })
+    }
+
+    fn typed(&self) -> Result<Typed, request_input::Error> {
+        let method = self.method.as_deref().unwrap_or(if self.grpc { "POST" } else { "GET" });
+        Typed::new(method.as_bytes(), &self.url, &self.header, self.grpc)
+    }
+
+    fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {
+        let mut world = World::new()?;
+        world.source = self.source;
+        world.peer_certificate = self.peer_certificate.as_deref().map(certificate::digest).transpose()?;
+        world.peer_uri = self.peer_spiffe.clone();
+        world.metadata = self.metadata.iter().cloned().collect();
+        if let Some(age) = self.state_age {
+            world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
+        }
+        Ok(world)
+    }
+}
+
+fn url(text: OsString) -> Result<Url, request_input::Error> {
+    Url::parse(text.as_bytes())
+}
+
+fn header(text: OsString) -> Result<Header, request_input::Error> {
+    Header::parse(text.as_bytes())
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    parse_address(text.as_bytes()).ok_or("write an address, like 10.1.2.3 or 2001:db8::1")
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, like tier=gold")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

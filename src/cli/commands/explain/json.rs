@@ -1,0 +1,116 @@
+//! An explanation for programs. Its members are listed in the help of the command, and stay.
+
+use serde_json::{Map, Value, json};
+use taskfence_core::decision::answer::Answer;
+use taskfence_core::http::request::Request;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::rules::requirement::Outcome;
+use taskfence_core::rules::rule::Mismatch;
+
+use super::Taken;
+use crate::offline::client_answer::Sent;
+use crate::offline::evaluation::{Change, Trial};
+use crate::offline::requirement_report::Weighed;
+use crate::offline::token_report::{Credential, Fact};
+
+/// The object.
+pub fn object(trial: &Trial, request: &Request<'_>, policy: &Policy, signals: &[Taken<'_>]) -> Value {
+    let reason = trial.refusal().map(|refusal| refusal.reason);
+    json!({
+        "verdict": if trial.verdict.is_ok() { "allowed" } else { "denied" },
+        "reason": reason.map(|reason| reason.code()),
+        "title": reason.map(|reason| reason.title()),
+        "why": trial.why,
+        "shadow": trial.is_shadowed(),
+        "break_glass": trial.verdict.as_ref().is_ok_and(|permit| permit.broken_glass()),
+        "at": trial.now.0,
+        "request": {
+            "method": text(request.method),
+            "authority": text(request.authority),
+            "path": text(request.path),
+            "canonical_path": trial.path,
+            "grpc": request.grpc,
+        },
+        "rule": trial.rule().map(|at| json!({"index": at, "name": name(policy, at)})),
+        "rules": rules(trial, policy),
+        "captures": captures(trial),
+        "token": token(&trial.credential),
+        "requirements": trial.weighed.iter().map(requirement).collect::<Vec<_>>(),
+        "signals": signals.iter().map(signal).collect::<Vec<_>>(),
+        "answer": trial.answer.as_ref().map(|answer| self::answer(answer, request.grpc)),
+        "upstream": trial.verdict.is_ok().then(|| upstream(&trial.upstream)),
+    })
+}
+
+fn rules(trial: &Trial, policy: &Policy) -> Vec<Value> {
+    let tried = trial.tried.iter().enumerate();
+    tried
+        .map(
+            |(at, mismatch)| json!({"index": at, "name": name(policy, at), "mismatch": mismatch.map(Mismatch::as_str)}),
+        )
+        .collect()
+}
+
+fn captures(trial: &Trial) -> Map<String, Value> {
+    trial.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect()
+}
+
+fn token(credential: &Credential) -> Value {
+    let mut members = Map::new();
+    members.insert("status".to_owned(), credential.as_str().into());
+    members.extend(credential.facts().into_iter().map(|(name, fact)| {
+        let value = match fact {
+            Fact::Text(text) => text.into(),
+            Fact::Time(time) => time.0.into(),
+        };
+        (name.to_owned(), value)
+    }));
+    members.into()
+}
+
+fn requirement(weighed: &Weighed) -> Value {
+    let (outcome, reason) = match weighed.outcome {
+        Outcome::Met => ("met", None),
+        Outcome::Unmet(reason) => ("unmet", Some(reason.code())),
+        Outcome::Lifted(reason) => ("lifted", Some(reason.code())),
+    };
+    let Weighed { name, asked, found, .. } = weighed;
+    json!({"name": name, "outcome": outcome, "reason": reason, "asked": asked, "found": found})
+}
+
+fn signal(taken: &Taken<'_>) -> Value {
+    let signal = &taken.signal;
+    json!({
+        "file": taken.file.display().to_string(),
+        "transmitter": signal.transmitter(),
+        "id": signal.id(),
+        "event": signal.event(),
+        "entries": signal.entries().len(),
+        "odd": signal.notes().oddities.iter().collect::<Vec<_>>(),
+    })
+}
+
+fn answer(answer: &Answer, grpc: bool) -> Value {
+    let Sent { status, grpc_status, headers, body } = Sent::new(answer, grpc);
+    json!({"status": status, "grpc_status": grpc_status, "headers": headers, "body": body})
+}
+
+fn upstream(changes: &[Change]) -> Value {
+    let set = changes.iter().filter_map(|change| match change {
+        Change::Set(name, value) => Some(json!([name, value])),
+        Change::Remove(_) => None,
+    });
+    let removed = changes.iter().filter_map(|change| match change {
+        Change::Remove(name) => Some(name),
+        Change::Set(..) => None,
+    });
+    json!({"set": set.collect::<Vec<_>>(), "removed": removed.collect::<Vec<_>>()})
+}
+
+fn name(policy: &Policy, at: usize) -> Option<&str> {
+    policy.rules().get(at).map(|rule| rule.name())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

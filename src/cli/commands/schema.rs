@@ -1,0 +1,36 @@
+//! `taskfence schema`: what a configuration may hold, for editors and for people.
+
+use clap::Args;
+
+use crate::commands::config_reference;
+use crate::failure::Failure;
+use crate::terminal::console::Console;
+use crate::terminal::exit::Exit;
+
+/// Print the JSON Schema of the configuration, or its reference
+///
+/// The schema (draft 2020-12) is made from the types that read the configuration. Point your editor at it, or check
+/// configurations in a pipeline that has no `taskfence`. It knows shapes, not meanings: `taskfence check` finds more.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taskfence schema > taskfence.schema.json
+  taskfence schema --markdown > docs/configuration.md")]
+pub struct Schema {
+    /// Print the reference in Markdown: every key with its type, its default and its meaning
+    #[arg(long)]
+    markdown: bool,
+}
+
+impl Schema {
+    /// Runs the command.
+    pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let schema = taskfence_core::config::schema::schema();
+        let text = match self.markdown {
+            true => config_reference::markdown(schema.as_value()),
+            false => serde_json::to_string_pretty(schema.as_value())? + "\n",
+        };
+        console.out.write_all(text.as_bytes())?;
+        Ok(Exit::Done)
+    }
+}

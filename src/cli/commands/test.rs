@@ -1,0 +1,195 @@
+//! `taskfence test`: a table of requests with what should become of them, for a team's pipeline.
+
+use std::path::{Path, PathBuf};
+use taskfence_core::config::load;
+
+use clap::Args;
+use taskfence_core::config::problem::Problem;
+use taskfence_core::decision::judge::Judge;
+
+use crate::failure::Failure;
+use crate::input::configuration;
+use crate::input::document;
+use crate::input::file;
+use crate::input::problem::{BadFile, count};
+use crate::offline::case_file::{Expected, File, Verdict};
+use crate::offline::case_suite::{Ready, Suite};
+use crate::offline::client_answer::Sent;
+use crate::offline::evaluation::Trial;
+use crate::offline::host::World;
+use crate::offline::jwks_files::{self, Jwks};
+use crate::terminal::console::Console;
+use crate::terminal::exit::Exit;
+use crate::terminal::text::printable;
+
+macro_rules! examples {
+    () => {
+        "\
+Examples:
+  taskfence test cases.yaml
+
+Exits with 0 when every case went as expected, with 1 when one did not, with 3 when the cases or their configuration \
+are bad."
+    };
+}
+
+/// Put a table of requests before a configuration, and compare the verdicts with the expected ones
+///
+/// Judges each request with the code that the filter runs, each with an empty state of its own. Prints a line for each
+/// case, and what was expected where it went otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = examples!(), after_long_help = LONG)]
+pub struct Test {
+    /// The cases: JSON when it begins with `{`, else YAML; `-` reads standard input
+    cases: PathBuf,
+
+    #[command(flatten)]
+    jwks: Jwks,
+}
+
+const LONG: &str = concat!(
+    examples!(),
+    "
+
+A file of cases:
+
+  config: taskfence.yaml                 # relative to this file
+  now: 2026-09-21T14:13:20Z              # when the requests come [default: the clock]
+  jwks: {'https://jit.example': jwks.json}   # keys that the proxy fetches; also --jwks
+  tokens:
+    alice:
+      claims:                            # nobody's key is needed: this run takes it as signed
+        scope: orders.read
+        authorization_details: [{type: order, actions: [read], identifier: '1881'}]
+    tired: {claims: {auth_time: -2h}}
+    from-the-issuer: {file: token.jwt}   # or {compact: eyJ...}
+  signals:
+    done:
+      claims:
+        sub_id: {format: complex, task: {format: opaque, id: test-task}}
+        events: {'urn:taskfence:secevent:task-completed': {}}
+  cases:
+    - name: alice reads her order
+      request: {method: GET, url: 'https://orders.mesh/v1/orders/1881'}
+      token: alice
+      expect: {verdict: allow, rule: read-order}
+    - name: alice reads another order
+      request: {url: 'https://orders.mesh/v1/orders/1882', headers: {x-tenant: red}}
+      token: alice
+      expect: {verdict: deny, reason: detail_insufficient, status: 403}
+    - name: her task is over
+      request: {url: 'https://orders.mesh/v1/orders/1881'}
+      token: alice
+      signals: [done]                    # received before the request
+      now: +1m                           # as --at of `explain`, from the time above
+      expect: {verdict: deny, reason: task_completed}
+
+`claims` of a token are filled in with iss (the first issuer), aud (its first audience), sub and jti (the name of the \
+token), client_id `test-client`, the task `test-task`, iat (now) and exp (5m later, or the issuer's max_lifetime where \
+that is shorter). Those of a signal are filled in with iss (the first transmitter), aud, iat and jti. null leaves a \
+claim out; iat, exp, nbf and auth_time may be written as times.
+
+A request may also have `grpc: true`, `source: IP`, `metadata: {NAME: VALUE}`, `state_age: DURATION`, `peer: SPIFFE-ID` \
+and `certificate: FILE` (what the client showed in the TLS handshake), and `proof_key: FILE` (a private JWK; the request \
+then carries a DPoP proof by it). `expect` has a \
+verdict, and may have a reason, a rule, a status and a grpc_status; of an allowed request the reason is what shadow mode would have \
+refused it for."
+);
+
+impl Test {
+    /// Runs the command.
+    pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let text = file::read_or_input(&self.cases, console.input)?;
+        let what = "the file of cases";
+        let file = document::to_json(&text, what).and_then(|json| load::parse::<File>(&json, what));
+        let file = file.map_err(|problem| self.bad(vec![problem]))?;
+        let folder = self.cases.parent().unwrap_or(Path::new(""));
+        let mut policy = match configuration::read(&folder.join(&file.config), console.input) {
+            Ok(configuration) => configuration.loaded.policy,
+            Err(configuration::Error::File(error)) => {
+                return Err(self.bad(vec![Problem::at("config", error.to_string())]));
+            }
+            Err(other) => return Err(other.into()),
+        };
+        self.jwks.supply(&mut policy, folder, &file.jwks, console)?;
+        let suite = Suite::new(file, folder, &policy, console.now).map_err(|problems| self.bad(problems))?;
+        let mut judge = Judge::new(policy);
+        let mut failed = 0_usize;
+        for case in &suite.cases {
+            let trial = self.hold(&mut judge, case, &suite)?;
+            let differences = differences(&case.expect, &trial, &judge);
+            let word = if differences.is_empty() { "ok  " } else { "FAIL" };
+            writeln!(console.out, "{word}  {}", printable(&case.name))?;
+            for line in &differences {
+                writeln!(console.out, "      {line}")?;
+            }
+            failed = failed.saturating_add(usize::from(!differences.is_empty()));
+            // What one case left in the judge's memory must not decide about the next.
+            judge = Judge::new(judge.into_policy());
+        }
+        let all = count(suite.cases.len(), "case");
+        match failed {
+            0 => writeln!(console.out, "{all}, all as expected")?,
+            some => writeln!(console.out, "{all}, {some} not as expected")?,
+        }
+        Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    }
+
+    fn bad(&self, problems: Vec<Problem>) -> Failure {
+        BadFile::new(&self.cases, problems).into()
+    }
+
+    fn hold(&self, judge: &mut Judge, case: &Ready, suite: &Suite) -> Result<Trial, Failure> {
+        let mut world = World::new()?;
+        world.source = case.source;
+        world.peer_certificate = case.peer_certificate;
+        world.peer_uri.clone_from(&case.peer_uri);
+        world.metadata.clone_from(&case.metadata);
+        world.made_up = suite.made_up.iter().cloned().collect();
+        if let Some(at) = case.heard_at {
+            world.heard_at(at, judge.policy())?;
+        }
+        for (name, set) in &case.signals {
+            world.take_in(name, set, judge.policy(), case.now).map_err(|failure| match failure {
+                Failure::Signal { name, err, description } => {
+                    self.bad(vec![Problem::at(format!("signals.{name}"), format!("is refused: {err}: {description}"))])
+                }
+                other => other,
+            })?;
+        }
+        let trial = Trial::hold(judge, &mut world, &case.typed, case.now);
+        jwks_files::missing(judge.policy(), &trial.verdict).map_or(Ok(trial), Err)
+    }
+}
+
+/// A line for each thing that is not as expected, and one with what is.
+fn differences(expect: &Expected, trial: &Trial, judge: &Judge) -> Vec<String> {
+    let verdict = if trial.verdict.is_ok() { Verdict::Allow } else { Verdict::Deny };
+    let reason = trial.refusal().map(|refusal| refusal.reason.code());
+    let rule = trial.rule().and_then(|at| judge.policy().rules().get(at)).map(|rule| rule.name());
+    let refused = trial.answer.as_ref().filter(|_| trial.verdict.is_err());
+    let sent = refused.map(|answer| Sent::new(answer, trial.grpc));
+    let status = sent.as_ref().map(|sent| sent.status.to_string());
+    let grpc_status = sent.as_ref().and_then(|sent| sent.grpc_status).map(|status| status.to_string());
+    let compared = [
+        ("verdict", Some(expect.verdict.as_str().to_owned()), Some(verdict.as_str().to_owned())),
+        ("reason", expect.reason.clone(), reason.map(str::to_owned)),
+        ("rule", expect.rule.clone(), rule.map(str::to_owned)),
+        ("status", expect.status.map(|status| status.to_string()), status),
+        ("grpc", expect.grpc_status.map(|status| status.to_string()), grpc_status),
+    ];
+    let lines = compared.into_iter().filter_map(|(what, expected, got)| {
+        let expected = expected.filter(|expected| Some(expected) != got.as_ref())?;
+        let got = got.as_deref().map_or_else(|| "none".to_owned(), printable);
+        Some(format!("{what:<7}  expected {}, got {got}", printable(&expected)))
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if !lines.is_empty() {
+        lines.extend(trial.refusal().map(|refusal| format!("{:<7}  {}", "because", refusal.reason.title())));
+        lines.extend(trial.why.iter().map(|why| format!("{:<7}  {}", "", printable(why))));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! What is read: files, documents, configurations, secrets.
+
+pub mod configuration;
+pub mod document;
+pub mod file;
+pub mod problem;
+pub mod secret;
+pub mod yaml;

@@ -1,0 +1,33 @@
+//! A token on the command line, or where it stands.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::input::file;
+
+/// A token, or `@FILE`.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    Typed(Vec<u8>),
+    InFile(PathBuf),
+}
+
+impl From<OsString> for Secret {
+    fn from(text: OsString) -> Self {
+        match text.as_bytes().strip_prefix(b"@") {
+            Some(path) => Self::InFile(Path::new(OsStr::from_bytes(path)).to_owned()),
+            None => Self::Typed(text.into_vec()),
+        }
+    }
+}
+
+impl Secret {
+    /// The token itself.
+    pub fn read(&self) -> Result<Vec<u8>, file::Error> {
+        Ok(match self {
+            Self::Typed(bytes) => bytes.clone(),
+            Self::InFile(path) => file::read(path)?.trim_ascii().to_vec(),
+        })
+    }
+}

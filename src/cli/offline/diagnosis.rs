@@ -1,0 +1,158 @@
+//! What is behind a reason: the values that did not fit. For the operator only; a client never sees it.
+
+use taskfence_core::decision::verdict::Refusal;
+use taskfence_core::encoding::digest::Digest;
+use taskfence_core::http::credential_location::Scheme;
+use taskfence_core::http::path::Canonical;
+use taskfence_core::http::request::Request;
+use taskfence_core::jose::algorithm::Algorithm;
+use taskfence_core::jose::key::Key;
+use taskfence_core::jose::signature::PureRust;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::reason::Reason;
+use taskfence_core::time::Timestamp;
+use taskfence_core::token::confirmation::Binding;
+use taskfence_core::token::dpop::{self, Claim, ProofError};
+use taskfence_core::token::grant::Grant;
+use taskfence_core::token::presentation::Presentation;
+
+use crate::offline::token_report::{Claimed, Credential};
+use crate::terminal::text::time_from;
+
+/// More about `refusal`, where the request or its token has more to say.
+pub fn why(
+    refusal: &Refusal,
+    request: &Request<'_>,
+    credential: &Credential,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<String> {
+    let reason = refusal.reason;
+    match (reason, credential) {
+        (Reason::PathRefused, _) => Canonical::parse(request.path).err().map(|error| format!("path: {error}")),
+        (Reason::HostRefused, _) => policy.host(request.authority).err().map(|error| format!("host: {error}")),
+        (_, Credential::Unreadable(error)) => Some(error.to_string()),
+        (Reason::ClaimInvalid, Credential::Refused(claimed)) => invalid(refusal.claim.as_deref()?, claimed, policy),
+        (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),
+        (_, Credential::Verified(grant)) => misused(reason, grant, request, policy, now),
+        _ => None,
+    }
+}
+
+/// A good token that was presented badly.
+fn misused(reason: Reason, grant: &Grant, request: &Request<'_>, policy: &Policy, now: Timestamp) -> Option<String> {
+    let presentation = &policy.issuers().iter().find(|issuer| issuer.name == grant.issuer)?.presentation;
+    let presented = request.credential().ok()?;
+    let bound = &grant.confirmation;
+    Some(match reason {
+        Reason::TokenMisplaced => {
+            format!("tokens of this issuer stand in {}", policy.places().at(presentation.place)?.describe())
+        }
+        Reason::BindingMissing if presented.scheme == Some(Scheme::Dpop) && bound.key.is_none() => {
+            "the scheme is DPoP, and the token is bound to no key (`cnf.jkt`)".to_owned()
+        }
+        Reason::BindingMissing => match presentation.binding {
+            Binding::None => "the token lacks the claim that names its presenter (`peer_claim`)".to_owned(),
+            Binding::Mtls => "the token is bound to no certificate (`cnf.x5t#S256`)".to_owned(),
+            Binding::Dpop => "the token is bound to no key (`cnf.jkt`)".to_owned(),
+            Binding::Any => "the token is bound to nothing (`cnf`)".to_owned(),
+        },
+        Reason::BindingMismatch if bound.key.is_some() && presented.scheme == Some(Scheme::Bearer) => {
+            "the token is bound to a key, so it comes under the scheme DPoP and with a proof".to_owned()
+        }
+        Reason::BindingMismatch | Reason::DpopProofInvalid | Reason::DpopNonceRequired => {
+            match proof_error(bound.key.as_ref(), presentation, presented.token, request, now) {
+                Some(error) => format!("the proof: {error}"),
+                None => match presentation.peer_claim.as_ref().and_then(|claim| claim.of(grant)) {
+                    Some(named) => format!("the token is for the workload {named}, or for another certificate"),
+                    None => "the client showed another certificate, or none".to_owned(),
+                },
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// What is wrong with the proof, apart from its nonce.
+fn proof_error(
+    key: Option<&Digest>,
+    presentation: &Presentation,
+    token: &[u8],
+    request: &Request<'_>,
+    now: Timestamp,
+) -> Option<ProofError> {
+    let Request { method, scheme, authority, path, .. } = *request;
+    let claim = Claim { method, scheme, authority, path, token, key: key? };
+    dpop::verify(request.proof().ok()??, claim, &presentation.dpop, None, &mut PureRust, now).err()
+}
+
+fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> Option<String> {
+    let named = token.text("iss");
+    if reason == Reason::IssuerUnknown {
+        return Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))));
+    }
+    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
+    let issuer = issuer?;
+    let skew = format!("{} of clock skew are allowed", issuer.clock_skew);
+    Some(match reason {
+        Reason::TokenType => match token.claims.contains_key("events") {
+            true => "it has `events`, as a signal does".to_owned(),
+            false => format!("accepted `typ`: {}", list(issuer.types.iter().map(String::as_str))),
+        },
+        Reason::AlgorithmRefused => {
+            let accepted = format!("accepted `alg`: {}", list(issuer.algorithms.iter().map(|alg| alg.name())));
+            let named = issuer.keys.last().iter().filter(|key| key.kid() == token.kid.as_deref());
+            let algorithms: Vec<&str> = named.flat_map(algorithms).collect();
+            match (&token.kid, algorithms.is_empty()) {
+                (Some(kid), false) => format!("{accepted}; key `{kid}` is for {}", list(algorithms.into_iter())),
+                _ => accepted,
+            }
+        }
+        Reason::KeyUnknown => match token.kid {
+            None => "the token names no key (`kid`)".to_owned(),
+            Some(_) => format!("keys of this issuer: {}", list(issuer.keys.last().iter().filter_map(Key::kid))),
+        },
+        Reason::SignatureInvalid => "the key of that `kid` is another one here, or the token was changed".to_owned(),
+        Reason::AudienceMismatch => {
+            format!("accepted audiences: {}", list(issuer.audiences.iter().map(String::as_str)))
+        }
+        Reason::TokenExpired => format!("`exp` is {}; {skew}", time_from(token.time("exp")?, now)),
+        Reason::TokenNotYetValid => {
+            let starts = ["nbf", "iat"].into_iter().filter_map(|claim| Some((claim, token.time(claim)?)));
+            let (claim, from) = starts.max_by_key(|(_, from)| *from)?;
+            format!("`{claim}` is {}; {skew}", time_from(from, now))
+        }
+        Reason::LifetimeExceeded => {
+            let lifetime = token.time("exp")?.since(token.time("iat")?);
+            format!("`exp` is {lifetime} after `iat`, and `max_lifetime` is {}", issuer.max_lifetime)
+        }
+        Reason::SessionTooOld => {
+            let since = time_from(token.time("auth_time")?, now);
+            format!("`auth_time` is {since}, and `max_session` is {}", issuer.max_session)
+        }
+        _ => return None,
+    })
+}
+
+/// The claims that must be there and are not; or the one that has the wrong shape.
+fn invalid(claim: &str, token: &Claimed, policy: &Policy) -> Option<String> {
+    let named = token.text("iss");
+    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
+    let task = issuer.map_or("txn", |issuer| issuer.task_claim.as_str());
+    let absent: Vec<&str> = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", task]
+        .into_iter()
+        .filter(|claim| !token.claims.contains_key(*claim))
+        .collect();
+    match absent.as_slice() {
+        [] => Some(format!("the claim `{claim}` has the wrong shape")),
+        absent => Some(format!("missing: {}", list(absent.iter().copied()))),
+    }
+}
+
+fn algorithms(key: &Key) -> impl Iterator<Item = &'static str> {
+    Algorithm::ALL.into_iter().filter(|algorithm| key.verifier(*algorithm).is_some()).map(Algorithm::name)
+}
+
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}

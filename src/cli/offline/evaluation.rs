@@ -1,0 +1,124 @@
+//! One request before the judge, with everything that can be said about the outcome.
+
+use taskfence_core::decision::answer::{Answer, answer};
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::decision::verdict::{Refusal, Verdict};
+use taskfence_core::http::path::Canonical;
+use taskfence_core::http::request::Request;
+use taskfence_core::policy::identity_headers::Edit;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::rules::rule::{Effect, Mismatch};
+use taskfence_core::time::Timestamp;
+
+use crate::offline::diagnosis::why;
+use crate::offline::host::World;
+use crate::offline::request_input::Typed;
+use crate::offline::requirement_report::{Notes, Weighed};
+use crate::offline::token_report::Credential;
+
+/// Stands for the id that every real refusal gets.
+pub const DECISION: &str = "00000000-0000-0000-0000-000000000000";
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Trial {
+    pub now: Timestamp,
+    /// Whether it is gRPC.
+    pub grpc: bool,
+    /// For each rule up to the first that matches, why it does not.
+    pub tried: Vec<Option<Mismatch>>,
+    /// The path as rules see it, unless it was refused.
+    pub path: Option<String>,
+    /// What the path of the rule captured.
+    pub captures: Vec<(String, String)>,
+    pub credential: Credential,
+    pub weighed: Vec<Weighed>,
+    pub verdict: Verdict,
+    /// What is behind the reason, where more can be said than the reason does.
+    pub why: Option<String>,
+    /// What the client gets when it is refused; under shadow, what it would get.
+    pub answer: Option<Answer>,
+    /// What changes in the headers on the way to the upstream.
+    pub upstream: Vec<Change>,
+}
+
+/// A change to the headers of a request that passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Remove(String),
+    Set(String, String),
+}
+
+impl Trial {
+    /// Puts `typed` before `judge`.
+    pub fn hold(judge: &mut Judge, world: &mut World, typed: &Typed, now: Timestamp) -> Self {
+        let request = typed.to_request(judge.policy().places());
+        let mut notes = Notes::default();
+        let verdict = judge.judge_before(&request, world, now, &mut notes);
+        let policy = judge.policy();
+        let refusal = refusal(&verdict);
+        let rule = verdict.as_ref().map_or_else(|refusal| refusal.rule, |permit| permit.rule());
+        let needs_token = rule.and_then(|at| policy.rules().get(at)).map(|rule| rule.effect());
+        let credential = match needs_token {
+            Some(Effect::Require(_)) => Credential::of(&request, &verdict),
+            Some(Effect::Anonymous | Effect::Deny) | None => Credential::NotLookedAt,
+        };
+        Self {
+            now,
+            grpc: request.grpc,
+            tried: notes.tried,
+            path: Canonical::parse(request.path).ok().map(|path| path.as_str().to_owned()),
+            captures: notes.captures,
+            why: refusal.and_then(|refusal| why(refusal, &request, &credential, policy, now)),
+            answer: refusal.map(|refusal| answer(refusal, policy, DECISION, request.grpc)),
+            upstream: changes(policy, typed, &request, &verdict),
+            credential,
+            weighed: notes.weighed,
+            verdict,
+        }
+    }
+
+    /// What was refused, or under shadow would have been.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        refusal(&self.verdict)
+    }
+
+    /// Whether the request passes only because refusals are not enforced.
+    pub fn is_shadowed(&self) -> bool {
+        self.verdict.is_ok() && self.refusal().is_some()
+    }
+
+    /// The place of the rule that decided.
+    pub fn rule(&self) -> Option<usize> {
+        match &self.verdict {
+            Ok(permit) => permit.rule(),
+            Err(refusal) => refusal.rule,
+        }
+    }
+}
+
+fn refusal(verdict: &Verdict) -> Option<&Refusal> {
+    match verdict {
+        Ok(permit) => permit.shadowed(),
+        Err(refusal) => Some(refusal),
+    }
+}
+
+/// As the filter edits a request: only where there is something of ours to set, to hide or to remove.
+fn changes(policy: &Policy, typed: &Typed, request: &Request<'_>, verdict: &Verdict) -> Vec<Change> {
+    let Ok(permit) = verdict else { return Vec::new() };
+    if !request.reserved && policy.identity().is_empty() {
+        return Vec::new();
+    }
+    // The headers of the request and the names in the policy must live equally long for the judge.
+    let names: Vec<_> = typed.headers().collect();
+    let edits = policy.identity().edits(names.into_iter(), permit.bearer());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    edits
+        .map(|edit| match edit {
+            Edit::Remove(name) => Change::Remove(text(name)),
+            Edit::Set(name, value) => Change::Set(name.to_owned(), value),
+            Edit::Reduce(name, value) => Change::Set(name.to_owned(), text(&value)),
+        })
+        .collect()
+}

@@ -1,0 +1,134 @@
+//! What surrounds the judge when there is no proxy: a state in memory, pure-Rust signatures, and what the command says
+//! about where the request came from.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+
+use taskfence_core::encoding::digest::Digest;
+use taskfence_core::http::connection::ConnectionInfo;
+use taskfence_core::jose::algorithm::Algorithm;
+use taskfence_core::jose::jws::Unverified;
+use taskfence_core::jose::key::Key;
+use taskfence_core::jose::signature::{CheckSignature, PureRust};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::accepted::Signal;
+use taskfence_core::signal::receiver;
+use taskfence_core::signal::set;
+use taskfence_core::signal::set::MAX_SET;
+use taskfence_core::signal::set_error::SetErrorCode;
+use taskfence_core::signal::transmitter::Transmitter;
+use taskfence_core::state::freshness::Heartbeat;
+use taskfence_core::state::revocations;
+use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
+use taskfence_core::time::Timestamp;
+use taskfence_core::token::dpop_nonce;
+
+use crate::failure::Failure;
+use crate::offline::jwks_files;
+
+/// The surroundings of one request.
+#[derive(Debug, Default)]
+pub struct World {
+    store: MemoryStore,
+    /// The address that the request comes from.
+    pub source: Option<IpAddr>,
+    /// The digest of the client's certificate.
+    pub peer_certificate: Option<Digest>,
+    /// The first URI in it.
+    pub peer_uri: Option<String>,
+    /// Metadata of the route.
+    pub metadata: BTreeMap<String, String>,
+    /// Tokens and SETs that this run made up: their signatures count as good.
+    pub made_up: HashSet<String>,
+}
+
+impl World {
+    /// A world in which nothing was heard of any transmitter. It wants a judge of its own.
+    pub fn new() -> Result<Self, StoreError> {
+        let mut world = Self::default();
+        revocations::set_up(&mut world.store, 0)?;
+        dpop_nonce::set_up(&mut world.store, [0; 32])?;
+        Ok(world)
+    }
+
+    /// Every transmitter of `policy` gave a sign of life at that time.
+    pub fn heard_at(&mut self, at: Timestamp, policy: &Policy) -> Result<(), StoreError> {
+        for transmitter in policy.signals().transmitters() {
+            revocations::record_heartbeat(&mut self.store, &Heartbeat::new(&transmitter.stream, at), at)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a SET in as the receiver would, at `now`. The push is taken to have carried the `authorization` that its
+    /// transmitter agreed on.
+    pub fn take_in(&mut self, name: &str, set: &[u8], policy: &Policy, now: Timestamp) -> Result<Signal, Failure> {
+        let transmitters = policy.signals().transmitters();
+        let candidates = candidates(set, transmitters);
+        // A push carries one header, and the streams of one transmitter may have agreed on different ones.
+        let mut streams = candidates.iter().map(|stream| stream.authorization.clone());
+        let mut read = |authorization: Option<String>| {
+            let authorization = authorization.as_deref().map(str::as_bytes);
+            set::read(set, authorization, transmitters, policy.issuers(), self, now)
+        };
+        let first = read(streams.next().flatten());
+        let signal =
+            streams.fold(first, |known, authorization| known.or_else(|error| read(authorization).or(Err(error))));
+        let signal = signal.map_err(|error| {
+            let sender = candidates.first().filter(|_| error.code == SetErrorCode::KeysUnavailable);
+            if let Some(sender) = sender {
+                return jwks_files::needed(&sender.name, &sender.keys);
+            }
+            Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
+        })?;
+        if receiver::take_in(&mut self.store, &signal, now)? {
+            return Ok(signal);
+        }
+        let description = "jti was used before for something else".to_owned();
+        Err(Failure::Signal { name: name.to_owned(), err: "invalid_request", description })
+    }
+}
+
+/// The streams that a SET may have come over; not yet believed.
+fn candidates<'t>(set: &[u8], transmitters: &'t [Transmitter]) -> Vec<&'t Transmitter> {
+    let Ok(set) = Unverified::parse(set, MAX_SET) else { return Vec::new() };
+    let places = set::candidates(set.claims(), transmitters);
+    places.into_iter().filter_map(|at| transmitters.get(at)).collect()
+}
+
+impl Store for World {
+    fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+        self.store.read(slot)
+    }
+
+    fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+        self.store.swap(slot, bytes, cas)
+    }
+
+    fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+        self.store.seed(slot, bytes)
+    }
+}
+
+impl CheckSignature for World {
+    fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+        self.made_up.contains(token.text()) || PureRust.check(token, key, algorithm)
+    }
+}
+
+impl ConnectionInfo for World {
+    fn source(&mut self) -> Option<IpAddr> {
+        self.source
+    }
+
+    fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.metadata.get(name).map(|value| value.clone().into_bytes())
+    }
+
+    fn peer_certificate(&mut self) -> Option<Digest> {
+        self.peer_certificate
+    }
+
+    fn peer_uri(&mut self) -> Option<String> {
+        self.peer_uri.clone()
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the command line as a whole.
+
+pub mod agreement;
+pub mod command_line;
+pub mod examples;
+pub mod help;
+pub mod messages;
+pub mod snapshot;

@@ -1,0 +1,47 @@
+//! Checks of single values that several parts of the configuration share.
+
+use crate::config::problem::Problem;
+use crate::config::problem::Problems;
+use crate::encoding::nearest::nearest;
+use crate::jose::algorithm::Algorithm;
+
+/// Whether a header may get this name from a configuration.
+pub(crate) fn header_name(name: &str) -> Result<(), String> {
+    let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+    let taken = ["authorization", "host", "connection", "transfer-encoding", "content-length", "content-type", "te"];
+    if name.is_empty() || !letters {
+        return Err(format!("`{name}` is not a header name in lower case"));
+    }
+    if taken.contains(&name) {
+        return Err(format!("`{name}` already has a meaning of its own"));
+    }
+    Ok(())
+}
+
+/// What may stand between the quotes of a challenge (RFC 6750 §3).
+pub(crate) fn quotable(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, ' '..='~') && c != '"' && c != '\\')
+}
+
+pub(crate) fn algorithms(names: &[String], path: &str, problems: &mut Problems) -> Vec<Algorithm> {
+    if names.is_empty() {
+        problems.error(path, "must name at least one algorithm");
+    }
+    let mut algorithms = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        match Algorithm::from_name(name) {
+            Some(algorithm) => algorithms.push(algorithm),
+            None => {
+                let known = Algorithm::ALL.map(Algorithm::name);
+                let help = match nearest(name, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known: {}", known.join(", ")),
+                };
+                let problem =
+                    Problem::at(format!("{path}[{at}]"), format!("`{name}` is not an algorithm that can be allowed"));
+                problems.errors.push(problem.help(help));
+            }
+        }
+    }
+    algorithms
+}

@@ -1,0 +1,642 @@
+//! From what was typed to what it means: every fault is found, not only the first.
+
+use crate::config::checks::algorithms;
+use crate::config::checks::header_name;
+use crate::config::checks::quotable;
+use crate::config::compile_keys;
+use crate::config::compile_presentation;
+use crate::config::compile_require;
+use crate::config::compile_signals;
+use crate::config::literal::{self, Alone};
+use crate::config::model::{AllowConfig, ClaimsConfig, Config, IdentityConfig, IssuerConfig, MatchConfig};
+use crate::config::model::{
+    BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleConfig, TransmitterConfig,
+};
+use crate::config::problem::Problems;
+use crate::config::problem::{Errors, Problem};
+use crate::config::rule_order;
+use crate::http::credential_location::CredentialLocations;
+use crate::http::host::Host;
+use crate::http::path::Canonical;
+use crate::http::path_template::Template;
+use crate::jose::jws;
+use crate::policy::identity_headers::{Fact, Identity};
+use crate::policy::limits::Limit;
+use crate::policy::limits::Limits;
+use crate::policy::policy::Policy;
+use crate::policy::policy::Role;
+use crate::rules::mode::Mode;
+use crate::rules::requirement::Check;
+use crate::rules::routes::Routes;
+use crate::rules::rule::{Effect, Matcher, Rule};
+use crate::signal::effect::Effects;
+use crate::signal::signals::Signals;
+use crate::signal::transmitter::Transmitter;
+use crate::time::Span;
+use crate::token::issuer::Issuer;
+
+/// A receiver keeps signals for as long as sessions last; beyond this the state would only grow.
+const MAX_SESSION: Span = Span::hours(24 * 366);
+
+/// Gives the configuration its meaning.
+pub fn compile(config: &Config) -> Result<Loaded, Errors> {
+    let mut problems = Problems::default();
+    let mut places = CredentialLocations::none();
+    let issuers = issuers(&config.issuers, &mut places, &mut problems);
+    let stale = config.signals.as_ref().and_then(|signals| signals.stale.as_ref());
+    let rules = config.rules.iter().enumerate();
+    let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
+    check_names(&config.rules, &mut problems);
+    check_safety(config, &rules, &mut problems);
+    if let Some(signals) = &config.signals {
+        compile_signals::check_stale(signals, config, &rules, &mut problems);
+    }
+    rule_order::check(&rules, config.mode, &mut problems);
+    let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
+    let identity = identity(config, &places, &mut problems);
+    let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
+    let limits = limits(&config.limits, &mut problems);
+    let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
+    let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
+    if !quotable(&realm) {
+        problems.error("realm", "may hold printable ASCII without `\"` and `\\` only");
+    }
+    if !problems.errors.is_empty() {
+        return Err(Errors(problems.errors));
+    }
+    let conditional = |rule: &Rule| match &rule.effect {
+        Effect::Require(requirement) => requirement.checks.iter().any(|check| matches!(check, Check::When(_))),
+        Effect::Anonymous | Effect::Deny => false,
+    };
+    let policy = Policy {
+        role: config.role,
+        mode: config.mode,
+        hosts: config.hosts,
+        realm,
+        issuers,
+        has_conditions: rules.iter().any(conditional),
+        rules,
+        routes,
+        identity,
+        places,
+        signals: signals.unwrap_or_default(),
+        limits,
+    };
+    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes })
+}
+
+fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
+    let BadSignaturesConfig { per_second, burst } = config.bad_signatures;
+    for (name, value) in [("per_second", per_second), ("burst", burst)] {
+        if value == 0 {
+            let problem = Problem::at(format!("limits.bad_signatures.{name}"), "must be at least 1");
+            problems.errors.push(problem.help("a large number takes the limit away"));
+        }
+    }
+    Limits { token_cache: config.token_cache, bad_signatures: Limit { per_second, burst } }
+}
+
+/// What may be meant, and is worth a second look.
+fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
+    let Problems { errors, warnings, .. } = problems;
+    match config.role {
+        Role::Filter if rules.is_empty() => {
+            warnings.push(Problem::at("rules", "there is no rule, so every request is denied"));
+        }
+        Role::Receiver if config.signals.is_none() => {
+            let problem = Problem::at("signals", "a receiver needs to know whose signals to take");
+            errors.push(problem.help("add `signals` with its `transmitters`"));
+        }
+        Role::Filter | Role::Receiver => {}
+    }
+    if config.signals.is_none() && config.role == Role::Filter {
+        warnings.push(Problem::at("signals", "no signals are taken: a grant ends only when its token expires"));
+    }
+    if config.mode == Mode::Shadow {
+        warnings.push(Problem::at("mode", "nothing is enforced: refusals are only recorded"));
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        let path = format!("rules[{at}]");
+        let everything = rule.matcher.template.as_ref().is_none_or(Template::is_everything);
+        match &rule.effect {
+            Effect::Anonymous if everything && rule.matcher.metadata.is_empty() => {
+                let message = "lets requests for every path pass without a grant";
+                warnings.push(Problem::at(format!("{path}.allow"), message).help("give it a `path`"));
+            }
+            Effect::Anonymous | Effect::Deny => {}
+            Effect::Require(requirement) => {
+                let needs_signals = requirement
+                    .checks
+                    .iter()
+                    .find(|check| matches!(check, Check::Device { .. } | Check::Risk { .. } | Check::StateAge(_)));
+                if let Some(check) = needs_signals
+                    && config.signals.is_none()
+                {
+                    let message = "depends on signals, and none are taken".to_owned();
+                    let problem = Problem::at(format!("{path}.require.{}", check.name()), message);
+                    errors.push(problem.help("add `signals` with its `transmitters`"));
+                }
+                let open = requirement.checks.iter().find(|check| check.lets_unknown_pass());
+                let writes = rule.matcher.methods.is_empty()
+                    || rule.matcher.methods.iter().any(|method| !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS"));
+                if let Some(check) = open
+                    && writes
+                {
+                    let message = "lets the unknown pass on a rule that can write";
+                    warnings.push(Problem::at(format!("{path}.require.{}.unknown", check.name()), message));
+                }
+            }
+        }
+    }
+}
+
+fn identity(config: &Config, places: &CredentialLocations, problems: &mut Problems) -> Identity {
+    let IdentityConfig { issuer, subject, client, task, session, actor, scope, token } = &config.identity;
+    let named = [
+        ("issuer", Fact::Issuer, issuer),
+        ("subject", Fact::Subject, subject),
+        ("client", Fact::Client, client),
+        ("task", Fact::Task, task),
+        ("session", Fact::Session, session),
+        ("actor", Fact::Actor, actor),
+        ("scope", Fact::Scope, scope),
+        ("token", Fact::Token, token),
+    ];
+    let hidden = (!config.forward_token).then(|| places.clone());
+    let mut identity = Identity { headers: Vec::new(), hidden };
+    for (key, fact, name) in named {
+        let Some(name) = name else { continue };
+        let path = format!("identity.{key}");
+        if let Err(message) = header_name(name) {
+            problems.error(path, message);
+        } else if name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
+            problems.error(path, format!("`{name}` already has a meaning of its own"));
+        } else if places.header(name.as_bytes()).is_some() {
+            problems.error(path, format!("`{name}` is where a token stands"));
+        } else if identity.headers.iter().any(|(_, have)| have == name) {
+            problems.error(path, format!("`{name}` stands twice"));
+        } else {
+            identity.headers.push((fact, name.clone()));
+        }
+    }
+    identity
+}
+
+fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
+    if configs.is_empty() {
+        problems.error("issuers", "there must be at least one");
+    }
+    let mut issuers = Vec::new();
+    for (at, config) in configs.iter().enumerate() {
+        let path = format!("issuers[{at}]");
+        if configs.iter().take(at).any(|earlier| earlier.issuer == config.issuer) {
+            problems.error(format!("{path}.issuer"), format!("`{}` stands twice", config.issuer));
+        }
+        if config.issuer.is_empty() {
+            problems.error(format!("{path}.issuer"), "must not be empty");
+        }
+        if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
+            problems.error(format!("{path}.audiences"), "must name at least one audience, and none of them empty");
+        }
+        let whole_issuer = "name the issuer as `iss` of its tokens does; each issuer is an entry of its own";
+        literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), whole_issuer, problems);
+        let audiences = "name the audiences; a token for others than this service must not pass";
+        literal::check_wildcards(&config.audiences, Alone::Error, &format!("{path}.audiences"), audiences, problems);
+        let media_types = "name the values of `typ`, as in `at+jwt`";
+        literal::check_wildcards(&config.types, Alone::Error, &format!("{path}.types"), media_types, problems);
+        check_claim_names(config, &path, problems);
+        for (name, span) in [("max_lifetime", config.max_lifetime), ("max_session", config.max_session)] {
+            if span == Span(0) || span > MAX_SESSION {
+                problems.error(format!("{path}.{name}"), format!("must lie between 1s and {MAX_SESSION}"));
+            }
+        }
+        if config.clock_skew > Span::minutes(5) {
+            problems.error(format!("{path}.clock_skew"), "must be 5m at most: an expired token lives that much longer");
+        }
+        let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
+        issuers.push(Issuer {
+            name: config.issuer.clone(),
+            audiences: config.audiences.clone(),
+            keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
+            algorithms,
+            types: types(&config.types, &format!("{path}.types"), problems),
+            max_lifetime: config.max_lifetime,
+            max_session: config.max_session,
+            clock_skew: config.clock_skew,
+            task_claim: config.claims.task.clone(),
+            session_claim: config.claims.session.clone(),
+            device_claim: config.claims.device.clone(),
+            carriers: Default::default(),
+            max_actors: compile_presentation::max_actors(config, &path, problems),
+            presentation: compile_presentation::presentation(config, &path, places, problems),
+            subject_claims: compile_signals::subject_claims(&config.claims.subjects),
+            foreign_users: compile_signals::foreign_users(config, &path, problems),
+            opaque_subject: config.claims.subjects.opaque.map(compile_signals::opaque_kind),
+            tenant_claim: config.claims.tenant.clone(),
+            group_claim: config.claims.group.clone(),
+        });
+    }
+    issuers
+}
+
+/// Media types as a token's `typ` is compared with them: without `application/` (RFC 7515 §4.1.9).
+fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
+    const NOT_ACCESS_TOKENS: [&str; 6] =
+        ["secevent+jwt", "dpop+jwt", "txntoken+jwt", "wpt+jwt", "wit+jwt", "statuslist+jwt"];
+    if names.is_empty() {
+        problems.error(path, "must name at least one `typ`");
+    }
+    let mut types = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let typ = jws::short_type(name);
+        if typ.is_empty() || !typ.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = Problem::at(format!("{path}[{at}]"), format!("`{name}` is not a media type"));
+            problems.errors.push(problem.help("write it as tokens have it in `typ`, such as `at+jwt`"));
+        }
+        if NOT_ACCESS_TOKENS.iter().any(|other| typ.eq_ignore_ascii_case(other)) {
+            problems.error(format!("{path}[{at}]"), format!("`{name}` is not a type of access token"));
+        }
+        types.push(typ.to_owned());
+    }
+    types
+}
+
+/// Names of claims that an issuer's tokens are read by.
+fn check_claim_names(config: &IssuerConfig, path: &str, problems: &mut Problems) {
+    let ClaimsConfig { task, session, device, tenant, group, subjects } = &config.claims;
+    let named = [
+        ("claims.task", Some(task)),
+        ("claims.session", Some(session)),
+        ("claims.device", device.as_ref()),
+        ("claims.tenant", tenant.as_ref()),
+        ("claims.group", group.as_ref()),
+    ];
+    let named = named.into_iter().filter_map(|(key, name)| Some((key.to_owned(), name?)));
+    let subjects = subjects.claims().map(|(format, name)| (format!("claims.subjects.{format}"), name));
+    let peer = config.peer_claim.iter().filter(|name| *name != "act.sub").map(|name| ("peer_claim".to_owned(), name));
+    for (key, name) in named.chain(subjects).chain(peer) {
+        let help = "name a claim at the top; let the issuer put the value there";
+        literal::check_claim_name(name, format!("{path}.{key}"), help, problems);
+        literal::check_wildcard(name, Alone::Error, format!("{path}.{key}"), help, problems);
+    }
+}
+
+fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
+    for (at, rule) in rules.iter().enumerate() {
+        if rule.name.is_empty() {
+            problems.error(format!("rules[{at}].name"), "must not be empty");
+        }
+        if rules.iter().take(at).any(|earlier| earlier.name == rule.name) {
+            problems.error(format!("rules[{at}].name"), format!("`{}` stands twice", rule.name));
+        }
+    }
+}
+
+fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &mut Problems) -> Rule {
+    let path = format!("rules[{at}]");
+    let mut matcher = matcher(&config.matches, &format!("{path}.match"), problems);
+    if config.deny && matcher.grpc {
+        deny_by_path(&mut matcher, &format!("{path}.match"), problems);
+    }
+    let effect = match (&config.require, config.allow, config.deny) {
+        (Some(require), None, false) => {
+            let names = matcher.capture_names();
+            let mut requirement = compile_require::requirement(require, names, &format!("{path}.require"), problems);
+            compile_signals::ask_for_fresh_state(stale, config, &mut requirement);
+            requirement.break_glass = config.break_glass.as_ref().map(|glass| {
+                compile_require::break_glass(glass, &requirement, stale, &format!("{path}.break_glass"), problems)
+            });
+            Effect::Require(requirement)
+        }
+        (None, Some(AllowConfig::Anonymous), false) => Effect::Anonymous,
+        (None, None, true) => Effect::Deny,
+        (None, None, false) => {
+            let problem = Problem::at(path.clone(), "says neither `require` nor `allow` nor `deny`");
+            problems.errors.push(problem.help("`require: {}` asks for a valid token and nothing else"));
+            Effect::Deny
+        }
+        _ => {
+            problems.error(path.clone(), "says more than one of `require`, `allow` and `deny`");
+            Effect::Deny
+        }
+    };
+    if config.break_glass.is_some() && config.require.is_none() {
+        problems.error(format!("{path}.break_glass"), "lifts requirements, and this rule has no `require`");
+    }
+    Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
+}
+
+/// Makes a rule that denies a gRPC method one for its path. Servers answer the same method to gRPC-Web, to Connect, also
+/// by GET, and to plain JSON: whoever may not call it may not call it under another name either.
+fn deny_by_path(matcher: &mut Matcher, path: &str, problems: &mut Problems) {
+    matcher.grpc = false;
+    if !matcher.methods.is_empty() {
+        let message = "leaves a way around a rule that denies `grpc`: the same can be called by other HTTP methods";
+        problems.errors.push(Problem::at(format!("{path}.methods"), message).help("leave `methods` out"));
+    }
+}
+
+fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher {
+    let methods = config.methods.clone().unwrap_or_default();
+    if config.methods.as_ref().is_some_and(Vec::is_empty) {
+        problems.error(format!("{path}.methods"), "is empty: leave it out to match every method");
+    }
+    for (index, method) in methods.iter().enumerate() {
+        if literal::is_wildcard(method) || matches!(method.to_ascii_uppercase().as_str(), "ANY" | "ALL") {
+            let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
+            problems.errors.push(problem.help("leave `methods` out to match every method"));
+        } else if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+            let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
+            problems.errors.push(problem.help("methods are upper case, as in `GET`"));
+        }
+    }
+    if config.hosts.as_ref().is_some_and(Vec::is_empty) {
+        problems.error(format!("{path}.hosts"), "is empty: leave it out to match every host");
+    }
+    let mut hosts = Vec::new();
+    for (index, text) in config.hosts.iter().flatten().enumerate() {
+        let place = format!("{path}.hosts[{index}]");
+        match Host::parse(text.as_bytes()) {
+            Ok(host) if host.as_str() == text => hosts.push(text.to_ascii_lowercase()),
+            Ok(host) => {
+                let message = format!("write it as `{}`: hosts are matched without port and final dot", host.as_str());
+                problems.error(place, message);
+            }
+            Err(error) if text.contains('*') => {
+                let problem = Problem::at(place, format!("`{text}` is {error}"));
+                problems.errors.push(problem.help("there are no wildcards: name each host, or leave `hosts` out"));
+            }
+            Err(error) => problems.error(place, format!("`{text}` is {error}")),
+        }
+    }
+    let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
+    if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
+        problems.error(format!("{path}.metadata"), "has a name that is empty or holds a NUL");
+    }
+    for (name, value) in &metadata {
+        let help = "name each value in a rule of its own, or leave the name out to match any";
+        literal::check_wildcard(value, Alone::Error, format!("{path}.metadata.{name}"), help, problems);
+    }
+    Matcher { methods, hosts, template: template(config, path, problems), grpc: config.grpc.is_some(), metadata }
+}
+
+fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option<Template> {
+    let (key, text) = match (&config.path, &config.grpc) {
+        (Some(text), None) => ("path", text.clone()),
+        (None, Some(grpc)) => {
+            let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
+            if !name(&grpc.service) || !grpc.method.as_deref().is_none_or(name) || grpc.service.is_empty() {
+                let problem = Problem::at(format!("{path}.grpc"), "is not a service and a method");
+                problems.errors.push(match grpc.method.as_deref().is_some_and(literal::is_wildcard) {
+                    true => problem.help("leave `method` out for every method"),
+                    false => problem.help("as in `service: orders.v1.Orders`, `method: Get`"),
+                });
+                return None;
+            }
+            let method = grpc.method.clone().unwrap_or_else(|| "{method}".to_owned());
+            ("grpc", format!("/{}/{method}", grpc.service))
+        }
+        (Some(_), Some(_)) => {
+            problems.error(path, "says both `path` and `grpc`, which is a path too");
+            return None;
+        }
+        (None, None) => return None,
+    };
+    match Template::parse(&text) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            let problem = Problem::at(format!("{path}.{key}"), error.to_string());
+            problems.errors.push(match error.help() {
+                Some(help) => problem.help(help),
+                None => problem,
+            });
+            None
+        }
+    }
+}
+
+fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Problems) -> Signals {
+    if !Canonical::parse(config.path.as_bytes()).is_ok_and(|path| path.as_str() == config.path) {
+        problems.error("signals.path", format!("`{}` is not a canonical path such as `/signals`", config.path));
+    }
+    if literal::is_wildcard(config.path.rsplit('/').next().unwrap_or_default()) {
+        let problem = Problem::at("signals.path", format!("`{}` is one path, and no pattern", config.path));
+        problems.errors.push(problem.help("write the path that SETs are pushed to, as in `/signals`"));
+    }
+    if config.transmitters.is_empty() {
+        problems.error("signals.transmitters", "there must be at least one");
+    }
+    let effects = compile_signals::effects(&config.effects, problems);
+    let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
+    for (at, transmitter) in config.transmitters.iter().enumerate() {
+        let path = format!("signals.transmitters[{at}]");
+        compile_signals::check_told_apart(&config.transmitters, at, problems);
+        let mut compiled = self::transmitter(transmitter, issuers, effects, &path, problems);
+        compiled.stream = compile_signals::stream(&config.transmitters, at);
+        signals.transmitters.push(compiled);
+    }
+    signals.heartbeats = compile_signals::heartbeats(&signals.transmitters, issuers.len());
+    signals
+}
+
+fn transmitter(
+    config: &TransmitterConfig,
+    issuers: &[IssuerConfig],
+    effects: Effects,
+    path: &str,
+    problems: &mut Problems,
+) -> Transmitter {
+    if config.audience.0.is_empty() || config.audience.0.iter().any(String::is_empty) {
+        problems.error(format!("{path}.audience"), "must not be empty");
+    }
+    let help = "write it as the SETs of this transmitter do";
+    literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), help, problems);
+    literal::check_wildcards(&config.audience.0, Alone::Error, &format!("{path}.audience"), help, problems);
+    let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
+    let own = vec![config.issuer.clone()];
+    let mut subjects = Vec::new();
+    for name in config.subjects.as_ref().unwrap_or(&own) {
+        match issuers.iter().position(|issuer| issuer.issuer == *name) {
+            Some(place) => subjects.push((name.clone(), place)),
+            None => {
+                let problem = Problem::at(format!("{path}.subjects"), format!("`{name}` is not one of `issuers`"));
+                let known: Vec<&str> = issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+                problems.errors.push(problem.help(format!("name token issuers: `{}`", known.join("`, `"))));
+            }
+        }
+    }
+    Transmitter {
+        name: config.issuer.clone(),
+        stream: config.issuer.clone(),
+        audiences: config.audience.0.clone(),
+        keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
+        algorithms,
+        authorization: config.authorization.clone(),
+        subjects,
+        permissions: compile_signals::permissions(config, effects, path, problems),
+    }
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub policy: Policy,
+    /// What is allowed but unwise in it.
+    pub warnings: Vec<Problem>,
+    /// What is good to know about it.
+    pub notes: Vec<Problem>,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::load;
+    use crate::testing::fixture;
+    use serde_json::{Value, json};
+
+    fn config() -> Value {
+        json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [
+                {"name": "read", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/o/{id}"},
+                 "require": {"scope": "orders.read", "detail": {"type": "order", "identifier": "{id}"}}},
+                {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"},
+                {"name": "rest", "match": {}, "deny": true}
+            ],
+            "signals": {"transmitters": [{
+                "issuer": "https://idp.example", "audience": "a", "keys": {"inline": fixture::jwks()},
+                "subjects": ["https://jit.example"]
+            }]}
+        })
+    }
+
+    fn errors(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut config = config();
+        change(&mut config);
+        match load(config.to_string().as_bytes()) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn a_good_configuration_loads() {
+        let loaded = load(config().to_string().as_bytes()).unwrap();
+        assert_eq!(loaded.warnings, []);
+        assert_eq!(loaded.policy.rules().len(), 3);
+        assert_eq!(loaded.policy.realm(), "https://orders.mesh");
+        assert_eq!(loaded.policy.signals().path(), "/signals");
+    }
+
+    #[test]
+    fn lists_are_no_objects_and_names_stand_once() {
+        for (pointer, path) in [
+            ("/rules/0/match", "rules[0].match"),
+            ("/rules/0/require", "rules[0].require"),
+            ("/rules/0/require/detail", "rules[0].require.detail"),
+            ("/signals", "signals"),
+        ] {
+            let mut config = config();
+            set(&mut config, pointer, json!([]));
+            let error = load(config.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{path}: ")), "{pointer}: {error}");
+        }
+        let twice = config().to_string().replacen(r#""match":{}"#, r#""match":{"metadata":{"a":"1","a":"2"}}"#, 1);
+        let error = load(twice.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("duplicate name in an object"), "{error}");
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_place() {
+        let two = errors(|c| {
+            c["rules"][0]["match"]["path"] = json!("/o/{id}/{id}");
+            c["issuers"][0]["algorithms"] = json!(["ES265"]);
+        });
+        assert!(two.contains(&"rules[0].match.path: `{id}` stands twice".to_owned()), "{two:?}");
+        let alg = "issuers[0].algorithms[0]: `ES265` is not an algorithm that can be allowed (did you mean `ES256`?)";
+        assert!(two.contains(&alg.to_owned()), "{two:?}");
+    }
+
+    #[test]
+    fn each_message() {
+        let cases: [(&str, Value, &str); 17] = [
+            ("/issuers", json!([]), "issuers: there must be at least one"),
+            (
+                "/issuers/0/audiences",
+                json!([]),
+                "issuers[0].audiences: must name at least one audience, and none of them empty",
+            ),
+            (
+                "/issuers/0/keys/inline",
+                json!({}),
+                "issuers[0].keys.inline: not a JWK Set: expected an object with an array `keys`",
+            ),
+            (
+                "/issuers/0/keys/inline/keys/0/kty",
+                json!("oct"),
+                "issuers[0].keys.inline.keys[0]: key `jit-1` says `alg` ES256, for which a key of the kind oct is not",
+            ),
+            (
+                "/rules/0/match/methods",
+                json!(["get"]),
+                "rules[0].match.methods[0]: `get` is not an HTTP method (methods are upper case, as in `GET`)",
+            ),
+            (
+                "/rules/0/match/methods",
+                json!([]),
+                "rules[0].match.methods: is empty: leave it out to match every method",
+            ),
+            (
+                "/rules/0/match/hosts",
+                json!(["orders.mesh:80"]),
+                "rules[0].match.hosts[0]: write it as `orders.mesh`: hosts are matched without port and final dot",
+            ),
+            (
+                "/rules/0/require/detail/identifier",
+                json!("{ident}"),
+                "rules[0].require.detail.identifier: `{ident}` is not a capture of the path (the path captures `id`)",
+            ),
+            ("/rules/1/name", json!("read"), "rules[1].name: `read` stands twice"),
+            ("/rules/1/deny", json!(true), "rules[1]: says more than one of `require`, `allow` and `deny`"),
+            (
+                "/rules/2/deny",
+                json!(false),
+                "rules[2]: says neither `require` nor `allow` nor `deny` (`require: {}` asks for a valid token and nothing else)",
+            ),
+            ("/signals/path", json!("signals"), "signals.path: `signals` is not a canonical path such as `/signals`"),
+            (
+                "/signals/transmitters/0/subjects",
+                json!(["https://other"]),
+                "signals.transmitters[0].subjects: `https://other` is not one of `issuers` (name token issuers: `https://jit.example`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["at+jwt", ""]),
+                "issuers[0].types[1]: `` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["at+jwt "]),
+                "issuers[0].types[0]: `at+jwt ` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+            ),
+            (
+                "/issuers/0/types",
+                json!(["Application/DPoP+jwt"]),
+                "issuers[0].types[0]: `Application/DPoP+jwt` is not a type of access token",
+            ),
+            ("/realm", json!("a\"b"), "realm: may hold printable ASCII without `\"` and `\\` only"),
+        ];
+        for (pointer, value, message) in cases {
+            let found = errors(|config| set(config, pointer, value));
+            assert!(found.contains(&message.to_owned()), "{pointer}\n  want {message}\n  have {found:?}");
+        }
+    }
+
+    fn set(config: &mut Value, pointer: &str, value: Value) {
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        match config.pointer_mut(parent).unwrap() {
+            Value::Array(list) => list[name.parse::<usize>().unwrap()] = value,
+            other => other[name] = value,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! How tokens must be presented, as it is typed in the configuration of their issuer, and what it means.
+
+use crate::config::checks;
+use crate::config::literal::{self, Alone};
+use crate::config::model::DpopConfig;
+use crate::config::model::IssuerConfig;
+use crate::config::model::TokenConfig;
+use crate::config::problem::Problem;
+use crate::config::problem::Problems;
+use crate::http::credential_location::{CredentialLocation, CredentialLocations};
+use crate::time::Span;
+use crate::token::confirmation::Binding;
+use crate::token::dpop::{self, Settings};
+use crate::token::presentation::{PeerClaim, Presentation};
+
+/// A proof older than this is a token of its own.
+const MAX_WINDOW: Span = Span::minutes(10);
+
+/// The longest life of a nonce.
+const MAX_NONCE: Span = Span::hours(1);
+
+/// The longest chain of `act` that can be allowed.
+pub const MAX_ACTORS: usize = 32;
+
+/// What the keys about presentation of the issuer at `path` mean. Its place becomes one of `places`.
+pub fn presentation(
+    config: &IssuerConfig,
+    path: &str,
+    places: &mut CredentialLocations,
+    problems: &mut Problems,
+) -> Presentation {
+    let place = places.add(place(config.token.as_ref(), &format!("{path}.token"), problems));
+    let default = DpopConfig::default();
+    let dpop = self::dpop(config.dpop.as_ref().unwrap_or(&default), &format!("{path}.dpop"), problems);
+    let speaks_dpop = matches!(config.binding, Binding::Dpop | Binding::Any);
+    if speaks_dpop && dpop.origins.is_empty() {
+        let message = "a proof for any host is taken for one for this service: `htu` is compared with the host that the \
+                       client names";
+        problems
+            .warnings
+            .push(Problem::at(format!("{path}.dpop.origins"), message).help("name the origins of this service"));
+    }
+    if config.peer_claim.as_ref().is_some_and(String::is_empty) {
+        problems.error(format!("{path}.peer_claim"), "must not be empty");
+    }
+    Presentation {
+        place,
+        binding: config.binding,
+        dpop,
+        announces_dpop: speaks_dpop || config.dpop.is_some(),
+        peer_claim: config.peer_claim.as_deref().map(PeerClaim::new),
+    }
+}
+
+/// The longest chain of `act` that the issuer's tokens may have.
+pub fn max_actors(config: &IssuerConfig, path: &str, problems: &mut Problems) -> usize {
+    if config.max_actors > MAX_ACTORS {
+        problems.error(format!("{path}.max_actors"), format!("must be {MAX_ACTORS} at most"));
+    }
+    config.max_actors
+}
+
+fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> CredentialLocation {
+    match config {
+        None => CredentialLocation::Authorization,
+        Some(TokenConfig { header: Some(name), cookie: None }) if name == "authorization" => {
+            CredentialLocation::Authorization
+        }
+        Some(TokenConfig { header: Some(name), cookie: None }) => {
+            if let Err(problem) = checks::header_name(name) {
+                problems.error(format!("{path}.header"), problem);
+            } else if matches!(name.as_str(), "cookie" | "dpop") {
+                problems.error(format!("{path}.header"), format!("`{name}` already has a meaning of its own"));
+            }
+            CredentialLocation::Header(name.clone())
+        }
+        Some(TokenConfig { header: None, cookie: Some(name) }) => {
+            // RFC 6265 §4.1.1: the name of a cookie is a token (RFC 9110 §5.6.2).
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(letter) {
+                problems.error(format!("{path}.cookie"), format!("`{}` is not a cookie name", name.escape_debug()));
+            }
+            CredentialLocation::Cookie(name.clone())
+        }
+        Some(_) => {
+            let problem = Problem::at(path, "must name either a `header` or a `cookie`");
+            problems.errors.push(problem.help("leave it out to read `authorization`"));
+            CredentialLocation::Authorization
+        }
+    }
+}
+
+fn dpop(config: &DpopConfig, path: &str, problems: &mut Problems) -> Settings {
+    for (name, span, most) in [("window", Some(config.window), MAX_WINDOW), ("nonce", config.nonce, MAX_NONCE)] {
+        if span.is_some_and(|span| span == Span(0) || span > most) {
+            problems.error(format!("{path}.{name}"), format!("must lie between 1s and {most}"));
+        }
+    }
+    if config.origins.as_ref().is_some_and(Vec::is_empty) {
+        problems.error(format!("{path}.origins"), "is empty: leave it out to take the host of the request");
+    }
+    let mut origins = Vec::new();
+    for (at, text) in config.origins.iter().flatten().enumerate() {
+        let help = "name each origin";
+        literal::check_wildcard(text, Alone::Error, format!("{path}.origins[{at}]"), help, problems);
+        match dpop::normalise(text).filter(|_| !text.contains(['?', '#'])).and_then(|uri| {
+            let origin = uri.strip_suffix('/')?;
+            // The two slashes behind the scheme, and no other.
+            (origin.matches('/').count() == 2).then(|| origin.to_owned())
+        }) {
+            Some(origin) => origins.push(origin),
+            None => {
+                let message = format!("`{text}` is not a scheme and an authority such as `https://api.example`");
+                problems.error(format!("{path}.origins[{at}]"), message);
+            }
+        }
+    }
+    Settings {
+        algorithms: checks::algorithms(&config.algorithms, &format!("{path}.algorithms"), problems),
+        window: config.window,
+        origins,
+        nonce: config.nonce,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::load;
+    use crate::testing::fixture;
+    use crate::token::presentation::PeerClaim;
+    use serde_json::{Value, json};
+
+    fn load_with(more: Value) -> Result<(crate::policy::policy::Policy, Vec<String>), Vec<String>> {
+        let mut issuer = json!({"issuer": "i", "audiences": ["a"], "keys": {"inline": fixture::jwks()}});
+        issuer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({
+            "issuers": [issuer],
+            "rules": [{"name": "r", "match": {}, "require": {}}],
+            "signals": {"transmitters": [{"issuer": "i", "audience": "a", "keys": {"inline": fixture::jwks()}}]}
+        });
+        match load(config.to_string().as_bytes()) {
+            Ok(loaded) => Ok((loaded.policy, loaded.warnings.iter().map(ToString::to_string).collect())),
+            Err(errors) => Err(errors.0.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn what_it_means() {
+        let (policy, warnings) = load_with(json!({
+            "token": {"cookie": "__Host-jit"},
+            "binding": "any",
+            "peer_claim": "act.sub",
+            "max_actors": 2,
+            "dpop": {"origins": ["HTTPS://API.example:443"], "nonce": "5m", "algorithms": ["EdDSA"]}
+        }))
+        .unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let issuer = &policy.issuers()[0];
+        assert_eq!(issuer.presentation.dpop.origins, ["https://api.example"]);
+        assert_eq!(issuer.presentation.peer_claim, Some(PeerClaim::Actor));
+        assert_eq!(issuer.max_actors, 2);
+        assert!(policy.places().cookie(b"__Host-jit").is_some() && policy.places().authorization().is_none());
+    }
+
+    #[test]
+    fn each_message() {
+        for (more, message) in [
+            (
+                json!({"token": {}}),
+                "issuers[0].token: must name either a `header` or a `cookie` (leave it out to read `authorization`)",
+            ),
+            (
+                json!({"token": {"header": "a", "cookie": "b"}}),
+                "issuers[0].token: must name either a `header` or a `cookie` (leave it out to read `authorization`)",
+            ),
+            (
+                json!({"token": {"header": "X-Jit"}}),
+                "issuers[0].token.header: `X-Jit` is not a header name in lower case",
+            ),
+            (
+                json!({"token": {"header": "cookie"}}),
+                "issuers[0].token.header: `cookie` already has a meaning of its own",
+            ),
+            (json!({"token": {"header": "host"}}), "issuers[0].token.header: `host` already has a meaning of its own"),
+            (json!({"token": {"cookie": "a;b"}}), "issuers[0].token.cookie: `a;b` is not a cookie name"),
+            (json!({"dpop": {"window": "1h"}}), "issuers[0].dpop.window: must lie between 1s and 10m"),
+            (json!({"dpop": {"nonce": "0s"}}), "issuers[0].dpop.nonce: must lie between 1s and 1h"),
+            (
+                json!({"dpop": {"origins": ["https://api.example/v1"]}}),
+                "issuers[0].dpop.origins[0]: `https://api.example/v1` is not a scheme and an authority such as `https://api.example`",
+            ),
+            (
+                json!({"dpop": {"origins": []}}),
+                "issuers[0].dpop.origins: is empty: leave it out to take the host of the request",
+            ),
+            (
+                json!({"dpop": {"algorithms": ["HS256"]}}),
+                "issuers[0].dpop.algorithms[0]: `HS256` is not an algorithm that can be allowed (did you mean `RS256`?)",
+            ),
+            (json!({"dpop": []}), "issuers[0].dpop: is a list, and must be an object"),
+            (json!({"binding": "mlts"}), "issuers[0].binding: unknown value `mlts` (did you mean `mtls`?)"),
+            (json!({"max_actors": 33}), "issuers[0].max_actors: must be 32 at most"),
+        ] {
+            let errors = load_with(more.clone()).err().unwrap_or_default();
+            assert!(errors.contains(&message.to_owned()), "{more}\n  want {message}\n  have {errors:?}");
+        }
+    }
+
+    #[test]
+    fn dpop_without_an_origin_is_worth_a_warning() {
+        let (_, warnings) = load_with(json!({"binding": "dpop"})).unwrap();
+        assert!(warnings.iter().any(|warning| warning.starts_with("issuers[0].dpop.origins: ")), "{warnings:?}");
+    }
+}

@@ -1,0 +1,271 @@
+//! From a typed `require` to the checks that it means.
+
+use crate::config::checks::quotable;
+use crate::config::literal::{self, Alone};
+use crate::config::model::{
+    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleConfig, UnknownConfig,
+};
+use crate::config::problem::Problem;
+use crate::config::problem::Problems;
+use crate::encoding::nearest::nearest;
+use crate::http::spiffe::PeerPattern;
+use crate::http::uri;
+use crate::rules::condition::Condition;
+use crate::rules::detail_match::{DetailRequirement, Pattern};
+use crate::rules::requirement::{ActorRequirement, BreakGlass, Check, Requirement, Unknown};
+use crate::time::Span;
+use ipnet::IpNet;
+use serde_json::Value;
+
+/// The checks of `config`, in the order in which they are tried: what is stale first, then what the grant holds, then
+/// its context, then how its user was authenticated.
+pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problems: &mut Problems) -> Requirement {
+    let mut checks = Vec::new();
+    let at = |key: &str| format!("{path}.{key}");
+    if let Some(age) = config.state_age {
+        checks.push(Check::StateAge(positive(age, &at("state_age"), problems)));
+    }
+    if let Some(scope) = &config.scope {
+        checks.push(self::scope(scope, &at("scope"), problems));
+    }
+    if let Some(detail) = &config.detail {
+        checks.push(Check::Detail(self::detail(detail, names, &at("detail"), problems)));
+    }
+    if let Some(claims) = &config.claims {
+        if claims.is_empty() {
+            problems.error(at("claims"), "is empty: leave it out to ask for no claim");
+        }
+        claims.iter().for_each(|(name, value)| claim(name, &value.0, &at("claims"), problems));
+        checks.push(Check::Claims(claims.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()));
+    }
+    if let Some(actor) = &config.actor {
+        checks.push(Check::Actor(self::actor(actor, &at("actor"), problems)));
+    }
+    if let Some(networks) = &config.source {
+        checks.push(Check::Source(self::networks(networks, &at("source"), problems)));
+    }
+    if let Some(peers) = &config.peer {
+        checks.push(Check::Peer(self::peers(peers, &at("peer"), problems)));
+    }
+    if let Some(device) = &config.device {
+        checks.push(Check::Device { unknown: device.unknown.into() });
+    }
+    if let Some(risk) = &config.risk {
+        if risk.below == crate::state::fact::Risk::Low {
+            problems.error(at("risk.below"), "no risk is below `LOW`");
+        }
+        checks.push(Check::Risk { below: risk.below, unknown: risk.unknown.into() });
+    }
+    if let Some(source) = &config.when {
+        match Condition::compile(source, names) {
+            Ok(condition) => checks.push(Check::When(condition)),
+            Err(message) => problems.error(at("when"), message),
+        }
+    }
+    if let Some(age) = config.auth_age {
+        checks.push(Check::AuthAge(positive(age, &at("auth_age"), problems)));
+    }
+    if let Some(accepted) = &config.acr {
+        if accepted.is_empty() || accepted.iter().any(|acr| acr.is_empty() || acr.contains(' ') || !quotable(acr)) {
+            problems.error(at("acr"), "must name values of `acr`, each printable ASCII without spaces, `\"` and `\\`");
+        }
+        let help = "leave `acr` out to accept any";
+        literal::check_wildcards(accepted, Alone::Error, &at("acr"), help, problems);
+        checks.push(Check::Acr(accepted.clone()));
+    }
+    Requirement { checks, break_glass: None, single_use: config.single_use }
+}
+
+/// A scope that lifts some of `requirement`, which has what `stale` brings in.
+pub fn break_glass(
+    config: &BreakGlassConfig,
+    requirement: &Requirement,
+    stale: Option<&StaleConfig>,
+    path: &str,
+    problems: &mut Problems,
+) -> BreakGlass {
+    if config.scope.is_empty() || config.scope.contains(' ') || !quotable(&config.scope) {
+        problems.error(format!("{path}.scope"), "must be one scope value");
+    }
+    let help = "name one scope value; a grant must hold it as it is written";
+    literal::check_wildcard(&config.scope, Alone::Error, format!("{path}.scope"), help, problems);
+    if config.lifts.is_empty() {
+        problems.error(format!("{path}.lifts"), "lifts nothing: name keys of `require`");
+    }
+    let known: Vec<&'static str> = requirement.checks().iter().map(Check::name).collect();
+    let mut lifts = Vec::new();
+    for (at, name) in config.lifts.iter().enumerate() {
+        match known.iter().find(|known| *known == name) {
+            Some(known) => lifts.push(*known),
+            None => {
+                let problem =
+                    Problem::at(format!("{path}.lifts[{at}]"), format!("`{name}` is not required by this rule"));
+                let help = match nearest(name, known.iter().copied()) {
+                    _ if name == "state_age" && stale.is_some() => {
+                        "a stale state lets its requests pass already: `stale`, or `signals.stale.then`, is `allow`"
+                            .to_owned()
+                    }
+                    _ if name == "state_age" => "neither this rule nor `signals.stale` asks for it".to_owned(),
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if known.is_empty() => "this rule requires nothing that could be lifted".to_owned(),
+                    None => format!("required here: `{}`", known.join("`, `")),
+                };
+                problems.errors.push(problem.help(help));
+            }
+        }
+    }
+    BreakGlass { scope: config.scope.clone(), lifts }
+}
+
+fn positive(age: Span, path: &str, problems: &mut Problems) -> Span {
+    if age == Span(0) {
+        problems.error(path, "must be longer than nothing");
+    }
+    age
+}
+
+fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
+    if config.all.is_empty() && config.any.is_empty() {
+        problems.error(path, "names no scope: leave it out to ask for none");
+    }
+    // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
+    for scope in config.all.iter().chain(&config.any) {
+        if scope.is_empty() || scope.contains(' ') || !quotable(scope) {
+            let message = format!(
+                "`{}` is not a scope value: printable ASCII without spaces, `\"` and `\\`",
+                scope.escape_debug()
+            );
+            problems.error(path, message);
+        }
+        let help = "name each scope value; a grant must hold it as it is written";
+        literal::check_wildcard(scope, Alone::Warning, path, help, problems);
+    }
+    Check::Scope { all: config.all.clone(), any: config.any.clone() }
+}
+
+/// A claim that must have one value.
+fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
+    let place = format!("{path}.{name}");
+    let help = format!("a condition looks inside: `when: claims.{name} == ...`");
+    literal::check_claim_name(name, &place, &help, problems);
+    let texts = match value {
+        Value::String(text) => vec![text.as_str()],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    for text in texts {
+        let help = format!("a condition takes any value: `when: has(claims.{name})`, or `.startsWith(...)`");
+        literal::check_wildcard(text, Alone::Warning, &place, &help, problems);
+    }
+}
+
+fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequirement {
+    match (config.delegation, &config.agents) {
+        (Delegation::None, Some(_)) => {
+            problems.error(path, "names `agents` while `delegation` is `none`");
+            ActorRequirement::None
+        }
+        (Delegation::None, None) => ActorRequirement::None,
+        (Delegation::Required, None) => ActorRequirement::Required,
+        (Delegation::Required, Some(agents)) => {
+            if agents.is_empty() {
+                problems.error(format!("{path}.agents"), "is empty: leave it out to accept every agent");
+            }
+            let help = "leave `agents` out to accept every agent";
+            literal::check_wildcards(agents, Alone::Error, &format!("{path}.agents"), help, problems);
+            ActorRequirement::OneOf(agents.clone())
+        }
+    }
+}
+
+fn networks(config: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet> {
+    if config.is_empty() {
+        problems.error(path, "is empty, so no request would pass");
+    }
+    let mut networks = Vec::new();
+    for (at, text) in config.iter().enumerate() {
+        let place = format!("{path}[{at}]");
+        match text.parse::<IpNet>() {
+            Ok(network) if network.trunc() == network => networks.push(network),
+            Ok(network) => {
+                problems.error(place, format!("has bits behind its prefix: write it as `{}`", network.trunc()))
+            }
+            Err(_) => problems.error(place, format!("`{text}` is not a network in CIDR notation such as `10.0.0.0/8`")),
+        }
+    }
+    networks
+}
+
+fn peers(config: &[String], path: &str, problems: &mut Problems) -> Vec<PeerPattern> {
+    if config.is_empty() {
+        problems.error(path, "is empty, so no request would pass");
+    }
+    let mut peers = Vec::new();
+    for (at, text) in config.iter().enumerate() {
+        match PeerPattern::parse(text) {
+            Some(pattern) => peers.push(pattern),
+            None => {
+                let message = format!("`{}` is not a SPIFFE ID", text.escape_debug());
+                let problem = Problem::at(format!("{path}[{at}]"), message);
+                problems.errors.push(problem.help("as in `spiffe://td/ns/prod/sa/web`, or `spiffe://td/ns/prod/*`"));
+            }
+        }
+    }
+    peers
+}
+
+fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Problems) -> DetailRequirement {
+    let help = "name the type; an object of another type is another permission";
+    literal::check_wildcard(&config.kind, Alone::Error, format!("{path}.type"), help, problems);
+    let mut pattern = |name: &str, text: &Option<String>| {
+        let text = text.as_ref()?;
+        if text != "*" {
+            let help = "`*` alone stands for any value; `{name}` stands for a capture of the path";
+            literal::check_wildcard(text, Alone::Warning, format!("{path}.{name}"), help, problems);
+        }
+        match Pattern::parse(text, names) {
+            Ok(pattern) if pattern.is_ambiguous() => {
+                let message = format!("`{text}` reads one value in two ways: its captures touch");
+                problems.errors.push(Problem::at(format!("{path}.{name}"), message).help("put a `/` between them"));
+                None
+            }
+            Ok(pattern) => Some(pattern),
+            Err(unknown) => {
+                let problem =
+                    Problem::at(format!("{path}.{name}"), format!("`{{{unknown}}}` is not a capture of the path"));
+                let help = match names {
+                    [] => "the path of this rule captures nothing".to_owned(),
+                    names => format!("the path captures `{}`", names.join("`, `")),
+                };
+                problems.errors.push(problem.help(help));
+                None
+            }
+        }
+    };
+    let location = config.location.as_ref().map(|text| match text.contains(['{', '*']) {
+        true => text.clone(),
+        // Grants' locations are compared in canonical form, so the rule's must be in it too.
+        false => uri::canonical(text).unwrap_or_else(|| text.clone()),
+    });
+    let requirement = DetailRequirement {
+        kind: config.kind.clone(),
+        action: pattern("action", &config.action),
+        identifier: pattern("identifier", &config.identifier),
+        location: pattern("location", &location),
+        datatype: pattern("datatype", &config.datatype),
+        privilege: pattern("privilege", &config.privilege),
+    };
+    if location.as_ref().is_some_and(|text| !text.contains(['{', '*']) && uri::canonical(text).is_none()) {
+        problems.error(format!("{path}.location"), "is not an absolute URI such as `https://orders.mesh`");
+    }
+    requirement
+}
+
+impl From<UnknownConfig> for Unknown {
+    fn from(config: UnknownConfig) -> Unknown {
+        match config {
+            UnknownConfig::Deny => Unknown::Deny,
+            UnknownConfig::Allow => Unknown::Allow,
+        }
+    }
+}

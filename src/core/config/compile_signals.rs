@@ -1,0 +1,446 @@
+//! From what the configuration says about signals to what it means: who may say what, what that does, and who must be
+//! heard of.
+
+use crate::config::literal::{self, Alone};
+use crate::config::model::{
+    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, SubjectsConfig, TransmitterConfig,
+    UnknownConfig,
+};
+use crate::config::problem::Problem;
+use crate::config::problem::Problems;
+use crate::encoding::nearest::nearest;
+use crate::rules::requirement::{Check, Requirement};
+use crate::rules::rule::{Effect as RuleEffect, Rule};
+use crate::signal::effect::{self, Effect, Effects};
+use crate::signal::event::Type;
+use crate::signal::permissions::Permissions;
+use crate::signal::transmitter::Transmitter;
+use crate::state::freshness::{MAX_TRANSMITTERS, TransmitterId};
+use crate::state::key::Kind;
+use crate::time::Span;
+use std::collections::BTreeMap;
+
+/// What events do.
+pub fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Effects {
+    let mut effects = Effects::default();
+    for (name, word) in config {
+        let path = format!("signals.effects.{name}");
+        let all = Choice::all(&mut effects);
+        let known = all.each_ref().map(|choice| choice.name);
+        let Some(choice) = all.into_iter().find(|choice| choice.name == name) else {
+            problems.errors.push(unknown(path, "key", name, &known));
+            continue;
+        };
+        let Some((_, effect)) = EFFECTS.into_iter().find(|(known, _)| known == word) else {
+            problems.errors.push(unknown(path, "value", word, &EFFECTS.map(|(word, _)| word)));
+            continue;
+        };
+        if matches!(effect, Effect::Set | Effect::SetAndEnd) && !choice.sets {
+            let problem = Problem::at(path, "has nothing that could be set");
+            problems.errors.push(problem.help("write `end` or `ignore`"));
+        } else if matches!(effect, Effect::End | Effect::SetAndEnd) && !choice.ends {
+            problems.error(path, "ends nothing: write `set` or `ignore`");
+        }
+        *choice.effect = effect;
+    }
+    effects
+}
+
+const EFFECTS: [(&str, Effect); 4] =
+    [("end", Effect::End), ("set", Effect::Set), ("set_and_end", Effect::SetAndEnd), ("ignore", Effect::Ignore)];
+
+/// A word that is none of `known`.
+fn unknown(path: String, what: &str, word: &str, known: &[&str]) -> Problem {
+    let help = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: `{}`", known.join("`, `")),
+    };
+    Problem::at(path, format!("unknown {what} `{word}`")).help(help)
+}
+
+/// A type of event that leaves a choice.
+struct Choice<'e> {
+    name: &'static str,
+    /// Whether it says something that can be taken over.
+    sets: bool,
+    /// Whether it can end anything.
+    ends: bool,
+    effect: &'e mut Effect,
+}
+
+impl Choice<'_> {
+    fn all(effects: &mut Effects) -> [Choice<'_>; 11] {
+        let choice = |name, sets, ends, effect| Choice { name, sets, ends, effect };
+        [
+            choice("token-claims-change", true, true, &mut effects.token_claims_change),
+            choice("credential-change", false, true, &mut effects.credential_change),
+            choice("credential-created", false, true, &mut effects.credential_created),
+            choice("assurance-level-change", true, true, &mut effects.assurance_level_change),
+            choice("device-compliance-change", true, true, &mut effects.device_compliance_change),
+            choice("session-established", true, false, &mut effects.session_established),
+            choice("risk-level-change", true, true, &mut effects.risk_level_change),
+            choice("account-disabled", false, true, &mut effects.account_disabled),
+            choice("account-purged", false, true, &mut effects.account_purged),
+            choice("credential-compromise", false, true, &mut effects.credential_compromise),
+            choice("sessions-revoked", false, true, &mut effects.sessions_revoked),
+        ]
+    }
+}
+
+/// What a transmitter may say.
+pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, problems: &mut Problems) -> Permissions {
+    let mut of_name = |name: &str, path: String| {
+        let found = Type::from_name(name);
+        if found.is_none() {
+            let problem = unknown(path, "event", name, &Type::ALL.map(Type::name));
+            problems.errors.push(match literal::is_wildcard(name) {
+                true => problem.help("leave `events` out to take every type"),
+                false => problem,
+            });
+        }
+        found
+    };
+    let events = config.events.as_ref().map(|events| {
+        let events = events.iter().enumerate();
+        events.filter_map(|(at, name)| of_name(name, format!("{path}.events[{at}]"))).collect::<Vec<_>>()
+    });
+    let uris = config.event_uris.iter();
+    let uris = uris.filter_map(|(uri, name)| Some((uri.clone(), of_name(name, format!("{path}.event_uris.{uri}"))?)));
+    let uris: Vec<_> = uris.collect();
+    for (uri, kind) in &uris {
+        if let Some(known) = Type::from_uri(uri).filter(|known| known != kind) {
+            let message = format!("already stands for {}", known.name());
+            problems.error(format!("{path}.event_uris.{uri}"), message);
+        }
+    }
+    let words = "name each member without which a signal must not be taken";
+    literal::check_wildcards(
+        &config.critical_members,
+        Alone::Error,
+        &format!("{path}.critical_members"),
+        words,
+        problems,
+    );
+    for (at, claim) in config.settable_claims.iter().flatten().enumerate() {
+        let place = format!("{path}.settable_claims[{at}]");
+        let help = "leave `settable_claims` out to let it set every claim that signals may set";
+        literal::check_wildcard(claim, Alone::Error, &place, help, problems);
+        literal::check_claim_name(claim, &place, "name the claim at the top; it is set as a whole", problems);
+        if !effect::may_change(claim, &[]) || matches!(claim.as_str(), "scope" | "authorization_details") {
+            let message = format!("`{claim}` cannot be set by a signal");
+            problems.error(format!("{path}.settable_claims[{at}]"), message);
+        }
+    }
+    Permissions {
+        events,
+        uris,
+        critical: config.critical_members.clone(),
+        claims: config.settable_claims.clone(),
+        verification_state: config.verification_state.clone(),
+        legacy_subject: config.legacy_subject,
+        heartbeat: config.heartbeat,
+        effects,
+    }
+}
+
+/// For each of `issuers` issuers, whose silence makes the state about its grants stale.
+pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<TransmitterId>> {
+    let beats = |place: usize| {
+        let speaks = move |transmitter: &&Transmitter| {
+            transmitter.permissions.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == place)
+        };
+        transmitters.iter().filter(speaks).map(|transmitter| TransmitterId::new(&transmitter.stream)).collect()
+    };
+    (0..issuers).map(beats).collect()
+}
+
+/// The claims that stand for formats of subjects.
+pub fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
+    let SubjectsConfig { email, phone_number, account, did, uri, iss_sub: _, opaque: _ } = config;
+    let claims = [
+        (Kind::Email, email),
+        (Kind::Phone, phone_number),
+        (Kind::Account, account),
+        (Kind::Did, did),
+        (Kind::Uri, uri),
+    ];
+    claims.into_iter().filter_map(|(kind, claim)| Some((kind, claim.clone()?))).collect()
+}
+
+/// The claims that hold what other issuers call the user.
+pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems) -> Vec<(String, String)> {
+    let users = &config.claims.subjects.iss_sub;
+    if users.contains_key(&config.issuer) {
+        let problem = Problem::at(
+            format!("{path}.claims.subjects.iss_sub.{}", config.issuer),
+            "is this issuer itself, whose users are known by `sub`",
+        );
+        problems.errors.push(problem.help("name the issuer that signals about these users name"));
+    }
+    users.iter().map(|(issuer, claim)| (issuer.clone(), claim.clone())).collect()
+}
+
+/// The kind of key that an `opaque` subject becomes.
+pub fn opaque_kind(config: OpaqueConfig) -> Kind {
+    match config {
+        OpaqueConfig::Session => Kind::Session,
+        OpaqueConfig::User => Kind::User,
+        OpaqueConfig::Token => Kind::Token,
+    }
+}
+
+/// What tells the stream at that place from others: the issuer, where it has one stream, else its audiences as well,
+/// and which of those with the same it is.
+pub fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
+    let Some(this) = transmitters.get(at) else { return String::new() };
+    let of_issuer = |other: &&TransmitterConfig| other.issuer == this.issuer;
+    if transmitters.iter().filter(of_issuer).count() < 2 {
+        return this.issuer.clone();
+    }
+    let audiences = this.audience.0.join(" ");
+    let same = transmitters.iter().take(at).filter(of_issuer).filter(|other| other.audience.0.join(" ") == audiences);
+    format!("{} {audiences} {}", this.issuer, same.count())
+}
+
+/// A SET must have one stream that it can have come over.
+pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems: &mut Problems) {
+    let Some(this) = transmitters.get(at) else { return };
+    let alike = |other: &&TransmitterConfig| {
+        other.issuer == this.issuer
+            && other.audience.0.iter().any(|audience| this.audience.0.contains(audience))
+            && other.authorization == this.authorization
+            && other.keys == this.keys
+    };
+    if transmitters.iter().take(at).any(|other| alike(&other)) {
+        let message = format!("`{}` stands twice, and nothing tells its streams apart", this.issuer);
+        let problem = Problem::at(format!("signals.transmitters[{at}].issuer"), message);
+        problems.errors.push(problem.help("give each stream an `audience`, an `authorization` or `keys` of its own"));
+    }
+}
+
+/// Adds the check that `signals.stale` brings into a rule, unless the rule has an age of its own or says otherwise.
+pub fn ask_for_fresh_state(stale: Option<&StaleConfig>, rule: &RuleConfig, requirement: &mut Requirement) {
+    let Some(stale) = stale else { return };
+    let has_own = requirement.checks.iter().any(|check| matches!(check, Check::StateAge(_)));
+    if rule.stale.unwrap_or(stale.then) == UnknownConfig::Deny && !has_own {
+        requirement.checks.insert(0, Check::StateAge(stale.after));
+    }
+}
+
+/// Whether `signals.stale` makes sense, and where a stale state lets requests pass.
+pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
+    if signals.transmitters.len() > MAX_TRANSMITTERS {
+        problems.error("signals.transmitters", format!("may be {MAX_TRANSMITTERS} at most"));
+    }
+    let Some(stale) = &signals.stale else {
+        for (at, rule) in config.rules.iter().enumerate() {
+            if rule.stale.is_some() {
+                let problem =
+                    Problem::at(format!("rules[{at}].stale"), "depends on `signals.stale`, which is not there");
+                problems.errors.push(problem.help("a rule alone may ask for `state_age`"));
+            }
+        }
+        return;
+    };
+    if stale.after == Span(0) {
+        problems.error("signals.stale.after", "must be longer than nothing");
+    }
+    if stale.then == UnknownConfig::Allow {
+        let message = "lets requests pass by what was heard before, however long ago that was";
+        problems.warnings.push(Problem::at("signals.stale.then", message));
+    }
+    for issuer in &config.issuers {
+        let speaks = |transmitter: &&TransmitterConfig| match &transmitter.subjects {
+            Some(subjects) => subjects.contains(&issuer.issuer),
+            None => transmitter.issuer == issuer.issuer,
+        };
+        if !signals.transmitters.iter().filter(speaks).any(|transmitter| transmitter.heartbeat) {
+            let message = format!(
+                "no transmitter with a heartbeat speaks about `{}`: its grants are always stale",
+                issuer.issuer
+            );
+            problems.warnings.push(Problem::at("signals.stale", message));
+        }
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        let own = config.rules.get(at).and_then(|rule| rule.stale);
+        let RuleEffect::Require(requirement) = &rule.effect else { continue };
+        let age = requirement.checks.iter().find_map(|check| match check {
+            Check::StateAge(age) => Some(*age),
+            _ => None,
+        });
+        if age.is_some_and(|age| age > stale.after) {
+            let message =
+                format!("lets requests pass when the state is older than `signals.stale.after`, {}", stale.after);
+            problems.warnings.push(Problem::at(format!("rules[{at}].require.state_age"), message));
+        } else if own == Some(UnknownConfig::Allow) && age.is_none() {
+            let message = "lets requests pass when the state is stale";
+            problems.warnings.push(Problem::at(format!("rules[{at}].stale"), message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::compile::Loaded;
+    use crate::config::load::load;
+    use crate::rules::requirement::Check;
+    use crate::rules::rule::Effect;
+    use crate::testing::fixture;
+    use crate::time::Span;
+    use serde_json::{Value, json};
+
+    fn config() -> Value {
+        let keys = json!({"inline": fixture::jwks()});
+        json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["a"], "keys": keys}],
+            "rules": [
+                {"name": "plain", "match": {"path": "/plain"}, "require": {}},
+                {"name": "own", "match": {"path": "/own"}, "require": {"state_age": "10s"}}
+            ],
+            "signals": {"transmitters": [{"issuer": "https://jit.example", "audience": "us", "keys": keys}]}
+        })
+    }
+
+    fn loaded(change: impl FnOnce(&mut Value)) -> Result<Loaded, Vec<String>> {
+        let mut config = config();
+        change(&mut config);
+        load(config.to_string().as_bytes()).map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+    }
+
+    fn ages(loaded: &Loaded) -> Vec<Option<Span>> {
+        let age = |effect: &Effect| match effect {
+            Effect::Require(requirement) => requirement.checks().iter().find_map(|check| match check {
+                Check::StateAge(age) => Some(*age),
+                _ => None,
+            }),
+            _ => None,
+        };
+        loaded.policy.rules().iter().map(|rule| age(rule.effect())).collect()
+    }
+
+    #[test]
+    fn each_rule_gets_an_age_unless_it_has_one_or_says_otherwise() {
+        let stale = |then: &str| json!({"after": "30s", "then": then});
+        let deny = loaded(|config| config["signals"]["stale"] = stale("deny")).unwrap();
+        assert_eq!(ages(&deny), [Some(Span(30)), Some(Span(10))]);
+        assert!(deny.warnings.is_empty());
+        let allow = loaded(|config| {
+            config["signals"]["stale"] = stale("allow");
+            config["rules"][0]["stale"] = json!("deny");
+        });
+        let allow = allow.unwrap();
+        assert_eq!(ages(&allow), [Some(Span(30)), Some(Span(10))]);
+        assert_eq!(allow.warnings.len(), 1);
+        let named = loaded(|config| {
+            config["signals"]["stale"] = stale("deny");
+            config["rules"][0]["stale"] = json!("allow");
+            config["rules"][1]["require"]["state_age"] = json!("1h");
+        });
+        let named = named.unwrap();
+        assert_eq!(ages(&named), [None, Some(Span(3600))]);
+        let warnings: Vec<String> = named.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "rules[0].stale: lets requests pass when the state is stale",
+                "rules[1].require.state_age: lets requests pass when the state is older than `signals.stale.after`, 30s"
+            ]
+        );
+    }
+
+    #[test]
+    fn break_glass_lifts_what_a_stale_state_refuses_or_hears_why_not() {
+        let glass = |then: &str| {
+            loaded(|config| {
+                config["signals"]["stale"] = json!({"after": "30s", "then": then});
+                config["rules"][0]["break_glass"] = json!({"scope": "emergency", "lifts": ["state_age"]});
+            })
+        };
+        let deny = glass("deny").unwrap();
+        let Effect::Require(requirement) = deny.policy.rules()[0].effect() else { panic!() };
+        assert_eq!(requirement.break_glass().unwrap().lifts(), ["state_age"]);
+        let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (a stale state lets its \
+                   requests pass already: `stale`, or `signals.stale.then`, is `allow`)";
+        assert_eq!(glass("allow").err().unwrap(), [why]);
+        let without = loaded(|config| {
+            config["rules"][0]["break_glass"] = json!({"scope": "emergency", "lifts": ["state_age"]});
+        });
+        let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (neither this rule nor \
+                   `signals.stale` asks for it)";
+        assert_eq!(without.err().unwrap(), [why]);
+    }
+
+    #[test]
+    fn nobody_to_hear_of_is_worth_a_warning() {
+        let loaded = loaded(|config| {
+            config["signals"]["stale"] = json!({"after": "30s"});
+            config["signals"]["transmitters"][0]["heartbeat"] = json!(false);
+        });
+        let warning = loaded.unwrap().warnings[0].to_string();
+        assert!(warning.contains("no transmitter with a heartbeat"), "{warning}");
+    }
+
+    #[test]
+    fn each_message() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 12] = [
+            (
+                |c| c["issuers"][0]["claims"] = json!({"subjects": {"opaque": "sid"}}),
+                "issuers[0].claims.subjects.opaque: unknown value `sid` (known here: `session`, `user`, `token`)",
+            ),
+            (
+                |c| c["issuers"][0]["claims"] = json!({"subjects": {"iss_sub": {"https://jit.example": "x"}}}),
+                "issuers[0].claims.subjects.iss_sub.https://jit.example: is this issuer itself, whose users are known by `sub` (name the issuer that signals about these users name)",
+            ),
+            (
+                |c| c["signals"]["transmitters"][0]["audience"] = json!([]),
+                "signals.transmitters[0].audience: must not be empty",
+            ),
+            (
+                |c| {
+                    let mut other = c["signals"]["transmitters"][0].clone();
+                    other["audience"] = json!(["them", "us"]);
+                    c["signals"]["transmitters"].as_array_mut().unwrap().push(other);
+                },
+                "signals.transmitters[1].issuer: `https://jit.example` stands twice, and nothing tells its streams apart (give each stream an `audience`, an `authorization` or `keys` of its own)",
+            ),
+            (
+                |c| c["signals"]["transmitters"][0]["events"] = json!(["task-complete"]),
+                "signals.transmitters[0].events[0]: unknown event `task-complete` (did you mean `task-completed`?)",
+            ),
+            (
+                |c| {
+                    c["signals"]["transmitters"][0]["event_uris"] =
+                        json!({"urn:taskfence:secevent:task-completed": "session-revoked"})
+                },
+                "signals.transmitters[0].event_uris.urn:taskfence:secevent:task-completed: already stands for task-completed",
+            ),
+            (
+                |c| c["signals"]["transmitters"][0]["settable_claims"] = json!(["sub"]),
+                "signals.transmitters[0].settable_claims[0]: `sub` cannot be set by a signal",
+            ),
+            (
+                |c| c["signals"]["effects"] = json!({"account-disabled": "set"}),
+                "signals.effects.account-disabled: has nothing that could be set (write `end` or `ignore`)",
+            ),
+            (
+                |c| c["signals"]["effects"] = json!({"account-disable": "end"}),
+                "signals.effects.account-disable: unknown key `account-disable` (did you mean `account-disabled`?)",
+            ),
+            (
+                |c| c["issuers"][0]["claims"] = json!({"subjects": {"mail": "email"}}),
+                "issuers[0].claims.subjects.mail: unknown key `mail` (did you mean `email`?)",
+            ),
+            (
+                |c| c["rules"][0]["stale"] = json!("deny"),
+                "rules[0].stale: depends on `signals.stale`, which is not there (a rule alone may ask for `state_age`)",
+            ),
+            (|c| c["signals"]["stale"] = json!({"after": "0s"}), "signals.stale.after: must be longer than nothing"),
+        ];
+        for (change, message) in cases {
+            let errors = loaded(change).map(|_| ()).expect_err(message);
+            assert!(errors.contains(&message.to_owned()), "want {message}\nhave {errors:?}");
+        }
+    }
+}

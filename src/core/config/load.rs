@@ -1,0 +1,58 @@
+//! From the bytes of a configuration to a policy, or to a list of what is wrong with it.
+
+use crate::config::compile::Loaded;
+use crate::config::compile::compile;
+use crate::config::json_path;
+use crate::config::model::Config;
+use crate::config::problem::{Errors, Problem};
+use crate::encoding::json::{self, JsonError};
+use crate::encoding::nearest::nearest;
+use crate::encoding::typed::{self, Misfit};
+use serde::de::{self};
+
+/// Reads a configuration from JSON.
+///
+/// An unknown key, a wrong type or a wrong value is an error that names its place.
+pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
+    let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
+    compile(&raw)
+}
+
+/// Reads one JSON object that fills `json`, with the messages of a configuration. `what` is what they call the whole.
+///
+/// A name that stands twice in an object is an error, also in one whose names are not ours.
+pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Problem> {
+    if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
+        return Err(Problem::at("", format!("{what} is not a JSON object")));
+    }
+    let value = json::value(json).map_err(|error| unreadable(json, &error))?;
+    typed::read(&value).map_err(|misfit| describe(&misfit))
+}
+
+pub(crate) fn unreadable(json: &[u8], error: &JsonError) -> Problem {
+    let text = error.to_string();
+    if text.starts_with("trailing characters") {
+        return Problem::at("", format!("not one JSON document: {text}"));
+    }
+    match error.is_no_json() {
+        true => Problem::at("", format!("not JSON: {text}")),
+        false => Problem::at(json_path::of_repeated(json).unwrap_or_default(), format!("not usable as JSON: {text}")),
+    }
+}
+
+/// Serde's message in our words. Its `expected one of ...` is where the nearest right key comes from.
+pub(crate) fn describe(misfit: &Misfit) -> Problem {
+    let (path, text) = (misfit.path(), misfit.message());
+    for (lead, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
+        if let Some((word, rest)) = text.strip_prefix(lead).and_then(|rest| rest.split_once('`')) {
+            let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+            let help = match nearest(word, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "no key is expected here".to_owned(),
+                None => format!("known here: `{}`", known.join("`, `")),
+            };
+            return Problem::at(path, format!("unknown {what} `{word}`")).help(help);
+        }
+    }
+    Problem::at(path, text.replacen("missing field", "missing key", 1))
+}

@@ -1,0 +1,18 @@
+//! The configuration as it is written: parsed, checked and compiled to a policy.
+
+pub mod checks;
+pub mod compile;
+pub(crate) mod compile_keys;
+pub(crate) mod compile_presentation;
+pub(crate) mod compile_require;
+pub(crate) mod compile_signals;
+pub(crate) mod json_path;
+pub(crate) mod literal;
+pub mod load;
+pub mod model;
+pub mod problem;
+pub(crate) mod rule_order;
+#[cfg(feature = "schema")]
+pub mod schema;
+#[cfg(feature = "schema")]
+pub mod schema_shapes;

@@ -1,0 +1,90 @@
+//! What is wrong with a configuration, for the person who has to mend it.
+
+use std::fmt;
+
+/// One thing that is wrong, or unwise, at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: a path such as `rules[2].match.path`. Empty for the whole text.
+    pub path: String,
+    /// What is wrong: lower case, no full stop, the reader's own words in backticks.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem at `path`.
+    pub fn at(path: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem { path: path.into(), message: message.into(), help: None }
+    }
+
+    /// The same with a remedy.
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that keeps a configuration from being used. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errors(pub Vec<Problem>);
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+#[derive(Default)]
+pub(crate) struct Problems {
+    pub(super) errors: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) notes: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(Problem::at(path, message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::nearest::nearest;
+
+    #[test]
+    fn prints_place_fault_and_remedy() {
+        let problem = Problem::at("rules[0].mtch", "unknown key `mtch`").help("did you mean `match`?");
+        assert_eq!(problem.to_string(), "rules[0].mtch: unknown key `mtch` (did you mean `match`?)");
+        assert_eq!(Problem::at("", "not JSON").to_string(), "not JSON");
+    }
+
+    #[test]
+    fn guesses_only_near_words() {
+        assert_eq!(nearest("isuers", ["rules", "issuers"]), Some("issuers"));
+        assert_eq!(nearest("zzz", ["rules", "issuers"]), None);
+    }
+}

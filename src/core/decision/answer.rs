@@ -1,0 +1,271 @@
+//! What the client sees of a refusal: RFC 6750 challenges and RFC 9457 problem documents, never a byte of its own.
+
+use crate::decision::verdict::Refusal;
+use crate::http::credential_location::Scheme;
+use crate::policy::policy::Policy;
+use crate::reason::{Class, Reason};
+use crate::rules::requirement::Check;
+use crate::rules::rule::Effect;
+use crate::token::confirmation::Binding;
+use serde_json::json;
+
+/// The header that carries the decision id of a refusal.
+pub const DECISION_HEADER: &str = "x-taskfence-decision";
+
+/// One local reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The gRPC status code, for a request that is gRPC.
+    pub grpc_status: i32,
+    /// Headers beside the status.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body. For gRPC it becomes `grpc-message`.
+    pub body: String,
+}
+
+/// The answer to a refused request. `decision` is the id under which the refusal is recorded.
+pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) -> Answer {
+    let class = refusal.reason.class();
+    let mut headers = vec![("cache-control", "no-store".to_owned()), (DECISION_HEADER, decision.to_owned())];
+    if let Some(challenge) = challenge(refusal, policy) {
+        headers.push(("www-authenticate", challenge));
+    }
+    if let Some(nonce) = &refusal.nonce {
+        headers.push(("dpop-nonce", nonce.clone()));
+    }
+    if matches!(class, Class::Unavailable | Class::TooManyRequests) {
+        headers.push(("retry-after", "1".to_owned()));
+    }
+    let body = if grpc {
+        refusal.reason.title().to_owned()
+    } else {
+        headers.push(("content-type", "application/problem+json".to_owned()));
+        problem(refusal, decision)
+    };
+    Answer { status: class.status(), grpc_status: class.grpc_status(), headers, body }
+}
+
+/// RFC 6750 §3, RFC 9449 §7.1. A request without a credential gets no error code; what OAuth has no word for gets no
+/// challenge.
+fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
+    let class = refusal.reason.class();
+    let mut parameters = String::new();
+    match class.oauth_error() {
+        // A request that is refused before any credential was looked at is not the token's fault.
+        Some(_) if matches!(refusal.reason, Reason::PathRefused | Reason::HostRefused) => return None,
+        Some(error) => {
+            parameters.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", refusal.reason.title()));
+        }
+        None if class == Class::Unauthenticated => {}
+        None => return None,
+    }
+    if refusal.reason == Reason::ScopeInsufficient
+        && let Some(Effect::Require(requirement)) =
+            refusal.rule.and_then(|at| policy.rules().get(at)).map(|r| r.effect())
+    {
+        let scopes: Vec<&str> = requirement.scopes().collect();
+        parameters.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+    }
+    if let Some(step_up) = step_up(refusal, policy) {
+        parameters.push_str(&step_up);
+    }
+    let one = |scheme| match scheme {
+        Scheme::Bearer => format!("Bearer realm=\"{}\"{parameters}", policy.realm()),
+        Scheme::Dpop => {
+            format!("DPoP realm=\"{}\"{parameters}, algs=\"{}\"", policy.realm(), algorithms(refusal, policy).join(" "))
+        }
+    };
+    let schemes: Vec<String> = schemes(refusal, policy).into_iter().map(one).collect();
+    Some(schemes.join(", "))
+}
+
+/// The schemes that would do better: that of a token which is known, else those of all issuers.
+fn schemes(refusal: &Refusal, policy: &Policy) -> Vec<Scheme> {
+    let issuers = policy.issuers();
+    if let Some(session) = &refusal.session {
+        let verified = session.verified();
+        let wants_key =
+            issuers.get(verified.issuer()).is_some_and(|issuer| issuer.presentation.binding == Binding::Dpop);
+        let is_dpop = verified.grant().confirmation.key.is_some() || wants_key;
+        return vec![if is_dpop { Scheme::Dpop } else { Scheme::Bearer }];
+    }
+    let bearer = issuers.iter().any(|issuer| issuer.presentation.binding != Binding::Dpop);
+    let dpop = issuers.iter().any(|issuer| issuer.presentation.announces_dpop);
+    [(Scheme::Bearer, bearer), (Scheme::Dpop, dpop)].into_iter().filter(|(_, taken)| *taken).map(|(s, _)| s).collect()
+}
+
+/// The signature algorithms that a proof may have: those of the token's issuer, else of all who speak DPoP.
+fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
+    let known = refusal.session.as_ref().map(|session| session.verified().issuer());
+    let mut names: Vec<&'static str> = Vec::new();
+    for (at, issuer) in policy.issuers().iter().enumerate() {
+        if known.map_or(issuer.presentation.announces_dpop, |known| known == at) {
+            let more = issuer.presentation.dpop.algorithms.iter().map(|algorithm| algorithm.name());
+            names.extend(more.filter(|name| !names.contains(name)).collect::<Vec<_>>());
+        }
+    }
+    names
+}
+
+/// RFC 9470 §3: what authentication would do.
+fn step_up(refusal: &Refusal, policy: &Policy) -> Option<String> {
+    let Effect::Require(requirement) = policy.rules().get(refusal.rule?)?.effect() else { return None };
+    requirement.checks().iter().find_map(|check| match (refusal.reason, check) {
+        (Reason::AssuranceInsufficient, Check::Acr(accepted)) => {
+            Some(format!(", acr_values=\"{}\"", accepted.join(" ")))
+        }
+        (Reason::AuthenticationTooOld, Check::AuthAge(longest)) => Some(format!(", max_age=\"{}\"", longest.0)),
+        _ => None,
+    })
+}
+
+/// RFC 9457. `txn` names the task of a verified token, for whoever talks about it with the operator.
+fn problem(refusal: &Refusal, decision: &str) -> String {
+    let code = refusal.reason.code();
+    let mut problem = json!({
+        "type": format!("urn:taskfence:problem:{}", code.replace('_', "-")),
+        "title": refusal.reason.title(),
+        "status": refusal.reason.class().status(),
+        "instance": format!("urn:uuid:{decision}"),
+        "reason": code,
+    });
+    if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
+        members.insert("txn".to_owned(), session.verified().grant().task.clone().into());
+    }
+    problem.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::fixture;
+    use serde_json::Value;
+
+    fn policy() -> Policy {
+        let config = json!({
+            "realm": "orders.mesh",
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [{"name": "read", "match": {}, "require": {"scope": "orders.read orders.list", "acr": ["phr", "phrh"], "auth_age": "5m"}}]
+        });
+        crate::config::load::load(config.to_string().as_bytes()).unwrap().policy
+    }
+
+    fn of(reason: Reason, grpc: bool) -> Answer {
+        answer(&Refusal { rule: Some(0), ..Refusal::new(reason) }, &policy(), "0-1", grpc)
+    }
+
+    fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+        answer.headers.iter().find(|(have, _)| *have == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn challenges_say_what_rfc_6750_says() {
+        for (reason, status, challenge) in [
+            (Reason::TokenMissing, 401, Some(r#"Bearer realm="orders.mesh""#)),
+            (
+                Reason::TokenExpired,
+                401,
+                Some(r#"Bearer realm="orders.mesh", error="invalid_token", error_description="Access token expired""#),
+            ),
+            (
+                Reason::CredentialsAmbiguous,
+                400,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="invalid_request", error_description="More than one credential""#,
+                ),
+            ),
+            (
+                Reason::ScopeInsufficient,
+                403,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.read orders.list""#,
+                ),
+            ),
+            (
+                Reason::AssuranceInsufficient,
+                401,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger authentication required", acr_values="phr phrh""#,
+                ),
+            ),
+            (
+                Reason::AuthenticationTooOld,
+                401,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="More recent authentication required", max_age="300""#,
+                ),
+            ),
+            (Reason::DeviceNotCompliant, 403, None),
+            (Reason::RuleMissing, 403, None),
+            (Reason::PathRefused, 400, None),
+            (Reason::StateUnavailable, 503, None),
+            (Reason::TooManyFailures, 429, None),
+        ] {
+            let answer = of(reason, false);
+            assert_eq!((answer.status, header(&answer, "www-authenticate")), (status, challenge));
+            assert_eq!(header(&answer, "cache-control"), Some("no-store"));
+            assert_eq!(header(&answer, "retry-after").is_some(), matches!(status, 429 | 503));
+        }
+    }
+
+    fn challenge_of(issuer: Value, reason: Reason) -> Option<String> {
+        let mut first =
+            json!({"issuer": "https://jit.example", "audiences": ["a"], "keys": {"inline": fixture::jwks()}});
+        first.as_object_mut().unwrap().extend(issuer.as_object().unwrap().clone());
+        let config = json!({"realm": "r", "issuers": [first], "rules": []});
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let nonce = (reason == Reason::DpopNonceRequired).then(|| "n".to_owned());
+        let answer = answer(&Refusal { nonce, ..Refusal::new(reason) }, &policy, "0-1", false);
+        assert_eq!(header(&answer, "dpop-nonce").is_some(), reason == Reason::DpopNonceRequired);
+        header(&answer, "www-authenticate").map(str::to_owned)
+    }
+
+    #[test]
+    fn challenges_say_what_rfc_9449_says() {
+        let any = json!({"binding": "any", "dpop": {"algorithms": ["ES256", "EdDSA"]}});
+        let dpop = json!({"binding": "dpop"});
+        for (issuer, reason, challenge) in [
+            (&any, Reason::TokenMissing, r#"Bearer realm="r", DPoP realm="r", algs="ES256 EdDSA""#),
+            (&dpop, Reason::TokenMissing, r#"DPoP realm="r", algs="ES256""#),
+            (
+                &dpop,
+                Reason::TokenExpired,
+                r#"DPoP realm="r", error="invalid_token", error_description="Access token expired", algs="ES256""#,
+            ),
+            (
+                &dpop,
+                Reason::DpopProofInvalid,
+                r#"DPoP realm="r", error="invalid_dpop_proof", error_description="DPoP proof invalid", algs="ES256""#,
+            ),
+            (
+                &dpop,
+                Reason::DpopNonceRequired,
+                r#"DPoP realm="r", error="use_dpop_nonce", error_description="DPoP proof needs a new nonce", algs="ES256""#,
+            ),
+        ] {
+            assert_eq!(challenge_of(issuer.clone(), reason).as_deref(), Some(challenge));
+        }
+        assert_eq!(challenge_of(any, Reason::RuleMissing), None);
+    }
+
+    #[test]
+    fn the_body_is_a_problem_document() {
+        let answer = of(Reason::TaskCompleted, false);
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(
+            body,
+            json!({"type": "urn:taskfence:problem:task-completed", "title": "Grant completed", "status": 401,
+                   "instance": "urn:uuid:0-1", "reason": "task_completed"})
+        );
+        assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
+    }
+
+    #[test]
+    fn grpc_gets_a_short_message() {
+        let answer = of(Reason::TaskCompleted, true);
+        assert_eq!((answer.body.as_str(), answer.grpc_status), ("Grant completed", 16));
+        assert_eq!(header(&answer, "content-type"), None);
+    }
+}

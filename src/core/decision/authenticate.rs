@@ -1,0 +1,84 @@
+//! What one worker knows about tokens, and how a token becomes a session: remembered, refused again, or verified now.
+
+use crate::decision::bad_signatures::Refused;
+use crate::decision::flood::Flood;
+use crate::decision::session::Session;
+use crate::decision::token_cache::Cache;
+use crate::policy::policy::Policy;
+use crate::ports::Ports;
+use crate::reason::Reason;
+use crate::time::Timestamp;
+use crate::token::verify::{self, Candidate, Rejected, Verified};
+use std::rc::Rc;
+
+/// The tokens that one worker saw under one configuration.
+#[derive(Debug)]
+pub struct Authenticator {
+    sessions: Cache,
+    refused: Refused,
+    flood: Flood,
+}
+
+impl Authenticator {
+    /// Knows no token yet. `seed` is random.
+    pub fn new(policy: &Policy, seed: u64) -> Authenticator {
+        let limits = policy.limits();
+        Authenticator {
+            sessions: Cache::new(limits.token_cache, seed),
+            refused: Refused::new(seed),
+            flood: Flood::new(limits.bad_signatures),
+        }
+    }
+
+    /// The session of `token`. What passes with time is checked at every call, what never changes only once.
+    pub fn session(
+        &mut self,
+        token: &[u8],
+        policy: &Policy,
+        ports: &mut impl Ports,
+        now: Timestamp,
+    ) -> Result<Rc<Session>, Rejected> {
+        if let Some(session) = self.sessions.find(token) {
+            let issuer = policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
+            // A key that has left the issuer's set takes with it what it signed.
+            if issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
+                return match verify::check_times(session.verified(), issuer, now) {
+                    Ok(()) => Ok(session),
+                    Err(reason) => {
+                        self.sessions.remove(token);
+                        Err(reason.into())
+                    }
+                };
+            }
+            self.sessions.remove(token);
+        }
+        let candidate = verify::examine(token, policy.issuers(), now)?;
+        let verified = self.verify(candidate, token, ports, now)?;
+        let session = Rc::new(Session::new(verified, policy.has_conditions));
+        self.sessions.insert(token, Rc::clone(&session));
+        Ok(session)
+    }
+
+    /// Checks the signature, unless it is known to be bad or comes from where too many bad ones came from.
+    fn verify(
+        &mut self,
+        candidate: Candidate<'_, '_>,
+        token: &[u8],
+        ports: &mut impl Ports,
+        now: Timestamp,
+    ) -> Result<Verified, Reason> {
+        let key = candidate.key();
+        if self.refused.contains(token, key) {
+            return Err(Reason::SignatureInvalid);
+        }
+        if !self.flood.is_calm() && self.flood.is_exhausted(ports.source(), now) {
+            return Err(Reason::TooManyFailures);
+        }
+        let verified = candidate.verify(ports, now);
+        if verified == Err(Reason::SignatureInvalid) {
+            self.refused.insert(token, key);
+            self.flood.failed(ports.source(), now);
+        }
+        verified
+    }
+}

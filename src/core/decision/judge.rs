@@ -1,0 +1,718 @@
+//! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
+
+use crate::decision::authenticate::Authenticator;
+use crate::decision::evaluate::Asked;
+use crate::decision::evaluate::NoopObserver;
+use crate::decision::evaluate::Observer;
+use crate::decision::evaluate::check_status;
+use crate::decision::evaluate::evaluate;
+use crate::decision::evaluate::grant_status;
+use crate::decision::evaluate::unreadable;
+use crate::decision::session::Session;
+use crate::decision::verdict::Permit;
+use crate::decision::verdict::Refusal;
+use crate::decision::verdict::Verdict;
+use crate::http::method::Method;
+use crate::http::path::Canonical;
+use crate::http::request::Request;
+use crate::keys::keyring::{Keyring, Owner};
+use crate::policy::policy::Policy;
+use crate::ports::Ports;
+use crate::reason::Reason;
+use crate::rules::evidence::RequestLine;
+use crate::rules::mode::Mode;
+use crate::rules::requirement::{Check, Requirement};
+use crate::rules::rule::{Effect, Target};
+use crate::state::single_use::{self, ConsumeError, SingleUseEntry};
+use crate::state::store::Store;
+use crate::state::view::View;
+use crate::time::Span;
+use crate::time::Timestamp;
+use crate::token::dpop::Proof;
+use std::rc::Rc;
+
+/// A policy, and what one worker remembers while it applies it.
+#[derive(Debug)]
+pub struct Judge {
+    pub(crate) policy: Policy,
+    tokens: Authenticator,
+    pub(crate) view: View,
+}
+
+impl Judge {
+    /// A judge of `policy` that remembers nothing yet, for tools and tests: strangers could know where its caches keep
+    /// what.
+    pub fn new(policy: Policy) -> Judge {
+        Judge::seeded(policy, 0)
+    }
+
+    /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
+    pub fn seeded(policy: Policy, seed: u64) -> Judge {
+        Judge { tokens: Authenticator::new(&policy, seed), policy, view: View::default() }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The keys of an issuer or a transmitter.
+    pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
+        self.policy.keyring_mut(owner)
+    }
+
+    /// There are other keys: whatever stood on one that is gone is to be looked at again.
+    pub fn keys_changed(&mut self) {
+        self.view.forget();
+    }
+
+    /// Reads the state at the next request, whether its doorbell was rung or not. For whoever has a moment now and then:
+    /// what nobody foresaw then lasts no longer than that.
+    pub fn force_refresh(&mut self) {
+        self.view.force_refresh();
+    }
+
+    /// Gives the policy away and forgets the rest.
+    pub fn into_policy(self) -> Policy {
+        self.policy
+    }
+
+    /// Judges `request` at `now`.
+    pub fn judge(&mut self, request: &Request<'_>, ports: &mut impl Ports, now: Timestamp) -> Verdict {
+        self.judge_before(request, ports, now, &mut NoopObserver)
+    }
+
+    /// Judges `request` at `now`, and shows `observer` how.
+    pub fn judge_before(
+        &mut self,
+        request: &Request<'_>,
+        ports: &mut impl Ports,
+        now: Timestamp,
+        observer: &mut impl Observer,
+    ) -> Verdict {
+        let mode = |refusal: &Refusal, policy: &Policy| match refusal.reason {
+            Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
+            _ => policy.mode(refusal.rule),
+        };
+        match self.decide(request, ports, now, observer) {
+            Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit::shadowing(refusal, now)),
+            verdict => verdict,
+        }
+    }
+
+    /// Finds the rule, authenticates, evaluates.
+    fn decide(
+        &mut self,
+        request: &Request<'_>,
+        ports: &mut impl Ports,
+        now: Timestamp,
+        observer: &mut impl Observer,
+    ) -> Verdict {
+        let path = Canonical::parse(request.path).map_err(|_| Refusal::new(Reason::PathRefused))?;
+        let host = self.policy.host(request.authority).map_err(|_| Refusal::new(Reason::HostRefused))?;
+        let Judge { policy, tokens, view } = self;
+        let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
+        show_rules(policy, target, ports, observer);
+        let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| Refusal::new(Reason::RuleMissing))?;
+        observer.captures(rule.matcher().capture_names(), &captures);
+        let requirement = match rule.effect() {
+            Effect::Anonymous => return Ok(Permit::anonymous(at, now)),
+            Effect::Deny => return Err(Refusal::new(Reason::RuleDenied).by(at)),
+            Effect::Require(requirement) => requirement,
+        };
+        let bearer = authenticate(tokens, policy, request, ports, now).map_err(|refusal| refusal.by(at))?;
+        let with_session = |reason| Refusal::new(reason).by(at).about(&bearer.session);
+        let clock = view.refresh(ports).map_err(|error| with_session(unreadable(error)))?;
+        let grant_status = grant_status(clock, view, &bearer.session, ports).map_err(with_session)?;
+        let refused = |reason| with_session(reason).with_status(&grant_status);
+        check_status(&grant_status, now).map_err(refused)?;
+        let checks = requirement.checks();
+        let source = if checks.iter().any(Check::needs_source) { ports.source() } else { None };
+        let peer = if checks.iter().any(Check::needs_peer) { ports.peer_uri() } else { None };
+        let request = RequestLine { method: &Method::fold(target.method), host, path: &path };
+        let asked = Asked { rule, request, captures, source, peer: peer.as_deref() };
+        let broken_glass = evaluate(requirement, &asked, &bearer.session, &grant_status, (policy, view), now, observer)
+            .map_err(refused)?;
+        // What counts once is used last: only a request that passes uses it up. Where nothing is enforced, nothing is
+        // taken from where something is.
+        let trial = policy.mode(Some(at)) == Mode::Shadow;
+        use_once(&bearer, requirement, trial, ports, now).map_err(refused)?;
+        let (rule, session, grant_status) = (Some(at), Some(bearer.session), Some(grant_status));
+        Ok(Permit { rule, session, grant_status, broken_glass, shadowed: None, source, peer, admitted_at: now })
+    }
+}
+
+/// Shows an observer that sees all why each rule up to the one that matches does not.
+fn show_rules<O: Observer>(policy: &Policy, target: Target<'_>, ports: &mut impl Ports, observer: &mut O) {
+    if !O::SEES_ALL {
+        return;
+    }
+    for rule in policy.rules() {
+        let mismatch = rule.matcher().mismatch(target, ports);
+        observer.rule(mismatch);
+        if mismatch.is_none() {
+            return;
+        }
+    }
+}
+
+/// Who asks: a verified token, presented by whoever may.
+struct Presented {
+    session: Rc<Session>,
+    proof: Option<Proof>,
+    /// How far the clocks of its issuer and ours may lie apart.
+    clock_skew: Span,
+}
+
+/// Verifies the token of the request, and that whoever presents it may.
+fn authenticate(
+    tokens: &mut Authenticator,
+    policy: &Policy,
+    request: &Request<'_>,
+    ports: &mut impl Ports,
+    now: Timestamp,
+) -> Result<Presented, Refusal> {
+    let credential = request.credential().map_err(Refusal::new)?;
+    let session = tokens.session(credential.token, policy, ports, now).map_err(|rejected| Refusal {
+        claim: rejected.claim,
+        lacks_keys_of: rejected.lacks_keys_of,
+        ..Refusal::new(rejected.reason)
+    })?;
+    let refused = |reason| Refusal::new(reason).about(&session);
+    let issuer = policy.issuers().get(session.verified().issuer());
+    let issuer = issuer.ok_or_else(|| refused(Reason::InternalError))?;
+    let proof = issuer
+        .presentation
+        .check(session.verified().grant(), credential, request, ports, now)
+        .map_err(|misuse| Refusal { nonce: misuse.nonce, ..refused(misuse.reason) })?;
+    Ok(Presented { proof, clock_skew: issuer.clock_skew, session })
+}
+
+/// Uses up what counts once: the DPoP proof, then the token where the rule says so.
+fn use_once(
+    bearer: &Presented,
+    requirement: &Requirement,
+    trial: bool,
+    store: &mut impl Store,
+    now: Timestamp,
+) -> Result<(), Reason> {
+    if let Some(proof) = &bearer.proof {
+        let coin = SingleUseEntry::proof(proof.id(), proof.key(), proof.until(), trial);
+        consume(store, &coin, Reason::DpopProofReplayed, now)?;
+    }
+    if requirement.single_use() {
+        let grant = bearer.session.verified().grant();
+        let coin =
+            SingleUseEntry::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
+        consume(store, &coin, Reason::TokenUsed, now)?;
+    }
+    Ok(())
+}
+
+/// Uses `coin` up, or says why not: `spent` if it was used before.
+fn consume(store: &mut impl Store, coin: &SingleUseEntry, spent: Reason, now: Timestamp) -> Result<(), Reason> {
+    single_use::consume(store, coin, now).map_err(|error| match error {
+        ConsumeError::Spent => spent,
+        ConsumeError::Full => Reason::ReplaySaturated,
+        ConsumeError::Store(_) => Reason::StateUnavailable,
+    })
+}
+
+/// A method that is not UTF-8 is none that a rule can name.
+fn method<'h>(request: &Request<'h>) -> &'h str {
+    std::str::from_utf8(request.method).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::connection::ConnectionInfo;
+    use crate::jose::algorithm::Algorithm;
+    use crate::jose::jws::Unverified;
+    use crate::jose::key::Key;
+    use crate::jose::signature::CheckSignature;
+    use crate::jose::signature::PureRust;
+    use crate::state::bucket::Entry;
+    use crate::state::fact::{Compliance, Fact, Risk};
+    use crate::state::freshness::{Heartbeat, TransmitterId};
+    use crate::state::key::{Kind, StateKey};
+    use crate::state::revocations::{apply, record_heartbeat, set_up};
+    use crate::state::store::StoreError;
+    use crate::state::store::{MemoryStore, Slot, Stored};
+    use crate::testing::fixture::{self, NOW, token_with};
+    use serde_json::json;
+
+    /// A store and a checker that count what they are asked.
+    #[derive(Default)]
+    struct Ports {
+        store: MemoryStore,
+        reads: usize,
+        signatures: usize,
+    }
+
+    impl Store for Ports {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            self.reads = self.reads.saturating_add(1);
+            self.store.read(slot)
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.store.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.store.seed(slot, bytes)
+        }
+    }
+
+    impl ConnectionInfo for Ports {
+        fn source(&mut self) -> Option<std::net::IpAddr> {
+            "10.1.2.3".parse().ok()
+        }
+
+        fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
+            (name == "tier").then(|| b"gold".to_vec())
+        }
+    }
+
+    impl CheckSignature for Ports {
+        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+            self.signatures = self.signatures.saturating_add(1);
+            PureRust.check(token, key, algorithm)
+        }
+    }
+
+    fn bench() -> (Judge, Ports) {
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [
+                {"name": "admin", "match": {"path": "/admin"}, "deny": true},
+                {"name": "read", "match": {"methods": ["GET"], "path": "/orders/{order}"},
+                 "require": {"scope": "orders.read", "detail": {"type": "order", "action": "read", "identifier": "{order}"}}},
+                {"name": "cancel", "match": {"methods": ["DELETE"], "path": "/orders/{order}"}, "require": {"scope": "orders.cancel"}},
+                {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
+            ]
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let mut ports = Ports::default();
+        set_up(&mut ports.store, 1).unwrap();
+        (Judge::new(policy), ports)
+    }
+
+    fn ask(
+        judge: &mut Judge,
+        ports: &mut Ports,
+        line: &str,
+        token: Option<&str>,
+        now: Timestamp,
+    ) -> Result<usize, Reason> {
+        let (method, path) = line.split_once(' ').unwrap();
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        let headers = [(":method", method), (":authority", "orders.mesh"), (":path", path)];
+        let all = headers.into_iter().chain(authorization.iter().map(|value| ("authorization", value.as_str())));
+        let request = Request::from_headers(all.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        judge.judge(&request, ports, now).map(|permit| permit.rule().unwrap()).map_err(|refusal| refusal.reason)
+    }
+
+    fn revoke(ports: &mut Ports, kind: Kind, name: &str) {
+        let key = StateKey::new(kind, "https://jit.example", name);
+        let entry =
+            Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
+        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+    }
+
+    #[test]
+    fn inside_the_task_and_outside_it() {
+        let (mut judge, mut ports) = bench();
+        let token = token_with(json!({}), json!({}));
+        let mut ask = |line, token| ask(&mut judge, &mut ports, line, token, NOW);
+        assert_eq!(ask("GET /orders/1881", Some(&token)), Ok(1));
+        assert_eq!(ask("GET /orders/1881?x=1", Some(&token)), Ok(1));
+        assert_eq!(ask("GET /orders/1882", Some(&token)), Err(Reason::DetailInsufficient));
+        assert_eq!(ask("DELETE /orders/1881", Some(&token)), Err(Reason::ScopeInsufficient));
+        assert_eq!(ask("POST /orders/1881", Some(&token)), Err(Reason::RuleMissing));
+        assert_eq!(ask("GET /admin", Some(&token)), Err(Reason::RuleDenied));
+        assert_eq!(ask("GET /orders/../admin", Some(&token)), Err(Reason::PathRefused));
+        assert_eq!(ask("GET /orders/1881", None), Err(Reason::TokenMissing));
+        assert_eq!(ask("GET /healthz", None), Ok(3));
+        assert_eq!(ask("GET /healthz", Some("not a token")), Ok(3));
+        assert_eq!(ask("OPTIONS *", None), Err(Reason::PathRefused));
+    }
+
+    /// A token whose signature is that of another.
+    fn forged(name: &str) -> String {
+        let (good, other) =
+            (token_with(json!({}), json!({"jti": name})), token_with(json!({}), json!({"jti": "other"})));
+        let signature = other.rsplit_once('.').unwrap().1;
+        format!("{}.{signature}", good.rsplit_once('.').unwrap().0)
+    }
+
+    #[test]
+    fn a_bad_signature_is_checked_once() {
+        let (mut judge, mut ports) = bench();
+        let bad = forged("bad");
+        for _ in 0..3 {
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&bad), NOW);
+            assert_eq!((verdict, ports.signatures), (Err(Reason::SignatureInvalid), 1));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_bad_signatures_buys_a_bounded_number_of_checks() {
+        let (mut judge, mut ports) = bench();
+        let warm = token_with(json!({}), json!({}));
+        let cold = token_with(json!({}), json!({"jti": "tok-2"}));
+        let mut ask = |token: &str, now| {
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(token), now);
+            (verdict, ports.signatures)
+        };
+        assert_eq!(ask(&warm, NOW), (Ok(1), 1));
+        for n in 1..=100 {
+            assert_eq!(ask(&forged(&n.to_string()), NOW), (Err(Reason::SignatureInvalid), 1 + n));
+        }
+        assert_eq!(ask(&forged("one more"), NOW), (Err(Reason::TooManyFailures), 101));
+        assert_eq!(ask(&cold, NOW), (Err(Reason::TooManyFailures), 101), "nobody can tell it from the flood unchecked");
+        assert_eq!(ask(&warm, NOW), (Ok(1), 101), "what was verified before goes on");
+        assert_eq!(ask(&cold, NOW.plus(crate::time::Span(1))), (Ok(1), 102));
+    }
+
+    #[test]
+    fn an_anonymous_permit_carries_no_identity() {
+        let (mut judge, mut ports) = bench();
+        let token = format!("Bearer {}", token_with(json!({}), json!({})));
+        let headers = [(":method", "GET"), (":authority", "o"), (":path", "/healthz"), ("authorization", &token)];
+        let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        assert!(judge.judge(&request, &mut ports, NOW).unwrap().session().is_none());
+    }
+
+    #[test]
+    fn warm_requests_check_no_signature_and_read_only_the_version() {
+        let (mut judge, mut ports) = bench();
+        let token = token_with(json!({}), json!({}));
+        for _ in 0..3 {
+            ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
+        }
+        assert_eq!(ports.signatures, 1);
+        assert_eq!(ports.reads, 3 + 1, "the version each time, the journal once, and no bucket that is empty");
+        revoke(&mut ports, Kind::Token, "another");
+        ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
+        assert_eq!(ports.reads, 3 + 1 + 2, "a change elsewhere costs the journal and no bucket");
+        let key = StateKey::new(Kind::User, "https://jit.example", "alice");
+        let fact = Fact::Risk(Risk::Low);
+        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
+        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+        for _ in 0..3 {
+            ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
+        }
+        assert_eq!(ports.reads, 3 + 1 + 2 + 3 + 1 + 1, "the one bucket that holds something, once");
+    }
+
+    #[test]
+    fn a_cached_token_meets_the_state_and_the_clock_anew() {
+        let (mut judge, mut ports) = bench();
+        let token = token_with(json!({}), json!({}));
+        let line = "GET /orders/1881";
+        assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Ok(1));
+        assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), Timestamp(NOW.0 + 230)), Err(Reason::TokenExpired));
+        assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Ok(1));
+        revoke(&mut ports, Kind::Session, "sess-9");
+        assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Err(Reason::SessionRevoked));
+        assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Err(Reason::SessionRevoked));
+    }
+
+    #[test]
+    fn state_that_cannot_be_read_closes() {
+        let (mut judge, _) = bench();
+        let mut ports = Ports::default();
+        let token = token_with(json!({}), json!({}));
+        let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
+        assert_eq!(verdict, Err(Reason::StateUnavailable));
+        assert_eq!(ask(&mut judge, &mut ports, "GET /healthz", None, NOW), Ok(3));
+    }
+
+    /// What the proxy knows of the client's certificate, and how often it was asked.
+    #[derive(Default)]
+    struct Tls {
+        ports: Ports,
+        certificate: Option<[u8; 32]>,
+        uri: Option<&'static str>,
+        asked: usize,
+    }
+
+    impl Store for Tls {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            self.ports.read(slot)
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.ports.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.ports.seed(slot, bytes)
+        }
+    }
+
+    impl CheckSignature for Tls {
+        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
+            self.ports.check(token, key, algorithm)
+        }
+    }
+
+    impl ConnectionInfo for Tls {
+        fn source(&mut self) -> Option<std::net::IpAddr> {
+            None
+        }
+
+        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn peer_certificate(&mut self) -> Option<[u8; 32]> {
+            self.asked = self.asked.saturating_add(1);
+            self.certificate
+        }
+
+        fn peer_uri(&mut self) -> Option<String> {
+            self.asked = self.asked.saturating_add(1);
+            self.uri.map(str::to_owned)
+        }
+    }
+
+    fn tls() -> Tls {
+        let mut tls = Tls::default();
+        set_up(&mut tls, 1).unwrap();
+        tls
+    }
+
+    fn judge_of_issuer(more: serde_json::Value, rules: serde_json::Value) -> Judge {
+        let mut issuer = json!({"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}});
+        issuer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({"issuers": [issuer], "rules": rules});
+        Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy)
+    }
+
+    fn ask_tls(judge: &mut Judge, tls: &mut Tls, path: &str, headers: &[(&str, &str)]) -> Result<(), Reason> {
+        let line = [(":method", "GET"), (":scheme", "https"), (":authority", "h"), (":path", path)];
+        let all = line.iter().chain(headers).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = Request::with_places(all, judge.policy().places());
+        judge.judge(&request, tls, NOW).map(drop).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_remembered_token_is_held_to_its_certificate_every_time() {
+        let mut judge = judge_of_issuer(json!({}), json!([{"name": "r", "match": {}, "require": {}}]));
+        let mut tls = tls();
+        let digest = crate::encoding::digest::digest_text(&[7; 32]);
+        let bound = format!("Bearer {}", token_with(json!({}), json!({"cnf": {"x5t#S256": digest}})));
+        let free = format!("Bearer {}", token_with(json!({}), json!({})));
+        for (certificate, outcome) in [
+            (Some([7; 32]), Ok(())),
+            (Some([8; 32]), Err(Reason::BindingMismatch)),
+            (None, Err(Reason::BindingMismatch)),
+            (Some([7; 32]), Ok(())),
+        ] {
+            tls.certificate = certificate;
+            assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("authorization", &bound)]), outcome);
+        }
+        assert_eq!((tls.ports.signatures, tls.asked), (1, 4));
+        assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("authorization", &free)]), Ok(()));
+        assert_eq!(tls.asked, 4, "nobody asks the proxy for what no token and no rule needs");
+    }
+
+    #[test]
+    fn a_rule_or_a_claim_names_the_workload() {
+        let rules = json!([{"name": "r", "match": {}, "require": {"peer": ["spiffe://td/agents/*"]}}]);
+        let mut judge = judge_of_issuer(json!({"peer_claim": "act.sub"}), rules);
+        let mut tls = tls();
+        let token = |act: serde_json::Value| format!("Bearer {}", token_with(json!({}), json!({ "act": act })));
+        let mut ask = |uri, act| {
+            tls.uri = uri;
+            ask_tls(&mut judge, &mut tls, "/", &[("authorization", &token(act))])
+        };
+        let a7 = json!({"sub": "spiffe://td/agents/a7", "act": {"sub": "spiffe://td/other/x"}});
+        assert_eq!(ask(Some("spiffe://td/agents/a7"), a7.clone()), Ok(()));
+        assert_eq!(ask(Some("spiffe://td/agents/b1"), a7.clone()), Err(Reason::BindingMismatch));
+        assert_eq!(ask(None, a7), Err(Reason::BindingMismatch));
+        let other = json!({"sub": "spiffe://td/other/x", "act": {"sub": "spiffe://td/agents/a7"}});
+        assert_eq!(
+            ask(Some("spiffe://td/agents/a7"), other.clone()),
+            Err(Reason::BindingMismatch),
+            "history is no authority"
+        );
+        assert_eq!(ask(Some("spiffe://td/other/x"), other), Err(Reason::PeerRefused));
+        assert_eq!(ask(Some("spiffe://td/agents/a7"), json!({"sub": "\u{e9}"})), Err(Reason::BindingMismatch));
+    }
+
+    #[test]
+    fn what_counts_once_is_spent_by_what_passes() {
+        let rules = json!([
+            {"name": "tried", "match": {"path": "/tried"}, "require": {"single_use": true}, "mode": "shadow"},
+            {"name": "refused", "match": {"path": "/refused"}, "require": {"single_use": true, "scope": "x"}},
+            {"name": "once", "match": {"path": "/once"}, "require": {"single_use": true}},
+            {"name": "more", "match": {}, "require": {}}
+        ]);
+        let mut judge = judge_of_issuer(json!({}), rules);
+        let mut tls = tls();
+        let bearer = format!("Bearer {}", token_with(json!({}), json!({})));
+        let mut ask = |path| ask_tls(&mut judge, &mut tls, path, &[("authorization", &bearer)]);
+        assert_eq!((ask("/tried"), ask("/tried")), (Ok(()), Ok(())));
+        assert_eq!(ask("/refused"), Err(Reason::ScopeInsufficient));
+        assert_eq!(ask("/once"), Ok(()));
+        assert_eq!((ask("/once"), ask("/more")), (Err(Reason::TokenUsed), Ok(())));
+        // A memory that nobody set up is no memory of nothing.
+        let mut empty = Tls::default();
+        tls.ports.store.read(Slot::Version).unwrap().iter().for_each(|v| empty.seed(Slot::Version, &v.bytes).unwrap());
+        let fresh = format!("Bearer {}", token_with(json!({}), json!({"jti": "tok-2"})));
+        let verdict = ask_tls(&mut judge, &mut empty, "/once", &[("authorization", &fresh)]);
+        assert_eq!(verdict, Err(Reason::StateUnavailable));
+    }
+
+    #[test]
+    fn a_token_counts_only_where_its_issuer_has_it() {
+        let rules = json!([{"name": "r", "match": {}, "require": {}}]);
+        let mut config = json!({"issuers": [], "rules": rules});
+        for (name, place) in [("https://jit.example", json!({"header": "x-jit"})), ("other", json!({"cookie": "jit"}))]
+        {
+            config["issuers"].as_array_mut().unwrap().push(json!({
+                "issuer": name, "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}, "token": place
+            }));
+        }
+        let mut judge = Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy);
+        let mut tls = tls();
+        let token = token_with(json!({}), json!({}));
+        let cookie = format!("jit={token}");
+        for _ in 0..2 {
+            assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("x-jit", &token)]), Ok(()));
+            assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("cookie", &cookie)]), Err(Reason::TokenMisplaced));
+        }
+    }
+
+    fn judge_of(require: serde_json::Value, more: serde_json::Value) -> (Judge, Ports) {
+        let mut rule = json!({"name": "r", "match": {"path": "/orders/{order}"}, "require": require});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                         "keys": {"inline": fixture::jwks()}, "claims": {"device": "device_id"}}],
+            "rules": [rule],
+            "signals": {"transmitters": [{"issuer": "https://jit.example", "audience": "us", "keys": {"inline": fixture::jwks()}}]}
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let mut ports = Ports::default();
+        set_up(&mut ports.store, 1).unwrap();
+        (Judge::new(policy), ports)
+    }
+
+    fn state(ports: &mut Ports, kind: Kind, name: &str, fact: Fact) {
+        let issuer = "https://jit.example";
+        let key = match kind {
+            Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
+            _ => StateKey::new(kind, issuer, name),
+        };
+        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
+        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+    }
+
+    #[test]
+    fn each_requirement_refuses_with_its_own_reason() {
+        let cases = [
+            (json!({"scope": {"any": ["orders.read", "x"]}}), json!({}), None),
+            (json!({"scope": {"all": ["orders.read"], "any": ["x", "y"]}}), json!({}), Some(Reason::ScopeInsufficient)),
+            (json!({"claims": {"sub": "alice"}}), json!({}), None),
+            (json!({"claims": {"sub": "bob"}}), json!({}), Some(Reason::ClaimMismatch)),
+            (json!({"claims": {"absent": null}}), json!({}), Some(Reason::ClaimMismatch)),
+            (json!({"actor": {"agents": ["a7"]}}), json!({"act": {"sub": "a7"}}), None),
+            (
+                json!({"actor": {"agents": ["a7"]}}),
+                json!({"act": {"sub": "x", "act": {"sub": "a7"}}}),
+                Some(Reason::ActorRefused),
+            ),
+            (json!({"actor": {"delegation": "none"}}), json!({"act": {"sub": "a7"}}), Some(Reason::ActorRefused)),
+            (json!({"source": ["10.0.0.0/8"]}), json!({}), None),
+            (json!({"source": ["192.168.0.0/16"]}), json!({}), Some(Reason::SourceRefused)),
+            (json!({"device": "compliant"}), json!({}), Some(Reason::DeviceNotCompliant)),
+            (json!({"device": {"status": "compliant", "unknown": "allow"}}), json!({}), None),
+            (json!({"risk": {"below": "HIGH"}}), json!({}), Some(Reason::RiskTooHigh)),
+            (json!({"risk": {"below": "HIGH", "unknown": "allow"}}), json!({}), None),
+            (json!({"acr": ["phr", "phrh"]}), json!({"acr": "phrh"}), None),
+            (json!({"acr": ["phr"]}), json!({}), Some(Reason::AssuranceInsufficient)),
+            (json!({"auth_age": "200s"}), json!({}), None),
+            (json!({"auth_age": "199s"}), json!({}), Some(Reason::AuthenticationTooOld)),
+            (json!({"auth_age": "1h"}), json!({"auth_time": fixture::ABSENT}), Some(Reason::AuthenticationTooOld)),
+            (json!({"state_age": "30s"}), json!({}), Some(Reason::StateStale)),
+            (json!({"when": "claims.sub == 'alice' && captures.order == '1881'"}), json!({}), None),
+            (json!({"when": "request.method == 'POST'"}), json!({}), Some(Reason::ConditionFailed)),
+            (json!({"when": "claims.absent == 1"}), json!({}), Some(Reason::ConditionError)),
+            (json!({"when": "!has(claims.absent) && request.source == '10.1.2.3'"}), json!({}), None),
+        ];
+        for (require, claims, refused) in cases {
+            let (mut judge, mut ports) = judge_of(require.clone(), json!({}));
+            let token = token_with(json!({}), claims.clone());
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
+            assert_eq!(verdict.err(), refused, "{require} {claims}");
+        }
+    }
+
+    #[test]
+    fn facts_decide_about_device_and_risk() {
+        let (mut judge, mut ports) =
+            judge_of(json!({"device": "compliant", "risk": {"below": "HIGH"}, "state_age": "30s"}), json!({}));
+        let token = token_with(json!({}), json!({"device_id": "d7"}));
+        let mut ask_at = |ports: &mut Ports, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
+        state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::Compliant));
+        assert_eq!(ask_at(&mut ports, NOW), Some(Reason::StateStale), "a change is no sign of life");
+        record_heartbeat(&mut ports.store, &Heartbeat::new("https://jit.example", NOW), NOW).unwrap();
+        assert_eq!(ask_at(&mut ports, NOW), Some(Reason::RiskTooHigh));
+        state(&mut ports, Kind::User, "alice", Fact::Risk(Risk::Medium));
+        assert_eq!(ask_at(&mut ports, NOW), None);
+        assert_eq!(ask_at(&mut ports, Timestamp(NOW.0 + 31)), Some(Reason::StateStale));
+        state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::NotCompliant));
+        assert_eq!(ask_at(&mut ports, NOW), Some(Reason::DeviceNotCompliant));
+    }
+
+    #[test]
+    fn break_glass_lifts_what_it_names_and_nothing_else() {
+        let require = json!({"device": "compliant", "acr": ["phr"]});
+        let glass = |lifts: serde_json::Value| json!({"break_glass": {"scope": "orders.refund", "lifts": lifts}});
+        let permit = |lifts, claims| {
+            let (mut judge, mut ports) = judge_of(require.clone(), glass(lifts));
+            let token = format!("Bearer {}", token_with(json!({}), claims));
+            let headers = [(":method", "GET"), (":authority", "o"), (":path", "/orders/1"), ("authorization", &token)];
+            let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            judge.judge(&request, &mut ports, NOW).map(|permit| permit.broken_glass()).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(permit(json!(["device", "acr"]), json!({})), Ok(true));
+        assert_eq!(permit(json!(["device"]), json!({})), Err(Reason::AssuranceInsufficient));
+        assert_eq!(permit(json!(["device"]), json!({"acr": "phr"})), Ok(true));
+        assert_eq!(permit(json!(["device", "acr"]), json!({"scope": "orders.read"})), Err(Reason::DeviceNotCompliant));
+    }
+
+    #[test]
+    fn shadow_lets_pass_and_says_what_it_would_have_done() {
+        let (mut judge, mut ports) = judge_of(json!({"scope": "x"}), json!({"mode": "shadow"}));
+        let token = format!("Bearer {}", token_with(json!({}), json!({})));
+        let headers = [(":method", "GET"), (":authority", "o"), (":path", "/orders/1"), ("authorization", &token)];
+        let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let permit = judge.judge(&request, &mut ports, NOW).unwrap();
+        assert_eq!(permit.shadowed().map(|refusal| refusal.reason), Some(Reason::ScopeInsufficient));
+        assert_eq!(
+            ask(&mut judge, &mut ports, "GET /elsewhere", None, NOW),
+            Err(Reason::RuleMissing),
+            "no rule: overall mode"
+        );
+        let admin = |mode: &str| {
+            let config = json!({
+                "mode": "shadow",
+                "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                             "keys": {"inline": fixture::jwks()}}],
+                "rules": [{"name": "a", "match": {"path": "/admin"}, "deny": true, "mode": mode}]
+            });
+            let mut judge = Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy);
+            let headers = [(":method", "GET"), (":authority", "o"), (":path", "/admin;x")];
+            let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            judge.judge(&request, &mut Ports::default(), NOW).map(drop).map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(admin("enforce"), Err(Reason::PathRefused), "it could be meant for the rule that is enforced");
+        assert_eq!(admin("shadow"), Ok(()));
+    }
+}

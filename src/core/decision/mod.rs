@@ -1,0 +1,12 @@
+//! From a request to a verdict, and from a verdict to an answer and a record.
+
+pub mod answer;
+pub(crate) mod authenticate;
+pub(crate) mod bad_signatures;
+pub mod evaluate;
+pub mod flood;
+pub mod judge;
+pub mod record;
+pub mod session;
+pub mod token_cache;
+pub mod verdict;

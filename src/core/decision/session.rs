@@ -1,0 +1,78 @@
+//! One verified token, and what one worker remembers about it.
+
+use crate::rules::cel_claims::Claims;
+use crate::rules::grant_status::GrantStatus;
+use crate::state::key::StateKey;
+use crate::token::verify::Verified;
+use serde_json::Value;
+use std::cell::RefCell;
+
+/// What one value of a claim costs, as JSON and for conditions.
+pub(crate) const PER_VALUE: usize = 128;
+
+/// A verified token, and what this worker last read about it in the state.
+#[derive(Debug)]
+pub struct Session {
+    verified: Verified,
+    keys: Vec<StateKey>,
+    buckets: Vec<u16>,
+    /// The claims for conditions, where the policy has any.
+    claims: Option<Claims>,
+    /// How many values its claims and scopes have.
+    pub(crate) values: usize,
+    /// The clock of the worker's view at which `Standing` was read.
+    grant_status: RefCell<Option<(u64, GrantStatus)>>,
+}
+
+impl Session {
+    /// A session of `verified`. `conditions`: whether any rule has a condition to ask its claims.
+    pub fn new(verified: Verified, conditions: bool) -> Session {
+        let claims = conditions.then(|| Claims::new(verified.grant()));
+        let keys = verified.grant().state_keys();
+        let buckets = keys.iter().map(StateKey::bucket).collect();
+        let grant = verified.grant();
+        let values = grant.claims.values().map(count).fold(grant.scopes.len(), usize::saturating_add);
+        Session { verified, keys, buckets, claims, values, grant_status: RefCell::new(None) }
+    }
+
+    /// The verified token.
+    pub fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    /// Its claims for conditions.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
+
+    /// The keys under which state about it is kept.
+    pub fn keys(&self) -> &[StateKey] {
+        &self.keys
+    }
+
+    /// The buckets of those keys.
+    pub fn buckets(&self) -> &[u16] {
+        &self.buckets
+    }
+
+    /// What was last read, and at which clock.
+    pub fn last_grant_status(&self) -> Option<(u64, GrantStatus)> {
+        self.grant_status.try_borrow().ok().and_then(|known| known.clone())
+    }
+
+    /// Remembers what was read at `clock`.
+    pub fn remember(&self, clock: u64, grant_status: GrantStatus) {
+        if let Ok(mut known) = self.grant_status.try_borrow_mut() {
+            *known = Some((clock, grant_status));
+        }
+    }
+}
+
+pub(crate) fn count(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::Array(items) => items.iter().map(count).fold(0, usize::saturating_add),
+        Value::Object(members) => members.values().map(count).fold(0, usize::saturating_add),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    };
+    inner.saturating_add(1)
+}

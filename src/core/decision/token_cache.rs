@@ -1,0 +1,137 @@
+//! Tokens that were verified, so that a warm request pays for no signature.
+//!
+//! The whole token is the key: one flipped bit misses. What passes with time and what is pushed is not part of what is
+//! remembered; it is checked at every hit.
+
+use crate::decision::session::PER_VALUE;
+use crate::decision::session::Session;
+use crate::encoding::bytes::fast_eq;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+use lru::LruCache;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+
+/// What a token costs beside its own length: its claims as values, its keys, its place in the map.
+const OVERHEAD: usize = 1024;
+
+/// Verified tokens of one worker under one configuration; the least recently used go first.
+#[derive(Debug)]
+pub struct Cache {
+    /// By a hash of the token. Two tokens with one hash take each other's place.
+    known: LruCache<u64, Known, SeedableRandomState>,
+    /// Nobody who sends tokens knows its seed, so nobody can make many of them fall into one place.
+    hasher: SeedableRandomState,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+/// A token, whole, and its session.
+#[derive(Debug)]
+struct Known {
+    token: Box<[u8]>,
+    session: Rc<Session>,
+}
+
+impl Cache {
+    /// An empty cache of tokens that take about `max_bytes` together. `seed` is random.
+    pub fn new(max_bytes: usize, seed: u64) -> Cache {
+        let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+        Cache { known: LruCache::unbounded_with_hasher(hasher.clone()), hasher, bytes: 0, max_bytes }
+    }
+
+    /// Of its end, which is its signature: good tokens differ there, and whoever has another token end like a good one
+    /// finds that it is not the same.
+    fn hash(&self, token: &[u8]) -> u64 {
+        self.hasher.hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))
+    }
+
+    /// The session of `token`, if it was verified before.
+    pub fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
+        let hash = self.hash(token);
+        let known = self.known.get(&hash)?;
+        fast_eq(&known.token, token).then(|| Rc::clone(&known.session))
+    }
+
+    /// Remembers that `token` was verified.
+    pub fn insert(&mut self, token: &[u8], session: Rc<Session>) {
+        let known = Known { token: token.into(), session };
+        self.bytes = self.bytes.saturating_add(known.cost());
+        let hash = self.hash(token);
+        if let Some((_, replaced)) = self.known.push(hash, known) {
+            self.bytes = self.bytes.saturating_sub(replaced.cost());
+        }
+        while self.bytes > self.max_bytes
+            && let Some((_, oldest)) = self.known.pop_lru()
+        {
+            self.bytes = self.bytes.saturating_sub(oldest.cost());
+        }
+    }
+
+    /// Forgets `token`, which [`Cache::find`] has found.
+    pub fn remove(&mut self, token: &[u8]) {
+        let hash = self.hash(token);
+        if let Some(known) = self.known.pop(&hash) {
+            self.bytes = self.bytes.saturating_sub(known.cost());
+        }
+    }
+}
+
+impl Known {
+    /// The token stands here as the key, as the strings of its claims, and as their values, which for many small ones
+    /// are most of it.
+    fn cost(&self) -> usize {
+        let strings = self.token.len().saturating_mul(3);
+        self.session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::signature::PureRust;
+    use crate::testing::fixture::{self, NOW, token_with};
+    use serde_json::json;
+
+    #[test]
+    fn holds_a_bounded_number_and_lets_the_least_used_go() {
+        let token = token_with(json!({}), json!({}));
+        let verified =
+            crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        let session = Rc::new(Session::new(verified, false));
+        const MAX_BYTES: usize = 16 * 1024 * 1024;
+        let mut cache = Cache::new(MAX_BYTES, 7);
+        let name = |n: usize| n.to_le_bytes();
+        for n in 0..20_000 {
+            cache.insert(&name(n), Rc::clone(&session));
+            assert!(cache.find(&name(0)).is_some(), "the first is used all the time");
+        }
+        assert!(cache.bytes <= MAX_BYTES);
+        assert!(cache.find(&name(1)).is_none());
+        assert!(cache.find(&name(19_999)).is_some());
+        let bytes = cache.bytes;
+        cache.insert(&name(0), session);
+        assert_eq!(cache.bytes, bytes, "the same token twice counts once");
+        cache.remove(&name(0));
+        assert!(cache.find(&name(0)).is_none() && cache.bytes < bytes);
+    }
+
+    #[test]
+    fn one_hash_is_not_one_token() {
+        let token = token_with(json!({}), json!({}));
+        let verified =
+            crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        let mut cache = Cache::new(1 << 20, 7);
+        cache.insert(b"known", Rc::new(Session::new(verified, false)));
+        let known = cache.known.pop(&cache.hash(b"known")).unwrap();
+        let other = cache.hash(b"other");
+        cache.known.push(other, known);
+        assert!(cache.find(b"other").is_none(), "what has the hash of a known token is not known by it");
+        let (mut first, mut second) = ([b'a'; 200], [b'a'; 200]);
+        (first[0], second[0]) = (b'b', b'c');
+        let session = Rc::clone(&cache.known.iter().next().unwrap().1.session);
+        cache.insert(&first, session);
+        assert_eq!(cache.hash(&first), cache.hash(&second));
+        assert!(cache.find(&first).is_some() && cache.find(&second).is_none(), "it ends like a known one");
+    }
+}

@@ -1,0 +1,308 @@
+//! A JSON value read into a type, with the place of whatever does not fit.
+//!
+//! Serde lets a list stand for a struct, field by field, so that `stale: [30s]` or `match: []` would have a meaning that
+//! nobody wrote. Here an object is an object: what a type asks for as a struct or a map is taken from nothing else. It
+//! holds for every type that is read, since the type says what it wants.
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Reads `value` as a `T`.
+pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
+    T::deserialize(Reader(value))
+}
+
+/// What does not fit, in serde's words, and where.
+#[derive(Debug)]
+pub struct Misfit {
+    message: String,
+    /// From the inside out.
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl Misfit {
+    /// What is wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where: `rules[0].match.path`. Empty for the whole.
+    pub fn path(&self) -> String {
+        let mut path = String::new();
+        for step in self.steps.iter().rev() {
+            match step {
+                Step::Key(key) if path.is_empty() => path.push_str(key),
+                Step::Key(key) => path.extend([".", key]),
+                Step::Index(index) => path.push_str(&format!("[{index}]")),
+            }
+        }
+        path
+    }
+
+    fn inside(mut self, step: Step) -> Misfit {
+        self.steps.push(step);
+        self
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Misfit {}
+
+impl de::Error for Misfit {
+    fn custom<T: fmt::Display>(message: T) -> Misfit {
+        Misfit { message: message.to_string(), steps: Vec::new() }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Misfit {
+        match found {
+            // JSON's own word.
+            Unexpected::Unit => Misfit::custom(format_args!("invalid type: null, expected {expected}")),
+            found => Misfit::custom(format_args!("invalid type: {found}, expected {expected}")),
+        }
+    }
+}
+
+struct Reader<'v>(&'v Value);
+
+impl<'de> Reader<'de> {
+    fn object(self, expected: &dyn de::Expected) -> Result<&'de Map<String, Value>, Misfit> {
+        match self.0 {
+            Value::Object(members) => Ok(members),
+            Value::Array(_) => Err(de::Error::custom("is a list, and must be an object")),
+            other => Err(de::Error::invalid_type(unexpected(other), expected)),
+        }
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'de> {
+    type Error = Misfit;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(number), ..) => visitor.visit_u64(number),
+                (_, Some(number), _) => visitor.visit_i64(number),
+                (.., number) => visitor.visit_f64(number.unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Array(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
+            Value::Object(members) => visitor.visit_map(Members { members: members.iter(), current: None }),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        match self.0 {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+        let members = self.object(&visitor)?.iter();
+        visitor.visit_map(Members { members, current: None })
+    }
+
+    /// All of ours are plain words.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        words: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit> {
+        match self.0 {
+            Value::String(word) => {
+                let word: StrDeserializer<'_, Misfit> = word.as_str().into_deserializer();
+                word.deserialize_enum(name, words, visitor)
+            }
+            other => Err(de::Error::invalid_type(unexpected(other), &"a string")),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct identifier ignored_any
+    }
+}
+
+fn unexpected(value: &Value) -> Unexpected<'_> {
+    match value {
+        Value::Null => Unexpected::Unit,
+        Value::Bool(value) => Unexpected::Bool(*value),
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(number), ..) => Unexpected::Unsigned(number),
+            (_, Some(number), _) => Unexpected::Signed(number),
+            (.., number) => Unexpected::Float(number.unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Unexpected::Str(text),
+        Value::Array(_) => Unexpected::Seq,
+        Value::Object(_) => Unexpected::Map,
+    }
+}
+
+struct Items<'v> {
+    items: std::iter::Enumerate<std::slice::Iter<'v, Value>>,
+}
+
+impl<'de> de::SeqAccess<'de> for Items<'de> {
+    type Error = Misfit;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
+        let Some((index, item)) = self.items.next() else { return Ok(None) };
+        seed.deserialize(Reader(item)).map(Some).map_err(|misfit| misfit.inside(Step::Index(index)))
+    }
+}
+
+struct Members<'v> {
+    members: serde_json::map::Iter<'v>,
+    current: Option<(&'v String, &'v Value)>,
+}
+
+impl<'de> de::MapAccess<'de> for Members<'de> {
+    type Error = Misfit;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
+        self.current = self.members.next();
+        let Some((key, _)) = self.current else { return Ok(None) };
+        let reader: StrDeserializer<'_, Misfit> = key.as_str().into_deserializer();
+        seed.deserialize(reader).map(Some).map_err(|misfit| misfit.inside(Step::Key(key.clone())))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
+        let Some((key, value)) = self.current else { return Err(de::Error::custom("a value without a key")) };
+        seed.deserialize(Reader(value)).map_err(|misfit| misfit.inside(Step::Key(key.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only reading it matters")]
+    struct Outer {
+        list: Vec<Inner>,
+        #[serde(default)]
+        map: BTreeMap<String, u8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only reading it matters")]
+    struct Inner {
+        name: String,
+        #[serde(default)]
+        numbers: Vec<u8>,
+        #[serde(default)]
+        word: Option<Claim>,
+        #[serde(default)]
+        inner: Option<Box<Inner>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Claim {
+        One,
+    }
+
+    /// serde_json's own reader of values, with `serde_path_to_error` around it, says the same.
+    fn both(json: &str) -> (String, String) {
+        let value: Value = serde_json::from_str(json).unwrap();
+        let ours = read::<Outer>(&value).unwrap_err();
+        let theirs = serde_path_to_error::deserialize::<_, Outer>(value).unwrap_err();
+        let path = theirs.path().to_string();
+        assert_eq!(ours.message(), theirs.inner().to_string(), "{json}");
+        (ours.path(), if path == "." { String::new() } else { path })
+    }
+
+    #[test]
+    fn every_misfit_has_the_path_of_what_is_wrong() {
+        for (json, path) in [
+            (r#"{}"#, ""),
+            (r#"{"lst":[]}"#, "lst"),
+            (r#"{"list":7}"#, "list"),
+            (r#"{"list":{"a":1}}"#, "list"),
+            (r#"{"list":[{"name":null}]}"#, "list[0].name"),
+            ("{\n \"list\": [ { } ]\n}", "list[0]"),
+            (r#"{"list":[{"name":"a"},{"name":7}]}"#, "list[1].name"),
+            (r#"{"list":[{"name":["a"]}]}"#, "list[0].name"),
+            (r#"{"list":[{"name":"a","numbers":[1,2,"x"]}]}"#, "list[0].numbers[2]"),
+            (r#"{"list":[{"name":"a","numbers":[[1]]}]}"#, "list[0].numbers[0]"),
+            (r#"{"list":[{"name":"a","numbers":[300]}]}"#, "list[0].numbers[0]"),
+            (r#"{"list":[{"name":"a","numbers":[1.5]}]}"#, "list[0].numbers[0]"),
+            (r#"{"list":[{"name":"a","word":"two"}]}"#, "list[0].word"),
+            (r#"{"list":[{"name":"a \" } ] , b","nam":1}]}"#, "list[0].nam"),
+            (r#"{"list":[{"name":"a"},{"numbers":[1]},{"name":"b"}]}"#, "list[1]"),
+            (r#"{"map":{"a":1,"b":-1},"list":[]}"#, "map.b"),
+        ] {
+            assert_eq!(both(json), (path.to_owned(), path.to_owned()), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for (value, path) in [
+            (json!([[], {}]), ""),
+            (json!({"list": [["name"]]}), "list[0]"),
+            (json!({"list": [{"name": "a", "inner": ["b"]}]}), "list[0].inner"),
+            (json!({"list": [{"name": "a", "inner": {"name": "b", "inner": [[]]}}]}), "list[0].inner.inner"),
+            (json!({"list": [], "map": [["a", 1]]}), "map"),
+        ] {
+            let misfit = read::<Outer>(&value).unwrap_err();
+            assert_eq!(
+                (misfit.path().as_str(), misfit.message()),
+                (path, "is a list, and must be an object"),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_word_is_no_object() {
+        let misfit = read::<Outer>(&json!({"list": [{"name": "a", "word": {"one": null}}]})).unwrap_err();
+        assert_eq!(misfit.path(), "list[0].word");
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_serde_json_reads(names in proptest::collection::vec("[a-z]{0,3}", 0..4), number in any::<u8>()) {
+            let list: Vec<Value> = names.iter().map(|name| json!({"name": name, "numbers": [number]})).collect();
+            let value = json!({"list": list, "map": {"n": number}});
+            let theirs: Outer = serde_json::from_value(value.clone()).unwrap();
+            prop_assert_eq!(format!("{:?}", read::<Outer>(&value).unwrap()), format!("{theirs:?}"));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the proxy knows about a request beyond its headers, asked for only when a rule needs it.
+
+use std::net::IpAddr;
+
+/// The proxy's knowledge of the request at hand.
+pub trait ConnectionInfo {
+    /// The address that the request came from, as the proxy determined it.
+    fn source(&mut self) -> Option<IpAddr>;
+
+    /// A string of the route's metadata, namespace `taskfence`.
+    fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>>;
+
+    /// The SHA-256 of the certificate, in DER, whose key the client proved to hold in the TLS handshake of its
+    /// connection. `None` where there is none.
+    fn peer_certificate(&mut self) -> Option<[u8; 32]> {
+        None
+    }
+
+    /// The first URI among the names of that certificate: a workload's SPIFFE ID. Whether to believe the certificate
+    /// was the proxy's decision.
+    fn peer_uri(&mut self) -> Option<String> {
+        None
+    }
+}
+
+/// The surroundings of one request, each piece of metadata asked for once however many rules look at it.
+#[derive(Debug)]
+pub struct Remembered<'s, S> {
+    surroundings: &'s mut S,
+    metadata: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl<'s, S: ConnectionInfo> Remembered<'s, S> {
+    /// Remembers nothing yet.
+    pub fn new(surroundings: &'s mut S) -> Remembered<'s, S> {
+        Remembered { surroundings, metadata: Vec::new() }
+    }
+
+    /// Whether the route's metadata `name` is `value`.
+    pub fn is_metadata(&mut self, name: &str, value: &str) -> bool {
+        if let Some((_, known)) = self.metadata.iter().find(|(have, _)| have == name) {
+            return known.as_deref() == Some(value.as_bytes());
+        }
+        let found = self.surroundings.route_metadata(name);
+        let same = found.as_deref() == Some(value.as_bytes());
+        self.metadata.push((name.to_owned(), found));
+        same
+    }
+}
+
+/// An address as the proxy prints it: `10.0.0.1:80`, `[::1]:80`, or without the port.
+pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let address = text.parse::<std::net::SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse());
+    // A network of IPv4 addresses means them in whatever socket they came through.
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// A digest as the proxy prints it: 64 hexadecimal digits.
+pub fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 64)?;
+    let mut digest = [0; 32];
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| digits.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        *byte = u8::try_from(digit(0)?.checked_mul(16)?.checked_add(digit(1)?)?).ok()?;
+    }
+    Some(digest)
+}
+
+/// A URI from a certificate. `None` for one with bytes that no URI holds: a NUL ends strings early in other languages.
+pub fn parse_peer(uri: &[u8]) -> Option<String> {
+    let printable = !uri.is_empty() && uri.len() <= 2048 && uri.iter().all(|byte| (0x21..0x7f).contains(byte));
+    printable.then(|| String::from_utf8(uri.to_vec()).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_digests() {
+        let digest = parse_digest("0a".repeat(32).as_bytes());
+        assert_eq!(digest, Some([10; 32]));
+        assert_eq!(parse_digest("0A".repeat(32).as_bytes()), digest);
+        for bad in ["", "0a", &"0a".repeat(33), &"+a".repeat(32), &"0g".repeat(32)] {
+            assert_eq!(parse_digest(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_nul_is_no_name() {
+        assert_eq!(parse_peer(b"spiffe://td/a").as_deref(), Some("spiffe://td/a"));
+        for bad in [&b""[..], b"spiffe://td/a\0.evil", b"spiffe://td/a b", b"spiffe://td/\xe9", b"a\n"] {
+            assert_eq!(parse_peer(bad), None);
+        }
+    }
+
+    #[test]
+    fn metadata_is_asked_for_once() {
+        struct Counting(usize);
+
+        impl ConnectionInfo for Counting {
+            fn source(&mut self) -> Option<IpAddr> {
+                None
+            }
+
+            fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
+                self.0 = self.0.saturating_add(1);
+                (name == "tier").then(|| b"gold".to_vec())
+            }
+        }
+
+        let mut counting = Counting(0);
+        let mut remembered = Remembered::new(&mut counting);
+        for _ in 0..3 {
+            assert!(remembered.is_metadata("tier", "gold"));
+            assert!(!remembered.is_metadata("tier", "lead"));
+            assert!(!remembered.is_metadata("absent", ""));
+        }
+        assert_eq!(counting.0, 2);
+    }
+
+    #[test]
+    fn reads_addresses() {
+        for text in ["10.0.0.1:80", "10.0.0.1", "[::ffff:10.0.0.1]:80"] {
+            assert_eq!(parse_address(text.as_bytes()), "10.0.0.1".parse().ok(), "{text}");
+        }
+        assert_eq!(parse_address(b"[::1]:80"), "::1".parse().ok());
+        assert_eq!(parse_address(b"/tmp/socket"), None);
+    }
+}

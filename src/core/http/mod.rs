@@ -1,0 +1,13 @@
+//! What one request says: its path, host, headers and connection, each in one reading.
+
+pub mod connection;
+pub mod credential_location;
+pub(crate) mod foreign_pattern;
+pub mod header_name;
+pub mod host;
+pub mod method;
+pub mod path;
+pub mod path_template;
+pub mod request;
+pub mod spiffe;
+pub(crate) mod uri;

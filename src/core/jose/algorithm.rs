@@ -1,0 +1,48 @@
+//! The signature algorithms that are known (RFC 7518, RFC 8037).
+
+/// A JWS signature algorithm that can be allowed (RFC 7518 §3.1, RFC 8037). None is symmetric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the variants are the registered names")]
+pub enum Algorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Algorithm; 7] = [
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+    ];
+
+    /// The algorithm of that registered name, letter by letter. `Ed25519` is EdDSA with the one curve taken here.
+    pub fn from_name(name: &str) -> Option<Algorithm> {
+        match name {
+            "Ed25519" => Some(Algorithm::EdDSA),
+            _ => Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name),
+        }
+    }
+
+    /// The registered name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::RS256 => "RS256",
+            Algorithm::RS384 => "RS384",
+            Algorithm::RS512 => "RS512",
+            Algorithm::PS256 => "PS256",
+            Algorithm::ES256 => "ES256",
+            Algorithm::ES384 => "ES384",
+            Algorithm::EdDSA => "EdDSA",
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A JWS in compact serialization (RFC 7515 §3.1), read but not believed.
+
+use crate::encoding::json;
+use crate::jose::algorithm::Algorithm;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+/// A JWS whose shape is right and whose signature nobody has checked yet.
+///
+/// What it holds may choose a key and may refuse the token. It may not allow anything.
+#[derive(Debug)]
+pub struct Unverified<'t> {
+    text: &'t str,
+    signing_input: &'t str,
+    signature: Vec<u8>,
+    typ: Option<String>,
+    alg: String,
+    kid: Option<String>,
+    claims: Map<String, Value>,
+}
+
+/// Why bytes are not such a JWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JwsError {
+    /// Longer than the caller's limit.
+    #[error("longer than the limit")]
+    TooLarge,
+    /// Not three base64url parts divided by dots, or a part that is not what it must be.
+    #[error("not a JWS in compact serialization")]
+    Malformed,
+    /// The header asks for an extension with `crit`; none is understood here (RFC 7515 §4.1.11).
+    #[error("a critical header parameter is not understood")]
+    Critical,
+}
+
+impl<'t> Unverified<'t> {
+    /// Reads `token`, at most `limit` bytes of it.
+    ///
+    /// Keys that the header carries or points to (`jwk`, `jku`, `x5u`, `x5c`) are never looked at; a header with an
+    /// embedded `jwk` is malformed, since no token kind taken here has one.
+    pub fn parse(token: &'t [u8], limit: usize) -> Result<Unverified<'t>, JwsError> {
+        match Unverified::read(token, limit)? {
+            (jws, None) => Ok(jws),
+            (_, Some(_)) => Err(JwsError::Malformed),
+        }
+    }
+
+    /// Reads a JWS that brings the public key it is signed with in `jwk` (RFC 7515 §4.1.3), as a DPoP proof does
+    /// (RFC 9449 §4.2): the JWS, and that key as it stands there.
+    ///
+    /// Such a signature proves only that somebody holds the key. Whose key it is must be known from elsewhere.
+    pub fn parse_with_key(token: &'t [u8], limit: usize) -> Result<(Unverified<'t>, Value), JwsError> {
+        let (jws, key) = Unverified::read(token, limit)?;
+        Ok((jws, key.ok_or(JwsError::Malformed)?))
+    }
+
+    fn read(token: &'t [u8], limit: usize) -> Result<(Unverified<'t>, Option<Value>), JwsError> {
+        if token.len() > limit {
+            return Err(JwsError::TooLarge);
+        }
+        let text = std::str::from_utf8(token).map_err(|_| JwsError::Malformed)?;
+        let (signing_input, signature) = text.rsplit_once('.').ok_or(JwsError::Malformed)?;
+        let (header, payload) = signing_input.split_once('.').ok_or(JwsError::Malformed)?;
+        if payload.contains('.') || header.is_empty() || payload.is_empty() || signature.is_empty() {
+            return Err(JwsError::Malformed);
+        }
+        let mut header = decode_object(header)?;
+        if header.contains_key("crit") {
+            return Err(JwsError::Critical);
+        }
+        let key = header.remove("jwk");
+        let alg = string(&header, "alg")?.ok_or(JwsError::Malformed)?;
+        let typ = string(&header, "typ")?;
+        let kid = string(&header, "kid")?;
+        let claims = decode_object(payload)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| JwsError::Malformed)?;
+        Ok((Unverified { text, signing_input, signature, typ, alg, kid, claims }, key))
+    }
+
+    /// The whole token.
+    pub fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// What the signature is over (RFC 7515 §5.1).
+    pub fn signing_input(&self) -> &'t str {
+        self.signing_input
+    }
+
+    /// The signature, decoded.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
+    /// `typ` as it stands in the header.
+    pub fn typ(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+
+    /// Whether `typ` is `expected`, a media type without `application/`; case does not count (RFC 7515 §4.1.9).
+    pub fn is_typ(&self, expected: &str) -> bool {
+        self.typ().is_some_and(|typ| short_type(typ).eq_ignore_ascii_case(expected))
+    }
+
+    /// `alg`, when it names an algorithm that can be allowed at all.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        Algorithm::from_name(&self.alg)
+    }
+
+    /// `kid`, when there is one.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The payload. Not believed before the signature was checked.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// Gives the payload away.
+    pub fn into_claims(self) -> Map<String, Value> {
+        self.claims
+    }
+}
+
+/// A media type without `application/`, which may be left out in `typ` (RFC 7515 §4.1.9).
+pub(crate) fn short_type(typ: &str) -> &str {
+    match typ.split_at_checked("application/".len()) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+        _ => typ,
+    }
+}
+
+fn decode_object(part: &str) -> Result<Map<String, Value>, JwsError> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Malformed)?;
+    json::object(&bytes).map_err(|_| JwsError::Malformed)
+}
+
+fn string(header: &Map<String, Value>, name: &str) -> Result<Option<String>, JwsError> {
+    match header.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(JwsError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn compact(header: &str, payload: &str, signature: &[u8]) -> String {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        format!("{}.{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()), encode(signature))
+    }
+
+    fn parse(token: &str) -> Result<Unverified<'_>, JwsError> {
+        Unverified::parse(token.as_bytes(), 16 * 1024)
+    }
+
+    #[test]
+    fn reads_the_parts() {
+        let token = compact(r#"{"alg":"ES256","typ":"Application/AT+JWT","kid":"k"}"#, r#"{"iss":"i"}"#, b"sig");
+        let jws = parse(&token).unwrap();
+        assert!(jws.is_typ("at+jwt"));
+        assert!(!jws.is_typ("secevent+jwt"));
+        assert_eq!(jws.algorithm(), Some(Algorithm::ES256));
+        assert_eq!(jws.kid(), Some("k"));
+        assert_eq!(jws.signature(), b"sig");
+        assert_eq!(jws.claims()["iss"], "i");
+    }
+
+    #[test]
+    fn refuses_what_is_not_one() {
+        let good = compact(r#"{"alg":"ES256"}"#, "{}", b"s");
+        for bad in [
+            String::new(),
+            "..".to_owned(),
+            "a.b".to_owned(),
+            format!("{good}.x"),
+            format!("{good}="),
+            format!(" {good}"),
+            good.replace('.', ".."),
+            compact(r#"{"alg":1}"#, "{}", b"s"),
+            compact(r#"{"alg":"ES256","kid":["a"]}"#, "{}", b"s"),
+            compact(r#"{"alg":"ES256","jwk":{}}"#, "{}", b"s"),
+            compact(r#"{"alg":"ES256","alg":"none"}"#, "{}", b"s"),
+            compact(r#"{}"#, "{}", b"s"),
+            compact(r#"{"alg":"ES256"}"#, "[]", b"s"),
+            compact(r#"{"alg":"ES256"}"#, "{}", b""),
+        ] {
+            assert_eq!(parse(&bad).err(), Some(JwsError::Malformed), "{bad}");
+        }
+        let critical = compact(r#"{"alg":"ES256","crit":["b64"],"b64":false}"#, "{}", b"s");
+        assert_eq!(parse(&critical).err(), Some(JwsError::Critical));
+        assert_eq!(Unverified::parse(&[b'a'; 11], 10).err(), Some(JwsError::TooLarge));
+    }
+
+    #[test]
+    fn the_spare_bits_of_base64_are_not_free() {
+        // One byte takes two letters, the second of which has four spare bits.
+        let token = compact(r#"{"alg":"ES256"}"#, "{}", b"s");
+        let (start, _) = token.split_at(token.len() - 1);
+        for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars() {
+            let other = format!("{start}{letter}");
+            assert!(parse(&other).is_err() || other == token || parse(&other).unwrap().signature() != b"s", "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(token in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Unverified::parse(&token, 100);
+        }
+
+        #[test]
+        fn never_panics_on_near_tokens(token in "[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,9}") {
+            let _ = Unverified::parse(token.as_bytes(), 100);
+        }
+    }
+}

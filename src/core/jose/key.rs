@@ -1,0 +1,397 @@
+//! Issuer keys: a JWK Set (RFC 7517) turned into keys that know what they may verify.
+
+use crate::jose::algorithm::Algorithm;
+pub use crate::jose::jwk::{KeyError, Named};
+
+use crate::encoding::digest::Digest;
+use crate::encoding::digest::sha256_of;
+use crate::jose::jwk::{Jwk, Material};
+use crate::jose::thumbprint::thumbprint;
+use jwt_simple::prelude::*;
+use serde_json::Value;
+use std::fmt;
+
+/// A set may hold this many keys.
+pub const MAX_KEYS: usize = 100;
+
+/// A public key for one algorithm.
+pub enum Verifier {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256(RS256PublicKey),
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384(RS384PublicKey),
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512(RS512PublicKey),
+    /// RSASSA-PSS with SHA-256.
+    PS256(PS256PublicKey),
+    /// ECDSA on P-256 with SHA-256.
+    ES256(ES256PublicKey),
+    /// ECDSA on P-384 with SHA-384.
+    ES384(ES384PublicKey),
+    /// Ed25519.
+    EdDSA(Ed25519PublicKey),
+}
+
+impl Verifier {
+    /// `material` as a key for `algorithm`. `None` when it is of another kind, a point that is not on its curve or has a
+    /// small order, or an even modulus.
+    fn new(material: &Material, algorithm: Algorithm) -> Option<Verifier> {
+        const E: &[u8] = &[1, 0, 1];
+        match (algorithm, material) {
+            (Algorithm::RS256, Material::Rsa(n)) => RS256PublicKey::from_components(n, E).map(Verifier::RS256).ok(),
+            (Algorithm::RS384, Material::Rsa(n)) => RS384PublicKey::from_components(n, E).map(Verifier::RS384).ok(),
+            (Algorithm::RS512, Material::Rsa(n)) => RS512PublicKey::from_components(n, E).map(Verifier::RS512).ok(),
+            (Algorithm::PS256, Material::Rsa(n)) => PS256PublicKey::from_components(n, E).map(Verifier::PS256).ok(),
+            (Algorithm::ES256, Material::P256(point)) => ES256PublicKey::from_bytes(point).map(Verifier::ES256).ok(),
+            (Algorithm::ES384, Material::P384(point)) => ES384PublicKey::from_bytes(point).map(Verifier::ES384).ok(),
+            (Algorithm::EdDSA, Material::Ed25519(x)) => Ed25519PublicKey::from_bytes(x).map(Verifier::EdDSA).ok(),
+            _ => None,
+        }
+    }
+
+    fn spki(&self) -> Option<Vec<u8>> {
+        match self {
+            Verifier::RS256(key) => key.to_der().ok(),
+            Verifier::RS384(key) => key.to_der().ok(),
+            Verifier::RS512(key) => key.to_der().ok(),
+            Verifier::ES256(key) => key.to_der().ok(),
+            Verifier::ES384(key) => key.to_der().ok(),
+            // Of these a SubjectPublicKeyInfo alone does not say how they sign, or nobody takes it.
+            Verifier::PS256(_) | Verifier::EdDSA(_) => None,
+        }
+    }
+}
+
+/// What tells a key, as it is used for one algorithm, from every other: a hash of its thumbprint (RFC 7638), its `kid` and
+/// the algorithm. What else a JWK says, `x5t` or `iat` for example, makes no other key of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyId([u8; 16]);
+
+impl KeyId {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn new(thumbprint: &Digest, kid: &str, algorithm: Algorithm) -> KeyId {
+        // The names of algorithms have no NUL, and the thumbprint has one length.
+        let digest = sha256_of(&[thumbprint, algorithm.name().as_bytes(), &[0], kid.as_bytes()]);
+        let mut id = [0; 16];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        KeyId(id)
+    }
+}
+
+/// One key of an issuer, with a verifier for each allowed algorithm that it fits.
+pub struct Key {
+    kid: Option<Box<str>>,
+    verifiers: Vec<(Algorithm, KeyId, Verifier)>,
+    /// As a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
+    spki: Option<Box<[u8]>>,
+}
+
+impl Key {
+    /// What tells it from every other key, also from one of the same name, when it is for `algorithm`.
+    pub fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
+        self.find(algorithm).map(|(_, id, _)| *id)
+    }
+
+    /// The `kid` that names this key in a token's header. A key without one is for tokens without one.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The verifier for `algorithm`, when this key is for it.
+    pub fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
+        self.find(algorithm).map(|(.., verifier)| verifier)
+    }
+
+    fn find(&self, algorithm: Algorithm) -> Option<&(Algorithm, KeyId, Verifier)> {
+        self.verifiers.iter().find(|(have, ..)| *have == algorithm)
+    }
+
+    /// The key as a DER SubjectPublicKeyInfo, where it is an RSA or EC key: what others verify with.
+    pub fn spki(&self) -> Option<&[u8]> {
+        self.spki.as_deref()
+    }
+
+    /// The key that a DPoP proof brings (RFC 9449 §4.2), for `algorithm` alone. It has no name: nothing may find it by
+    /// one.
+    ///
+    /// `None` when it is no public key for `algorithm`, holds private members, or is RSA outside 2048 to 4096 bits.
+    pub fn embedded(jwk: &Value, algorithm: Algorithm) -> Option<Key> {
+        let mut jwk = jwk.clone();
+        jwk.as_object_mut()?.remove("kid");
+        Key::from_jwk(&jwk, &[algorithm]).ok().map(|(key, _)| key)
+    }
+
+    fn from_jwk(jwk: &Value, allowed: &[Algorithm]) -> Result<(Key, Material), KeyError> {
+        let read = Jwk::read(jwk)?;
+        let (material, algorithms) = read.material(allowed)?;
+        // Material in a spelling that RFC 7638 does not have is told by all of its JWK.
+        let thumbprint = thumbprint(jwk).unwrap_or_else(|| sha256_of(&[jwk.to_string().as_bytes()]));
+        let kid = read.kid().unwrap_or_default();
+        let verifier = |algorithm: &Algorithm| {
+            let verifier = Verifier::new(&material, *algorithm)?;
+            Some((*algorithm, KeyId::new(&thumbprint, kid, *algorithm), verifier))
+        };
+        let verifiers: Vec<_> = algorithms.iter().filter_map(verifier).collect();
+        if verifiers.is_empty() {
+            let key = read.named();
+            return Err(match material {
+                Material::Rsa(_) => KeyError::Malformed { key, member: "n" },
+                Material::P256(_) | Material::P384(_) | Material::Ed25519(_) => KeyError::Point { key },
+            });
+        }
+        let spki = verifiers.iter().find_map(|(.., verifier)| verifier.spki()).map(Vec::into_boxed_slice);
+        Ok((Key { kid: read.kid().map(Box::from), verifiers, spki }, material))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// Why a set has no key for a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoKey {
+    /// No key has that `kid`.
+    Unknown,
+    /// The keys of that `kid` are for other algorithms.
+    OtherAlgorithm,
+}
+
+/// The keys of one issuer.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+impl KeySet {
+    /// Reads a JWK Set. Keys that cannot be used are left out and come back as `(index, error)`.
+    ///
+    /// One `kid` may name several keys: the same key again, and keys for other algorithms. Of two different keys for one
+    /// algorithm neither is used for it: the token could mean either.
+    ///
+    /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] of them.
+    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), String> {
+        let Some(list) = jwks.get("keys").and_then(Value::as_array) else {
+            return Err("not a JWK Set: expected an object with an array `keys`".to_owned());
+        };
+        if list.len() > MAX_KEYS {
+            return Err(format!("{} keys: at most {MAX_KEYS} are taken", list.len()));
+        }
+        let mut keys: Vec<(usize, Key, Material)> = Vec::new();
+        let mut problems = Vec::new();
+        for (index, jwk) in list.iter().enumerate() {
+            match Key::from_jwk(jwk, allowed) {
+                Ok((key, material)) => keys.push((index, key, material)),
+                Err(error) => problems.push((index, error)),
+            }
+        }
+        let contested: Vec<(usize, Algorithm)> = keys
+            .iter()
+            .flat_map(|(index, key, material)| {
+                let others = keys.iter().filter(|(_, other, others)| other.kid == key.kid && others != material);
+                let others: Vec<&Key> = others.map(|(_, other, _)| other).collect();
+                let algorithms = key.verifiers.iter().map(|(algorithm, ..)| *algorithm);
+                let taken = algorithms.filter(move |own| others.iter().any(|other| other.verifier(*own).is_some()));
+                taken.map(|algorithm| (*index, algorithm))
+            })
+            .collect();
+        for (index, key, _) in &mut keys {
+            let is_contested = |algorithm: Algorithm| contested.contains(&(*index, algorithm));
+            key.verifiers.retain(|(algorithm, ..)| !is_contested(*algorithm));
+            let kid = key.kid.as_deref().map(str::to_owned);
+            let first = contested.iter().find(|(at, _)| at == index);
+            problems.extend(first.map(|(at, algorithm)| (*at, KeyError::Several { kid, algorithm: *algorithm })));
+        }
+        let keys = keys.into_iter().map(|(_, key, _)| key).filter(|key| !key.verifiers.is_empty());
+        problems.sort_by_key(|(index, _)| *index);
+        Ok((KeySet { keys: keys.collect() }, problems))
+    }
+
+    /// The key of a signature under `algorithm` whose header has that `kid`, or none.
+    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
+        let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
+        if named.peek().is_none() {
+            return Err(NoKey::Unknown);
+        }
+        named.find(|key| key.verifier(algorithm).is_some()).ok_or(NoKey::OtherAlgorithm)
+    }
+
+    /// Whether that very key is one of them, and still for the algorithm that it was used for.
+    pub fn holds(&self, id: KeyId) -> bool {
+        self.keys.iter().flat_map(|key| &key.verifiers).any(|(_, known, _)| *known == id)
+    }
+
+    /// Every key that can be used, in the order of the set.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+
+    /// How many keys can be used.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key can be used.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ec(kid: &str) -> Value {
+        let key = ES256KeyPair::generate().with_key_id(kid);
+        serde_json::from_str(&key.public_key().to_jwk()).unwrap()
+    }
+
+    fn load(keys: Value) -> (KeySet, Vec<(usize, KeyError)>) {
+        KeySet::from_jwks(&json!({ "keys": keys }), &Algorithm::ALL).unwrap()
+    }
+
+    #[test]
+    fn a_key_verifies_only_its_own_algorithm() {
+        let (keys, problems) = load(json!([ec("a")]));
+        assert_eq!(problems, []);
+        assert!(keys.find(Some("a"), Algorithm::ES256).is_ok());
+        for other in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::ES256) {
+            assert_eq!(keys.find(Some("a"), other).err(), Some(NoKey::OtherAlgorithm), "{other:?}");
+        }
+        assert_eq!(keys.find(Some("b"), Algorithm::ES256).err(), Some(NoKey::Unknown));
+        assert_eq!(keys.find(None, Algorithm::ES256).err(), Some(NoKey::Unknown));
+    }
+
+    #[test]
+    fn bad_keys_are_named_and_the_rest_is_used() {
+        let private: Value = serde_json::from_str(&ES256KeyPair::generate().with_key_id("p").to_jwk()).unwrap();
+        let mut for_encryption = ec("enc");
+        for_encryption["use"] = json!("enc");
+        let keys = json!([ec("good"), private, 7, {"kty": "oct", "kid": "h", "k": "AAAA"}, ec("twice"), ec("twice"), for_encryption]);
+        let (set, problems) = load(keys);
+        assert_eq!(set.len(), 1);
+        assert!(set.find(Some("good"), Algorithm::ES256).is_ok());
+        let at: Vec<usize> = problems.iter().map(|(index, _)| *index).collect();
+        assert_eq!(at, [1, 2, 3, 4, 5, 6]);
+        let others: Vec<usize> =
+            problems.iter().filter(|(_, error)| error.is_for_others()).map(|(index, _)| *index).collect();
+        assert_eq!(others, [6]);
+    }
+
+    #[test]
+    fn one_kid_for_several_keys() {
+        let rsa = |modulus: u8, alg: Value| {
+            let n = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [modulus; 256]);
+            json!({"kty": "RSA", "kid": "r", "n": n, "e": "AQAB", "alg": alg})
+        };
+        // The same key for each of its algorithms, one of them twice, and a key of another kind.
+        let same = json!([rsa(0xff, json!("RS256")), rsa(0xff, json!("PS256")), rsa(0xff, json!("PS256")), ec("r")]);
+        let (set, problems) = load(same);
+        assert_eq!(problems, []);
+        let has = |set: &KeySet, algorithm| set.find(Some("r"), algorithm).is_ok();
+        for algorithm in Algorithm::ALL {
+            let expected = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256].contains(&algorithm);
+            assert_eq!(has(&set, algorithm), expected, "{algorithm:?}");
+        }
+        // Another key for one of the algorithms: that one is nobody's.
+        let (set, problems) = load(json!([rsa(0xff, json!(null)), rsa(0xfd, json!("PS256"))]));
+        assert!(has(&set, Algorithm::RS256) && has(&set, Algorithm::RS512) && !has(&set, Algorithm::PS256));
+        let several = |at| (at, KeyError::Several { kid: Some("r".to_owned()), algorithm: Algorithm::PS256 });
+        assert_eq!(problems, [several(0), several(1)]);
+        assert_eq!(problems[0].1.to_string(), "`kid` `r` names several keys for PS256");
+    }
+
+    #[test]
+    fn a_key_without_a_name_is_for_tokens_without_one() {
+        let nameless = || {
+            let mut key = ec("x");
+            key.as_object_mut().unwrap().remove("kid");
+            key
+        };
+        let (set, problems) = load(json!([nameless(), ec("a")]));
+        assert_eq!(problems, []);
+        assert!(set.find(None, Algorithm::ES256).is_ok_and(|key| key.kid().is_none()));
+        assert_eq!(set.find(Some(""), Algorithm::ES256).err(), Some(NoKey::Unknown));
+        let (set, problems) = load(json!([nameless(), nameless()]));
+        assert!(set.is_empty(), "either could be meant");
+        assert_eq!(problems[0].1.to_string(), "several keys without `kid` are for ES256");
+    }
+
+    #[test]
+    fn weak_keys_are_refused() {
+        let mut off_curve = ec("off");
+        off_curve["y"] = off_curve["x"].clone();
+        let x =
+            base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [&[1][..], &[0; 31]].concat());
+        let small = json!({"kty": "OKP", "crv": "Ed25519", "kid": "small", "x": x});
+        let even = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [0xfe; 256]);
+        let even = json!({"kty": "RSA", "kid": "even", "n": even, "e": "AQAB"});
+        let (set, problems) = load(json!([off_curve, small, even]));
+        assert!(set.is_empty());
+        let messages: Vec<String> = problems.iter().map(|(_, error)| error.to_string()).collect();
+        assert_eq!(
+            messages,
+            [
+                "key `off` is no point of its curve, or a weak one",
+                "key `small` is no point of its curve, or a weak one",
+                "key `even` has no `n` of the right shape"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_is_told_by_its_material_its_name_and_its_algorithm() {
+        let plain = ec("a");
+        let (set, _) = load(json!([plain]));
+        let id = set.find(Some("a"), Algorithm::ES256).unwrap().id(Algorithm::ES256).unwrap();
+        let still = |change: &dyn Fn(&mut Value)| {
+            let mut jwk = plain.clone();
+            change(&mut jwk);
+            load(json!([ec("b"), jwk])).0.holds(id)
+        };
+        for (name, value) in [
+            ("x5t", json!("dGh1bWI")),
+            ("x5c", json!(["MIIB"])),
+            ("iat", json!(1_790_000_000)),
+            ("exp", json!(1_790_000_000)),
+            ("use", json!("sig")),
+            ("alg", json!("ES256")),
+            ("key_ops", json!(["verify"])),
+        ] {
+            assert!(still(&|jwk| jwk[name] = value.clone()), "{name} is no key material");
+        }
+        assert!(!still(&|jwk| jwk["kid"] = json!("c")), "another name");
+        assert!(!still(&|jwk| jwk["use"] = json!("enc")), "no longer for signatures");
+        assert!(!still(&|jwk| *jwk = ec("a")), "another key of that name");
+    }
+
+    #[test]
+    fn a_key_that_is_for_less_than_before_is_another_for_the_rest() {
+        let pair = RS256KeyPair::generate(2048).unwrap().with_key_id("r");
+        let mut jwk: Value = serde_json::from_str(&pair.public_key().to_jwk()).unwrap();
+        for name in ["alg", "use"] {
+            jwk.as_object_mut().unwrap().remove(name);
+        }
+        let (before, problems) = load(json!([jwk]));
+        assert_eq!(problems, []);
+        let id = |algorithm| before.find(Some("r"), algorithm).unwrap().id(algorithm).unwrap();
+        jwk["alg"] = json!("RS256");
+        let (after, _) = load(json!([jwk]));
+        assert!(after.holds(id(Algorithm::RS256)));
+        assert!(!after.holds(id(Algorithm::RS512)), "it is not for RS512 any more");
+    }
+
+    #[test]
+    fn a_set_is_bounded() {
+        let many: Vec<Value> = (0..=MAX_KEYS).map(|_| json!({})).collect();
+        assert!(KeySet::from_jwks(&json!({ "keys": many }), &Algorithm::ALL).is_err());
+        assert!(KeySet::from_jwks(&json!([]), &Algorithm::ALL).is_err());
+    }
+}

@@ -1,0 +1,9 @@
+//! JWS and JWK: parsing, keys and signatures. No policy.
+
+pub mod algorithm;
+pub(crate) mod jwk;
+pub mod jws;
+pub mod key;
+pub(crate) mod raw_signature;
+pub mod signature;
+pub mod thumbprint;

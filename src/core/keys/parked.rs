@@ -1,0 +1,163 @@
+//! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
+
+/// So many requests may wait at once, for all issuers together.
+pub const MAX_WAITING: usize = 1_000;
+
+/// What is kept of them may have so many bytes together.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The part of the room that one issuer may take.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    requests: usize,
+    bytes: usize,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// The first keys of the issuer, or the first after too long without.
+    Keys,
+    /// The end of the fetch that an unknown `kid` asked for: of any fetch after this many have ended.
+    Refetch(u64),
+}
+
+/// How far the keys of an issuer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether there are any that may be used.
+    pub usable: bool,
+    /// How many fetches have ended.
+    pub ended: u64,
+}
+
+/// The requests that wait, by the number of their stream, each with `T`. Those that came first are first.
+#[derive(Debug)]
+pub struct Parked<T> {
+    waiters: Vec<ParkedRequest<T>>,
+    share: Share,
+}
+
+#[derive(Debug)]
+struct ParkedRequest<T> {
+    stream: u32,
+    issuer: usize,
+    reason: WaitFor,
+    deadline: u64,
+    bytes: usize,
+    kept: T,
+}
+
+impl<T> Parked<T> {
+    /// Room that `issuers` share equally: whoever floods the filter with tokens of one issuer takes no place of another.
+    pub fn shared_by(issuers: usize) -> Parked<T> {
+        let issuers = issuers.max(1);
+        let part = |room: usize| room.checked_div(issuers).unwrap_or_default().max(1);
+        Parked { waiters: Vec::new(), share: Share { requests: part(MAX_WAITING), bytes: part(MAX_BYTES) } }
+    }
+
+    /// Lets `stream` wait for `issuer`, by its place, until `deadline` in milliseconds, with `kept`, which has `bytes`.
+    /// `false`: too many wait for that issuer already.
+    pub fn add(&mut self, stream: u32, issuer: usize, reason: WaitFor, deadline: u64, bytes: usize, kept: T) -> bool {
+        let of_issuer = self.waiters.iter().filter(|waiter| waiter.issuer == issuer);
+        let (requests, used) = of_issuer.fold((0_usize, bytes), |(requests, used), waiter| {
+            (requests.saturating_add(1), used.saturating_add(waiter.bytes))
+        });
+        let room = requests < self.share.requests && used <= self.share.bytes;
+        if room {
+            self.waiters.push(ParkedRequest { stream, issuer, reason, deadline, bytes, kept });
+        }
+        room
+    }
+
+    /// Takes out what `stream` waits with: it goes on, or has ended.
+    pub fn take(&mut self, stream: u32) -> Option<T> {
+        let at = self.waiters.iter().position(|waiter| waiter.stream == stream)?;
+        Some(self.waiters.remove(at).kept)
+    }
+
+    /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
+    /// issuer.
+    pub fn ready(&self, now: u64, most: usize, progress: impl Fn(usize) -> Progress) -> Vec<u32> {
+        let ready = self.waiters.iter().filter(|waiter| {
+            let Progress { usable, ended } = progress(waiter.issuer);
+            let came = match waiter.reason {
+                WaitFor::Keys => usable,
+                WaitFor::Refetch(before) => ended != before,
+            };
+            came || now >= waiter.deadline
+        });
+        ready.map(|waiter| waiter.stream).take(most).collect()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_goes_on_when_its_own_keys_are_there() {
+        let mut waiting = Parked::shared_by(1);
+        for (stream, issuer, reason, deadline) in [
+            (1, 0, WaitFor::Keys, 100),
+            (2, 1, WaitFor::Keys, 100),
+            (3, 1, WaitFor::Refetch(7), 100),
+            (4, 0, WaitFor::Keys, 50),
+        ] {
+            assert!(waiting.add(stream, issuer, reason, deadline, 1, ()));
+        }
+        let none = |_| Progress { usable: false, ended: 7 };
+        assert_eq!(waiting.ready(49, 9, none), [0; 0]);
+        assert_eq!(waiting.ready(50, 9, none), [4]);
+        assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == 1, ended: 7 }), [2]);
+        assert_eq!(waiting.ready(49, 9, |_| Progress { usable: false, ended: 8 }), [3]);
+        assert_eq!(waiting.ready(100, 9, none), [1, 2, 3, 4]);
+        assert_eq!(waiting.ready(100, 2, none), [1, 2], "those that came first");
+        assert_eq!((waiting.take(1), waiting.take(1)), (Some(()), None), "once");
+        assert_eq!(waiting.ready(100, 9, none), [2, 3, 4], "what has ended is not touched");
+    }
+
+    #[test]
+    fn only_so_many_wait() {
+        let mut waiting = Parked::shared_by(1);
+        for stream in 0..1_000 {
+            assert!(waiting.add(stream, 0, WaitFor::Keys, 100, 100, ()));
+        }
+        assert!(!waiting.add(1_000, 0, WaitFor::Keys, 100, 100, ()));
+        assert_eq!(waiting.len(), 1_000);
+        for stream in 0..1_000 {
+            waiting.take(stream).unwrap();
+        }
+        assert!(waiting.is_empty());
+        assert!(waiting.add(1, 0, WaitFor::Keys, 100, MAX_BYTES, ()));
+        assert!(!waiting.add(2, 0, WaitFor::Keys, 100, 1, ()));
+        waiting.take(1);
+        assert!(waiting.add(2, 0, WaitFor::Keys, 100, 1, ()));
+    }
+
+    #[test]
+    fn no_issuer_takes_the_places_of_another() {
+        let mut waiting = Parked::shared_by(2);
+        for stream in 0..500 {
+            assert!(waiting.add(stream, 0, WaitFor::Keys, 100, 1, ()));
+        }
+        assert!(!waiting.add(500, 0, WaitFor::Keys, 100, 1, ()), "its half is taken");
+        for stream in 1_000..1_500 {
+            assert!(waiting.add(stream, 1, WaitFor::Keys, 100, 1, ()), "the other half is free");
+        }
+        let mut waiting = Parked::shared_by(2);
+        assert!(waiting.add(0, 0, WaitFor::Keys, 100, MAX_BYTES / 2, ()));
+        assert!(!waiting.add(1, 0, WaitFor::Keys, 100, 1, ()));
+        assert!(waiting.add(2, 1, WaitFor::Keys, 100, MAX_BYTES / 2, ()));
+    }
+}

@@ -1,0 +1,295 @@
+//! The live streams of one worker: which of them a change of the state touches, and which are due by the clock.
+//!
+//! Most requests are over before anything changes, so putting one in and taking it out must cost next to nothing: a
+//! push and a pop. What is asked seldom walks over all of them instead, in arrays that lie close: eight bytes for each
+//! stream tell nearly always that a change is not about it, and eight more that its time has not come.
+
+use crate::live::admitted::Admitted;
+use crate::state::view::Changes;
+use crate::time::Timestamp;
+
+/// The streams of one worker under one configuration, by the number that the proxy gave each.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// By place, which of 64 groups of buckets its session is in; 0 where there is no stream.
+    groups: Vec<u64>,
+    /// By place, when to look at it again whatever happens; the end of time where there is no stream.
+    due: Vec<Timestamp>,
+    streams: Vec<Option<Stream>>,
+    /// Places without a stream.
+    free: Vec<u32>,
+    /// Not later than the earliest in `due`.
+    next_due: Timestamp,
+    /// The clock of the judge's view up to which changes were looked at.
+    pub(crate) seen: u64,
+    /// The setbacks of the judge's view that were looked at.
+    pub(crate) setbacks: u64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    id: u32,
+    admitted: Admitted,
+}
+
+/// Where a stream stands in [`Streams`], for whoever takes it out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSlot {
+    at: u32,
+    id: u32,
+}
+
+impl Streams {
+    /// Puts the stream `id` in, which goes on as `admitted` until `until`. `None` when there is no room in the address
+    /// space.
+    pub fn insert(&mut self, id: u32, admitted: Admitted, until: Timestamp) -> Option<StreamSlot> {
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => {
+                let at = u32::try_from(self.streams.len()).ok()?;
+                self.groups.push(0);
+                self.due.push(Timestamp(u64::MAX));
+                self.streams.push(None);
+                at
+            }
+        };
+        let index = usize::try_from(at).ok()?;
+        *self.groups.get_mut(index)? = groups(admitted.buckets());
+        *self.due.get_mut(index)? = until;
+        *self.streams.get_mut(index)? = Some(Stream { id, admitted });
+        self.next_due = if self.len() == 1 { until } else { self.next_due.min(until) };
+        Some(StreamSlot { at, id })
+    }
+
+    /// Takes a stream out. Nothing happens when it is out already, whoever stands in its place now.
+    pub fn remove(&mut self, place: StreamSlot) -> Option<Admitted> {
+        let index = usize::try_from(place.at).ok()?;
+        let stream = self.streams.get_mut(index)?;
+        if stream.as_ref().is_none_or(|stream| stream.id != place.id) {
+            return None;
+        }
+        let stream = stream.take()?;
+        *self.groups.get_mut(index)? = 0;
+        *self.due.get_mut(index)? = Timestamp(u64::MAX);
+        self.free.push(place.at);
+        Some(stream.admitted)
+    }
+
+    /// Those that were admitted with what `wanted` says yes to.
+    pub fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<StreamSlot> {
+        let all = self.streams.iter().zip(0..);
+        let place = |(stream, at): (&Option<Stream>, u32)| {
+            let stream = stream.as_ref().filter(|stream| wanted(&stream.admitted))?;
+            Some(StreamSlot { at, id: stream.id })
+        };
+        all.filter_map(place).collect()
+    }
+
+    /// What the stream at `place` was admitted with.
+    pub fn admitted_mut(&mut self, place: StreamSlot) -> Option<&mut Admitted> {
+        let stream = self.streams.get_mut(usize::try_from(place.at).ok()?)?.as_mut()?;
+        (stream.id == place.id).then_some(&mut stream.admitted)
+    }
+
+    /// Looks at the stream at `place` again at `until`, whatever happens.
+    pub fn look_again(&mut self, place: StreamSlot, until: Timestamp) {
+        if let Some(due) = usize::try_from(place.at).ok().and_then(|at| self.due.get_mut(at)) {
+            *due = until;
+            self.next_due = self.next_due.min(until);
+        }
+    }
+
+    /// The streams with a key in a changed bucket, and those whose time has come.
+    pub fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<StreamSlot> {
+        let mut touched = Vec::new();
+        let changed = groups(changes.buckets());
+        if changed != 0 {
+            // Two of a stream's eight groups may stand for other buckets: the session knows its own.
+            let hits = self.groups.iter().zip(&self.streams).zip(0..).filter(|((groups, _), _)| *groups & changed != 0);
+            touched.extend(hits.filter_map(|((_, stream), at)| {
+                let stream = stream.as_ref()?;
+                changes.touch(stream.admitted.buckets()).then_some(StreamSlot { at, id: stream.id })
+            }));
+        }
+        if self.next_due <= now {
+            let mut next_due = Timestamp(u64::MAX);
+            for ((due, stream), at) in self.due.iter().zip(&self.streams).zip(0..) {
+                next_due = next_due.min(*due);
+                touched.extend(stream.as_ref().filter(|_| *due <= now).map(|stream| StreamSlot { at, id: stream.id }));
+            }
+            self.next_due = next_due;
+            touched.sort_unstable_by_key(|place| place.at);
+            touched.dedup();
+        }
+        touched
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<StreamSlot> {
+        self.which(|_| true)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.streams.len().saturating_sub(self.free.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl StreamSlot {
+    /// The number that the proxy gave the stream.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+/// One bit for each 64th of the buckets.
+fn groups(buckets: impl IntoIterator<Item = u16>) -> u64 {
+    buckets.into_iter().fold(0, |groups, bucket| groups | 1u64.rotate_left(u32::from(bucket)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::session::Session;
+    use crate::jose::signature::PureRust;
+    use crate::state::bucket::Entry;
+    use crate::state::freshness::TransmitterId;
+    use crate::state::key::{Kind, StateKey};
+    use crate::state::revocations::{apply, set_up};
+    use crate::state::store::MemoryStore;
+    use crate::state::view::View;
+    use crate::testing::fixture::{self, NOW, token_with};
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    fn session(n: u64) -> Rc<Session> {
+        let claims = json!({"jti": format!("tok-{n}"), "txn": format!("task-{n}"), "sid": format!("s-{n}")});
+        let token = token_with(json!({}), claims);
+        let verified =
+            crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
+        Rc::new(Session::new(verified, false))
+    }
+
+    /// The changes that a worker learns of after signals about these tasks.
+    fn changes(tasks: &[u64]) -> Changes {
+        let (mut store, mut view) = (MemoryStore::default(), View::default());
+        set_up(&mut store, 1).unwrap();
+        let before = view.refresh(&mut store).unwrap();
+        for task in tasks {
+            let key = StateKey::new(Kind::Task, "https://jit.example", &format!("task-{task}"));
+            let fact = crate::state::fact::Fact::Completed;
+            apply(
+                &mut store,
+                TransmitterId::UNKNOWN,
+                &[Entry { key, fact, at: NOW, until: NOW, conditions: vec![], data: Default::default() }],
+                NOW,
+            )
+            .unwrap();
+        }
+        view.refresh(&mut store).unwrap();
+        view.changes_since(before)
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u64, u64),
+        Remove(usize),
+        Touch(Vec<u64>, u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u64..6, 0u64..20).prop_map(|(session, until)| Step::Insert(session, until)),
+            3 => (0usize..20).prop_map(Step::Remove),
+            1 => (proptest::collection::vec(0u64..8, 0..3), 0u64..20).prop_map(|(tasks, now)| Step::Touch(tasks, now)),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// What is touched is what a list of all streams says, whatever came and went before.
+        #[test]
+        fn finds_what_is_touched(steps in steps()) {
+            let sessions: Vec<_> = (0..6).map(session).collect();
+            let mut streams = Streams::default();
+            let mut model: BTreeMap<u32, (StreamSlot, usize, u64)> = BTreeMap::new();
+            let mut gone = Vec::new();
+            for (step, id) in steps.into_iter().zip(1..) {
+                match step {
+                    Step::Insert(n, until) => {
+                        let n = usize::try_from(n).unwrap();
+                        let admitted = Admitted::of(Rc::clone(&sessions[n]), "GET", "orders.mesh", "/v1/orders/1881");
+                        let place = streams.insert(id, admitted, Timestamp(until)).unwrap();
+                        model.insert(id, (place, n, until));
+                    }
+                    Step::Remove(nth) => {
+                        let Some(id) = model.keys().cycle().nth(nth).copied() else { continue };
+                        let (place, ..) = model.remove(&id).unwrap();
+                        prop_assert!(streams.remove(place).is_some());
+                        gone.push(place);
+                    }
+                    Step::Touch(tasks, now) => {
+                        let changes = changes(&tasks);
+                        let mut found: Vec<_> = streams.touched(&changes, Timestamp(now)).iter().map(StreamSlot::id).collect();
+                        found.sort_unstable();
+                        let touched = |(n, until): (usize, u64)| {
+                            until <= now || changes.touch(sessions[n].buckets().iter().copied())
+                        };
+                        let expected: Vec<_> =
+                            model.iter().filter(|(_, (_, n, until))| touched((*n, *until))).map(|(id, _)| *id).collect();
+                        prop_assert_eq!(found, expected);
+                    }
+                }
+                prop_assert_eq!(streams.len(), model.len());
+                prop_assert_eq!(streams.all().len(), model.len());
+                // Taking out twice takes nobody else out.
+                prop_assert!(gone.iter().all(|place| streams.remove(*place).is_none()));
+            }
+        }
+    }
+
+    /// What an allocator adds to each piece that it gives away.
+    const PER_PIECE: usize = 16;
+
+    #[test]
+    fn a_hundred_thousand_streams_are_small_and_soon_looked_through() {
+        let sessions: Vec<_> = (0..100).map(session).collect();
+        let mut streams = Streams::default();
+        let mut lines = 0;
+        for (id, session) in (0..100_000).zip(sessions.iter().cycle()) {
+            let path = "/v1/orders/1881/events/of/this/week";
+            lines += "GET".len() + "orders.mesh".len() + path.len() + PER_PIECE;
+            let admitted = Admitted::of(Rc::clone(session), "GET", "orders.mesh", path);
+            streams.insert(id, admitted, Timestamp(u64::MAX - 1)).unwrap();
+        }
+        let arrays = streams.groups.capacity() * size_of::<u64>()
+            + streams.due.capacity() * size_of::<Timestamp>()
+            + streams.streams.capacity() * size_of::<Option<Stream>>();
+        let each = (arrays + lines) / 100_000;
+        assert!(each < 300, "{each} bytes for each stream");
+
+        let changes = changes(&[3]);
+        let begun = std::time::Instant::now();
+        let touched = streams.touched(&changes, NOW);
+        let took = begun.elapsed();
+        assert_eq!(touched.len(), 1000);
+        println!("{each} bytes for each of 100,000 streams; the 1,000 that a change touches were found in {took:?}");
+
+        let begun = std::time::Instant::now();
+        for id in 100_000..200_000 {
+            let admitted = Admitted::of(Rc::clone(&sessions[0]), "GET", "orders.mesh", "/v1/orders/1881");
+            let place = streams.insert(id, admitted, Timestamp(u64::MAX - 1)).unwrap();
+            assert!(streams.remove(place).is_some());
+        }
+        println!("in and out: {:?}", begun.elapsed() / 100_000);
+    }
+}

@@ -1,0 +1,178 @@
+//! What the upstream gets to see of a verified grant, and what it must never get to see from a client.
+
+use crate::http::credential_location::{CookieFilter, CredentialLocation, CredentialLocations, Scheme};
+use crate::http::header_name::is_reserved;
+use crate::http::header_name::same_to_a_server;
+use crate::token::grant::Grant;
+
+/// Headers for the upstream.
+#[derive(Debug, Default)]
+pub struct Identity {
+    pub(crate) headers: Vec<(Fact, String)>,
+    /// The places of tokens, where the upstream is not to see any.
+    pub(crate) hidden: Option<CredentialLocations>,
+}
+
+/// Whose request it is.
+#[derive(Debug, Clone)]
+pub struct Bearer<'g> {
+    /// The verified grant.
+    pub grant: &'g Grant,
+    /// The scope values that no signal took away, divided by spaces.
+    pub scopes: String,
+}
+
+/// A fact about a grant that a header can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// `iss`
+    Issuer,
+    /// `sub`
+    Subject,
+    /// `client_id`
+    Client,
+    /// The task.
+    Task,
+    /// The session.
+    Session,
+    /// `sub` of the outermost `act`.
+    Actor,
+    /// `scope`
+    Scope,
+    /// `jti`
+    Token,
+}
+
+/// A change to the headers of a request on its way to the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit<'e> {
+    /// Remove it.
+    Remove(&'e [u8]),
+    /// Set it.
+    Set(&'e str, String),
+    /// Set it to what is left of it.
+    Reduce(&'static str, Vec<u8>),
+}
+
+impl Identity {
+    /// The changes to a request with `headers` that passes, with the grant of `bearer` where it has one.
+    ///
+    /// What a client sent under a name of ours goes first, also where nothing is set: an anonymous request has no
+    /// identity.
+    pub fn edits<'e>(
+        &'e self,
+        headers: impl Iterator<Item = (&'e [u8], &'e [u8])>,
+        bearer: Option<Bearer<'_>>,
+    ) -> impl Iterator<Item = Edit<'e>> {
+        let mut edits = Vec::new();
+        let mut crumbs = CookieFilter::default();
+        for (name, value) in headers {
+            if self.is_ours(name) || self.is_hidden(name, value) {
+                edits.push(Edit::Remove(name));
+            } else if name == b"cookie"
+                && let Some(places) = self.hidden.as_ref().filter(|places| places.has_cookies())
+            {
+                crumbs.take(value, places);
+            }
+        }
+        match crumbs.left() {
+            None => {}
+            Some(left) if left.is_empty() => edits.push(Edit::Remove(b"cookie")),
+            Some(left) => edits.push(Edit::Reduce("cookie", left)),
+        }
+        let set = |(fact, name): &'e (Fact, String)| Some(Edit::Set(name, fact.of(bearer.as_ref()?)?));
+        edits.extend(self.headers.iter().filter_map(set));
+        edits.into_iter()
+    }
+
+    /// The trailers that a request must not bring: they would say to the upstream what only headers of ours may say.
+    pub fn unwanted_trailers<'t>(
+        &self,
+        trailers: impl Iterator<Item = (&'t [u8], &'t [u8])>,
+    ) -> impl Iterator<Item = &'t [u8]> {
+        trailers.filter(|(name, value)| self.is_ours(name) || self.is_hidden(name, value)).map(|(name, _)| name)
+    }
+
+    /// Whether nothing is ever set or hidden.
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.hidden.is_none()
+    }
+
+    fn is_ours(&self, name: &[u8]) -> bool {
+        is_reserved(name) || self.headers.iter().any(|(_, ours)| same_to_a_server(ours.as_bytes(), name))
+    }
+
+    /// Whether it is a token that the upstream is not to see, whatever became of it here, or a proof that goes with
+    /// one. Cookies are looked at one by one.
+    fn is_hidden(&self, name: &[u8], value: &[u8]) -> bool {
+        let Some(places) = &self.hidden else { return false };
+        name == b"dpop"
+            || places.iter().any(|(_, place)| match place {
+                CredentialLocation::Authorization => name == b"authorization" && Scheme::split(value).is_some(),
+                CredentialLocation::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+                CredentialLocation::Cookie(_) => false,
+            })
+    }
+}
+
+impl Fact {
+    fn of(self, bearer: &Bearer<'_>) -> Option<String> {
+        let grant = bearer.grant;
+        let value = match self {
+            Fact::Issuer => grant.issuer.clone(),
+            Fact::Subject => grant.subject.clone(),
+            Fact::Client => grant.client_id.clone(),
+            Fact::Task => grant.task.clone(),
+            Fact::Session => grant.session.clone()?,
+            Fact::Actor => grant.actors.first()?.subject.clone(),
+            Fact::Scope => bearer.scopes.clone(),
+            Fact::Token => grant.token_id.clone(),
+        };
+        Some(encode(value))
+    }
+}
+
+/// A header value is visible ASCII and spaces inside (RFC 9110 §5.5); what is not is percent-encoded, and so is `%`.
+fn encode(value: String) -> String {
+    let plain = |byte: u8| (0x21..0x7f).contains(&byte) && byte != b'%';
+    let inner_space = |at: usize, byte: u8| byte == b' ' && at != 0 && at.saturating_add(1) != value.len();
+    if value.bytes().enumerate().all(|(at, byte)| plain(byte) || inner_space(at, byte)) {
+        return value;
+    }
+    let mut out = String::with_capacity(value.len());
+    for (at, byte) in value.bytes().enumerate() {
+        match plain(byte) || inner_space(at, byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_a_name_of_ours_gets_through() {
+        let mut places = CredentialLocations::default();
+        places.add(CredentialLocation::Header("x-jit".to_owned()));
+        let hidden = Some(places);
+        let identity = Identity { headers: vec![(Fact::Subject, "x-auth-subject".to_owned())], hidden };
+        for name in ["x-auth-subject", "x_auth_subject", "X-Auth_Subject", "x-taskfence-task", "x_taskfence_a"] {
+            assert!(identity.is_ours(name.as_bytes()), "{name}");
+        }
+        assert!(!identity.is_ours(b"x-auth-subjects") && !identity.is_ours(b"x-taskfence"));
+        for (name, value) in [("authorization", "bEARER a"), ("authorization", "DPoP a"), ("x_jit", "a"), ("dpop", "a")]
+        {
+            assert!(identity.is_hidden(name.as_bytes(), value.as_bytes()), "{name}: {value}");
+        }
+        assert!(!identity.is_hidden(b"authorization", b"Basic a") && !identity.is_hidden(b"cookie", b"a=b"));
+    }
+
+    #[test]
+    fn values_fit_a_header() {
+        assert_eq!(encode("spiffe://td/agent a7".to_owned()), "spiffe://td/agent a7");
+        assert_eq!(encode("é%\" ".to_owned()), "%C3%A9%25\"%20");
+    }
+}

@@ -1,0 +1,161 @@
+//! The configuration as it is meant: what the data plane reads.
+
+use crate::http::connection::{ConnectionInfo, Remembered};
+use crate::http::credential_location::CredentialLocations;
+use crate::http::host::{Host, HostError, Reading};
+use crate::keys::keyring::{Keyring, Owner};
+use crate::policy::identity_headers::Identity;
+use crate::policy::limits::Limits;
+use crate::rules::mode::Mode;
+use crate::rules::routes::{Captures, Routes};
+use crate::rules::rule::Rule;
+use crate::rules::rule::Target;
+use crate::signal::signals::Signals;
+use crate::token::issuer::Issuer;
+use serde::Deserialize;
+
+/// A compiled configuration. Only [`crate::config::load::load`] makes one.
+#[derive(Debug)]
+pub struct Policy {
+    pub(crate) role: Role,
+    pub(crate) mode: Mode,
+    pub(crate) hosts: Reading,
+    pub(crate) realm: String,
+    pub(crate) issuers: Vec<Issuer>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) routes: Routes,
+    pub(crate) identity: Identity,
+    pub(crate) places: CredentialLocations,
+    pub(crate) signals: Signals,
+    pub(crate) limits: Limits,
+    /// Whether any rule has a condition, so that claims are worth converting.
+    pub(crate) has_conditions: bool,
+}
+
+impl Policy {
+    /// What the filter does.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How hosts are read.
+    pub fn hosts(&self) -> Reading {
+        self.hosts
+    }
+
+    /// Reads the value of `:authority`.
+    pub fn host<'h>(&self, authority: &'h [u8]) -> Result<Host<'h>, HostError> {
+        Host::read(authority, self.hosts)
+    }
+
+    /// The `realm` of challenges.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// The trusted issuers.
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
+    /// The rules in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What the upstream gets to see of a grant.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What one worker spends on tokens.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Where tokens may stand in a request.
+    pub fn places(&self) -> &CredentialLocations {
+        &self.places
+    }
+
+    /// Where signals come from.
+    pub fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// Every set of keys that is fetched, whatever the role, and whose it is by name.
+    pub fn fetched_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
+        let issuers = self.issuers.iter().enumerate();
+        let issuers = issuers.map(|(at, issuer)| (Owner::Issuer(at), issuer.name.as_str(), &issuer.keys));
+        let transmitters = self.signals.transmitters.iter().enumerate();
+        let transmitters = transmitters.map(|(at, one)| (Owner::Transmitter(at), one.name.as_str(), &one.keys));
+        issuers.chain(transmitters).filter(|(_, _, keys)| keys.source().is_some())
+    }
+
+    /// Those that this role needs: the filter reads tokens, the receiver signals.
+    pub fn needed_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
+        self.fetched_keys().filter(|(owner, ..)| match owner {
+            Owner::Issuer(_) => self.role == Role::Filter,
+            Owner::Transmitter(_) => self.role == Role::Receiver,
+        })
+    }
+
+    /// The keys of an issuer or a transmitter.
+    pub fn keyring(&self, owner: Owner) -> Option<&Keyring> {
+        match owner {
+            Owner::Issuer(at) => self.issuers.get(at).map(|issuer| &issuer.keys),
+            Owner::Transmitter(at) => self.signals.transmitters.get(at).map(|transmitter| &transmitter.keys),
+        }
+    }
+
+    /// The same, to put fetched ones in.
+    pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
+        match owner {
+            Owner::Issuer(at) => self.issuers.get_mut(at).map(|issuer| &mut issuer.keys),
+            Owner::Transmitter(at) => self.signals.transmitters.get_mut(at).map(|transmitter| &mut transmitter.keys),
+        }
+    }
+
+    /// Whether any refusal at all is enforced. A path or a host that cannot be read could be meant for any rule.
+    pub fn mode_of_unreadable(&self) -> Mode {
+        match self.mode == Mode::Enforce || self.rules.iter().any(|rule| rule.mode == Some(Mode::Enforce)) {
+            true => Mode::Enforce,
+            false => Mode::Shadow,
+        }
+    }
+
+    /// Whether refusals under the rule at that place, or under none, are enforced.
+    pub fn mode(&self, rule: Option<usize>) -> Mode {
+        rule.and_then(|at| self.rules.get(at)).and_then(|rule| rule.mode).unwrap_or(self.mode)
+    }
+
+    /// The first rule that matches, and its place.
+    pub fn find<'t>(
+        &self,
+        target: Target<'t>,
+        surroundings: &mut impl ConnectionInfo,
+    ) -> Option<(usize, &Rule, Captures<'t>)> {
+        let mut surroundings = Remembered::new(surroundings);
+        let accept = |at: usize| {
+            self.rules
+                .get(at)
+                .is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut surroundings).is_none())
+        };
+        let at = self.routes.find(target.path, accept)?;
+        let rule = self.rules.get(at)?;
+        let captures = rule.matcher.captures(target.path)?;
+        Some((at, rule, captures))
+    }
+}
+
+/// What a filter does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Judges every request.
+    #[default]
+    Filter,
+    /// Receives signals (RFC 8935) and judges nothing.
+    Receiver,
+}

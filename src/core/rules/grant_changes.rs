@@ -1,0 +1,426 @@
+//! What signals change about a grant short of ending it: less scope and fewer details, other claims, another assurance.
+//!
+//! An entry of the state keeps each as bytes. A narrowing is JSON with `scope` and `authorization_details`; a claim and
+//! an assurance are the length of a name (1 byte), the name, and a value in JSON. The name is the *matter*: two entries
+//! of one matter are two words about the same thing, of which one stands.
+
+use crate::encoding::json;
+use crate::rules::cel_claims::Claims;
+use crate::rules::detail_match::DetailRequirement;
+use crate::rules::lessen;
+use crate::rules::routes::Captures;
+use crate::state::bucket::Entry;
+use crate::state::fact::{Claim, Fact};
+use crate::state::payload::split;
+use crate::state::store::Corrupt;
+use crate::time::Timestamp;
+use crate::token::carriers::Carriers;
+use crate::token::detail::Detail;
+use crate::token::grant::Grant;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+/// What signals changed about one grant.
+#[derive(Debug, Default)]
+pub struct Changes {
+    narrowings: Vec<Narrowing>,
+    /// By name, with the time it was said for.
+    claims: Vec<(String, Timestamp, Said)>,
+    /// By namespace, with the time it was said for.
+    assurances: Vec<(String, Timestamp, Said)>,
+    /// All claims of the grant as they are now, made when first asked for.
+    current: OnceLock<Map<String, Value>>,
+    /// The same as conditions see them, made when first asked for.
+    converted: OnceLock<Claims>,
+}
+
+/// The last word about a matter; `None`: two for the same time, and nobody knows which holds.
+type Said = Option<Value>;
+
+/// One narrowing: the grant is no more than this.
+#[derive(Debug, PartialEq)]
+struct Narrowing {
+    scopes: Option<BTreeSet<String>>,
+    details: Option<Details>,
+}
+
+/// Objects of RFC 9396, as they are written and as they are read.
+#[derive(Debug, PartialEq)]
+struct Details {
+    written: Vec<Map<String, Value>>,
+    read: Vec<Detail>,
+}
+
+impl Changes {
+    /// Takes in what `entry`, which hits the grant, says. `certain`: whether the grant has all that the subject of the
+    /// entry names; what a claim is worth for a grant that merely has nothing else is disputed.
+    pub fn add(&mut self, entry: &Entry, certain: bool) -> Result<(), Corrupt> {
+        match entry.fact {
+            Fact::Narrowed => {
+                self.narrowings.push(Narrowing::decode(&entry.data).ok_or(Corrupt)?);
+                Ok(())
+            }
+            Fact::Claim(word) => add_word(&mut self.claims, entry, word, certain),
+            Fact::Assurance(word) => add_word(&mut self.assurances, entry, word, certain),
+            _ => Err(Corrupt),
+        }
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.narrowings.is_empty() && self.claims.is_empty() && self.assurances.is_empty()
+    }
+
+    /// Whether every narrowing leaves the scope value `scope`.
+    pub fn leave_scope(&self, scope: &str) -> bool {
+        let leaves = |scopes: &BTreeSet<String>| scopes.contains(scope);
+        self.narrowings.iter().all(|narrowing| narrowing.scopes.as_ref().is_none_or(leaves))
+    }
+
+    /// Whether every narrowing leaves something that covers what is asked.
+    pub fn leave_detail(&self, asked: &DetailRequirement, captures: &Captures<'_>) -> bool {
+        let leaves = |details: &Details| details.read.iter().any(|left| asked.is_met(left, captures));
+        self.narrowings.iter().all(|narrowing| narrowing.details.as_ref().is_none_or(leaves))
+    }
+
+    /// All claims of `grant` as they are now: with what was said about them, and those that carry scope or details without
+    /// what narrowings took. A claim that is disputed is missing.
+    pub fn current(&self, grant: &Grant) -> &Map<String, Value> {
+        self.current.get_or_init(|| {
+            let mut all = grant.claims.clone();
+            for (name, _, said) in &self.claims {
+                match said {
+                    // A word about what carries scope could give back what a narrowing took.
+                    Some(said) if grant.carriers.role(name).is_none() => all.insert(name.clone(), said.clone()),
+                    _ => all.remove(name),
+                };
+            }
+            self.lessen(&mut all, &grant.carriers);
+            all
+        })
+    }
+
+    /// [`Changes::current`] as conditions see it.
+    pub fn claims(&self, grant: &Grant) -> &Claims {
+        self.converted.get_or_init(|| {
+            Claims::of(self.current(grant), grant.scopes.iter().filter(|scope| self.leave_scope(scope)))
+        })
+    }
+
+    /// Takes out of `claims`, whose `carriers` these are, what narrowings took.
+    fn lessen(&self, claims: &mut Map<String, Value>, carriers: &Carriers) {
+        let mut replace = |name: &String, left: &dyn Fn(&Value) -> Option<Value>| {
+            if let Some(value) = claims.get_mut(name) {
+                match left(value) {
+                    Some(left) => *value = left,
+                    None => drop(claims.remove(name)),
+                }
+            }
+        };
+        if self.narrowings.iter().any(|narrowing| narrowing.scopes.is_some()) {
+            for name in &carriers.scope {
+                replace(name, &|claim| lessen::scope(claim, |scope| self.leave_scope(scope)));
+            }
+        }
+        for left in self.narrowings.iter().filter_map(|narrowing| narrowing.details.as_ref()) {
+            for name in &carriers.details {
+                replace(name, &|claim| lessen::details(claim, &left.written));
+            }
+        }
+    }
+
+    /// Whether signals contradict each other about a claim.
+    pub fn are_disputed(&self) -> bool {
+        self.claims.iter().any(|(.., said)| said.is_none())
+    }
+
+    /// Whether any claim is another than the token says.
+    pub fn touch_claims(&self) -> bool {
+        !self.claims.is_empty() || !self.narrowings.is_empty()
+    }
+
+    /// Whether the assurance is still what `accepted` asks for: no signal lowered it to something else.
+    pub fn leave_assurance(&self, accepted: &[String]) -> bool {
+        self.assurances.iter().all(|(.., said)| match said {
+            Some(Value::Object(said)) => {
+                let level = said.get("level").and_then(Value::as_str);
+                let raised = said.get("raised").and_then(Value::as_bool) == Some(true);
+                raised || level.is_some_and(|level| accepted.iter().any(|accepted| accepted == level))
+            }
+            _ => false,
+        })
+    }
+
+    /// What they are, for people: `scope orders.read`, `claim trusted_network = false`.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        let narrowings = self.narrowings.iter().flat_map(|narrowing| {
+            let words = |scopes: &BTreeSet<String>| scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+            let scopes = narrowing.scopes.as_ref().map(|scopes| format!("scope narrowed to `{}`", words(scopes)));
+            let details =
+                narrowing.details.as_ref().map(|left| format!("details narrowed to {} of a signal", left.read.len()));
+            [scopes, details].into_iter().flatten()
+        });
+        let word = |what: &str, (name, _, said): &(String, Timestamp, Said)| match said {
+            Some(value) => format!("{what} {name} is {value}"),
+            None => format!("{what} {name} is disputed"),
+        };
+        let claims = self.claims.iter().map(move |said| word("claim", said));
+        narrowings.chain(claims).chain(self.assurances.iter().map(move |said| word("assurance", said)))
+    }
+}
+
+fn add_word(
+    known: &mut Vec<(String, Timestamp, Said)>,
+    entry: &Entry,
+    word: Claim,
+    certain: bool,
+) -> Result<(), Corrupt> {
+    let (name, value) = split(&entry.data).ok_or(Corrupt)?;
+    let said = match word {
+        Claim::Set => Some(json::value(value).map_err(|_| Corrupt)?),
+        Claim::Conflicting if value.is_empty() => None,
+        Claim::Conflicting => return Err(Corrupt),
+    };
+    let said = said.filter(|_| certain);
+    match known.iter_mut().find(|(known, ..)| known == name) {
+        // The same word may stand under several keys of one grant.
+        Some((_, at, old)) if *at == entry.at && *old != said => *old = None,
+        Some((_, at, old)) if *at < entry.at => (*at, *old) = (entry.at, said),
+        Some(_) => {}
+        None => known.push((name.to_owned(), entry.at, said)),
+    }
+    Ok(())
+}
+
+impl Narrowing {
+    fn decode(data: &[u8]) -> Option<Narrowing> {
+        let members = json::object(data).ok()?;
+        let scopes = match members.get("scope") {
+            Some(scope) => Some(scope.as_str()?.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
+            None => None,
+        };
+        let details = match members.get("authorization_details") {
+            Some(details) => {
+                let written = details.as_array()?.iter().map(|object| object.as_object().cloned());
+                Some(Details { read: Detail::list(details)?, written: written.collect::<Option<_>>()? })
+            }
+            None => None,
+        };
+        Some(Narrowing { scopes, details })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::http::host::Host;
+    use crate::http::method::Method;
+    use crate::http::path::Canonical;
+    use crate::jose::signature::PureRust;
+    use crate::rules::condition::Condition;
+    use crate::rules::detail_match::Pattern;
+    use crate::rules::evidence::{Evidence, RequestLine};
+    use crate::rules::grant_status::GrantStatus;
+    use crate::signal::event::narrowing_data;
+    use crate::state::key::{Kind, StateKey};
+    use crate::state::payload::statement;
+    use crate::testing::fixture::{self, NOW, token_with};
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    const SCOPES: [&str; 4] = ["a", "ab", "b", "orders.refund"];
+
+    fn entry(fact: Fact, data: Vec<u8>) -> Entry {
+        let key = StateKey::new(Kind::Token, "https://jit.example", "tok-1");
+        Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: Vec::new(), data }
+    }
+
+    fn grant_status(entries: impl IntoIterator<Item = Entry>) -> GrantStatus {
+        let mut changes = Changes::default();
+        for entry in entries {
+            changes.add(&entry, true).unwrap();
+        }
+        GrantStatus { changes: (!changes.is_empty()).then(|| Arc::new(changes)), ..GrantStatus::default() }
+    }
+
+    fn grant(claims: Value) -> Grant {
+        let token = token_with(json!({}), claims);
+        crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW)
+            .unwrap()
+            .grant()
+            .clone()
+    }
+
+    fn with_evidence<T>(grant: &Grant, grant_status: &GrantStatus, evaluate: impl FnOnce(&Evidence<'_>) -> T) -> T {
+        evaluate(&Evidence {
+            grant,
+            minted: Some(&Claims::new(grant)),
+            grant_status,
+            request: RequestLine {
+                method: &Method::fold("GET"),
+                host: Host::parse(b"orders.mesh").unwrap(),
+                path: &Canonical::parse(b"/").unwrap(),
+            },
+            capture_names: &[],
+            captures: Captures::default(),
+            source: None,
+            peer: None,
+            fresh_at: NOW,
+            now: NOW,
+        })
+    }
+
+    #[test]
+    fn a_word_about_what_carries_scope_is_a_narrowing() {
+        let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
+        let carried =
+            |name: &str, value: Value| crate::signal::event::carried(&statement(name, &value).unwrap(), &carriers);
+        assert_eq!(carried("perm", json!("a b")), narrowing_data(Some(&json!("a b")), None).map(Some));
+        assert_eq!(carried("perm", json!(["a", "b"])), narrowing_data(Some(&json!("a b")), None).map(Some));
+        assert_eq!(
+            carried("rar", json!([{"type": "x"}])),
+            narrowing_data(None, Some(&json!([{"type": "x"}]))).map(Some)
+        );
+        assert_eq!(carried("scope", json!("a b")), Ok(None));
+        assert!(carried("perm", json!(7)).is_err() && carried("rar", json!({})).is_err());
+    }
+
+    #[test]
+    fn the_claims_that_carry_scope_and_details_are_named_by_their_issuer() {
+        let own =
+            grant(json!({"perm": ["a", "b"], "rar": [{"type": "x"}, {"type": "y"}], "scope": "a b", "other": "b"}));
+        let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
+        let own = Grant { carriers: Arc::new(carriers), ..own };
+        let narrowed = narrowing_data(Some(&json!("a")), Some(&json!([{"type": "y"}]))).unwrap();
+        // A word about a claim that carries scope may be older than the configuration that says so.
+        let said = statement("perm", &json!(["a", "b", "c"])).unwrap();
+        let without = grant_status([entry(Fact::Narrowed, narrowed.clone())]);
+        with_evidence(&own, &without, |evidence| {
+            assert_eq!(evidence.claim("perm"), Some(&json!(["a"])));
+            assert_eq!(evidence.claim("rar"), Some(&json!([{"type": "y"}])));
+            assert_eq!((evidence.claim("scope"), evidence.claim("other")), (Some(&json!("a b")), Some(&json!("b"))));
+            assert_eq!(
+                Condition::compile("claims.perm == ['a'] && claims.rar[0].type == 'y'", &[]).unwrap().holds(evidence),
+                Ok(true)
+            );
+        });
+        let with = grant_status([entry(Fact::Narrowed, narrowed), entry(Fact::Claim(Claim::Set), said)]);
+        with_evidence(&own, &with, |evidence| assert_eq!(evidence.claim("perm"), None));
+    }
+
+    /// A claim with some of the scopes, in one of the shapes that issuers use.
+    fn claims() -> impl Strategy<Value = Value> {
+        let some = || subsequence(SCOPES.to_vec(), 0..=4);
+        prop_oneof![
+            some().prop_map(|some| json!(some.join(" "))),
+            some().prop_map(|some| json!(some.join("  "))),
+            some().prop_map(|some| json!(some)),
+        ]
+    }
+
+    fn objects() -> impl Strategy<Value = Value> {
+        let list = |values: Vec<&'static str>| prop_oneof![1 => Just(None), 3 => subsequence(values, 0..=2).prop_map(|some| Some(json!(some)))];
+        let identifier = select(vec![None, Some(json!("1")), Some(json!("2"))]);
+        let places = list(vec!["https://a", "HTTPS://A:443"]);
+        let limit = prop_oneof![6 => Just(None), 1 => Just(Some(json!(3)))];
+        let object = (select(vec!["x", "y"]), list(vec!["read", "write"]), places, identifier, limit);
+        let object = object.prop_map(|(kind, actions, locations, identifier, limit)| {
+            let members =
+                [("actions", actions), ("locations", locations), ("identifier", identifier), ("limit", limit)];
+            let mut object = json!({"type": kind});
+            for (name, value) in members {
+                if let Some(value) = value {
+                    object[name] = value;
+                }
+            }
+            object
+        });
+        proptest::collection::vec(object, 0..4).prop_map(Value::Array)
+    }
+
+    fn asked() -> impl Strategy<Value = DetailRequirement> {
+        let pattern = |values: Vec<&'static str>| {
+            select(values).prop_map(|text| (!text.is_empty()).then(|| Pattern::parse(text, &[]).unwrap()))
+        };
+        let members = (
+            select(vec!["x", "y"]),
+            pattern(vec!["", "*", "read", "write"]),
+            pattern(vec!["", "*", "1"]),
+            pattern(vec!["", "*", "https://a/"]),
+        );
+        members.prop_map(|(kind, action, identifier, location)| DetailRequirement {
+            kind: kind.to_owned(),
+            action,
+            identifier,
+            location,
+            datatype: None,
+            privilege: None,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// However the claim is written and read, it shows no scope that `grant.scopes` does not have.
+        #[test]
+        fn no_condition_sees_a_scope_that_is_gone(
+            scope in claims(),
+            scp in claims(),
+            narrowings in proptest::collection::vec(claims(), 0..3),
+        ) {
+            let grant = grant(json!({"scope": scope, "scp": scp}));
+            let entries = narrowings.iter().map(|scope| entry(Fact::Narrowed, narrowing_data(Some(scope), None).unwrap()));
+            let grant_status = grant_status(entries);
+            for (name, claim) in [("scope", &scope), ("scp", &scp)] {
+                for value in SCOPES {
+                    let left = grant_status.changes.as_ref().is_none_or(|changes| changes.leave_scope(value));
+                    let sees = |source: &str| {
+                        let source = source.replace("CLAIM", name).replace("VALUE", value);
+                        let condition = Condition::compile(&source, &[]).unwrap();
+                        with_evidence(&grant, &grant_status, |evidence| condition.holds(evidence)) == Ok(true)
+                    };
+                    let reads: &[&str] = match claim.is_string() {
+                        true => &["(' ' + claims.CLAIM + ' ').contains(' VALUE ')", "(' ' + claims['CLAIM'] + ' ').contains(' VALUE ')"],
+                        false => &["'VALUE' in claims.CLAIM", "claims.CLAIM.exists(s, s == 'VALUE')", "['VALUE'] == claims.CLAIM.filter(s, s == 'VALUE')"],
+                    };
+                    let had = words(claim).any(|word| word == value);
+                    for read in reads {
+                        prop_assert_eq!(sees(read), had && left, "{} of {} by {}", value, claim, read);
+                    }
+                    if name == "scope" {
+                        prop_assert_eq!(sees("'VALUE' in grant.scopes"), had && left);
+                    }
+                }
+            }
+        }
+
+        /// What a detail in the claim covers is covered by the token and by every narrowing.
+        #[test]
+        fn no_detail_is_shown_that_is_gone(
+            held in objects(),
+            narrowings in proptest::collection::vec(objects(), 0..3),
+            asked in asked(),
+        ) {
+            let grant = grant(json!({"authorization_details": held}));
+            let entries = narrowings.iter().map(|left| entry(Fact::Narrowed, narrowing_data(None, Some(left)).unwrap()));
+            let grant_status = grant_status(entries);
+            let captures = Captures::default();
+            let covered = |details: &[Detail]| details.iter().any(|detail| asked.is_met(detail, &captures));
+            let shown = with_evidence(&grant, &grant_status, |evidence| evidence.claim("authorization_details").cloned());
+            let left = grant_status.changes.as_ref().is_none_or(|changes| changes.leave_detail(&asked, &captures));
+            if covered(&Detail::list(&shown.unwrap()).unwrap()) {
+                prop_assert!(covered(&grant.details) && left);
+            }
+        }
+    }
+
+    /// The scope values of a claim.
+    fn words(claim: &Value) -> impl Iterator<Item = &str> {
+        let list = claim.as_array().into_iter().flatten().filter_map(Value::as_str);
+        list.chain(claim.as_str()).flat_map(|text| text.split(' ')).filter(|word| !word.is_empty())
+    }
+}

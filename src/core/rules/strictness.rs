@@ -1,0 +1,214 @@
+//! Whether one rule asks for all that another asks for.
+
+use crate::http::path::Decoded;
+use crate::http::path_template::{Segment, Template};
+use crate::http::spiffe::PeerPattern;
+use crate::rules::detail_match::{DetailRequirement, Part, Pattern};
+use crate::rules::mode::Mode;
+use crate::rules::requirement::{ActorRequirement, Check, Requirement, Unknown};
+use crate::rules::rule::{Effect, Rule};
+use std::fmt;
+
+/// What one rule asks for and another does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// The one denies.
+    Denial,
+    /// The other asks for no grant at all.
+    Grant,
+    /// The refusals of the other are only recorded.
+    Enforcement,
+    /// Keys of `require` that the other does not have, or asks less for.
+    Checks(Vec<&'static str>),
+}
+
+/// What `asking` asks for and `other` does not, about requests for paths of `region`, which both are for; `None` when
+/// whatever passes `other` would pass `asking`. In doubt it is lacking.
+pub fn lack(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Lack> {
+    let enforces = |rule: &Rule| rule.mode.unwrap_or(mode) == Mode::Enforce;
+    if matches!(asking.effect, Effect::Anonymous) || !enforces(asking) {
+        return None;
+    }
+    match (&other.effect, &asking.effect) {
+        _ if !enforces(other) => Some(Lack::Enforcement),
+        (Effect::Deny, _) | (_, Effect::Anonymous) => None,
+        (_, Effect::Deny) => Some(Lack::Denial),
+        (Effect::Anonymous, Effect::Require(_)) => Some(Lack::Grant),
+        (Effect::Require(have), Effect::Require(want)) => {
+            let comparison =
+                Comparison { have_path: other.matcher.template(), want_path: asking.matcher.template(), region };
+            let lacking = comparison.lacking(have, want);
+            (!lacking.is_empty()).then_some(Lack::Checks(lacking))
+        }
+    }
+}
+
+impl fmt::Display for Lack {
+    /// Behind "rule `a`, which".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lack::Denial => f.write_str("does not deny"),
+            Lack::Grant => f.write_str("asks for no grant"),
+            Lack::Enforcement => f.write_str("only records its refusals"),
+            Lack::Checks(names) => write!(f, "does not ask for the same `{}`", names.join("`, `")),
+        }
+    }
+}
+
+/// Two requirements are compared where their paths meet: a capture there may be a literal of the other's path.
+struct Comparison<'t> {
+    have_path: Option<&'t Template>,
+    want_path: Option<&'t Template>,
+    region: Option<&'t Template>,
+}
+
+impl Comparison<'_> {
+    fn lacking(&self, have: &Requirement, want: &Requirement) -> Vec<&'static str> {
+        let met = |wanted: &Check| {
+            have.checks().iter().any(|check| self.implies(check, wanted)) && lifts_no_more(have, want, wanted.name())
+        };
+        let mut lacking: Vec<_> = want.checks().iter().filter(|wanted| !met(wanted)).map(Check::name).collect();
+        if want.single_use() && !have.single_use() {
+            lacking.push("single_use");
+        }
+        lacking
+    }
+
+    /// Whether what passes `have` passes `want`.
+    fn implies(&self, have: &Check, want: &Check) -> bool {
+        match (have, want) {
+            (Check::StateAge(have), Check::StateAge(want)) | (Check::AuthAge(have), Check::AuthAge(want)) => {
+                have <= want
+            }
+            (Check::Scope { all, any }, Check::Scope { all: want_all, any: want_any }) => {
+                let one_of = |have: &[String]| have.iter().any(|scope| want_any.contains(scope));
+                let all_of = |have: &[String]| !have.is_empty() && have.iter().all(|scope| want_any.contains(scope));
+                is_subset(want_all, all) && (want_any.is_empty() || one_of(all) || all_of(any))
+            }
+            (Check::Detail(have), Check::Detail(want)) => self.detail_implies(have, want),
+            (Check::Claims(have), Check::Claims(want)) => is_subset(want, have),
+            (Check::Actor(have), Check::Actor(want)) => match (have, want) {
+                (ActorRequirement::OneOf(have), ActorRequirement::OneOf(want)) => is_subset(have, want),
+                (ActorRequirement::OneOf(_), ActorRequirement::Required) => true,
+                (have, want) => have == want,
+            },
+            (Check::Source(have), Check::Source(want)) => {
+                have.iter().all(|network| want.iter().any(|wider| wider.contains(network)))
+            }
+            (Check::Peer(have), Check::Peer(want)) => {
+                have.iter().all(|pattern| want.iter().any(|wider| peer_covers(wider, pattern)))
+            }
+            (Check::Device { unknown: have }, Check::Device { unknown: want }) => unknown_implies(*have, *want),
+            (Check::Risk { below: have, unknown: one }, Check::Risk { below: want, unknown: other }) => {
+                have <= want && unknown_implies(*one, *other)
+            }
+            (Check::When(have), Check::When(want)) => {
+                have.source() == want.source() && (!have.source().contains("captures") || self.captures_are_the_same())
+            }
+            (Check::Acr(have), Check::Acr(want)) => is_subset(have, want),
+            _ => false,
+        }
+    }
+
+    fn detail_implies(&self, have: &DetailRequirement, want: &DetailRequirement) -> bool {
+        let members = [
+            (&have.action, &want.action),
+            (&have.identifier, &want.identifier),
+            (&have.location, &want.location),
+            (&have.datatype, &want.datatype),
+            (&have.privilege, &want.privilege),
+        ];
+        let implied = |(have, want): (&Option<Pattern>, &Option<Pattern>)| match (have, want) {
+            (_, Some(Pattern::Any)) => true,
+            (None, None) => true,
+            (Some(Pattern::Parts(have)), Some(Pattern::Parts(want))) => {
+                self.pieces(have, self.have_path) == self.pieces(want, self.want_path)
+            }
+            _ => false,
+        };
+        have.kind == want.kind && members.into_iter().all(implied)
+    }
+
+    /// What `parts` say of a path in the region, whatever the captures of `template` are called.
+    fn pieces(&self, parts: &[Part], template: Option<&Template>) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for part in parts {
+            let piece = match part {
+                Part::Literal(text) => Piece::Literal(text.clone().into_bytes()),
+                Part::Capture(index) => self.piece(*index, template),
+            };
+            match (pieces.last_mut(), piece) {
+                (Some(Piece::Literal(text)), Piece::Literal(more)) => text.extend(more),
+                (_, piece) => pieces.push(piece),
+            }
+        }
+        pieces
+    }
+
+    /// What the capture at `index` of `template` is in the region.
+    fn piece(&self, index: usize, template: Option<&Template>) -> Piece {
+        let places = template.iter().flat_map(|template| template.segments().iter().enumerate());
+        let mut captures = places.filter(|(_, segment)| !matches!(segment, Segment::Literal(_)));
+        let Some((place, segment)) = captures.nth(index) else { return Piece::Segment(usize::MAX) };
+        let behind = self.region.and_then(|region| region.segments().get(place..)).unwrap_or_default();
+        let literals = |segments: &[Segment]| {
+            let texts = segments.iter().map(|segment| match segment {
+                Segment::Literal(text) => Some(&**text),
+                Segment::Capture | Segment::Rest => None,
+            });
+            texts.collect::<Option<Vec<_>>>().map(|texts| Decoded::new(&texts.join("/")).collect())
+        };
+        match (segment, behind) {
+            (Segment::Rest, behind) => literals(behind).map_or(Piece::Tail(place), Piece::Literal),
+            (_, [segment, ..]) => literals(std::slice::from_ref(segment)).map_or(Piece::Segment(place), Piece::Literal),
+            (_, []) => Piece::Segment(place),
+        }
+    }
+
+    fn captures_are_the_same(&self) -> bool {
+        let named = |template: Option<&Template>| template.map(|template| (template.names().to_vec(), kinds(template)));
+        named(self.have_path) == named(self.want_path)
+    }
+}
+
+/// A part of a pattern, by its place in the path.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    Literal(Vec<u8>),
+    Segment(usize),
+    Tail(usize),
+}
+
+/// Where a template captures, and what.
+fn kinds(template: &Template) -> Vec<Option<bool>> {
+    let kind = |segment: &Segment| match segment {
+        Segment::Literal(_) => None,
+        Segment::Capture => Some(false),
+        Segment::Rest => Some(true),
+    };
+    template.segments().iter().map(kind).collect()
+}
+
+/// Whether break-glass lifts that check of `have` for nobody for whom it does not lift it of `want`.
+fn lifts_no_more(have: &Requirement, want: &Requirement, check: &str) -> bool {
+    let scope = |requirement: &Requirement| {
+        requirement.break_glass().filter(|glass| glass.lifts().contains(&check)).map(|glass| glass.scope().to_owned())
+    };
+    scope(have).is_none_or(|lifting| scope(want) == Some(lifting))
+}
+
+fn peer_covers(wider: &PeerPattern, narrower: &PeerPattern) -> bool {
+    match (wider, narrower) {
+        (wider, PeerPattern::Exactly(id)) => wider.matches(id),
+        (PeerPattern::Below(start), PeerPattern::Below(other)) => other.starts_with(start),
+        (PeerPattern::Exactly(_), PeerPattern::Below(_)) => false,
+    }
+}
+
+fn unknown_implies(have: Unknown, want: Unknown) -> bool {
+    have == Unknown::Deny || want == Unknown::Allow
+}
+
+fn is_subset<T: PartialEq>(some: &[T], all: &[T]) -> bool {
+    some.iter().all(|one| all.contains(one))
+}

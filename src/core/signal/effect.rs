@@ -1,0 +1,344 @@
+//! What an event does: from what happened to whom, to entries of the state.
+
+use crate::signal::event;
+use crate::signal::event::{Event, Type};
+use crate::signal::subject::{Member, Subject};
+use crate::state::bucket::{Entry, MAX_CONDITIONS};
+use crate::state::fact::{Claim, Compliance, Fact, Risk};
+use crate::state::key::{Kind, StateKey};
+use crate::state::payload;
+use crate::time::{Span, Timestamp};
+use crate::token::issuer::Issuer;
+use serde_json::json;
+use std::borrow::Cow;
+
+/// The last word about a device or a risk stands for 30 days.
+const WORD_RETENTION: Span = Span::hours(30 * 24);
+
+/// One signal may leave this many entries behind.
+const MAX_ENTRIES: usize = 256;
+
+/// Claims that say what token it is, whose and for how long, or that an event of their own is about. No signal gives
+/// them another value.
+const FIXED_CLAIMS: [&str; 21] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "client_id",
+    "azp",
+    "cnf",
+    "act",
+    "may_act",
+    "txn",
+    "sid",
+    "sub_id",
+    "events",
+    "auth_time",
+    "acr",
+    "amr",
+    "typ",
+    "status",
+];
+
+/// What becomes of the events of a type that leave a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// What the subject names ends: a token, a task or a session for good, sessions of a principal up to the event.
+    End,
+    /// It is taken over: the fact is set, the claims are changed, the start of the session is known.
+    Set,
+    /// Both: it is taken over, and what the subject names ends where the event is for the worse.
+    SetAndEnd,
+    /// Nothing.
+    Ignore,
+}
+
+/// What becomes of the events of each type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the names of the types")]
+pub struct Effects {
+    pub token_claims_change: Effect,
+    pub credential_change: Effect,
+    /// credential-change whose `change_type` is `create`.
+    pub credential_created: Effect,
+    pub assurance_level_change: Effect,
+    pub device_compliance_change: Effect,
+    pub session_established: Effect,
+    pub risk_level_change: Effect,
+    pub account_disabled: Effect,
+    pub account_purged: Effect,
+    pub credential_compromise: Effect,
+    pub sessions_revoked: Effect,
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects {
+            token_claims_change: Effect::Set,
+            credential_change: Effect::End,
+            credential_created: Effect::Ignore,
+            assurance_level_change: Effect::Set,
+            device_compliance_change: Effect::Set,
+            session_established: Effect::Set,
+            risk_level_change: Effect::Set,
+            account_disabled: Effect::End,
+            account_purged: Effect::End,
+            credential_compromise: Effect::End,
+            sessions_revoked: Effect::End,
+        }
+    }
+}
+
+/// What an event means for whom it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Meaning {
+    /// It is over.
+    Ended,
+    /// The task is done.
+    Completed,
+    /// A fact about the principal of that kind, or about the most selective member where none is named.
+    Is(Fact, Option<Kind>),
+    /// The session began.
+    Began,
+    /// A change of the grant, with its data.
+    Change(Fact, Vec<u8>),
+}
+
+impl Effects {
+    /// What `event` means.
+    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, &'static str> {
+        let (effect, worse, set) = match event {
+            Event::Plain(Type::SessionRevoked) => return Ok(vec![Meaning::Ended]),
+            Event::Plain(Type::TaskCompleted) => return Ok(vec![Meaning::Completed]),
+            Event::Narrowed(data) => return Ok(vec![Meaning::Change(Fact::Narrowed, data.clone())]),
+            Event::Plain(Type::AccountDisabled) => (self.account_disabled, true, Vec::new()),
+            Event::Plain(Type::AccountPurged) => (self.account_purged, true, Vec::new()),
+            Event::Plain(Type::CredentialCompromise) => (self.credential_compromise, true, Vec::new()),
+            Event::Plain(Type::SessionsRevoked) => (self.sessions_revoked, true, Vec::new()),
+            Event::Plain(_) | Event::Verification(_) | Event::Stream(_) => return Ok(Vec::new()),
+            Event::Credential { created: true } => (self.credential_created, true, Vec::new()),
+            Event::Credential { created: false } => (self.credential_change, true, Vec::new()),
+            Event::Established => (self.session_established, false, vec![Meaning::Began]),
+            Event::Device(status) => {
+                let is = Meaning::Is(Fact::Device(*status), Some(Kind::Device));
+                (self.device_compliance_change, *status == Compliance::NotCompliant, vec![is])
+            }
+            Event::Risk { level, principal, .. } => {
+                (self.risk_level_change, *level == Risk::High, vec![Meaning::Is(Fact::Risk(*level), *principal)])
+            }
+            Event::Assurance { namespace, level, raised } => {
+                let data = payload::statement(namespace, &json!({"level": level, "raised": raised}))?;
+                (self.assurance_level_change, !raised, vec![Meaning::Change(Fact::Assurance(Claim::Set), data)])
+            }
+            Event::Change { narrowing, claims } => {
+                let mut set: Vec<Meaning> =
+                    narrowing.iter().map(|data| Meaning::Change(Fact::Narrowed, data.clone())).collect();
+                for (name, value) in claims {
+                    set.push(Meaning::Change(Fact::Claim(Claim::Set), payload::statement(name, value)?));
+                }
+                (self.token_claims_change, true, set)
+            }
+        };
+        let ends = worse && matches!(effect, Effect::End | Effect::SetAndEnd);
+        let mut meanings = if matches!(effect, Effect::Set | Effect::SetAndEnd) { set } else { Vec::new() };
+        meanings.extend(ends.then_some(Meaning::Ended));
+        Ok(meanings)
+    }
+}
+
+/// Whether a signal may give the claim another value. `issuers` name some of theirs otherwise.
+pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
+    let named = |issuer: &&Issuer| {
+        let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
+        own.into_iter().chain([issuer.tenant_claim.as_ref()]).flatten().any(|name| name == claim)
+            || issuer.subject_claims.iter().any(|(_, name)| name == claim)
+            || issuer.foreign_users.iter().any(|(_, name)| name == claim)
+    };
+    !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
+}
+
+/// The entries that `meanings` leave behind about `subject`, which stands among `issuers`. Where they are `doubted`, no
+/// value of a claim is believed. The error is for the transmitter's operator.
+pub fn entries(
+    meanings: &[Meaning],
+    doubted: bool,
+    subject: &Subject,
+    issuers: &[&Issuer],
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Entry>, String> {
+    let mut entries = Vec::new();
+    for members in &subject.alternatives {
+        if members.len() > MAX_CONDITIONS {
+            return Err(format!("a subject may have {MAX_CONDITIONS} members"));
+        }
+        for (place, issuer) in issuers.iter().enumerate() {
+            let Some((keys, whole)) = keys_under(members, place) else { continue };
+            let wider = !whole || !subject.unmatched.is_empty();
+            for meaning in meanings {
+                let mut meaning = meaning.about_grants_of(issuer)?;
+                if doubted {
+                    meaning.to_mut().dispute_claims();
+                }
+                let placed = meaning.place(&keys);
+                entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
+                    let (fact, data) = meaning.fact(key.kind(), wider)?;
+                    Some(Entry { key, fact, at, until: until(fact, key.kind(), now.max(at), issuer), conditions, data })
+                }));
+            }
+        }
+    }
+    if entries.len() > MAX_ENTRIES {
+        return Err(format!("the event says more than {MAX_ENTRIES} things; split it"));
+    }
+    Ok(entries)
+}
+
+/// The keys of `members` under the issuer of that place, and whether these are all. All members describe one principal,
+/// so they should be of one issuer. Where they are of several, the issuer of the most selective one is meant, and the
+/// members of others are left out of account.
+fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)> {
+    let key = |member: &Member, place: usize| member.keys.iter().find(|(at, _)| *at == place).map(|(_, key)| *key);
+    let keys: Vec<StateKey> = members.iter().filter_map(|member| key(member, place)).collect();
+    if keys.len() == members.len() {
+        return Some((keys, true));
+    }
+    if has_one_issuer(members) {
+        return None;
+    }
+    let closest = members.iter().min_by_key(|member| selectivity(member.kind))?;
+    key(closest, place).map(|_| (keys, false))
+}
+
+/// Whether some issuer has a key of each of `members`.
+pub fn has_one_issuer(members: &[Member]) -> bool {
+    let Some((first, others)) = members.split_first() else { return true };
+    let of_all = |place: &usize| others.iter().all(|other| other.keys.iter().any(|(at, _)| at == place));
+    first.keys.iter().any(|(place, _)| of_all(place))
+}
+
+impl Meaning {
+    /// The claim whose value it says.
+    pub fn claim(&self) -> Option<&str> {
+        match self {
+            Meaning::Change(Fact::Claim(_), data) => payload::name(data),
+            _ => None,
+        }
+    }
+
+    /// Whether it ends or narrows, whatever else stands beside it.
+    pub fn ends_or_narrows(&self) -> bool {
+        match self {
+            Meaning::Ended | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
+            Meaning::Is(..) | Meaning::Began | Meaning::Change(..) => false,
+        }
+    }
+
+    /// Leaves of a claim's value only that there is one: what a signal says that is in doubt is not believed where it
+    /// might permit something.
+    fn dispute_claims(&mut self) {
+        if let Meaning::Change(fact @ Fact::Claim(_), data) = self {
+            *fact = Fact::Claim(Claim::Conflicting);
+            data.truncate(payload::topic(data).len());
+        }
+    }
+
+    /// What it means for grants of `issuer`, whose claims that carry scope and details are narrowed, not set.
+    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, &'static str> {
+        let Meaning::Change(Fact::Claim(Claim::Set), data) = self else { return Ok(Cow::Borrowed(self)) };
+        let narrowing = event::carried(data, &issuer.carriers)?;
+        Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
+    }
+
+    /// Under which keys it is kept about whoever has all of `keys`, and with which conditions.
+    ///
+    /// What changes grants stands under the most selective member, the others being conditions. A grant may lack that
+    /// member, and is hit all the same (SSF 1.0 §8.1.3.1); so there is an entry for such grants under the next member
+    /// too, which is the same for every value of the first. A word about a device or a risk is about that one principal
+    /// alone, so that the next word about it replaces it whoever else is named beside it.
+    fn place(&self, keys: &[StateKey]) -> Vec<(StateKey, Vec<StateKey>)> {
+        let keys = by_selectivity(keys);
+        let one = |key: Option<&StateKey>| key.map(|key| (*key, Vec::new())).into_iter().collect();
+        match self {
+            Meaning::Is(_, principal) => {
+                return one(keys.iter().find(|key| Some(key.kind()) == *principal).or(keys.first()));
+            }
+            Meaning::Began => return one(keys.iter().find(|key| key.kind() == Kind::Session)),
+            Meaning::Ended | Meaning::Completed | Meaning::Change(..) => {}
+        }
+        let mut places = Vec::new();
+        let mut absent = Vec::new();
+        let mut rest = keys.as_slice();
+        while let Some((key, others)) = rest.split_first() {
+            places.push((*key, absent.iter().chain(others).copied().collect()));
+            if key.kind().is_universal() {
+                break;
+            }
+            absent.push(StateKey::absent(key.kind()));
+            rest = others;
+        }
+        places
+    }
+
+    /// What it leaves behind under a key of `kind`. Ending what can begin anew is a cut-off. `wider`: the subject names
+    /// more than we understand, so that what permits cannot be believed of all that is left.
+    fn fact(&self, kind: Kind, wider: bool) -> Option<(Fact, Vec<u8>)> {
+        let bare = |fact| Some((fact, Vec::new()));
+        match self {
+            Meaning::Is(fact, _) if wider && !fact.restricts() => None,
+            Meaning::Is(fact, _) => bare(*fact),
+            Meaning::Began => bare(Fact::Began),
+            Meaning::Change(fact, data) => match fact.disputed().filter(|_| wider) {
+                Some(disputed) => Some((disputed, payload::topic(data).to_vec())),
+                None => Some((*fact, data.clone())),
+            },
+            Meaning::Ended | Meaning::Completed if !kind.is_singular() => bare(Fact::CutOff),
+            Meaning::Completed => bare(Fact::Completed),
+            Meaning::Ended => bare(Fact::Revoked),
+        }
+    }
+}
+
+/// The most selective first; in one order for one set of keys. There are a handful: a sort of the standard library would
+/// add 15 KB to the module.
+fn by_selectivity(keys: &[StateKey]) -> Vec<StateKey> {
+    let rank = |key: &StateKey| (selectivity(key.kind()), key.encode());
+    let mut sorted: Vec<StateKey> = Vec::with_capacity(keys.len());
+    for key in keys {
+        let at = sorted.iter().position(|other| rank(key) < rank(other)).unwrap_or(sorted.len());
+        sorted.insert(at, *key);
+    }
+    sorted
+}
+
+fn selectivity(kind: Kind) -> u8 {
+    match kind {
+        Kind::Token => 0,
+        Kind::Task => 1,
+        Kind::Session => 2,
+        Kind::Device => 3,
+        Kind::Actor => 4,
+        Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri | Kind::ForeignUser => 5,
+        Kind::User => 6,
+        Kind::Client => 7,
+        Kind::Group => 8,
+        Kind::Tenant => 9,
+    }
+}
+
+/// When no token that `fact` can hit can be alive any more.
+fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp {
+    match (fact, kind) {
+        (_, Kind::Token) => from.plus(issuer.token_retention()),
+        // A word about a device or a risk is about the principal, not about tokens. It is to be said again in this time,
+        // or a fleet of years ago would take the room for good.
+        (Fact::Device(_) | Fact::Risk(_), kind) if !kind.is_singular() => {
+            from.plus(issuer.session_retention().max(WORD_RETENTION))
+        }
+        _ => from.plus(issuer.session_retention()),
+    }
+}

@@ -1,0 +1,501 @@
+//! Subject identifiers (RFC 9493, SSF 1.0 §3): whom a signal is about, as state keys.
+
+use crate::signal::oddity::Oddities;
+use crate::state::key::kind_of_format;
+use crate::state::key::{Kind, StateKey};
+use crate::token::identifier;
+use crate::token::identifier::user_key;
+use crate::token::issuer::Issuer;
+use crate::token::subject_id::{self, name, text};
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+
+/// A subject may have this many aliases, all members together.
+const MAX_ALTERNATIVES: usize = 16;
+
+/// A subject may have this many members.
+const MAX_MEMBERS: usize = 16;
+
+/// Whom a signal is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// It is about whoever has all of one of these lists. Empty when nothing it names is a key of any grant.
+    pub alternatives: Vec<Vec<Member>>,
+    /// Members of it that no grant can be compared with, by name. The rest of it is wider than what was meant.
+    pub unmatched: Vec<String>,
+}
+
+/// One simple subject that a signal names: one key for each issuer it may be meant under.
+///
+/// An `opaque` id carries no issuer, so it stands for the same id under each issuer that the transmitter speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What it names.
+    pub kind: Kind,
+    /// `(place of the issuer in the transmitter's list, key)`.
+    pub keys: Vec<(usize, StateKey)>,
+}
+
+/// Why a subject cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum SubjectError {
+    #[error("sub_id is not a subject identifier of RFC 9493")]
+    Malformed,
+    #[error("`{0}` is not a subject identifier format of RFC 9493 or SSF 1.0")]
+    Format(String),
+    #[error("a subject identifier of format `{0}` has not exactly the members of that format")]
+    Members(String),
+    #[error("critical subject member `{0}` is not understood")]
+    Critical(String),
+    #[error("sub_id has too many members or aliases")]
+    TooMany,
+    #[error("the transmitter may not speak about subjects of that issuer")]
+    ForeignIssuer,
+}
+
+/// How subjects are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'r> {
+    /// The issuers that the transmitter may speak for.
+    pub issuers: &'r [&'r Issuer],
+    /// Members of complex subjects that may not be left out of account (`critical_subject_members`, SSF 1.0 §7.1).
+    pub critical: &'r [String],
+    /// Whether the transmitter is known to write subjects as drafts had them: `subject_type`, and no `format` for a
+    /// complex one.
+    pub legacy: bool,
+    /// What an `opaque` id names by itself where the issuer does not say so.
+    pub opaque: Option<Kind>,
+}
+
+impl Reading<'_> {
+    /// Reads all `subjects` of one signal: whoever is any of them is meant. One that cannot be used is left out as long
+    /// as there is another. A critical member that is not understood refuses them all.
+    pub fn read_all(&self, subjects: &[&Value], oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+        let mut all = Subject::default();
+        let mut error = None;
+        let mut any = false;
+        for subject in subjects {
+            match self.read(subject, oddities) {
+                Ok(subject) => {
+                    any = true;
+                    all.alternatives.extend(subject.alternatives);
+                    all.unmatched.extend(subject.unmatched);
+                }
+                Err(critical @ SubjectError::Critical(_)) => return Err(critical),
+                Err(other) => {
+                    oddities.doubt(other.to_string());
+                    error.get_or_insert(other);
+                }
+            }
+        }
+        match error {
+            Some(error) if !any => Err(error),
+            _ if all.alternatives.len() > MAX_ALTERNATIVES => Err(SubjectError::TooMany),
+            _ => Ok(all),
+        }
+    }
+
+    /// Reads one subject, such as `sub_id`.
+    pub fn read(&self, subject: &Value, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+        let object = subject.as_object().ok_or(SubjectError::Malformed)?;
+        if self.is_complex(object, oddities)? {
+            return self.complex(object, oddities);
+        }
+        let members = self.simple(None, object, oddities)?;
+        Ok(Subject { alternatives: members.into_iter().map(|member| vec![member]).collect(), unmatched: Vec::new() })
+    }
+
+    fn is_complex(&self, subject: &Map<String, Value>, oddities: &mut Oddities) -> Result<bool, SubjectError> {
+        let untyped = !subject.contains_key("format") && !subject.contains_key("subject_type");
+        if untyped && !subject.is_empty() && subject.values().all(Value::is_object) {
+            self.legacy_shape("a complex subject has no format", oddities);
+            return Ok(true);
+        }
+        Ok(format_of(subject)? == "complex")
+    }
+
+    fn legacy_shape(&self, text: &str, oddities: &mut Oddities) {
+        if !self.legacy {
+            oddities.doubt(text);
+        }
+    }
+
+    fn complex(&self, object: &Map<String, Value>, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+        let members: Vec<_> = object.iter().filter(|(name, _)| !is_format(name)).collect();
+        if members.is_empty() {
+            return Err(SubjectError::Malformed);
+        }
+        if members.len() > MAX_MEMBERS {
+            return Err(SubjectError::TooMany);
+        }
+        let mut subject = Subject { alternatives: vec![Vec::new()], unmatched: Vec::new() };
+        let mut error = None;
+        for (name, value) in members {
+            let aliases = match self.member(name, value, oddities) {
+                Ok(aliases) => aliases,
+                Err(_) if self.critical.contains(name) => return Err(SubjectError::Critical(name.clone())),
+                Err(refused) => {
+                    oddities.doubt(refused.to_string());
+                    error.get_or_insert(refused);
+                    Vec::new()
+                }
+            };
+            if aliases.is_empty() {
+                if self.critical.contains(name) {
+                    return Err(SubjectError::Critical(name.clone()));
+                }
+                subject.unmatched.push(name.clone());
+                continue;
+            }
+            let with = |known: &Vec<Member>| -> Vec<Vec<Member>> {
+                aliases.iter().map(|alias| known.iter().chain([alias]).cloned().collect()).collect()
+            };
+            subject.alternatives = subject.alternatives.iter().flat_map(with).collect();
+            if subject.alternatives.len() > MAX_ALTERNATIVES {
+                return Err(SubjectError::TooMany);
+            }
+        }
+        subject.alternatives.retain(|members| !members.is_empty());
+        // Nothing of it is left: it is not a wider subject, it is none.
+        match error {
+            Some(error) if subject.alternatives.is_empty() => Err(error),
+            _ => Ok(subject),
+        }
+    }
+
+    fn member(&self, name: &str, value: &Value, oddities: &mut Oddities) -> Result<Vec<Member>, SubjectError> {
+        let value = value.as_object().ok_or(SubjectError::Malformed)?;
+        match kind_of_member(name) {
+            Some(kind) => self.simple(Some(kind), value, oddities),
+            None => check(value).map(|_| Vec::new()),
+        }
+    }
+
+    /// One simple subject, each of its aliases. Nothing when it is one that no grant can be compared with. `kind`: what
+    /// a member of a complex subject says that it names.
+    fn simple(
+        &self,
+        kind: Option<Kind>,
+        subject: &Map<String, Value>,
+        oddities: &mut Oddities,
+    ) -> Result<Vec<Member>, SubjectError> {
+        if !subject.contains_key("format") && subject.contains_key("subject_type") {
+            self.legacy_shape("a subject has subject_type for format", oddities);
+        }
+        let format = check(subject)?;
+        if format != "aliases" {
+            return self.single(kind, subject).map(|member| member.into_iter().collect());
+        }
+        let identifiers = subject.get("identifiers").and_then(Value::as_array).ok_or(SubjectError::Malformed)?;
+        let mut members = Vec::new();
+        let mut error = None;
+        // One name of somebody that is not understood makes the others no wider.
+        for identifier in identifiers {
+            let identifier = identifier.as_object().ok_or(SubjectError::Malformed)?;
+            match check(identifier).and_then(|_| self.single(kind, identifier)) {
+                Ok(member) => members.extend(member),
+                Err(refused) => {
+                    oddities.doubt(refused.to_string());
+                    error.get_or_insert(refused);
+                }
+            }
+        }
+        match error {
+            Some(error) if members.is_empty() => Err(error),
+            _ => Ok(members),
+        }
+    }
+
+    fn single(&self, kind: Option<Kind>, subject: &Map<String, Value>) -> Result<Option<Member>, SubjectError> {
+        let format = format_of(subject)?;
+        let is_user = matches!(kind, None | Some(Kind::User));
+        if let Some(by_claim) = kind_of_format(format).filter(|_| is_user) {
+            let value = identifier(subject, by_claim)?;
+            let maps = |issuer: &Issuer| issuer.subject_claims.iter().any(|(known, _)| *known == by_claim);
+            let key = |issuer: &Issuer| maps(issuer).then(|| user_key(by_claim, &issuer.name, value));
+            return Ok(self.of_each_issuer(by_claim, key));
+        }
+        let named = name(subject);
+        let (kind, (issuer, name)) = match (kind, format, named) {
+            (None, "opaque", Some((_, name))) => {
+                let kind = |issuer: &Issuer| issuer.opaque_subject.or(self.opaque);
+                let key = |issuer: &Issuer| kind(issuer).map(|kind| key(kind, issuer, None, name));
+                let first = self.issuers.iter().find_map(|issuer| kind(issuer));
+                return Ok(first.and_then(|first| self.of_each_issuer(first, key)));
+            }
+            (None, "iss_sub", Some(named)) => (Kind::User, named),
+            (None, "jwt_id", Some(named)) => (Kind::Token, named),
+            (Some(kind), "opaque", Some(named)) => (kind, named),
+            (Some(kind), "iss_sub", Some(named)) if !kind.is_singular() => (kind, named),
+            (Some(Kind::Token), "jwt_id", Some(named)) => (Kind::Token, named),
+            _ => return Ok(None),
+        };
+        // A group is known by a claim alone. Without it the member is one that nothing can be compared with.
+        let knows = |issuer: &&Issuer| kind != Kind::Group || issuer.group_claim.is_some();
+        if !self.issuers.iter().any(knows) {
+            return Ok(None);
+        }
+        let known = |ours: &Issuer| {
+            let own = is_named_by_anybody(kind) || issuer.is_none_or(|named| named == ours.name);
+            let mapped = || ours.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User);
+            match own {
+                true => Some(key(kind, ours, issuer, name)),
+                false => mapped().map(|(theirs, _)| key(Kind::ForeignUser, ours, Some(theirs), name)),
+            }
+        };
+        self.of_each_issuer(kind, known).map(Some).ok_or(SubjectError::ForeignIssuer)
+    }
+
+    /// The member with the key that it is under each issuer; `None` when it is one under no issuer.
+    fn of_each_issuer(&self, kind: Kind, key: impl Fn(&Issuer) -> Option<StateKey>) -> Option<Member> {
+        let keys = self.issuers.iter().enumerate();
+        let keys: Vec<_> = keys.filter_map(|(at, issuer)| Some((at, key(issuer)?))).collect();
+        (!keys.is_empty()).then_some(Member { kind, keys })
+    }
+}
+
+/// Whether an authority of its own may name it. A key of it is still one of a token issuer, so that nobody speaks about
+/// the devices of tokens that are not theirs to speak about.
+fn is_named_by_anybody(kind: Kind) -> bool {
+    matches!(kind, Kind::Device | Kind::Actor | Kind::Tenant | Kind::Group | Kind::ForeignUser)
+}
+
+/// The key of what `authority`, by default the issuer itself, calls `name`, in the tokens of `issuer`.
+fn key(kind: Kind, issuer: &Issuer, authority: Option<&str>, name: &str) -> StateKey {
+    match is_named_by_anybody(kind) {
+        true => StateKey::foreign(kind, &issuer.name, authority.unwrap_or(&issuer.name), name),
+        false => StateKey::new(kind, &issuer.name, name),
+    }
+}
+
+fn kind_of_member(name: &str) -> Option<Kind> {
+    Some(match name {
+        "user" => Kind::User,
+        "session" => Kind::Session,
+        "task" => Kind::Task,
+        "token" => Kind::Token,
+        "client" | "application" => Kind::Client,
+        "actor" => Kind::Actor,
+        "device" => Kind::Device,
+        "tenant" => Kind::Tenant,
+        "group" => Kind::Group,
+        _ => return None,
+    })
+}
+
+/// Checks a simple subject against its format: all of its members, and no other (RFC 9493 §3). Returns the format.
+fn check(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
+    const FORMATS: [(&str, &[&str]); 9] = [
+        ("account", &["uri"]),
+        ("email", &["email"]),
+        ("iss_sub", &["iss", "sub"]),
+        ("opaque", &["id"]),
+        ("phone_number", &["phone_number"]),
+        ("did", &["url"]),
+        ("uri", &["uri"]),
+        ("jwt_id", &["iss", "jti"]),
+        ("saml_assertion_id", &["issuer", "assertion_id"]),
+    ];
+    let format = format_of(subject)?;
+    let wrong = || SubjectError::Members(format.to_owned());
+    let exactly = |members: &[&str]| {
+        subject.len() == members.len().saturating_add(1) && members.iter().all(|name| subject.contains_key(*name))
+    };
+    let list = |name: &str| {
+        let list = subject.get(name).and_then(Value::as_array).filter(|list| !list.is_empty() && exactly(&[name]));
+        list.ok_or_else(wrong)
+    };
+    match format {
+        "aliases" => {
+            let identifiers = list("identifiers")?;
+            if identifiers.len() > MAX_ALTERNATIVES {
+                return Err(SubjectError::TooMany);
+            }
+            for identifier in identifiers {
+                // RFC 9493 §3.2.8: no aliases inside aliases. Complex subjects are no simple ones.
+                let inner = identifier.as_object().ok_or_else(wrong)?;
+                if matches!(format_of(inner)?, "aliases" | "complex") {
+                    return Err(wrong());
+                }
+            }
+        }
+        "ip-addresses" => {
+            let is_address = |value: &Value| value.as_str().is_some_and(|text| text.parse::<IpAddr>().is_ok());
+            if !list("ip-addresses")?.iter().all(is_address) {
+                return Err(wrong());
+            }
+        }
+        _ => {
+            let (_, members) = FORMATS
+                .iter()
+                .find(|(known, _)| *known == format)
+                .ok_or_else(|| SubjectError::Format(format.to_owned()))?;
+            if !exactly(members) || members.iter().any(|name| text(subject, name).is_none()) {
+                return Err(wrong());
+            }
+            if let Some(kind) = kind_of_format(format) {
+                identifier(subject, kind)?;
+            }
+        }
+    }
+    Ok(format)
+}
+
+fn format_of(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
+    subject_id::format(subject).ok_or(SubjectError::Malformed)
+}
+
+fn is_format(name: &str) -> bool {
+    matches!(name, "format" | "subject_type")
+}
+
+/// The value of a format with one member that names a user.
+pub(crate) fn identifier(subject: &Map<String, Value>, kind: Kind) -> Result<&str, SubjectError> {
+    let (format, member) = match kind {
+        Kind::Email => ("email", "email"),
+        Kind::Phone => ("phone_number", "phone_number"),
+        Kind::Account => ("account", "uri"),
+        Kind::Did => ("did", "url"),
+        _ => ("uri", "uri"),
+    };
+    let value = text(subject, member).ok_or(SubjectError::Malformed)?;
+    if identifier::is_one(kind, value) { Ok(value) } else { Err(SubjectError::Members(format.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::fixture;
+    use serde_json::json;
+
+    const A: &str = "https://a";
+    const B: &str = "https://b";
+
+    /// Issuer A knows users by email as well.
+    fn read_with(sub_id: Value, critical: &[&str]) -> Result<Subject, SubjectError> {
+        let named = |name: &str, subject_claims| Issuer { name: name.to_owned(), subject_claims, ..fixture::issuer() };
+        let a = named(A, vec![(Kind::Email, "email".to_owned())]);
+        let b = named(B, Vec::new());
+        let critical: Vec<String> = critical.iter().map(|name| (*name).to_owned()).collect();
+        let reading = Reading { issuers: &[&a, &b], critical: &critical, legacy: false, opaque: None };
+        reading.read(&sub_id, &mut Oddities::default())
+    }
+
+    fn members(sub_id: Value) -> Vec<Vec<Member>> {
+        read_with(sub_id, &[]).unwrap().alternatives
+    }
+
+    fn error(sub_id: Value) -> SubjectError {
+        read_with(sub_id, &[]).expect_err("refused")
+    }
+
+    #[test]
+    fn simple_subjects() {
+        let token = members(json!({"format": "jwt_id", "iss": B, "jti": "t"}));
+        assert_eq!(token, [[Member { kind: Kind::Token, keys: vec![(1, StateKey::new(Kind::Token, B, "t"))] }]]);
+        let user = members(json!({"format": "iss_sub", "iss": A, "sub": "u"}));
+        assert_eq!(user[0][0].kind, Kind::User);
+        let foreign = json!({"format": "jwt_id", "iss": "https://c", "jti": "t"});
+        assert_eq!(error(foreign), SubjectError::ForeignIssuer);
+    }
+
+    #[test]
+    fn a_claim_can_stand_for_a_format() {
+        let email = members(json!({"format": "email", "email": "Alice@Example.org"}));
+        let key = StateKey::new(Kind::Email, A, "alice@example.org");
+        assert_eq!(email, [[Member { kind: Kind::Email, keys: vec![(0, key)] }]]);
+        let inside = members(json!({"format": "complex", "user": {"format": "email", "email": "alice@example.org"}}));
+        assert_eq!(inside, email);
+    }
+
+    #[test]
+    fn formats_that_name_nothing_here_are_understood() {
+        for subject in [
+            json!({"format": "account", "uri": "acct:alice@example.org"}),
+            json!({"format": "phone_number", "phone_number": "+12065550100"}),
+            json!({"format": "did", "url": "did:example:123456"}),
+            json!({"format": "uri", "uri": "https://alice.example"}),
+            json!({"format": "opaque", "id": "x"}),
+            json!({"format": "saml_assertion_id", "issuer": "https://idp", "assertion_id": "_1"}),
+            json!({"format": "ip-addresses", "ip-addresses": ["10.0.0.1", "2001:db8::1"]}),
+            json!({"format": "aliases", "identifiers": [{"format": "phone_number", "phone_number": "+41"}]}),
+        ] {
+            assert_eq!(read_with(subject.clone(), &[]), Ok(Subject::default()), "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_format_has_its_members_and_no_other() {
+        for subject in [
+            json!({"format": "account", "uri": "alice@example.org"}),
+            json!({"format": "email", "email": "alice"}),
+            json!({"format": "email", "email": "a@b", "name": "alice"}),
+            json!({"format": "iss_sub", "iss": A}),
+            json!({"format": "iss_sub", "iss": A, "sub": "u", "jti": "t"}),
+            json!({"format": "opaque", "id": 7}),
+            json!({"format": "opaque", "id": ""}),
+            json!({"format": "phone_number", "phone_number": "0123"}),
+            json!({"format": "did", "url": "example:1"}),
+            json!({"format": "uri", "uri": "alice"}),
+            json!({"format": "jwt_id", "jti": "t"}),
+            json!({"format": "saml_assertion_id", "issuer": "i"}),
+            json!({"format": "ip-addresses", "ip-addresses": []}),
+            json!({"format": "ip-addresses", "ip-addresses": ["ten"]}),
+            json!({"format": "aliases", "identifiers": []}),
+            json!({"format": "aliases", "identifiers": [{"format": "aliases", "identifiers": [{"format": "opaque", "id": "x"}]}]}),
+            json!({"format": "complex", "user": {"format": "email", "email": "a@b", "x": 1}}),
+        ] {
+            let format = subject["user"]["format"].as_str().or(subject["format"].as_str()).unwrap().to_owned();
+            assert_eq!(error(subject.clone()), SubjectError::Members(format), "{subject}");
+        }
+        assert_eq!(
+            error(json!({"format": "carrier-pigeon", "ring": 7})),
+            SubjectError::Format("carrier-pigeon".to_owned())
+        );
+        for subject in [
+            json!("x"),
+            json!({}),
+            json!({"format": ""}),
+            json!({"format": "complex"}),
+            json!({"format": "complex", "user": "alice"}),
+        ] {
+            assert_eq!(error(subject.clone()), SubjectError::Malformed, "{subject}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_alternatives() {
+        let subject = json!({"format": "aliases", "identifiers": [
+            {"format": "iss_sub", "iss": A, "sub": "u"}, {"format": "email", "email": "u@a"},
+            {"format": "phone_number", "phone_number": "+41"}
+        ]});
+        let kinds = |alternatives: Vec<Vec<Member>>| {
+            alternatives.iter().map(|all| all.iter().map(|member| member.kind).collect()).collect::<Vec<Vec<_>>>()
+        };
+        assert_eq!(kinds(members(subject.clone())), [[Kind::User], [Kind::Email]]);
+        let both = json!({"format": "complex", "user": subject, "device": {"format": "opaque", "id": "d"}});
+        assert_eq!(kinds(members(both)), [[Kind::Device, Kind::User], [Kind::Device, Kind::Email]]);
+    }
+
+    #[test]
+    fn members_that_are_not_understood() {
+        let opaque = |id: &str| json!({"format": "opaque", "id": id});
+        let subject = json!({"format": "complex", "user": opaque("u"), "group": opaque("g"), "shoe": opaque("s")});
+        let read = read_with(subject.clone(), &["task"]).unwrap();
+        assert_eq!(read.unmatched, ["group", "shoe"]);
+        assert_eq!(read.alternatives.len(), 1);
+        assert_eq!(read_with(subject, &["shoe"]), Err(SubjectError::Critical("shoe".to_owned())));
+        let phone = json!({"format": "complex", "user": {"format": "phone_number", "phone_number": "+41"}});
+        assert!(read_with(phone.clone(), &[]).unwrap().alternatives.is_empty());
+        assert_eq!(read_with(phone, &["user"]), Err(SubjectError::Critical("user".to_owned())), "critical is critical");
+    }
+
+    #[test]
+    fn complex_subjects() {
+        let opaque = |id: &str| json!({"format": "opaque", "id": id});
+        let both = members(json!({"format": "complex", "task": opaque("t"), "session": opaque("s")}));
+        assert_eq!(both[0].len(), 2);
+        assert_eq!(both[0][0].keys.len(), 2, "an opaque id may be of either issuer");
+    }
+}

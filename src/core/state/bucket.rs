@@ -1,0 +1,345 @@
+//! One bucket of the pushed state: a small compact table, as it stands in the proxy's shared data.
+//!
+//! Format 3: `3`, the number of transmitters (1 byte) and the transmitters (8 each), the number of marks (1) and the
+//! marks (8 each: class (1), issuer (2), until (5)), then entries. An entry is key (19), fact (1: family and value, 4 bits
+//! each), at (5), until (5), the place of its transmitter (1), the number of conditions (1) and the conditions (19
+//! each), and, for a fact that has data, its length (2) and the data. Numbers are little-endian, times in seconds.
+//!
+//! Entries end by [`Entry::until`] and by nothing else: a table without room says what finds none, see [`crate::state::room`],
+//! and lets go of nothing.
+
+use crate::state::fact::Fact;
+use crate::state::freshness::TransmitterId;
+use crate::state::key::{IssuerTag, StateKey};
+use crate::state::payload;
+use crate::state::payload::MAX_DATA;
+use crate::state::room::{self, Class, Load, Mark, Overflow};
+use crate::state::store::Corrupt;
+use crate::time::Timestamp;
+
+const FORMAT: u8 = 3;
+const FIXED: usize = StateKey::LEN + 13;
+
+/// The place of a transmitter that is none of those in front.
+const ELSEWHERE: u8 = u8::MAX;
+
+/// A signal may name this many members of a subject beside the first.
+pub const MAX_CONDITIONS: usize = 8;
+
+/// One piece of standing knowledge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whom it is about.
+    pub key: StateKey,
+    /// What it says.
+    pub fact: Fact,
+    /// When that happened.
+    pub at: Timestamp,
+    /// When no token it can hit can be alive any more.
+    pub until: Timestamp,
+    /// Other members of the signal's subject. A grant must have each of them too, or have nothing of that kind.
+    pub conditions: Vec<StateKey>,
+    /// What a fact with data says, as [`crate::rules::grant_changes`] writes it; at most [`MAX_DATA`] bytes.
+    pub data: Vec<u8>,
+}
+
+/// What a table says about one key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The entries about it.
+    pub entries: Vec<Entry>,
+    /// What is in doubt about it: an entry that found no room may have been about it.
+    pub marks: Vec<Mark>,
+}
+
+/// What the stored form of a table says about `key`. The other entries, of which there may be hundreds, are passed over
+/// and not taken apart.
+pub fn about(bytes: &[u8], key: StateKey) -> Result<About, Corrupt> {
+    let mut about = About::default();
+    let Some(mut reader) = Reader::new(bytes)? else { return Ok(about) };
+    reader.pass_over_transmitters()?;
+    for _ in 0..reader.byte()? {
+        about.marks.extend(Some(reader.mark()?).filter(|mark| mark.doubts(&key)));
+    }
+    let wanted = key.encode();
+    while !reader.rest.is_empty() {
+        match reader.rest.starts_with(&wanted) {
+            true => about.entries.push(reader.entry()?.0),
+            false => reader.pass_over()?,
+        }
+    }
+    Ok(about)
+}
+
+/// A table, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    entries: Vec<Held>,
+    marks: Vec<Mark>,
+}
+
+/// An entry, and whose share of the room it takes: the first transmitter's that said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    entry: Entry,
+    by: TransmitterId,
+}
+
+impl Table {
+    /// Reads the stored form. An empty value is an empty table.
+    pub fn decode(bytes: &[u8]) -> Result<Table, Corrupt> {
+        let Some(mut reader) = Reader::new(bytes)? else { return Ok(Table::default()) };
+        let mut table = Table::default();
+        let transmitters = reader.transmitters()?;
+        for _ in 0..reader.byte()? {
+            table.marks.push(reader.mark()?);
+        }
+        while !reader.rest.is_empty() {
+            let (entry, place) = reader.entry()?;
+            let by = transmitters.get(usize::from(place)).copied().unwrap_or(TransmitterId::UNKNOWN);
+            table.entries.push(Held { entry, by });
+        }
+        Ok(table)
+    }
+
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut transmitters: Vec<TransmitterId> = Vec::new();
+        let mut entries = Vec::with_capacity(self.entries.len().saturating_mul(FIXED));
+        for Held { entry, by } in &self.entries {
+            entry.encode(place_of(*by, &mut transmitters), &mut entries);
+        }
+        let mut bytes = vec![FORMAT, u8::try_from(transmitters.len()).unwrap_or(ELSEWHERE)];
+        transmitters.iter().for_each(|transmitter| bytes.extend(transmitter.as_bytes()));
+        bytes.push(u8::try_from(self.marks.len()).unwrap_or(u8::MAX));
+        for mark in &self.marks {
+            bytes.push(mark.class.encode());
+            bytes.extend(mark.issuer.encode());
+            push_time(&mut bytes, mark.until);
+        }
+        bytes.extend(entries);
+        bytes
+    }
+
+    /// Takes in what the transmitter `by` says, `new`, and lets go of what has ended by `now`. When there is no room for
+    /// it, its class is marked for as long as `new` would have stood, and the answer is `false`.
+    ///
+    /// The order of inserts does not matter: see [`Entry::merge`] and [`crate::state::room`].
+    pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
+        self.entries.retain(|held| held.entry.until > now);
+        self.marks.retain(|mark| mark.until > now);
+        let class = Class::of(new.fact, &new.key);
+        let mut known = None;
+        let new_load = Load { entries: 1, data: new.data.len() };
+        let (mut own, mut all) = (new_load, new_load);
+        for (at, held) in self.entries.iter().enumerate() {
+            if held.entry.is_about_what(&new) {
+                known = Some((at, held.by));
+            } else if Class::of(held.entry.fact, &held.entry.key) == class {
+                all.add(&held.entry);
+                if held.by == by {
+                    own.add(&held.entry);
+                }
+            }
+        }
+        // What is known has its place, whoever said it first; only more data about it may find no room.
+        let overflow = match known {
+            Some(_) if new.data.is_empty() => None,
+            Some((_, first)) if first != by => class.overflow(Load::default(), all),
+            _ => class.overflow(own, all),
+        };
+        if let Some(overflow) = overflow {
+            self.mark(overflow, class, &new, by);
+            return false;
+        }
+        match known.and_then(|(at, _)| self.entries.get_mut(at)) {
+            Some(held) => held.entry.merge(new),
+            None => self.entries.push(Held { entry: new, by }),
+        }
+        true
+    }
+
+    /// `lost` found no room. In another order one of those that stand would have found none.
+    fn mark(&mut self, overflow: Overflow, class: Class, lost: &Entry, by: TransmitterId) {
+        let rivals = self.entries.iter().filter(|held| {
+            let of_class = Class::of(held.entry.fact, &held.entry.key) == class;
+            of_class && (overflow == Overflow::Room || held.by == by)
+        });
+        for key in rivals.map(|held| held.entry.key).chain([lost.key]) {
+            room::mark(&mut self.marks, Mark { class, issuer: key.issuer(), until: lost.until });
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// The place of `by` in front of the entries, where it gets one if it has none yet.
+fn place_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
+    let at = transmitters.iter().position(|known| *known == by).or_else(|| {
+        // A proxy hears of a few. Only many replaced configurations bring more; they share what is left then.
+        (transmitters.len() < usize::from(ELSEWHERE) && by != TransmitterId::UNKNOWN).then(|| {
+            transmitters.push(by);
+            transmitters.len().saturating_sub(1)
+        })
+    });
+    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(ELSEWHERE)
+}
+
+impl Load {
+    fn add(&mut self, entry: &Entry) {
+        self.entries = self.entries.saturating_add(1);
+        self.data = self.data.saturating_add(entry.data.len());
+    }
+}
+
+impl Entry {
+    fn encode(&self, place: u8, bytes: &mut Vec<u8>) {
+        bytes.extend(self.key.encode());
+        let (family, value) = self.fact.encode();
+        bytes.push(family << 4 | value);
+        push_time(bytes, self.at);
+        push_time(bytes, self.until);
+        bytes.push(place);
+        bytes.push(u8::try_from(self.conditions.len()).unwrap_or(u8::MAX));
+        self.conditions.iter().for_each(|condition| bytes.extend(condition.encode()));
+        if self.fact.has_data() {
+            bytes.extend(u16::try_from(self.data.len()).unwrap_or(u16::MAX).to_le_bytes());
+            bytes.extend(&self.data);
+        }
+    }
+
+    /// Whether only one of the two can stand: they say the same kind of thing about the same subject.
+    fn is_about_what(&self, other: &Entry) -> bool {
+        self.key == other.key
+            && self.fact.same_family(other.fact)
+            && self.conditions == other.conditions
+            && payload::same_topic(self.fact, &self.data, &other.data)
+    }
+
+    /// Makes one of two that say the same kind of thing. It does not matter which of the two comes first, nor how
+    /// often each comes:
+    ///
+    /// - of claims and assurances the later counts, and two different ones at one time are disputed;
+    /// - of all others see [`Fact::outweighs`];
+    /// - what is kept is kept for the longer of both.
+    fn merge(&mut self, new: Entry) {
+        let until = self.until.max(new.until);
+        let differ = (self.fact, &self.data) != (new.fact, &new.data);
+        if let (Some(disputed), true, true) = (new.fact.disputed(), differ, self.at == new.at) {
+            self.fact = disputed;
+            self.data = payload::topic(&self.data).to_vec();
+        } else if new.fact.outweighs(new.at.0, self.fact, self.at.0) {
+            *self = new;
+        }
+        self.until = until;
+    }
+}
+
+struct Reader<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Reader<'b> {
+    /// Reads `bytes` from behind their format; `None` when there are none.
+    fn new(bytes: &'b [u8]) -> Result<Option<Reader<'b>>, Corrupt> {
+        match bytes.split_first() {
+            None => Ok(None),
+            Some((&FORMAT, rest)) => Ok(Some(Reader { rest })),
+            Some(_) => Err(Corrupt),
+        }
+    }
+
+    /// As [`Reader::entry`], for an entry that nobody wants.
+    fn pass_over(&mut self) -> Result<(), Corrupt> {
+        let [fact, .., conditions] = *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
+        let fact = fact_of(fact)?;
+        let conditions = usize::from(conditions);
+        if conditions > MAX_CONDITIONS {
+            return Err(Corrupt);
+        }
+        self.skip(conditions.saturating_mul(StateKey::LEN))?;
+        if fact.has_data() { self.data().map(drop) } else { Ok(()) }
+    }
+
+    fn skip(&mut self, count: usize) -> Result<(), Corrupt> {
+        self.rest = self.rest.get(count..).ok_or(Corrupt)?;
+        Ok(())
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Corrupt)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn time(&mut self) -> Result<Timestamp, Corrupt> {
+        let [a, b, c, d, e] = self.take::<5>()?;
+        Ok(Timestamp(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])))
+    }
+
+    fn key(&mut self) -> Result<StateKey, Corrupt> {
+        StateKey::decode(&self.take()?).ok_or(Corrupt)
+    }
+
+    fn data(&mut self) -> Result<&'b [u8], Corrupt> {
+        let length = usize::from(u16::from_le_bytes(self.take()?));
+        let (data, rest) = self.rest.split_at_checked(length).filter(|_| length <= MAX_DATA).ok_or(Corrupt)?;
+        self.rest = rest;
+        Ok(data)
+    }
+
+    fn transmitters(&mut self) -> Result<Vec<TransmitterId>, Corrupt> {
+        (0..self.byte()?).map(|_| self.take().map(TransmitterId::from_bytes)).collect()
+    }
+
+    fn pass_over_transmitters(&mut self) -> Result<(), Corrupt> {
+        let count = usize::from(self.byte()?);
+        self.skip(count.saturating_mul(TransmitterId::LEN))
+    }
+
+    fn mark(&mut self) -> Result<Mark, Corrupt> {
+        let [class] = self.take()?;
+        let class = Class::decode(class).ok_or(Corrupt)?;
+        Ok(Mark { class, issuer: IssuerTag::decode(self.take()?), until: self.time()? })
+    }
+
+    /// An entry, and the place of its transmitter.
+    fn entry(&mut self) -> Result<(Entry, u8), Corrupt> {
+        let key = self.key()?;
+        let fact = fact_of(self.byte()?)?;
+        let at = self.time()?;
+        let until = self.time()?;
+        let place = self.byte()?;
+        let conditions = usize::from(self.byte()?);
+        if conditions > MAX_CONDITIONS {
+            return Err(Corrupt);
+        }
+        let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
+        let data = if fact.has_data() { self.data()?.to_vec() } else { Vec::new() };
+        Ok((Entry { key, fact, at, until, conditions, data }, place))
+    }
+}
+
+fn fact_of(byte: u8) -> Result<Fact, Corrupt> {
+    Fact::decode(byte >> 4, byte & 0xf).ok_or(Corrupt)
+}
+
+/// Five bytes reach far beyond [`Timestamp::MAX`] and every retention added to it.
+fn push_time(bytes: &mut Vec<u8>, time: Timestamp) {
+    bytes.extend(time.0.min((1 << 40) - 1).to_le_bytes().into_iter().take(5));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,372 @@
+use super::*;
+use crate::state::fact::{Compliance, Risk};
+use crate::state::key::Kind;
+use crate::state::room::{Group, Matter};
+use proptest::prelude::*;
+
+const FACTS: [Fact; 8] = [
+    Fact::Revoked,
+    Fact::Completed,
+    Fact::CutOff,
+    Fact::Device(Compliance::Compliant),
+    Fact::Device(Compliance::NotCompliant),
+    Fact::Risk(Risk::Low),
+    Fact::Risk(Risk::Medium),
+    Fact::Risk(Risk::High),
+];
+
+const NOW: Timestamp = Timestamp(0);
+
+fn entry(name: &str, fact: Fact, at: u64, until: u64) -> Entry {
+    about_kind(Kind::User, name, fact, at, until)
+}
+
+fn about_kind(kind: Kind, name: &str, fact: Fact, at: u64, until: u64) -> Entry {
+    let key = StateKey::new(kind, "i", name);
+    Entry { key, fact, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new(), data: Vec::new() }
+}
+
+fn by(name: &str) -> TransmitterId {
+    TransmitterId::new(name)
+}
+
+/// What is in doubt about the key of that name: class and until when.
+fn doubts(table: &Table, kind: Kind, name: &str) -> Vec<(Matter, u64)> {
+    let about = about(&table.encode(), StateKey::new(kind, "i", name)).unwrap();
+    about.marks.iter().map(|mark| (mark.class.topic, mark.until.0)).collect()
+}
+
+/// Inserts up to `count` entries of one class by one transmitter; how many of them found room.
+fn flood(table: &mut Table, transmitter: &str, kind: Kind, fact: Fact, count: usize) -> usize {
+    let entries = (0..count).map(|n| about_kind(kind, &format!("{transmitter}-{n}"), fact, 1, 100));
+    entries.filter(|entry| table.insert(entry.clone(), by(transmitter), NOW)).count()
+}
+
+#[test]
+fn survives_its_stored_form() {
+    let mut table = Table::default();
+    let mut narrow = entry("b", Fact::Revoked, 7, 9);
+    narrow.conditions = vec![StateKey::new(Kind::Session, "i", "s"), StateKey::absent(Kind::Task)];
+    assert!(table.insert(entry("a", Fact::CutOff, 5, 100), by("t"), NOW));
+    assert!(table.insert(narrow, by("u"), NOW));
+    flood(&mut table, "t", Kind::Tenant, Fact::CutOff, 100);
+    assert_eq!(table.marks.len(), 1);
+    assert_eq!(Table::decode(&table.encode()), Ok(table));
+    assert_eq!(Table::decode(&[]), Ok(Table::default()));
+}
+
+/// The number that the documentation has.
+#[test]
+fn an_entry_is_small() {
+    let size = |entries: usize| {
+        let mut table = Table::default();
+        flood(&mut table, "t", Kind::Task, Fact::Completed, entries);
+        table.encode().len()
+    };
+    assert_eq!((size(0), size(1), size(2)), (3, 3 + 8 + 32, 3 + 8 + 64));
+}
+
+#[test]
+fn full_says_what_overflowed_and_keeps_what_it_has() {
+    let mut table = Table::default();
+    let stored = flood(&mut table, "mdm", Kind::Device, Fact::Device(Compliance::Compliant), 1024);
+    assert_eq!(stored, 384, "three quarters of 512");
+    assert_eq!(doubts(&table, Kind::Device, "any"), [(Matter::Device, 100)]);
+    assert_eq!(doubts(&table, Kind::User, "alice"), [], "who has no device is not in doubt");
+    let other = StateKey::new(Kind::Device, "another issuer", "any");
+    assert_eq!(about(&table.encode(), other), Ok(About::default()), "nor are the grants of another issuer");
+    let known = about_kind(Kind::Device, "mdm-0", Fact::Device(Compliance::NotCompliant), 2, 200);
+    assert!(table.insert(known.clone(), by("mdm"), NOW), "what is known always fits");
+    assert_eq!(about(&table.encode(), known.key).unwrap().entries, [known]);
+}
+
+#[test]
+fn what_ends_has_room_that_nothing_else_takes() {
+    let mut table = Table::default();
+    for transmitter in ["t", "u"] {
+        for kind in [Kind::Token, Kind::Task, Kind::Session, Kind::User, Kind::Client, Kind::Device, Kind::Tenant] {
+            for fact in [Fact::Device(Compliance::NotCompliant), Fact::Risk(Risk::High), Fact::Began] {
+                flood(&mut table, transmitter, kind, fact, 1_000);
+            }
+        }
+    }
+    for (kind, room) in [(Kind::Task, 768), (Kind::Token, 384), (Kind::User, 192), (Kind::Client, 48)] {
+        assert_eq!(flood(&mut table, "t", kind, Fact::Revoked, room), room, "{kind:?}");
+    }
+    // And a flood of one kind takes nothing from another.
+    assert_eq!(flood(&mut table, "t", Kind::Actor, Fact::CutOff, 1_000), 48);
+    assert_eq!(flood(&mut table, "t", Kind::Tenant, Fact::CutOff, 48), 48);
+    assert_eq!(flood(&mut table, "t", Kind::Device, Fact::CutOff, 48), 48);
+}
+
+#[test]
+fn one_transmitter_leaves_room_to_the_others() {
+    let mut table = Table::default();
+    assert_eq!(flood(&mut table, "loud", Kind::Task, Fact::Completed, 2_000), 768);
+    assert_eq!(flood(&mut table, "quiet", Kind::Task, Fact::Completed, 256), 256);
+    assert_eq!(flood(&mut table, "third", Kind::Task, Fact::Completed, 1), 0);
+    // What another said first takes of the other's share.
+    assert!(table.insert(about_kind(Kind::Task, "quiet-0", Fact::Completed, 1, 100), by("loud"), NOW));
+}
+
+/// A full room by one that exceeds its share is not the doing of the others: their issuers are not in doubt.
+#[test]
+fn whoever_exceeds_a_share_puts_only_those_in_doubt_that_it_spoke_about() {
+    let mut table = Table::default();
+    let say = |table: &mut Table, transmitter: &str, issuer: &str, n: usize| {
+        let key = StateKey::new(Kind::Tenant, issuer, &format!("{transmitter}-{n}"));
+        table.insert(
+            Entry { key, ..about_kind(Kind::Tenant, "", Fact::Risk(Risk::High), 1, 100) },
+            by(transmitter),
+            NOW,
+        )
+    };
+    let in_doubt = |table: &Table, issuer: &str| {
+        let key = StateKey::new(Kind::Tenant, issuer, "somebody");
+        !about(&table.encode(), key).unwrap().marks.is_empty()
+    };
+    assert!((0..4).all(|n| say(&mut table, "quiet", "j", n)));
+    assert!((0..12).all(|n| say(&mut table, "loud", "i", n)));
+    assert!(!say(&mut table, "loud", "i", 12));
+    assert_eq!((in_doubt(&table, "i"), in_doubt(&table, "j")), (true, false));
+    // One more within its share: nobody knows any more whose entry is the one too many.
+    assert!(!say(&mut table, "quiet", "j", 4));
+    assert_eq!((in_doubt(&table, "i"), in_doubt(&table, "j")), (true, true));
+}
+
+#[test]
+fn data_has_room_of_its_own_in_each_class() {
+    let mut table = Table::default();
+    let narrowing = |kind, name: usize| Entry {
+        data: vec![b'x'; MAX_DATA],
+        ..about_kind(kind, &name.to_string(), Fact::Narrowed, 1, 100)
+    };
+    let stored =
+        |table: &mut Table, kind| (0..100).filter(|name| table.insert(narrowing(kind, *name), by("t"), NOW)).count();
+    assert_eq!(stored(&mut table, Kind::Task), 12, "three quarters of 64 KiB");
+    assert_eq!(stored(&mut table, Kind::Client), 1, "three quarters of 8 KiB");
+    assert_eq!(doubts(&table, Kind::Task, "x"), [(Matter::End, 100)]);
+    assert!(table.insert(about_kind(Kind::Task, "y", Fact::Completed, 1, 100), by("t"), NOW), "it has no data");
+}
+
+#[test]
+fn saturation_ends_by_itself() {
+    let mut table = Table::default();
+    for n in 0..48 {
+        let entry = about_kind(Kind::Tenant, &n.to_string(), Fact::CutOff, 1, 100 + n);
+        assert!(table.insert(entry, by("t"), NOW));
+    }
+    // A transmitter that gets no 202 pushes again and again, and each time it would have been kept for 50 s.
+    let lost = |now: u64| about_kind(Kind::Tenant, "lost", Fact::CutOff, 1, now + 50);
+    for now in 0..100 {
+        assert!(!table.insert(lost(now), by("t"), Timestamp(now)), "{now}");
+    }
+    assert_eq!(doubts(&table, Kind::Tenant, "x"), [(Matter::End, 149)]);
+    // The first that goes makes room, and nothing prolongs the mark any more.
+    assert!(table.insert(lost(100), by("t"), Timestamp(100)));
+    assert_eq!(doubts(&table, Kind::Tenant, "x"), [(Matter::End, 149)]);
+    assert!(table.insert(lost(150), by("t"), Timestamp(150)));
+    assert_eq!(doubts(&table, Kind::Tenant, "x"), []);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn other_bytes_are_not_a_table() {
+    let mut table = Table::default();
+    table.insert(entry("a", Fact::Revoked, 1, 2), by("t"), NOW);
+    let mut bytes = table.encode();
+    assert!(Table::decode(&bytes[..bytes.len() - 1]).is_err());
+    bytes[0] = 2;
+    assert_eq!(Table::decode(&bytes), Err(Corrupt));
+}
+
+#[test]
+fn every_fact_survives_its_byte() {
+    for family in 0..=u8::MAX {
+        for value in 0..=u8::MAX {
+            if let Some(fact) = Fact::decode(family, value) {
+                assert_eq!(fact_of(family << 4 | value), Ok(fact));
+            }
+        }
+    }
+}
+
+/// The entries that a bucket may meet, of the classes that are full soonest.
+fn said() -> impl Strategy<Value = Vec<(Entry, TransmitterId)>> {
+    let one = (0usize..3, 0u32..26, 0usize..2, 0usize..3);
+    proptest::collection::vec(one, 1..120).prop_map(|said| {
+        let facts = [
+            (Kind::Tenant, Fact::Risk(Risk::High)),
+            (Kind::Client, Fact::Risk(Risk::Medium)),
+            (Kind::Tenant, Fact::Claim(crate::state::fact::Claim::Set)),
+        ];
+        let said = said.into_iter().map(|(fact, name, issuer, transmitter)| {
+            let (kind, fact) = facts[fact];
+            // Each transmitter speaks about things of its own, and not all about both issuers.
+            let issuer = [["i", "i"], ["i", "j"], ["j", "j"]][transmitter][issuer];
+            let key = StateKey::new(kind, issuer, &format!("{transmitter}-{name}"));
+            let entry = Entry {
+                key,
+                fact,
+                at: Timestamp(1),
+                until: Timestamp(100),
+                conditions: Vec::new(),
+                data: if fact.has_data() { vec![1, b'c', b'1'] } else { Vec::new() },
+            };
+            (entry, by(["t", "u", "v"][transmitter]))
+        });
+        said.collect()
+    })
+}
+
+/// Whether a grant with `entry`'s key is refused for it, by what is stored or by a doubt.
+fn is_refused(bytes: &[u8], entry: &Entry, now: Timestamp) -> bool {
+    let about = about(bytes, entry.key).unwrap();
+    let class = Class::of(entry.fact, &entry.key);
+    about.entries.iter().any(|stored| stored.fact.same_family(entry.fact) && stored.until > now)
+        || about.marks.iter().any(|mark| mark.class == class && mark.until > now)
+}
+
+/// What a bucket should do, told by what it was given and by nothing that it remembers: a transmitter whose share does
+/// not suffice puts the issuers in doubt that it spoke about, and all that are left too many for the room put all in doubt.
+fn is_refused_by_the_model(said: &[(Entry, TransmitterId)], asked: &Entry) -> bool {
+    let class = Class::of(asked.fact, &asked.key);
+    let mut keys: Vec<(StateKey, TransmitterId)> = Vec::new();
+    for (entry, by) in said.iter().filter(|(entry, _)| Class::of(entry.fact, &entry.key) == class) {
+        if !keys.contains(&(entry.key, *by)) {
+            keys.push((entry.key, *by));
+        }
+    }
+    let (capacity, share) = (class.capacity(), class.capacity() * 3 / 4);
+    let of_one = |by: TransmitterId| keys.iter().filter(|(_, other)| *other == by).count();
+    let mut speakers: Vec<TransmitterId> = keys.iter().map(|(_, by)| *by).collect();
+    speakers.sort_by_key(|by| *by.as_bytes());
+    speakers.dedup();
+    let room_is_full = speakers.iter().map(|by| of_one(*by).min(share)).sum::<usize>() > capacity;
+    keys.iter().any(|(key, by)| {
+        let in_doubt = room_is_full || of_one(*by) > share;
+        *key == asked.key || in_doubt && key.issuer() == asked.key.issuer()
+    })
+}
+
+fn shuffled<T: Clone>(items: &[T], swaps: &[proptest::sample::Index]) -> Vec<T> {
+    let mut other = items.to_vec();
+    let len = other.len();
+    for (at, to) in (0..len).zip(swaps) {
+        other.swap(at, to.index(len));
+    }
+    other
+}
+
+proptest! {
+    #[test]
+    fn any_order_and_repetition_gives_one_table(
+        inserts in proptest::collection::vec((0u8..4, 0usize..8, 1u64..100, 100u64..200), 1..20),
+        swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 40),
+    ) {
+        let entries: Vec<Entry> = inserts.iter().map(|(name, fact, at, until)| {
+            entry(&name.to_string(), FACTS[*fact], *at, *until)
+        }).collect();
+        let fold = |order: Vec<Entry>| {
+            let mut table = Table::default();
+            order.into_iter().for_each(|entry| { table.insert(entry, by("t"), NOW); });
+            table.entries.sort_by_key(|held| (held.entry.key.encode(), held.entry.fact.encode()));
+            table
+        };
+        let other = shuffled(&[entries.clone(), entries.clone()].concat(), &swaps);
+        prop_assert_eq!(fold(entries), fold(other));
+    }
+
+    /// Also where more is said than there is room for: whatever comes first, the same grants are refused, and they are
+    /// those that the model says.
+    #[test]
+    fn any_order_gives_the_same_refusals(
+        said in said(),
+        swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 120),
+    ) {
+        let fold = |order: &[(Entry, TransmitterId)]| {
+            let mut table = Table::default();
+            for (entry, by) in order {
+                // Through its stored form each time, as a bucket goes.
+                table = Table::decode(&table.encode()).unwrap();
+                table.insert(entry.clone(), *by, NOW);
+            }
+            table.encode()
+        };
+        let (one, two) = (fold(&said), fold(&shuffled(&said, &swaps)));
+        for (entry, _) in &said {
+            prop_assert!(is_refused(&one, entry, NOW) && is_refused(&two, entry, NOW), "nothing is forgotten");
+        }
+        for (kind, issuer) in [(Kind::Tenant, "i"), (Kind::Tenant, "j"), (Kind::Client, "i"), (Kind::User, "i")] {
+            let key = StateKey::new(kind, issuer, "stranger");
+            let stranger = Entry { key, ..about_kind(kind, "stranger", Fact::Risk(Risk::High), 1, 100) };
+            let model = is_refused_by_the_model(&said, &stranger);
+            prop_assert_eq!((is_refused(&one, &stranger, NOW), is_refused(&two, &stranger, NOW)), (model, model));
+        }
+    }
+
+    /// As time passes nothing that was said is forgotten before its time, nothing stays in doubt beyond the time of
+    /// what was lost, and in the end there is room for all.
+    #[test]
+    fn nothing_is_forgotten_early_and_no_doubt_lasts(
+        steps in proptest::collection::vec((0u32..40, 0usize..2, 0u64..4, 1u64..60), 1..150),
+    ) {
+        let (mut table, mut now, mut said) = (Table::default(), 0, Vec::new());
+        for (name, transmitter, pause, span) in steps {
+            now += pause;
+            let name = format!("{transmitter}-{name}");
+            let entry = about_kind(Kind::Tenant, &name, Fact::Risk(Risk::High), now, now + span);
+            table.insert(entry.clone(), by(["t", "u"][transmitter]), Timestamp(now));
+            said.push(entry);
+            let bytes = table.encode();
+            for entry in said.iter().filter(|entry| entry.until.0 > now) {
+                prop_assert!(is_refused(&bytes, entry, Timestamp(now)));
+            }
+        }
+        let last = said.iter().map(|entry| entry.until).max().unwrap_or_default();
+        let more = about_kind(Kind::Tenant, "more", Fact::Risk(Risk::High), last.0, last.0 + 1);
+        prop_assert!(table.insert(more, by("t"), last));
+        prop_assert_eq!((table.len(), table.marks.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_passed_over_is_what_is_about_others(
+        inserts in proptest::collection::vec((0u8..4, 0usize..10, 0usize..3, "[a-z]{0,5}", 0usize..3), 0..12),
+        marks in 0usize..3,
+        cut in 0usize..400,
+    ) {
+        let mut table = Table::default();
+        let class = Class { topic: Matter::Risk, group: Group::User };
+        for at in 0..marks {
+            let issuer = StateKey::new(Kind::User, ["i", "j", "k"][at], "x").issuer();
+            table.marks.push(Mark { class, issuer, until: Timestamp(7) });
+        }
+        for (name, fact, conditions, data, transmitter) in inserts {
+            let fact = FACTS.get(fact).copied().unwrap_or(Fact::Narrowed);
+            let mut entry = entry(&name.to_string(), fact, 1, 100);
+            entry.conditions = (0..conditions).map(|at| StateKey::new(Kind::Task, "i", &at.to_string())).collect();
+            entry.data = if fact.has_data() { data.into_bytes() } else { Vec::new() };
+            let by = [by("t"), by("u"), TransmitterId::UNKNOWN][transmitter];
+            table.entries.push(Held { entry, by });
+        }
+        let bytes = table.encode();
+        for name in 0u8..5 {
+            let key = StateKey::new(Kind::User, "i", &name.to_string());
+            let entries = table.entries.iter().map(|held| &held.entry).filter(|entry| entry.key == key).cloned().collect();
+            let said = About { entries, marks: table.marks.iter().take(1).copied().collect() };
+            prop_assert_eq!(about(&bytes, key), Ok(said));
+            // What is not a whole table says nothing.
+            let cut = &bytes[..cut.min(bytes.len())];
+            prop_assert_eq!(about(cut, key).is_err(), Table::decode(cut).is_err());
+        }
+    }
+
+    #[test]
+    fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Table::decode(&bytes);
+        let _ = about(&bytes, StateKey::new(Kind::User, "i", "a"));
+        let framed = [&[FORMAT, 0, 1][..], &bytes].concat();
+        let _ = Table::decode(&framed);
+        let _ = about(&framed, StateKey::new(Kind::User, "i", "a"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The version and the journal of changes.
+
+use crate::state::freshness::Freshness;
+use crate::state::store::Corrupt;
+
+/// The journal remembers which buckets this many last changes touched. Part of the stored format.
+pub(crate) const JOURNAL: u64 = 64;
+
+pub(crate) const JOURNAL_LEN: usize = 64;
+
+/// The journal says of so many buckets whether anything was ever written to them, a bit for each.
+pub(crate) const OCCUPIED_WORDS: usize = 64;
+
+/// The version: a count of changes since `epoch`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) epoch: u64,
+    pub(crate) count: u64,
+    pub(crate) freshness: Freshness,
+}
+
+impl Version {
+    /// 3: every writer rings.
+    const FORMAT: u8 = 3;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![Version::FORMAT];
+        for number in [self.epoch, self.count] {
+            bytes.extend(number.to_le_bytes());
+        }
+        self.freshness.encode(&mut bytes);
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Version, Corrupt> {
+        let (format, rest) = bytes.split_first().ok_or(Corrupt)?;
+        let (epoch, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        let (count, rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        if *format != Version::FORMAT {
+            return Err(Corrupt);
+        }
+        let freshness = Freshness::decode(rest)?;
+        Ok(Version { epoch: u64::from_le_bytes(*epoch), count: u64::from_le_bytes(*count), freshness })
+    }
+}
+
+/// The buckets that the last changes touched: a ring; and those that any change ever touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Journal {
+    pub(crate) count: u64,
+    ring: [u16; JOURNAL_LEN],
+    pub(crate) occupied: Occupied,
+}
+
+impl Default for Journal {
+    fn default() -> Journal {
+        Journal { count: 0, ring: [0; JOURNAL_LEN], occupied: Occupied([0; OCCUPIED_WORDS]) }
+    }
+}
+
+/// Buckets that may hold something. The others are empty, and need not be read to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Occupied([u64; OCCUPIED_WORDS]);
+
+impl Occupied {
+    /// When nobody knows.
+    pub(crate) const ANY: Occupied = Occupied([u64::MAX; OCCUPIED_WORDS]);
+
+    fn insert(&mut self, bucket: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(bucket / 64)) {
+            *word |= 1 << (bucket % 64);
+        }
+    }
+
+    pub(crate) fn may_hold(&self, bucket: u16) -> bool {
+        self.0.get(usize::from(bucket / 64)).is_none_or(|word| word & (1 << (bucket % 64)) != 0)
+    }
+}
+
+impl Journal {
+    const FORMAT: u8 = 2;
+
+    pub(crate) fn push(&mut self, bucket: u16) {
+        if let Some(slot) = self.ring.get_mut(ring_slot(self.count)) {
+            *slot = bucket;
+        }
+        self.count = self.count.saturating_add(1);
+        self.occupied.insert(bucket);
+    }
+
+    /// The buckets of the changes after the first `seen`; `None` when some of them are no longer remembered.
+    pub(crate) fn since(&self, seen: u64) -> Option<impl Iterator<Item = u16>> {
+        let remembered = self.count.checked_sub(seen).is_some_and(|changes| changes <= JOURNAL);
+        remembered.then(|| (seen..self.count).filter_map(|at| self.ring.get(ring_slot(at)).copied()))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![Journal::FORMAT];
+        bytes.extend(self.count.to_le_bytes());
+        self.ring.iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
+        self.occupied.0.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Journal, Corrupt> {
+        let (format, rest) = bytes.split_first().ok_or(Corrupt)?;
+        let (count, mut rest) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+        let mut journal = Journal { count: u64::from_le_bytes(*count), ..Journal::default() };
+        for slot in &mut journal.ring {
+            let (bucket, tail) = rest.split_first_chunk::<2>().ok_or(Corrupt)?;
+            *slot = u16::from_le_bytes(*bucket);
+            rest = tail;
+        }
+        for word in &mut journal.occupied.0 {
+            let (bytes, tail) = rest.split_first_chunk::<8>().ok_or(Corrupt)?;
+            *word = u64::from_le_bytes(*bytes);
+            rest = tail;
+        }
+        if *format == Journal::FORMAT && rest.is_empty() { Ok(journal) } else { Err(Corrupt) }
+    }
+}
+
+pub(crate) fn ring_slot(count: u64) -> usize {
+    usize::try_from(count % JOURNAL).unwrap_or(0)
+}

@@ -1,0 +1,14 @@
+//! The pushed state: its keys, its entries, its stored formats, and how workers share it.
+
+pub mod bucket;
+pub mod fact;
+pub mod freshness;
+pub mod key;
+pub mod log;
+pub mod payload;
+pub mod revocations;
+pub mod room;
+pub mod seen_sets;
+pub mod single_use;
+pub mod store;
+pub mod view;

@@ -1,0 +1,52 @@
+//! The data that an entry about a narrowing, a claim or an assurance carries.
+
+use crate::state::fact::Fact;
+use serde_json::Value;
+
+/// The data of a claim or an assurance.
+pub fn statement(name: &str, value: &Value) -> Result<Vec<u8>, &'static str> {
+    let mut data = undecided(name)?;
+    data.extend(value.to_string().into_bytes());
+    within_limit(data)
+}
+
+/// The data of a claim or an assurance that is disputed.
+pub fn undecided(name: &str) -> Result<Vec<u8>, &'static str> {
+    let length = u8::try_from(name.len()).map_err(|_| "a name has more than 255 bytes")?;
+    let mut data = vec![length];
+    data.extend(name.as_bytes());
+    Ok(data)
+}
+
+pub(crate) fn within_limit(data: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    if data.len() <= MAX_DATA { Ok(data) } else { Err("the change has more than 4096 bytes; end the grant instead") }
+}
+
+/// Whether the data of two entries of one family speak about the same thing.
+pub fn same_topic(fact: Fact, left: &[u8], right: &[u8]) -> bool {
+    match fact {
+        Fact::Narrowed => left == right,
+        Fact::Claim(_) | Fact::Assurance(_) => topic(left) == topic(right),
+        _ => true,
+    }
+}
+
+/// The part of the data that says what it is about.
+pub fn topic(data: &[u8]) -> &[u8] {
+    let length = data.first().map_or(0, |length| usize::from(*length).saturating_add(1));
+    data.get(..length).unwrap_or(data)
+}
+
+/// The name of the claim or the assurance that the data is about.
+pub fn name(data: &[u8]) -> Option<&str> {
+    split(data).map(|(name, _)| name)
+}
+
+pub(crate) fn split(data: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = data.split_first()?;
+    let (name, value) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(name).ok()?, value))
+}
+
+/// An entry may carry this many bytes of data.
+pub const MAX_DATA: usize = 4096;

@@ -1,0 +1,409 @@
+//! The pushed state: buckets of tables in the proxy's shared data, and one version that every change moves.
+//!
+//! A change is written to its bucket first, then to the journal, then to the version, and only then answered. A reader
+//! takes the version first, the journal and the buckets after it. So whoever starts after the answer sees a version
+//! that is new to it, and nobody can keep an old bucket under a new version.
+//!
+//! A store may have a doorbell: a number that costs less to read than the version. The writer rings it after the version
+//! was written and before the change is answered. The reader looks at it before the version, and where it is the number of
+//! the last look, nothing has been answered since then.
+
+use crate::state::bucket::{Entry, Table};
+use crate::state::freshness::{Heartbeat, TransmitterId};
+use crate::state::key::BUCKETS;
+use crate::state::log::Journal;
+use crate::state::log::Version;
+use crate::state::seen_sets;
+use crate::state::store::MAX_TRIES;
+use crate::state::store::Slot;
+use crate::state::store::Store;
+use crate::state::store::StoreError;
+use crate::time::Timestamp;
+
+/// Sets the state up where it is not yet. `epoch` is a random number: it tells a new beginning from the old state.
+///
+/// A store has no way to create a slot only if it is absent, so this must run where nobody can write yet: while the
+/// first configuration is loaded on the proxy's main thread.
+pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
+    crate::state::single_use::set_up(store)?;
+    if store.read(Slot::Version)?.is_some() {
+        return Ok(());
+    }
+    let empty = Table::default().encode();
+    for bucket in 0..BUCKETS {
+        store.seed(Slot::Bucket(bucket), &empty)?;
+    }
+    for ring in 0..seen_sets::RINGS {
+        store.seed(Slot::Ring(ring), &seen_sets::empty())?;
+    }
+    store.seed(Slot::Journal, &Journal::default().encode())?;
+    store.seed(Slot::Version, &Version { epoch, ..Version::default() }.encode())
+}
+
+/// Takes in the `entries` that the transmitter `by` brought. When this returns `Ok`, whoever looks from now on sees them
+/// all.
+pub fn apply(store: &mut impl Store, by: TransmitterId, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
+    let mut saturated = false;
+    for entry in entries {
+        let bucket = entry.key.bucket();
+        saturated |= !insert(store, bucket, by, entry, now)?;
+        let count = note(store, bucket)?;
+        publish(store, |version| version.count = version.count.max(count))?;
+    }
+    // Also where all of it was there already: whoever wrote it may have died before ringing.
+    store.ring()?;
+    if saturated { Err(StoreError::Saturated) } else { Ok(()) }
+}
+
+/// Takes a sign of life in.
+pub fn record_heartbeat(store: &mut impl Store, heartbeat: &Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+    publish(store, |version| version.freshness.note(heartbeat, now))?;
+    store.ring()
+}
+
+pub(crate) fn insert(
+    store: &mut impl Store,
+    bucket: u16,
+    by: TransmitterId,
+    entry: &Entry,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    for _ in 0..MAX_TRIES {
+        let stored = store.read(Slot::Bucket(bucket))?.ok_or(StoreError::Absent)?;
+        let mut table = Table::decode(&stored.bytes)?;
+        let fits = table.insert(entry.clone(), by, now);
+        if store.swap(Slot::Bucket(bucket), &table.encode(), stored.cas)? {
+            return Ok(fits);
+        }
+    }
+    Err(StoreError::Contended)
+}
+
+/// Notes in the journal that `bucket` changed. The result is the count of changes up to and with this one.
+fn note(store: &mut impl Store, bucket: u16) -> Result<u64, StoreError> {
+    for _ in 0..MAX_TRIES {
+        let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
+        let mut journal = Journal::decode(&stored.bytes)?;
+        journal.push(bucket);
+        if store.swap(Slot::Journal, &journal.encode(), stored.cas)? {
+            return Ok(journal.count);
+        }
+    }
+    Err(StoreError::Contended)
+}
+
+/// Moves the version. `change` never takes it back, so that the order of writers does not matter.
+fn publish(store: &mut impl Store, change: impl Fn(&mut Version)) -> Result<(), StoreError> {
+    for _ in 0..MAX_TRIES {
+        let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
+        let before = Version::decode(&stored.bytes)?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before || store.swap(Slot::Version, &after.encode(), stored.cas)? {
+            return Ok(());
+        }
+    }
+    Err(StoreError::Contended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::fact::Fact;
+    use crate::state::key::{Kind, StateKey};
+    use crate::state::log::JOURNAL;
+    use crate::state::store::MemoryStore;
+    use crate::state::store::Stored;
+    use crate::state::view::View;
+
+    /// Whoever says it.
+    const BY: TransmitterId = TransmitterId::UNKNOWN;
+
+    fn entry(name: &str) -> Entry {
+        let key = StateKey::new(Kind::Token, "i", name);
+        Entry {
+            key,
+            fact: Fact::Revoked,
+            at: Timestamp(1),
+            until: Timestamp(100),
+            conditions: Vec::new(),
+            data: Vec::new(),
+        }
+    }
+
+    fn store() -> MemoryStore {
+        let mut store = MemoryStore::default();
+        set_up(&mut store, 7).unwrap();
+        store
+    }
+
+    #[test]
+    fn a_change_is_seen_at_the_next_look() {
+        let (mut store, mut view) = (store(), View::default());
+        let before = view.refresh(&mut store).unwrap();
+        let (hit, other) = (entry("a").key.bucket(), entry("b").key.bucket());
+        assert_ne!(hit, other);
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
+        let after = view.refresh(&mut store).unwrap();
+        assert!(!view.is_current(&[other, hit], before));
+        assert!(view.is_current(&[other], before), "other buckets stay");
+        assert!(view.is_current(&[hit], after));
+    }
+
+    #[test]
+    fn a_bucket_that_nothing_was_written_to_needs_no_look() {
+        let (mut store, mut view) = (store(), View::default());
+        let (hit, other) = (entry("a").key.bucket(), entry("b").key.bucket());
+        assert!(view.may_hold(hit), "nobody has looked yet");
+        view.refresh(&mut store).unwrap();
+        assert!((0..BUCKETS).all(|bucket| !view.may_hold(bucket)));
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
+        view.refresh(&mut store).unwrap();
+        assert!(view.may_hold(hit) && !view.may_hold(other));
+        // Also when more has changed than the ring remembers.
+        for _ in 0..=JOURNAL {
+            apply(&mut store, BY, &[entry("b")], Timestamp(0)).unwrap();
+        }
+        view.refresh(&mut store).unwrap();
+        assert!(view.may_hold(hit) && view.may_hold(other));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again() {
+        let (mut store, mut view) = (store(), View::default());
+        let before = view.refresh(&mut store).unwrap();
+        assert!(view.is_current(&[7], before));
+        view.forget();
+        view.refresh(&mut store).unwrap();
+        assert!(!view.is_current(&[7], before));
+    }
+
+    /// Counts what is read.
+    struct Counted {
+        store: MemoryStore,
+        reads: usize,
+    }
+
+    impl Store for Counted {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            self.reads += 1;
+            self.store.read(slot)
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.store.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.store.seed(slot, bytes)
+        }
+
+        fn doorbell(&mut self) -> Option<u64> {
+            self.store.doorbell()
+        }
+
+        fn ring(&mut self) -> Result<(), StoreError> {
+            self.store.ring()
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_until_the_doorbell_rings() {
+        let mut store = Counted { store: MemoryStore::with_doorbell(), reads: 0 };
+        set_up(&mut store, 7).unwrap();
+        let mut view = View::default();
+        let reads = |view: &mut View, store: &mut Counted| {
+            let before = store.reads;
+            view.refresh(store).unwrap();
+            store.reads - before
+        };
+        assert_eq!(reads(&mut view, &mut store), 2, "the version and the journal");
+        assert_eq!(reads(&mut view, &mut store), 0);
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
+        record_heartbeat(&mut store, &Heartbeat::new("t", Timestamp(9)), Timestamp(9)).unwrap();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0), "the version alone");
+        view.force_refresh();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (1, 0));
+        view.forget();
+        assert_eq!((reads(&mut view, &mut store), reads(&mut view, &mut store)), (2, 0));
+    }
+
+    #[test]
+    fn what_was_written_before_a_crash_is_seen_once_it_was_pushed_again() {
+        let mut store = MemoryStore::with_doorbell();
+        set_up(&mut store, 7).unwrap();
+        let mut view = View::default();
+        let before = view.refresh(&mut store).unwrap();
+        // All of `apply` but the ring.
+        insert(&mut store, entry("a").key.bucket(), BY, &entry("a"), Timestamp(0)).unwrap();
+        let count = note(&mut store, entry("a").key.bucket()).unwrap();
+        publish(&mut store, |version| version.count = count).unwrap();
+        assert_eq!(view.refresh(&mut store), Ok(before), "nobody was answered yet");
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
+        view.refresh(&mut store).unwrap();
+        assert!(!view.is_current(&[entry("a").key.bucket()], before));
+    }
+
+    #[test]
+    fn a_look_that_failed_is_not_done() {
+        let mut store = MemoryStore::with_doorbell();
+        let mut view = View::default();
+        assert_eq!(view.refresh(&mut store), Err(StoreError::Absent));
+        assert_eq!(view.refresh(&mut store), Err(StoreError::Absent), "the number on the doorbell is the same");
+    }
+
+    /// A store in which another worker takes a signal in right after the version was read.
+    struct Hasty(MemoryStore);
+
+    impl Store for Hasty {
+        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
+            let stored = self.0.read(slot);
+            if slot == Slot::Version {
+                apply(&mut self.0, BY, &[entry("a")], Timestamp(0))?;
+            }
+            stored
+        }
+
+        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
+            self.0.swap(slot, bytes, cas)
+        }
+
+        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
+            self.0.seed(slot, bytes)
+        }
+
+        fn doorbell(&mut self) -> Option<u64> {
+            self.0.doorbell()
+        }
+    }
+
+    #[test]
+    fn what_comes_in_during_a_look_is_seen_by_the_next() {
+        let mut store = Hasty(MemoryStore::with_doorbell());
+        set_up(&mut store.0, 7).unwrap();
+        let mut view = View::default();
+        let before = view.refresh(&mut store).unwrap();
+        view.refresh(&mut store.0).unwrap();
+        assert!(!view.is_current(&[entry("a").key.bucket()], before));
+    }
+
+    /// A worker that remembers, as a session does, what a bucket held and when it was read.
+    #[derive(Default)]
+    struct Reader {
+        view: View,
+        known: Option<(u64, usize)>,
+    }
+
+    impl Reader {
+        /// Whether the worker knows of the entry in `bucket`.
+        fn sees(&mut self, bucket: u16, store: &mut MemoryStore) -> bool {
+            let clock = self.view.refresh(store).unwrap();
+            let current = self.known.filter(|(read_at, _)| self.view.is_current(&[bucket], *read_at));
+            let (_, entries) = current.unwrap_or_else(|| {
+                let stored = store.read(Slot::Bucket(bucket)).unwrap().unwrap();
+                let held = self.view.may_hold(bucket);
+                (clock, if held { Table::decode(&stored.bytes).unwrap().len() } else { 0 })
+            });
+            self.known = Some((clock, entries));
+            entries > 0
+        }
+    }
+
+    #[test]
+    fn what_is_answered_is_seen_however_writers_and_readers_meet() {
+        // Two writers of four steps each, in every order, as the bits of a number; and a worker that looks before one
+        // of the steps, or never, before it looks at the end of each writer.
+        for order in (0u32..256).filter(|order| order.count_ones() == 4) {
+            for look_before in 0..=8 {
+                let mut store = MemoryStore::with_doorbell();
+                set_up(&mut store, 7).unwrap();
+                let names = ["a", "b"];
+                let bucket = |writer: usize| entry(names[writer]).key.bucket();
+                let mut readers = [Reader::default(), Reader::default()];
+                let (mut done, mut counts) = ([0, 0], [0, 0]);
+                for step in 0..8 {
+                    if step == look_before {
+                        for (reader, writer) in readers.iter_mut().zip(0..) {
+                            reader.sees(bucket(writer), &mut store);
+                        }
+                    }
+                    let writer = usize::from(order & (1 << step) != 0);
+                    match done[writer] {
+                        0 => drop(insert(&mut store, bucket(writer), BY, &entry(names[writer]), Timestamp(0)).unwrap()),
+                        1 => counts[writer] = note(&mut store, bucket(writer)).unwrap(),
+                        2 => publish(&mut store, |version| version.count = version.count.max(counts[writer])).unwrap(),
+                        _ => store.ring().unwrap(),
+                    }
+                    done[writer] += 1;
+                    for writer in (0..2).filter(|writer| done[*writer] == 4) {
+                        assert!(readers[writer].sees(bucket(writer), &mut store), "{order:08b} {look_before} {step}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_authenticated_signal_is_a_sign_of_life() {
+        let (mut store, mut view) = (store(), View::default());
+        let before = view.refresh(&mut store).unwrap();
+        let transmitters = [TransmitterId::new("t")];
+        assert_eq!(view.fresh_at(&transmitters), Timestamp(0));
+        record_heartbeat(&mut store, &Heartbeat::new("t", Timestamp(9)), Timestamp(9)).unwrap();
+        assert_eq!(view.refresh(&mut store).unwrap(), before, "nothing changed");
+        assert_eq!(view.fresh_at(&transmitters), Timestamp(9));
+    }
+
+    #[test]
+    fn whoever_missed_too_much_forgets_everything() {
+        let (mut store, mut view) = (store(), View::default());
+        let before = view.refresh(&mut store).unwrap();
+        for _ in 0..=JOURNAL {
+            apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
+        }
+        view.refresh(&mut store).unwrap();
+        assert!(!view.is_current(&[entry("b").key.bucket()], before));
+    }
+
+    #[test]
+    fn a_new_beginning_is_noticed() {
+        let (mut old, mut view) = (store(), View::default());
+        apply(&mut old, BY, &[entry("a")], Timestamp(0)).unwrap();
+        let before = view.refresh(&mut old).unwrap();
+        let mut new = MemoryStore::default();
+        set_up(&mut new, 8).unwrap();
+        apply(&mut new, BY, &[entry("a")], Timestamp(0)).unwrap();
+        view.refresh(&mut new).unwrap();
+        assert!(!view.is_current(&[entry("b").key.bucket()], before));
+    }
+
+    #[test]
+    fn setting_up_again_loses_nothing() {
+        let mut store = store();
+        apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
+        set_up(&mut store, 9).unwrap();
+        let stored = store.read(Slot::Bucket(entry("a").key.bucket())).unwrap().unwrap();
+        assert_eq!(Table::decode(&stored.bytes).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn absent_and_foreign_state_are_errors() {
+        assert_eq!(View::default().refresh(&mut MemoryStore::default()), Err(StoreError::Absent));
+        let mut foreign = MemoryStore::default();
+        foreign.seed(Slot::Version, b"other").unwrap();
+        assert_eq!(View::default().refresh(&mut foreign), Err(StoreError::Corrupt));
+    }
+
+    #[test]
+    fn a_full_bucket_is_reported() {
+        let mut store = store();
+        let bucket = entry("a").key.bucket();
+        let of_bucket = (0u64..).map(|name| entry(&name.to_string())).filter(|entry| entry.key.bucket() == bucket);
+        let taken = of_bucket.map(|entry| apply(&mut store, BY, &[entry], Timestamp(0))).take_while(Result::is_ok);
+        assert_eq!(taken.count(), 384);
+        let other = entry("b");
+        assert_ne!(other.key.bucket(), bucket);
+        assert_eq!(apply(&mut store, BY, &[other], Timestamp(0)), Ok(()));
+    }
+}

@@ -1,0 +1,160 @@
+//! What one worker knows of the pushed state.
+
+use crate::state::freshness::{Freshness, TransmitterId};
+use crate::state::key::BUCKETS;
+use crate::state::log::Journal;
+use crate::state::log::Occupied;
+use crate::state::log::Version;
+use crate::state::store::Slot;
+use crate::state::store::Store;
+use crate::state::store::StoreError;
+use crate::time::Timestamp;
+
+/// What one worker knows of the version: which buckets may have changed since it last looked at them.
+#[derive(Debug)]
+pub struct View {
+    seen: Option<(u64, u64)>,
+    /// The version as it was last read.
+    bytes: Vec<u8>,
+    /// The number that was on the doorbell before that.
+    doorbell: Option<u64>,
+    freshness: Freshness,
+    /// Moves whenever some transmitter's word became worth less.
+    setbacks: u64,
+    /// Moves whenever this worker learns of a change; never goes back.
+    clock: u64,
+    /// By bucket, the clock at which a change to it was last learnt.
+    changed: Vec<u64>,
+    /// The buckets that a change up to the version seen has touched.
+    occupied: Occupied,
+}
+
+impl Default for View {
+    fn default() -> View {
+        View {
+            seen: None,
+            bytes: Vec::new(),
+            doorbell: None,
+            freshness: Freshness::default(),
+            setbacks: 0,
+            clock: 0,
+            changed: vec![0; usize::from(BUCKETS)],
+            occupied: Occupied::ANY,
+        }
+    }
+}
+
+impl View {
+    /// Learns what has changed. The result is this worker's clock: what was read from buckets at an earlier clock
+    /// still holds if [`View::is_current`] says so.
+    pub fn refresh(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
+        let doorbell = store.doorbell();
+        if doorbell.is_some() && doorbell == self.doorbell {
+            return Ok(self.clock);
+        }
+        // Not before all has been read: a look that failed must not pass for one that is done.
+        self.doorbell = None;
+        let clock = self.read(store)?;
+        self.doorbell = doorbell;
+        Ok(clock)
+    }
+
+    /// Reads the version, and what is new in it.
+    fn read(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
+        let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
+        if stored.bytes == self.bytes {
+            return Ok(self.clock);
+        }
+        let version = Version::decode(&stored.bytes)?;
+        if version.freshness.is_worse_than(&self.freshness) {
+            self.setbacks = self.setbacks.saturating_add(1);
+        }
+        self.freshness = version.freshness;
+        if self.seen == Some((version.epoch, version.count)) {
+            self.bytes = stored.bytes;
+            return Ok(self.clock);
+        }
+        let bytes = stored.bytes;
+        let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
+        let journal = Journal::decode(&stored.bytes)?;
+        self.clock = self.clock.saturating_add(1);
+        let clock = self.clock;
+        let seen = self.seen.filter(|(epoch, _)| *epoch == version.epoch).map(|(_, count)| count);
+        match seen.and_then(|seen| journal.since(seen)) {
+            Some(buckets) => {
+                for bucket in buckets {
+                    if let Some(changed) = self.changed.get_mut(usize::from(bucket)) {
+                        *changed = clock;
+                    }
+                }
+            }
+            None => self.changed.fill(clock),
+        }
+        // Each of them stands in the journal before the version says that there was a change.
+        self.occupied = journal.occupied;
+        // The journal may be ahead of the version: its last writers have not published yet. They will move the version
+        // once more, and looking twice costs only a look.
+        self.seen = Some((version.epoch, version.count));
+        // Last of all: a look that failed half way must not pass for one that is done.
+        self.bytes = bytes;
+        Ok(clock)
+    }
+
+    /// The buckets that may have changed after `clock`.
+    pub fn changes_since(&self, clock: u64) -> Changes {
+        let changed = self.changed.iter().zip(0..).filter(|(changed, _)| **changed > clock);
+        Changes(changed.map(|(_, bucket)| bucket).collect())
+    }
+
+    /// Holds nothing that was read for current any more.
+    pub fn forget(&mut self) {
+        self.seen = None;
+        self.bytes.clear();
+        self.doorbell = None;
+    }
+
+    /// Reads the version at the next look, whether the doorbell was rung or not.
+    pub fn force_refresh(&mut self) {
+        self.doorbell = None;
+    }
+
+    /// Whether that bucket may hold anything under the version that was last seen. One that does not is empty.
+    pub fn may_hold(&self, bucket: u16) -> bool {
+        self.occupied.may_hold(bucket)
+    }
+
+    /// How often this worker learnt that the state is older than it had learnt before.
+    pub fn setbacks(&self) -> u64 {
+        self.setbacks
+    }
+
+    /// When all of `transmitters` had been heard of; the beginning of time when one never was.
+    pub fn fresh_at(&self, transmitters: &[TransmitterId]) -> Timestamp {
+        self.freshness.oldest(transmitters)
+    }
+
+    /// Whether what was read from `buckets` at `clock` still holds.
+    pub fn is_current(&self, buckets: &[u16], clock: u64) -> bool {
+        // Nothing was learnt since: no need to look at each.
+        clock == self.clock
+            || buckets
+                .iter()
+                .all(|bucket| self.changed.get(usize::from(*bucket)).is_some_and(|changed| *changed <= clock))
+    }
+}
+
+/// Buckets that may have changed, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes(Vec<u16>);
+
+impl Changes {
+    /// Each of them once.
+    pub fn buckets(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().copied()
+    }
+
+    /// Whether one of `buckets` is among them.
+    pub fn touch(&self, buckets: impl IntoIterator<Item = u16>) -> bool {
+        buckets.into_iter().any(|bucket| self.0.binary_search(&bucket).is_ok())
+    }
+}

@@ -1,0 +1,286 @@
+//! Proofs of possession by DPoP (RFC 9449): from the bytes of a `dpop` header to a [`Proof`], or a [`ProofError`].
+//!
+//! The numbers of the checks are those of RFC 9449 §4.3.
+
+use crate::encoding::digest::sha256;
+use crate::encoding::digest::sha256_of;
+use crate::encoding::digest::{Digest, digest_text};
+use crate::http::host::Host;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::jws::{JwsError, Unverified};
+use crate::jose::key::Key;
+use crate::jose::signature::CheckSignature;
+use crate::jose::thumbprint::thumbprint;
+use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
+use crate::token::dpop_nonce::Nonces;
+use serde_json::Value;
+
+/// A proof may have this many bytes: one by an RSA key of 4096 bits has about 2,600.
+pub const MAX_PROOF: usize = 4096;
+
+/// A proof may be dated this far ahead: clients' clocks are not ours.
+pub const AHEAD: Span = Span(15);
+
+/// A `jti` may have this many bytes. Only its hash is kept.
+const MAX_ID: usize = 1024;
+
+/// How the proofs for the tokens of one issuer are checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Accepted signature algorithms.
+    pub algorithms: Vec<Algorithm>,
+    /// How old a proof may be.
+    pub window: Span,
+    /// Scheme and authority under which clients know this service, in canonical form (`https://api.example`). Empty:
+    /// those of the request.
+    pub origins: Vec<String>,
+    /// How long the server's nonces live, where proofs must carry one: at least this, at most twice as long.
+    pub nonce: Option<Span>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { algorithms: vec![Algorithm::ES256], window: Span::minutes(1), origins: Vec::new(), nonce: None }
+    }
+}
+
+/// What a proof must be a proof of.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'c> {
+    /// The method of the request; for gRPC it is POST.
+    pub method: &'c [u8],
+    /// `:scheme`.
+    pub scheme: &'c [u8],
+    /// `:authority`.
+    pub authority: &'c [u8],
+    /// `:path`; its query does not count.
+    pub path: &'c [u8],
+    /// The access token, as it was presented.
+    pub token: &'c [u8],
+    /// `cnf.jkt` of that token.
+    pub key: &'c Digest,
+}
+
+/// A proof that was checked, all but that it was not used before. Only [`verify`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a proof counts once: hand it to `replay::spend`"]
+pub struct Proof {
+    key: Digest,
+    id: Digest,
+    until: Timestamp,
+}
+
+impl Proof {
+    /// The thumbprint of its key.
+    pub fn key(&self) -> &Digest {
+        &self.key
+    }
+
+    /// What tells it from every other proof: a hash of key, method, URI and `jti`.
+    pub fn id(&self) -> &Digest {
+        &self.id
+    }
+
+    /// The last second at which it would be accepted.
+    pub fn until(&self) -> Timestamp {
+        self.until
+    }
+}
+
+/// What is wrong with a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// Check 2.
+    #[error("not a JWT with its public key in `jwk`")]
+    Malformed,
+    /// Longer than [`MAX_PROOF`].
+    #[error("longer than {MAX_PROOF} bytes")]
+    TooLarge,
+    /// Check 4.
+    #[error("`typ` is not `dpop+jwt`")]
+    Type,
+    /// Check 5.
+    #[error("`alg` is not accepted for proofs")]
+    Algorithm,
+    /// Check 3.
+    #[error("`{0}` is missing or has the wrong shape")]
+    Claim(&'static str),
+    /// Check 8.
+    #[error("`htm` is not the method of the request")]
+    Method,
+    /// Check 9.
+    #[error("`htu` is not the URI of the request")]
+    Uri,
+    /// Check 11.
+    #[error("`iat` lies outside the window")]
+    Time,
+    /// Check 12, first half.
+    #[error("`ath` is not the hash of the access token")]
+    TokenHash,
+    /// Check 12, second half: the key is another one than that of the token.
+    #[error("the key is not the one that the token is bound to")]
+    Key,
+    /// Check 7, or a key that is not for `alg`, or too weak.
+    #[error("`jwk` is not a public key for `alg`")]
+    BadKey,
+    /// Check 10.
+    #[error("`nonce` is missing, or is none of ours, or is too old")]
+    Nonce,
+    /// Check 6.
+    #[error("the signature is not by the key in `jwk`")]
+    Signature,
+}
+
+/// Checks `proof` at `now`. Cheap checks come first, the signature last.
+///
+/// `nonces` are there when `settings` ask for one.
+pub fn verify(
+    proof: &[u8],
+    claim: Claim<'_>,
+    settings: &Settings,
+    nonces: Option<&Nonces>,
+    signatures: &mut impl CheckSignature,
+    now: Timestamp,
+) -> Result<Proof, ProofError> {
+    let (jws, jwk) = Unverified::parse_with_key(proof, MAX_PROOF).map_err(|error| match error {
+        JwsError::TooLarge => ProofError::TooLarge,
+        JwsError::Malformed | JwsError::Critical => ProofError::Malformed,
+    })?;
+    if !jws.is_typ("dpop+jwt") {
+        return Err(ProofError::Type);
+    }
+    let algorithm = jws.algorithm().filter(|alg| settings.algorithms.contains(alg)).ok_or(ProofError::Algorithm)?;
+    let text = |name: &'static str| match jws.claims().get(name) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
+        _ => Err(ProofError::Claim(name)),
+    };
+    let id = text("jti").ok().filter(|id| id.len() <= MAX_ID).ok_or(ProofError::Claim("jti"))?;
+    let (method, uri, token_hash) = (text("htm")?, text("htu")?, text("ath")?);
+    let dated = jws.claims().get("iat");
+    let issued = dated.and_then(numeric_date).ok_or(ProofError::Claim("iat"))?;
+    let not_before = dated.and_then(numeric_date_up).ok_or(ProofError::Claim("iat"))?;
+    if method.as_bytes() != claim.method {
+        return Err(ProofError::Method);
+    }
+    let uri = normalise(uri).ok_or(ProofError::Claim("htu"))?;
+    if !is_ours(&uri, claim, &settings.origins) {
+        return Err(ProofError::Uri);
+    }
+    if not_before > now.plus(AHEAD) || now > issued.plus(settings.window) {
+        return Err(ProofError::Time);
+    }
+    if token_hash != digest_text(&sha256(claim.token)) {
+        return Err(ProofError::TokenHash);
+    }
+    if thumbprint(&jwk).ok_or(ProofError::BadKey)? != *claim.key {
+        return Err(ProofError::Key);
+    }
+    if let Some(lifetime) = settings.nonce {
+        let nonce = jws.claims().get("nonce").and_then(Value::as_str).ok_or(ProofError::Nonce)?;
+        if !nonces.is_some_and(|nonces| nonces.is_good(nonce, lifetime, now)) {
+            return Err(ProofError::Nonce);
+        }
+    }
+    let key = Key::embedded(&jwk, algorithm).ok_or(ProofError::BadKey)?;
+    if !signatures.check(&jws, &key, algorithm) {
+        return Err(ProofError::Signature);
+    }
+    Ok(Proof { key: *claim.key, id: identify(claim.key, method, &uri, id), until: issued.plus(settings.window) })
+}
+
+/// Whether `uri`, in canonical form, is that of the request.
+fn is_ours(uri: &str, claim: Claim<'_>, origins: &[String]) -> bool {
+    let Ok(path) = std::str::from_utf8(claim.path) else { return false };
+    let is_at = |origin: &str| normalise(&format!("{origin}{path}")).is_some_and(|ours| ours == uri);
+    if !origins.is_empty() {
+        return origins.iter().any(|origin| is_at(origin));
+    }
+    let (Ok(scheme), Ok(authority)) = (std::str::from_utf8(claim.scheme), std::str::from_utf8(claim.authority)) else {
+        return false;
+    };
+    is_at(&format!("{scheme}://{authority}"))
+}
+
+/// Each part with its length before it, so that no two proofs hash alike.
+fn identify(key: &Digest, method: &str, uri: &str, id: &str) -> Digest {
+    let length = |part: &str| u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes();
+    sha256_of(&[key, &length(method), method.as_bytes(), &length(uri), uri.as_bytes(), id.as_bytes()])
+}
+
+/// An `http` or `https` URI without query and fragment, after the normalisation of RFC 3986 §6.2.2 and §6.2.3: scheme
+/// and host in lower case, no default port, no dot segments, escapes in upper case and only where they are needed, a
+/// path of at least `/`.
+///
+/// `None` when it is no such URI, has user information, or holds bytes that no URI holds.
+pub fn normalise(uri: &str) -> Option<String> {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = uri.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let default_port = match scheme.as_str() {
+        "https" => "443",
+        "http" => "80",
+        _ => return None,
+    };
+    let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
+    let host = Host::parse_in_uri(authority).ok()?;
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    // The last `:` of an IPv6 address is not that of a port.
+    let port = Some(port).filter(|port| !port.is_empty() && *port != default_port && !port.ends_with(']'));
+    let mut out = format!("{scheme}://{}", host.as_str().to_ascii_lowercase());
+    if let Some(port) = port {
+        out.push(':');
+        out.push_str(port);
+    }
+    out.push_str(&remove_dot_segments(&normalise_escapes(path)?));
+    Some(out)
+}
+
+/// RFC 3986 §6.2.2.1 and §6.2.2.2.
+fn normalise_escapes(path: &str) -> Option<String> {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            match byte {
+                // No URI holds these as they are, yet some clients send them so.
+                b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'|' => out.push_str(&format!("%{byte:02X}")),
+                0x21..0x7f => out.push(char::from(byte)),
+                _ => return None,
+            }
+            continue;
+        }
+        let digits = [rest.next()?, rest.next()?];
+        let value =
+            u8::from_str_radix(std::str::from_utf8(&digits).ok().filter(|text| !text.contains('+'))?, 16).ok()?;
+        if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(value));
+        } else {
+            out.push_str(&format!("%{value:02X}"));
+        }
+    }
+    Some(out)
+}
+
+/// RFC 3986 §5.2.4, for a path that is empty or begins with `/`.
+fn remove_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if is_last {
+                    kept.push("");
+                }
+            }
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! How a token must be presented: where it stands, and what its presenter must prove to hold.
+//!
+//! Checked at every request, also for a token that is remembered as verified: a token that leaked is worth nothing
+//! in other hands.
+
+use crate::http::connection::ConnectionInfo;
+use crate::http::credential_location::{Presented, Scheme};
+use crate::http::request::Request;
+use crate::jose::signature::CheckSignature;
+use crate::reason::Reason;
+use crate::state::store::Store;
+use crate::time::Timestamp;
+use crate::token::confirmation::Binding;
+use crate::token::dpop::{self, Claim, Proof, ProofError, Settings};
+use crate::token::dpop_nonce::Nonces;
+use crate::token::grant::Grant;
+use serde_json::Value;
+
+/// How the tokens of one issuer must be presented.
+#[derive(Debug, Clone, Default)]
+pub struct Presentation {
+    /// Where they stand, by its number among the places of the policy.
+    pub place: usize,
+    /// What they must be bound to.
+    pub binding: Binding,
+    /// How DPoP proofs for them are checked.
+    pub dpop: Settings,
+    /// Whether clients are told that DPoP is spoken here.
+    pub announces_dpop: bool,
+    /// The claim that names the one workload that may present them.
+    pub peer_claim: Option<PeerClaim>,
+}
+
+/// A claim that names a workload, by the URI in its certificate (a SPIFFE ID).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerClaim {
+    /// `sub`.
+    Subject,
+    /// `client_id`.
+    Client,
+    /// `sub` of the outermost `act`.
+    Actor,
+    /// Another claim at the top.
+    Named(String),
+}
+
+/// Why a token is not taken from whoever presents it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misuse {
+    /// The reason.
+    pub reason: Reason,
+    /// The nonce that the next proof must carry.
+    pub nonce: Option<String>,
+}
+
+impl From<Reason> for Misuse {
+    fn from(reason: Reason) -> Misuse {
+        Misuse { reason, nonce: None }
+    }
+}
+
+impl PeerClaim {
+    /// The claim of that name; `act.sub` is the acting party.
+    pub fn new(name: &str) -> PeerClaim {
+        match name {
+            "sub" => PeerClaim::Subject,
+            "client_id" => PeerClaim::Client,
+            "act.sub" => PeerClaim::Actor,
+            other => PeerClaim::Named(other.to_owned()),
+        }
+    }
+
+    /// Whom `grant` names.
+    pub fn of<'g>(&self, grant: &'g Grant) -> Option<&'g str> {
+        match self {
+            PeerClaim::Subject => Some(&grant.subject),
+            PeerClaim::Client => Some(&grant.client_id),
+            PeerClaim::Actor => grant.actors.first().map(|actor| actor.subject.as_str()),
+            PeerClaim::Named(name) => grant.claims.get(name).and_then(Value::as_str),
+        }
+    }
+}
+
+impl Presentation {
+    /// Whether `request` may present the token of `grant`, which was verified. `Ok(Some)`: with a proof that is still to
+    /// be spent.
+    pub fn check(
+        &self,
+        grant: &Grant,
+        presented: Presented<'_>,
+        request: &Request<'_>,
+        ports: &mut (impl Store + CheckSignature + ConnectionInfo),
+        now: Timestamp,
+    ) -> Result<Option<Proof>, Misuse> {
+        if presented.place != self.place {
+            return Err(Reason::TokenMisplaced.into());
+        }
+        let bound = &grant.confirmation;
+        // RFC 9449 §7.1: the scheme says that a key is meant; a token that names none proves nothing under it.
+        if !self.binding.is_met(bound) || bound.key.is_none() && presented.scheme == Some(Scheme::Dpop) {
+            return Err(Reason::BindingMissing.into());
+        }
+        // RFC 9449 §7.2: a token that is bound to a key is never a bearer token.
+        if bound.key.is_some() && presented.scheme == Some(Scheme::Bearer) {
+            return Err(Reason::BindingMismatch.into());
+        }
+        if bound.certificate.is_some() && ports.peer_certificate() != bound.certificate {
+            return Err(Reason::BindingMismatch.into());
+        }
+        if let Some(claim) = &self.peer_claim {
+            let named = claim.of(grant).ok_or(Reason::BindingMissing)?;
+            if ports.peer_uri().as_deref() != Some(named) {
+                return Err(Reason::BindingMismatch.into());
+            }
+        }
+        let Some(key) = &bound.key else { return Ok(None) };
+        let proof = request.proof()?.ok_or(Reason::DpopProofMissing)?;
+        let Request { method, scheme, authority, path, .. } = *request;
+        let claim = Claim { method, scheme, authority, path, token: presented.token, key };
+        self.prove(proof, claim, ports, now).map(Some)
+    }
+
+    fn prove(
+        &self,
+        proof: &[u8],
+        claim: Claim<'_>,
+        ports: &mut (impl Store + CheckSignature),
+        now: Timestamp,
+    ) -> Result<Proof, Misuse> {
+        let nonces = match self.dpop.nonce {
+            Some(_) => Some(Nonces::read(ports).map_err(|_| Reason::StateUnavailable)?),
+            None => None,
+        };
+        dpop::verify(proof, claim, &self.dpop, nonces.as_ref(), ports, now).map_err(|error| match error {
+            ProofError::Key => Reason::BindingMismatch.into(),
+            ProofError::Nonce => {
+                let nonce = nonces.zip(self.dpop.nonce).map(|(nonces, lifetime)| nonces.current(lifetime, now));
+                Misuse { reason: Reason::DpopNonceRequired, nonce }
+            }
+            _ => Reason::DpopProofInvalid.into(),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Simple subject identifiers (RFC 9493), as tokens and SETs carry them.
+
+use serde_json::{Map, Value};
+
+/// The issuer, where one is named, and the name that a simple subject gives.
+pub fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
+    match format(subject)? {
+        "opaque" => Some((None, text(subject, "id")?)),
+        "iss_sub" => Some((Some(text(subject, "iss")?), text(subject, "sub")?)),
+        "jwt_id" => Some((Some(text(subject, "iss")?), text(subject, "jti")?)),
+        _ => None,
+    }
+}
+
+/// The format of a subject: `format`, or `subject_type`, whose values drafts wrote with hyphens.
+pub fn format(subject: &Map<String, Value>) -> Option<&str> {
+    Some(match text(subject, "format").or_else(|| text(subject, "subject_type"))? {
+        "iss-sub" => "iss_sub",
+        "jwt-id" => "jwt_id",
+        "phone-number" => "phone_number",
+        "saml-assertion-id" => "saml_assertion_id",
+        format => format,
+    })
+}
+
+/// The member `name`, where it is a string that is not empty.
+pub fn text<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
+    object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,677 @@
+//! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
+
+use crate::jose::algorithm::Algorithm;
+use crate::jose::jws::{JwsError, Unverified};
+use crate::jose::key::{Key, KeyId, NoKey};
+use crate::jose::signature::CheckSignature;
+use crate::reason::Reason;
+use crate::state::key::Kind;
+use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
+use crate::token::confirmation::Confirmation;
+use crate::token::detail::Detail;
+use crate::token::grant::{Actor, Grant};
+use crate::token::issuer::Issuer;
+use crate::token::subject_id;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// A token may have this many bytes.
+pub const MAX_TOKEN: usize = 16 * 1024;
+
+/// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
+const MAX_NAME: usize = 1024;
+
+/// A token may name this many groups. Each is a key of the state that a signal may be about, so none is left out.
+const MAX_GROUPS: usize = 256;
+
+/// A grant whose token's signature, type, issuer and audience were checked. Only [`Candidate::verify`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    grant: Grant,
+    issuer: usize,
+    key: KeyId,
+}
+
+impl Verified {
+    /// What the token grants.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The place of the token's issuer in the list that it was verified against.
+    pub fn issuer(&self) -> usize {
+        self.issuer
+    }
+
+    /// The key that verified it. When it is no longer one of its issuer's, the token is worth nothing.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+}
+
+/// Why a token was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The reason.
+    pub reason: Reason,
+    /// The place of the issuer whose keys are fetched, where newer ones may change the verdict.
+    pub lacks_keys_of: Option<usize>,
+    /// The claim that is missing or has the wrong shape, where that is the reason.
+    pub claim: Option<String>,
+}
+
+impl Rejected {
+    fn claim(name: &str) -> Rejected {
+        Rejected { claim: Some(name.to_owned()), ..Reason::ClaimInvalid.into() }
+    }
+}
+
+impl From<Reason> for Rejected {
+    fn from(reason: Reason) -> Rejected {
+        Rejected { reason, lacks_keys_of: None, claim: None }
+    }
+}
+
+/// A token that has everything but a checked signature: nothing of it is believed, and checking it is worth the cost.
+#[derive(Debug)]
+pub struct Candidate<'t, 'i> {
+    jws: Unverified<'t>,
+    grant: Grant,
+    index: usize,
+    issuer: &'i Issuer,
+    key: &'i Key,
+    key_id: KeyId,
+    algorithm: Algorithm,
+}
+
+/// Reads `token` as an access token of one of `issuers`, at `now`, up to its signature: all the cheap checks.
+pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -> Result<Candidate<'t, 'i>, Rejected> {
+    let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
+        JwsError::TooLarge => Reason::TokenTooLarge,
+        JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
+    })?;
+    let (index, issuer) = find_issuer(&jws, issuers)?;
+    check_kind(&jws, issuer)?;
+    let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
+    let lacks_keys = |reason| Rejected { lacks_keys_of: issuer.keys.source().map(|_| index), ..Rejected::from(reason) };
+    // Without any keys, all that can be checked without one is: such a token is not worth waiting for.
+    let key = match issuer.keys.current(now) {
+        None => None,
+        Some(keys) => Some(keys.find(jws.kid(), algorithm).map_err(|lack| match (lack, jws.kid()) {
+            // Newer keys will have names as well.
+            (NoKey::Unknown, None) => Reason::KeyUnknown.into(),
+            (NoKey::Unknown, Some(_)) => lacks_keys(Reason::KeyUnknown),
+            (NoKey::OtherAlgorithm, _) => Reason::AlgorithmRefused.into(),
+        })?),
+    };
+    let key = match key {
+        Some(key) => Some((key, key.id(algorithm).ok_or(Reason::AlgorithmRefused)?)),
+        None => None,
+    };
+    check_audience(jws.claims(), issuer)?;
+    check_raw_times(jws.claims(), issuer, now)?;
+    let grant = read_grant(jws.claims(), issuer)?;
+    let (key, key_id) = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
+    Ok(Candidate { jws, grant, index, issuer, key, key_id, algorithm })
+}
+
+impl Candidate<'_, '_> {
+    /// The key that its signature must be by.
+    pub fn key(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// Checks the signature. The times were checked with the rest, but a caller who keeps the result must check them
+    /// again with [`check_times`].
+    pub fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
+        if !signatures.check(&self.jws, self.key, self.algorithm) {
+            return Err(Reason::SignatureInvalid);
+        }
+        let key = self.key_id;
+        let grant = Grant { claims: self.jws.into_claims(), ..self.grant };
+        let verified = Verified { grant, issuer: self.index, key };
+        check_times(&verified, self.issuer, now)?;
+        Ok(verified)
+    }
+}
+
+/// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then [`Candidate::verify`].
+pub fn verify(
+    token: &[u8],
+    issuers: &[Issuer],
+    signatures: &mut impl CheckSignature,
+    now: Timestamp,
+) -> Result<Verified, Rejected> {
+    Ok(examine(token, issuers, now)?.verify(signatures, now)?)
+}
+
+/// Checks what passes with time: `exp`, and the age of the session. `issuer` is the one the token was verified by.
+pub fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
+    let grant = verified.grant();
+    if now >= grant.expires_at.plus(issuer.clock_skew) {
+        return Err(Reason::TokenExpired);
+    }
+    if let Some(start) = grant.authenticated_at
+        && now.since(start) > issuer.max_session.plus(issuer.clock_skew)
+    {
+        return Err(Reason::SessionTooOld);
+    }
+    Ok(())
+}
+
+/// The first second at which [`check_times`] refuses.
+pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
+    let grant = verified.grant();
+    let until = grant.expires_at.plus(issuer.clock_skew);
+    let oldest = issuer.max_session.plus(issuer.clock_skew).plus(Span(1));
+    grant.authenticated_at.map_or(until, |start| until.min(start.plus(oldest)))
+}
+
+fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(usize, &'i Issuer), Rejected> {
+    let name = match jws.claims().get("iss") {
+        Some(Value::String(name)) => name,
+        _ => return Err(Rejected::claim("iss")),
+    };
+    let known = issuers.iter().enumerate().find(|(_, issuer)| issuer.name == *name);
+    known.ok_or_else(|| Reason::IssuerUnknown.into())
+}
+
+/// Explicit typing (RFC 8725 §3.11), and no claims that mark another kind of token (RFC 8417 §2.2 `events`).
+fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
+    let typed = issuer.types.iter().any(|typ| jws.is_typ(typ));
+    if !typed || jws.claims().contains_key("events") {
+        return Err(Reason::TokenType);
+    }
+    Ok(())
+}
+
+fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
+    let ours = |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|ours| ours == name));
+    match claims.get("aud") {
+        Some(value @ Value::String(_)) if ours(value) => Ok(()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(ours) => Ok(()),
+        Some(Value::String(_)) => Err(Reason::AudienceMismatch.into()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch.into()),
+        _ => Err(Rejected::claim("aud")),
+    }
+}
+
+/// `exp` and `iat` must be there; `exp`, `iat` and `nbf` must be right and their span short enough.
+fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp) -> Result<(), Rejected> {
+    let issued = required_time(claims, "iat")?;
+    let expires = required_time(claims, "exp")?;
+    let latest = now.plus(issuer.clock_skew);
+    if expires <= issued {
+        return Err(Rejected::claim("exp"));
+    }
+    if now >= expires.plus(issuer.clock_skew) {
+        return Err(Reason::TokenExpired.into());
+    }
+    for name in ["iat", "nbf"] {
+        if begin(claims, name)?.is_some_and(|from| from > latest) {
+            return Err(Reason::TokenNotYetValid.into());
+        }
+    }
+    if expires.since(issued) > issuer.max_lifetime {
+        return Err(Reason::LifetimeExceeded.into());
+    }
+    // Nobody logged in later than now.
+    if authenticated(claims).is_some() && begin(claims, "auth_time")?.is_some_and(|at| at > latest) {
+        return Err(Rejected::claim("auth_time"));
+    }
+    Ok(())
+}
+
+/// The second in which it was or will be that time.
+fn required_time(claims: &Map<String, Value>, name: &str) -> Result<Timestamp, Rejected> {
+    claims.get(name).and_then(numeric_date).ok_or_else(|| Rejected::claim(name))
+}
+
+/// The first whole second at which that time has come. One that is there in the wrong shape is wrong, not absent.
+fn begin(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Rejected> {
+    claims.get(name).map(|value| numeric_date_up(value).ok_or_else(|| Rejected::claim(name))).transpose()
+}
+
+/// `auth_time`, unless it is null.
+fn authenticated(claims: &Map<String, Value>) -> Option<&Value> {
+    claims.get("auth_time").filter(|value| !value.is_null())
+}
+
+/// Reads all but the map of claims itself.
+fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rejected> {
+    let read = |claim: &str| name(claims, claim).ok_or_else(|| Rejected::claim(claim));
+    let details = match claims.get("authorization_details") {
+        None => Some(Vec::new()),
+        Some(value) => Detail::list(value),
+    };
+    let device = match &issuer.device_claim {
+        Some(claim) if says_nothing(claims.get(claim)) => None,
+        Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
+        None => None,
+    };
+    Ok(Grant {
+        issuer: issuer.name.clone(),
+        subject: read("sub")?,
+        client_id: read("client_id")?,
+        token_id: read("jti")?,
+        task: read(&issuer.task_claim)?,
+        session: optional_name(claims, &issuer.session_claim)?,
+        issued_at: required_time(claims, "iat")?,
+        expires_at: required_time(claims, "exp")?,
+        authenticated_at: match authenticated(claims) {
+            None => None,
+            Some(_) => Some(required_time(claims, "auth_time")?),
+        },
+        scopes: scopes(claims.get("scope")).ok_or_else(|| Rejected::claim("scope"))?,
+        details: details.ok_or_else(|| Rejected::claim("authorization_details"))?,
+        acr: optional_name(claims, "acr")?,
+        actors: actors(claims.get("act"), issuer.max_actors).ok_or_else(|| Rejected::claim("act"))?,
+        confirmation: Confirmation::read(claims.get("cnf")).ok_or_else(|| Rejected::claim("cnf"))?,
+        device: match device {
+            Some(device) => Some(device),
+            None => member(claims, "device", issuer).ok_or_else(|| Rejected::claim("sub_id"))?,
+        },
+        tenant: tenant(claims, issuer)?,
+        groups: groups(claims, issuer)?,
+        identifiers: identifiers(claims, issuer)?,
+        foreign_users: foreign_users(claims, issuer)?,
+        carriers: Arc::clone(&issuer.carriers),
+        claims: Map::new(),
+    })
+}
+
+/// The claims by which subjects of other formats than `iss_sub` know the user, where the token has them.
+fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind, String)>, Rejected> {
+    let mut identifiers = Vec::new();
+    for (kind, claim) in &issuer.subject_claims {
+        identifiers.extend(identifier(claims, claim)?.map(|value| (*kind, value)));
+    }
+    Ok(identifiers)
+}
+
+/// The claims that hold what other issuers call the user, where the token has them.
+fn foreign_users(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
+    let mut users = Vec::new();
+    for (named, claim) in &issuer.foreign_users {
+        users.extend(identifier(claims, claim)?.map(|value| (named.clone(), value)));
+    }
+    Ok(users)
+}
+
+fn tenant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Option<(String, String)>, Rejected> {
+    if let Some(claim) = &issuer.tenant_claim
+        && let Some(name) = identifier(claims, claim)?
+    {
+        return Ok(Some((issuer.name.clone(), name)));
+    }
+    member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id"))
+}
+
+/// A claim with one name or a list of them, and the member `group` of `sub_id`.
+fn groups(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
+    let Some(claim) = &issuer.group_claim else { return Ok(Vec::new()) };
+    let in_sub_id = member(claims, "group", issuer).ok_or_else(|| Rejected::claim("sub_id"))?;
+    let mut groups: Vec<(String, String)> = in_sub_id.into_iter().collect();
+    let names = match claims.get(claim) {
+        Some(Value::Array(list)) => list.as_slice(),
+        one => one.map_or(&[][..], std::slice::from_ref),
+    };
+    for name in names {
+        groups.extend(identifier_of(name, claim)?.map(|name| (issuer.name.clone(), name)));
+    }
+    if groups.len() <= MAX_GROUPS { Ok(groups) } else { Err(Rejected::claim(claim)) }
+}
+
+/// What a claim says that a subject may be known by, if the token has it.
+fn identifier(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
+    claims.get(claim).map_or(Ok(None), |value| identifier_of(value, claim))
+}
+
+/// `None`: the token lacks it, as it does when the claim is an empty string, a list or null, which is how some issuers
+/// write that there is nothing.
+fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected> {
+    match value {
+        Value::String(text) if is_name(text) => Ok(Some(text.clone())),
+        Value::String(text) if !text.is_empty() => Err(Rejected::claim(claim)),
+        _ => Ok(None),
+    }
+}
+
+/// How some issuers write that there is no such thing.
+fn says_nothing(claim: Option<&Value>) -> bool {
+    matches!(claim, Some(Value::Array(_))) || claim.and_then(Value::as_str) == Some("")
+}
+
+/// A [`name`] that need not be there. Null says that it is not.
+fn optional_name(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
+    match claims.get(claim) {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => name(claims, claim).map(Some).ok_or_else(|| Rejected::claim(claim)),
+    }
+}
+
+/// A claim that names something: a string that is not empty, not long, and free of control characters, which no
+/// honest name has and which end strings early in other languages.
+fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
+    let text = claims.get(claim)?.as_str()?;
+    is_name(text).then(|| text.to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
+}
+
+/// RFC 8693 §4.1: each link names its subject, and its issuer where that is not this token's.
+fn actors(claim: Option<&Value>, most: usize) -> Option<Vec<Actor>> {
+    let mut actors = Vec::new();
+    let mut next = claim;
+    while let Some(link) = next {
+        let members = link.as_object().filter(|_| actors.len() < most)?;
+        let issuer = match members.get("iss") {
+            None => None,
+            Some(_) => Some(name(members, "iss")?),
+        };
+        actors.push(Actor { issuer, subject: name(members, "sub")? });
+        next = members.get("act");
+    }
+    Some(actors)
+}
+
+/// A member of a complex `sub_id` (RFC 9493, SSF 1.0 §3.3), as `(issuer, name)`. `Some(None)` when it is not there.
+#[allow(clippy::option_option, reason = "absent and wrong are different answers")]
+fn member(claims: &Map<String, Value>, member: &str, issuer: &Issuer) -> Option<Option<(String, String)>> {
+    let Some(value) = claims.get("sub_id").and_then(|sub_id| sub_id.get(member)) else { return Some(None) };
+    let (named, name) = subject_id::name(value.as_object()?)?;
+    Some(Some((named.unwrap_or(&issuer.name).to_owned(), name.to_owned())))
+}
+
+/// RFC 8693 §4.2: one string, divided by spaces. Some issuers write a list of strings, one for each value.
+fn scopes(claim: Option<&Value>) -> Option<Vec<String>> {
+    match claim {
+        None => Some(Vec::new()),
+        Some(Value::String(text)) => Some(text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
+        // A space in a list's value would make one value of two, or two of one.
+        Some(Value::Array(list)) => {
+            let value = |value: &Value| value.as_str().filter(|s| !s.is_empty() && !s.contains(' ')).map(str::to_owned);
+            list.iter().map(value).collect()
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::signature::PureRust;
+    use crate::testing::fixture::{self, NOW, token_with};
+    use serde_json::json;
+
+    fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {
+        verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, now).map_err(|rejected| rejected.reason)
+    }
+
+    /// The claim for which a token with such claims is refused.
+    fn refused_claim(claims: Value) -> Option<String> {
+        let token = token_with(json!({}), claims);
+        let rejected = verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).expect_err("refused");
+        assert_eq!(rejected.reason, Reason::ClaimInvalid);
+        rejected.claim
+    }
+
+    fn refusal(header: Value, claims: Value) -> Reason {
+        verify_at(&token_with(header, claims), NOW).expect_err("refused")
+    }
+
+    #[test]
+    fn a_good_token_is_read() {
+        let verified = verify_at(&token_with(json!({}), json!({})), NOW).unwrap();
+        let grant = verified.grant();
+        assert_eq!(grant.task, "task-42");
+        assert_eq!(grant.session.as_deref(), Some("sess-9"));
+        assert_eq!(grant.scopes, ["orders.read", "orders.refund"]);
+        assert_eq!(grant.details[0].identifier.as_deref(), Some("1881"));
+    }
+
+    #[test]
+    fn kinds_of_token_never_mix() {
+        for typ in [json!("JWT"), json!("secevent+jwt"), json!("dpop+jwt"), json!("txntoken+jwt"), Value::Null] {
+            assert_eq!(refusal(json!({ "typ": typ }), json!({})), Reason::TokenType);
+        }
+        assert_eq!(refusal(json!({}), json!({"events": {}})), Reason::TokenType);
+        assert!(verify_at(&token_with(json!({"typ": "application/at+JWT"}), json!({})), NOW).is_ok());
+    }
+
+    #[test]
+    fn algorithms_are_bound_to_the_key() {
+        for alg in ["none", "None", "NONE", "HS256", "RS256", "ES384", "es256", ""] {
+            assert_eq!(refusal(json!({ "alg": alg }), json!({})), Reason::AlgorithmRefused, "{alg}");
+        }
+    }
+
+    #[test]
+    fn a_kid_only_chooses_among_the_keys() {
+        for kid in [json!("other"), json!("../../etc/passwd"), json!(""), Value::Null] {
+            assert_eq!(refusal(json!({ "kid": kid }), json!({})), Reason::KeyUnknown, "{kid}");
+        }
+    }
+
+    #[test]
+    fn times_in_the_wrong_shape_are_wrong() {
+        let bad = [json!("1790000300"), json!(-1), json!(-0.5), json!(null), json!([]), json!(1_790_000_300_000u64)];
+        for claim in ["exp", "iat", "nbf", "auth_time"] {
+            for value in bad.iter().filter(|value| claim != "auth_time" || !value.is_null()) {
+                assert_eq!(refused_claim(json!({ claim: value })).as_deref(), Some(claim), "{claim} {value}");
+            }
+        }
+        for claim in ["exp", "iat", "sub", "jti", "client_id", "txn", "aud", "iss"] {
+            assert_eq!(refused_claim(json!({ claim: fixture::ABSENT })).as_deref(), Some(claim), "{claim}");
+        }
+    }
+
+    /// RFC 7519 §2. What ends ends early, what begins begins late, and what is old is older.
+    #[test]
+    fn fractions_of_seconds_are_read_strictly() {
+        let skew = fixture::issuer().clock_skew.0;
+        let at = |claims: Value, now| verify_at(&token_with(json!({}), claims), Timestamp(now)).map(|_| ()).err();
+        let fraction = |at: u64| json!(Value::from(at).as_f64().unwrap() + 0.5);
+        let exp = NOW.0 + 200;
+        assert_eq!(at(json!({"exp": fraction(exp)}), exp + skew - 1), None);
+        assert_eq!(at(json!({"exp": fraction(exp)}), exp + skew), Some(Reason::TokenExpired));
+        for claim in ["nbf", "iat"] {
+            assert_eq!(at(json!({ claim: fraction(NOW.0 + skew - 1) }), NOW.0), None, "{claim}");
+            let ahead = at(json!({ claim: fraction(NOW.0 + skew) }), NOW.0);
+            assert_eq!(ahead, Some(Reason::TokenNotYetValid), "{claim}");
+        }
+        let longest = fixture::issuer().max_lifetime.0;
+        assert_eq!(at(json!({"iat": fraction(NOW.0), "exp": fraction(NOW.0 + longest)}), NOW.0), None);
+        let longer = json!({"iat": fraction(NOW.0), "exp": fraction(NOW.0 + longest + 1)});
+        assert_eq!(at(longer, NOW.0), Some(Reason::LifetimeExceeded));
+        let claims = json!({"iat": fraction(NOW.0 - 5), "auth_time": fraction(NOW.0 - 9), "exp": fraction(exp)});
+        let verified = verify_at(&token_with(json!({}), claims), NOW).unwrap();
+        let grant = verified.grant();
+        let times = (grant.issued_at, grant.authenticated_at, grant.expires_at);
+        assert_eq!(times, (Timestamp(NOW.0 - 5), Some(Timestamp(NOW.0 - 9)), Timestamp(exp)));
+        assert_eq!(refused_claim(json!({"auth_time": fraction(NOW.0 + skew)})).as_deref(), Some("auth_time"));
+    }
+
+    #[test]
+    fn null_is_an_identifier_that_is_not_there() {
+        let claims = json!({"sid": null, "acr": null, "auth_time": null, "device_id": null, "email": null});
+        let verified = verify_at(&token_with(json!({}), claims), NOW).unwrap();
+        let grant = verified.grant();
+        assert_eq!((&grant.session, &grant.acr, grant.authenticated_at, &grant.device), (&None, &None, None, &None));
+        assert_eq!(grant.identifiers, []);
+        for claim in ["sid", "acr", "auth_time", "device_id"] {
+            assert_eq!(refused_claim(json!({ claim: true })).as_deref(), Some(claim));
+        }
+        for claim in ["nbf", "scope", "cnf", "act", "authorization_details", "sub", "jti"] {
+            assert_eq!(refused_claim(json!({ claim: null })).as_deref(), Some(claim));
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_kid_is_by_the_one_key_without() {
+        let mut jwks = fixture::jwks();
+        jwks["keys"][0].as_object_mut().unwrap().remove("kid");
+        let (keys, problems) = crate::jose::key::KeySet::from_jwks(&jwks, &[Algorithm::ES256]).unwrap();
+        assert_eq!(problems, []);
+        let issuer = [Issuer { keys: crate::keys::keyring::Keyring::inline(keys), ..fixture::issuer() }];
+        let ask = |kid: Value| {
+            let token = token_with(json!({ "kid": kid }), json!({}));
+            verify(token.as_bytes(), &issuer, &mut PureRust, NOW).map(|_| ()).map_err(|rejected| rejected.reason)
+        };
+        assert_eq!(ask(Value::Null), Ok(()));
+        assert_eq!(ask(json!("jit-1")), Err(Reason::KeyUnknown));
+    }
+
+    #[test]
+    fn the_edges_of_the_times() {
+        let skew = fixture::issuer().clock_skew.0;
+        let token = token_with(json!({}), json!({}));
+        let exp = NOW.0 + 200;
+        assert!(verify_at(&token, Timestamp(exp + skew - 1)).is_ok());
+        assert_eq!(verify_at(&token, Timestamp(exp + skew)).err(), Some(Reason::TokenExpired));
+        let ahead = |claim: &str, by: u64| verify_at(&token_with(json!({}), json!({ claim: NOW.0 + by })), NOW).err();
+        assert_eq!(ahead("nbf", skew), None);
+        assert_eq!(ahead("nbf", skew + 1), Some(Reason::TokenNotYetValid));
+        assert_eq!(ahead("iat", skew), None);
+        assert_eq!(ahead("iat", skew + 1), Some(Reason::TokenNotYetValid));
+        let lives =
+            |span: u64| verify_at(&token_with(json!({}), json!({"iat": NOW.0, "exp": NOW.0 + span})), NOW).err();
+        let longest = fixture::issuer().max_lifetime.0;
+        assert_eq!(lives(longest), None);
+        assert_eq!(lives(longest + 1), Some(Reason::LifetimeExceeded));
+        assert_eq!(lives(0), Some(Reason::ClaimInvalid));
+    }
+
+    #[test]
+    fn an_old_session_is_refused() {
+        let old = NOW.0 - fixture::issuer().max_session.plus(Span(31)).0;
+        assert_eq!(refusal(json!({}), json!({ "auth_time": old })), Reason::SessionTooOld);
+    }
+
+    #[test]
+    fn audience_and_issuer_are_exact() {
+        for aud in [json!("https://orders.mesh/"), json!("HTTPS://orders.mesh"), json!(["a", "b"]), json!([])] {
+            assert_eq!(refusal(json!({}), json!({ "aud": aud })), Reason::AudienceMismatch, "{aud}");
+        }
+        for aud in [json!(1), json!(["https://orders.mesh", 1]), json!({})] {
+            assert_eq!(refusal(json!({}), json!({ "aud": aud })), Reason::ClaimInvalid, "{aud}");
+        }
+        assert!(verify_at(&token_with(json!({}), json!({"aud": ["x", "https://orders.mesh"]})), NOW).is_ok());
+        assert_eq!(refusal(json!({}), json!({"iss": "https://jit.example/"})), Reason::IssuerUnknown);
+    }
+
+    #[test]
+    fn names_hold_no_control_characters() {
+        for name in ["a\0b", "a\nb", "\u{1b}[31m", "", &"x".repeat(MAX_NAME + 1)] {
+            assert_eq!(refusal(json!({}), json!({ "sub": name })), Reason::ClaimInvalid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn delegation_and_device_are_read() {
+        let act = json!({"sub": "agent", "iss": "https://agents", "act": {"sub": "tool"}});
+        let sub_id = json!({"format": "complex", "device": {"format": "iss_sub", "iss": "https://mdm", "sub": "d7"}});
+        let token = token_with(json!({}), json!({"act": act, "sub_id": sub_id, "acr": "phr"}));
+        let verified = verify_at(&token, NOW).unwrap();
+        let subjects: Vec<&str> = verified.grant().actors.iter().map(|actor| actor.subject.as_str()).collect();
+        assert_eq!(subjects, ["agent", "tool"]);
+        assert_eq!(verified.grant().device, Some(("https://mdm".to_owned(), "d7".to_owned())));
+        let mut deep = json!({"sub": "x"});
+        for _ in 0..fixture::issuer().max_actors {
+            deep = json!({"sub": "x", "act": deep});
+        }
+        for bad in [deep, json!("agent"), json!({}), json!({"sub": 1}), json!({"sub": "a", "act": []})] {
+            assert_eq!(refusal(json!({}), json!({ "act": bad })), Reason::ClaimInvalid);
+        }
+    }
+
+    #[test]
+    fn an_identifier_that_says_nothing_is_not_there() {
+        let issuer = || Issuer {
+            subject_claims: vec![(Kind::Email, "email".to_owned()), (Kind::Phone, "phone".to_owned())],
+            foreign_users: vec![("https://idp".to_owned(), "idp_sub".to_owned())],
+            tenant_claim: Some("tid".to_owned()),
+            group_claim: Some("groups".to_owned()),
+            ..fixture::issuer()
+        };
+        let read = |claims: Value| {
+            let token = token_with(json!({}), claims);
+            let verified = verify(token.as_bytes(), &[issuer()], &mut PureRust, NOW);
+            verified.map(|verified| verified.grant().clone()).map_err(|rejected| rejected.reason)
+        };
+        for nothing in [json!(""), json!([]), json!(["a@b"]), json!(null), json!({}), json!(7)] {
+            let grant = read(json!({"email": nothing, "phone": "+41", "idp_sub": nothing, "tid": nothing})).unwrap();
+            assert_eq!(grant.identifiers, [(Kind::Phone, "+41".to_owned())], "{nothing}");
+            assert!(grant.foreign_users.is_empty() && grant.tenant.is_none(), "{nothing}");
+        }
+        let grant = read(json!({"idp_sub": "00u1", "tid": "acme", "groups": ["ops", "", 7, "dev"]})).unwrap();
+        assert_eq!(grant.foreign_users, [("https://idp".to_owned(), "00u1".to_owned())]);
+        let named = |name: &str| ("https://jit.example".to_owned(), name.to_owned());
+        assert_eq!((grant.tenant, grant.groups), (Some(named("acme")), vec![named("ops"), named("dev")]));
+        let member = json!({"format": "complex", "group": {"format": "opaque", "id": "ops"}, "tenant": {"format": "opaque", "id": "acme"}});
+        let grant = read(json!({"sub_id": member, "groups": "dev"})).unwrap();
+        assert_eq!((grant.tenant, grant.groups), (Some(named("acme")), vec![named("ops"), named("dev")]));
+        for (claim, bad) in
+            [("email", json!("a\nb")), ("tid", json!("x".repeat(MAX_NAME + 1))), ("groups", json!(["a", "b\0"]))]
+        {
+            assert_eq!(read(json!({ claim: bad })).err(), Some(Reason::ClaimInvalid), "{claim}");
+        }
+        let many: Vec<String> = (0..=MAX_GROUPS).map(|n| n.to_string()).collect();
+        assert_eq!(read(json!({ "groups": many })).err(), Some(Reason::ClaimInvalid));
+        assert_eq!(read(json!({ "groups": many[1..] })).unwrap().groups.len(), MAX_GROUPS);
+    }
+
+    #[test]
+    fn a_chain_of_actors_is_as_long_as_its_issuer_may_make_it() {
+        let act = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
+        let token = token_with(json!({}), json!({ "act": act }));
+        let most = |max_actors| {
+            let issuer = Issuer { max_actors, ..fixture::issuer() };
+            let verified = verify(token.as_bytes(), &[issuer], &mut PureRust, NOW);
+            verified.map(|verified| verified.grant().actors.len()).map_err(|rejected| rejected.reason)
+        };
+        assert_eq!((most(3), most(2), most(0)), (Ok(3), Err(Reason::ClaimInvalid), Err(Reason::ClaimInvalid)));
+    }
+
+    #[test]
+    fn scopes_are_a_string_or_a_list() {
+        let scopes = |value: Value| verify_at(&token_with(json!({}), json!({ "scope": value })), NOW);
+        for same in [json!("a b"), json!(" a  b"), json!(["a", "b"])] {
+            assert_eq!(scopes(same).unwrap().grant().scopes, ["a", "b"]);
+        }
+        for bad in [json!(["a b"]), json!(["a", ""]), json!(["a", 1]), json!([["a"]]), json!(null), json!({"a": 1})] {
+            assert_eq!(scopes(bad.clone()).err(), Some(Reason::ClaimInvalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_binding_that_nobody_can_check_is_invalid() {
+        for cnf in [json!({}), json!({"kid": "k"}), json!({"jwk": {}}), json!("x"), json!(null)] {
+            assert_eq!(refusal(json!({}), json!({ "cnf": cnf })), Reason::ClaimInvalid);
+        }
+        let jkt = crate::encoding::digest::digest_text(&[7; 32]);
+        let token = token_with(json!({}), json!({"cnf": {"jkt": jkt}}));
+        assert_eq!(verify_at(&token, NOW).unwrap().grant().confirmation.key, Some([7; 32]));
+    }
+
+    #[test]
+    fn any_flipped_letter_refuses() {
+        let token = token_with(json!({}), json!({}));
+        assert!(verify_at(&token, NOW).is_ok());
+        for at in (0..token.len()).step_by(7) {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            assert!(verify(&bytes, &[fixture::issuer()], &mut PureRust, NOW).is_err(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_bounded() {
+        let claims = json!({"padding": "x".repeat(MAX_TOKEN)});
+        assert_eq!(refusal(json!({}), claims), Reason::TokenTooLarge);
+        let details: Vec<Value> = (0..200).map(|_| json!({"type": "t"})).collect();
+        assert_eq!(refusal(json!({}), json!({ "authorization_details": details })), Reason::ClaimInvalid);
+    }
+}

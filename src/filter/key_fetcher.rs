@@ -1,0 +1,522 @@
+//! Keys that are fetched: the calls of this VM, what it took over from others, and its requests that wait for them.
+//!
+//! Who fetches, and when, is decided in `taskfence_core::keys::fetch`; this file moves the bytes. Calls are made by the root
+//! context alone: a call of a stream is cancelled with it.
+
+use crate::host::{self, BufferType, Counter, Gauge, Headers, HostError, MapType};
+use crate::metrics::metric_name;
+use crate::parked_request::Waited;
+use crate::ports::Ports;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::jose::key::{Key, KeyError};
+use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
+use taskfence_core::keys::keyring::{self, MAX_JWKS, Owner, Source};
+use taskfence_core::keys::parked::{Parked, Progress, WaitFor};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::time::{Span, Timestamp};
+
+/// How often [`Keys::on_tick`] is to be called, in milliseconds.
+pub const TICK: u32 = 100;
+
+/// While nothing is to be waited for, only every so many ticks are worth a look.
+const IDLE_TICKS: u32 = 10;
+
+/// So many waiting requests are answered, or go on, in one callback; the others in the next. The proxy does it after the
+/// callback, each from within the one before, and a few hundred of them are more than the stack of the VM takes.
+const MOST_AT_ONCE: usize = 50;
+
+/// How long the question may take how large a set is. A lease outlives the call before it by as much.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// RFC 7517 §8.5.
+const ACCEPT: &str = "application/jwk-set+json, application/json";
+
+/// What one plugin in one VM does about fetched keys.
+#[derive(Debug)]
+pub struct Keys {
+    /// This VM among those that could hold a lease. Not 0.
+    me: u64,
+    owners: Vec<Owner>,
+    /// Calls that are under way.
+    calls: RefCell<Vec<Call>>,
+    /// Whose keys an unknown `kid` asked for.
+    wanted: RefCell<Vec<Owner>>,
+    waiting: RefCell<Parked<(Headers, Rc<Waited>)>>,
+    ticks: Cell<u32>,
+    metrics: Metrics,
+}
+
+/// A call that is under way.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    number: u32,
+    owner: Owner,
+    purpose: Purpose,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// To get the set.
+    Fetch,
+    /// To learn how large it is, after no answer came: the proxy drops one that is larger than its buffer, and then says
+    /// no more than that the call has ended.
+    Measure,
+}
+
+#[derive(Debug)]
+struct Metrics {
+    fetched: Counter,
+    failed: Vec<(&'static str, Counter)>,
+    bad_keys: Counter,
+    waited: Counter,
+    not_waited: Counter,
+    fetched_at: Vec<(Owner, Gauge)>,
+}
+
+/// What the last verdict lacked.
+#[derive(Debug)]
+pub enum Lacking {
+    /// Nothing that could still come.
+    Nothing,
+    /// Keys that are here now: judge again.
+    TakenOver,
+    /// Keys that may come.
+    ToCome(Wait),
+}
+
+/// A request that need not wait any longer.
+#[derive(Debug)]
+pub struct Ready {
+    /// What the proxy calls its stream.
+    pub stream: u32,
+    /// Its headers as they came.
+    pub headers: Headers,
+    /// What its own context learns of it.
+    pub waited: Rc<Waited>,
+}
+
+/// What a request may wait for, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    issuer: usize,
+    reason: WaitFor,
+    deadline: u64,
+}
+
+impl Keys {
+    /// For a plugin with that policy.
+    pub fn new(policy: &Policy) -> Result<Keys, String> {
+        let mut me = [0; 8];
+        getrandom::fill(&mut me).map_err(|error| error.to_string())?;
+        let owners: Vec<Owner> = policy.needed_keys().map(|(owner, ..)| owner).collect();
+        let issuers = owners.iter().filter(|owner| matches!(owner, Owner::Issuer(_))).count();
+        let gauge = |(owner, _, keys): (Owner, &str, &keyring::Keyring)| {
+            let cluster = keys.source().map_or("", |source| &source.cluster);
+            (owner, Gauge::define(&format!("taskfence.keys_fetched_at.{}", metric_name(cluster))))
+        };
+        let metrics = Metrics {
+            fetched: Counter::define("taskfence.keys_fetched"),
+            failed: FetchError::CAUSES
+                .map(|cause| (cause, Counter::define(&format!("taskfence.keys_fetch_failed.{cause}"))))
+                .to_vec(),
+            bad_keys: Counter::define("taskfence.keys_refused"),
+            waited: Counter::define("taskfence.requests_waited"),
+            not_waited: Counter::define("taskfence.requests_not_waited"),
+            fetched_at: policy.needed_keys().map(gauge).collect(),
+        };
+        Ok(Keys {
+            me: u64::from_le_bytes(me).max(1),
+            owners,
+            calls: RefCell::default(),
+            wanted: RefCell::default(),
+            waiting: RefCell::new(Parked::shared_by(issuers)),
+            ticks: Cell::new(0),
+            metrics,
+        })
+    }
+
+    /// Sets the shared memory up, and takes over what others have fetched before. `true`: there is something to fetch, so
+    /// [`Keys::on_tick`] must be called.
+    ///
+    /// Nothing is fetched here: the first VM that is configured is thrown away, and would take the lease with it.
+    pub fn set_up(&self, judge: &RefCell<Judge>) -> Result<bool, String> {
+        let sources = self.sources(judge);
+        for (owner, source) in &sources {
+            fetch::set_up(&mut Ports, source.id()).map_err(|error| error.to_string())?;
+            if let Ok(status) = fetch::status(&mut Ports, source.id()) {
+                self.follow(judge, *owner, source, &status);
+            }
+        }
+        Ok(!sources.is_empty())
+    }
+
+    /// Looks after all keys: takes over new ones and fetches what is due. The requests that need not wait any longer are
+    /// to be resumed.
+    pub fn on_tick(&self, judge: &RefCell<Judge>) -> Vec<Ready> {
+        let tick = self.ticks.get();
+        self.ticks.set(tick.wrapping_add(1));
+        let Some(now) = now() else { return Vec::new() };
+        let idle = self.waiting.try_borrow().is_ok_and(|waiting| waiting.is_empty())
+            && self.wanted.try_borrow().is_ok_and(|wanted| wanted.is_empty())
+            && self.owners.iter().all(|owner| is_usable(judge, *owner, now));
+        if idle && !tick.is_multiple_of(IDLE_TICKS) {
+            return Vec::new();
+        }
+        let sources = self.sources(judge);
+        for (owner, source) in &sources {
+            self.look_after(judge, *owner, source, now);
+        }
+        self.ready(judge, &sources, now)
+    }
+
+    /// A call has been answered; `answered` is false when it ended without. The requests that need not wait any longer are to be
+    /// resumed.
+    pub fn on_call_response(&self, judge: &RefCell<Judge>, call: u32, answered: bool, body_size: usize) -> Vec<Ready> {
+        let call = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
+            let at = calls.iter().position(|known| known.number == call)?;
+            Some(calls.swap_remove(at))
+        });
+        let sources = self.sources(judge);
+        let source = |call: &Call| sources.iter().find(|(known, _)| *known == call.owner);
+        let Some((call, (owner, source))) = call.and_then(|call| Some((call, source(&call)?))) else {
+            return Vec::new();
+        };
+        let Some(now) = now() else { return Vec::new() };
+        match (call.purpose, read_answer(answered, body_size)) {
+            (Purpose::Measure, _) => self.failed(judge, *owner, source, &measured(answered), now),
+            (Purpose::Fetch, Ok(jwks)) => self.publish(judge, *owner, source, &jwks, now),
+            (Purpose::Fetch, Err(FetchError::NoAnswer)) if self.call(*owner, source, Purpose::Measure).is_ok() => {}
+            (Purpose::Fetch, Err(error)) => self.failed(judge, *owner, source, &error, now),
+        }
+        self.ready(judge, &sources, now)
+    }
+
+    /// Lets the stream of that number wait, with its `headers`. `false`: too many wait already.
+    pub fn wait(&self, stream: u32, wait: Wait, headers: Headers, waited: Rc<Waited>) -> bool {
+        let Wait { issuer, reason, deadline } = wait;
+        let waits = self
+            .waiting
+            .try_borrow_mut()
+            .is_ok_and(|mut waiting| waiting.add(stream, issuer, reason, deadline, headers.size(), (headers, waited)));
+        if waits {
+            self.metrics.waited.increment()
+        } else {
+            self.metrics.not_waited.increment()
+        }
+        waits
+    }
+
+    /// The stream of that number is over.
+    pub fn forget(&self, stream: u32) {
+        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
+            waiting.take(stream);
+        }
+    }
+
+    /// Keys of `owner` are lacking. `true`: others had fetched newer ones, and they are here now. Else they are fetched as
+    /// soon as may be.
+    pub fn ask(&self, judge: &RefCell<Judge>, owner: Owner) -> bool {
+        let Some(source) = source_of(judge, owner) else { return false };
+        let Ok(status) = fetch::status(&mut Ports, source.id()) else { return false };
+        if self.follow(judge, owner, &source, &status) {
+            return true;
+        }
+        // Without any keys a fetch is due in any case.
+        if now().is_some_and(|now| is_usable(judge, owner, now)) {
+            self.want(owner);
+        }
+        false
+    }
+
+    fn want(&self, owner: Owner) {
+        if let Ok(mut wanted) = self.wanted.try_borrow_mut()
+            && !wanted.contains(&owner)
+        {
+            wanted.push(owner);
+        }
+    }
+
+    fn sources(&self, judge: &RefCell<Judge>) -> Vec<(Owner, Source)> {
+        self.owners.iter().filter_map(|owner| Some((*owner, source_of(judge, *owner)?))).collect()
+    }
+
+    fn look_after(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, now: u64) {
+        let status = match fetch::status(&mut Ports, source.id()) {
+            Ok(status) => status,
+            Err(error) => {
+                // It lasts, and every tick comes here.
+                if self.ticks.get() % 100 == 1 {
+                    log::error!("{}: {error}", about(judge, owner, source));
+                }
+                return;
+            }
+        };
+        self.follow(judge, owner, source, &status);
+        let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| {
+            let before = wanted.len();
+            wanted.retain(|known| *known != owner);
+            wanted.len() < before
+        });
+        match fetch::begin(&mut Ports, source, now, self.me, wanted) {
+            Ok(true) => {
+                if let Err(error) = self.call(owner, source, Purpose::Fetch) {
+                    self.failed(judge, owner, source, &error, now);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => log::error!("{}: {error}", about(judge, owner, source)),
+        }
+    }
+
+    /// Takes over what `status` says that others have fetched. `true`: there are other keys than before, or the same are
+    /// known to be newer.
+    fn follow(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, status: &Status) -> bool {
+        let Ok(mut judge) = judge.try_borrow_mut() else { return false };
+        let Some(keys) = judge.keyring_mut(owner) else { return false };
+        if status.generation == keys.generation() {
+            let before = keys.fetched_at();
+            if status.generation != 0 {
+                keys.confirm(status.fetched_second());
+            }
+            return keys.fetched_at() != before;
+        }
+        let record = match fetch::record(&mut Ports, source.id()) {
+            Ok(record) => record,
+            Err(error) => {
+                log::error!("the fetched keys of cluster `{}` cannot be read: {error}", source.cluster);
+                return false;
+            }
+        };
+        let taken = keyring::read_jwks(&record.jwks)
+            .map_err(|error| error.to_string())
+            .and_then(|jwks| keys.adopt(&jwks, record.generation, status.fetched_second()));
+        if let Err(error) = &taken {
+            log::error!("the fetched keys of cluster `{}` cannot be used: {error}", source.cluster);
+        }
+        if taken.is_ok() {
+            judge.keys_changed();
+        }
+        taken.is_ok()
+    }
+
+    fn call(&self, owner: Owner, source: &Source, purpose: Purpose) -> Result<(), FetchError> {
+        let (method, timeout) = match purpose {
+            Purpose::Fetch => ("GET", Duration::from_secs(source.timeout.0)),
+            Purpose::Measure => ("HEAD", MEASURE),
+        };
+        let number =
+            host::call(&source.cluster, method, &source.host, &source.path, ACCEPT, timeout).map_err(|error| {
+                match error {
+                    HostError::BadArgument => FetchError::ClusterMissing,
+                    HostError::NotFound | HostError::CasMismatch | HostError::Other(_) => FetchError::Unreachable,
+                }
+            })?;
+        if let Ok(mut calls) = self.calls.try_borrow_mut() {
+            calls.push(Call { number, owner, purpose });
+        }
+        Ok(())
+    }
+
+    fn publish(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
+        let published = match fetch::succeed(&mut Ports, source, self.me, jwks, now, chance()) {
+            Ok(published) => published,
+            Err(error) => return log::error!("{}: {error}", about(judge, owner, source)),
+        };
+        let (status, changed) = match published {
+            Published::Changed(status) => (status, true),
+            Published::Unchanged(status) => (status, false),
+            Published::Late => return,
+        };
+        self.metrics.fetched.increment();
+        if let Some((_, gauge)) = self.metrics.fetched_at.iter().find(|(known, _)| *known == owner) {
+            gauge.set(status.fetched_at / 1_000);
+        }
+        self.follow(judge, owner, source, &status);
+        let next = pause(status.due_at(source), now);
+        let about = about(judge, owner, source);
+        if !changed {
+            return log::debug!("{about}: unchanged, next fetch in {next}");
+        }
+        self.log_bad_keys(judge, owner, &about, jwks);
+        let kids = kids(judge, owner);
+        match kids.is_empty() {
+            true => log::error!("{about}: not one usable key, so every token of it is refused; next fetch in {next}"),
+            false => log::info!("{about}: fetched, keys {}; next fetch in {next}", kids.join(", ")),
+        }
+    }
+
+    /// Names the keys that were left out. Only whoever fetched them does, not every worker.
+    fn log_bad_keys(&self, judge: &RefCell<Judge>, owner: Owner, about: &str, jwks: &[u8]) {
+        for (at, error) in bad_keys(judge, owner, jwks) {
+            self.metrics.bad_keys.increment();
+            // The names are the issuer's words.
+            log::warn!("{about}: keys[{at}] is not used: {}", shown(&error.to_string()));
+        }
+    }
+
+    fn failed(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, error: &FetchError, now: u64) {
+        if let Some((_, counter)) = self.metrics.failed.iter().find(|(cause, _)| *cause == error.cause()) {
+            counter.increment();
+        }
+        let about = about(judge, owner, source);
+        match fetch::fail(&mut Ports, source, self.me, now, chance()) {
+            Ok(Some(status)) => {
+                let next = pause(status.due_at(source), now);
+                let age = pause(now, status.fetched_at);
+                let left = match (status.generation, is_usable(judge, owner, now)) {
+                    (0, _) => "there are no keys yet, so its requests wait and are then refused".to_owned(),
+                    (_, true) => format!("the keys of {age} ago stay in use"),
+                    (_, false) => {
+                        format!("the keys of {age} ago are too old, so its requests wait and are then refused")
+                    }
+                };
+                // An outage of an hour is not worth a thousand lines.
+                let level = if status.failures.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
+                let failures = status.failures;
+                let error = shown(&error.to_string());
+                log::log!(level, "{about}: fetch {failures} in a row failed: {error}; {left}; next try in {next}");
+            }
+            Ok(None) => {}
+            Err(store) => log::error!("{about}: {store}"),
+        }
+    }
+
+    /// What is to be done about keys of `issuer`, by its place, for want of which a request was refused.
+    pub fn lacking(&self, judge: &RefCell<Judge>, issuer: usize) -> Lacking {
+        let owner = Owner::Issuer(issuer);
+        let (Some(source), Some(now)) = (source_of(judge, owner), now()) else { return Lacking::Nothing };
+        let Ok(status) = fetch::status(&mut Ports, source.id()) else { return Lacking::Nothing };
+        if self.follow(judge, owner, &source, &status) {
+            return Lacking::TakenOver;
+        }
+        let reason = match is_usable(judge, owner, now) {
+            false => WaitFor::Keys,
+            true if status.can_bring_more(&source, now) => WaitFor::Refetch(status.ended),
+            true => return Lacking::Nothing,
+        };
+        self.want(owner);
+        match source.wait {
+            Span(0) => Lacking::Nothing,
+            wait => Lacking::ToCome(Wait { issuer, reason, deadline: now.saturating_add(fetch::millis(wait)) }),
+        }
+    }
+
+    /// The requests that need not wait any longer, a few at a time.
+    fn ready(&self, judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<Ready> {
+        if !self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty()) {
+            return Vec::new();
+        }
+        let progress = progress(judge, sources, now);
+        let progress = |issuer| {
+            let found = progress.iter().find(|(known, _)| *known == Owner::Issuer(issuer));
+            found.map_or(Progress { usable: false, ended: 0 }, |(_, progress)| *progress)
+        };
+        let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return Vec::new() };
+        let ready = waiting.ready(now, MOST_AT_ONCE, progress);
+        let taken = ready.into_iter().filter_map(|stream| Some((stream, waiting.take(stream)?)));
+        taken.map(|(stream, (headers, waited))| Ready { stream, headers, waited }).collect()
+    }
+}
+
+fn progress(judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<(Owner, Progress)> {
+    let progress = |(owner, source): &(Owner, Source)| {
+        let ended = fetch::status(&mut Ports, source.id()).map_or(0, |status| status.ended);
+        (*owner, Progress { usable: is_usable(judge, *owner, now), ended })
+    };
+    sources.iter().map(progress).collect()
+}
+
+/// Whether there are keys of `owner` that may be used at `now`, in milliseconds.
+fn is_usable(judge: &RefCell<Judge>, owner: Owner, now: u64) -> bool {
+    let now = Timestamp(now / 1_000);
+    judge.try_borrow().is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(now).is_some()))
+}
+
+/// Reads the answer of the call at hand.
+fn read_answer(answered: bool, body_size: usize) -> Result<Vec<u8>, FetchError> {
+    if !answered {
+        return Err(FetchError::NoAnswer);
+    }
+    let headers = host::headers(MapType::CallResponseHeaders).map_err(|_| FetchError::NoAnswer)?;
+    let status = headers.iter().find(|(name, _)| *name == b":status").map(|(_, value)| value);
+    let status = status.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
+    if status != 200 {
+        return Err(FetchError::Status(status));
+    }
+    if body_size > MAX_JWKS {
+        return Err(keyring::JwksError::TooLarge(body_size).into());
+    }
+    let body = host::buffer(BufferType::CallResponseBody, MAX_JWKS).map_err(|_| FetchError::NoAnswer)?;
+    keyring::read_jwks(&body)?;
+    Ok(body)
+}
+
+/// Why no answer came, as far as the answer at hand tells, which has the headers of that one.
+fn measured(answered: bool) -> FetchError {
+    let length = || {
+        let headers = host::headers(MapType::CallResponseHeaders).ok()?;
+        let (_, length) = headers.iter().find(|(name, _)| *name == b"content-length")?;
+        std::str::from_utf8(length).ok()?.parse::<usize>().ok().filter(|length| *length > MAX_JWKS)
+    };
+    match length().filter(|_| answered) {
+        Some(length) => keyring::JwksError::TooLarge(length).into(),
+        None => FetchError::NoAnswer,
+    }
+}
+
+fn bad_keys(judge: &RefCell<Judge>, owner: Owner, jwks: &[u8]) -> Vec<(usize, KeyError)> {
+    let Ok(jwks) = keyring::read_jwks(jwks) else { return Vec::new() };
+    judge.try_borrow().ok().and_then(|judge| judge.policy().keyring(owner)?.problems(&jwks)).unwrap_or_default()
+}
+
+fn kids(judge: &RefCell<Judge>, owner: Owner) -> Vec<String> {
+    let Ok(judge) = judge.try_borrow() else { return Vec::new() };
+    let Some(keys) = judge.policy().keyring(owner) else { return Vec::new() };
+    let name = |key: &Key| key.kid().map_or_else(|| "one without `kid`".to_owned(), |kid| format!("`{}`", shown(kid)));
+    keys.last().iter().map(name).collect()
+}
+
+fn source_of(judge: &RefCell<Judge>, owner: Owner) -> Option<Source> {
+    judge.try_borrow().ok()?.policy().keyring(owner)?.source().cloned()
+}
+
+/// Whose keys they are and where they come from, for the log.
+fn about(judge: &RefCell<Judge>, owner: Owner, source: &Source) -> String {
+    let judge = judge.try_borrow();
+    let name = judge.as_ref().ok().and_then(|judge| match owner {
+        Owner::Issuer(at) => judge.policy().issuers().get(at).map(|issuer| issuer.name.as_str()),
+        Owner::Transmitter(at) => judge.policy().signals().transmitters().get(at).map(|one| one.name.as_str()),
+    });
+    let name = name.unwrap_or_default();
+    format!("keys of `{name}` from cluster `{}`, {}{}", source.cluster, source.host, source.path)
+}
+
+/// The issuer's words for the log: in one line, and not a whole screen of them.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
+/// From `earlier` to `later`, for people.
+fn pause(later: u64, earlier: u64) -> String {
+    let milliseconds = later.saturating_sub(earlier);
+    match milliseconds {
+        0..10_000 => format!("{}.{}s", milliseconds / 1_000, milliseconds % 1_000 / 100),
+        _ => Span(milliseconds / 1_000).to_string(),
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> Option<u64> {
+    host::now_nanoseconds().ok().map(|nanoseconds| nanoseconds / 1_000_000)
+}
+
+/// A proxy without chance has no jitter, which is no reason not to fetch.
+fn chance() -> Chance {
+    let mut bytes = [0; 2];
+    let _ = getrandom::fill(&mut bytes);
+    Chance(u16::from_le_bytes(bytes))
+}

@@ -1,0 +1,249 @@
+//! Live streams: woken when the state has changed, and at every tick, this ends those that may not go on.
+//!
+//! The VM of a worker serves several plugins, the receiver and the filters of all listeners and of configurations that
+//! are on their way out, so streams are kept by plugin, and being woken is a matter of the VM.
+
+use crate::clock::now;
+use crate::host::{self, HostError};
+use crate::local_reply::claim_answer;
+use crate::local_reply::{decision_id, reply};
+use crate::plugin::Shared;
+use crate::ports::Ports;
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use taskfence_core::decision::answer::answer;
+use taskfence_core::decision::record;
+use taskfence_core::decision::verdict::Permit;
+use taskfence_core::http::request::Request;
+use taskfence_core::live::admitted::{Admitted, Ending};
+use taskfence_core::live::streams::StreamSlot;
+use taskfence_core::live::wake_roster::{RENEW, Roster};
+use taskfence_core::time::Timestamp;
+
+/// A worker that was not woken looks for changes this often, and streams end this long after their time at the latest.
+pub const TICK: u32 = 1000;
+
+/// The workers that want to be woken, in shared data.
+const ROSTER: &[u8] = b"taskfence/2/roster";
+
+/// So many streams of one VM are ended in one callback, whatever plugins they belong to; the others in the next. Where the
+/// response has not begun, the proxy answers after the callback, each from within the one before, and a few hundred of them
+/// are more than the stack of the VM takes.
+const MOST_AT_ONCE: usize = 100;
+
+/// Losing a race over the roster this often is no race.
+const MAX_TRIES: usize = 1000;
+
+thread_local! {
+    // A VM has one thread.
+    static WORKER: RefCell<Worker> = const { RefCell::new(Worker { plugins: Vec::new(), owner: 0, slot: None }) };
+}
+
+/// What the plugins of one VM have in common.
+struct Worker {
+    plugins: Vec<Weak<Shared>>,
+    /// A random number, drawn when it is first needed; 0 until then.
+    owner: u64,
+    slot: Option<RosterSlot>,
+}
+
+/// The worker's number in the roster.
+#[derive(Clone, Copy)]
+struct RosterSlot {
+    number: usize,
+    /// The root context that is called when something comes to the queue.
+    root: u32,
+    renewed_at: Timestamp,
+}
+
+/// Takes a configured plugin in. Runs on the proxy's main thread first, before any worker can write.
+pub fn configure(shared: &Rc<Shared>) -> Result<(), HostError> {
+    if host::shared_data(ROSTER)?.is_none() {
+        host::set_shared_data(ROSTER, &Roster::default().encode(), 0)?;
+    }
+    WORKER.with_borrow_mut(|worker| {
+        worker.plugins.retain(|plugin| plugin.strong_count() > 0);
+        worker.plugins.push(Rc::downgrade(shared));
+    });
+    Ok(())
+}
+
+/// A stream that is followed; dropping it, when the proxy has deleted the stream, takes it out.
+#[derive(Debug)]
+pub struct Followed {
+    shared: Rc<Shared>,
+    place: StreamSlot,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        // It may be out already, if it was ended. The proxy deletes no stream while streams are looked at: it does what
+        // a callback asks of it afterwards.
+        if let Ok(mut streams) = self.shared.streams.try_borrow_mut() {
+            streams.remove(self.place);
+        }
+    }
+}
+
+/// Follows the stream `id` that was just admitted, where signals can be about it.
+pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'_>) -> Option<Followed> {
+    let admitted = Admitted::new(permit, request)?;
+    let now = permit.admitted_at();
+    let until = shared.judge.try_borrow().ok()?.holds_until(&admitted, now);
+    let place = shared.streams.try_borrow_mut().ok()?.insert(id, admitted, until)?;
+    // Only a worker that has streams wants to be woken: the main thread and the VM that merely tries a configuration
+    // never have any, and so leave no queue behind.
+    WORKER.with_borrow_mut(|worker| {
+        if worker.slot.is_none() {
+            worker.claim_slot(shared.root, now);
+        }
+    });
+    Some(Followed { shared: Rc::clone(shared), place })
+}
+
+/// The safety net: looks at the streams of one plugin whether it was woken or not.
+pub fn on_tick(shared: &Rc<Shared>) {
+    let root = shared.root;
+    if let Ok(mut judge) = shared.judge.try_borrow_mut() {
+        judge.force_refresh();
+    }
+    look(root, shared, &mut { MOST_AT_ONCE });
+    WORKER.with_borrow_mut(|worker| {
+        if worker.owner != 0
+            && let Some(now) = now()
+            && worker.slot.is_none_or(|slot| now.since(slot.renewed_at) >= RENEW)
+        {
+            worker.claim_slot(root, now);
+        }
+    });
+}
+
+/// A root context is gone, with the last stream under a configuration that was replaced. The queue that called it calls
+/// nobody, until another opens it.
+pub fn on_root_gone(root: u32) {
+    WORKER.with_borrow_mut(|worker| worker.slot = worker.slot.filter(|slot| slot.root != root));
+}
+
+/// Somebody wrote to the queue: looks at the streams of all plugins of this VM.
+pub fn on_queue_ready(root: u32, queue: u32) {
+    // One look serves all that was written so far.
+    while let Ok(true) = host::dequeue(queue) {}
+    let plugins: Vec<_> = WORKER.with_borrow(|worker| worker.plugins.iter().filter_map(Weak::upgrade).collect());
+    let mut left = MOST_AT_ONCE;
+    plugins.iter().for_each(|shared| look(root, shared, &mut left));
+}
+
+/// Wakes every worker that has streams. A worker that cannot be woken finds out at its next tick.
+pub fn wake(now: Timestamp) {
+    let Ok(Some((bytes, _))) = host::shared_data(ROSTER) else { return };
+    for number in Roster::decode(&bytes).alive(now) {
+        if let Ok(queue) = host::resolve_queue(&queue_name(number)) {
+            let _ = host::enqueue(queue, &[1]);
+        }
+    }
+}
+
+impl Worker {
+    /// Takes a number or keeps it, and has `root` called on its queue. Where that fails it is tried again at the next
+    /// tick, and until then ticks do.
+    fn claim_slot(&mut self, root: u32, now: Timestamp) {
+        let Some(number) = self.claim(now) else { return };
+        let root = match self.slot.filter(|slot| slot.number == number) {
+            Some(slot) => slot.root,
+            None if host::register_queue(&queue_name(number)).is_ok() => root,
+            None => return,
+        };
+        self.slot = Some(RosterSlot { number, root, renewed_at: now });
+    }
+
+    /// Has this worker called again at once. Where that fails, its next tick does.
+    fn wake(&self) {
+        if let Some(queue) = self.slot.and_then(|slot| host::resolve_queue(&queue_name(slot.number)).ok()) {
+            let _ = host::enqueue(queue, &[1]);
+        }
+    }
+
+    /// A number in the roster, for another while.
+    fn claim(&mut self, now: Timestamp) -> Option<usize> {
+        if self.owner == 0 {
+            let mut bytes = [0; 8];
+            getrandom::fill(&mut bytes).ok()?;
+            self.owner = u64::from_le_bytes(bytes).max(1);
+        }
+        for _ in 0..MAX_TRIES {
+            let (bytes, cas) = host::shared_data(ROSTER).ok()??;
+            let mut roster = Roster::decode(&bytes);
+            let number = roster.claim(self.owner, now)?;
+            match host::set_shared_data(ROSTER, &roster.encode(), cas) {
+                Ok(()) => return Some(number),
+                Err(HostError::CasMismatch) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
+
+fn queue_name(number: usize) -> String {
+    format!("taskfence/2/wake/{number}")
+}
+
+/// Looks at the streams of one plugin, and ends those that may not go on: at most `left`, which becomes less by them. What
+/// is over waits for the next callback.
+fn look(root: u32, shared: &Rc<Shared>, left: &mut usize) {
+    let Ok(mut endings) = shared.endings.try_borrow_mut() else { return };
+    endings.extend(find(shared));
+    if endings.is_empty() {
+        return;
+    }
+    let batch = endings.len().min(*left);
+    *left = left.saturating_sub(batch);
+    for ending in endings.drain(..batch) {
+        if ending.enforced { end(shared, &ending) } else { note(shared, &ending) }
+    }
+    let _ = host::set_effective_context(root);
+    if !endings.is_empty() {
+        WORKER.with_borrow(Worker::wake);
+    }
+}
+
+/// The streams that may not go on.
+fn find(shared: &Shared) -> Vec<Ending> {
+    let Ok(mut streams) = shared.streams.try_borrow_mut() else { return Vec::new() };
+    if streams.is_empty() {
+        return Vec::new();
+    }
+    let Ok(mut judge) = shared.judge.try_borrow_mut() else { return Vec::new() };
+    let Some(now) = now() else { return Vec::new() };
+    judge.look(&mut streams, &mut Ports, now)
+}
+
+/// Ends one stream, by the one terminal call that it ever gets: it has been taken out of the streams that are looked at, a
+/// request that was let through is not answered by its own context any more, and another filter in the same chain sees the
+/// mark of [`claim_answer`].
+///
+/// A local reply is a real answer where the response has not begun, and resets the stream where it has.
+fn end(shared: &Shared, ending: &Ending) {
+    if host::set_effective_context(ending.stream).is_err() {
+        // It is gone.
+        return;
+    }
+    let Ok(judge) = shared.judge.try_borrow() else { return };
+    let (policy, refusal, decision) = (judge.policy(), &ending.refusal, decision_id());
+    if !claim_answer(refusal.reason, &decision) {
+        return;
+    }
+    shared.metrics.ended(refusal.reason);
+    log::info!("{}", record::ended(refusal, policy, &decision));
+    reply(refusal.reason, &answer(refusal, policy, &decision, ending.grpc));
+}
+
+/// Shadow mode: says what it would have ended.
+fn note(shared: &Shared, ending: &Ending) {
+    let Ok(judge) = shared.judge.try_borrow() else { return };
+    shared.metrics.shadow_ended(ending.refusal.reason);
+    log::info!("{}", record::would_end(&ending.refusal, judge.policy()));
+    if host::set_effective_context(ending.stream).is_ok() {
+        host::set_property("taskfence.shadow", ending.refusal.reason.code().as_bytes());
+    }
+}

@@ -1,0 +1,46 @@
+//! The one answer that the filter itself gives to a stream.
+
+use crate::host::{self};
+use proxy_wasm::types::Action;
+use taskfence_core::decision::answer::Answer;
+use taskfence_core::reason::Reason;
+
+/// The one answer of a stream.
+pub fn reply(reason: Reason, answer: &Answer) -> Action {
+    let details = format!("taskfence_{}", reason.code());
+    let sent =
+        host::send_local_response(answer.status, &details, &answer.headers, answer.body.as_bytes(), answer.grpc_status);
+    if sent.is_err() {
+        // The request stays where it is: paused, and so refused.
+        log::error!("the proxy did not take the answer to a refused request");
+    }
+    Action::Pause
+}
+
+/// A random UUID (RFC 9562 §5.4).
+pub fn decision_id() -> String {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        return "00000000-0000-0000-0000-000000000000".to_owned();
+    }
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    let (g, i) = (g & 0x0f | 0x40, i & 0x3f | 0x80);
+    format!(
+        "{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-{g:02x}{h:02x}-{i:02x}{j:02x}-{k:02x}{l:02x}{m:02x}{n:02x}{o:02x}{p:02x}"
+    )
+}
+
+/// Takes the right to the one answer that an HTTP stream gets from all of our filters in its chain; `false`: it was taken.
+///
+/// Two answers of two filters to one stream, asked for in one callback, take the proxy down. The contexts of the filters
+/// have different numbers, but the filter state of the stream is one, and what the one filter writes there the other reads
+/// at once. The access log prints it.
+pub fn claim_answer(reason: Reason, decision: &str) -> bool {
+    const DECISION: &str = "taskfence.decision";
+    if host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty()) {
+        return false;
+    }
+    host::set_property("taskfence.reason", reason.code().as_bytes());
+    host::set_property(DECISION, decision.as_bytes());
+    true
+}

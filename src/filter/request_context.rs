@@ -1,0 +1,231 @@
+//! One request through the sidecar: headers in, the verdict out.
+
+use crate::clock::now;
+use crate::host::{self, Headers, MapType};
+use crate::key_fetcher::Lacking;
+use crate::live_streams::{self, Followed};
+use crate::local_reply::claim_answer;
+use crate::local_reply::decision_id;
+use crate::local_reply::reply;
+use crate::parked_request::Waited;
+use crate::plugin::Shared;
+use crate::ports::Ports;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use std::any::Any;
+use std::rc::Rc;
+use taskfence_core::decision::answer::{Answer, answer};
+use taskfence_core::decision::record;
+use taskfence_core::decision::verdict::{Permit, Refusal, Verdict};
+use taskfence_core::http::request::Request;
+use taskfence_core::policy::identity_headers::{Edit, Identity};
+use taskfence_core::reason::Reason;
+
+/// The context of one stream.
+pub struct Sidecar {
+    id: u32,
+    shared: Rc<Shared>,
+    /// Whether it was let on at its headers. Until then nothing of it passes, whatever comes.
+    admitted: bool,
+    /// Once it was admitted. From then on its context says nothing more: what ends it is `live`.
+    followed: Option<Followed>,
+    /// What became of it, where it waited.
+    waited: Option<Rc<Waited>>,
+}
+
+impl Sidecar {
+    /// The context of a new stream, which the proxy calls `id`.
+    pub fn new(id: u32, shared: Rc<Shared>) -> Sidecar {
+        Sidecar { id, shared, admitted: false, followed: None, waited: None }
+    }
+
+    /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
+    /// effective one.
+    pub fn resume(&self, headers: &Headers, waited: &Waited) {
+        let request = read(&self.shared, headers);
+        let action = match judge(&self.shared, &request) {
+            Ok(permit) => {
+                let mut action = self.admit(&permit, headers, &request);
+                if action == Action::Continue && waited.has_trailers.get() && !clean_trailers(&self.shared) {
+                    action = self.fail(request.grpc);
+                }
+                if action == Action::Continue {
+                    waited.admitted.set(true);
+                    let followed = live_streams::follow(&self.shared, self.id, &permit, &request);
+                    waited.followed.replace(followed.map(|followed| -> Box<dyn Any> { Box::new(followed) }));
+                }
+                action
+            }
+            Err(refusal) => self.refuse(&refusal, request.grpc),
+        };
+        if action == Action::Continue && host::continue_request().is_err() {
+            // It stays where it is: paused, and so refused.
+            log::error!("the proxy did not let a permitted request go on");
+        }
+    }
+
+    fn lacking(&self, issuer: Option<usize>) -> Lacking {
+        issuer.map_or(Lacking::Nothing, |issuer| self.shared.keys.lacking(&self.shared.judge, issuer))
+    }
+
+    /// Whether what comes after the headers may pass. Where the proxy holds a paused request only until its body comes
+    /// (`allow_on_headers_stop_iteration`), this is what holds it.
+    fn is_admitted(&self) -> bool {
+        self.admitted || self.waited.as_ref().is_some_and(|waited| waited.admitted.get())
+    }
+
+    /// Lets the request on. Nobody can without a permit.
+    fn admit(&self, permit: &Permit, headers: &Headers, request: &Request<'_>) -> Action {
+        let metrics = &self.shared.metrics;
+        match permit.shadowed() {
+            Some(refusal) => metrics.shadowed(refusal.reason),
+            None => metrics.allowed.increment(),
+        }
+        if permit.broken_glass() {
+            metrics.broken_glass.increment();
+        }
+        let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(request.grpc) };
+        let policy = judge.policy();
+        if let Some(line) = record::admitted(permit, policy) {
+            log::info!("{line}");
+        }
+        if let Some(refusal) = permit.shadowed() {
+            host::set_property("taskfence.shadow", refusal.reason.code().as_bytes());
+        }
+        if (request.reserved || !policy.identity().is_empty()) && !edit(policy.identity(), headers, permit) {
+            return self.fail(request.grpc);
+        }
+        Action::Continue
+    }
+
+    fn refuse(&self, refusal: &Refusal, grpc: bool) -> Action {
+        self.shared.metrics.denied(refusal.reason);
+        if refusal.is_indeterminate() {
+            self.shared.metrics.indeterminate.increment();
+        }
+        let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(grpc) };
+        let policy = judge.policy();
+        let decision = decision_id();
+        if !claim_answer(refusal.reason, &decision) {
+            return Action::Pause;
+        }
+        // What a verified grant was refused is news; what strangers try is not.
+        let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
+        if log::log_enabled!(level) {
+            log::log!(level, "{}", record::refused(refusal, policy, &decision));
+        }
+        reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
+    }
+
+    /// The filter itself cannot go on: closed, without a word about why.
+    fn fail(&self, grpc: bool) -> Action {
+        if !claim_answer(Reason::InternalError, &decision_id()) {
+            return Action::Pause;
+        }
+        let status = Reason::InternalError.class();
+        let body = if grpc { Reason::InternalError.title().to_owned() } else { String::new() };
+        let headers = vec![("cache-control", "no-store".to_owned()), ("retry-after", "1".to_owned())];
+        reply(
+            Reason::InternalError,
+            &Answer { status: status.status(), grpc_status: status.grpc_status(), headers, body },
+        )
+    }
+}
+
+/// Makes the headers what the upstream may see. `false` when the proxy did not do it.
+fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
+    let map = MapType::RequestHeaders;
+    identity.edits(headers.iter(), permit.bearer()).all(|edit| match edit {
+        Edit::Remove(name) => host::remove_header(map, name).is_ok(),
+        Edit::Set(name, value) => host::set_header(map, name.as_bytes(), value.as_bytes()).is_ok(),
+        Edit::Reduce(name, value) => host::set_header(map, name.as_bytes(), &value).is_ok(),
+    })
+}
+
+impl Drop for Sidecar {
+    /// The proxy has deleted the stream, whatever ended it: from here on nothing may be done to it.
+    fn drop(&mut self) {
+        if self.waited.is_some() {
+            self.shared.keys.forget(self.id);
+        }
+    }
+}
+
+impl Context for Sidecar {}
+
+impl HttpContext for Sidecar {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
+        #[cfg(feature = "crash")]
+        if headers.iter().any(|(name, _)| name == b"x-taskfence-crash") {
+            std::process::abort();
+        }
+        let request = read(&self.shared, &headers);
+        let verdict = match judge(&self.shared, &request) {
+            Err(refusal) if refusal.lacks_keys_of.is_some() => match self.lacking(refusal.lacks_keys_of) {
+                Lacking::Nothing => Err(refusal),
+                Lacking::TakenOver => judge(&self.shared, &request),
+                Lacking::ToCome(wait) => {
+                    let grpc = request.grpc;
+                    let waited = Rc::clone(self.waited.insert(Rc::default()));
+                    let waits = self.shared.keys.wait(self.id, wait, headers, waited);
+                    return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
+                }
+            },
+            // In shadow mode it passes all the same, and the keys are fetched for the next.
+            Ok(permit) if permit.lacks_keys_of().is_some() => match self.lacking(permit.lacks_keys_of()) {
+                Lacking::TakenOver => judge(&self.shared, &request),
+                Lacking::Nothing | Lacking::ToCome(_) => Ok(permit),
+            },
+            verdict => verdict,
+        };
+        match verdict {
+            Ok(permit) => {
+                let action = self.admit(&permit, &headers, &request);
+                if action == Action::Continue {
+                    self.admitted = true;
+                    self.followed = live_streams::follow(&self.shared, self.id, &permit, &request);
+                }
+                action
+            }
+            Err(refusal) => self.refuse(&refusal, request.grpc),
+        }
+    }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        if self.is_admitted() { Action::Continue } else { Action::Pause }
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if !self.is_admitted() {
+            if let Some(waited) = &self.waited {
+                waited.has_trailers.set(true);
+            }
+            return Action::Pause;
+        }
+        if clean_trailers(&self.shared) { Action::Continue } else { Action::Pause }
+    }
+}
+
+/// Takes out of the trailers what only headers of ours may say. `false` when the proxy did not do it.
+fn clean_trailers(shared: &Shared) -> bool {
+    let map = MapType::RequestTrailers;
+    let (Ok(trailers), Ok(judge)) = (host::headers(map), shared.judge.try_borrow()) else { return false };
+    let identity = judge.policy().identity();
+    identity.unwanted_trailers(trailers.iter()).all(|name| host::remove_header(map, name).is_ok())
+}
+
+fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {
+    match shared.judge.try_borrow() {
+        Ok(judge) => Request::with_places(headers.iter(), judge.policy().places()),
+        // Without the policy nothing is judged, wherever a token stands.
+        Err(_) => Request::from_headers(headers.iter()),
+    }
+}
+
+fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {
+    let internal = || Refusal::new(Reason::InternalError);
+    let now = now().ok_or_else(internal)?;
+    let mut judge = shared.judge.try_borrow_mut().map_err(|_| internal())?;
+    judge.judge(request, &mut Ports, now)
+}

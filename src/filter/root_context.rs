@@ -1,0 +1,156 @@
+//! One configured plugin: reads the configuration, and makes a context for each stream.
+
+use crate::change_gauge;
+use crate::host::{self, BufferType};
+use crate::key_fetcher::Ready;
+use crate::key_fetcher::{self, Keys};
+use crate::live_streams;
+use crate::metrics::Metrics;
+use crate::plugin::Shared;
+use crate::ports::Ports;
+use crate::presence::Presence;
+use crate::push_context::Intake;
+use crate::request_context::Sidecar;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType};
+use std::cell::RefCell;
+use std::rc::Rc;
+use taskfence_core::config::load;
+use taskfence_core::decision::judge::Judge;
+use taskfence_core::policy::policy::Role;
+use taskfence_core::state::revocations;
+use taskfence_core::token::dpop_nonce;
+
+/// The root context.
+pub struct Root {
+    id: u32,
+    shared: Option<Rc<Shared>>,
+}
+
+impl Root {
+    /// The root context of that number, not yet configured.
+    pub fn new(id: u32) -> Root {
+        Root { id, shared: None }
+    }
+
+    fn configure(&mut self) -> Result<(), String> {
+        let text = host::buffer(BufferType::PluginConfiguration, usize::MAX)
+            .map_err(|_| "the proxy gave no configuration".to_owned())?;
+        let loaded = load::load(&text).map_err(|errors| errors.to_string())?;
+        change_gauge::set_up();
+        if loaded.policy.role() == Role::Receiver {
+            // Nobody would know of what it takes in.
+            change_gauge::ring().map_err(|error| format!("the proxy counts nothing for us ({error:?}): its capability restrictions must allow proxy_define_metric and proxy_increment_metric"))?;
+        }
+        revocations::set_up(&mut Ports, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
+        dpop_nonce::set_up(&mut Ports, random()?).map_err(|error| error.to_string())?;
+        for warning in &loaded.warnings {
+            log::warn!("configuration: {warning}");
+        }
+        let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
+        let keys = Keys::new(&loaded.policy)?;
+        let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
+        let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
+        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence });
+        live_streams::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
+        let tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
+        host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
+        self.shared = Some(shared);
+        Ok(())
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+/// Lets the requests go on that waited for keys, or answers them.
+fn resume(shared: &Rc<Shared>, ready: Vec<Ready>) {
+    if ready.is_empty() {
+        return;
+    }
+    for Ready { stream, headers, waited } in ready {
+        // Its end would have been told, so it is alive; without it, nothing is done to it.
+        if host::set_effective_context(stream).is_ok() {
+            Sidecar::new(stream, Rc::clone(shared)).resume(&headers, &waited);
+        }
+    }
+    if host::set_effective_context(shared.root).is_err() {
+        log::error!("the proxy does not know its own root context");
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        live_streams::on_root_gone(self.id);
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
+        if let Some(shared) = &self.shared {
+            let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
+            resume(shared, ready);
+        }
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        match self.configure() {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("configuration refused: {error}");
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(shared) = &self.shared {
+            live_streams::on_tick(shared);
+            resume(shared, shared.keys.on_tick(&shared.judge));
+            shared.presence.on_tick();
+        }
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        live_streams::on_queue_ready(self.id, queue);
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        let Some(shared) = &self.shared else { return Some(Box::new(Unconfigured)) };
+        let role = shared.judge.try_borrow().map(|judge| judge.policy().role());
+        Some(match role {
+            Ok(Role::Filter) => Box::new(Sidecar::new(id, Rc::clone(shared))),
+            Ok(Role::Receiver) => Box::new(Intake::new(Rc::clone(shared))),
+            Err(_) => Box::new(Unconfigured),
+        })
+    }
+}
+
+/// A stream that came before any configuration. Envoy does not let that happen; closed all the same.
+struct Unconfigured;
+
+impl Context for Unconfigured {}
+
+impl HttpContext for Unconfigured {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let _ = host::send_local_response(503, "taskfence_unconfigured", &[], &[], 14);
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        Action::Pause
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        Action::Pause
+    }
+}
