@@ -18,6 +18,7 @@ pub mod config;
 pub mod decision;
 pub mod encoding;
 pub mod http;
+pub mod index;
 pub mod jose;
 pub mod keys;
 pub mod live;

@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::index::IssuerIndex;
 use taskfence_core::jose::key::{Key, KeyError};
 use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
 use taskfence_core::keys::keyring::{self, MAX_JWKS, Owner, Source};
@@ -102,7 +103,7 @@ pub struct Ready {
 /// What a request may wait for, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait {
-    issuer: usize,
+    issuer: IssuerIndex,
     reason: WaitFor,
     deadline: u64,
 }
@@ -385,8 +386,8 @@ impl Keys {
         }
     }
 
-    /// What is to be done about keys of `issuer`, by its place, for want of which a request was refused.
-    pub fn lacking(&self, judge: &RefCell<Judge>, issuer: usize) -> Lacking {
+    /// What is to be done about keys of `issuer`, for want of which a request was refused.
+    pub fn lacking(&self, judge: &RefCell<Judge>, issuer: IssuerIndex) -> Lacking {
         let owner = Owner::Issuer(issuer);
         let (Some(source), Some(now)) = (source_of(judge, owner), now()) else { return Lacking::Nothing };
         let Ok(status) = fetch::status(&mut Ports, source.id()) else { return Lacking::Nothing };
@@ -488,8 +489,8 @@ fn source_of(judge: &RefCell<Judge>, owner: Owner) -> Option<Source> {
 fn about(judge: &RefCell<Judge>, owner: Owner, source: &Source) -> String {
     let judge = judge.try_borrow();
     let name = judge.as_ref().ok().and_then(|judge| match owner {
-        Owner::Issuer(at) => judge.policy().issuers().get(at).map(|issuer| issuer.name.as_str()),
-        Owner::Transmitter(at) => judge.policy().signals().transmitters().get(at).map(|one| one.name.as_str()),
+        Owner::Issuer(at) => judge.policy().issuer(at).map(|issuer| issuer.name.as_str()),
+        Owner::Transmitter(at) => judge.policy().signals().transmitter(at).map(|one| one.name.as_str()),
     });
     let name = name.unwrap_or_default();
     format!("keys of `{name}` from cluster `{}`, {}{}", source.cluster, source.host, source.path)

@@ -18,6 +18,7 @@ use taskfence_core::decision::answer::{Answer, answer};
 use taskfence_core::decision::record;
 use taskfence_core::decision::verdict::{Permit, Refusal, Verdict};
 use taskfence_core::http::request::Request;
+use taskfence_core::index::IssuerIndex;
 use taskfence_core::policy::identity_headers::{Edit, Identity};
 use taskfence_core::reason::Reason;
 
@@ -64,7 +65,7 @@ impl Sidecar {
         }
     }
 
-    fn lacking(&self, issuer: Option<usize>) -> Lacking {
+    fn lacking(&self, issuer: Option<IssuerIndex>) -> Lacking {
         issuer.map_or(Lacking::Nothing, |issuer| self.shared.keys.lacking(&self.shared.judge, issuer))
     }
 

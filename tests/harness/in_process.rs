@@ -9,6 +9,7 @@ use taskfence_core::decision::judge::Judge;
 use taskfence_core::http::connection::ConnectionInfo;
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
+use taskfence_core::index::RuleIndex;
 use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
@@ -66,7 +67,7 @@ impl InProcess {
         let request = Request::from_headers(all);
         let verdict = self.judge.judge(&request, &mut self.ports, now());
         let policy = self.judge.policy();
-        let rule = |at: Option<usize>| Some(policy.rules().get(at?)?.name().to_owned());
+        let rule = |at: Option<RuleIndex>| Some(policy.rule(at?)?.name().to_owned());
         match verdict {
             Ok(permit) => Verdict {
                 rule: rule(permit.rule()),

@@ -166,7 +166,7 @@ impl Test {
 fn differences(expect: &Expected, trial: &Trial, judge: &Judge) -> Vec<String> {
     let verdict = if trial.verdict.is_ok() { Verdict::Allow } else { Verdict::Deny };
     let reason = trial.refusal().map(|refusal| refusal.reason.code());
-    let rule = trial.rule().and_then(|at| judge.policy().rules().get(at)).map(|rule| rule.name());
+    let rule = trial.rule().and_then(|at| judge.policy().rule(at)).map(|rule| rule.name());
     let refused = trial.answer.as_ref().filter(|_| trial.verdict.is_err());
     let sent = refused.map(|answer| Sent::new(answer, trial.grpc));
     let status = sent.as_ref().map(|sent| sent.status.to_string());

@@ -5,6 +5,7 @@ use taskfence_core::decision::judge::Judge;
 use taskfence_core::decision::verdict::{Refusal, Verdict};
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
+use taskfence_core::index::RuleIndex;
 use taskfence_core::policy::identity_headers::Edit;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::rules::rule::{Effect, Mismatch};
@@ -58,7 +59,7 @@ impl Trial {
         let policy = judge.policy();
         let refusal = refusal(&verdict);
         let rule = verdict.as_ref().map_or_else(|refusal| refusal.rule, |permit| permit.rule());
-        let needs_token = rule.and_then(|at| policy.rules().get(at)).map(|rule| rule.effect());
+        let needs_token = rule.and_then(|at| policy.rule(at)).map(|rule| rule.effect());
         let credential = match needs_token {
             Some(Effect::Require(_)) => Credential::of(&request, &verdict),
             Some(Effect::Anonymous | Effect::Deny) | None => Credential::NotLookedAt,
@@ -89,7 +90,7 @@ impl Trial {
     }
 
     /// The place of the rule that decided.
-    pub fn rule(&self) -> Option<usize> {
+    pub fn rule(&self) -> Option<RuleIndex> {
         match &self.verdict {
             Ok(permit) => permit.rule(),
             Err(refusal) => refusal.rule,

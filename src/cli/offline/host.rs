@@ -92,7 +92,7 @@ impl World {
 fn candidates<'t>(set: &[u8], transmitters: &'t [Transmitter]) -> Vec<&'t Transmitter> {
     let Ok(set) = Unverified::parse(set, MAX_SET) else { return Vec::new() };
     let places = set::candidates(set.claims(), transmitters);
-    places.into_iter().filter_map(|at| transmitters.get(at)).collect()
+    places.into_iter().filter_map(|at| at.of(transmitters)).collect()
 }
 
 impl Store for World {

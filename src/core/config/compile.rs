@@ -19,6 +19,7 @@ use crate::http::credential_location::CredentialLocations;
 use crate::http::host::Host;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
+use crate::index::IssuerIndex;
 use crate::jose::jws;
 use crate::policy::identity_headers::{Fact, Identity};
 use crate::policy::limits::Limit;
@@ -456,8 +457,8 @@ fn transmitter(
     let own = vec![config.issuer.clone()];
     let mut subjects = Vec::new();
     for name in config.subjects.as_ref().unwrap_or(&own) {
-        match issuers.iter().position(|issuer| issuer.issuer == *name) {
-            Some(place) => subjects.push((name.clone(), place)),
+        match IssuerIndex::enumerate(issuers).find(|(_, issuer)| issuer.issuer == *name) {
+            Some((index, _)) => subjects.push((name.clone(), index)),
             None => {
                 let problem = Problem::at(format!("{path}.subjects"), format!("`{name}` is not one of `issuers`"));
                 let known: Vec<&str> = issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();

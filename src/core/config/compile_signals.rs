@@ -9,6 +9,7 @@ use crate::config::model::{
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::encoding::nearest::nearest;
+use crate::index::IssuerIndex;
 use crate::rules::requirement::{Check, Requirement};
 use crate::rules::rule::{Effect as RuleEffect, Rule};
 use crate::signal::effect::{self, Effect, Effects};
@@ -145,13 +146,13 @@ pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, pro
 
 /// For each of `issuers` issuers, whose silence makes the state about its grants stale.
 pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<TransmitterId>> {
-    let beats = |place: usize| {
+    let beats = |index: IssuerIndex| {
         let speaks = move |transmitter: &&Transmitter| {
-            transmitter.permissions.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == place)
+            transmitter.permissions.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == index)
         };
         transmitters.iter().filter(speaks).map(|transmitter| TransmitterId::new(&transmitter.stream)).collect()
     };
-    (0..issuers).map(beats).collect()
+    (0..issuers).map(IssuerIndex::new).map(beats).collect()
 }
 
 /// The claims that stand for formats of subjects.

@@ -2,6 +2,7 @@
 
 use crate::decision::verdict::Refusal;
 use crate::http::credential_location::Scheme;
+use crate::index::IssuerIndex;
 use crate::policy::policy::Policy;
 use crate::reason::{Class, Reason};
 use crate::rules::requirement::Check;
@@ -62,8 +63,7 @@ fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
         None => return None,
     }
     if refusal.reason == Reason::ScopeInsufficient
-        && let Some(Effect::Require(requirement)) =
-            refusal.rule.and_then(|at| policy.rules().get(at)).map(|r| r.effect())
+        && let Some(Effect::Require(requirement)) = refusal.rule.and_then(|at| policy.rule(at)).map(|r| r.effect())
     {
         let scopes: Vec<&str> = requirement.scopes().collect();
         parameters.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
@@ -87,7 +87,7 @@ fn schemes(refusal: &Refusal, policy: &Policy) -> Vec<Scheme> {
     if let Some(session) = &refusal.session {
         let verified = session.verified();
         let wants_key =
-            issuers.get(verified.issuer()).is_some_and(|issuer| issuer.presentation.binding == Binding::Dpop);
+            policy.issuer(verified.issuer()).is_some_and(|issuer| issuer.presentation.binding == Binding::Dpop);
         let is_dpop = verified.grant().confirmation.key.is_some() || wants_key;
         return vec![if is_dpop { Scheme::Dpop } else { Scheme::Bearer }];
     }
@@ -100,7 +100,7 @@ fn schemes(refusal: &Refusal, policy: &Policy) -> Vec<Scheme> {
 fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
     let known = refusal.session.as_ref().map(|session| session.verified().issuer());
     let mut names: Vec<&'static str> = Vec::new();
-    for (at, issuer) in policy.issuers().iter().enumerate() {
+    for (at, issuer) in IssuerIndex::enumerate(policy.issuers()) {
         if known.map_or(issuer.presentation.announces_dpop, |known| known == at) {
             let more = issuer.presentation.dpop.algorithms.iter().map(|algorithm| algorithm.name());
             names.extend(more.filter(|name| !names.contains(name)).collect::<Vec<_>>());
@@ -111,7 +111,7 @@ fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
 
 /// RFC 9470 §3: what authentication would do.
 fn step_up(refusal: &Refusal, policy: &Policy) -> Option<String> {
-    let Effect::Require(requirement) = policy.rules().get(refusal.rule?)?.effect() else { return None };
+    let Effect::Require(requirement) = policy.rule(refusal.rule?)?.effect() else { return None };
     requirement.checks().iter().find_map(|check| match (refusal.reason, check) {
         (Reason::AssuranceInsufficient, Check::Acr(accepted)) => {
             Some(format!(", acr_values=\"{}\"", accepted.join(" ")))
@@ -140,6 +140,7 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::RuleIndex;
     use crate::testing::fixture;
     use serde_json::Value;
 
@@ -153,7 +154,7 @@ mod tests {
     }
 
     fn of(reason: Reason, grpc: bool) -> Answer {
-        answer(&Refusal { rule: Some(0), ..Refusal::new(reason) }, &policy(), "0-1", grpc)
+        answer(&Refusal { rule: Some(RuleIndex::new(0)), ..Refusal::new(reason) }, &policy(), "0-1", grpc)
     }
 
     fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {

@@ -39,7 +39,7 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<Rc<Session>, Rejected> {
         if let Some(session) = self.sessions.find(token) {
-            let issuer = policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
+            let issuer = policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
             // A key that has left the issuer's set takes with it what it signed.
             if issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
                 return match verify::check_times(session.verified(), issuer, now) {

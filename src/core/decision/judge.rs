@@ -179,7 +179,7 @@ fn authenticate(
         ..Refusal::new(rejected.reason)
     })?;
     let refused = |reason| Refusal::new(reason).about(&session);
-    let issuer = policy.issuers().get(session.verified().issuer());
+    let issuer = policy.issuer(session.verified().issuer());
     let issuer = issuer.ok_or_else(|| refused(Reason::InternalError))?;
     let proof = issuer
         .presentation
@@ -311,7 +311,10 @@ mod tests {
         let headers = [(":method", method), (":authority", "orders.mesh"), (":path", path)];
         let all = headers.into_iter().chain(authorization.iter().map(|value| ("authorization", value.as_str())));
         let request = Request::from_headers(all.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        judge.judge(&request, ports, now).map(|permit| permit.rule().unwrap()).map_err(|refusal| refusal.reason)
+        judge
+            .judge(&request, ports, now)
+            .map(|permit| permit.rule().unwrap().position())
+            .map_err(|refusal| refusal.reason)
     }
 
     fn revoke(ports: &mut Ports, kind: Kind, name: &str) {

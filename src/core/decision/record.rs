@@ -1,6 +1,7 @@
 //! What the operator sees of a decision: one line of JSON, in which no byte of a client can end a line or hide another.
 
 use crate::decision::verdict::{Permit, Refusal};
+use crate::index::RuleIndex;
 use crate::policy::policy::Policy;
 use crate::signal::accepted::Notes;
 use crate::signal::receiver::Received;
@@ -91,8 +92,8 @@ fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str
     ascii(&record)
 }
 
-fn rule(policy: &Policy, at: Option<usize>) -> Option<&str> {
-    at.and_then(|at| policy.rules().get(at)).map(|rule| rule.name())
+fn rule(policy: &Policy, at: Option<RuleIndex>) -> Option<&str> {
+    at.and_then(|at| policy.rule(at)).map(|rule| rule.name())
 }
 
 fn who(grant: &crate::token::grant::Grant) -> impl Iterator<Item = (String, Value)> {

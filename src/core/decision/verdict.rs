@@ -1,6 +1,7 @@
 //! The outcome for one request: a permit or a refusal.
 
 use crate::decision::session::Session;
+use crate::index::{IssuerIndex, RuleIndex};
 use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
 use crate::rules::grant_status::GrantStatus;
@@ -12,7 +13,7 @@ use std::rc::Rc;
 #[derive(Debug, Clone)]
 #[must_use = "a request passes by handing this in"]
 pub struct Permit {
-    pub(crate) rule: Option<usize>,
+    pub(crate) rule: Option<RuleIndex>,
     pub(crate) session: Option<Rc<Session>>,
     /// What signals said about its grant, as it was decided with.
     pub(crate) grant_status: Option<GrantStatus>,
@@ -27,7 +28,7 @@ pub struct Permit {
 
 impl Permit {
     /// For a request that needs no token, by the rule at that place.
-    pub(crate) fn anonymous(rule: usize, now: Timestamp) -> Permit {
+    pub(crate) fn anonymous(rule: RuleIndex, now: Timestamp) -> Permit {
         let rule = Some(rule);
         let (session, grant_status, shadowed, source, peer) = (None, None, None, None, None);
         Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
@@ -42,7 +43,7 @@ impl Permit {
     }
 
     /// The place of the rule that allowed it, or would have refused it.
-    pub fn rule(&self) -> Option<usize> {
+    pub fn rule(&self) -> Option<RuleIndex> {
         self.rule
     }
 
@@ -80,7 +81,7 @@ impl Permit {
     }
 
     /// The place of the issuer for want of whose keys it would have been refused, if they are fetched.
-    pub fn lacks_keys_of(&self) -> Option<usize> {
+    pub fn lacks_keys_of(&self) -> Option<IssuerIndex> {
         self.shadowed.as_ref()?.lacks_keys_of
     }
 
@@ -101,7 +102,7 @@ pub struct Refusal {
     /// The reason.
     pub reason: Reason,
     /// The place of the rule that matched, if one did.
-    pub rule: Option<usize>,
+    pub rule: Option<RuleIndex>,
     /// The verified token, if the request had one.
     pub session: Option<Rc<Session>>,
     /// The nonce that the next DPoP proof must carry, where that is the reason.
@@ -112,7 +113,7 @@ pub struct Refusal {
     pub grant_status: Option<Box<GrantStatus>>,
     /// The place of the issuer for want of whose keys it was refused, if they are fetched: newer ones may change the
     /// verdict.
-    pub lacks_keys_of: Option<usize>,
+    pub lacks_keys_of: Option<IssuerIndex>,
 }
 
 impl Refusal {
@@ -123,7 +124,7 @@ impl Refusal {
     }
 
     /// By the rule at that place.
-    pub(crate) fn by(self, rule: usize) -> Refusal {
+    pub(crate) fn by(self, rule: RuleIndex) -> Refusal {
         Refusal { rule: Some(rule), ..self }
     }
 

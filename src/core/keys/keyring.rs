@@ -1,6 +1,7 @@
 //! The keys of one token issuer or transmitter: those of the configuration, or those that were last fetched.
 
 use crate::encoding::json;
+use crate::index::{IssuerIndex, TransmitterIndex};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key::{KeyError, KeySet, MAX_KEYS};
 use crate::state::store::SourceId;
@@ -48,13 +49,13 @@ impl Source {
     }
 }
 
-/// Whose keys they are: a place in the lists of the policy.
+/// Whose keys they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
-    /// The token issuer of that place.
-    Issuer(usize),
-    /// The transmitter of that place.
-    Transmitter(usize),
+    /// The token issuer with that index.
+    Issuer(IssuerIndex),
+    /// The transmitter with that index.
+    Transmitter(TransmitterIndex),
 }
 
 /// The keys of one issuer or transmitter.
@@ -261,12 +262,12 @@ mod tests {
         let refusal = judge.judge(&request, ports, now).err();
         (
             refusal.as_ref().map(|refusal| refusal.reason),
-            refusal.is_some_and(|refusal| refusal.lacks_keys_of == Some(0)),
+            refusal.is_some_and(|refusal| refusal.lacks_keys_of == Some(IssuerIndex::new(0))),
         )
     }
 
     fn publish(judge: &mut Judge, jwks: &Value, generation: u64, at: Timestamp) {
-        for owner in [Owner::Issuer(0), Owner::Transmitter(0)] {
+        for owner in [Owner::Issuer(IssuerIndex::new(0)), Owner::Transmitter(TransmitterIndex::new(0))] {
             judge.keyring_mut(owner).unwrap().adopt(jwks, generation, at).unwrap();
         }
     }
@@ -336,7 +337,10 @@ mod tests {
             (status, headers.iter().any(|(name, _)| *name == "retry-after"))
         };
         assert_eq!(push(&judge), (503, true), "no keys yet");
-        assert_eq!(receiver::lacks_keys_of(judge.policy().signals(), set.as_bytes()), Some(Owner::Transmitter(0)));
+        assert_eq!(
+            receiver::lacks_keys_of(judge.policy().signals(), set.as_bytes()),
+            Some(Owner::Transmitter(TransmitterIndex::new(0)))
+        );
         publish(&mut judge, &other_key("old"), 1, NOW);
         assert_eq!(push(&judge), (503, true), "the keys may be older than the signal");
         publish(&mut judge, &other_key("old"), 2, Timestamp(NOW.0 + 1));

@@ -1,5 +1,7 @@
 //! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
 
+use crate::index::IssuerIndex;
+
 /// So many requests may wait at once, for all issuers together.
 pub const MAX_WAITING: usize = 1_000;
 
@@ -41,7 +43,7 @@ pub struct Parked<T> {
 #[derive(Debug)]
 struct ParkedRequest<T> {
     stream: u32,
-    issuer: usize,
+    issuer: IssuerIndex,
     reason: WaitFor,
     deadline: u64,
     bytes: usize,
@@ -56,9 +58,17 @@ impl<T> Parked<T> {
         Parked { waiters: Vec::new(), share: Share { requests: part(MAX_WAITING), bytes: part(MAX_BYTES) } }
     }
 
-    /// Lets `stream` wait for `issuer`, by its place, until `deadline` in milliseconds, with `kept`, which has `bytes`.
+    /// Lets `stream` wait for keys of `issuer` until `deadline` in milliseconds, with `kept`, which has `bytes`.
     /// `false`: too many wait for that issuer already.
-    pub fn add(&mut self, stream: u32, issuer: usize, reason: WaitFor, deadline: u64, bytes: usize, kept: T) -> bool {
+    pub fn add(
+        &mut self,
+        stream: u32,
+        issuer: IssuerIndex,
+        reason: WaitFor,
+        deadline: u64,
+        bytes: usize,
+        kept: T,
+    ) -> bool {
         let of_issuer = self.waiters.iter().filter(|waiter| waiter.issuer == issuer);
         let (requests, used) = of_issuer.fold((0_usize, bytes), |(requests, used), waiter| {
             (requests.saturating_add(1), used.saturating_add(waiter.bytes))
@@ -78,7 +88,7 @@ impl<T> Parked<T> {
 
     /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
     /// issuer.
-    pub fn ready(&self, now: u64, most: usize, progress: impl Fn(usize) -> Progress) -> Vec<u32> {
+    pub fn ready(&self, now: u64, most: usize, progress: impl Fn(IssuerIndex) -> Progress) -> Vec<u32> {
         let ready = self.waiters.iter().filter(|waiter| {
             let Progress { usable, ended } = progress(waiter.issuer);
             let came = match waiter.reason {
@@ -114,12 +124,12 @@ mod tests {
             (3, 1, WaitFor::Refetch(7), 100),
             (4, 0, WaitFor::Keys, 50),
         ] {
-            assert!(waiting.add(stream, issuer, reason, deadline, 1, ()));
+            assert!(waiting.add(stream, IssuerIndex::new(issuer), reason, deadline, 1, ()));
         }
         let none = |_| Progress { usable: false, ended: 7 };
         assert_eq!(waiting.ready(49, 9, none), [0; 0]);
         assert_eq!(waiting.ready(50, 9, none), [4]);
-        assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == 1, ended: 7 }), [2]);
+        assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == IssuerIndex::new(1), ended: 7 }), [2]);
         assert_eq!(waiting.ready(49, 9, |_| Progress { usable: false, ended: 8 }), [3]);
         assert_eq!(waiting.ready(100, 9, none), [1, 2, 3, 4]);
         assert_eq!(waiting.ready(100, 2, none), [1, 2], "those that came first");
@@ -131,33 +141,33 @@ mod tests {
     fn only_so_many_wait() {
         let mut waiting = Parked::shared_by(1);
         for stream in 0..1_000 {
-            assert!(waiting.add(stream, 0, WaitFor::Keys, 100, 100, ()));
+            assert!(waiting.add(stream, IssuerIndex::new(0), WaitFor::Keys, 100, 100, ()));
         }
-        assert!(!waiting.add(1_000, 0, WaitFor::Keys, 100, 100, ()));
+        assert!(!waiting.add(1_000, IssuerIndex::new(0), WaitFor::Keys, 100, 100, ()));
         assert_eq!(waiting.len(), 1_000);
         for stream in 0..1_000 {
             waiting.take(stream).unwrap();
         }
         assert!(waiting.is_empty());
-        assert!(waiting.add(1, 0, WaitFor::Keys, 100, MAX_BYTES, ()));
-        assert!(!waiting.add(2, 0, WaitFor::Keys, 100, 1, ()));
+        assert!(waiting.add(1, IssuerIndex::new(0), WaitFor::Keys, 100, MAX_BYTES, ()));
+        assert!(!waiting.add(2, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()));
         waiting.take(1);
-        assert!(waiting.add(2, 0, WaitFor::Keys, 100, 1, ()));
+        assert!(waiting.add(2, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()));
     }
 
     #[test]
     fn no_issuer_takes_the_places_of_another() {
         let mut waiting = Parked::shared_by(2);
         for stream in 0..500 {
-            assert!(waiting.add(stream, 0, WaitFor::Keys, 100, 1, ()));
+            assert!(waiting.add(stream, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()));
         }
-        assert!(!waiting.add(500, 0, WaitFor::Keys, 100, 1, ()), "its half is taken");
+        assert!(!waiting.add(500, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()), "its half is taken");
         for stream in 1_000..1_500 {
-            assert!(waiting.add(stream, 1, WaitFor::Keys, 100, 1, ()), "the other half is free");
+            assert!(waiting.add(stream, IssuerIndex::new(1), WaitFor::Keys, 100, 1, ()), "the other half is free");
         }
         let mut waiting = Parked::shared_by(2);
-        assert!(waiting.add(0, 0, WaitFor::Keys, 100, MAX_BYTES / 2, ()));
-        assert!(!waiting.add(1, 0, WaitFor::Keys, 100, 1, ()));
-        assert!(waiting.add(2, 1, WaitFor::Keys, 100, MAX_BYTES / 2, ()));
+        assert!(waiting.add(0, IssuerIndex::new(0), WaitFor::Keys, 100, MAX_BYTES / 2, ()));
+        assert!(!waiting.add(1, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()));
+        assert!(waiting.add(2, IssuerIndex::new(1), WaitFor::Keys, 100, MAX_BYTES / 2, ()));
     }
 }

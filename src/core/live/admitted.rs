@@ -5,6 +5,7 @@ use crate::decision::verdict::{Permit, Refusal};
 use crate::http::host::Host;
 use crate::http::path::Canonical;
 use crate::http::request::Request;
+use crate::index::RuleIndex;
 use crate::reason::Reason;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use std::rc::Rc;
 /// All that is needed to decide about a stream again. Small: there may be a hundred thousand of them.
 #[derive(Debug)]
 pub struct Admitted {
-    rule: u32,
+    rule: RuleIndex,
     pub(crate) session: Rc<Session>,
     /// `:method`, `:authority` and `:path` without its query, as they came.
     line: Box<[u8]>,
@@ -51,7 +52,7 @@ impl Admitted {
         }
         let path = request.path.split(|byte| *byte == b'?').next().unwrap_or_default();
         Some(Admitted {
-            rule: u32::try_from(permit.rule()?).ok()?,
+            rule: permit.rule()?,
             session: Rc::clone(permit.shared_session()?),
             line: [request.method, request.authority, path].concat().into_boxed_slice(),
             method_len: u32::try_from(request.method.len()).ok()?,
@@ -66,7 +67,7 @@ impl Admitted {
     #[cfg(test)]
     pub(crate) fn of(session: Rc<Session>, method: &str, host: &str, path: &str) -> Admitted {
         Admitted {
-            rule: 0,
+            rule: RuleIndex::new(0),
             session,
             line: format!("{method}{host}{path}").into_bytes().into_boxed_slice(),
             method_len: u32::try_from(method.len()).unwrap(),
@@ -83,12 +84,12 @@ impl Admitted {
         self.session.buckets().iter().copied()
     }
 
-    pub(crate) fn rule(&self) -> Option<usize> {
-        usize::try_from(self.rule).ok()
+    pub(crate) fn rule(&self) -> RuleIndex {
+        self.rule
     }
 
     pub(crate) fn refusal(&self, reason: Reason) -> Refusal {
-        Refusal { rule: self.rule(), ..Refusal::new(reason).about(&self.session) }
+        Refusal { rule: Some(self.rule()), ..Refusal::new(reason).about(&self.session) }
     }
 
     pub(crate) fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {

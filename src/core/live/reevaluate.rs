@@ -37,7 +37,7 @@ impl Judge {
     /// time may not hold any more.
     pub fn holds_until(&self, admitted: &Admitted, now: Timestamp) -> Timestamp {
         let verified = admitted.session.verified();
-        let Some(issuer) = self.policy.issuers().get(verified.issuer()) else { return now };
+        let Some(issuer) = self.policy.issuer(verified.issuer()) else { return now };
         let mut until = verify::holds_until(verified, issuer);
         until = issuer.keys.lapses_at().map_or(until, |lapse| until.min(lapse));
         let fresh_at = self.view.fresh_at(self.policy.signals().heartbeats_of(verified.issuer()));
@@ -114,7 +114,7 @@ impl Judge {
             return None;
         };
         let (refusal, grpc) = (admitted.refusal(reason), admitted.grpc);
-        let enforced = self.policy.mode(admitted.rule()) == Mode::Enforce;
+        let enforced = self.policy.mode(Some(admitted.rule())) == Mode::Enforce;
         if enforced {
             streams.remove(place);
         } else {
@@ -129,7 +129,7 @@ impl Judge {
 
     fn review_at(&self, clock: u64, admitted: &Admitted, ports: &mut impl Ports, now: Timestamp) -> Result<(), Reason> {
         let session = &admitted.session;
-        let issuer = self.policy.issuers().get(session.verified().issuer()).ok_or(Reason::InternalError)?;
+        let issuer = self.policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
         verify::check_times(session.verified(), issuer, now)?;
         // A key that has left the issuer's set takes with it what it signed, and so do keys that nobody confirmed for long.
         let keys = issuer.keys.current(now).ok_or(Reason::KeysUnavailable)?;
@@ -151,7 +151,7 @@ impl Judge {
 }
 
 pub(crate) fn rule<'p>(policy: &'p Policy, admitted: &Admitted) -> Option<&'p Rule> {
-    policy.rules().get(admitted.rule()?)
+    policy.rule(admitted.rule())
 }
 
 #[cfg(test)]
@@ -159,6 +159,7 @@ mod tests {
     use super::*;
     use crate::http::connection::ConnectionInfo;
     use crate::http::request::Request;
+    use crate::index::IssuerIndex;
     use crate::jose::algorithm::Algorithm;
     use crate::jose::jws::Unverified;
     use crate::jose::key::Key;
@@ -343,13 +344,18 @@ mod tests {
                 json!({"cluster": "jit", "path": "/jwks.json", "refresh": "1m", "keep": "2m"});
         });
         let fetched = |worker: &mut Worker, at: Timestamp| {
-            worker.judge.keyring_mut(Owner::Issuer(0)).unwrap().adopt(&fixture::jwks(), 1, at).unwrap();
+            worker
+                .judge
+                .keyring_mut(Owner::Issuer(IssuerIndex::new(0)))
+                .unwrap()
+                .adopt(&fixture::jwks(), 1, at)
+                .unwrap();
         };
         fetched(&mut worker, NOW);
         let stream = worker.admit("/a", &of_task("t1"));
         assert_eq!(worker.look(NOW), []);
         let later = |seconds| NOW.plus(Span(seconds));
-        worker.judge.keyring_mut(Owner::Issuer(0)).unwrap().confirm(later(30));
+        worker.judge.keyring_mut(Owner::Issuer(IssuerIndex::new(0))).unwrap().confirm(later(30));
         assert_eq!(worker.look(later(120)), [], "they were confirmed meanwhile");
         assert_eq!(worker.look(later(149)), []);
         assert_eq!(worker.look(later(150)), [(stream, Reason::KeysUnavailable, true)]);
@@ -363,7 +369,7 @@ mod tests {
         let mut generation = 0;
         let mut publish = |worker: &mut Worker, jwks: &Value| {
             generation += 1;
-            worker.judge.keyring_mut(Owner::Issuer(0)).unwrap().adopt(jwks, generation, NOW).unwrap();
+            worker.judge.keyring_mut(Owner::Issuer(IssuerIndex::new(0))).unwrap().adopt(jwks, generation, NOW).unwrap();
             worker.judge.keys_changed();
         };
         publish(&mut worker, &fixture::jwks());

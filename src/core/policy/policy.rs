@@ -3,6 +3,7 @@
 use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::credential_location::CredentialLocations;
 use crate::http::host::{Host, HostError, Reading};
+use crate::index::{IssuerIndex, RuleIndex, TransmitterIndex};
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::identity_headers::Identity;
 use crate::policy::limits::Limits;
@@ -63,6 +64,16 @@ impl Policy {
         &self.rules
     }
 
+    /// The trusted issuer with that index.
+    pub fn issuer(&self, index: IssuerIndex) -> Option<&Issuer> {
+        index.of(&self.issuers)
+    }
+
+    /// The rule with that index.
+    pub fn rule(&self, index: RuleIndex) -> Option<&Rule> {
+        index.of(&self.rules)
+    }
+
     /// What the upstream gets to see of a grant.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -85,9 +96,9 @@ impl Policy {
 
     /// Every set of keys that is fetched, whatever the role, and whose it is by name.
     pub fn fetched_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
-        let issuers = self.issuers.iter().enumerate();
+        let issuers = IssuerIndex::enumerate(&self.issuers);
         let issuers = issuers.map(|(at, issuer)| (Owner::Issuer(at), issuer.name.as_str(), &issuer.keys));
-        let transmitters = self.signals.transmitters.iter().enumerate();
+        let transmitters = TransmitterIndex::enumerate(&self.signals.transmitters);
         let transmitters = transmitters.map(|(at, one)| (Owner::Transmitter(at), one.name.as_str(), &one.keys));
         issuers.chain(transmitters).filter(|(_, _, keys)| keys.source().is_some())
     }
@@ -103,16 +114,19 @@ impl Policy {
     /// The keys of an issuer or a transmitter.
     pub fn keyring(&self, owner: Owner) -> Option<&Keyring> {
         match owner {
-            Owner::Issuer(at) => self.issuers.get(at).map(|issuer| &issuer.keys),
-            Owner::Transmitter(at) => self.signals.transmitters.get(at).map(|transmitter| &transmitter.keys),
+            Owner::Issuer(index) => self.issuer(index).map(|issuer| &issuer.keys),
+            Owner::Transmitter(index) => self.signals.transmitter(index).map(|transmitter| &transmitter.keys),
         }
     }
 
     /// The same, to put fetched ones in.
     pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
         match owner {
-            Owner::Issuer(at) => self.issuers.get_mut(at).map(|issuer| &mut issuer.keys),
-            Owner::Transmitter(at) => self.signals.transmitters.get_mut(at).map(|transmitter| &mut transmitter.keys),
+            Owner::Issuer(index) => self.issuers.get_mut(index.position()).map(|issuer| &mut issuer.keys),
+            Owner::Transmitter(index) => {
+                let transmitter = self.signals.transmitters.get_mut(index.position());
+                transmitter.map(|transmitter| &mut transmitter.keys)
+            }
         }
     }
 
@@ -124,27 +138,25 @@ impl Policy {
         }
     }
 
-    /// Whether refusals under the rule at that place, or under none, are enforced.
-    pub fn mode(&self, rule: Option<usize>) -> Mode {
-        rule.and_then(|at| self.rules.get(at)).and_then(|rule| rule.mode).unwrap_or(self.mode)
+    /// Whether refusals by `rule`, or by no rule, are enforced.
+    pub fn mode(&self, rule: Option<RuleIndex>) -> Mode {
+        rule.and_then(|index| self.rule(index)).and_then(|rule| rule.mode).unwrap_or(self.mode)
     }
 
-    /// The first rule that matches, and its place.
+    /// The first rule that matches, with its index and what its path captures.
     pub fn find<'t>(
         &self,
         target: Target<'t>,
         surroundings: &mut impl ConnectionInfo,
-    ) -> Option<(usize, &Rule, Captures<'t>)> {
+    ) -> Option<(RuleIndex, &Rule, Captures<'t>)> {
         let mut surroundings = Remembered::new(surroundings);
-        let accept = |at: usize| {
-            self.rules
-                .get(at)
-                .is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut surroundings).is_none())
+        let accept = |index| {
+            self.rule(index).is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut surroundings).is_none())
         };
-        let at = self.routes.find(target.path, accept)?;
-        let rule = self.rules.get(at)?;
+        let index = self.routes.find(target.path, accept)?;
+        let rule = self.rule(index)?;
         let captures = rule.matcher.captures(target.path)?;
-        Some((at, rule, captures))
+        Some((index, rule, captures))
     }
 }
 

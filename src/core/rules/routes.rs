@@ -2,6 +2,7 @@
 
 use crate::http::path::Canonical;
 use crate::http::path_template::{MAX_CAPTURES, Segment, Template};
+use crate::index::RuleIndex;
 use hashbrown::HashMap;
 
 /// The segments that a template captured, in the order of its names; as they stand in the canonical path.
@@ -26,31 +27,32 @@ impl<'p> Captures<'p> {
     }
 }
 
-/// A tree of templates. Rules are numbers here; a lower one comes first.
+/// A tree of templates, each with the index of its rule.
 #[derive(Debug, Default)]
 pub struct Routes {
     nodes: Vec<Node>,
     /// Rules without a path, in order.
-    anywhere: Vec<usize>,
+    anywhere: Vec<RuleIndex>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Node {
     literals: HashMap<Box<str>, usize>,
     capture: Option<usize>,
     /// Rules whose template ends here, in order.
-    ends: Vec<usize>,
+    ends: Vec<RuleIndex>,
     /// Rules that take all that is left, in order.
-    rests: Vec<usize>,
+    rests: Vec<RuleIndex>,
     /// The first rule at or below this node.
-    first: usize,
+    first: RuleIndex,
 }
 
 impl Routes {
-    /// Builds the tree. The place in `templates` is the rule's number; `None` is a rule for every path.
+    /// Builds the tree from the templates of all rules, in the order of the rules; `None` is a rule for every path.
     pub fn new<'t>(templates: impl IntoIterator<Item = Option<&'t Template>>) -> Routes {
-        let mut routes = Routes { nodes: vec![Node::new(usize::MAX)], anywhere: Vec::new() };
-        for (rule, template) in templates.into_iter().enumerate() {
+        let mut routes = Routes { nodes: vec![Node::new(RuleIndex::AFTER_ALL)], anywhere: Vec::new() };
+        for (position, template) in templates.into_iter().enumerate() {
+            let rule = RuleIndex::new(position);
             match template {
                 Some(template) => routes.insert(template, rule),
                 None => routes.anywhere.push(rule),
@@ -60,7 +62,7 @@ impl Routes {
     }
 
     /// The first rule whose template matches `path` and that `accept` takes. Nothing is allocated.
-    pub fn find(&self, path: &Canonical<'_>, mut accept: impl FnMut(usize) -> bool) -> Option<usize> {
+    pub fn find(&self, path: &Canonical<'_>, mut accept: impl FnMut(RuleIndex) -> bool) -> Option<RuleIndex> {
         let mut best = self.anywhere.iter().copied().find(|rule| accept(*rule));
         let rest = path.as_str().strip_prefix('/').unwrap_or_default();
         self.descend(0, Some(rest), &mut best, &mut accept);
@@ -72,10 +74,10 @@ impl Routes {
         &self,
         node: usize,
         rest: Option<&str>,
-        best: &mut Option<usize>,
-        accept: &mut impl FnMut(usize) -> bool,
+        best: &mut Option<RuleIndex>,
+        accept: &mut impl FnMut(RuleIndex) -> bool,
     ) {
-        let limit = best.unwrap_or(usize::MAX);
+        let limit = best.unwrap_or(RuleIndex::AFTER_ALL);
         let Some(node) = self.nodes.get(node).filter(|node| node.first < limit) else { return };
         let rules = if rest.is_some() { &node.rests } else { &node.ends };
         let found = rules.iter().copied().take_while(|rule| *rule < limit).find(|rule| accept(*rule));
@@ -89,7 +91,7 @@ impl Routes {
         }
     }
 
-    fn insert(&mut self, template: &Template, rule: usize) {
+    fn insert(&mut self, template: &Template, rule: RuleIndex) {
         let mut at = 0;
         for segment in template.segments() {
             let Some(node) = self.nodes.get_mut(at) else { return };
@@ -142,8 +144,8 @@ fn first_segment(path: &str) -> (&str, Option<&str>) {
 }
 
 impl Node {
-    fn new(first: usize) -> Node {
-        Node { first, ..Node::default() }
+    fn new(first: RuleIndex) -> Node {
+        Node { literals: HashMap::new(), capture: None, ends: Vec::new(), rests: Vec::new(), first }
     }
 }
 
@@ -153,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn find<'p>(templates: &[Template], path: &'p Canonical<'_>) -> Option<(usize, Captures<'p>)> {
-        let rule = Routes::new(templates.iter().map(Some)).find(path, |_| true)?;
+        let rule = Routes::new(templates.iter().map(Some)).find(path, |_| true)?.position();
         Some((rule, captures(&templates[rule], path).unwrap()))
     }
 
@@ -180,7 +182,8 @@ mod tests {
         let path = Canonical::parse(b"/a/b").unwrap();
         let (rule, captured) = find(&templates, &path).unwrap();
         assert_eq!((rule, captured.at(0), captured.at(1)), (0, Some("b"), None));
-        let later = Routes::new(templates.iter().map(Some)).find(&path, |rule| rule > 1).unwrap();
+        let later =
+            Routes::new(templates.iter().map(Some)).find(&path, |rule| rule > RuleIndex::new(1)).unwrap().position();
         assert_eq!((later, captures(&templates[later], &path).unwrap().at(0)), (2, Some("a")));
     }
 

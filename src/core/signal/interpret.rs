@@ -128,7 +128,7 @@ impl Set<'_> {
         oddities: &mut Oddities,
     ) -> Result<(), SetError> {
         let issuers: Vec<&Issuer> =
-            self.transmitter.subjects.iter().filter_map(|(_, place)| self.issuers.get(*place)).collect();
+            self.transmitter.subjects.iter().filter_map(|(_, index)| index.of(self.issuers)).collect();
         let permissions = &self.transmitter.permissions;
         let reading = Reading {
             issuers: &issuers,

@@ -1,5 +1,6 @@
 //! The receiver of pushed signals (RFC 8935): one POST in, one answer out.
 
+use crate::index::TransmitterIndex;
 use crate::jose::jws::Unverified;
 use crate::jose::key::NoKey;
 use crate::jose::signature::CheckSignature;
@@ -110,8 +111,8 @@ pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
     let jws = Unverified::parse(body, MAX_SET).ok()?;
     let transmitters = signals.transmitters();
     let candidates = set::candidates(jws.claims(), transmitters);
-    let lacks = |at: &&usize| {
-        let keys = transmitters.get(**at).map(|transmitter| &transmitter.keys);
+    let lacks = |at: &&TransmitterIndex| {
+        let keys = at.of(transmitters).map(|transmitter| &transmitter.keys);
         let is_unknown = |keys: &Keyring| {
             let found = jws.algorithm().map(|algorithm| keys.last().find(jws.kid(), algorithm).map(|_| ()));
             jws.kid().is_none() || found == Some(Err(NoKey::Unknown))

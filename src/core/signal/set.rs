@@ -1,6 +1,7 @@
 //! Security Event Tokens (RFC 8417, profiled by SSF 1.0) pushed to us (RFC 8935): from bytes to entries of the state.
 
 use crate::encoding::bytes::constant_time_eq;
+use crate::index::TransmitterIndex;
 use crate::jose::jws::{JwsError, Unverified};
 use crate::jose::key::NoKey;
 use crate::jose::signature::CheckSignature;
@@ -42,13 +43,13 @@ pub fn read(
 }
 
 /// The streams that an unverified SET with `claims` may have come over: those of its `iss`, and of these the ones of its
-/// `aud` where there are any. By their places in `transmitters`.
-pub fn candidates(claims: &Map<String, Value>, transmitters: &[Transmitter]) -> Vec<usize> {
+/// `aud` where there are any. By their indices in `transmitters`.
+pub fn candidates(claims: &Map<String, Value>, transmitters: &[Transmitter]) -> Vec<TransmitterIndex> {
     let issuer = claims.get("iss").and_then(Value::as_str);
-    let all = transmitters.iter().enumerate();
-    let mut candidates: Vec<usize> =
+    let all = TransmitterIndex::enumerate(transmitters);
+    let mut candidates: Vec<TransmitterIndex> =
         all.filter(|(_, transmitter)| issuer == Some(&transmitter.name)).map(|(at, _)| at).collect();
-    let meant = |at: &usize| transmitters.get(*at).is_some_and(|one| check_audience(claims, one).is_ok());
+    let meant = |at: &TransmitterIndex| at.of(transmitters).is_some_and(|one| check_audience(claims, one).is_ok());
     if candidates.iter().any(meant) {
         candidates.retain(meant);
     }
@@ -68,7 +69,7 @@ fn authenticate<'t>(
         return Err(InvalidRequest.because("iss is missing or not a string"));
     }
     let mut candidates: Vec<&Transmitter> =
-        candidates(jws.claims(), transmitters).into_iter().filter_map(|at| transmitters.get(at)).collect();
+        candidates(jws.claims(), transmitters).into_iter().filter_map(|at| at.of(transmitters)).collect();
     if candidates.is_empty() {
         return Err(InvalidIssuer.because("iss is not a transmitter that is configured here"));
     }
@@ -165,7 +166,7 @@ mod tests {
             algorithms: vec![Algorithm::ES256],
             keys: issuer.keys,
             authorization: None,
-            subjects: vec![(ISSUER.to_owned(), 0)],
+            subjects: vec![(ISSUER.to_owned(), crate::index::IssuerIndex::new(0))],
             permissions: Permissions::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! What the receiver needs of the configuration.
 
+use crate::index::{IssuerIndex, TransmitterIndex};
 use crate::signal::transmitter::Transmitter;
 use crate::state::freshness::TransmitterId;
 
@@ -18,9 +19,14 @@ impl Signals {
         &self.path
     }
 
-    /// The transmitters that must have been heard of lately for the state about grants of the issuer at that place.
-    pub fn heartbeats_of(&self, issuer: usize) -> &[TransmitterId] {
-        self.heartbeats.get(issuer).map(Vec::as_slice).unwrap_or_default()
+    /// The transmitters that must have been heard of lately for the state about grants of `issuer`.
+    pub fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
+        issuer.of(&self.heartbeats).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The transmitter with that index.
+    pub fn transmitter(&self, index: TransmitterIndex) -> Option<&Transmitter> {
+        index.of(&self.transmitters)
     }
 
     /// Who may send them.

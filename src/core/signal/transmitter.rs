@@ -1,5 +1,6 @@
 //! Who may send signals.
 
+use crate::index::IssuerIndex;
 use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
 use crate::signal::permissions::Permissions;
@@ -19,8 +20,8 @@ pub struct Transmitter {
     pub keys: Keyring,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3).
     pub authorization: Option<String>,
-    /// Token issuers about whose subjects it may speak, by name and by place in the list of issuers.
-    pub subjects: Vec<(String, usize)>,
+    /// Token issuers about whose subjects it may speak, by name and by index.
+    pub subjects: Vec<(String, IssuerIndex)>,
     /// What it may say, and what that does.
     pub permissions: Permissions,
 }

@@ -1,5 +1,6 @@
 //! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
 
+use crate::index::IssuerIndex;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::{JwsError, Unverified};
 use crate::jose::key::{Key, KeyId, NoKey};
@@ -28,7 +29,7 @@ const MAX_GROUPS: usize = 256;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     grant: Grant,
-    issuer: usize,
+    issuer: IssuerIndex,
     key: KeyId,
 }
 
@@ -39,7 +40,7 @@ impl Verified {
     }
 
     /// The place of the token's issuer in the list that it was verified against.
-    pub fn issuer(&self) -> usize {
+    pub fn issuer(&self) -> IssuerIndex {
         self.issuer
     }
 
@@ -55,7 +56,7 @@ pub struct Rejected {
     /// The reason.
     pub reason: Reason,
     /// The place of the issuer whose keys are fetched, where newer ones may change the verdict.
-    pub lacks_keys_of: Option<usize>,
+    pub lacks_keys_of: Option<IssuerIndex>,
     /// The claim that is missing or has the wrong shape, where that is the reason.
     pub claim: Option<String>,
 }
@@ -77,7 +78,7 @@ impl From<Reason> for Rejected {
 pub struct Candidate<'t, 'i> {
     jws: Unverified<'t>,
     grant: Grant,
-    index: usize,
+    index: IssuerIndex,
     issuer: &'i Issuer,
     key: &'i Key,
     key_id: KeyId,
@@ -167,12 +168,12 @@ pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
     grant.authenticated_at.map_or(until, |start| until.min(start.plus(oldest)))
 }
 
-fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(usize, &'i Issuer), Rejected> {
+fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(IssuerIndex, &'i Issuer), Rejected> {
     let name = match jws.claims().get("iss") {
         Some(Value::String(name)) => name,
         _ => return Err(Rejected::claim("iss")),
     };
-    let known = issuers.iter().enumerate().find(|(_, issuer)| issuer.name == *name);
+    let known = IssuerIndex::enumerate(issuers).find(|(_, issuer)| issuer.name == *name);
     known.ok_or_else(|| Reason::IssuerUnknown.into())
 }
 

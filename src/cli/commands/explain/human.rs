@@ -77,7 +77,7 @@ fn verdict_lines(trial: &Trial, policy: &Policy, colour: bool) -> Vec<String> {
         (Err(_), None) => {}
     }
     lines.extend(trial.why.iter().map(|why| format!("  {}", printable(why))));
-    let rule = trial.rule().and_then(|at| Some((at, policy.rules().get(at)?)));
+    let rule = trial.rule().and_then(|at| Some((at, policy.rule(at)?)));
     lines.push(match rule {
         Some((at, rule)) => format!("  by rules[{at}] {}", printable(rule.name())),
         None => "  by no rule".to_owned(),
@@ -185,7 +185,7 @@ fn token_lines(credential: &Credential, now: Timestamp) -> Vec<String> {
 }
 
 fn requirement_lines(trial: &Trial, policy: &Policy) -> Vec<String> {
-    let rule = trial.rule().and_then(|at| policy.rules().get(at));
+    let rule = trial.rule().and_then(|at| policy.rule(at));
     let Some(Effect::Require(requirement)) = rule.map(|rule| rule.effect()) else { return Vec::new() };
     if requirement.checks().is_empty() {
         return vec!["a good token and nothing else".to_owned()];

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use taskfence_core::decision::answer::Answer;
 use taskfence_core::http::request::Request;
+use taskfence_core::index::RuleIndex;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::rules::requirement::Outcome;
 use taskfence_core::rules::rule::Mismatch;
@@ -31,7 +32,7 @@ pub fn object(trial: &Trial, request: &Request<'_>, policy: &Policy, signals: &[
             "canonical_path": trial.path,
             "grpc": request.grpc,
         },
-        "rule": trial.rule().map(|at| json!({"index": at, "name": name(policy, at)})),
+        "rule": trial.rule().map(|at| json!({"index": at.position(), "name": name(policy, at)})),
         "rules": rules(trial, policy),
         "captures": captures(trial),
         "token": token(&trial.credential),
@@ -43,10 +44,10 @@ pub fn object(trial: &Trial, request: &Request<'_>, policy: &Policy, signals: &[
 }
 
 fn rules(trial: &Trial, policy: &Policy) -> Vec<Value> {
-    let tried = trial.tried.iter().enumerate();
+    let tried = RuleIndex::enumerate(&trial.tried);
     tried
         .map(
-            |(at, mismatch)| json!({"index": at, "name": name(policy, at), "mismatch": mismatch.map(Mismatch::as_str)}),
+            |(at, mismatch)| json!({"index": at.position(), "name": name(policy, at), "mismatch": mismatch.map(Mismatch::as_str)}),
         )
         .collect()
 }
@@ -107,8 +108,8 @@ fn upstream(changes: &[Change]) -> Value {
     json!({"set": set.collect::<Vec<_>>(), "removed": removed.collect::<Vec<_>>()})
 }
 
-fn name(policy: &Policy, at: usize) -> Option<&str> {
-    policy.rules().get(at).map(|rule| rule.name())
+fn name(policy: &Policy, at: RuleIndex) -> Option<&str> {
+    policy.rule(at).map(|rule| rule.name())
 }
 
 fn text(bytes: &[u8]) -> String {
