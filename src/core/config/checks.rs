@@ -10,10 +10,10 @@ pub(crate) fn header_name(name: &str) -> Result<(), String> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
     let taken = ["authorization", "host", "connection", "transfer-encoding", "content-length", "content-type", "te"];
     if name.is_empty() || !letters {
-        return Err(format!("`{name}` is not a header name in lower case"));
+        return Err(format!("`{name}` is not a lower-case header name"));
     }
     if taken.contains(&name) {
-        return Err(format!("`{name}` already has a meaning of its own"));
+        return Err(format!("`{name}` is reserved"));
     }
     Ok(())
 }
@@ -37,8 +37,7 @@ pub(crate) fn algorithms(names: &[String], path: &str, problems: &mut Problems) 
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known: {}", known.join(", ")),
                 };
-                let problem =
-                    Problem::at(format!("{path}[{at}]"), format!("`{name}` is not an algorithm that can be allowed"));
+                let problem = Problem::at(format!("{path}[{at}]"), format!("`{name}` is not a supported algorithm"));
                 problems.errors.push(problem.help(help));
             }
         }

@@ -7,7 +7,7 @@ use crate::config::compile_keys;
 use crate::config::compile_presentation;
 use crate::config::compile_require;
 use crate::config::compile_signals;
-use crate::config::literal::{self, Alone};
+use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{AllowConfig, ClaimsConfig, Config, IdentityConfig, IssuerConfig, MatchConfig};
 use crate::config::model::{
     BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleConfig, TransmitterConfig,
@@ -60,7 +60,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
     if !quotable(&realm) {
-        problems.error("realm", "may hold printable ASCII without `\"` and `\\` only");
+        problems.error("realm", "must consist of printable ASCII characters other than `\"` and `\\`");
     }
     if !problems.errors.is_empty() {
         return Err(Errors(problems.errors));
@@ -91,7 +91,7 @@ fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
     for (name, value) in [("per_second", per_second), ("burst", burst)] {
         if value == 0 {
             let problem = Problem::at(format!("limits.bad_signatures.{name}"), "must be at least 1");
-            problems.errors.push(problem.help("a large number takes the limit away"));
+            problems.errors.push(problem.help("a very large number has the effect of no limit"));
         }
     }
     Limits { token_cache: config.token_cache, bad_signatures: Limit { per_second, burst } }
@@ -102,27 +102,31 @@ fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
     let Problems { errors, warnings, .. } = problems;
     match config.role {
         Role::Filter if rules.is_empty() => {
-            warnings.push(Problem::at("rules", "there is no rule, so every request is denied"));
+            warnings.push(Problem::at("rules", "is empty: every request is denied"));
         }
         Role::Receiver if config.signals.is_none() => {
-            let problem = Problem::at("signals", "a receiver needs to know whose signals to take");
+            let problem =
+                Problem::at("signals", "is missing: a receiver must know from which transmitters it accepts signals");
             errors.push(problem.help("add `signals` with its `transmitters`"));
         }
         Role::Filter | Role::Receiver => {}
     }
     if config.signals.is_none() && config.role == Role::Filter {
-        warnings.push(Problem::at("signals", "no signals are taken: a grant ends only when its token expires"));
+        warnings.push(Problem::at(
+            "signals",
+            "is missing: no signal can revoke a grant, which ends only when its token expires",
+        ));
     }
     if config.mode == Mode::Shadow {
-        warnings.push(Problem::at("mode", "nothing is enforced: refusals are only recorded"));
+        warnings.push(Problem::at("mode", "is `shadow`: refusals are recorded but not enforced"));
     }
     for (at, rule) in rules.iter().enumerate() {
         let path = format!("rules[{at}]");
         let everything = rule.matcher.template.as_ref().is_none_or(Template::is_everything);
         match &rule.effect {
             Effect::Anonymous if everything && rule.matcher.metadata.is_empty() => {
-                let message = "lets requests for every path pass without a grant";
-                warnings.push(Problem::at(format!("{path}.allow"), message).help("give it a `path`"));
+                let message = "lets requests for every path pass without a token";
+                warnings.push(Problem::at(format!("{path}.allow"), message).help("add a `path` to its `match`"));
             }
             Effect::Anonymous | Effect::Deny => {}
             Effect::Require(requirement) => {
@@ -133,7 +137,7 @@ fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
                 if let Some(check) = needs_signals
                     && config.signals.is_none()
                 {
-                    let message = "depends on signals, and none are taken".to_owned();
+                    let message = "needs signals, and no transmitter is configured".to_owned();
                     let problem = Problem::at(format!("{path}.require.{}", check.name()), message);
                     errors.push(problem.help("add `signals` with its `transmitters`"));
                 }
@@ -143,7 +147,8 @@ fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
                 if let Some(check) = open
                     && writes
                 {
-                    let message = "lets the unknown pass on a rule that can write";
+                    let message =
+                        "lets requests with an unknown value pass, and this rule matches methods that can write";
                     warnings.push(Problem::at(format!("{path}.require.{}.unknown", check.name()), message));
                 }
             }
@@ -171,11 +176,11 @@ fn identity(config: &Config, places: &CredentialLocations, problems: &mut Proble
         if let Err(message) = header_name(name) {
             problems.error(path, message);
         } else if name.starts_with("x-envoy-") || name.starts_with("x-forwarded-") {
-            problems.error(path, format!("`{name}` already has a meaning of its own"));
+            problems.error(path, format!("`{name}` is reserved"));
         } else if places.header(name.as_bytes()).is_some() {
-            problems.error(path, format!("`{name}` is where a token stands"));
+            problems.error(path, format!("`{name}` is the header that carries a token"));
         } else if identity.headers.iter().any(|(_, have)| have == name) {
-            problems.error(path, format!("`{name}` stands twice"));
+            problems.error(path, format!("`{name}` is used for another fact already"));
         } else {
             identity.headers.push((fact, name.clone()));
         }
@@ -185,34 +190,44 @@ fn identity(config: &Config, places: &CredentialLocations, problems: &mut Proble
 
 fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
     if configs.is_empty() {
-        problems.error("issuers", "there must be at least one");
+        problems.error("issuers", "must have at least one entry");
     }
     let mut issuers = Vec::new();
     for (at, config) in configs.iter().enumerate() {
         let path = format!("issuers[{at}]");
         if configs.iter().take(at).any(|earlier| earlier.issuer == config.issuer) {
-            problems.error(format!("{path}.issuer"), format!("`{}` stands twice", config.issuer));
+            problems.error(format!("{path}.issuer"), format!("`{}` is configured twice", config.issuer));
         }
         if config.issuer.is_empty() {
             problems.error(format!("{path}.issuer"), "must not be empty");
         }
         if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
-            problems.error(format!("{path}.audiences"), "must name at least one audience, and none of them empty");
+            problems
+                .error(format!("{path}.audiences"), "must name at least one audience, and no audience may be empty");
         }
-        let whole_issuer = "name the issuer as `iss` of its tokens does; each issuer is an entry of its own";
-        literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), whole_issuer, problems);
-        let audiences = "name the audiences; a token for others than this service must not pass";
-        literal::check_wildcards(&config.audiences, Alone::Error, &format!("{path}.audiences"), audiences, problems);
-        let media_types = "name the values of `typ`, as in `at+jwt`";
-        literal::check_wildcards(&config.types, Alone::Error, &format!("{path}.types"), media_types, problems);
+        let whole_issuer = "write exactly the `iss` of its tokens, and add one entry per issuer";
+        literal::check_wildcard(&config.issuer, LoneWildcard::Error, format!("{path}.issuer"), whole_issuer, problems);
+        let audiences = "name each audience; a token for another service must not pass";
+        literal::check_wildcards(
+            &config.audiences,
+            LoneWildcard::Error,
+            &format!("{path}.audiences"),
+            audiences,
+            problems,
+        );
+        let media_types = "name each value of `typ`, such as `at+jwt`";
+        literal::check_wildcards(&config.types, LoneWildcard::Error, &format!("{path}.types"), media_types, problems);
         check_claim_names(config, &path, problems);
         for (name, span) in [("max_lifetime", config.max_lifetime), ("max_session", config.max_session)] {
             if span == Span(0) || span > MAX_SESSION {
-                problems.error(format!("{path}.{name}"), format!("must lie between 1s and {MAX_SESSION}"));
+                problems.error(format!("{path}.{name}"), format!("must be between 1s and {MAX_SESSION}"));
             }
         }
         if config.clock_skew > Span::minutes(5) {
-            problems.error(format!("{path}.clock_skew"), "must be 5m at most: an expired token lives that much longer");
+            problems.error(
+                format!("{path}.clock_skew"),
+                "must be at most 5m: an expired token is accepted for that much longer",
+            );
         }
         let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
         issuers.push(Issuer {
@@ -252,7 +267,7 @@ fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
         let typ = jws::short_type(name);
         if typ.is_empty() || !typ.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = Problem::at(format!("{path}[{at}]"), format!("`{name}` is not a media type"));
-            problems.errors.push(problem.help("write it as tokens have it in `typ`, such as `at+jwt`"));
+            problems.errors.push(problem.help("write the value of `typ` in the tokens, such as `at+jwt`"));
         }
         if NOT_ACCESS_TOKENS.iter().any(|other| typ.eq_ignore_ascii_case(other)) {
             problems.error(format!("{path}[{at}]"), format!("`{name}` is not a type of access token"));
@@ -276,9 +291,9 @@ fn check_claim_names(config: &IssuerConfig, path: &str, problems: &mut Problems)
     let subjects = subjects.claims().map(|(format, name)| (format!("claims.subjects.{format}"), name));
     let peer = config.peer_claim.iter().filter(|name| *name != "act.sub").map(|name| ("peer_claim".to_owned(), name));
     for (key, name) in named.chain(subjects).chain(peer) {
-        let help = "name a claim at the top; let the issuer put the value there";
+        let help = "name a top-level claim, and let the issuer put the value there";
         literal::check_claim_name(name, format!("{path}.{key}"), help, problems);
-        literal::check_wildcard(name, Alone::Error, format!("{path}.{key}"), help, problems);
+        literal::check_wildcard(name, LoneWildcard::Error, format!("{path}.{key}"), help, problems);
     }
 }
 
@@ -288,7 +303,7 @@ fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
             problems.error(format!("rules[{at}].name"), "must not be empty");
         }
         if rules.iter().take(at).any(|earlier| earlier.name == rule.name) {
-            problems.error(format!("rules[{at}].name"), format!("`{}` stands twice", rule.name));
+            problems.error(format!("rules[{at}].name"), format!("`{}` is the name of an earlier rule", rule.name));
         }
     }
 }
@@ -312,17 +327,20 @@ fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &
         (None, Some(AllowConfig::Anonymous), false) => Effect::Anonymous,
         (None, None, true) => Effect::Deny,
         (None, None, false) => {
-            let problem = Problem::at(path.clone(), "says neither `require` nor `allow` nor `deny`");
-            problems.errors.push(problem.help("`require: {}` asks for a valid token and nothing else"));
+            let problem = Problem::at(path.clone(), "has neither `require` nor `allow` nor `deny`");
+            problems.errors.push(problem.help("`require: {}` requires a valid token and nothing else"));
             Effect::Deny
         }
         _ => {
-            problems.error(path.clone(), "says more than one of `require`, `allow` and `deny`");
+            problems.error(path.clone(), "has more than one of `require`, `allow` and `deny`");
             Effect::Deny
         }
     };
     if config.break_glass.is_some() && config.require.is_none() {
-        problems.error(format!("{path}.break_glass"), "lifts requirements, and this rule has no `require`");
+        problems.error(
+            format!("{path}.break_glass"),
+            "needs a `require` in the same rule: without it there is nothing to lift",
+        );
     }
     Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
 }
@@ -332,15 +350,16 @@ fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &
 fn deny_by_path(matcher: &mut Matcher, path: &str, problems: &mut Problems) {
     matcher.grpc = false;
     if !matcher.methods.is_empty() {
-        let message = "leaves a way around a rule that denies `grpc`: the same can be called by other HTTP methods";
-        problems.errors.push(Problem::at(format!("{path}.methods"), message).help("leave `methods` out"));
+        let message =
+            "limits a rule that denies `grpc`, and clients can call the same gRPC method with other HTTP methods";
+        problems.errors.push(Problem::at(format!("{path}.methods"), message).help("remove `methods`"));
     }
 }
 
 fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher {
     let methods = config.methods.clone().unwrap_or_default();
     if config.methods.as_ref().is_some_and(Vec::is_empty) {
-        problems.error(format!("{path}.methods"), "is empty: leave it out to match every method");
+        problems.error(format!("{path}.methods"), "is empty: remove it to match every method");
     }
     for (index, method) in methods.iter().enumerate() {
         if literal::is_wildcard(method) || matches!(method.to_ascii_uppercase().as_str(), "ANY" | "ALL") {
@@ -348,11 +367,11 @@ fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher
             problems.errors.push(problem.help("leave `methods` out to match every method"));
         } else if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
             let problem = Problem::at(format!("{path}.methods[{index}]"), format!("`{method}` is not an HTTP method"));
-            problems.errors.push(problem.help("methods are upper case, as in `GET`"));
+            problems.errors.push(problem.help("methods are written in upper case, such as `GET`"));
         }
     }
     if config.hosts.as_ref().is_some_and(Vec::is_empty) {
-        problems.error(format!("{path}.hosts"), "is empty: leave it out to match every host");
+        problems.error(format!("{path}.hosts"), "is empty: remove it to match every host");
     }
     let mut hosts = Vec::new();
     for (index, text) in config.hosts.iter().flatten().enumerate() {
@@ -360,23 +379,26 @@ fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher
         match Host::parse(text.as_bytes()) {
             Ok(host) if host.as_str() == text => hosts.push(text.to_ascii_lowercase()),
             Ok(host) => {
-                let message = format!("write it as `{}`: hosts are matched without port and final dot", host.as_str());
+                let message =
+                    format!("must be written as `{}`: hosts are compared without port and final dot", host.as_str());
                 problems.error(place, message);
             }
             Err(error) if text.contains('*') => {
                 let problem = Problem::at(place, format!("`{text}` is {error}"));
-                problems.errors.push(problem.help("there are no wildcards: name each host, or leave `hosts` out"));
+                problems.errors.push(
+                    problem.help("wildcards are not supported: name each host, or remove `hosts` to match every host"),
+                );
             }
             Err(error) => problems.error(place, format!("`{text}` is {error}")),
         }
     }
     let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
     if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
-        problems.error(format!("{path}.metadata"), "has a name that is empty or holds a NUL");
+        problems.error(format!("{path}.metadata"), "has a name that is empty or contains a NUL");
     }
     for (name, value) in &metadata {
-        let help = "name each value in a rule of its own, or leave the name out to match any";
-        literal::check_wildcard(value, Alone::Error, format!("{path}.metadata.{name}"), help, problems);
+        let help = "write one rule for each value, or remove the name to match any value";
+        literal::check_wildcard(value, LoneWildcard::Error, format!("{path}.metadata.{name}"), help, problems);
     }
     Matcher { methods, hosts, template: template(config, path, problems), grpc: config.grpc.is_some(), metadata }
 }
@@ -387,10 +409,10 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
         (None, Some(grpc)) => {
             let name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
             if !name(&grpc.service) || !grpc.method.as_deref().is_none_or(name) || grpc.service.is_empty() {
-                let problem = Problem::at(format!("{path}.grpc"), "is not a service and a method");
+                let problem = Problem::at(format!("{path}.grpc"), "is not the name of a gRPC service and method");
                 problems.errors.push(match grpc.method.as_deref().is_some_and(literal::is_wildcard) {
-                    true => problem.help("leave `method` out for every method"),
-                    false => problem.help("as in `service: orders.v1.Orders`, `method: Get`"),
+                    true => problem.help("remove `method` to match every method"),
+                    false => problem.help("write for example `service: orders.v1.Orders`, `method: Get`"),
                 });
                 return None;
             }
@@ -398,7 +420,7 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
             ("grpc", format!("/{}/{method}", grpc.service))
         }
         (Some(_), Some(_)) => {
-            problems.error(path, "says both `path` and `grpc`, which is a path too");
+            problems.error(path, "has both `path` and `grpc`: remove one, because `grpc` also matches the path");
             return None;
         }
         (None, None) => return None,
@@ -421,11 +443,11 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
         problems.error("signals.path", format!("`{}` is not a canonical path such as `/signals`", config.path));
     }
     if literal::is_wildcard(config.path.rsplit('/').next().unwrap_or_default()) {
-        let problem = Problem::at("signals.path", format!("`{}` is one path, and no pattern", config.path));
-        problems.errors.push(problem.help("write the path that SETs are pushed to, as in `/signals`"));
+        let problem = Problem::at("signals.path", format!("`{}` is a pattern, and must be one path", config.path));
+        problems.errors.push(problem.help("write the path to which transmitters push SETs, such as `/signals`"));
     }
     if config.transmitters.is_empty() {
-        problems.error("signals.transmitters", "there must be at least one");
+        problems.error("signals.transmitters", "must have at least one entry");
     }
     let effects = compile_signals::effects(&config.effects, problems);
     let mut signals = Signals { path: config.path.clone(), ..Signals::default() };
@@ -450,9 +472,9 @@ fn transmitter(
     if config.audience.0.is_empty() || config.audience.0.iter().any(String::is_empty) {
         problems.error(format!("{path}.audience"), "must not be empty");
     }
-    let help = "write it as the SETs of this transmitter do";
-    literal::check_wildcard(&config.issuer, Alone::Error, format!("{path}.issuer"), help, problems);
-    literal::check_wildcards(&config.audience.0, Alone::Error, &format!("{path}.audience"), help, problems);
+    let help = "write exactly the value in the SETs of this transmitter";
+    literal::check_wildcard(&config.issuer, LoneWildcard::Error, format!("{path}.issuer"), help, problems);
+    literal::check_wildcards(&config.audience.0, LoneWildcard::Error, &format!("{path}.audience"), help, problems);
     let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
     let own = vec![config.issuer.clone()];
     let mut subjects = Vec::new();
@@ -462,7 +484,7 @@ fn transmitter(
             None => {
                 let problem = Problem::at(format!("{path}.subjects"), format!("`{name}` is not one of `issuers`"));
                 let known: Vec<&str> = issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-                problems.errors.push(problem.help(format!("name token issuers: `{}`", known.join("`, `"))));
+                problems.errors.push(problem.help(format!("known issuers: `{}`", known.join("`, `"))));
             }
         }
     }
@@ -554,18 +576,18 @@ mod tests {
             c["issuers"][0]["algorithms"] = json!(["ES265"]);
         });
         assert!(two.contains(&"rules[0].match.path: `{id}` stands twice".to_owned()), "{two:?}");
-        let alg = "issuers[0].algorithms[0]: `ES265` is not an algorithm that can be allowed (did you mean `ES256`?)";
+        let alg = "issuers[0].algorithms[0]: `ES265` is not a supported algorithm (did you mean `ES256`?)";
         assert!(two.contains(&alg.to_owned()), "{two:?}");
     }
 
     #[test]
     fn each_message() {
         let cases: [(&str, Value, &str); 17] = [
-            ("/issuers", json!([]), "issuers: there must be at least one"),
+            ("/issuers", json!([]), "issuers: must have at least one entry"),
             (
                 "/issuers/0/audiences",
                 json!([]),
-                "issuers[0].audiences: must name at least one audience, and none of them empty",
+                "issuers[0].audiences: must name at least one audience, and no audience may be empty",
             ),
             (
                 "/issuers/0/keys/inline",
@@ -580,52 +602,48 @@ mod tests {
             (
                 "/rules/0/match/methods",
                 json!(["get"]),
-                "rules[0].match.methods[0]: `get` is not an HTTP method (methods are upper case, as in `GET`)",
+                "rules[0].match.methods[0]: `get` is not an HTTP method (methods are written in upper case, such as `GET`)",
             ),
-            (
-                "/rules/0/match/methods",
-                json!([]),
-                "rules[0].match.methods: is empty: leave it out to match every method",
-            ),
+            ("/rules/0/match/methods", json!([]), "rules[0].match.methods: is empty: remove it to match every method"),
             (
                 "/rules/0/match/hosts",
                 json!(["orders.mesh:80"]),
-                "rules[0].match.hosts[0]: write it as `orders.mesh`: hosts are matched without port and final dot",
+                "rules[0].match.hosts[0]: must be written as `orders.mesh`: hosts are compared without port and final dot",
             ),
             (
                 "/rules/0/require/detail/identifier",
                 json!("{ident}"),
                 "rules[0].require.detail.identifier: `{ident}` is not a capture of the path (the path captures `id`)",
             ),
-            ("/rules/1/name", json!("read"), "rules[1].name: `read` stands twice"),
-            ("/rules/1/deny", json!(true), "rules[1]: says more than one of `require`, `allow` and `deny`"),
+            ("/rules/1/name", json!("read"), "rules[1].name: `read` is the name of an earlier rule"),
+            ("/rules/1/deny", json!(true), "rules[1]: has more than one of `require`, `allow` and `deny`"),
             (
                 "/rules/2/deny",
                 json!(false),
-                "rules[2]: says neither `require` nor `allow` nor `deny` (`require: {}` asks for a valid token and nothing else)",
+                "rules[2]: has neither `require` nor `allow` nor `deny` (`require: {}` requires a valid token and nothing else)",
             ),
             ("/signals/path", json!("signals"), "signals.path: `signals` is not a canonical path such as `/signals`"),
             (
                 "/signals/transmitters/0/subjects",
                 json!(["https://other"]),
-                "signals.transmitters[0].subjects: `https://other` is not one of `issuers` (name token issuers: `https://jit.example`)",
+                "signals.transmitters[0].subjects: `https://other` is not one of `issuers` (known issuers: `https://jit.example`)",
             ),
             (
                 "/issuers/0/types",
                 json!(["at+jwt", ""]),
-                "issuers[0].types[1]: `` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+                "issuers[0].types[1]: `` is not a media type (write the value of `typ` in the tokens, such as `at+jwt`)",
             ),
             (
                 "/issuers/0/types",
                 json!(["at+jwt "]),
-                "issuers[0].types[0]: `at+jwt ` is not a media type (write it as tokens have it in `typ`, such as `at+jwt`)",
+                "issuers[0].types[0]: `at+jwt ` is not a media type (write the value of `typ` in the tokens, such as `at+jwt`)",
             ),
             (
                 "/issuers/0/types",
                 json!(["Application/DPoP+jwt"]),
                 "issuers[0].types[0]: `Application/DPoP+jwt` is not a type of access token",
             ),
-            ("/realm", json!("a\"b"), "realm: may hold printable ASCII without `\"` and `\\` only"),
+            ("/realm", json!("a\"b"), "realm: must consist of printable ASCII characters other than `\"` and `\\`"),
         ];
         for (pointer, value, message) in cases {
             let found = errors(|config| set(config, pointer, value));

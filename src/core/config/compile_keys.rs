@@ -39,13 +39,17 @@ pub(super) fn keyring(
             None => Keyring::default(),
         },
         (Some(_), Some(_)) => {
-            let problem = Problem::at(path, "says both `inline` and `cluster`");
-            problems.errors.push(problem.help("keys stand here, or are fetched"));
+            let problem = Problem::at(path, "has both `inline` and `cluster`");
+            problems.errors.push(
+                problem.help("keep `inline` for keys that are written here, or `cluster` for keys that are fetched"),
+            );
             Keyring::default()
         }
         (None, None) => {
-            let problem = Problem::at(path, "says neither `inline` nor `cluster`");
-            problems.errors.push(problem.help("`inline` holds a JWK Set; `cluster` and `path` say where to fetch one"));
+            let problem = Problem::at(path, "has neither `inline` nor `cluster`");
+            problems
+                .errors
+                .push(problem.help("write a JWK Set in `inline`, or write in `cluster` and `path` where to fetch it"));
             Keyring::default()
         }
     }
@@ -59,12 +63,12 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
                 let problem = Problem::at(format!("{path}.keys[{at}]"), error.to_string());
                 // Issuers publish keys for other uses beside those that they sign with.
                 match error.is_for_others() && !keys.is_empty() {
-                    true => problems.warnings.push(problem.help("it is left out")),
+                    true => problems.warnings.push(problem.help("this key is ignored")),
                     false => problems.errors.push(problem),
                 }
             }
             if keys.is_empty() && bad.is_empty() {
-                problems.error(format!("{path}.keys"), "there must be at least one key");
+                problems.error(format!("{path}.keys"), "must have at least one key");
             }
             keys
         }
@@ -88,8 +92,9 @@ fn only_for_fetched(config: &KeysConfig, path: &str, problems: &mut Problems) {
         ("refetch", refetch.is_some()),
     ];
     for (name, _) in given.into_iter().filter(|(_, given)| *given) {
-        let problem = Problem::at(format!("{path}.{name}"), "is for keys that are fetched, and these stand here");
-        problems.errors.push(problem.help("leave it out, or give `cluster` and `path` instead of `inline`"));
+        let problem =
+            Problem::at(format!("{path}.{name}"), "applies only to keys that are fetched, and these keys are `inline`");
+        problems.errors.push(problem.help("remove it, or replace `inline` by `cluster` and `path`"));
     }
 }
 
@@ -99,16 +104,19 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
         problems.error(format!("{path}.cluster"), "must not be empty");
     }
     let Some(at) = &config.path else {
-        let problem = Problem::at(format!("{path}.path"), "is missing: where the cluster serves the JWK Set");
-        problems
-            .errors
-            .push(problem.help("such as `/.well-known/jwks.json`; the issuer's metadata has it as `jwks_uri`"));
+        let problem =
+            Problem::at(format!("{path}.path"), "is missing: write the path at which the cluster serves the JWK Set");
+        problems.errors.push(
+            problem.help("for example `/.well-known/jwks.json`; it is the path of `jwks_uri` in the issuer's metadata"),
+        );
         return None;
     };
     let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if !at.starts_with('/') || !visible(at) || at.contains('#') || at.len() > MAX_PATH {
         let problem = Problem::at(format!("{path}.path"), format!("`{at}` is not a path such as `/jwks.json`"));
-        problems.errors.push(problem.help("it begins with `/`, and what is not printable ASCII in it is escaped"));
+        problems.errors.push(
+            problem.help("a path begins with `/`, and characters other than printable ASCII are percent-encoded"),
+        );
     }
     let host = config.host.clone().or_else(|| host_of(owner)).unwrap_or_else(|| cluster.to_owned());
     if host.is_empty() || !visible(&host) || host.contains(['/', '?', '#', '@']) {
@@ -119,7 +127,7 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
     let keep = config.keep.unwrap_or(Span::hours(24));
     let mut span = |name: &str, span: Span, shortest: Span, longest: Span| {
         if span < shortest || span > longest {
-            problems.error(format!("{path}.{name}"), format!("must lie between {shortest} and {longest}"));
+            problems.error(format!("{path}.{name}"), format!("must be between {shortest} and {longest}"));
         }
         span
     };
@@ -134,7 +142,7 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
         refetch: span("refetch", config.refetch.unwrap_or(Span(10)), Span(1), Span::hours(24)),
     };
     if keep <= refresh {
-        let message = format!("must be longer than `refresh` ({refresh}), or the keys are gone before new ones come");
+        let message = format!("must be longer than `refresh` ({refresh}), or keys expire before the next fetch");
         problems.error(format!("{path}.keep"), message);
     }
     Some(source)
@@ -220,9 +228,9 @@ mod tests {
         assert_eq!(loaded.policy.issuers()[0].keys.last().len(), 1);
         let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
         for expected in [
-            "issuers[0].keys.inline.keys[1]: key `a` is not for signatures: its `use` is `enc` (it is left out)",
-            "issuers[0].keys.inline.keys[2]: key `b` is for `ECDH-ES`, which is not one of the allowed algorithms (it is left out)",
-            "issuers[0].keys.inline.keys[3]: key `c` is a key of the kind OKP X25519, for which no algorithm is allowed (it is left out)",
+            "issuers[0].keys.inline.keys[1]: key `a` is not for signatures: its `use` is `enc` (this key is ignored)",
+            "issuers[0].keys.inline.keys[2]: key `b` is for `ECDH-ES`, which is not one of the allowed algorithms (this key is ignored)",
+            "issuers[0].keys.inline.keys[3]: key `c` is a key of the kind OKP X25519, for which no algorithm is allowed (this key is ignored)",
         ] {
             assert!(warnings.contains(&expected.to_owned()), "{expected}: {warnings:?}");
         }
@@ -251,36 +259,36 @@ mod tests {
         for (change, message) in [
             (
                 json!({"inline": jwks}),
-                "issuers[0].keys: says both `inline` and `cluster` (keys stand here, or are fetched)",
+                "issuers[0].keys: has both `inline` and `cluster` (keep `inline` for keys that are written here, or `cluster` for keys that are fetched)",
             ),
             (
                 json!({"cluster": null, "path": null}),
-                "issuers[0].keys: says neither `inline` nor `cluster` (`inline` holds a JWK Set; `cluster` and `path` say where to fetch one)",
+                "issuers[0].keys: has neither `inline` nor `cluster` (write a JWK Set in `inline`, or write in `cluster` and `path` where to fetch it)",
             ),
             (
                 json!({"path": null}),
-                "issuers[0].keys.path: is missing: where the cluster serves the JWK Set (such as `/.well-known/jwks.json`; the issuer's metadata has it as `jwks_uri`)",
+                "issuers[0].keys.path: is missing: write the path at which the cluster serves the JWK Set (for example `/.well-known/jwks.json`; it is the path of `jwks_uri` in the issuer's metadata)",
             ),
             (
                 json!({"path": "jwks"}),
-                "issuers[0].keys.path: `jwks` is not a path such as `/jwks.json` (it begins with `/`, and what is not printable ASCII in it is escaped)",
+                "issuers[0].keys.path: `jwks` is not a path such as `/jwks.json` (a path begins with `/`, and characters other than printable ASCII are percent-encoded)",
             ),
             (
                 json!({"host": "https://jit.example/"}),
                 "issuers[0].keys.host: `https://jit.example/` is not a host such as `jit.example` or `jit.example:8443`",
             ),
             (json!({"cluster": ""}), "issuers[0].keys.cluster: must not be empty"),
-            (json!({"timeout": "2m"}), "issuers[0].keys.timeout: must lie between 1s and 1m"),
-            (json!({"wait": "2m"}), "issuers[0].keys.wait: must lie between 0s and 1m"),
-            (json!({"refresh": "0s"}), "issuers[0].keys.refresh: must lie between 1s and 28days"),
+            (json!({"timeout": "2m"}), "issuers[0].keys.timeout: must be between 1s and 1m"),
+            (json!({"wait": "2m"}), "issuers[0].keys.wait: must be between 0s and 1m"),
+            (json!({"refresh": "0s"}), "issuers[0].keys.refresh: must be between 1s and 28days"),
             (
                 json!({"refresh": "1h", "keep": "1h"}),
-                "issuers[0].keys.keep: must be longer than `refresh` (1h), or the keys are gone before new ones come",
+                "issuers[0].keys.keep: must be longer than `refresh` (1h), or keys expire before the next fetch",
             ),
             (json!({"refresch": "1h"}), "issuers[0].keys.refresch: unknown key `refresch` (did you mean `refresh`?)"),
             (
                 json!({"cluster": null, "inline": fixture::jwks(), "path": null, "wait": "1s"}),
-                "issuers[0].keys.wait: is for keys that are fetched, and these stand here (leave it out, or give `cluster` and `path` instead of `inline`)",
+                "issuers[0].keys.wait: applies only to keys that are fetched, and these keys are `inline` (remove it, or replace `inline` by `cluster` and `path`)",
             ),
         ] {
             assert_eq!(at(change.clone()), message, "{change}");

@@ -1,7 +1,7 @@
 //! How tokens must be presented, as it is typed in the configuration of their issuer, and what it means.
 
 use crate::config::checks;
-use crate::config::literal::{self, Alone};
+use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::DpopConfig;
 use crate::config::model::IssuerConfig;
 use crate::config::model::TokenConfig;
@@ -34,8 +34,8 @@ pub fn presentation(
     let dpop = self::dpop(config.dpop.as_ref().unwrap_or(&default), &format!("{path}.dpop"), problems);
     let speaks_dpop = matches!(config.binding, Binding::Dpop | Binding::Any);
     if speaks_dpop && dpop.origins.is_empty() {
-        let message = "a proof for any host is taken for one for this service: `htu` is compared with the host that the \
-                       client names";
+        let message = "is missing, so a proof made for any other service is accepted: `htu` is compared with the host \
+                       that the client sends";
         problems
             .warnings
             .push(Problem::at(format!("{path}.dpop.origins"), message).help("name the origins of this service"));
@@ -55,7 +55,7 @@ pub fn presentation(
 /// The longest chain of `act` that the issuer's tokens may have.
 pub fn max_actors(config: &IssuerConfig, path: &str, problems: &mut Problems) -> usize {
     if config.max_actors > MAX_ACTORS {
-        problems.error(format!("{path}.max_actors"), format!("must be {MAX_ACTORS} at most"));
+        problems.error(format!("{path}.max_actors"), format!("must be at most {MAX_ACTORS}"));
     }
     config.max_actors
 }
@@ -70,7 +70,7 @@ fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> C
             if let Err(problem) = checks::header_name(name) {
                 problems.error(format!("{path}.header"), problem);
             } else if matches!(name.as_str(), "cookie" | "dpop") {
-                problems.error(format!("{path}.header"), format!("`{name}` already has a meaning of its own"));
+                problems.error(format!("{path}.header"), format!("`{name}` is reserved"));
             }
             CredentialLocation::Header(name.clone())
         }
@@ -83,8 +83,8 @@ fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> C
             CredentialLocation::Cookie(name.clone())
         }
         Some(_) => {
-            let problem = Problem::at(path, "must name either a `header` or a `cookie`");
-            problems.errors.push(problem.help("leave it out to read `authorization`"));
+            let problem = Problem::at(path, "must have either `header` or `cookie`");
+            problems.errors.push(problem.help("remove it to read the header `authorization`"));
             CredentialLocation::Authorization
         }
     }
@@ -93,16 +93,16 @@ fn place(config: Option<&TokenConfig>, path: &str, problems: &mut Problems) -> C
 fn dpop(config: &DpopConfig, path: &str, problems: &mut Problems) -> Settings {
     for (name, span, most) in [("window", Some(config.window), MAX_WINDOW), ("nonce", config.nonce, MAX_NONCE)] {
         if span.is_some_and(|span| span == Span(0) || span > most) {
-            problems.error(format!("{path}.{name}"), format!("must lie between 1s and {most}"));
+            problems.error(format!("{path}.{name}"), format!("must be between 1s and {most}"));
         }
     }
     if config.origins.as_ref().is_some_and(Vec::is_empty) {
-        problems.error(format!("{path}.origins"), "is empty: leave it out to take the host of the request");
+        problems.error(format!("{path}.origins"), "is empty: remove it to use the host of the request");
     }
     let mut origins = Vec::new();
     for (at, text) in config.origins.iter().flatten().enumerate() {
         let help = "name each origin";
-        literal::check_wildcard(text, Alone::Error, format!("{path}.origins[{at}]"), help, problems);
+        literal::check_wildcard(text, LoneWildcard::Error, format!("{path}.origins[{at}]"), help, problems);
         match dpop::normalise(text).filter(|_| !text.contains(['?', '#'])).and_then(|uri| {
             let origin = uri.strip_suffix('/')?;
             // The two slashes behind the scheme, and no other.
@@ -110,7 +110,9 @@ fn dpop(config: &DpopConfig, path: &str, problems: &mut Problems) -> Settings {
         }) {
             Some(origin) => origins.push(origin),
             None => {
-                let message = format!("`{text}` is not a scheme and an authority such as `https://api.example`");
+                let message = format!(
+                    "`{text}` is not an origin, which is a scheme and an authority, such as `https://api.example`"
+                );
                 problems.error(format!("{path}.origins[{at}]"), message);
             }
         }
@@ -167,39 +169,33 @@ mod tests {
         for (more, message) in [
             (
                 json!({"token": {}}),
-                "issuers[0].token: must name either a `header` or a `cookie` (leave it out to read `authorization`)",
+                "issuers[0].token: must have either `header` or `cookie` (remove it to read the header `authorization`)",
             ),
             (
                 json!({"token": {"header": "a", "cookie": "b"}}),
-                "issuers[0].token: must name either a `header` or a `cookie` (leave it out to read `authorization`)",
+                "issuers[0].token: must have either `header` or `cookie` (remove it to read the header `authorization`)",
             ),
-            (
-                json!({"token": {"header": "X-Jit"}}),
-                "issuers[0].token.header: `X-Jit` is not a header name in lower case",
-            ),
-            (
-                json!({"token": {"header": "cookie"}}),
-                "issuers[0].token.header: `cookie` already has a meaning of its own",
-            ),
-            (json!({"token": {"header": "host"}}), "issuers[0].token.header: `host` already has a meaning of its own"),
+            (json!({"token": {"header": "X-Jit"}}), "issuers[0].token.header: `X-Jit` is not a lower-case header name"),
+            (json!({"token": {"header": "cookie"}}), "issuers[0].token.header: `cookie` is reserved"),
+            (json!({"token": {"header": "host"}}), "issuers[0].token.header: `host` is reserved"),
             (json!({"token": {"cookie": "a;b"}}), "issuers[0].token.cookie: `a;b` is not a cookie name"),
-            (json!({"dpop": {"window": "1h"}}), "issuers[0].dpop.window: must lie between 1s and 10m"),
-            (json!({"dpop": {"nonce": "0s"}}), "issuers[0].dpop.nonce: must lie between 1s and 1h"),
+            (json!({"dpop": {"window": "1h"}}), "issuers[0].dpop.window: must be between 1s and 10m"),
+            (json!({"dpop": {"nonce": "0s"}}), "issuers[0].dpop.nonce: must be between 1s and 1h"),
             (
                 json!({"dpop": {"origins": ["https://api.example/v1"]}}),
-                "issuers[0].dpop.origins[0]: `https://api.example/v1` is not a scheme and an authority such as `https://api.example`",
+                "issuers[0].dpop.origins[0]: `https://api.example/v1` is not an origin, which is a scheme and an authority, such as `https://api.example`",
             ),
             (
                 json!({"dpop": {"origins": []}}),
-                "issuers[0].dpop.origins: is empty: leave it out to take the host of the request",
+                "issuers[0].dpop.origins: is empty: remove it to use the host of the request",
             ),
             (
                 json!({"dpop": {"algorithms": ["HS256"]}}),
-                "issuers[0].dpop.algorithms[0]: `HS256` is not an algorithm that can be allowed (did you mean `RS256`?)",
+                "issuers[0].dpop.algorithms[0]: `HS256` is not a supported algorithm (did you mean `RS256`?)",
             ),
             (json!({"dpop": []}), "issuers[0].dpop: is a list, and must be an object"),
             (json!({"binding": "mlts"}), "issuers[0].binding: unknown value `mlts` (did you mean `mtls`?)"),
-            (json!({"max_actors": 33}), "issuers[0].max_actors: must be 32 at most"),
+            (json!({"max_actors": 33}), "issuers[0].max_actors: must be at most 32"),
         ] {
             let errors = load_with(more.clone()).err().unwrap_or_default();
             assert!(errors.contains(&message.to_owned()), "{more}\n  want {message}\n  have {errors:?}");

@@ -1,7 +1,7 @@
 //! From a typed `require` to the checks that it means.
 
 use crate::config::checks::quotable;
-use crate::config::literal::{self, Alone};
+use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
     ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleConfig, UnknownConfig,
 };
@@ -33,7 +33,7 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
     }
     if let Some(claims) = &config.claims {
         if claims.is_empty() {
-            problems.error(at("claims"), "is empty: leave it out to ask for no claim");
+            problems.error(at("claims"), "is empty: remove it to require no claim");
         }
         claims.iter().for_each(|(name, value)| claim(name, &value.0, &at("claims"), problems));
         checks.push(Check::Claims(claims.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()));
@@ -52,7 +52,7 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
     }
     if let Some(risk) = &config.risk {
         if risk.below == crate::state::fact::Risk::Low {
-            problems.error(at("risk.below"), "no risk is below `LOW`");
+            problems.error(at("risk.below"), "must be `MEDIUM` or `HIGH`: no risk is below `LOW`");
         }
         checks.push(Check::Risk { below: risk.below, unknown: risk.unknown.into() });
     }
@@ -67,10 +67,10 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
     }
     if let Some(accepted) = &config.acr {
         if accepted.is_empty() || accepted.iter().any(|acr| acr.is_empty() || acr.contains(' ') || !quotable(acr)) {
-            problems.error(at("acr"), "must name values of `acr`, each printable ASCII without spaces, `\"` and `\\`");
+            problems.error(at("acr"), "must name at least one value of `acr`, each of printable ASCII characters other than space, `\"` and `\\`");
         }
-        let help = "leave `acr` out to accept any";
-        literal::check_wildcards(accepted, Alone::Error, &at("acr"), help, problems);
+        let help = "remove `acr` to accept any value";
+        literal::check_wildcards(accepted, LoneWildcard::Error, &at("acr"), help, problems);
         checks.push(Check::Acr(accepted.clone()));
     }
     Requirement { checks, break_glass: None, single_use: config.single_use }
@@ -87,10 +87,10 @@ pub fn break_glass(
     if config.scope.is_empty() || config.scope.contains(' ') || !quotable(&config.scope) {
         problems.error(format!("{path}.scope"), "must be one scope value");
     }
-    let help = "name one scope value; a grant must hold it as it is written";
-    literal::check_wildcard(&config.scope, Alone::Error, format!("{path}.scope"), help, problems);
+    let help = "name one scope value; the grant must contain exactly this value";
+    literal::check_wildcard(&config.scope, LoneWildcard::Error, format!("{path}.scope"), help, problems);
     if config.lifts.is_empty() {
-        problems.error(format!("{path}.lifts"), "lifts nothing: name keys of `require`");
+        problems.error(format!("{path}.lifts"), "is empty: name the keys of `require` that it lifts");
     }
     let known: Vec<&'static str> = requirement.checks().iter().map(Check::name).collect();
     let mut lifts = Vec::new();
@@ -102,13 +102,13 @@ pub fn break_glass(
                     Problem::at(format!("{path}.lifts[{at}]"), format!("`{name}` is not required by this rule"));
                 let help = match nearest(name, known.iter().copied()) {
                     _ if name == "state_age" && stale.is_some() => {
-                        "a stale state lets its requests pass already: `stale`, or `signals.stale.then`, is `allow`"
+                        "a stale state already lets the requests of this rule pass, because `stale` or `signals.stale.then` is `allow`"
                             .to_owned()
                     }
-                    _ if name == "state_age" => "neither this rule nor `signals.stale` asks for it".to_owned(),
+                    _ if name == "state_age" => "neither this rule nor `signals.stale` requires it".to_owned(),
                     Some(near) => format!("did you mean `{near}`?"),
-                    None if known.is_empty() => "this rule requires nothing that could be lifted".to_owned(),
-                    None => format!("required here: `{}`", known.join("`, `")),
+                    None if known.is_empty() => "this rule has no requirement that can be lifted".to_owned(),
+                    None => format!("this rule requires: `{}`", known.join("`, `")),
                 };
                 problems.errors.push(problem.help(help));
             }
@@ -119,26 +119,26 @@ pub fn break_glass(
 
 fn positive(age: Span, path: &str, problems: &mut Problems) -> Span {
     if age == Span(0) {
-        problems.error(path, "must be longer than nothing");
+        problems.error(path, "must be at least 1s");
     }
     age
 }
 
 fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
     if config.all.is_empty() && config.any.is_empty() {
-        problems.error(path, "names no scope: leave it out to ask for none");
+        problems.error(path, "names no scope value: remove it to require none");
     }
     // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E ).
     for scope in config.all.iter().chain(&config.any) {
         if scope.is_empty() || scope.contains(' ') || !quotable(scope) {
             let message = format!(
-                "`{}` is not a scope value: printable ASCII without spaces, `\"` and `\\`",
+                "`{}` is not a scope value: use printable ASCII characters other than space, `\"` and `\\`",
                 scope.escape_debug()
             );
             problems.error(path, message);
         }
-        let help = "name each scope value; a grant must hold it as it is written";
-        literal::check_wildcard(scope, Alone::Warning, path, help, problems);
+        let help = "name each scope value; the grant must contain exactly these values";
+        literal::check_wildcard(scope, LoneWildcard::Warning, path, help, problems);
     }
     Check::Scope { all: config.all.clone(), any: config.any.clone() }
 }
@@ -146,7 +146,7 @@ fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
 /// A claim that must have one value.
 fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
     let place = format!("{path}.{name}");
-    let help = format!("a condition looks inside: `when: claims.{name} == ...`");
+    let help = format!("use a condition to read a nested claim: `when: claims.{name} == ...`");
     literal::check_claim_name(name, &place, &help, problems);
     let texts = match value {
         Value::String(text) => vec![text.as_str()],
@@ -154,25 +154,25 @@ fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
         _ => Vec::new(),
     };
     for text in texts {
-        let help = format!("a condition takes any value: `when: has(claims.{name})`, or `.startsWith(...)`");
-        literal::check_wildcard(text, Alone::Warning, &place, &help, problems);
+        let help = format!("use a condition to accept any value: `when: has(claims.{name})`, or `.startsWith(...)`");
+        literal::check_wildcard(text, LoneWildcard::Warning, &place, &help, problems);
     }
 }
 
 fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequirement {
     match (config.delegation, &config.agents) {
         (Delegation::None, Some(_)) => {
-            problems.error(path, "names `agents` while `delegation` is `none`");
+            problems.error(path, "has `agents` although `delegation` is `none`: remove one of them");
             ActorRequirement::None
         }
         (Delegation::None, None) => ActorRequirement::None,
         (Delegation::Required, None) => ActorRequirement::Required,
         (Delegation::Required, Some(agents)) => {
             if agents.is_empty() {
-                problems.error(format!("{path}.agents"), "is empty: leave it out to accept every agent");
+                problems.error(format!("{path}.agents"), "is empty: remove it to accept every agent");
             }
-            let help = "leave `agents` out to accept every agent";
-            literal::check_wildcards(agents, Alone::Error, &format!("{path}.agents"), help, problems);
+            let help = "remove `agents` to accept every agent";
+            literal::check_wildcards(agents, LoneWildcard::Error, &format!("{path}.agents"), help, problems);
             ActorRequirement::OneOf(agents.clone())
         }
     }
@@ -180,7 +180,7 @@ fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequ
 
 fn networks(config: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet> {
     if config.is_empty() {
-        problems.error(path, "is empty, so no request would pass");
+        problems.error(path, "is empty, so no request can pass: remove it to accept every request");
     }
     let mut networks = Vec::new();
     for (at, text) in config.iter().enumerate() {
@@ -188,7 +188,7 @@ fn networks(config: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet
         match text.parse::<IpNet>() {
             Ok(network) if network.trunc() == network => networks.push(network),
             Ok(network) => {
-                problems.error(place, format!("has bits behind its prefix: write it as `{}`", network.trunc()))
+                problems.error(place, format!("has address bits after its prefix: write it as `{}`", network.trunc()))
             }
             Err(_) => problems.error(place, format!("`{text}` is not a network in CIDR notation such as `10.0.0.0/8`")),
         }
@@ -198,7 +198,7 @@ fn networks(config: &[String], path: &str, problems: &mut Problems) -> Vec<IpNet
 
 fn peers(config: &[String], path: &str, problems: &mut Problems) -> Vec<PeerPattern> {
     if config.is_empty() {
-        problems.error(path, "is empty, so no request would pass");
+        problems.error(path, "is empty, so no request can pass: remove it to accept every request");
     }
     let mut peers = Vec::new();
     for (at, text) in config.iter().enumerate() {
@@ -207,7 +207,9 @@ fn peers(config: &[String], path: &str, problems: &mut Problems) -> Vec<PeerPatt
             None => {
                 let message = format!("`{}` is not a SPIFFE ID", text.escape_debug());
                 let problem = Problem::at(format!("{path}[{at}]"), message);
-                problems.errors.push(problem.help("as in `spiffe://td/ns/prod/sa/web`, or `spiffe://td/ns/prod/*`"));
+                problems
+                    .errors
+                    .push(problem.help("write for example `spiffe://td/ns/prod/sa/web` or `spiffe://td/ns/prod/*`"));
             }
         }
     }
@@ -215,17 +217,18 @@ fn peers(config: &[String], path: &str, problems: &mut Problems) -> Vec<PeerPatt
 }
 
 fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Problems) -> DetailRequirement {
-    let help = "name the type; an object of another type is another permission";
-    literal::check_wildcard(&config.kind, Alone::Error, format!("{path}.type"), help, problems);
+    let help = "name the type; an object of another type grants another permission";
+    literal::check_wildcard(&config.kind, LoneWildcard::Error, format!("{path}.type"), help, problems);
     let mut pattern = |name: &str, text: &Option<String>| {
         let text = text.as_ref()?;
         if text != "*" {
-            let help = "`*` alone stands for any value; `{name}` stands for a capture of the path";
-            literal::check_wildcard(text, Alone::Warning, format!("{path}.{name}"), help, problems);
+            let help =
+                "`*` alone matches any value, including a missing one; `{name}` stands for a capture of the path";
+            literal::check_wildcard(text, LoneWildcard::Warning, format!("{path}.{name}"), help, problems);
         }
         match Pattern::parse(text, names) {
             Ok(pattern) if pattern.is_ambiguous() => {
-                let message = format!("`{text}` reads one value in two ways: its captures touch");
+                let message = format!("`{text}` is ambiguous: two captures have no `/` between them");
                 problems.errors.push(Problem::at(format!("{path}.{name}"), message).help("put a `/` between them"));
                 None
             }
@@ -234,7 +237,7 @@ fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Pr
                 let problem =
                     Problem::at(format!("{path}.{name}"), format!("`{{{unknown}}}` is not a capture of the path"));
                 let help = match names {
-                    [] => "the path of this rule captures nothing".to_owned(),
+                    [] => "the path of this rule has no captures".to_owned(),
                     names => format!("the path captures `{}`", names.join("`, `")),
                 };
                 problems.errors.push(problem.help(help));

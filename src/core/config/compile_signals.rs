@@ -1,7 +1,7 @@
 //! From what the configuration says about signals to what it means: who may say what, what that does, and who must be
 //! heard of.
 
-use crate::config::literal::{self, Alone};
+use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
     Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, SubjectsConfig, TransmitterConfig,
     UnknownConfig,
@@ -37,10 +37,13 @@ pub fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Ef
             continue;
         };
         if matches!(effect, Effect::Set | Effect::SetAndEnd) && !choice.sets {
-            let problem = Problem::at(path, "has nothing that could be set");
+            let problem = Problem::at(path, "cannot be `set` or `set_and_end`: the event carries no value to set");
             problems.errors.push(problem.help("write `end` or `ignore`"));
         } else if matches!(effect, Effect::End | Effect::SetAndEnd) && !choice.ends {
-            problems.error(path, "ends nothing: write `set` or `ignore`");
+            problems.error(
+                path,
+                "cannot be `end` or `set_and_end`, because this event never ends a grant: write `set` or `ignore`",
+            );
         }
         *choice.effect = effect;
     }
@@ -54,7 +57,7 @@ const EFFECTS: [(&str, Effect); 4] =
 fn unknown(path: String, what: &str, word: &str, known: &[&str]) -> Problem {
     let help = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known here: `{}`", known.join("`, `")),
+        None => format!("known: `{}`", known.join("`, `")),
     };
     Problem::at(path, format!("unknown {what} `{word}`")).help(help)
 }
@@ -95,7 +98,7 @@ pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, pro
         if found.is_none() {
             let problem = unknown(path, "event", name, &Type::ALL.map(Type::name));
             problems.errors.push(match literal::is_wildcard(name) {
-                true => problem.help("leave `events` out to take every type"),
+                true => problem.help("remove `events` to accept every type"),
                 false => problem,
             });
         }
@@ -110,23 +113,28 @@ pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, pro
     let uris: Vec<_> = uris.collect();
     for (uri, kind) in &uris {
         if let Some(known) = Type::from_uri(uri).filter(|known| known != kind) {
-            let message = format!("already stands for {}", known.name());
+            let message = format!("is already the URI of {}", known.name());
             problems.error(format!("{path}.event_uris.{uri}"), message);
         }
     }
-    let words = "name each member without which a signal must not be taken";
+    let words = "name each member that must be understood before a signal is accepted";
     literal::check_wildcards(
         &config.critical_members,
-        Alone::Error,
+        LoneWildcard::Error,
         &format!("{path}.critical_members"),
         words,
         problems,
     );
     for (at, claim) in config.settable_claims.iter().flatten().enumerate() {
         let place = format!("{path}.settable_claims[{at}]");
-        let help = "leave `settable_claims` out to let it set every claim that signals may set";
-        literal::check_wildcard(claim, Alone::Error, &place, help, problems);
-        literal::check_claim_name(claim, &place, "name the claim at the top; it is set as a whole", problems);
+        let help = "remove `settable_claims` to let this transmitter set every claim that signals may set";
+        literal::check_wildcard(claim, LoneWildcard::Error, &place, help, problems);
+        literal::check_claim_name(
+            claim,
+            &place,
+            "name the top-level claim; a signal replaces its whole value",
+            problems,
+        );
         if !effect::may_change(claim, &[]) || matches!(claim.as_str(), "scope" | "authorization_details") {
             let message = format!("`{claim}` cannot be set by a signal");
             problems.error(format!("{path}.settable_claims[{at}]"), message);
@@ -174,9 +182,9 @@ pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems)
     if users.contains_key(&config.issuer) {
         let problem = Problem::at(
             format!("{path}.claims.subjects.iss_sub.{}", config.issuer),
-            "is this issuer itself, whose users are known by `sub`",
+            "names this issuer itself, whose users are already identified by `sub`",
         );
-        problems.errors.push(problem.help("name the issuer that signals about these users name"));
+        problems.errors.push(problem.help("write the issuer that signals about these users contain"));
     }
     users.iter().map(|(issuer, claim)| (issuer.clone(), claim.clone())).collect()
 }
@@ -213,7 +221,7 @@ pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems:
             && other.keys == this.keys
     };
     if transmitters.iter().take(at).any(|other| alike(&other)) {
-        let message = format!("`{}` stands twice, and nothing tells its streams apart", this.issuer);
+        let message = format!("`{}` is configured twice, and nothing tells its streams apart", this.issuer);
         let problem = Problem::at(format!("signals.transmitters[{at}].issuer"), message);
         problems.errors.push(problem.help("give each stream an `audience`, an `authorization` or `keys` of its own"));
     }
@@ -231,23 +239,22 @@ pub fn ask_for_fresh_state(stale: Option<&StaleConfig>, rule: &RuleConfig, requi
 /// Whether `signals.stale` makes sense, and where a stale state lets requests pass.
 pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
     if signals.transmitters.len() > MAX_TRANSMITTERS {
-        problems.error("signals.transmitters", format!("may be {MAX_TRANSMITTERS} at most"));
+        problems.error("signals.transmitters", format!("must have at most {MAX_TRANSMITTERS} entries"));
     }
     let Some(stale) = &signals.stale else {
         for (at, rule) in config.rules.iter().enumerate() {
             if rule.stale.is_some() {
-                let problem =
-                    Problem::at(format!("rules[{at}].stale"), "depends on `signals.stale`, which is not there");
-                problems.errors.push(problem.help("a rule alone may ask for `state_age`"));
+                let problem = Problem::at(format!("rules[{at}].stale"), "needs `signals.stale`, which is missing");
+                problems.errors.push(problem.help("add `signals.stale`, or require `state_age` in this rule"));
             }
         }
         return;
     };
     if stale.after == Span(0) {
-        problems.error("signals.stale.after", "must be longer than nothing");
+        problems.error("signals.stale.after", "must be at least 1s");
     }
     if stale.then == UnknownConfig::Allow {
-        let message = "lets requests pass by what was heard before, however long ago that was";
+        let message = "is `allow`: when transmitters fall silent, requests are judged with the last known state, however old it is";
         problems.warnings.push(Problem::at("signals.stale.then", message));
     }
     for issuer in &config.issuers {
@@ -257,7 +264,7 @@ pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], pro
         };
         if !signals.transmitters.iter().filter(speaks).any(|transmitter| transmitter.heartbeat) {
             let message = format!(
-                "no transmitter with a heartbeat speaks about `{}`: its grants are always stale",
+                "no transmitter with `heartbeat: true` may send signals about `{}`: the state about its grants is always stale",
                 issuer.issuer
             );
             problems.warnings.push(Problem::at("signals.stale", message));
@@ -361,14 +368,13 @@ mod tests {
         let deny = glass("deny").unwrap();
         let Effect::Require(requirement) = deny.policy.rules()[0].effect() else { panic!() };
         assert_eq!(requirement.break_glass().unwrap().lifts(), ["state_age"]);
-        let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (a stale state lets its \
-                   requests pass already: `stale`, or `signals.stale.then`, is `allow`)";
+        let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (a stale state already lets the requests of this rule pass, because `stale` or `signals.stale.then` is `allow`)";
         assert_eq!(glass("allow").err().unwrap(), [why]);
         let without = loaded(|config| {
             config["rules"][0]["break_glass"] = json!({"scope": "emergency", "lifts": ["state_age"]});
         });
         let why = "rules[0].break_glass.lifts[0]: `state_age` is not required by this rule (neither this rule nor \
-                   `signals.stale` asks for it)";
+                   `signals.stale` requires it)";
         assert_eq!(without.err().unwrap(), [why]);
     }
 
@@ -379,7 +385,7 @@ mod tests {
             config["signals"]["transmitters"][0]["heartbeat"] = json!(false);
         });
         let warning = loaded.unwrap().warnings[0].to_string();
-        assert!(warning.contains("no transmitter with a heartbeat"), "{warning}");
+        assert!(warning.contains("no transmitter with `heartbeat: true`"), "{warning}");
     }
 
     #[test]
@@ -388,11 +394,11 @@ mod tests {
         let cases: [(Change, &str); 12] = [
             (
                 |c| c["issuers"][0]["claims"] = json!({"subjects": {"opaque": "sid"}}),
-                "issuers[0].claims.subjects.opaque: unknown value `sid` (known here: `session`, `user`, `token`)",
+                "issuers[0].claims.subjects.opaque: unknown value `sid` (known: `session`, `user`, `token`)",
             ),
             (
                 |c| c["issuers"][0]["claims"] = json!({"subjects": {"iss_sub": {"https://jit.example": "x"}}}),
-                "issuers[0].claims.subjects.iss_sub.https://jit.example: is this issuer itself, whose users are known by `sub` (name the issuer that signals about these users name)",
+                "issuers[0].claims.subjects.iss_sub.https://jit.example: names this issuer itself, whose users are already identified by `sub` (write the issuer that signals about these users contain)",
             ),
             (
                 |c| c["signals"]["transmitters"][0]["audience"] = json!([]),
@@ -404,7 +410,7 @@ mod tests {
                     other["audience"] = json!(["them", "us"]);
                     c["signals"]["transmitters"].as_array_mut().unwrap().push(other);
                 },
-                "signals.transmitters[1].issuer: `https://jit.example` stands twice, and nothing tells its streams apart (give each stream an `audience`, an `authorization` or `keys` of its own)",
+                "signals.transmitters[1].issuer: `https://jit.example` is configured twice, and nothing tells its streams apart (give each stream an `audience`, an `authorization` or `keys` of its own)",
             ),
             (
                 |c| c["signals"]["transmitters"][0]["events"] = json!(["task-complete"]),
@@ -415,7 +421,7 @@ mod tests {
                     c["signals"]["transmitters"][0]["event_uris"] =
                         json!({"urn:taskfence:secevent:task-completed": "session-revoked"})
                 },
-                "signals.transmitters[0].event_uris.urn:taskfence:secevent:task-completed: already stands for task-completed",
+                "signals.transmitters[0].event_uris.urn:taskfence:secevent:task-completed: is already the URI of task-completed",
             ),
             (
                 |c| c["signals"]["transmitters"][0]["settable_claims"] = json!(["sub"]),
@@ -423,7 +429,7 @@ mod tests {
             ),
             (
                 |c| c["signals"]["effects"] = json!({"account-disabled": "set"}),
-                "signals.effects.account-disabled: has nothing that could be set (write `end` or `ignore`)",
+                "signals.effects.account-disabled: cannot be `set` or `set_and_end`: the event carries no value to set (write `end` or `ignore`)",
             ),
             (
                 |c| c["signals"]["effects"] = json!({"account-disable": "end"}),
@@ -435,9 +441,9 @@ mod tests {
             ),
             (
                 |c| c["rules"][0]["stale"] = json!("deny"),
-                "rules[0].stale: depends on `signals.stale`, which is not there (a rule alone may ask for `state_age`)",
+                "rules[0].stale: needs `signals.stale`, which is missing (add `signals.stale`, or require `state_age` in this rule)",
             ),
-            (|c| c["signals"]["stale"] = json!({"after": "0s"}), "signals.stale.after: must be longer than nothing"),
+            (|c| c["signals"]["stale"] = json!({"after": "0s"}), "signals.stale.after: must be at least 1s"),
         ];
         for (change, message) in cases {
             let errors = loaded(change).map(|_| ()).expect_err(message);

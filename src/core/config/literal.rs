@@ -5,7 +5,7 @@ use crate::config::problem::Problems;
 
 /// Whether a string that is nothing but a wildcard can be meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alone {
+pub enum LoneWildcard {
     /// It is an error: nobody has such a value.
     Error,
     /// It is worth a warning: an issuer may have such a value.
@@ -13,21 +13,21 @@ pub enum Alone {
 }
 
 /// Looks at a string that is compared letter by letter for a `*`. `help` says what to write where any value is meant.
-pub fn check_wildcard(text: &str, alone: Alone, path: impl Into<String>, help: &str, problems: &mut Problems) {
+pub fn check_wildcard(text: &str, alone: LoneWildcard, path: impl Into<String>, help: &str, problems: &mut Problems) {
     let is_alone = is_wildcard(text);
     if !is_alone && !text.contains('*') {
         return;
     }
-    let message = format!("`{}` is compared letter by letter: it is no wildcard", text.escape_debug());
+    let message = format!("`{}` is compared literally: `*` is not a wildcard here", text.escape_debug());
     let problem = Problem::at(path, message).help(help);
-    match is_alone && alone == Alone::Error {
+    match is_alone && alone == LoneWildcard::Error {
         true => problems.errors.push(problem),
         false => problems.warnings.push(problem),
     }
 }
 
 /// The same for each of a list at `path`.
-pub fn check_wildcards(texts: &[String], alone: Alone, path: &str, help: &str, problems: &mut Problems) {
+pub fn check_wildcards(texts: &[String], alone: LoneWildcard, path: &str, help: &str, problems: &mut Problems) {
     for (at, text) in texts.iter().enumerate() {
         check_wildcard(text, alone, format!("{path}[{at}]"), help, problems);
     }
@@ -44,7 +44,7 @@ pub fn check_claim_name(name: &str, path: impl Into<String>, help: &str, problem
     let is_path = name.contains(['.', '[']) || name.starts_with(['/', '$']);
     if is_path && !is_uri {
         let message = format!(
-            "`{}` is the name of one claim at the top of a token, and no path to a claim inside another",
+            "`{}` is read as the name of one top-level claim, not as a path to a nested claim",
             name.escape_debug()
         );
         problems.warnings.push(Problem::at(path, message).help(help));
@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn wildcards() {
         for (text, alone, errors, warnings) in [
-            ("*", Alone::Error, 1, 0),
-            (".*", Alone::Error, 1, 0),
-            ("*", Alone::Warning, 0, 1),
-            ("orders/*", Alone::Error, 0, 1),
-            ("orders.read", Alone::Error, 0, 0),
+            ("*", LoneWildcard::Error, 1, 0),
+            (".*", LoneWildcard::Error, 1, 0),
+            ("*", LoneWildcard::Warning, 0, 1),
+            ("orders/*", LoneWildcard::Error, 0, 1),
+            ("orders.read", LoneWildcard::Error, 0, 0),
         ] {
             let mut problems = Problems::default();
             check_wildcard(text, alone, "here", "help", &mut problems);

@@ -48,8 +48,8 @@ pub(crate) fn describe(misfit: &Misfit) -> Problem {
             let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
             let help = match nearest(word, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None if known.is_empty() => "no key is expected here".to_owned(),
-                None => format!("known here: `{}`", known.join("`, `")),
+                None if known.is_empty() => "this object has no keys".to_owned(),
+                None => format!("known: `{}`", known.join("`, `")),
             };
             return Problem::at(path, format!("unknown {what} `{word}`")).help(help);
         }

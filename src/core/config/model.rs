@@ -1,4 +1,4 @@
-//! The configuration as it is typed: the shape of the JSON, not yet its meaning. [`load`] gives the meaning.
+//! The configuration as it is written: the shape of the JSON. [`crate::config::load::load`] compiles it into a policy.
 
 #[cfg(feature = "schema")]
 use crate::config::schema_shapes;
@@ -20,64 +20,67 @@ use std::fmt;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Config {
-    /// What this listener's filter does. Default: filter.
+    /// What the filter of this listener does. Default: filter.
     #[serde(default)]
     pub role: Role,
     /// Issuers whose tokens are accepted.
     pub issuers: Vec<IssuerConfig>,
-    /// What may be done with a grant. The first rule that matches decides; nothing matched is denied.
+    /// What may be done with a grant. The first rule that matches decides. A request that no rule matches is denied.
     /// Default: none.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
     /// Whether refusals are enforced, or only recorded. Default: enforce.
     #[serde(default)]
     pub mode: Mode,
-    /// How hosts are read: `exact` behind a connection manager with `strip_any_host_port` and `strip_trailing_host_dot`.
+    /// How hosts are read. Use `exact` behind a connection manager with `strip_any_host_port` and
+    /// `strip_trailing_host_dot`.
     /// Default: folded.
     #[serde(default)]
     pub hosts: Reading,
-    /// Headers about the verified grant for the upstream. Whatever the client sends under these names is removed.
+    /// Headers that tell the upstream about the verified grant. The filter removes these headers from the request of
+    /// the client.
     /// Default: none.
     #[serde(default)]
     pub identity: IdentityConfig,
-    /// Whether the upstream gets to see the token itself. Default: true.
+    /// Whether the filter forwards the token to the upstream. Default: true.
     #[serde(default = "yes")]
     pub forward_token: bool,
     /// The `realm` of challenges (RFC 6750 §3). Default: the first audience.
     #[serde(default)]
     pub realm: Option<String>,
-    /// Where signals come from. Default: none are taken.
+    /// Which signals are accepted, and from whom. Default: no signal is accepted.
     #[serde(default)]
     pub signals: Option<SignalsConfig>,
-    /// What one worker spends on tokens. Default: those below.
+    /// Limits of one worker thread. Default: the defaults below.
     #[serde(default)]
     pub limits: LimitsConfig,
 }
 
-/// What one worker spends on tokens.
+/// Limits of one worker thread.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Memory for verified tokens, in bytes; the least recently used go first. Default: 16777216.
+    /// Memory for the cache of verified tokens, in bytes. When it is full, the least recently used token is dropped.
+    /// Default: 16777216.
     #[serde(default = "default_token_cache")]
     pub token_cache: usize,
-    /// Bad signatures that each source may have checked; beyond them its new tokens are answered 429 unchecked.
-    /// Default: those below.
+    /// How many bad signatures the filter checks for each source. Above this limit, new tokens of the source are
+    /// answered with 429 and not checked. Default: the defaults below.
     #[serde(default)]
     pub bad_signatures: BadSignaturesConfig,
 }
 
-/// Bad signatures that each source may have checked, per worker. A source is an IPv4 address or an IPv6 /64, as Envoy
-/// determines where a request comes from.
+/// How many bad signatures one worker thread checks for each source. A source is an IPv4 address or an IPv6 /64
+/// network; Envoy determines the address of the client.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BadSignaturesConfig {
-    /// In a second, in the long run. Default: 10.
+    /// How many per second on average. Default: 10.
     #[serde(default = "default_per_second")]
     pub per_second: u32,
-    /// At once, after a quiet time. Default: 100.
+    /// How many at once, after a time without any. Default: 100.
     #[serde(default = "default_burst")]
     pub burst: u32,
 }
@@ -94,7 +97,7 @@ impl Default for BadSignaturesConfig {
     }
 }
 
-/// Names of headers that carry verified facts to the upstream. What is left out is not sent.
+/// Names of the headers that carry verified facts to the upstream. A fact without a header name is not sent.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -114,10 +117,10 @@ pub struct IdentityConfig {
     /// The header for the session.
     #[serde(default)]
     pub session: Option<String>,
-    /// The header for the acting party, by `sub` of the outermost `act`.
+    /// The header for the acting party: `sub` of the outermost `act`.
     #[serde(default)]
     pub actor: Option<String>,
-    /// The header for `scope`, values divided by spaces.
+    /// The header for `scope`: values separated by spaces.
     #[serde(default)]
     pub scope: Option<String>,
     /// The header for `jti`.
@@ -132,7 +135,7 @@ pub struct IdentityConfig {
 pub struct IssuerConfig {
     /// `iss` of its tokens, compared byte by byte.
     pub issuer: String,
-    /// `aud` of a token must hold one of these.
+    /// `aud` of a token must contain one of these.
     pub audiences: Vec<String>,
     /// Its public keys.
     pub keys: KeysConfig,
@@ -142,40 +145,42 @@ pub struct IssuerConfig {
     /// Accepted `typ` values, with or without `application/`. Default: at+jwt.
     #[serde(default = "default_types")]
     pub types: Vec<String>,
-    /// Tokens with a longer `exp - iat` are refused. Default: 15m.
+    /// The longest lifetime of a token: a token with a greater `exp - iat` is refused. Default: 15m.
     #[serde(default = "default_max_lifetime")]
     pub max_lifetime: Span,
-    /// Sessions that began longer ago are refused, and signals about them are kept this long. Default: 24h.
+    /// The longest session: a token of a session that began longer ago is refused. Signals about sessions are kept at
+    /// least this long. Default: 24h.
     #[serde(default = "default_max_session")]
     pub max_session: Span,
-    /// How far its clock and ours may lie apart. Default: 30s.
+    /// How far the clock of the issuer and the clock of this proxy may differ. Default: 30s.
     #[serde(default = "default_clock_skew")]
     pub clock_skew: Span,
-    /// Names of claims that issuers name differently. Default: those below.
+    /// The names of the claims that each issuer may choose. Default: the defaults below.
     #[serde(default)]
     pub claims: ClaimsConfig,
-    /// Where its tokens stand in a request. Default: the header `authorization`, scheme `Bearer` or `DPoP`.
+    /// Where a request carries its tokens. Default: the header `authorization`, scheme `Bearer` or `DPoP`.
     #[serde(default)]
     pub token: Option<TokenConfig>,
-    /// What its tokens must be bound to (`cnf`). What a token is bound to is checked in any case. Default: none.
+    /// What its tokens must be bound to (`cnf`). A token that is bound to something is always checked against it.
+    /// Default: none.
     #[serde(default)]
     pub binding: Binding,
-    /// How DPoP proofs for its tokens are checked. Default: as below.
+    /// How DPoP proofs for its tokens are checked. Default: the defaults below.
     #[serde(default)]
     pub dpop: Option<DpopConfig>,
-    /// The claim that names, by its SPIFFE ID, the one workload that may present a token: the first URI in the client's
-    /// certificate must be its value. `sub`, `client_id`, `act.sub` (the acting party), or another claim. Default:
-    /// none.
+    /// The claim that contains the SPIFFE ID of the only workload that may present the token: `sub`, `client_id`,
+    /// `act.sub` (the acting party), or another claim. The first URI in the client's certificate must equal it.
+    /// Default: none.
     #[serde(default)]
     pub peer_claim: Option<String>,
-    /// How many parties a chain of `act` may name. Only the outermost is authority; a condition sees the others in
-    /// `claims.act`. Default: 8.
+    /// How many parties a chain of `act` may contain. Rules use only the outermost one; a condition can read the others
+    /// in `claims.act`. Default: 8.
     #[serde(default = "default_max_actors")]
     pub max_actors: usize,
 }
 
-/// Public keys: `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. The other keys are for fetched
-/// ones.
+/// Public keys: either `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. All other settings
+/// apply only to keys that are fetched.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -184,34 +189,34 @@ pub struct KeysConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<schema_shapes::JwkSet>"))]
     pub inline: Option<StrictValue>,
-    /// The cluster of Envoy that serves the JWK Set. TLS is the cluster's matter.
+    /// The cluster of Envoy that serves the JWK Set. Configure TLS in the cluster.
     #[serde(default)]
     pub cluster: Option<String>,
-    /// The path of the JWK Set there, with a query if it needs one.
+    /// The path of the JWK Set on that cluster, with a query if the server needs one.
     #[serde(default)]
     pub path: Option<String>,
-    /// The host to ask for (`:authority`). Default: the host of the issuer's URL, or the name of the cluster where the
-    /// issuer is no URL.
+    /// The host of the request (`:authority`). Default: the host of the issuer's URL, or the name of the cluster if the
+    /// issuer is not a URL.
     #[serde(default)]
     pub host: Option<String>,
-    /// How often it is fetched. Default: 5m.
+    /// How often the JWK Set is fetched. Default: 5m.
     #[serde(default)]
     pub refresh: Option<Span>,
     /// How long a fetch may take. Default: 5s.
     #[serde(default)]
     pub timeout: Option<Span>,
-    /// How long a request may wait for keys. A pushed signal never does; its transmitter repeats it. Default: 2s.
+    /// How long a request may wait for keys. A pushed signal never waits: its transmitter sends it again. Default: 2s.
     #[serde(default)]
     pub wait: Option<Span>,
-    /// How long keys are used after they were last fetched. Default: 24h.
+    /// How long keys are used after the last successful fetch. Default: 24h.
     #[serde(default)]
     pub keep: Option<Span>,
-    /// How long at least lies between fetches that tokens with an unknown `kid` ask for. Default: 10s.
+    /// The shortest time between two fetches that tokens with an unknown `kid` cause. Default: 10s.
     #[serde(default)]
     pub refetch: Option<Span>,
 }
 
-/// Names of claims that issuers name differently.
+/// The names of the claims that each issuer may choose.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -232,46 +237,47 @@ pub struct ClaimsConfig {
     /// Default: none.
     #[serde(default)]
     pub group: Option<String>,
-    /// What subjects of other formats than `jwt_id` and `iss_sub` of this issuer stand for (RFC 9493). Default: none, and
-    /// signals about such subjects change nothing.
+    /// Which claims identify subjects of formats other than `jwt_id` and `iss_sub` of this issuer (RFC 9493). Default:
+    /// none, and signals about such subjects change nothing.
     #[serde(default)]
     pub subjects: SubjectsConfig,
 }
 
-/// What subjects of signals stand for in tokens: for each format the claim that holds what it names. A token in which
-/// the claim is missing, an empty string or no string is not known by it.
+/// How subjects of signals are found in tokens: for each subject format, the claim that contains the identifier. If the
+/// claim is missing, empty or not a string, signals with that format do not affect the token.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubjectsConfig {
-    /// The claim with the email address, compared in any case. Default: none.
+    /// The claim with the email address, compared without regard to case. Default: none.
     #[serde(default)]
     pub email: Option<String>,
     /// The claim with the phone number, compared by its digits: `+1 (206) 555-0100` is `+12065550100`.
     /// Default: none.
     #[serde(default)]
     pub phone_number: Option<String>,
-    /// The claim with the account, with or without `acct:`, its host in any case. Default: none.
+    /// The claim with the account, with or without `acct:`; its host is compared without regard to case. Default: none.
     #[serde(default)]
     pub account: Option<String>,
-    /// The claim with the DID. A DID URL names its DID. Default: none.
+    /// The claim with the DID. A DID URL stands for its DID. Default: none.
     #[serde(default)]
     pub did: Option<String>,
     /// The claim with the URI. Default: none.
     #[serde(default)]
     pub uri: Option<String>,
-    /// Other issuers whose `iss_sub` subjects are about users of these tokens, each with the claim that holds the `sub`
-    /// it gave: an identity provider that signals about users for whom this issuer mints. Default: none.
+    /// Other issuers whose `iss_sub` subjects identify users of these tokens, each with the claim that contains the
+    /// `sub` of that issuer. Use it for an identity provider that sends signals about the users of this issuer.
+    /// Default: none.
     #[serde(default)]
     pub iss_sub: BTreeMap<String, String>,
-    /// What an `opaque` subject names, where it is the whole subject. Default: nothing, or the device in a
+    /// What an `opaque` subject identifies if it is the whole subject. Default: nothing, or the device in a
     /// device-compliance-change.
     #[serde(default)]
     pub opaque: Option<OpaqueConfig>,
 }
 
 impl SubjectsConfig {
-    /// The claims that are named, each with the key that names it.
+    /// The configured claims, each with its key in the configuration.
     pub(crate) fn claims(&self) -> impl Iterator<Item = (String, &String)> {
         let SubjectsConfig { email, phone_number, account, did, uri, iss_sub, opaque: _ } = self;
         let formats =
@@ -281,7 +287,7 @@ impl SubjectsConfig {
     }
 }
 
-/// What an `opaque` subject names.
+/// What an `opaque` subject identifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -307,32 +313,32 @@ impl Default for ClaimsConfig {
     }
 }
 
-/// A rule: what it is for, and what it asks. It says exactly one of `require`, `allow` and `deny`.
+/// A rule: which requests it matches, and what it requires. It has exactly one of `require`, `allow` and `deny`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
-    /// Its name in logs and explanations.
+    /// The name of the rule in logs and explanations.
     pub name: String,
-    /// Which requests it is for.
+    /// Which requests the rule matches.
     #[serde(rename = "match")]
     pub matches: MatchConfig,
-    /// What the grant must hold.
+    /// What the rule requires of the grant and the request.
     #[serde(default)]
     pub require: Option<RequireConfig>,
-    /// Lets requests pass without a grant.
+    /// Lets requests pass without a token.
     #[serde(default)]
     pub allow: Option<AllowConfig>,
-    /// Refuses all it matches. Default: false.
+    /// Whether the rule denies every request that it matches. Default: false.
     #[serde(default)]
     pub deny: bool,
-    /// A scope that lifts some of what is required, for emergencies. Every use is recorded and counted. Default: none.
+    /// A scope that lifts some requirements in an emergency. Every use is logged and counted. Default: none.
     #[serde(default)]
     pub break_glass: Option<BreakGlassConfig>,
-    /// Whether its refusals are enforced. Default: the overall `mode`.
+    /// Whether refusals by this rule are enforced. Default: the top-level `mode`.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// What becomes of its requests when the state is stale. Default: as `signals.stale` says.
+    /// What happens to requests of this rule when the state is stale. Default: `signals.stale.then`.
     #[serde(default)]
     pub stale: Option<UnknownConfig>,
 }
@@ -342,13 +348,13 @@ pub struct RuleConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BreakGlassConfig {
-    /// The scope value that the grant must hold.
+    /// The scope value that the grant must contain.
     pub scope: String,
-    /// The keys of `require` that it lifts. `state_age` also stands for what `signals.stale` asks for.
+    /// The keys of `require` that it lifts. `state_age` also lifts the requirement of `signals.stale`.
     pub lifts: Vec<String>,
 }
 
-/// Which requests a rule is for. What is left out matches everything.
+/// Which requests a rule matches. A key that is missing matches everything.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -359,17 +365,17 @@ pub struct MatchConfig {
     /// Hosts, without ports. Default: every host.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
-    /// A path template: `{name}` is one segment, `{name...}` all that is left. There are no other wildcards; where a path
-    /// has a `*`, or a `:`, `$`, `+` or bracket that another system would read as a pattern, it stands escaped, as in
-    /// `%2A`. Default: every path.
+    /// A path template: `{name}` matches one segment, `{name...}` matches the rest of the path. There are no other
+    /// wildcards. If the path contains a `*`, or a `:`, `$`, `+` or bracket that another system reads as a pattern,
+    /// write it percent-encoded, such as `%2A`. Default: every path.
     #[serde(default)]
     pub path: Option<String>,
-    /// gRPC requests to a service, or to one method of it; instead of `path`. In a rule that denies: every request to
-    /// its path, for gRPC-Web, Connect and JSON call the same method. Default: gRPC or not.
+    /// gRPC requests to a service, or to one method of it; use it instead of `path`. In a rule that denies, it matches
+    /// every request to that path, because gRPC-Web, Connect and JSON call the same method. Default: every request.
     #[serde(default)]
     pub grpc: Option<GrpcConfig>,
-    /// Metadata of Envoy's route, namespace `taskfence`: names and the strings that they must be.
-    /// Default: any route.
+    /// Metadata of Envoy's route in the namespace `taskfence`: names, and the string that each must equal. Default:
+    /// every route.
     #[serde(default)]
     pub metadata: Option<BTreeMap<String, String>>,
 }
@@ -379,44 +385,44 @@ pub struct MatchConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrpcConfig {
-    /// The full name, as in `orders.v1.Orders`.
+    /// The full name, such as `orders.v1.Orders`.
     pub service: String,
     /// One method. Default: every method.
     #[serde(default)]
     pub method: Option<String>,
 }
 
-/// What a grant must hold. What is left out is not asked for.
+/// What a rule requires of the grant and the request. A key that is missing requires nothing.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RequireConfig {
-    /// Scope values that must all be there, divided by spaces; or an object with `all` and `any`.
+    /// Scope values separated by spaces, all of which the grant must contain; or an object with `all` and `any`.
     #[serde(default)]
     pub scope: Option<ScopeConfig>,
-    /// An object of `authorization_details` that must be there.
+    /// An object that `authorization_details` must contain.
     #[serde(default)]
     pub detail: Option<DetailConfig>,
-    /// `compliant`, or an object that says what becomes of a device that nobody spoke about.
+    /// `compliant`, or an object that also says what happens when no signal reported the status of the device.
     #[serde(default)]
     pub device: Option<DeviceConfig>,
-    /// The risk that a signal stated about the user, device, session, client, actor or tenant.
+    /// The highest risk that signals reported about the user, device, session, client, actor or tenant.
     #[serde(default)]
     pub risk: Option<RiskConfig>,
     /// Networks that the request may come from, in CIDR notation.
     #[serde(default)]
     pub source: Option<Vec<String>>,
-    /// Workloads that the request may come from, by the SPIFFE ID in the client's certificate. `*` as the last segment
-    /// stands for one or more segments.
+    /// Workloads that the request may come from: SPIFFE IDs in the client's certificate. `*` as the last segment
+    /// matches one or more segments.
     #[serde(default)]
     pub peer: Option<Vec<String>>,
-    /// Whether a token counts for one request only, on whichever worker of this proxy. Default: false.
+    /// Whether a token can be used for one request only, on all workers of this proxy. Default: false.
     #[serde(default)]
     pub single_use: bool,
     /// Accepted values of `acr`, the preferred one first (RFC 9470).
     #[serde(default)]
     pub acr: Option<Vec<String>>,
-    /// How long ago the user may have been authenticated, by `auth_time`.
+    /// The longest time since the user authenticated (`auth_time`).
     #[serde(default)]
     pub auth_age: Option<Span>,
     /// Claims with exactly these values.
@@ -426,7 +432,7 @@ pub struct RequireConfig {
     /// Who may act for the subject (RFC 8693).
     #[serde(default)]
     pub actor: Option<ActorConfig>,
-    /// How long ago the transmitter of signals may last have been heard of.
+    /// The longest time since the last signal of each transmitter with `heartbeat`.
     #[serde(default)]
     pub state_age: Option<Span>,
     /// A condition in CEL over `claims`, `grant`, `context`, `request`, `captures` and `now`.
@@ -434,47 +440,47 @@ pub struct RequireConfig {
     pub when: Option<String>,
 }
 
-/// Scope values.
+/// Which scope values the grant must contain.
 #[derive(Debug, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<String, ScopeLists>"))]
 pub struct ScopeConfig {
-    /// All of these.
+    /// The grant must contain all of these.
     pub all: Vec<String>,
-    /// One of these.
+    /// The grant must contain at least one of these; ignored if empty.
     pub any: Vec<String>,
 }
 
-/// Scope values in lists.
+/// Which scope values the grant must contain, as lists.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScopeLists {
-    /// All of these. Default: none.
+    /// The grant must contain all of these. Default: none.
     #[serde(default)]
     pub all: Vec<String>,
-    /// One of these. Default: none.
+    /// The grant must contain at least one of these. Default: none.
     #[serde(default)]
     pub any: Vec<String>,
 }
 
-/// What is asked of the device.
+/// What a rule requires of the device.
 #[derive(Debug)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<DeviceStatus, DeviceRequirement>"))]
 pub struct DeviceConfig {
-    /// What becomes of a device that nobody spoke about.
+    /// What happens when no signal reported the status of the device.
     pub unknown: UnknownConfig,
 }
 
-/// What is asked of the device.
+/// What a rule requires of the device.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeviceRequirement {
-    /// The status that it must have.
+    /// The status that the device must have.
     pub status: DeviceStatus,
-    /// What becomes of a device that nobody spoke about. Default: deny.
+    /// What happens when no signal reported the status of the device. Default: deny.
     #[serde(default)]
     pub unknown: UnknownConfig,
 }
@@ -488,26 +494,26 @@ pub enum DeviceStatus {
     Compliant,
 }
 
-/// What becomes of what is not known, or not known to be still so.
+/// What happens when a value is unknown, or when the state is stale.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownConfig {
-    /// It is refused.
+    /// The request is refused.
     #[default]
     Deny,
-    /// It passes.
+    /// The request passes.
     Allow,
 }
 
-/// What is asked of the risk.
+/// Which risk a rule accepts.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RiskConfig {
-    /// The first level that is too high.
+    /// The lowest level that is refused: every level below it passes.
     pub below: Risk,
-    /// What becomes of a risk that nobody stated. Default: deny.
+    /// What happens when no signal reported a risk. Default: deny.
     #[serde(default)]
     pub unknown: UnknownConfig,
 }
@@ -517,28 +523,28 @@ pub struct RiskConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActorConfig {
-    /// Whether somebody must act for the subject. Default: required.
+    /// Whether another party must act for the subject. Default: required.
     #[serde(default)]
     pub delegation: Delegation,
-    /// Who may act, by `sub` of the outermost `act`. Default: anybody.
+    /// Who may act: accepted values of `sub` of the outermost `act`. Default: every party.
     #[serde(default)]
     pub agents: Option<Vec<String>>,
 }
 
-/// Whether somebody acts for the subject.
+/// Whether another party acts for the subject.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Delegation {
-    /// Somebody does.
+    /// The token must have an `act` claim.
     #[default]
     Required,
-    /// Nobody does.
+    /// The token must not have an `act` claim.
     None,
 }
 
-/// A string stands for the short form, an object for the long one. Written by hand: an untagged enum would answer
-/// every mistake inside the object with "did not match any variant".
+/// Reads a string as the short form and an object as the long form. It is not an untagged enum, because serde reports
+/// every mistake inside such an object as "did not match any variant".
 struct ShortOrLong<T> {
     expecting: &'static str,
     short: fn(&str) -> Result<T, String>,
@@ -564,7 +570,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ShortOrLong<T> {
 impl<'de> Deserialize<'de> for ScopeConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let visitor = ShortOrLong {
-            expecting: "scope values divided by spaces, or an object with `all` and `any`",
+            expecting: "scope values separated by spaces, or an object with `all` and `any`",
             short: |text: &str| {
                 let all = text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
                 Ok(ScopeLists { all, any: Vec::new() })
@@ -619,8 +625,8 @@ impl<'de> Deserialize<'de> for DeviceConfig {
     }
 }
 
-/// What one object of `authorization_details` must say (RFC 9396). `{name}` stands for a capture of the path, `*` for
-/// any value. A member that the object has and that is left out here refuses.
+/// What one object of `authorization_details` must contain (RFC 9396). `{name}` stands for a capture of the path, and
+/// `*` matches any value, including a missing one. If the object has a member that is missing here, it does not match.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -645,90 +651,91 @@ pub struct DetailConfig {
     pub privilege: Option<String>,
 }
 
-/// Who passes without a grant.
+/// Which requests pass without a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AllowConfig {
-    /// Everybody. A token in the request is not looked at.
+    /// Every request that the rule matches. A token in the request is ignored.
     Anonymous,
 }
 
-/// Where signals come from.
+/// Which signals are accepted, and from whom.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignalsConfig {
-    /// The path that takes SETs. Default: /signals.
+    /// The path to which transmitters push SETs. Default: /signals.
     #[serde(default = "default_path")]
     pub path: String,
-    /// Who may send them.
+    /// The transmitters that may send signals.
     pub transmitters: Vec<TransmitterConfig>,
-    /// What events do that leave a choice. Default: as below.
+    /// The effect of each event for which there is a choice. Default: the defaults below.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<schema_shapes::Effects>"))]
     pub effects: BTreeMap<String, String>,
-    /// What becomes of requests when transmitters fall silent. Default: nothing; a rule may ask for `state_age`.
+    /// What happens to requests when transmitters fall silent. Default: nothing; a rule can still require `state_age`.
     #[serde(default)]
     pub stale: Option<StaleConfig>,
 }
 
-/// What becomes of requests when transmitters fall silent.
+/// What happens to requests when transmitters fall silent.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StaleConfig {
-    /// How long ago each transmitter with a `heartbeat` may last have been heard of, where a rule has no `state_age`
-    /// of its own.
+    /// The longest time since the last signal of each transmitter with `heartbeat`. It applies to every rule without
+    /// its own `state_age`.
     pub after: Span,
-    /// What becomes of requests then: refused with 503, or judged by what was heard before. Default: deny.
+    /// What happens to requests after that time: `deny` refuses them with 503, `allow` judges them with the last known
+    /// state. Default: deny.
     #[serde(default)]
     pub then: UnknownConfig,
 }
 
-/// A stream of a transmitter of signals. A transmitter may have several, told apart by `audience`, else by
-/// `authorization` and `keys`.
+/// One stream of a transmitter of signals. A transmitter may have several streams, which are distinguished by
+/// `audience`, then by `authorization` and `keys`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TransmitterConfig {
     /// `iss` of its SETs.
     pub issuer: String,
-    /// `aud` of its SETs must hold this, or one of these.
+    /// `aud` of its SETs must contain this value, or one of these values.
     pub audience: AudienceConfig,
     /// Its public keys.
     pub keys: KeysConfig,
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
-    /// Token issuers about whose subjects it may speak. Default: itself.
+    /// The token issuers about whose subjects it may send signals. Default: the issuer of the same name.
     #[serde(default)]
     pub subjects: Option<Vec<String>>,
-    /// The `authorization` header that its pushes must carry (RFC 8935 §3). Default: none is asked for.
+    /// The `authorization` header that its pushes must carry (RFC 8935 §3). Default: none is required.
     #[serde(default)]
     pub authorization: Option<String>,
     /// Types of events that it may send, by the last part of their URI. Default: every type.
     #[serde(default)]
     pub events: Option<Vec<String>>,
-    /// Event URIs of its own, and the types that they stand for. Default: none.
+    /// Event URIs that only this transmitter uses, each with the type of event that it stands for. Default: none.
     #[serde(default)]
     pub event_uris: BTreeMap<String, String>,
-    /// Members of complex subjects that it calls critical: a signal with one that cannot be matched is refused. Others
-    /// are left out of account, which makes the signal hit more. Default: task.
+    /// Critical members of complex subjects: a signal with a critical member that cannot be matched is refused. Other
+    /// members that cannot be matched are ignored, so the signal affects more grants. Default: task.
     #[serde(default = "default_critical")]
     pub critical_members: Vec<String>,
-    /// Claims that its token-claims-change may set. Default: all but those that say what token it is.
+    /// Claims that its token-claims-change events may set. Default: all claims except those that identify the token.
     #[serde(default)]
     pub settable_claims: Option<Vec<String>>,
-    /// The `state` that its verification events must have, where they have any. Default: any will do.
+    /// The value that `state` of its verification events must have, if an event has `state`. Default: any value.
     #[serde(default)]
     pub verification_state: Option<String>,
-    /// The transmitter writes subjects as drafts had them: inside the CAEP or RISC event instead of in `sub_id`, with
-    /// `subject_type`, or complex without `format`. Such subjects are always read; without this they count as odd, and
-    /// an event that permits something is refused. Default: false.
+    /// Whether the transmitter writes subjects as in drafts of the standards: inside the CAEP or RISC event instead of
+    /// in `sub_id`, with `subject_type`, or complex without `format`. Such subjects are always read. If this is false,
+    /// they are reported as odd, and an event that permits something is refused. Default: false.
     #[serde(default)]
     pub legacy_subject: bool,
-    /// Whether its silence makes the state stale. Default: true.
+    /// Whether the state becomes stale when this transmitter falls silent. Default: true.
     #[serde(default = "yes")]
     pub heartbeat: bool,
 }
@@ -793,15 +800,16 @@ fn default_path() -> String {
     "/signals".to_owned()
 }
 
-/// Where a token stands: one of these.
+/// Where a request carries the token. Use exactly one of these.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
-    /// The header of that name: the token alone, or behind `Bearer` or `DPoP`. `authorization` always wants a scheme.
+    /// The name of a header that contains the token, alone or after `Bearer` or `DPoP`. In `authorization` the scheme
+    /// is required.
     #[serde(default)]
     pub header: Option<String>,
-    /// The cookie of that name.
+    /// The name of a cookie that contains the token.
     #[serde(default)]
     pub cookie: Option<String>,
 }
@@ -811,18 +819,18 @@ pub struct TokenConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DpopConfig {
-    /// Scheme and authority under which clients know this service, as in `https://api.example`: with the path of the
-    /// request, `htu` must be one of these. Default: scheme and authority of the request.
+    /// The origins (scheme and authority) under which clients know this service, such as `https://api.example`. `htu`
+    /// of a proof must be one of these with the path of the request. Default: scheme and authority of the request.
     #[serde(default)]
     pub origins: Option<Vec<String>>,
-    /// How old a proof may be, by `iat`. Default: 1m.
+    /// The greatest age of a proof (`iat`). Default: 1m.
     #[serde(default = "default_window")]
     pub window: Span,
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256.
     #[serde(default = "default_proof_algorithms")]
     pub algorithms: Vec<String>,
-    /// Proofs must carry a nonce of this proxy, which lives at least this long and at most twice as long. Default: none
-    /// is asked for.
+    /// If set, proofs must carry a nonce of this proxy. A nonce is valid for at least this long and at most twice as
+    /// long. Default: no nonce is required.
     #[serde(default)]
     pub nonce: Option<Span>,
 }

@@ -1,36 +1,39 @@
-//! What the order of the rules makes of them: the first that matches decides, so a rule may be dead in whole or in part.
+//! Checks of the order of the rules: the first rule that matches decides, so an earlier rule can make a later one useless,
+//! completely or for some of its requests.
 
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::rules::mode::Mode;
 use crate::rules::overlap;
 use crate::rules::rule::{Matcher, Rule};
-use crate::rules::strictness::{self, Lack};
+use crate::rules::strictness::{self, Missing};
 use std::collections::BTreeMap;
 
-/// A rule that takes something of more later rules than this is named once, and not with each of them.
+/// A rule that decides requests of more later rules than this is reported once, not once for each of them.
 const MAX_OF_ONE: usize = 3;
 
-/// A message names so many rules, or parts of one.
+/// A message names at most this many rules, or parts of one rule.
 const MAX_NAMED: usize = 3;
 
-/// Finds what can never decide. A rule that is dead as a whole is an error; where one is dead in part, and what decides
-/// instead asks for less, that is a warning.
+/// Finds rules, and parts of rules, that can never decide. A rule that can never decide at all is an error. A rule that
+/// never decides some of its requests is a warning if the rule that decides them requires less, and else a note.
 pub fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
     let mut losses = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
-        let near = Near::new(rules.get(..at).unwrap_or_default(), rule);
-        match near.takers_of_all(rule) {
+        let earlier = EarlierRules::new(rules.get(..at).unwrap_or_default(), rule);
+        match earlier.takers_of_all(rule) {
             Some(takers) => {
                 let message = match takers.as_slice() {
-                    [taker] => format!("is never reached: rule `{taker}` before it takes every request of it"),
+                    [taker] => format!("is never reached: rule `{taker}` before it matches all of its requests"),
                     takers => {
-                        format!("is never reached: rules {} before it take every request of it", named(takers))
+                        format!("is never reached: rules {} before it match all of its requests", named(takers))
                     }
                 };
-                problems.errors.push(Problem::at(format!("rules[{at}]"), message).help("put the narrower rule first"));
+                problems
+                    .errors
+                    .push(Problem::at(format!("rules[{at}]"), message).help("move the narrower rule before it"));
             }
-            None => losses.extend(near.losses(at, rule, mode)),
+            None => losses.extend(earlier.losses(at, rule, mode)),
         }
     }
     report(losses, rules, problems);
@@ -39,30 +42,33 @@ pub fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
     }
 }
 
-/// The rules before one that are for some of its requests, in order, with what they have in common with it.
-struct Near<'r> {
+/// The rules before one rule that match some of its requests, in order. Each has its position and the requests that both
+/// rules match.
+struct EarlierRules<'r> {
     rules: Vec<(usize, &'r Rule, Matcher)>,
 }
 
-/// What one rule never decides, since another does.
+/// The requests that a rule matches and never decides, because an earlier rule does.
 struct Loss {
+    /// The position of the rule that never decides them.
     of: usize,
+    /// The position of the earlier rule that decides them.
     to: usize,
-    /// What is lost, in words.
+    /// A description of these requests.
     what: String,
-    /// What the other does not ask for.
-    lack: Option<Lack>,
-    /// Whether it is hard to see: each is also for paths that the other is not for.
+    /// What the earlier rule does not require.
+    missing: Option<Missing>,
+    /// Whether it is hard to see: each rule also matches paths that the other does not match.
     crossing: bool,
 }
 
-impl<'r> Near<'r> {
-    fn new(earlier: &'r [Rule], rule: &Rule) -> Near<'r> {
+impl<'r> EarlierRules<'r> {
+    fn new(earlier: &'r [Rule], rule: &Rule) -> EarlierRules<'r> {
         let meets = |(at, first): (usize, &'r Rule)| Some((at, first, overlap::common(&first.matcher, &rule.matcher)?));
-        Near { rules: earlier.iter().enumerate().filter_map(meets).collect() }
+        EarlierRules { rules: earlier.iter().enumerate().filter_map(meets).collect() }
     }
 
-    /// The names of the rules that together take every request of `rule`.
+    /// The names of the rules that together match every request of `rule`.
     fn takers_of_all(&self, rule: &Rule) -> Option<Vec<&'r str>> {
         if let Some((_, first, _)) =
             self.rules.iter().find(|(_, first, _)| overlap::covers(&first.matcher, &rule.matcher))
@@ -85,7 +91,7 @@ impl<'r> Near<'r> {
     fn losses(&self, of: usize, rule: &Rule, mode: Mode) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (index, (to, first, common)) in self.rules.iter().enumerate() {
-            // A narrower rule in front of a wider one is how rules are written, unless the wider one names what it loses.
+            // A narrower rule before a wider one is the usual way to write rules, unless the wider rule names what it loses.
             let exception = overlap::covers(&rule.matcher, &first.matcher);
             if exception && !overlap::is_named_part(common, &rule.matcher) {
                 continue;
@@ -96,7 +102,7 @@ impl<'r> Near<'r> {
                 of,
                 to: *to,
                 what,
-                lack: strictness::lack(first, rule, common.template.as_ref(), mode),
+                missing: strictness::missing(first, rule, common.template.as_ref(), mode),
                 crossing: overlap::paths_cross(&first.matcher, &rule.matcher) && first.matcher.metadata.is_empty(),
             });
         }
@@ -104,7 +110,8 @@ impl<'r> Near<'r> {
     }
 }
 
-/// What is left of `part`, some of what `whole` is for, without what `before` take; in words, and `None` when nothing is.
+/// Describes the requests of `part` that none of `before` matches. `part` is a part of `whole`. `None` when `before` match
+/// all of them.
 fn left<'m>(part: &Matcher, before: impl Iterator<Item = &'m Matcher>, whole: &Matcher) -> Option<String> {
     let before: Vec<&Matcher> = before.filter(|earlier| overlap::meet(earlier, part)).collect();
     if before.is_empty() {
@@ -126,66 +133,67 @@ fn left<'m>(part: &Matcher, before: impl Iterator<Item = &'m Matcher>, whole: &M
     }
 }
 
-/// Puts losses into words: with the rule that loses, or, where one takes something of many, once with that.
+/// Reports losses: one problem for each rule that loses requests, or a single one for a rule that takes them from many.
 fn report(losses: Vec<Loss>, rules: &[Rule], problems: &mut Problems) {
     let name = |at: usize| rules.get(at).map(Rule::name).unwrap_or_default();
     let mut by_taker: BTreeMap<(usize, bool), Vec<&Loss>> = BTreeMap::new();
     for loss in &losses {
-        by_taker.entry((loss.to, loss.lack.is_some())).or_default().push(loss);
+        by_taker.entry((loss.to, loss.missing.is_some())).or_default().push(loss);
     }
-    for ((to, asks_less), losses) in by_taker {
+    for ((to, requires_less), losses) in by_taker {
         if let [first, ..] = losses.as_slice()
             && losses.len() > MAX_OF_ONE
         {
             let losers: Vec<&str> = losses.iter().map(|loss| name(loss.of)).collect();
-            let less = if asks_less { ", and asks for less than they do" } else { "" };
+            let less = if requires_less { ", and requires less than they do" } else { "" };
             let message = format!(
-                "decides requests that {} later rules are for as well{less}: {}; for `{}` these are {}",
+                "decides requests that {} later rules also match{less}: {}; for `{}` these are {}",
                 losses.len(),
                 named(&losers),
                 name(first.of),
                 first.what
             );
-            let unwise = asks_less || losses.iter().any(|loss| loss.crossing);
-            add(unwise, Problem::at(format!("rules[{to}].match"), message), problems);
+            let is_warning = requires_less || losses.iter().any(|loss| loss.crossing);
+            add(is_warning, Problem::at(format!("rules[{to}].match"), message), problems);
             continue;
         }
         for loss in losses {
-            let decides = format!("never decides {}: rule `{}` before it does", loss.what, name(to));
-            let message = match &loss.lack {
-                Some(lack) => format!("{decides}, and {lack}"),
+            let decides = format!("never decides {}: rule `{}` before it decides them", loss.what, name(to));
+            let message = match &loss.missing {
+                Some(missing) => format!("{decides}, and {missing}"),
                 None => decides,
             };
             let problem = Problem::at(format!("rules[{}].match", loss.of), message);
-            add(asks_less || loss.crossing, problem, problems);
+            add(requires_less || loss.crossing, problem, problems);
         }
     }
 }
 
-fn add(unwise: bool, problem: Problem, problems: &mut Problems) {
-    match unwise {
-        true => {
-            problems.warnings.push(problem.help("put the stricter rule first, or take out of it what it never decides"))
-        }
+fn add(is_warning: bool, problem: Problem, problems: &mut Problems) {
+    match is_warning {
+        true => problems
+            .warnings
+            .push(problem.help("move the stricter rule first, or remove from its `match` what it never decides")),
         false => problems.notes.push(problem),
     }
 }
 
-/// The rule that decides about the path of a rule for gRPC when it is asked for in another way, and asks for less.
+/// A warning if the path of a rule for gRPC, called in another way than by gRPC, is decided by a rule that requires less.
 fn way_around(rules: &[Rule], at: usize, rule: &Rule, mode: Mode) -> Option<Problem> {
     let otherwise = Matcher { grpc: false, ..rule.matcher.clone() };
     for (place, later) in rules.iter().enumerate().skip(at.saturating_add(1)) {
         let common = overlap::common(&otherwise, &later.matcher).filter(|common| !common.grpc);
         let Some(common) = common else { continue };
         let before = rules.iter().take(place).map(|earlier| &earlier.matcher);
-        if let Some(lack) = strictness::lack(later, rule, common.template.as_ref(), mode)
+        if let Some(missing) = strictness::missing(later, rule, common.template.as_ref(), mode)
             && left(&common, before, &otherwise).is_some()
         {
             let message = format!(
-                "is for gRPC alone: asked for by gRPC-Web, Connect or JSON, its path is decided by rule `{}`, which {lack}",
+                "matches gRPC only: requests for its path by gRPC-Web, Connect or JSON are decided by rule `{}`, which {missing}",
                 later.name()
             );
-            let help = "deny what is not gRPC: behind this rule, add one with the same `grpc` and `deny: true`";
+            let help =
+                "deny requests that are not gRPC: after this rule, add a rule with the same `grpc` and `deny: true`";
             return Some(Problem::at(format!("rules[{at}].match.grpc"), message).help(help));
         }
         if overlap::covers(&later.matcher, &otherwise) {
@@ -267,14 +275,14 @@ mod tests {
                 (json!({"methods": ["GET", "HEAD"], "path": "/x"}), other),
             )
         };
-        let lost = "rules[1].match: never decides `GET` requests: rule `one` before it does";
-        let less = |lack: &str| Said { warnings: vec![format!("{lost}, and {lack}")], ..Said::default() };
-        assert_eq!(two(token(), scope()), less("does not ask for the same `scope`"));
+        let lost = "rules[1].match: never decides `GET` requests: rule `one` before it decides them";
+        let less = |missing: &str| Said { warnings: vec![format!("{lost}, and {missing}")], ..Said::default() };
+        assert_eq!(two(token(), scope()), less("does not require the same `scope`"));
         assert_eq!(two(token(), deny()), less("does not deny"));
-        assert_eq!(two(json!({"allow": "anonymous"}), token()), less("asks for no grant"));
+        assert_eq!(two(json!({"allow": "anonymous"}), token()), less("requires no token"));
         assert_eq!(
             two(json!({"require": {"scope": "s"}, "mode": "shadow"}), scope()),
-            less("only records its refusals")
+            less("records refusals but does not enforce them")
         );
         for as_much in [scope(), deny(), json!({"require": {"scope": "s t"}})] {
             assert_eq!(two(as_much, scope()), Said { notes: vec![lost.to_owned()], ..Said::default() });
@@ -314,7 +322,8 @@ mod tests {
             (json!({"grpc": {"service": "s"}}), json!({"path": "/s/Purge"}), "requests over gRPC"),
         ] {
             let said = two((first.clone(), token()), (second, deny()));
-            let want = format!("rules[1].match: never decides {lost}: rule `one` before it does, and does not deny");
+            let want =
+                format!("rules[1].match: never decides {lost}: rule `one` before it decides them, and does not deny");
             assert!(said.warnings.contains(&want), "{first}: {want}\n{said:?}");
         }
     }
@@ -327,13 +336,13 @@ mod tests {
             rule
         };
         let one = said(json!([rule("a", &["GET", "HEAD"], token()), rule("b", &["GET"], deny())]));
-        assert_eq!(one.errors, ["rules[1]: is never reached: rule `a` before it takes every request of it"]);
+        assert_eq!(one.errors, ["rules[1]: is never reached: rule `a` before it matches all of its requests"]);
         let together = said(json!([
             rule("a", &["GET"], token()),
             rule("b", &["HEAD"], token()),
             rule("c", &["HEAD", "GET"], deny())
         ]));
-        assert_eq!(together.errors, ["rules[2]: is never reached: rules `b`, `a` before it take every request of it"]);
+        assert_eq!(together.errors, ["rules[2]: is never reached: rules `b`, `a` before it match all of its requests"]);
     }
 
     /// What an even earlier rule takes is not lost to this one.
@@ -344,8 +353,7 @@ mod tests {
             {"name": "wide", "match": {"methods": ["GET", "PUT"], "path": "/{r...}"}, "require": {}},
             {"name": "secret", "match": {"path": "/o/secret"}, "require": {"scope": "admin"}}
         ]));
-        let want = "rules[2].match: never decides `PUT` requests: rule `wide` before it does, and does not ask for the \
-                    same `scope`";
+        let want = "rules[2].match: never decides `PUT` requests: rule `wide` before it decides them, and does not require the same `scope`";
         assert_eq!(said.warnings, [want]);
     }
 
@@ -355,7 +363,7 @@ mod tests {
         rules
             .extend((0..5).map(|n| json!({"name": format!("r{n}"), "match": {"path": format!("/{n}")}, "deny": true})));
         let said = said(json!(rules));
-        let want = "rules[0].match: decides requests that 5 later rules are for as well, and asks for less than they do: \
+        let want = "rules[0].match: decides requests that 5 later rules also match, and requires less than they do: \
                     `r0`, `r1`, `r2`, and 2 more; for `r0` these are `GET` requests";
         assert_eq!(said.warnings, [want]);
     }
@@ -413,7 +421,7 @@ mod tests {
             two((first, detail(identifier)), (json!({"path": "/acme/o/{order}"}), detail("{order}")))
         };
         assert!(two("7").warnings.iter().all(|warning| !warning.contains("and does not")));
-        assert!(two("8").warnings.iter().any(|warning| warning.contains("does not ask for the same `detail`")));
+        assert!(two("8").warnings.iter().any(|warning| warning.contains("does not require the same `detail`")));
     }
 
     #[test]
@@ -431,8 +439,7 @@ mod tests {
         let warned = |rules: Value| said(rules).warnings;
         let purge = json!({"name": "purge", "match": grpc, "require": {"scope": "admin"}});
         let all = json!({"name": "all", "match": {"path": "/{rest...}"}, "require": {}});
-        let want = "rules[0].match.grpc: is for gRPC alone: asked for by gRPC-Web, Connect or JSON, its path is decided \
-                    by rule `all`, which does not ask for the same `scope`";
+        let want = "rules[0].match.grpc: matches gRPC only: requests for its path by gRPC-Web, Connect or JSON are decided by rule `all`, which does not require the same `scope`";
         assert_eq!(warned(json!([purge, all])), [want]);
         let denied = json!({"name": "otherwise", "match": grpc, "deny": true});
         assert_eq!(warned(json!([purge, denied, all])), [""; 0]);
@@ -450,11 +457,11 @@ mod tests {
         // What is left for it is what is not gRPC.
         assert_eq!(said, Said::default());
         let wide = two((json!({"grpc": {"service": "s"}}), token()), (json!({"grpc": grpc}), deny()));
-        let want = "rules[1].match: never decides requests over gRPC: rule `one` before it does, and does not deny";
+        let want =
+            "rules[1].match: never decides requests over gRPC: rule `one` before it decides them, and does not deny";
         assert_eq!(wide.warnings, [want]);
         let methods = two((json!({"grpc": grpc, "methods": ["POST"]}), deny()), (json!({}), token()));
-        let want = "rules[0].match.methods: leaves a way around a rule that denies `grpc`: the same can be called by \
-                    other HTTP methods";
+        let want = "rules[0].match.methods: limits a rule that denies `grpc`, and clients can call the same gRPC method with other HTTP methods";
         assert_eq!(methods.errors, [want]);
     }
 
@@ -535,12 +542,12 @@ mod tests {
                 }
             }
             for (at, rule) in rules.iter().enumerate() {
-                let near = Near::new(&rules[..at], rule);
-                if near.takers_of_all(rule).is_some() {
+                let earlier = EarlierRules::new(&rules[..at], rule);
+                if earlier.takers_of_all(rule).is_some() {
                     prop_assert!(!decided.contains(&at), "{at} decides after all: {rules:?}");
                     continue;
                 }
-                let said: Vec<usize> = near.losses(at, rule, Mode::Enforce).iter().map(|loss| loss.to).collect();
+                let said: Vec<usize> = earlier.losses(at, rule, Mode::Enforce).iter().map(|loss| loss.to).collect();
                 for to in &said {
                     prop_assert!(lost.contains(&(at, *to)), "{at} loses nothing to {to}: {rules:?}");
                 }

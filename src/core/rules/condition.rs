@@ -44,10 +44,10 @@ pub enum ConditionError {
     #[error("signals contradict each other about a claim")]
     Disputed,
     /// The claims are too large for what it does with them.
-    #[error("it takes more work than a condition may, with claims of this size")]
+    #[error("the condition takes too much work with claims of this size")]
     TooMuchWork,
     /// A claim that is not there, a value of another kind: [`Condition::fault`] says what.
-    #[error("it gives no truth value")]
+    #[error("the condition gives no boolean")]
     NoTruth,
 }
 
@@ -70,7 +70,7 @@ impl Condition {
                 let names_source = source.contains("source");
                 Ok(Condition { source: source.to_owned(), expression, predicate, names_source })
             }
-            other => Err(format!("gives {other}, not a truth value")),
+            other => Err(format!("gives {other}, and must give a boolean")),
         }
     }
 
@@ -239,9 +239,9 @@ mod tests {
             ("captures.ordr == 'x'", "names the unknown capture `ordr`; did you mean `order`?"),
             ("request.method.startWith('x')", "names the unknown function `startWith`; did you mean `startsWith`?"),
             ("request.method == 1", "compares a string with a number"),
-            ("grant.auth_age && true", "`&&`, `||` and `!` take truth values, not a number"),
-            ("request.method", "gives a string, not a truth value"),
-            ("'x' in request.method", "`in` looks into a string"),
+            ("grant.auth_age && true", "uses `&&`, `||` or `!` on a number: they take booleans"),
+            ("request.method", "gives a string, and must give a boolean"),
+            ("'x' in request.method", "uses `in` with a string on the right: it takes a list or a map"),
             ("now.x == 1", "`now` has no field `x`"),
             (
                 "claims.a.all(a, claims.a.all(b, a == b))",
@@ -253,7 +253,10 @@ mod tests {
                 "goes through `claims.b` with `in` for each item of a loop, which takes time by the square of a token's \
                  size: inside the loop, compare `claims.b` with `a`, or take it out of the loop",
             ),
-            ("claims.groups.exists(request, true)", "calls a variable `request`, which has a meaning of its own"),
+            (
+                "claims.groups.exists(request, true)",
+                "names a loop variable `request`, which is a reserved name: choose another name",
+            ),
         ] {
             assert_eq!(compile(source).err().as_deref(), Some(message), "{source}");
         }

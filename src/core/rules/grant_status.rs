@@ -1,4 +1,4 @@
-//! How a grant stands: where what signals left behind meets what a token says. The one place for it.
+//! The status of a grant: applies the entries and marks that signals left in the state to the grant of a token.
 
 use crate::reason::Reason;
 use crate::rules::grant_changes::Changes;
@@ -15,35 +15,36 @@ use std::sync::Arc;
 /// What signals said about one grant.
 #[derive(Debug, Clone, Default)]
 pub struct GrantStatus {
-    /// It is over, for that reason.
+    /// Why the grant has ended, if it has.
     pub ended: Option<Reason>,
-    /// There was no room for something that could end or change it; nothing is certain until that time.
+    /// Until when the status is unknown: the state had no room for an entry that could end or change the grant.
     pub unknown_until: Option<Timestamp>,
-    /// There was no room for a word that could be about its device: nobody knows about that until then.
+    /// Until when the compliance is unknown: the state had no room for an entry that could be about its device.
     pub device_unknown_until: Option<Timestamp>,
-    /// There was no room for a word that could be about the risk of one of its principals.
+    /// Until when the risk is unknown: the state had no room for an entry that could be about the risk of a principal.
     pub risk_unknown_until: Option<Timestamp>,
-    /// The compliance of its device, where anybody said anything about it.
+    /// The compliance of its device, if a signal reported it.
     pub device: Option<Compliance>,
-    /// The highest risk that anybody stated about its user, device, session, client, actor or tenant.
+    /// The highest risk that a signal reported about its user, device, session, client, actor or tenant.
     pub risk: Option<Risk>,
-    /// What became less or other than the token says, where anything did.
+    /// What signals narrowed or changed, if they did.
     pub changes: Option<Arc<Changes>>,
-    /// Whether anything of this hits it only because the grant lacks what a signal names.
+    /// Whether some restriction applies only because the grant lacks a subject member that the signal names.
     pub indeterminate: bool,
 }
 
 impl GrantStatus {
-    /// The scope values of `grant`, whose standing this is, that no signal took away.
+    /// The scope values of `grant` that no signal took away. `self` is the status of `grant`.
     pub fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
         let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         grant.scopes.iter().map(String::as_str).filter(left)
     }
 
-    /// Takes `mark`, which is about it, into account. `start`: until when nobody knows when its session began.
-    fn force_refresh(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
+    /// Applies `mark`, which is about the grant. `start` is raised to the time until which the start of the session is
+    /// unknown.
+    fn add_mark(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
         let unknown = match mark.class.topic {
-            // What a claim is may steer more than the rule: the service sees it.
+            // A claim can affect more than the rule: the upstream sees it too.
             Matter::End | Matter::Claim => &mut self.unknown_until,
             Matter::Device => &mut self.device_unknown_until,
             Matter::Risk => &mut self.risk_unknown_until,
@@ -53,7 +54,7 @@ impl GrantStatus {
     }
 }
 
-/// Reads the standing of `grant`, whose keys are `keys`, with a `view` that was just refreshed.
+/// Reads the status of `grant` from `store`. `keys` are the state keys of the grant; `view` must be fresh.
 pub fn grant_status(
     store: &mut impl Store,
     view: &View,
@@ -66,7 +67,7 @@ pub fn grant_status(
     for key in keys.iter().filter(|key| view.may_hold(key.bucket())) {
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let about = bucket::about(&stored.bytes, *key)?;
-        about.marks.iter().for_each(|mark| grant_status.force_refresh(mark, &mut start_unknown_until));
+        about.marks.iter().for_each(|mark| grant_status.add_mark(mark, &mut start_unknown_until));
         hits.extend(about.entries.into_iter().filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
     }
     let start = session_start(grant, &hits);
@@ -74,7 +75,7 @@ pub fn grant_status(
     for (entry, certain) in &hits {
         // Equality refuses: the session may have begun just before within the same second.
         if entry.fact.is_of_its_time() && !entry.key.kind().is_singular() && start > entry.at {
-            // Unless it was said that it began earlier, and there was no room for that.
+            // A signal may have said that the session began earlier, and the state had no room for it.
             if grant.authenticated_at.is_none() {
                 grant_status.unknown_until = grant_status.unknown_until.max(start_unknown_until);
             }
@@ -86,8 +87,8 @@ pub fn grant_status(
                 grant_status.ended = grant_status.ended.or(Some(reason(entry)));
             }
             Fact::Device(_) | Fact::Risk(_) if !certain && !entry.fact.restricts() => {}
-            // Said about a user or a session, it takes back what was said about them, and is not known to be about the
-            // device of this grant.
+            // A signal `compliant` about a user or a session cancels an earlier one about the same subject. It does not
+            // prove that the device of this grant is compliant.
             Fact::Device(Compliance::Compliant) if entry.key.kind() != Kind::Device => {}
             Fact::Device(status) => grant_status.device = grant_status.device.max(Some(status)),
             Fact::Risk(risk) => grant_status.risk = grant_status.risk.max(Some(risk)),
@@ -99,7 +100,7 @@ pub fn grant_status(
     Ok(grant_status)
 }
 
-/// When the session behind the grant began: as `auth_time` says, else as a signal said, else when the token was issued.
+/// When the session of the grant began: `auth_time`, else the time that a signal reported, else `iat` of the token.
 /// `iat` alone would let a token minted anew clear the cut-off that its session fell under. A session that is said to
 /// have begun after its own token began with the token.
 fn session_start(grant: &Grant, hits: &[(Entry, bool)]) -> Timestamp {

@@ -11,7 +11,7 @@ use std::fmt;
 
 /// What one rule asks for and another does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lack {
+pub enum Missing {
     /// The one denies.
     Denial,
     /// The other asks for no grant at all.
@@ -24,33 +24,33 @@ pub enum Lack {
 
 /// What `asking` asks for and `other` does not, about requests for paths of `region`, which both are for; `None` when
 /// whatever passes `other` would pass `asking`. In doubt it is lacking.
-pub fn lack(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Lack> {
+pub fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Missing> {
     let enforces = |rule: &Rule| rule.mode.unwrap_or(mode) == Mode::Enforce;
     if matches!(asking.effect, Effect::Anonymous) || !enforces(asking) {
         return None;
     }
     match (&other.effect, &asking.effect) {
-        _ if !enforces(other) => Some(Lack::Enforcement),
+        _ if !enforces(other) => Some(Missing::Enforcement),
         (Effect::Deny, _) | (_, Effect::Anonymous) => None,
-        (_, Effect::Deny) => Some(Lack::Denial),
-        (Effect::Anonymous, Effect::Require(_)) => Some(Lack::Grant),
+        (_, Effect::Deny) => Some(Missing::Denial),
+        (Effect::Anonymous, Effect::Require(_)) => Some(Missing::Grant),
         (Effect::Require(have), Effect::Require(want)) => {
             let comparison =
                 Comparison { have_path: other.matcher.template(), want_path: asking.matcher.template(), region };
             let lacking = comparison.lacking(have, want);
-            (!lacking.is_empty()).then_some(Lack::Checks(lacking))
+            (!lacking.is_empty()).then_some(Missing::Checks(lacking))
         }
     }
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for Missing {
     /// Behind "rule `a`, which".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Lack::Denial => f.write_str("does not deny"),
-            Lack::Grant => f.write_str("asks for no grant"),
-            Lack::Enforcement => f.write_str("only records its refusals"),
-            Lack::Checks(names) => write!(f, "does not ask for the same `{}`", names.join("`, `")),
+            Missing::Denial => f.write_str("does not deny"),
+            Missing::Grant => f.write_str("requires no token"),
+            Missing::Enforcement => f.write_str("records refusals but does not enforce them"),
+            Missing::Checks(names) => write!(f, "does not require the same `{}`", names.join("`, `")),
         }
     }
 }

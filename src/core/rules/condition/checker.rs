@@ -70,7 +70,7 @@ impl<'c> Checker<'c> {
         self.nodes = self.nodes.saturating_add(1);
         self.depth = self.depth.saturating_add(1);
         if self.depth > MAX_DEPTH {
-            return Err(format!("is nested more than {MAX_DEPTH} deep"));
+            return Err(format!("is nested more than {MAX_DEPTH} levels deep"));
         }
         if self.nodes > MAX_NODES {
             return Err(format!("has more than {MAX_NODES} parts"));
@@ -100,11 +100,11 @@ impl<'c> Checker<'c> {
                 Ok(Found::short(Kind::List))
             }
             Expr::Comprehension(written) => {
-                let over = Loop::of(written).ok_or("uses a macro that is not known here")?;
+                let over = Loop::of(written).ok_or("uses an unsupported macro")?;
                 self.repeat(&over).map(Found::short)
             }
             Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => {
-                Err("builds a map or a message, for which there is no use here".to_owned())
+                Err("builds a map or a message, which conditions do not support".to_owned())
             }
         }
     }
@@ -118,7 +118,10 @@ impl<'c> Checker<'c> {
         }
         self.find(&over.range.expr)?;
         if NAMES.contains(&over.variable) {
-            return Err(format!("calls a variable `{}`, which has a meaning of its own", over.variable));
+            return Err(format!(
+                "names a loop variable `{}`, which is a reserved name: choose another name",
+                over.variable
+            ));
         }
         self.variable = Some(over.variable.to_owned());
         let outcome = self.body(over);
@@ -130,7 +133,7 @@ impl<'c> Checker<'c> {
         if let Some(test) = over.test() {
             match self.find(&test.expr)?.kind {
                 Kind::Bool | Kind::Dyn => {}
-                other => return Err(format!("asks {other} of a loop, not a truth value")),
+                other => return Err(format!("has a loop whose body gives {other}, not a boolean")),
             }
         }
         let Some(elements) = over.elements() else { return Ok(Kind::Bool) };
@@ -160,7 +163,7 @@ impl<'c> Checker<'c> {
             "claims" => Ok(Found { kind: Kind::Dyn, long: Some(name.to_owned()) }),
             "now" => Ok(Found::short(Kind::Number)),
             _ if ROOTS.iter().any(|root| root.name == name) => {
-                Err(format!("asks for `{name}` as a whole: name a field, as in `{name}.{}`", self.example(name)))
+                Err(format!("uses `{name}` as a whole: name one field, such as `{name}.{}`", self.example(name)))
             }
             _ => Err(unknown("name", name, NAMES)),
         }
@@ -186,7 +189,9 @@ impl<'c> Checker<'c> {
                 let long = operand.long.map(|long| format!("{long}.{}", select.field));
                 match operand.kind {
                     Kind::Dyn => Found { kind: Kind::Dyn, long },
-                    other => return Err(format!("`.{}` is asked of {other}", select.field)),
+                    other => {
+                        return Err(format!("reads the member `.{}` of {other}, which has no members", select.field));
+                    }
                 }
             }
         };
@@ -267,7 +272,7 @@ fn result(call: &CallExpr, member: bool, kinds: &[Kind]) -> Result<Kind, String>
     let all = |wanted: Kind| kinds.iter().copied().find(|kind| *kind != Kind::Dyn && *kind != wanted);
     match (call.func_name.as_str(), kinds) {
         (op::LOGICAL_AND | op::LOGICAL_OR | op::LOGICAL_NOT, _) => match all(Kind::Bool) {
-            Some(other) => Err(format!("`&&`, `||` and `!` take truth values, not {other}")),
+            Some(other) => Err(format!("uses `&&`, `||` or `!` on {other}: they take booleans")),
             None => Ok(Kind::Bool),
         },
         (
@@ -279,7 +284,7 @@ fn result(call: &CallExpr, member: bool, kinds: &[Kind]) -> Result<Kind, String>
         },
         (op::IN, [_, container]) => match container {
             Kind::List | Kind::Dyn => Ok(Kind::Bool),
-            other => Err(format!("`in` looks into {other}")),
+            other => Err(format!("uses `in` with {other} on the right: it takes a list or a map")),
         },
         (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [left, right]) => match (left, right) {
             (Kind::Dyn, other) | (other, Kind::Dyn) => Ok(*other),
@@ -287,16 +292,16 @@ fn result(call: &CallExpr, member: bool, kinds: &[Kind]) -> Result<Kind, String>
             (left, right) => Err(format!("calculates with {left} and {right}")),
         },
         (op::NEGATE, _) => match all(Kind::Number) {
-            Some(other) => Err(format!("`-` takes a number, not {other}")),
+            Some(other) => Err(format!("uses `-` on {other}: it takes a number")),
             None => Ok(Kind::Number),
         },
         (op::CONDITIONAL, [condition, yes, no]) => match (condition, yes == no) {
             (Kind::Bool | Kind::Dyn, true) => Ok(*yes),
             (Kind::Bool | Kind::Dyn, false) => Ok(Kind::Dyn),
-            (other, _) => Err(format!("`?:` asks for a truth value, not {other}")),
+            (other, _) => Err(format!("uses `?:` on {other}: it takes a boolean")),
         },
         (op::INDEX, [Kind::List | Kind::Dyn, _]) => Ok(Kind::Dyn),
-        (op::INDEX, [other, _]) => Err(format!("`[]` is asked of {other}")),
+        (op::INDEX, [other, _]) => Err(format!("uses `[]` on {other}: it takes a list or a map")),
         (name, _) => {
             let found = FUNCTIONS.iter().find(|(have, on_value, _)| *have == name && *on_value == member);
             match found {
@@ -374,8 +379,8 @@ mod tests {
     #[test]
     fn a_root_is_asked_for_its_fields() {
         for (source, message) in [
-            ("captures == 1", "asks for `captures` as a whole: name a field, as in `captures.order`"),
-            ("request[claims.a] == 'x'", "asks for `request` as a whole: name a field, as in `request.method`"),
+            ("captures == 1", "uses `captures` as a whole: name one field, such as `captures.order`"),
+            ("request[claims.a] == 'x'", "uses `request` as a whole: name one field, such as `request.method`"),
             ("captures['ordr'] == 'x'", "names the unknown capture `ordr`; did you mean `order`?"),
         ] {
             assert_eq!(fault(source).as_deref(), Some(message), "{source}");

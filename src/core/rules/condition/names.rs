@@ -25,7 +25,7 @@ pub(super) enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Bool => "a truth value",
+            Kind::Bool => "a boolean",
             Kind::Number => "a number",
             Kind::Text => "a string",
             Kind::List => "a list",
