@@ -1,44 +1,44 @@
-//! Strings of a configuration that are compared letter by letter, where somebody may have meant a wildcard or a path.
+//! Checks of strings that are compared literally, where the author may have meant a wildcard or a path.
 
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 
-/// Whether a string that is nothing but a wildcard can be meant.
+/// What to report for a string that is only a wildcard, such as `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoneWildcard {
-    /// It is an error: nobody has such a value.
+    /// An error: no real value looks like this.
     Error,
-    /// It is worth a warning: an issuer may have such a value.
+    /// A warning: an issuer could use such a value.
     Warning,
 }
 
-/// Looks at a string that is compared letter by letter for a `*`. `help` says what to write where any value is meant.
-pub fn check_wildcard(text: &str, alone: LoneWildcard, path: impl Into<String>, help: &str, problems: &mut Problems) {
-    let is_alone = is_wildcard(text);
-    if !is_alone && !text.contains('*') {
+/// Reports a `*` in `text`, which is compared literally. `help` says what to write to match any value.
+pub fn check_wildcard(text: &str, lone: LoneWildcard, path: impl Into<String>, help: &str, problems: &mut Problems) {
+    let is_wildcard_only = is_wildcard(text);
+    if !is_wildcard_only && !text.contains('*') {
         return;
     }
     let message = format!("`{}` is compared literally: `*` is not a wildcard here", text.escape_debug());
     let problem = Problem::at(path, message).help(help);
-    match is_alone && alone == LoneWildcard::Error {
+    match is_wildcard_only && lone == LoneWildcard::Error {
         true => problems.errors.push(problem),
         false => problems.warnings.push(problem),
     }
 }
 
-/// The same for each of a list at `path`.
-pub fn check_wildcards(texts: &[String], alone: LoneWildcard, path: &str, help: &str, problems: &mut Problems) {
+/// [`check_wildcard`] for each string of a list at `path`.
+pub fn check_wildcards(texts: &[String], lone: LoneWildcard, path: &str, help: &str, problems: &mut Problems) {
     for (at, text) in texts.iter().enumerate() {
-        check_wildcard(text, alone, format!("{path}[{at}]"), help, problems);
+        check_wildcard(text, lone, format!("{path}[{at}]"), help, problems);
     }
 }
 
-/// What any value is elsewhere.
+/// Whether `text` is a pattern that matches any value in other systems.
 pub fn is_wildcard(text: &str) -> bool {
     matches!(text, "*" | "**" | ".*" | ".+")
 }
 
-/// Looks at a name of a claim for what would be a path elsewhere: only claims at the top of a token are read by name.
+/// Warns about a claim name that looks like a path: only top-level claims can be named.
 pub fn check_claim_name(name: &str, path: impl Into<String>, help: &str, problems: &mut Problems) {
     let is_uri = name.contains("://") || name.starts_with("urn:");
     let is_path = name.contains(['.', '[']) || name.starts_with(['/', '$']);
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn wildcards() {
-        for (text, alone, errors, warnings) in [
+        for (text, lone, errors, warnings) in [
             ("*", LoneWildcard::Error, 1, 0),
             (".*", LoneWildcard::Error, 1, 0),
             ("*", LoneWildcard::Warning, 0, 1),
@@ -65,7 +65,7 @@ mod tests {
             ("orders.read", LoneWildcard::Error, 0, 0),
         ] {
             let mut problems = Problems::default();
-            check_wildcard(text, alone, "here", "help", &mut problems);
+            check_wildcard(text, lone, "here", "help", &mut problems);
             assert_eq!((problems.errors.len(), problems.warnings.len()), (errors, warnings), "{text}");
         }
     }

@@ -1,15 +1,15 @@
-//! What is wrong with a configuration, for the person who has to mend it.
+//! Problems of a configuration, written for the person who has to fix them.
 
 use std::fmt;
 
-/// One thing that is wrong, or unwise, at one place.
+/// One error, warning or note about one key of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: a path such as `rules[2].match.path`. Empty for the whole text.
+    /// The path of the key, such as `rules[2].match.path`. Empty for the whole text.
     pub path: String,
-    /// What is wrong: lower case, no full stop, the reader's own words in backticks.
+    /// What is wrong: lower case, no full stop, quoted input in backticks. The path is its subject.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
@@ -19,7 +19,7 @@ impl Problem {
         Problem { path: path.into(), message: message.into(), help: None }
     }
 
-    /// The same with a remedy.
+    /// Adds how to fix it.
     pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
@@ -39,7 +39,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that keeps a configuration from being used. Never empty.
+/// All errors of a configuration that cannot be used. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errors(pub Vec<Problem>);
 

@@ -1,24 +1,24 @@
-//! What the upstream gets to see of a verified grant, and what it must never get to see from a client.
+//! Headers that tell the upstream about a verified grant, and headers that a client must not be able to set.
 
 use crate::http::credential_location::{CookieFilter, CredentialLocation, CredentialLocations, Scheme};
 use crate::http::header_name::is_reserved;
 use crate::http::header_name::same_to_a_server;
 use crate::token::grant::Grant;
 
-/// Headers for the upstream.
+/// The header names for the upstream, and where tokens are hidden from it.
 #[derive(Debug, Default)]
 pub struct Identity {
     pub(crate) headers: Vec<(Fact, String)>,
-    /// The places of tokens, where the upstream is not to see any.
+    /// Where tokens are removed from the request; `None` if they are forwarded.
     pub(crate) hidden: Option<CredentialLocations>,
 }
 
-/// Whose request it is.
+/// The grant of a request that passes.
 #[derive(Debug, Clone)]
 pub struct Bearer<'g> {
     /// The verified grant.
     pub grant: &'g Grant,
-    /// The scope values that no signal took away, divided by spaces.
+    /// The scope values that no signal took away, separated by spaces.
     pub scopes: String,
 }
 
@@ -46,36 +46,36 @@ pub enum Fact {
 /// A change to the headers of a request on its way to the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit<'e> {
-    /// Remove it.
+    /// Remove the header.
     Remove(&'e [u8]),
-    /// Set it.
+    /// Set the header to this value.
     Set(&'e str, String),
-    /// Set it to what is left of it.
+    /// Set the header to this value, which is a part of the old value.
     Reduce(&'static str, Vec<u8>),
 }
 
 impl Identity {
     /// The changes to a request with `headers` that passes, with the grant of `bearer` where it has one.
     ///
-    /// What a client sent under a name of ours goes first, also where nothing is set: an anonymous request has no
-    /// identity.
+    /// Headers that the client sent under one of our names are removed first, even if no header is set afterwards: an
+    /// anonymous request has no identity.
     pub fn edits<'e>(
         &'e self,
         headers: impl Iterator<Item = (&'e [u8], &'e [u8])>,
         bearer: Option<Bearer<'_>>,
     ) -> impl Iterator<Item = Edit<'e>> {
         let mut edits = Vec::new();
-        let mut crumbs = CookieFilter::default();
+        let mut cookies = CookieFilter::default();
         for (name, value) in headers {
             if self.is_ours(name) || self.is_hidden(name, value) {
                 edits.push(Edit::Remove(name));
             } else if name == b"cookie"
                 && let Some(places) = self.hidden.as_ref().filter(|places| places.has_cookies())
             {
-                crumbs.take(value, places);
+                cookies.take(value, places);
             }
         }
-        match crumbs.left() {
+        match cookies.left() {
             None => {}
             Some(left) if left.is_empty() => edits.push(Edit::Remove(b"cookie")),
             Some(left) => edits.push(Edit::Reduce("cookie", left)),
@@ -85,7 +85,7 @@ impl Identity {
         edits.into_iter()
     }
 
-    /// The trailers that a request must not bring: they would say to the upstream what only headers of ours may say.
+    /// The trailers to remove from a request: their names are names of our headers, or they contain a token.
     pub fn unwanted_trailers<'t>(
         &self,
         trailers: impl Iterator<Item = (&'t [u8], &'t [u8])>,
@@ -102,8 +102,8 @@ impl Identity {
         is_reserved(name) || self.headers.iter().any(|(_, ours)| same_to_a_server(ours.as_bytes(), name))
     }
 
-    /// Whether it is a token that the upstream is not to see, whatever became of it here, or a proof that goes with
-    /// one. Cookies are looked at one by one.
+    /// Whether the header contains a token that is hidden from the upstream, or a DPoP proof for one. Cookies are
+    /// checked one by one elsewhere.
     fn is_hidden(&self, name: &[u8], value: &[u8]) -> bool {
         let Some(places) = &self.hidden else { return false };
         name == b"dpop"
@@ -132,7 +132,7 @@ impl Fact {
     }
 }
 
-/// A header value is visible ASCII and spaces inside (RFC 9110 §5.5); what is not is percent-encoded, and so is `%`.
+/// A header value consists of visible ASCII and inner spaces (RFC 9110 §5.5). Other bytes and `%` are percent-encoded.
 fn encode(value: String) -> String {
     let plain = |byte: u8| (0x21..0x7f).contains(&byte) && byte != b'%';
     let inner_space = |at: usize, byte: u8| byte == b' ' && at != 0 && at.saturating_add(1) != value.len();

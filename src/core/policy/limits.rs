@@ -1,19 +1,19 @@
-//! Limits of what one worker keeps.
+//! Limits of one worker.
 
-/// How many bad signatures each source may have checked, per worker.
+/// How many bad signatures one worker checks for each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// In one second, in the long run.
+    /// How many per second on average.
     pub per_second: u32,
-    /// At once, after a quiet time.
+    /// How many at once, after a time without any.
     pub burst: u32,
 }
 
-/// What one worker spends on tokens.
+/// Limits of one worker.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Memory for verified tokens, in bytes.
+    /// Memory for the cache of verified tokens, in bytes.
     pub(crate) token_cache: usize,
-    /// Bad signatures that each source may have checked.
+    /// How many bad signatures are checked for each source.
     pub(crate) bad_signatures: Limit,
 }

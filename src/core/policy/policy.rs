@@ -1,4 +1,4 @@
-//! The configuration as it is meant: what the data plane reads.
+//! The compiled configuration that the data plane reads.
 
 use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::credential_location::CredentialLocations;
@@ -39,7 +39,7 @@ impl Policy {
         self.role
     }
 
-    /// How hosts are read.
+    /// How hosts are parsed.
     pub fn hosts(&self) -> Reading {
         self.hosts
     }
@@ -74,27 +74,27 @@ impl Policy {
         index.of(&self.rules)
     }
 
-    /// What the upstream gets to see of a grant.
+    /// The headers that tell the upstream about the grant.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What one worker spends on tokens.
+    /// The limits of one worker.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Where tokens may stand in a request.
+    /// Where a request may carry a token.
     pub fn places(&self) -> &CredentialLocations {
         &self.places
     }
 
-    /// Where signals come from.
+    /// Who may send signals, and where they are received.
     pub fn signals(&self) -> &Signals {
         &self.signals
     }
 
-    /// Every set of keys that is fetched, whatever the role, and whose it is by name.
+    /// Every key set that is fetched, for any role, with its owner and the owner's name.
     pub fn fetched_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
         let issuers = IssuerIndex::enumerate(&self.issuers);
         let issuers = issuers.map(|(at, issuer)| (Owner::Issuer(at), issuer.name.as_str(), &issuer.keys));
@@ -103,7 +103,8 @@ impl Policy {
         issuers.chain(transmitters).filter(|(_, _, keys)| keys.source().is_some())
     }
 
-    /// Those that this role needs: the filter reads tokens, the receiver signals.
+    /// The fetched key sets that this role needs: the filter needs those of issuers, the receiver those of
+    /// transmitters.
     pub fn needed_keys(&self) -> impl Iterator<Item = (Owner, &str, &Keyring)> {
         self.fetched_keys().filter(|(owner, ..)| match owner {
             Owner::Issuer(_) => self.role == Role::Filter,
@@ -119,7 +120,7 @@ impl Policy {
         }
     }
 
-    /// The same, to put fetched ones in.
+    /// The keys of an issuer or a transmitter, to store fetched keys in.
     pub fn keyring_mut(&mut self, owner: Owner) -> Option<&mut Keyring> {
         match owner {
             Owner::Issuer(index) => self.issuers.get_mut(index.position()).map(|issuer| &mut issuer.keys),
@@ -130,7 +131,8 @@ impl Policy {
         }
     }
 
-    /// Whether any refusal at all is enforced. A path or a host that cannot be read could be meant for any rule.
+    /// The mode for a request whose path or host cannot be parsed: it could match any rule, so it is enforced if any
+    /// rule is.
     pub fn mode_of_unreadable(&self) -> Mode {
         match self.mode == Mode::Enforce || self.rules.iter().any(|rule| rule.mode == Some(Mode::Enforce)) {
             true => Mode::Enforce,
@@ -147,11 +149,11 @@ impl Policy {
     pub fn find<'t>(
         &self,
         target: Target<'t>,
-        surroundings: &mut impl ConnectionInfo,
+        connection: &mut impl ConnectionInfo,
     ) -> Option<(RuleIndex, &Rule, Captures<'t>)> {
-        let mut surroundings = Remembered::new(surroundings);
+        let mut connection = Remembered::new(connection);
         let accept = |index| {
-            self.rule(index).is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut surroundings).is_none())
+            self.rule(index).is_some_and(|rule| rule.matcher.mismatch_beside_path(target, &mut connection).is_none())
         };
         let index = self.routes.find(target.path, accept)?;
         let rule = self.rule(index)?;

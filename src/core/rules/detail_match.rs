@@ -1,11 +1,11 @@
-//! What one object of `authorization_details` must say for a request (RFC 9396), and whether one does.
+//! What one object of `authorization_details` must contain for a request (RFC 9396), and whether an object does.
 
 use crate::http::path::Decoded;
 use crate::http::uri;
 use crate::rules::routes::Captures;
 use crate::token::detail::Detail;
 
-/// What one object of `authorization_details` must say.
+/// What one object of `authorization_details` must contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetailRequirement {
     /// `type`, exactly.
@@ -36,12 +36,13 @@ pub enum Pattern {
 pub enum Part {
     /// This text.
     Literal(String),
-    /// What the path captured, escapes decoded; by place among the captures.
+    /// A capture of the path, percent-decoded: its position among the captures of the template, counted from 0.
     Capture(usize),
 }
 
 impl DetailRequirement {
-    /// Whether the one object `held` covers the request. A restriction in it that is not weighed here refuses.
+    /// Whether the object `held` permits the request. An object with a restriction that the rule does not check is
+    /// refused.
     pub fn is_met(&self, held: &Detail, captures: &Captures<'_>) -> bool {
         let identifier = held.identifier.as_ref().map(std::slice::from_ref);
         self.kind == held.kind
@@ -54,7 +55,8 @@ impl DetailRequirement {
     }
 }
 
-/// Asked and held: one held value must match. Held but not asked: a restriction that nobody weighed, so no.
+/// If the rule asks for the member, one of its values must match. If the object has the member and the rule does not
+/// ask for it, the restriction would not be checked, so the result is `false`.
 fn covers(asked: Option<&Pattern>, held: Option<&[String]>, captures: &Captures<'_>) -> bool {
     match (asked, held) {
         (None, None) | (Some(Pattern::Any), None) => true,
@@ -63,7 +65,7 @@ fn covers(asked: Option<&Pattern>, held: Option<&[String]>, captures: &Captures<
     }
 }
 
-/// Locations are URIs: two spellings of one place are one place (RFC 3986 §6.2.2, §6.2.3).
+/// Locations are URIs, so they are compared in canonical form (RFC 3986 §6.2.2, §6.2.3).
 fn covers_location(asked: Option<&Pattern>, held: Option<&[String]>, captures: &Captures<'_>) -> bool {
     match (asked, held) {
         (Some(pattern @ Pattern::Parts(_)), Some(values)) => {
@@ -74,7 +76,7 @@ fn covers_location(asked: Option<&Pattern>, held: Option<&[String]>, captures: &
 }
 
 impl Pattern {
-    /// Whether `value` is what the pattern says for `captures`. Nothing is allocated.
+    /// Whether `value` matches the pattern with `captures` inserted. Allocates nothing.
     pub fn matches(&self, value: &str, captures: &Captures<'_>) -> bool {
         let Pattern::Parts(parts) = self else { return true };
         let mut rest = value.bytes();
@@ -92,7 +94,9 @@ impl Pattern {
         rest.next().is_none()
     }
 
-    /// Whether one value could be made of different captures: two of them with no `/` between, which no capture holds.
+    /// Whether different captures could give the same value: two captures have no `/` between them. A capture never
+    /// contains
+    /// a `/`.
     pub fn is_ambiguous(&self) -> bool {
         let Pattern::Parts(parts) = self else { return false };
         let mut open = false;
@@ -105,7 +109,7 @@ impl Pattern {
         })
     }
 
-    /// Reads `text`, in which `{name}` stands for one of `names`. The error is the name that is none of them.
+    /// Reads `text`, in which `{name}` stands for one of `names`. The error is the first unknown name.
     pub fn parse(text: &str, names: &[String]) -> Result<Pattern, String> {
         if text == "*" {
             return Ok(Pattern::Any);

@@ -1,12 +1,12 @@
-//! How the requests of two rules lie to each other: one inside the other, apart, or with some in common.
+//! Compares the requests that two matchers match: one may contain the other, they may overlap, or have none in common.
 //!
-//! What a matcher takes is a box: methods, hosts, paths, metadata, and whether it is gRPC, each for itself. What two take
-//! in common is a box again.
+//! A matcher restricts methods, hosts, paths, metadata and gRPC independently of each other, so the requests that two
+//! matchers have in common are the requests of one matcher again.
 
 use crate::http::path_template::{Segment, Template};
 use crate::rules::rule::Matcher;
 
-/// Whether `first` takes every request that `second` is for.
+/// Whether `first` matches every request that `second` matches.
 pub fn covers(first: &Matcher, second: &Matcher) -> bool {
     let within = |first: &[String], second: &[String]| {
         first.is_empty() || !second.is_empty() && second.iter().all(|item| first.contains(item))
@@ -18,7 +18,7 @@ pub fn covers(first: &Matcher, second: &Matcher) -> bool {
         && template_covers(first.template.as_ref(), second.template.as_ref())
 }
 
-/// Whether there are requests that both are for. Nothing is allocated.
+/// Whether some request matches both. Allocates nothing.
 pub fn meet(first: &Matcher, second: &Matcher) -> bool {
     let contradicts = |(name, value): &(String, String)| {
         second.metadata.iter().any(|(other, wanted)| other == name && wanted != value)
@@ -32,7 +32,7 @@ pub fn meet(first: &Matcher, second: &Matcher) -> bool {
         }
 }
 
-/// The requests that both are for; `None` when there are none.
+/// A matcher for the requests that both match; `None` when there are none.
 pub fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
     if !meet(first, second) {
         return None;
@@ -52,7 +52,7 @@ pub fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
     })
 }
 
-/// The same requests, in a matcher for each method and each host that is named.
+/// The same requests, split into one matcher for each pair of a method and a host that `matcher` names.
 pub fn cells(matcher: &Matcher) -> Vec<Matcher> {
     let each = |names: &[String]| match names {
         [] => vec![Vec::new()],
@@ -65,7 +65,7 @@ pub fn cells(matcher: &Matcher) -> Vec<Matcher> {
     each(&matcher.methods).into_iter().flat_map(of_method).collect()
 }
 
-/// Whether `part`, some of what `whole` is for, is all of it but for methods and hosts that `whole` names.
+/// Whether `part`, a part of `whole`, differs from it only in methods and hosts that `whole` names.
 pub fn is_named_part(part: &Matcher, whole: &Matcher) -> bool {
     let named = |part: &[String], whole: &[String]| !whole.is_empty() || part.is_empty();
     named(&part.methods, &whole.methods)
@@ -75,7 +75,7 @@ pub fn is_named_part(part: &Matcher, whole: &Matcher) -> bool {
         && template_covers(part.template.as_ref(), whole.template.as_ref())
 }
 
-/// What `part`, some of what `whole` is for, is beside it: "`GET` requests for `/a/b`".
+/// Describes `part`, a part of `whole`, by what restricts it further: "`GET` requests for `/a/b`".
 pub fn describe(part: &Matcher, whole: &Matcher) -> String {
     let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let mut words = Vec::new();
@@ -102,7 +102,7 @@ pub fn describe(part: &Matcher, whole: &Matcher) -> String {
     words.join(" ")
 }
 
-/// Whether each is also for paths that the other is not for.
+/// Whether each also matches paths that the other does not match.
 pub fn paths_cross(first: &Matcher, second: &Matcher) -> bool {
     let (one, other) = (first.template.as_ref(), second.template.as_ref());
     !template_covers(one, other) && !template_covers(other, one)
@@ -112,7 +112,7 @@ fn is_apart(first: &[String], second: &[String]) -> bool {
     !first.is_empty() && !second.is_empty() && !first.iter().any(|item| second.contains(item))
 }
 
-/// What two lists have in common, where an empty one stands for everything.
+/// The items that two lists have in common. An empty list stands for everything.
 fn both(first: &[String], second: &[String]) -> Vec<String> {
     match (first, second) {
         ([], all) | (all, []) => all.to_vec(),

@@ -1,4 +1,4 @@
-//! What a rule asks of a request that carries a grant: a list of checks, tried in a fixed order.
+//! What a rule requires of a request with a token: a list of checks, evaluated in a fixed order.
 
 use crate::http::spiffe::PeerPattern;
 use crate::reason::Reason;
@@ -11,7 +11,7 @@ use crate::token::grant::Grant;
 use ipnet::IpNet;
 use serde_json::Value;
 
-/// What a rule asks. All checks must hold.
+/// What a rule requires. All checks must hold.
 #[derive(Debug, Default)]
 pub struct Requirement {
     pub(crate) checks: Vec<Check>,
@@ -28,23 +28,23 @@ pub struct BreakGlass {
     pub(crate) lifts: Vec<&'static str>,
 }
 
-/// One thing that is asked.
+/// One check of a requirement.
 #[derive(Debug)]
 pub enum Check {
-    /// The transmitter of signals was heard of this recently.
+    /// The longest time since the last signal of each transmitter with `heartbeat`.
     StateAge(Span),
-    /// Scope values: each of the first list, and one of the second if it has any.
+    /// Scope values that the grant must contain.
     Scope {
-        /// All of these.
+        /// The grant must contain all of these.
         all: Vec<String>,
-        /// One of these.
+        /// The grant must contain at least one of these; ignored if empty.
         any: Vec<String>,
     },
     /// One object of `authorization_details`.
     Detail(DetailRequirement),
-    /// Claims with exactly these values.
+    /// Claims that must have exactly these values.
     Claims(Vec<(String, Value)>),
-    /// Who acts.
+    /// Who may act for the subject.
     Actor(ActorRequirement),
     /// Networks that the request may come from.
     Source(Vec<IpNet>),
@@ -52,45 +52,45 @@ pub enum Check {
     Peer(Vec<PeerPattern>),
     /// A compliant device.
     Device {
-        /// Whether a device that nobody spoke about passes.
+        /// What happens when no signal reported the status of the device.
         unknown: Unknown,
     },
     /// A risk below this.
     Risk {
-        /// The first level that is too high.
+        /// The lowest level that is refused.
         below: Risk,
-        /// Whether a risk that nobody stated passes.
+        /// What happens when no signal reported a risk.
         unknown: Unknown,
     },
-    /// A condition.
+    /// A condition in CEL that must be true.
     When(Condition),
-    /// The user was authenticated this recently.
+    /// The longest time since the user authenticated (`auth_time`).
     AuthAge(Span),
-    /// The user was authenticated in one of these ways, the preferred one first.
+    /// Accepted values of `acr`, the preferred one first (RFC 9470).
     Acr(Vec<String>),
 }
 
-/// What becomes of a fact that nobody stated.
+/// What happens when no signal reported a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    /// It passes.
+    /// The request passes.
     Allow,
-    /// It is refused.
+    /// The request is refused.
     Deny,
 }
 
 /// Who may act for the subject.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ActorRequirement {
-    /// Nobody: no `act` claim.
+    /// No party: the token must not have an `act` claim.
     None,
-    /// Somebody, whoever it is.
+    /// Any party: the token must have an `act` claim.
     Required,
-    /// One of these, by `sub` of the outermost `act`.
+    /// One of these parties, compared with `sub` of the outermost `act`.
     OneOf(Vec<String>),
 }
 
-/// What was found about one check.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It holds.
@@ -107,17 +107,17 @@ impl Requirement {
         &self.checks
     }
 
-    /// The scope that lifts some of the checks, where there is one.
+    /// The scope that lifts some of the checks, if there is one.
     pub fn break_glass(&self) -> Option<&BreakGlass> {
         self.break_glass.as_ref()
     }
 
-    /// Whether a token counts for one request only.
+    /// Whether a token can be used for one request only.
     pub fn single_use(&self) -> bool {
         self.single_use
     }
 
-    /// Weighs one check.
+    /// Evaluates one check, with break-glass.
     pub fn evaluate(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
         match check.evaluate(evidence) {
             Ok(()) => Outcome::Met,
@@ -155,12 +155,12 @@ impl BreakGlass {
 }
 
 impl Check {
-    /// Whether a fact that nobody stated passes.
+    /// Whether it passes when no signal reported the value.
     pub fn lets_unknown_pass(&self) -> bool {
         matches!(self, Check::Device { unknown: Unknown::Allow } | Check::Risk { unknown: Unknown::Allow, .. })
     }
 
-    /// Whether the address of the client is part of it.
+    /// Whether it needs the address of the client.
     pub fn needs_source(&self) -> bool {
         match self {
             Check::Source(_) => true,
@@ -169,7 +169,7 @@ impl Check {
         }
     }
 
-    /// Whether the client's certificate is part of it.
+    /// Whether it needs the certificate of the client.
     pub fn needs_peer(&self) -> bool {
         matches!(self, Check::Peer(_))
     }
@@ -192,8 +192,8 @@ impl Check {
         }
     }
 
-    /// Whether it asks for what nobody knows, because there was no room for the word about it.
-    fn is_in_doubt(&self, evidence: &Evidence<'_>) -> bool {
+    /// Whether it needs a value that is unknown because the state had no room for a signal about it.
+    fn needs_lost_value(&self, evidence: &Evidence<'_>) -> bool {
         let unknown = |until: Option<Timestamp>| until.is_some_and(|until| until > evidence.now);
         let (device, risk) = (evidence.grant_status.device_unknown_until, evidence.grant_status.risk_unknown_until);
         match self {
@@ -205,7 +205,7 @@ impl Check {
     }
 
     fn evaluate(&self, evidence: &Evidence<'_>) -> Result<(), Reason> {
-        if self.is_in_doubt(evidence) {
+        if self.needs_lost_value(evidence) {
             return Err(Reason::StateSaturated);
         }
         let grant = evidence.grant;
@@ -254,7 +254,7 @@ impl Check {
                 Err(_) => (false, Reason::ConditionError),
             },
             Check::AuthAge(longest) => {
-                // Without `auth_time` nobody knows when the user was there.
+                // Without `auth_time` it is unknown when the user authenticated.
                 let met = grant.authenticated_at.is_some_and(|at| evidence.now.since(at) <= *longest);
                 (met, Reason::AuthenticationTooOld)
             }

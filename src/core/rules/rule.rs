@@ -17,27 +17,27 @@ pub struct Rule {
     pub(crate) mode: Option<Mode>,
 }
 
-/// Which requests a rule is for.
+/// Which requests a rule matches.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
-    /// Empty: every method.
+    /// The methods that it matches; empty for every method.
     pub(crate) methods: Vec<String>,
-    /// Empty: every host. Lower case.
+    /// The hosts that it matches, in lower case; empty for every host.
     pub(crate) hosts: Vec<String>,
-    /// `None`: every path.
+    /// The paths that it matches; `None` for every path.
     pub(crate) template: Option<Template>,
-    /// gRPC requests only. Never in a rule that denies.
+    /// Whether it matches gRPC requests only. Always false in a rule that denies.
     pub(crate) grpc: bool,
-    /// Metadata of Envoy's route.
+    /// Names and values that the metadata of Envoy's route must have.
     pub(crate) metadata: Vec<(String, String)>,
 }
 
 /// What a rule does with a request that it matches.
 #[derive(Debug)]
 pub enum Effect {
-    /// Asks for a grant.
+    /// Requires a valid token and more.
     Require(Requirement),
-    /// Lets it pass without one.
+    /// Lets it pass without a token.
     Anonymous,
     /// Refuses it.
     Deny,
@@ -56,63 +56,63 @@ pub struct Target<'t> {
     pub grpc: bool,
 }
 
-/// Why a rule is not for a request.
+/// Why a rule does not match a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
-    /// Another path.
+    /// The path differs.
     Path,
-    /// Another method.
+    /// The method differs.
     Method,
-    /// Another host.
+    /// The host differs.
     Host,
-    /// Not gRPC.
+    /// The request is not gRPC.
     Grpc,
-    /// Other metadata of the route.
+    /// The metadata of the route differs.
     Metadata,
 }
 
 impl Rule {
-    /// Its name.
+    /// The name of the rule, unique in the policy.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Which requests it is for.
+    /// Which requests it matches.
     pub fn matcher(&self) -> &Matcher {
         &self.matcher
     }
 
-    /// What it does.
+    /// What it does with a request that it matches.
     pub fn effect(&self) -> &Effect {
         &self.effect
     }
 }
 
 impl Matcher {
-    /// The path that it asks for; `None` for every path.
+    /// The paths that it matches; `None` for every path.
     pub fn template(&self) -> Option<&Template> {
         self.template.as_ref()
     }
 
-    /// The hosts that it asks for, in lower case; empty for every host.
+    /// The hosts that it matches, in lower case; empty for every host.
     pub fn hosts(&self) -> &[String] {
         &self.hosts
     }
 
-    /// The names of what its path captures.
+    /// The names of the captures of its path.
     pub fn capture_names(&self) -> &[String] {
         self.template.as_ref().map(Template::names).unwrap_or_default()
     }
 
-    /// Why it is not for `target`; `None` when it is.
-    pub fn mismatch(&self, target: Target<'_>, surroundings: &mut impl ConnectionInfo) -> Option<Mismatch> {
+    /// Why it does not match `target`; `None` if it does.
+    pub fn mismatch(&self, target: Target<'_>, connection: &mut impl ConnectionInfo) -> Option<Mismatch> {
         match self.captures(target.path) {
-            Some(_) => self.mismatch_beside_path(target, &mut Remembered::new(surroundings)),
+            Some(_) => self.mismatch_beside_path(target, &mut Remembered::new(connection)),
             None => Some(Mismatch::Path),
         }
     }
 
-    /// What its path captures of `path`; `None` when it is for other paths.
+    /// The captures of `path`; `None` if it does not match `path`.
     pub fn captures<'p>(&self, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
         self.template.as_ref().map_or(Some(Captures::default()), |template| captures(template, path))
     }
@@ -120,9 +120,9 @@ impl Matcher {
     pub(crate) fn mismatch_beside_path<S: ConnectionInfo>(
         &self,
         target: Target<'_>,
-        surroundings: &mut Remembered<'_, S>,
+        connection: &mut Remembered<'_, S>,
     ) -> Option<Mismatch> {
-        // RFC 9110 §9.1 tells methods apart by their case. Some servers do not, so no case is a way around a rule.
+        // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore case: a client must not escape a rule by case.
         if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours.eq_ignore_ascii_case(target.method)) {
             return Some(Mismatch::Method);
         }
@@ -132,7 +132,7 @@ impl Matcher {
         if self.grpc && !target.grpc {
             return Some(Mismatch::Grpc);
         }
-        let same = |(name, value): &(String, String)| surroundings.is_metadata(name, value);
+        let same = |(name, value): &(String, String)| connection.is_metadata(name, value);
         if self.metadata.iter().all(same) { None } else { Some(Mismatch::Metadata) }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether one rule asks for all that another asks for.
+//! Compares two rules: whether one requires everything that the other requires.
 
 use crate::http::path::Decoded;
 use crate::http::path_template::{Segment, Template};
@@ -9,21 +9,22 @@ use crate::rules::requirement::{ActorRequirement, Check, Requirement, Unknown};
 use crate::rules::rule::{Effect, Rule};
 use std::fmt;
 
-/// What one rule asks for and another does not.
+/// What a rule requires and another rule does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
-    /// The one denies.
+    /// The rule denies, and the other does not.
     Denial,
-    /// The other asks for no grant at all.
+    /// The other rule requires no token.
     Grant,
-    /// The refusals of the other are only recorded.
+    /// The other rule is in shadow mode: its refusals are recorded but not enforced.
     Enforcement,
-    /// Keys of `require` that the other does not have, or asks less for.
+    /// The keys of `require` that are missing in the other rule or weaker there.
     Checks(Vec<&'static str>),
 }
 
-/// What `asking` asks for and `other` does not, about requests for paths of `region`, which both are for; `None` when
-/// whatever passes `other` would pass `asking`. In doubt it is lacking.
+/// What `asking` requires and `other` does not, for requests to paths of `region`, which both rules match. `None` if
+/// every request that passes `other` would pass `asking`. If the comparison is not certain, the requirement counts as
+/// missing.
 pub fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Missing> {
     let enforces = |rule: &Rule| rule.mode.unwrap_or(mode) == Mode::Enforce;
     if matches!(asking.effect, Effect::Anonymous) || !enforces(asking) {
@@ -44,7 +45,7 @@ pub fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mod
 }
 
 impl fmt::Display for Missing {
-    /// Behind "rule `a`, which".
+    /// A predicate, to be written after "rule `a`, which".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Missing::Denial => f.write_str("does not deny"),
@@ -55,7 +56,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Two requirements are compared where their paths meet: a capture there may be a literal of the other's path.
+/// Compares two requirements for the paths that both rules match: what one path captures may be a literal in the other.
 struct Comparison<'t> {
     have_path: Option<&'t Template>,
     want_path: Option<&'t Template>,
@@ -74,7 +75,7 @@ impl Comparison<'_> {
         lacking
     }
 
-    /// Whether what passes `have` passes `want`.
+    /// Whether every request that passes `have` also passes `want`.
     fn implies(&self, have: &Check, want: &Check) -> bool {
         match (have, want) {
             (Check::StateAge(have), Check::StateAge(want)) | (Check::AuthAge(have), Check::AuthAge(want)) => {
@@ -129,7 +130,7 @@ impl Comparison<'_> {
         have.kind == want.kind && members.into_iter().all(implied)
     }
 
-    /// What `parts` say of a path in the region, whatever the captures of `template` are called.
+    /// What `parts` stand for in a path of the region, independent of the names of the captures of `template`.
     fn pieces(&self, parts: &[Part], template: Option<&Template>) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
         for part in parts {
