@@ -68,8 +68,8 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
             }
             keys
         }
-        Err(message) => {
-            problems.error(path, message);
+        Err(error) => {
+            problems.error(path, error.to_string());
             KeySet::default()
         }
     }

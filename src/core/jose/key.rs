@@ -163,6 +163,17 @@ pub enum NoKey {
     OtherAlgorithm,
 }
 
+/// Why a JSON value is not accepted as a JWK Set (RFC 7517 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    /// There is no array `keys`.
+    #[error("not a JWK Set: expected an object with an array `keys`")]
+    NotAJwkSet,
+    /// The set has this many keys, which is more than [`MAX_KEYS`].
+    #[error("{0} keys: at most {MAX_KEYS} are taken")]
+    TooMany(usize),
+}
+
 /// The keys of one issuer.
 #[derive(Debug, Default)]
 pub struct KeySet {
@@ -176,12 +187,12 @@ impl KeySet {
     /// algorithm neither is used for it: the token could mean either.
     ///
     /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] of them.
-    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), String> {
+    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
         let Some(list) = jwks.get("keys").and_then(Value::as_array) else {
-            return Err("not a JWK Set: expected an object with an array `keys`".to_owned());
+            return Err(KeySetError::NotAJwkSet);
         };
         if list.len() > MAX_KEYS {
-            return Err(format!("{} keys: at most {MAX_KEYS} are taken", list.len()));
+            return Err(KeySetError::TooMany(list.len()));
         }
         let mut keys: Vec<(usize, Key, Material)> = Vec::new();
         let mut problems = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::encoding::json;
 use crate::jose::algorithm::Algorithm;
-use crate::jose::key::{KeyError, KeySet, MAX_KEYS};
+use crate::jose::key::{KeyError, KeySet, KeySetError, MAX_KEYS};
 use crate::state::store::SourceId;
 use crate::time::{Span, Timestamp};
 use serde_json::Value;
@@ -127,7 +127,7 @@ impl Keyring {
         jwks: &Value,
         generation: u64,
         fetched_at: Timestamp,
-    ) -> Result<Vec<(usize, KeyError)>, String> {
+    ) -> Result<Vec<(usize, KeyError)>, KeySetError> {
         let Some(fetched) = &mut self.fetched else { return Ok(Vec::new()) };
         let (keys, problems) = KeySet::from_jwks(jwks, &fetched.algorithms)?;
         self.keys = keys;
@@ -151,7 +151,7 @@ impl Keyring {
     }
 
     /// Takes `jwks` over as what a fetch would have brought, for good: for tools that have no proxy to fetch through.
-    pub fn supply(&mut self, jwks: &Value) -> Result<Vec<(usize, KeyError)>, String> {
+    pub fn supply(&mut self, jwks: &Value) -> Result<Vec<(usize, KeyError)>, KeySetError> {
         let problems = self.adopt(jwks, 1, Timestamp::MAX)?;
         if let Some(fetched) = &mut self.fetched {
             fetched.until = Timestamp(u64::MAX);

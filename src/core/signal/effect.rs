@@ -1,12 +1,12 @@
 //! What an event does: from what happened to whom, to entries of the state.
 
 use crate::signal::event;
-use crate::signal::event::{Event, Type};
+use crate::signal::event::{Event, EventError, Type};
 use crate::signal::subject::{Member, Subject};
 use crate::state::bucket::{Entry, MAX_CONDITIONS};
 use crate::state::fact::{Claim, Compliance, Fact, Risk};
 use crate::state::key::{Kind, StateKey};
-use crate::state::payload;
+use crate::state::payload::{self, PayloadError};
 use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::json;
@@ -93,6 +93,18 @@ impl Default for Effects {
     }
 }
 
+/// Why an event cannot be turned into entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum EffectError {
+    #[error("a subject may have {MAX_CONDITIONS} members")]
+    TooManyMembers,
+    #[error("the event says more than {MAX_ENTRIES} things; split it")]
+    TooManyEntries,
+    #[error(transparent)]
+    Event(#[from] EventError),
+}
+
 /// What an event means for whom it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Meaning {
@@ -110,7 +122,7 @@ pub enum Meaning {
 
 impl Effects {
     /// What `event` means.
-    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, &'static str> {
+    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
         let (effect, worse, set) = match event {
             Event::Plain(Type::SessionRevoked) => return Ok(vec![Meaning::Ended]),
             Event::Plain(Type::TaskCompleted) => return Ok(vec![Meaning::Completed]),
@@ -170,11 +182,11 @@ pub fn entries(
     issuers: &[&Issuer],
     at: Timestamp,
     now: Timestamp,
-) -> Result<Vec<Entry>, String> {
+) -> Result<Vec<Entry>, EffectError> {
     let mut entries = Vec::new();
     for members in &subject.alternatives {
         if members.len() > MAX_CONDITIONS {
-            return Err(format!("a subject may have {MAX_CONDITIONS} members"));
+            return Err(EffectError::TooManyMembers);
         }
         for (place, issuer) in issuers.iter().enumerate() {
             let Some((keys, whole)) = keys_under(members, place) else { continue };
@@ -193,7 +205,7 @@ pub fn entries(
         }
     }
     if entries.len() > MAX_ENTRIES {
-        return Err(format!("the event says more than {MAX_ENTRIES} things; split it"));
+        return Err(EffectError::TooManyEntries);
     }
     Ok(entries)
 }
@@ -248,7 +260,7 @@ impl Meaning {
     }
 
     /// What it means for grants of `issuer`, whose claims that carry scope and details are narrowed, not set.
-    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, &'static str> {
+    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, EventError> {
         let Meaning::Change(Fact::Claim(Claim::Set), data) = self else { return Ok(Cow::Borrowed(self)) };
         let narrowing = event::carried(data, &issuer.carriers)?;
         Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))

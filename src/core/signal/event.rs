@@ -5,6 +5,7 @@ use crate::signal::oddity::Oddities;
 use crate::state::fact::{Compliance, Risk};
 use crate::state::freshness::Status;
 use crate::state::key::Kind;
+use crate::state::payload::PayloadError;
 use crate::state::payload::split;
 use crate::state::payload::within_limit;
 use crate::token::carriers::Carriers;
@@ -166,7 +167,7 @@ pub enum Event {
 impl Event {
     /// Reads the payload of an event of type `kind`. What is odd about it and steers nothing goes to `oddities`. The
     /// error, for the transmitter's operator, is about what cannot be understood at all.
-    pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, String> {
+    pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
         let mut payload = Payload { members: payload, oddities };
         if !kind.is_of_the_stream() {
             payload.check_common();
@@ -196,7 +197,7 @@ impl Event {
                 let words = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
                 payload.one_of("previous_status", &words);
                 let status = payload.one_of("current_status", &words).and_then(Compliance::from_word);
-                Event::Device(status.ok_or("current_status is not one of compliant, not-compliant")?)
+                Event::Device(status.ok_or(EventError::DeviceStatus)?)
             }
             Type::RiskLevelChange => payload.risk()?,
             Type::AssuranceLevelChange => Event::Assurance {
@@ -208,8 +209,7 @@ impl Event {
             Type::TokenClaimsChange => {
                 let claims = payload.members.get("claims").and_then(Value::as_object);
                 let claims = claims.filter(|claims| !claims.is_empty() && claims.len() <= MAX_CLAIMS);
-                let claims =
-                    claims.ok_or_else(|| format!("claims is missing or not an object of 1 to {MAX_CLAIMS} claims"))?;
+                let claims = claims.ok_or(EventError::Claims)?;
                 let narrowing = narrowing(claims, payload.oddities)?;
                 let narrows = |name: &str| matches!(name, "scope" | "authorization_details");
                 let claims = claims.iter().filter(|(name, _)| !narrows(name));
@@ -218,16 +218,16 @@ impl Event {
             }
             Type::GrantNarrowed => {
                 let narrowing = narrowing(payload.members, payload.oddities)?;
-                Event::Narrowed(narrowing.ok_or("grant-narrowed has neither scope nor authorization_details")?)
+                Event::Narrowed(narrowing.ok_or(EventError::NothingNarrowed)?)
             }
             Type::Verification => Event::Verification(match payload.members.get("state") {
                 None => None,
-                Some(state) => Some(state.as_str().ok_or("state is not a string")?.to_owned()),
+                Some(state) => Some(state.as_str().ok_or(EventError::VerificationState)?.to_owned()),
             }),
             Type::StreamUpdated => {
                 let words = [Status::Enabled.as_str(), Status::Paused.as_str(), Status::Disabled.as_str()];
                 let status = payload.one_of("status", &words).and_then(Status::from_word);
-                Event::Stream(status.ok_or("status is not one of enabled, paused, disabled")?)
+                Event::Stream(status.ok_or(EventError::StreamStatus)?)
             }
         })
     }
@@ -245,8 +245,34 @@ impl Event {
     }
 }
 
+/// Why an event cannot be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum EventError {
+    #[error("current_status is not one of compliant, not-compliant")]
+    DeviceStatus,
+    #[error("current_level is not one of LOW, MEDIUM, HIGH")]
+    RiskLevel,
+    #[error("status is not one of enabled, paused, disabled")]
+    StreamStatus,
+    #[error("state is not a string")]
+    VerificationState,
+    #[error("claims is missing or not an object of 1 to {MAX_CLAIMS} claims")]
+    Claims,
+    #[error("grant-narrowed has neither scope nor authorization_details")]
+    NothingNarrowed,
+    #[error("scope is neither a string nor a list of strings")]
+    Scope,
+    #[error("authorization_details is not a list of objects of RFC 9396")]
+    Details,
+    #[error("a claim is not JSON")]
+    ClaimNotJson,
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
 /// The data of a narrowing. A scope may be a list of strings, as some issuers write it in tokens.
-fn narrowing(members: &Map<String, Value>, oddities: &mut Oddities) -> Result<Option<Vec<u8>>, String> {
+fn narrowing(members: &Map<String, Value>, oddities: &mut Oddities) -> Result<Option<Vec<u8>>, EventError> {
     if members.get("scope").is_some_and(Value::is_array) {
         oddities.remark("scope is a list");
     }
@@ -274,11 +300,11 @@ impl<'p> Payload<'p, '_> {
         }
     }
 
-    fn risk(&mut self) -> Result<Event, String> {
+    fn risk(&mut self) -> Result<Event, EventError> {
         let words = [Risk::Low.as_str(), Risk::Medium.as_str(), Risk::High.as_str()];
         let previous = self.optional("previous_level", &words).and_then(Risk::from_word);
         let level = self.one_of("current_level", &words).and_then(Risk::from_word);
-        let level = level.ok_or("current_level is not one of LOW, MEDIUM, HIGH")?;
+        let level = level.ok_or(EventError::RiskLevel)?;
         let principal = self.text("principal").map(str::to_ascii_uppercase);
         let principal = match principal.as_deref() {
             Some("USER") => Some(Kind::User),
@@ -325,24 +351,24 @@ fn same_word(left: &str, right: &str) -> bool {
 
 /// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is for the
 /// transmitter's operator.
-pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, &'static str> {
+pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
     let mut members = Map::new();
     if let Some(scope) = scope {
-        members.insert("scope".to_owned(), scopes(scope).ok_or("scope is neither a string nor a list of strings")?);
+        members.insert("scope".to_owned(), scopes(scope).ok_or(EventError::Scope)?);
     }
     if let Some(details) = details {
-        Detail::list(details).ok_or("authorization_details is not a list of objects of RFC 9396")?;
+        Detail::list(details).ok_or(EventError::Details)?;
         members.insert("authorization_details".to_owned(), details.clone());
     }
-    within_limit(Value::Object(members).to_string().into_bytes())
+    Ok(within_limit(Value::Object(members).to_string().into_bytes())?)
 }
 
 /// The data of a narrowing, where a claim with `data` carries scope or details: no word about such a claim gives back what
 /// one before it took. The error is for the transmitter's operator.
-pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, &'static str> {
+pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
     let Some((name, value)) = split(data) else { return Ok(None) };
     let Some(role) = carriers.role(name) else { return Ok(None) };
-    let value = json::value(value).map_err(|_| "a claim is not JSON")?;
+    let value = json::value(value).map_err(|_| EventError::ClaimNotJson)?;
     match role {
         Role::Scope => narrowing_data(Some(&value), None).map(Some),
         Role::Details => narrowing_data(None, Some(&value)).map(Some),
@@ -366,12 +392,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(name: &str, payload: Value) -> Result<Event, String> {
+    fn read(name: &str, payload: Value) -> Result<Event, EventError> {
         told(name, payload).0
     }
 
     /// What is read, and what is odd about it.
-    fn told(name: &str, payload: Value) -> (Result<Event, String>, Vec<String>) {
+    fn told(name: &str, payload: Value) -> (Result<Event, EventError>, Vec<String>) {
         let mut oddities = Oddities::default();
         let event = Event::read(Type::from_name(name).unwrap(), payload.as_object().unwrap(), &mut oddities);
         (event, oddities.iter().map(str::to_owned).collect())
@@ -671,7 +697,11 @@ mod tests {
             ("stream-updated", json!({"status": "resting"}), "status is not one of enabled, paused, disabled"),
         ];
         for (name, payload, message) in table {
-            assert_eq!(read(name, payload.clone()), Err(message.to_owned()), "{name} {payload}");
+            assert_eq!(
+                read(name, payload.clone()).map_err(|error| error.to_string()),
+                Err(message.to_owned()),
+                "{name} {payload}"
+            );
         }
     }
 }

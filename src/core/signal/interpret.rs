@@ -145,7 +145,7 @@ impl Set<'_> {
         self.check_claims(&mut meanings, &issuers, oddities)?;
         let doubted = oddities.first_doubt().is_some();
         signal.entries = effect::entries(&meanings, doubted, &subject, &issuers, at, self.now)
-            .map_err(|error| InvalidRequest.because(error))?;
+            .map_err(|error| InvalidRequest.because(error.to_string()))?;
         signal.notes.nobody = subject.alternatives.is_empty() && !meanings.is_empty();
         signal.notes.unmatched = subject.unmatched;
         if !subject.alternatives.iter().all(|members| effect::has_one_issuer(members)) {
@@ -182,8 +182,8 @@ impl Set<'_> {
             });
             match read {
                 Ok(one) => named.push(one),
-                Err(message) => {
-                    error.get_or_insert(InvalidRequest.because(message));
+                Err(unread) => {
+                    error.get_or_insert(InvalidRequest.because(unread.to_string()));
                 }
             }
         }
