@@ -1,4 +1,5 @@
-//! The events that are understood, and the checks of what they say (CAEP 1.0, RISC 1.0, SSF 1.0, and ours).
+//! The events that are supported, and how their payloads are checked (CAEP 1.0, RISC 1.0, SSF 1.0, and those of
+//! Taskfence).
 
 use crate::encoding::json;
 use crate::signal::oddity::Oddities;
@@ -66,17 +67,17 @@ impl Type {
         Type::GrantNarrowed,
     ];
 
-    /// The last part of its URI, which is its name in the configuration.
+    /// The last part of its URI; the configuration uses this name.
     pub fn name(self) -> &'static str {
         self.parts().1
     }
 
-    /// The type of that name.
+    /// The type with that name.
     pub fn from_name(name: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| known.name() == name)
     }
 
-    /// The type of that URI.
+    /// The type with that URI.
     pub fn from_uri(uri: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| {
             let (base, name) = known.parts();
@@ -84,12 +85,12 @@ impl Type {
         })
     }
 
-    /// Whether it is about the stream and not about a grant.
+    /// Whether it is about the stream itself and not about a subject.
     pub fn is_of_the_stream(self) -> bool {
         matches!(self, Type::Verification | Type::StreamUpdated)
     }
 
-    /// Whether it may carry its subject inside, as drafts of CAEP and RISC had it.
+    /// Whether its subject may be inside the event, as in drafts of CAEP and RISC.
     pub fn may_hold_subject(self) -> bool {
         matches!(self.parts().0, CAEP | RISC)
     }
@@ -117,12 +118,13 @@ impl Type {
     }
 }
 
-/// What an event says, where that is more than its type.
+/// An event, with the information that its payload adds to its type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Nothing more: session-revoked, the accounts of RISC, credential-compromise, session-presented, task-completed.
+    /// No additional information: session-revoked, the account events of RISC, credential-compromise,
+    /// session-presented, task-completed.
     Plain(Type),
-    /// credential-change. `created`: nothing was taken away or replaced.
+    /// credential-change. `created`: a credential was added; none was removed or replaced.
     Credential {
         /// `change_type` is `create`.
         created: bool,
@@ -133,9 +135,9 @@ pub enum Event {
     Risk {
         /// `current_level`.
         level: Risk,
-        /// `principal`, where it is one that keys stand for.
+        /// `principal`, if it is of a kind that has keys.
         principal: Option<Kind>,
-        /// `previous_level` is a higher one.
+        /// `previous_level` is higher than `current_level`.
         lowered: bool,
     },
     /// assurance-level-change.
@@ -144,7 +146,7 @@ pub enum Event {
         namespace: String,
         /// `current_level`.
         level: String,
-        /// `change_direction` is `increase`. What is not said to be an increase may be a decrease.
+        /// `change_direction` is `increase`. Anything else may be a decrease.
         raised: bool,
     },
     /// session-established.
@@ -165,8 +167,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads the payload of an event of type `kind`. What is odd about it and steers nothing goes to `oddities`. The
-    /// error, for the transmitter's operator, is about what cannot be understood at all.
+    /// Reads the payload of an event of type `kind`. Irregularities that have no effect go to `oddities`. Fails when
+    /// the event cannot be understood; the error is written for the transmitter's operator.
     pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
         let mut payload = Payload { members: payload, oddities };
         if !kind.is_of_the_stream() {
@@ -189,7 +191,7 @@ impl Event {
             }
             Type::CredentialChange => {
                 payload.text("credential_type");
-                // A change of no known kind may have taken something away.
+                // An unknown `change_type` may have removed a credential.
                 let change = payload.one_of("change_type", &["create", "revoke", "update", "delete"]);
                 Event::Credential { created: change == Some("create") }
             }
@@ -232,7 +234,8 @@ impl Event {
         })
     }
 
-    /// Whether it may open something that was closed. Such an event is applied only when nothing about it is in doubt.
+    /// Whether it may permit something that was refused before. Such an event is applied only if nothing about it is in
+    /// doubt.
     pub fn permits(&self) -> bool {
         match self {
             Event::Device(status) => *status == Compliance::Compliant,
@@ -271,7 +274,7 @@ pub enum EventError {
     Payload(#[from] PayloadError),
 }
 
-/// The data of a narrowing. A scope may be a list of strings, as some issuers write it in tokens.
+/// The data of a narrowing. A scope may be a list of strings, as in the tokens of some issuers.
 fn narrowing(members: &Map<String, Value>, oddities: &mut Oddities) -> Result<Option<Vec<u8>>, EventError> {
     if members.get("scope").is_some_and(Value::is_array) {
         oddities.remark("scope is a list");
@@ -288,7 +291,7 @@ struct Payload<'p, 'o> {
 }
 
 impl<'p> Payload<'p, '_> {
-    /// CAEP 1.0 §2: members that any event may have. What they say steers nothing.
+    /// CAEP 1.0 §2: members that any event may have. They have no effect.
     fn check_common(&mut self) {
         self.optional("initiating_entity", &["admin", "user", "policy", "system"]);
         for name in ["reason_admin", "reason_user"] {
@@ -325,7 +328,7 @@ impl<'p> Payload<'p, '_> {
         text
     }
 
-    /// The one of `words` that a member says, in any case and with any or no divider between its parts.
+    /// The value of a member as one of `values`; letter case and separators (`-`, `_`, space) do not matter.
     fn one_of<'w>(&mut self, name: &str, words: &[&'w str]) -> Option<&'w str> {
         let text = self.text(name)?;
         let word = words.iter().find(|word| same_word(word, text)).copied();
@@ -340,7 +343,7 @@ impl<'p> Payload<'p, '_> {
     }
 }
 
-/// Whether two spellings are one word: `not-compliant`, `NOT_COMPLIANT`, `Not Compliant`, `notCompliant`.
+/// Whether two spellings are the same value: `not-compliant`, `NOT_COMPLIANT`, `Not Compliant`, `notCompliant`.
 fn same_word(left: &str, right: &str) -> bool {
     let letters = |text: &str| -> Vec<u8> {
         let letters = text.bytes().filter(|byte| !matches!(byte, b'-' | b'_' | b' '));
@@ -349,8 +352,8 @@ fn same_word(left: &str, right: &str) -> bool {
     letters(left) == letters(right)
 }
 
-/// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is for the
-/// transmitter's operator.
+/// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is written for
+/// the transmitter's operator.
 pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
     let mut members = Map::new();
     if let Some(scope) = scope {
@@ -363,8 +366,8 @@ pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<
     Ok(within_limit(Value::Object(members).to_string().into_bytes())?)
 }
 
-/// The data of a narrowing, where a claim with `data` carries scope or details: no word about such a claim gives back what
-/// one before it took. The error is for the transmitter's operator.
+/// The data of a narrowing, if the claim in `data` carries scope or details: a change of such a claim can only narrow
+/// the grant, never restore what an earlier one removed. The error is written for the transmitter's operator.
 pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
     let Some((name, value)) = split(data) else { return Ok(None) };
     let Some(role) = carriers.role(name) else { return Ok(None) };
@@ -375,7 +378,7 @@ pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, Even
     }
 }
 
-/// Scope values as one string, as RFC 8693 §4.2 has them. An item of a list that is no scope value leaves nothing.
+/// Scope values as one string (RFC 8693 §4.2). An item of a list that is not a valid scope value is dropped.
 pub(crate) fn scopes(value: &Value) -> Option<Value> {
     match value {
         Value::String(_) => Some(value.clone()),

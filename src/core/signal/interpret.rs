@@ -1,4 +1,4 @@
-//! What an authentic SET means: its events, its subject, its time, and the entries that they leave.
+//! Interprets an authenticated SET: its event, its subject, its time, and the entries that result.
 
 use crate::encoding::bytes::constant_time_eq;
 use crate::signal::accepted::Notes;
@@ -22,10 +22,10 @@ use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::{Map, Value};
 
-/// How far a transmitter's clock and ours may lie apart.
+/// How far the clocks of a transmitter and of this proxy may differ.
 pub(crate) const CLOCK_SKEW: Span = Span(60);
 
-/// From an authentic SET to what it does.
+/// Turns the claims of an authenticated SET into a signal.
 pub(crate) fn interpret(
     claims: &Map<String, Value>,
     transmitter: &Transmitter,
@@ -52,7 +52,7 @@ pub(crate) fn interpret(
         oddities.doubt("iat lies in the future");
     }
     let mut signal = Signal {
-        // Freshness goes by when the SET was made. One that does not say when, or says it wrong, proves none.
+        // Freshness depends on the time at which the SET was issued. A SET without a valid `iat` proves no freshness.
         heartbeat: Heartbeat {
             transmitter: TransmitterId::new(&transmitter.stream),
             issued: issued.filter(|_| !ahead).unwrap_or_default(),
@@ -67,11 +67,11 @@ pub(crate) fn interpret(
     let set = Set { claims, transmitter, issuers, issued, now };
     set.fill(&mut signal, &mut oddities).map_err(refused)?;
     signal.notes.oddities = oddities;
-    // SETs are not commands: what does not interest us is still received (RFC 8935 §2).
+    // SETs are not commands: an event that has no effect here is still acknowledged (RFC 8935 §2).
     Ok(signal)
 }
 
-/// A SET that is authentic.
+/// An authenticated SET.
 pub(crate) struct Set<'s> {
     claims: &'s Map<String, Value>,
     transmitter: &'s Transmitter,
@@ -80,7 +80,7 @@ pub(crate) struct Set<'s> {
     now: Timestamp,
 }
 
-/// One URI of `events` that is understood.
+/// One member of `events` whose type is supported.
 pub(crate) struct Named<'s> {
     uri: &'s str,
     kind: Type,
@@ -90,7 +90,7 @@ pub(crate) struct Named<'s> {
 }
 
 impl Set<'_> {
-    /// Writes into `signal` what the event does.
+    /// Writes the effect of the event into `signal`.
     fn fill(&self, signal: &mut Signal, oddities: &mut Oddities) -> Result<(), SetError> {
         let none = Map::new();
         let named = self.event(&none, oddities)?;
@@ -118,7 +118,7 @@ impl Set<'_> {
         }
     }
 
-    /// Writes into `signal` the entries that the event leaves behind.
+    /// Writes the entries that the event produces into `signal`.
     fn change(
         &self,
         signal: &mut Signal,
@@ -154,8 +154,8 @@ impl Set<'_> {
         Ok(())
     }
 
-    /// The one event of the SET, under each URI that is understood; the first is the one that counts. Several URIs may
-    /// stand for one event (SSF 1.0 §4.2.1): they do when they mean the same here.
+    /// The one event of the SET, under each URI that is supported; the first decides. Several URIs may stand for the
+    /// same event (SSF 1.0 §4.2.1): they do if they have the same meaning here.
     fn event<'s>(&'s self, none: &'s Map<String, Value>, oddities: &mut Oddities) -> Result<Vec<Named<'s>>, SetError> {
         let permissions = &self.transmitter.permissions;
         let events = self.claims.get("events").and_then(Value::as_object);
@@ -192,7 +192,7 @@ impl Set<'_> {
             Some(error) => oddities.doubt(error.description),
             None => {}
         }
-        // One that does nothing here stands for any other.
+        // An event without effect here does not conflict with any other.
         let acts = |one: &Named<'_>| one.kind.is_of_the_stream() || !one.meanings.is_empty();
         if named.iter().any(acts) {
             named.retain(acts);
@@ -204,7 +204,7 @@ impl Set<'_> {
         if named.split_first().is_some_and(|(first, others)| others.iter().any(|other| differs(first, other))) {
             return Err(InvalidRequest.because("events holds more than one event"));
         }
-        // Of a URI that is not known here, nobody knows that it stands for the same.
+        // Whether a URI that is not supported means the same event is not known.
         match events.len() {
             1 => {}
             all if all == named.len() => oddities.remark("events holds more than one URI"),
@@ -213,13 +213,13 @@ impl Set<'_> {
         Ok(named)
     }
 
-    /// Whom the event is about: `sub_id`, and the `subject` inside the event that drafts had in its place. Where both
-    /// stand and differ, both are meant.
+    /// The subjects of the event: `sub_id`, and the member `subject` inside the event that drafts used instead. If both
+    /// exist and differ, both are affected.
     fn subjects(&self, named: &[Named<'_>], oddities: &mut Oddities) -> Result<Vec<&Value>, SetError> {
         let sub_id = self.claims.get("sub_id");
         let Some(main) = named.first() else { return Ok(Vec::new()) };
         if main.kind.is_of_the_stream() {
-            // An event of the transmitter's own about its stream has no subject but the stream.
+            // An event about the transmitter's own stream has no subject other than the stream.
             if sub_id.is_none() && Type::from_uri(main.uri).is_some() {
                 oddities.doubt("sub_id is missing");
             }
@@ -245,7 +245,7 @@ impl Set<'_> {
         self.claims.get("events")?.get(uri)?.get("subject")
     }
 
-    /// What we asked the transmitter to echo, where we asked (SSF 1.0 §8.1.4).
+    /// Compares `state` with the value that is configured, where one is (SSF 1.0 §8.1.4).
     fn check_state(&self, state: Option<&str>) -> Result<(), SetError> {
         match (&self.transmitter.permissions.verification_state, state) {
             (Some(asked), Some(state)) if !constant_time_eq(asked.as_bytes(), state.as_bytes()) => {
@@ -255,8 +255,8 @@ impl Set<'_> {
         }
     }
 
-    /// Takes out of `meanings` the claims that no signal, or not this transmitter, can change. A narrowing beside them
-    /// stands.
+    /// Removes from `meanings` the claims that no signal, or not this transmitter, may change. A narrowing in the same
+    /// event stays.
     fn check_claims(
         &self,
         meanings: &mut Vec<Meaning>,
@@ -264,7 +264,7 @@ impl Set<'_> {
         oddities: &mut Oddities,
     ) -> Result<(), SetError> {
         let mut error = None;
-        // What a grant is may always become less.
+        // A grant may always be narrowed.
         let narrows = |name: &str| issuers.iter().all(|issuer| issuer.carriers.role(name).is_some());
         meanings.retain(|meaning| {
             let Some(name) = meaning.claim().filter(|name| !narrows(name)) else { return true };
@@ -292,10 +292,12 @@ impl Set<'_> {
         }
     }
 
-    /// `event_timestamp`, else `toe`, else `iat`, else now. What cannot be read is passed over.
+    /// The time of the event: `event_timestamp`, else `toe`, else `iat`, else now. A value that cannot be read is
+    /// skipped.
     ///
-    /// A time ahead of our clock counts as now when it ends or restricts: later, it would lock out sessions that are
-    /// still to begin. What permits waits for its time: earlier, it would outlive a word that comes in between.
+    /// A time in the future counts as now if the event revokes or restricts: a later time would lock out sessions that
+    /// have not begun yet. An event that permits something is refused until its time has come: if it were applied
+    /// earlier, it would win over an event that comes in between.
     fn time(
         &self,
         named: &[Named<'_>],
@@ -308,7 +310,8 @@ impl Set<'_> {
         let toe = self.claims.get("toe").filter(|_| in_events.is_empty());
         let toe = toe.and_then(|value| stated(value, "toe", oddities));
         let all = in_events.iter().chain(&toe);
-        // A fraction is rounded so that a cut-off loses nothing, and what permits gains nothing.
+        // Round the fraction so that a cut-off covers the whole second, and an event that permits something gains
+        // nothing.
         let time = match permits {
             true => all.map(|time| time.floor).min(),
             false => all.map(|time| time.ceil).max(),
@@ -330,7 +333,7 @@ impl Set<'_> {
     }
 }
 
-/// Reads a time, and tells what is odd about it.
+/// Reads a time, and records how it is irregular.
 pub(crate) fn stated(value: &Value, name: &str, oddities: &mut Oddities) -> Option<Stated> {
     let stated = signal_time::read(value);
     match stated.map(|stated| stated.form) {
@@ -342,7 +345,7 @@ pub(crate) fn stated(value: &Value, name: &str, oddities: &mut Oddities) -> Opti
     stated
 }
 
-/// A task is done when its name is said: without it, all tasks of somebody would be.
+/// task-completed must name its task: without the name, all tasks of the user would be completed.
 pub(crate) fn check_task(event: &Event, subject: &Subject) -> Result<(), SetError> {
     if *event != Event::Plain(Type::TaskCompleted) {
         return Ok(());
@@ -354,7 +357,7 @@ pub(crate) fn check_task(event: &Event, subject: &Subject) -> Result<(), SetErro
     Err(InvalidRequest.because("sub_id of task-completed has no member `task`"))
 }
 
-/// `jti`: a SET without one cannot be told from another, nor named to anybody.
+/// `jti`: without it a SET cannot be identified.
 pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<String> {
     let id = match claims.get("jti")? {
         Value::String(id) => id.clone(),
@@ -367,14 +370,14 @@ pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option
     (!id.is_empty() && id.len() <= 1024).then_some(id)
 }
 
-/// `iat` in whole seconds. `None`, with a doubt, when it cannot be read.
+/// `iat` in whole seconds. `None`, with a doubt recorded, when it cannot be read.
 pub(crate) fn issued_at(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<Timestamp> {
     let none = Value::Null;
     let issued = stated(claims.get("iat").unwrap_or(&none), "iat", oddities);
     issued.map(|issued| issued.floor)
 }
 
-/// Keeps what the answer may carry back: printable ASCII without quotes and backslashes, at most 200 bytes.
+/// Keeps only what the answer may contain: printable ASCII without quotes and backslashes, at most 200 bytes.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).take(200).collect()
 }
