@@ -31,7 +31,7 @@ pub struct Request<'h> {
     elsewhere: Found<Presented<'h>>,
 }
 
-/// What there must be one of.
+/// A value of which a request may have at most one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Found<T> {
     #[default]
