@@ -135,13 +135,13 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         name: &'static str,
-        words: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit> {
         match self.0 {
-            Value::String(word) => {
-                let word: StrDeserializer<'_, Misfit> = word.as_str().into_deserializer();
-                word.deserialize_enum(name, words, visitor)
+            Value::String(text) => {
+                let text: StrDeserializer<'_, Misfit> = text.as_str().into_deserializer();
+                text.deserialize_enum(name, variants, visitor)
             }
             other => Err(de::Error::invalid_type(unexpected(other), &"a string")),
         }

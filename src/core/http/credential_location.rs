@@ -1,6 +1,6 @@
 //! The places in a request where access tokens may stand.
 
-use crate::http::header_name::same_to_a_server;
+use crate::http::header_name::is_same_to_servers;
 
 /// A place in a request that can hold a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl CredentialLocations {
     /// The index of the header `name`, if it is a place. Names that a server may take for the same header match.
     pub fn header(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
-            CredentialLocation::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+            CredentialLocation::Header(own) => is_same_to_servers(own.as_bytes(), name),
             CredentialLocation::Authorization | CredentialLocation::Cookie(_) => false,
         })
     }
@@ -91,7 +91,7 @@ impl CredentialLocations {
     /// The index of the cookie `name`, if it is a place. Cookie names are case-sensitive (RFC 6265 §5.4).
     pub fn cookie(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
-            CredentialLocation::Cookie(ours) => ours.as_bytes() == name,
+            CredentialLocation::Cookie(own) => own.as_bytes() == name,
             CredentialLocation::Authorization | CredentialLocation::Header(_) => false,
         })
     }
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn only_the_named_cookie_goes() {
         let left = |headers: &[&str]| {
-            let mut crumbs = CookieFilter::default();
-            headers.iter().for_each(|header| crumbs.take(header.as_bytes(), &places()));
-            crumbs.left().map(|left| String::from_utf8(left).unwrap())
+            let mut filter = CookieFilter::default();
+            headers.iter().for_each(|header| filter.take(header.as_bytes(), &places()));
+            filter.left().map(|left| String::from_utf8(left).unwrap())
         };
         assert_eq!(left(&["a=1; b=2"]), None);
         assert_eq!(left(&["jit=x"]).as_deref(), Some(""));
@@ -213,9 +213,9 @@ mod tests {
         fn what_is_left_holds_no_such_cookie(header in proptest::collection::vec(any::<u8>(), 0..60), at in 0usize..60) {
             let mut header = header;
             header.splice(at.min(header.len())..at.min(header.len()), *b"; jit=secret;");
-            let mut crumbs = CookieFilter::default();
-            crumbs.take(&header, &places());
-            let left = crumbs.left().unwrap();
+            let mut filter = CookieFilter::default();
+            filter.take(&header, &places());
+            let left = filter.left().unwrap();
             prop_assert!(cookies(&left).all(|(name, _, _)| name != b"jit"));
         }
     }

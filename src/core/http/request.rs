@@ -28,7 +28,7 @@ pub struct Request<'h> {
     /// The index of `authorization` among the places, if it is one.
     authorization_place: Option<usize>,
     /// Tokens in places other than `authorization`.
-    elsewhere: Found<Presented<'h>>,
+    other_places: Found<Presented<'h>>,
 }
 
 /// A value of which a request may have at most one.
@@ -78,7 +78,7 @@ impl<'h> Request<'h> {
                 b"cookie" if places.has_cookies() => {
                     for (name, token, _) in cookies(value) {
                         if let Some(place) = places.cookie(name).filter(|_| !token.is_empty()) {
-                            request.elsewhere.add(Presented { token, scheme: None, place });
+                            request.other_places.add(Presented { token, scheme: None, place });
                         }
                     }
                 }
@@ -98,7 +98,7 @@ impl<'h> Request<'h> {
     /// An `authorization` header with another scheme is not a credential for the filter. Envoy joins repeated headers
     /// with a comma, which no token contains.
     pub fn credential(&self) -> Result<Presented<'h>, Reason> {
-        let mut found = self.elsewhere;
+        let mut found = self.other_places;
         if let Some(place) = self.authorization_place {
             match self.authorization {
                 Found::None => {}
@@ -141,9 +141,9 @@ impl<'h> Request<'h> {
         let value = value.trim_ascii();
         let (scheme, token) = Scheme::split(value).map_or((None, value), |(scheme, token)| (Some(scheme), token));
         if memchr(b',', value).is_some() {
-            self.elsewhere = Found::Several;
+            self.other_places = Found::Several;
         } else if !token.is_empty() {
-            self.elsewhere.add(Presented { token, scheme, place });
+            self.other_places.add(Presented { token, scheme, place });
         }
     }
 }

@@ -44,25 +44,25 @@ pub enum KeyError {
     #[error("`kid` is empty or not a string")]
     BadKid,
     #[error("{key} holds private members: publish the public part only")]
-    Private { key: Named },
+    Private { key: KeyName },
     #[error("{key} is not for signatures: its `use` is `{purpose}`")]
-    Use { key: Named, purpose: String },
+    Use { key: KeyName, purpose: String },
     #[error("{key} is not for checking signatures: its `key_ops` have no `verify`")]
-    Operations { key: Named },
+    Operations { key: KeyName },
     #[error("{key} is for `{algorithm}`, which is not one of the allowed algorithms")]
-    Algorithm { key: Named, algorithm: String },
+    Algorithm { key: KeyName, algorithm: String },
     #[error("{key} is a key of the kind {kind}, for which no algorithm is allowed")]
-    Kind { key: Named, kind: String },
+    Kind { key: KeyName, kind: String },
     #[error("{key} says `alg` {algorithm}, for which a key of the kind {kind} is not")]
-    Contradiction { key: Named, algorithm: &'static str, kind: String },
+    Contradiction { key: KeyName, algorithm: &'static str, kind: String },
     #[error("{key} has no `{member}` of the right shape")]
-    Malformed { key: Named, member: &'static str },
+    Malformed { key: KeyName, member: &'static str },
     #[error("{key} is no point of its curve, or a weak one")]
-    Point { key: Named },
+    Point { key: KeyName },
     #[error("{key} has an RSA modulus of {bits} bits: 2048 to 4096 are taken")]
-    Modulus { key: Named, bits: usize },
+    Modulus { key: KeyName, bits: usize },
     #[error("{key} has the RSA exponent {exponent}: only 65537 is taken")]
-    Exponent { key: Named, exponent: String },
+    Exponent { key: KeyName, exponent: String },
     #[error("{} for {}", several(kid.as_deref()), algorithm.name())]
     Several { kid: Option<String>, algorithm: Algorithm },
 }
@@ -70,7 +70,7 @@ pub enum KeyError {
 impl KeyError {
     /// Whether the key is valid but not for the signatures that are checked here. Issuers publish such keys with the
     /// others.
-    pub fn is_for_others(&self) -> bool {
+    pub fn is_for_other_use(&self) -> bool {
         match self {
             KeyError::Use { .. } | KeyError::Operations { .. } | KeyError::Algorithm { .. } | KeyError::Kind { .. } => {
                 true
@@ -90,9 +90,9 @@ impl KeyError {
 
 /// The `kid` of a key, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named(pub Option<String>);
+pub struct KeyName(pub Option<String>);
 
-impl fmt::Display for Named {
+impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(kid) => write!(f, "key `{kid}`"),
@@ -153,8 +153,8 @@ impl<'j> Jwk<'j> {
     }
 
     /// The key's name for messages.
-    pub fn named(&self) -> Named {
-        Named(self.kid.map(str::to_owned))
+    pub fn named(&self) -> KeyName {
+        KeyName(self.kid.map(str::to_owned))
     }
 
     /// `use` (RFC 7517 §4.2) and `key_ops` (§4.3). An empty list of operations does not restrict the key.

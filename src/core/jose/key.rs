@@ -1,7 +1,7 @@
 //! The keys of an issuer: a JWK Set (RFC 7517), parsed into keys that each know the algorithms they verify.
 
 use crate::jose::algorithm::Algorithm;
-pub use crate::jose::jwk::{KeyError, Named};
+pub use crate::jose::jwk::{KeyError, KeyName};
 
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256_of;
@@ -293,7 +293,7 @@ mod tests {
         let at: Vec<usize> = problems.iter().map(|(index, _)| *index).collect();
         assert_eq!(at, [1, 2, 3, 4, 5, 6]);
         let others: Vec<usize> =
-            problems.iter().filter(|(_, error)| error.is_for_others()).map(|(index, _)| *index).collect();
+            problems.iter().filter(|(_, error)| error.is_for_other_use()).map(|(index, _)| *index).collect();
         assert_eq!(others, [6]);
     }
 

@@ -33,7 +33,7 @@ pub struct Notes {
     /// Members of the subject that were ignored: the signal affects more grants than the transmitter may have intended.
     pub unmatched: Vec<String>,
     /// The event would change something, but no grant can match its subject.
-    pub nobody: bool,
+    pub unknown_subject: bool,
     /// The time of the event is in the future; it was treated as now.
     pub future: bool,
     /// What is irregular about it.
@@ -48,7 +48,7 @@ impl Notes {
 
     /// Whether there is anything to log for an operator.
     pub fn is_notable(&self) -> bool {
-        self.is_alarming() || self.nobody || !self.oddities.is_empty()
+        self.is_alarming() || self.unknown_subject || !self.oddities.is_empty()
     }
 }
 

@@ -175,10 +175,10 @@ pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
 }
 
 /// The entries that `meanings` produce about `subject`; the member keys refer to `issuers` by index. If the signal is
-/// `doubted`, values of claims are stored as conflicting. The error is written for the transmitter's operator.
+/// `faulty`, values of claims are stored as conflicting. The error is written for the transmitter's operator.
 pub fn entries(
     meanings: &[Meaning],
-    doubted: bool,
+    faulty: bool,
     subject: &Subject,
     issuers: &[&Issuer],
     at: Timestamp,
@@ -194,8 +194,8 @@ pub fn entries(
             let wider = !whole || !subject.unmatched.is_empty();
             for meaning in meanings {
                 let mut meaning = meaning.about_grants_of(issuer)?;
-                if doubted {
-                    meaning.to_mut().dispute_claims();
+                if faulty {
+                    meaning.to_mut().mark_claims_conflicting();
                 }
                 let placed = meaning.place(&keys);
                 entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
@@ -244,7 +244,7 @@ impl Meaning {
     }
 
     /// Whether it revokes or narrows a grant. A claim in the same event that may not change does not prevent it.
-    pub fn ends_or_narrows(&self) -> bool {
+    pub fn revokes_or_narrows(&self) -> bool {
         match self {
             Meaning::Ended | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
             Meaning::Is(..) | Meaning::Began | Meaning::Change(..) => false,
@@ -252,7 +252,7 @@ impl Meaning {
     }
 
     /// Marks the value of a claim as conflicting: a value from a signal that is in doubt must not permit anything.
-    fn dispute_claims(&mut self) {
+    fn mark_claims_conflicting(&mut self) {
         if let Meaning::Change(fact @ Fact::Claim(_), data) = self {
             *fact = Fact::Claim(Claim::Conflicting);
             data.truncate(payload::topic(data).len());
@@ -304,8 +304,8 @@ impl Meaning {
             Meaning::Is(fact, _) if wider && !fact.restricts() => None,
             Meaning::Is(fact, _) => bare(*fact),
             Meaning::Began => bare(Fact::Began),
-            Meaning::Change(fact, data) => match fact.disputed().filter(|_| wider) {
-                Some(disputed) => Some((disputed, payload::topic(data).to_vec())),
+            Meaning::Change(fact, data) => match fact.conflicting().filter(|_| wider) {
+                Some(conflicting) => Some((conflicting, payload::topic(data).to_vec())),
                 None => Some((*fact, data.clone())),
             },
             Meaning::Ended | Meaning::Completed if !kind.is_singular() => bare(Fact::CutOff),

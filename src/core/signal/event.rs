@@ -43,7 +43,7 @@ pub enum Type {
 const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
 const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
 const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
-const OURS: &str = "urn:taskfence:secevent:";
+const TASKFENCE: &str = "urn:taskfence:secevent:";
 
 impl Type {
     /// Every type.
@@ -112,8 +112,8 @@ impl Type {
             Type::SessionsRevoked => (RISC, "sessions-revoked"),
             Type::Verification => (SSF, "verification"),
             Type::StreamUpdated => (SSF, "stream-updated"),
-            Type::TaskCompleted => (OURS, "task-completed"),
-            Type::GrantNarrowed => (OURS, "grant-narrowed"),
+            Type::TaskCompleted => (TASKFENCE, "task-completed"),
+            Type::GrantNarrowed => (TASKFENCE, "grant-narrowed"),
         }
     }
 }
@@ -196,9 +196,9 @@ impl Event {
                 Event::Credential { created: change == Some("create") }
             }
             Type::DeviceComplianceChange => {
-                let words = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
-                payload.one_of("previous_status", &words);
-                let status = payload.one_of("current_status", &words).and_then(Compliance::from_word);
+                let values = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
+                payload.one_of("previous_status", &values);
+                let status = payload.one_of("current_status", &values).and_then(Compliance::from_name);
                 Event::Device(status.ok_or(EventError::DeviceStatus)?)
             }
             Type::RiskLevelChange => payload.risk()?,
@@ -227,8 +227,8 @@ impl Event {
                 Some(state) => Some(state.as_str().ok_or(EventError::VerificationState)?.to_owned()),
             }),
             Type::StreamUpdated => {
-                let words = [Status::Enabled.as_str(), Status::Paused.as_str(), Status::Disabled.as_str()];
-                let status = payload.one_of("status", &words).and_then(Status::from_word);
+                let values = [Status::Enabled.as_str(), Status::Paused.as_str(), Status::Disabled.as_str()];
+                let status = payload.one_of("status", &values).and_then(Status::from_name);
                 Event::Stream(status.ok_or(EventError::StreamStatus)?)
             }
         })
@@ -277,7 +277,7 @@ pub enum EventError {
 /// The data of a narrowing. A scope may be a list of strings, as in the tokens of some issuers.
 fn narrowing(members: &Map<String, Value>, oddities: &mut Oddities) -> Result<Option<Vec<u8>>, EventError> {
     if members.get("scope").is_some_and(Value::is_array) {
-        oddities.remark("scope is a list");
+        oddities.note("scope is a list");
     }
     match (members.get("scope"), members.get("authorization_details")) {
         (None, None) => Ok(None),
@@ -298,15 +298,15 @@ impl<'p> Payload<'p, '_> {
             let Some(reason) = self.members.get(name) else { continue };
             let is_texts = |texts: &Map<String, Value>| !texts.is_empty() && texts.values().all(Value::is_string);
             if !reason.as_object().is_some_and(is_texts) {
-                self.oddities.doubt(format!("{name} is not an object of texts by language"));
+                self.oddities.fault(format!("{name} is not an object of texts by language"));
             }
         }
     }
 
     fn risk(&mut self) -> Result<Event, EventError> {
-        let words = [Risk::Low.as_str(), Risk::Medium.as_str(), Risk::High.as_str()];
-        let previous = self.optional("previous_level", &words).and_then(Risk::from_word);
-        let level = self.one_of("current_level", &words).and_then(Risk::from_word);
+        let values = [Risk::Low.as_str(), Risk::Medium.as_str(), Risk::High.as_str()];
+        let previous = self.optional("previous_level", &values).and_then(Risk::from_name);
+        let level = self.one_of("current_level", &values).and_then(Risk::from_name);
         let level = level.ok_or(EventError::RiskLevel)?;
         let principal = self.text("principal").map(str::to_ascii_uppercase);
         let principal = match principal.as_deref() {
@@ -323,28 +323,28 @@ impl<'p> Payload<'p, '_> {
     fn text(&mut self, name: &str) -> Option<&'p str> {
         let text = self.members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         if text.is_none() {
-            self.oddities.doubt(format!("{name} is missing or not a string"));
+            self.oddities.fault(format!("{name} is missing or not a string"));
         }
         text
     }
 
     /// The value of a member as one of `values`; letter case and separators (`-`, `_`, space) do not matter.
-    fn one_of<'w>(&mut self, name: &str, words: &[&'w str]) -> Option<&'w str> {
+    fn one_of<'w>(&mut self, name: &str, values: &[&'w str]) -> Option<&'w str> {
         let text = self.text(name)?;
-        let word = words.iter().find(|word| same_word(word, text)).copied();
-        if word != Some(text) {
-            self.oddities.doubt(format!("{name} is not one of {}", words.join(", ")));
+        let value = values.iter().find(|value| same_value(value, text)).copied();
+        if value != Some(text) {
+            self.oddities.fault(format!("{name} is not one of {}", values.join(", ")));
         }
-        word
+        value
     }
 
-    fn optional<'w>(&mut self, name: &str, words: &[&'w str]) -> Option<&'w str> {
-        if self.members.contains_key(name) { self.one_of(name, words) } else { None }
+    fn optional<'w>(&mut self, name: &str, values: &[&'w str]) -> Option<&'w str> {
+        if self.members.contains_key(name) { self.one_of(name, values) } else { None }
     }
 }
 
 /// Whether two spellings are the same value: `not-compliant`, `NOT_COMPLIANT`, `Not Compliant`, `notCompliant`.
-fn same_word(left: &str, right: &str) -> bool {
+fn same_value(left: &str, right: &str) -> bool {
     let letters = |text: &str| -> Vec<u8> {
         let letters = text.bytes().filter(|byte| !matches!(byte, b'-' | b'_' | b' '));
         letters.map(|byte| byte.to_ascii_lowercase()).collect()

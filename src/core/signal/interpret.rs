@@ -43,13 +43,13 @@ pub(crate) fn interpret(
         id.ok_or_else(|| refused(InvalidRequest.because("jti is missing or not a string of at most 1024 bytes")))?;
     for needless in ["sub", "exp"] {
         if claims.contains_key(needless) {
-            oddities.doubt(format!("{needless} stands in a SET"));
+            oddities.fault(format!("{needless} stands in a SET"));
         }
     }
     let issued = issued_at(claims, &mut oddities);
     let ahead = issued.is_some_and(|issued| issued > now.plus(CLOCK_SKEW));
     if ahead {
-        oddities.doubt("iat lies in the future");
+        oddities.fault("iat lies in the future");
     }
     let mut signal = Signal {
         // Freshness depends on the time at which the SET was issued. A SET without a valid `iat` proves no freshness.
@@ -109,9 +109,9 @@ impl Set<'_> {
                 self.change(signal, main, &subjects, at, oddities)?;
             }
         }
-        match oddities.first_doubt() {
-            Some(doubt) if permits => {
-                let message = format!("{doubt}, and what permits something must be without fault");
+        match oddities.first_fault() {
+            Some(fault) if permits => {
+                let message = format!("{fault}, and what permits something must be without fault");
                 Err(InvalidRequest.because(printable(&message)))
             }
             _ => Ok(()),
@@ -143,10 +143,10 @@ impl Set<'_> {
         check_task(&main.event, &subject)?;
         let mut meanings = main.meanings.clone();
         self.check_claims(&mut meanings, &issuers, oddities)?;
-        let doubted = oddities.first_doubt().is_some();
-        signal.entries = effect::entries(&meanings, doubted, &subject, &issuers, at, self.now)
+        let faulty = oddities.first_fault().is_some();
+        signal.entries = effect::entries(&meanings, faulty, &subject, &issuers, at, self.now)
             .map_err(|error| InvalidRequest.because(error.to_string()))?;
-        signal.notes.nobody = subject.alternatives.is_empty() && !meanings.is_empty();
+        signal.notes.unknown_subject = subject.alternatives.is_empty() && !meanings.is_empty();
         signal.notes.unmatched = subject.unmatched;
         if !subject.alternatives.iter().all(|members| effect::has_one_issuer(members)) {
             signal.notes.unmatched.push("members of other issuers".to_owned());
@@ -173,7 +173,7 @@ impl Set<'_> {
                 continue;
             }
             if !payload.is_object() {
-                oddities.doubt("the event is not an object");
+                oddities.fault("the event is not an object");
             }
             let payload = payload.as_object().unwrap_or(none);
             let read = Event::read(kind, payload, oddities).and_then(|event| {
@@ -189,7 +189,7 @@ impl Set<'_> {
         }
         match error {
             Some(error) if named.is_empty() => return Err(error),
-            Some(error) => oddities.doubt(error.description),
+            Some(error) => oddities.fault(error.description),
             None => {}
         }
         // An event without effect here does not conflict with any other.
@@ -207,8 +207,8 @@ impl Set<'_> {
         // Whether a URI that is not supported means the same event is not known.
         match events.len() {
             1 => {}
-            all if all == named.len() => oddities.remark("events holds more than one URI"),
-            _ => oddities.doubt("events holds a second URI that is not known to mean the same"),
+            all if all == named.len() => oddities.note("events holds more than one URI"),
+            _ => oddities.fault("events holds a second URI that is not known to mean the same"),
         }
         Ok(named)
     }
@@ -221,7 +221,7 @@ impl Set<'_> {
         if main.kind.is_of_the_stream() {
             // An event about the transmitter's own stream has no subject other than the stream.
             if sub_id.is_none() && Type::from_uri(main.uri).is_some() {
-                oddities.doubt("sub_id is missing");
+                oddities.fault("sub_id is missing");
             }
             return Ok(Vec::new());
         }
@@ -232,9 +232,9 @@ impl Set<'_> {
                 continue;
             }
             if !subjects.is_empty() {
-                oddities.doubt("a second subject stands beside the first");
+                oddities.fault("a second subject stands beside the first");
             } else if !self.transmitter.permissions.legacy_subject {
-                oddities.doubt("sub_id is missing, and a subject stands inside the event");
+                oddities.fault("sub_id is missing, and a subject stands inside the event");
             }
             subjects.push(inside);
         }
@@ -280,12 +280,12 @@ impl Set<'_> {
             error.get_or_insert(refused);
             false
         });
-        let narrows = |meaning: &Meaning| meaning.ends_or_narrows() || meaning.claim().is_some_and(narrows);
+        let narrows = |meaning: &Meaning| meaning.revokes_or_narrows() || meaning.claim().is_some_and(narrows);
         let narrows = meanings.iter().any(narrows);
         match error {
             Some(error) if !narrows => Err(error),
             Some(error) => {
-                oddities.doubt(error.description);
+                oddities.fault(error.description);
                 Ok(())
             }
             None => Ok(()),
@@ -323,7 +323,7 @@ impl Set<'_> {
         }
         if ahead > CLOCK_SKEW {
             signal.notes.future = true;
-            oddities.doubt("the time of the event lies in the future");
+            oddities.fault("the time of the event lies in the future");
         } else if permits {
             let early = TooEarly.because("the event is dated ahead of the receiver's clock");
             return Err(SetError { retry_after: Some(ahead), ..early });
@@ -338,9 +338,9 @@ pub(crate) fn stated(value: &Value, name: &str, oddities: &mut Oddities) -> Opti
     let stated = signal_time::read(value);
     match stated.map(|stated| stated.form) {
         Some(Form::Seconds) => {}
-        Some(Form::Milliseconds) => oddities.remark(format!("{name} is in milliseconds")),
-        Some(Form::Text) => oddities.doubt(format!("{name} is a string")),
-        None => oddities.doubt(format!("{name} is not a time in seconds since 1970")),
+        Some(Form::Milliseconds) => oddities.note(format!("{name} is in milliseconds")),
+        Some(Form::Text) => oddities.fault(format!("{name} is a string")),
+        None => oddities.fault(format!("{name} is not a time in seconds since 1970")),
     }
     stated
 }
@@ -362,7 +362,7 @@ pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option
     let id = match claims.get("jti")? {
         Value::String(id) => id.clone(),
         Value::Number(number) => {
-            oddities.doubt("jti is a number");
+            oddities.fault("jti is a number");
             number.to_string()
         }
         _ => return None,

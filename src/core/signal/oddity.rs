@@ -1,7 +1,7 @@
 //! Irregularities of an authenticated signal: members of the wrong shape, missing members, old spellings.
 //!
-//! A *doubt* refuses a signal that permits something. A signal that revokes or narrows is applied in spite of doubts,
-//! as long as it can be understood. A *remark* is about something that has only one possible meaning, such as a time in
+//! A *fault* refuses a signal that permits something. A signal that revokes or narrows is applied in spite of faults,
+//! as long as it can be understood. A *note* is about something that has only one possible meaning, such as a time in
 //! milliseconds; it refuses nothing.
 
 /// A signal records this many oddities. A SET of 64 KiB has room for thousands.
@@ -14,28 +14,28 @@ const LONGEST: usize = 200;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Oddities {
     all: Vec<String>,
-    doubt: Option<String>,
+    first_fault: Option<String>,
 }
 
 impl Oddities {
     /// Records an irregularity that refuses a signal which permits something.
-    pub fn doubt(&mut self, text: impl Into<String>) {
+    pub fn fault(&mut self, text: impl Into<String>) {
         let text = shortened(text.into());
-        self.doubt.get_or_insert_with(|| text.clone());
-        self.remark(text);
+        self.first_fault.get_or_insert_with(|| text.clone());
+        self.note(text);
     }
 
     /// Records an irregularity for the operator's log only.
-    pub fn remark(&mut self, text: impl Into<String>) {
+    pub fn note(&mut self, text: impl Into<String>) {
         let text = shortened(text.into());
         if self.all.len() < MOST && !self.all.contains(&text) {
             self.all.push(text);
         }
     }
 
-    /// The first doubt.
-    pub fn first_doubt(&self) -> Option<&str> {
-        self.doubt.as_deref()
+    /// The first fault.
+    pub fn first_fault(&self) -> Option<&str> {
+        self.first_fault.as_deref()
     }
 
     /// All of them, in the order in which they were recorded.

@@ -98,7 +98,7 @@ pub fn receive(
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
     };
-    match take_in(ports, &signal, now) {
+    match store_signal(ports, &signal, now) {
         Ok(true) => Received::Applied(signal),
         Ok(false) => Received::Contradicts(signal),
         Err(error) => Received::Failed(signal, error),
@@ -125,7 +125,7 @@ pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
 
 /// Stores a signal in the state. `Ok(false)`: another SET with the same `jti` and other contents was stored before. A
 /// signal that could not be stored completely is not remembered, so that it can be pushed again.
-pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
+pub fn store_signal(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
     let memory = seen_sets::recall(store, signal.fingerprint())?;
     if memory == Memory::Other {
         return Ok(false);

@@ -128,10 +128,10 @@ fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter, now: Timestamp) 
 }
 
 fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Result<(), SetError> {
-    let ours = |value: &Value| transmitter.audiences.iter().any(|ours| value.as_str() == Some(ours));
+    let is_audience = |value: &Value| transmitter.audiences.iter().any(|known| value.as_str() == Some(known));
     let meant = match claims.get("aud") {
-        Some(Value::Array(list)) => list.iter().any(ours),
-        Some(value) => ours(value),
+        Some(Value::Array(list)) => list.iter().any(is_audience),
+        Some(value) => is_audience(value),
         None => false,
     };
     if meant { Ok(()) } else { Err(InvalidAudience.because("aud does not name this receiver")) }

@@ -9,7 +9,7 @@ use crate::time::Span;
 pub struct SetError {
     /// The error code.
     pub code: SetErrorCode,
-    /// The description. It contains text of the SET only where [`crate::signal::interpret::printable`] cleaned it.
+    /// The description. It contains text of the SET only where `interpret::printable` cleaned it.
     pub description: String,
     /// The names of the signal, if it is authenticated.
     pub origin: Option<Box<Origin>>,

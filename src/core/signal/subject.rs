@@ -83,7 +83,7 @@ impl Reading<'_> {
                 }
                 Err(critical @ SubjectError::Critical(_)) => return Err(critical),
                 Err(other) => {
-                    oddities.doubt(other.to_string());
+                    oddities.fault(other.to_string());
                     error.get_or_insert(other);
                 }
             }
@@ -116,7 +116,7 @@ impl Reading<'_> {
 
     fn legacy_shape(&self, text: &str, oddities: &mut Oddities) {
         if !self.legacy {
-            oddities.doubt(text);
+            oddities.fault(text);
         }
     }
 
@@ -135,7 +135,7 @@ impl Reading<'_> {
                 Ok(aliases) => aliases,
                 Err(_) if self.critical.contains(name) => return Err(SubjectError::Critical(name.clone())),
                 Err(refused) => {
-                    oddities.doubt(refused.to_string());
+                    oddities.fault(refused.to_string());
                     error.get_or_insert(refused);
                     Vec::new()
                 }
@@ -196,7 +196,7 @@ impl Reading<'_> {
             match check(identifier).and_then(|_| self.single(kind, identifier)) {
                 Ok(member) => members.extend(member),
                 Err(refused) => {
-                    oddities.doubt(refused.to_string());
+                    oddities.fault(refused.to_string());
                     error.get_or_insert(refused);
                 }
             }
@@ -237,12 +237,13 @@ impl Reading<'_> {
         if !self.issuers.iter().any(knows) {
             return Ok(None);
         }
-        let known = |ours: &Issuer| {
-            let own = is_named_by_anybody(kind) || issuer.is_none_or(|named| named == ours.name);
-            let mapped = || ours.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User);
+        let known = |token_issuer: &Issuer| {
+            let own = may_have_own_authority(kind) || issuer.is_none_or(|named| named == token_issuer.name);
+            let mapped =
+                || token_issuer.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User);
             match own {
-                true => Some(key(kind, ours, issuer, name)),
-                false => mapped().map(|(theirs, _)| key(Kind::ForeignUser, ours, Some(theirs), name)),
+                true => Some(key(kind, token_issuer, issuer, name)),
+                false => mapped().map(|(other, _)| key(Kind::ForeignUser, token_issuer, Some(other), name)),
             }
         };
         self.of_each_issuer(kind, known).map(Some).ok_or(SubjectError::ForeignIssuer)
@@ -258,13 +259,13 @@ impl Reading<'_> {
 
 /// Whether an authority other than the token issuer may assign the name. The key still belongs to one token issuer, so
 /// that no transmitter can affect devices in the tokens of an issuer that it may not speak for.
-fn is_named_by_anybody(kind: Kind) -> bool {
+fn may_have_own_authority(kind: Kind) -> bool {
     matches!(kind, Kind::Device | Kind::Actor | Kind::Tenant | Kind::Group | Kind::ForeignUser)
 }
 
 /// The key of the name `name` in the tokens of `issuer`. `authority` assigned the name, by default the issuer itself.
 fn key(kind: Kind, issuer: &Issuer, authority: Option<&str>, name: &str) -> StateKey {
-    match is_named_by_anybody(kind) {
+    match may_have_own_authority(kind) {
         true => StateKey::foreign(kind, &issuer.name, authority.unwrap_or(&issuer.name), name),
         false => StateKey::new(kind, &issuer.name, name),
     }

@@ -22,7 +22,7 @@ const FORMAT: u8 = 3;
 const FIXED: usize = StateKey::LEN + 13;
 
 /// The index of a transmitter that is not in the list at the start of the table.
-const ELSEWHERE: u8 = u8::MAX;
+const UNLISTED: u8 = u8::MAX;
 
 /// The subject of a signal may name this many members beside the first.
 pub const MAX_CONDITIONS: usize = 8;
@@ -58,15 +58,15 @@ pub struct About {
 pub fn about(bytes: &[u8], key: StateKey) -> Result<About, Corrupt> {
     let mut about = About::default();
     let Some(mut reader) = Reader::new(bytes)? else { return Ok(about) };
-    reader.pass_over_transmitters()?;
+    reader.skip_transmitters()?;
     for _ in 0..reader.byte()? {
-        about.marks.extend(Some(reader.mark()?).filter(|mark| mark.doubts(&key)));
+        about.marks.extend(Some(reader.mark()?).filter(|mark| mark.applies_to(&key)));
     }
     let wanted = key.encode();
     while !reader.rest.is_empty() {
         match reader.rest.starts_with(&wanted) {
             true => about.entries.push(reader.entry()?.0),
-            false => reader.pass_over()?,
+            false => reader.skip_entry()?,
         }
     }
     Ok(about)
@@ -108,9 +108,9 @@ impl Table {
         let mut transmitters: Vec<TransmitterId> = Vec::new();
         let mut entries = Vec::with_capacity(self.entries.len().saturating_mul(FIXED));
         for Held { entry, by } in &self.entries {
-            entry.encode(place_of(*by, &mut transmitters), &mut entries);
+            entry.encode(index_of(*by, &mut transmitters), &mut entries);
         }
-        let mut bytes = vec![FORMAT, u8::try_from(transmitters.len()).unwrap_or(ELSEWHERE)];
+        let mut bytes = vec![FORMAT, u8::try_from(transmitters.len()).unwrap_or(UNLISTED)];
         transmitters.iter().for_each(|transmitter| bytes.extend(transmitter.as_bytes()));
         bytes.push(u8::try_from(self.marks.len()).unwrap_or(u8::MAX));
         for mark in &self.marks {
@@ -125,7 +125,7 @@ impl Table {
     /// Inserts the entry `new` of the transmitter `by`, and removes entries and marks that have ended by `now`. Returns
     /// `false` when there is no room for the entry; its class is then marked as uncertain until `new.until`.
     ///
-    /// The order of inserts does not matter: see [`Entry::merge`] and [`crate::state::room`].
+    /// The order of inserts does not matter: see `Entry::merge` and [`crate::state::room`].
     pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
         self.entries.retain(|held| held.entry.until > now);
         self.marks.retain(|mark| mark.until > now);
@@ -134,7 +134,7 @@ impl Table {
         let new_load = Load { entries: 1, data: new.data.len() };
         let (mut own, mut all) = (new_load, new_load);
         for (at, held) in self.entries.iter().enumerate() {
-            if held.entry.is_about_what(&new) {
+            if held.entry.is_about_same_as(&new) {
                 known = Some((at, held.by));
             } else if Class::of(held.entry.fact, &held.entry.key) == class {
                 all.add(&held.entry);
@@ -185,16 +185,16 @@ impl Table {
 }
 
 /// The index of `by` in the list of transmitters. Adds `by` to the list if it is new.
-fn place_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
+fn index_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
     let at = transmitters.iter().position(|known| *known == by).or_else(|| {
         // A proxy has few transmitters. Only many replaced configurations can exceed the list; further ones share one
         // index.
-        (transmitters.len() < usize::from(ELSEWHERE) && by != TransmitterId::UNKNOWN).then(|| {
+        (transmitters.len() < usize::from(UNLISTED) && by != TransmitterId::UNKNOWN).then(|| {
             transmitters.push(by);
             transmitters.len().saturating_sub(1)
         })
     });
-    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(ELSEWHERE)
+    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(UNLISTED)
 }
 
 impl Load {
@@ -221,7 +221,7 @@ impl Entry {
     }
 
     /// Whether the two entries replace each other: they hold the same kind of fact about the same subject.
-    fn is_about_what(&self, other: &Entry) -> bool {
+    fn is_about_same_as(&self, other: &Entry) -> bool {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
@@ -233,15 +233,15 @@ impl Entry {
     ///
     /// - for claims and assurances the later one wins, and two different ones of the same second are stored as
     ///   conflicting;
-    /// - for all other facts see [`Fact::outweighs`];
+    /// - for all other facts see [`Fact::replaces`];
     /// - the result is kept until the later of the two `until`.
     fn merge(&mut self, new: Entry) {
         let until = self.until.max(new.until);
         let differ = (self.fact, &self.data) != (new.fact, &new.data);
-        if let (Some(disputed), true, true) = (new.fact.disputed(), differ, self.at == new.at) {
-            self.fact = disputed;
+        if let (Some(conflicting), true, true) = (new.fact.conflicting(), differ, self.at == new.at) {
+            self.fact = conflicting;
             self.data = payload::topic(&self.data).to_vec();
-        } else if new.fact.outweighs(new.at.0, self.fact, self.at.0) {
+        } else if new.fact.replaces(new.at.0, self.fact, self.at.0) {
             *self = new;
         }
         self.until = until;
@@ -263,7 +263,7 @@ impl<'b> Reader<'b> {
     }
 
     /// Skips one entry without decoding it, except for its lengths and its fact.
-    fn pass_over(&mut self) -> Result<(), Corrupt> {
+    fn skip_entry(&mut self) -> Result<(), Corrupt> {
         let [fact, .., conditions] = *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
         let fact = fact_of(fact)?;
         let conditions = usize::from(conditions);
@@ -309,7 +309,7 @@ impl<'b> Reader<'b> {
         (0..self.byte()?).map(|_| self.take().map(TransmitterId::from_bytes)).collect()
     }
 
-    fn pass_over_transmitters(&mut self) -> Result<(), Corrupt> {
+    fn skip_transmitters(&mut self) -> Result<(), Corrupt> {
         let count = usize::from(self.byte()?);
         self.skip(count.saturating_mul(TransmitterId::LEN))
     }

@@ -67,7 +67,7 @@ impl Compliance {
     }
 
     /// Parses the value as CAEP writes it.
-    pub fn from_word(word: &str) -> Option<Compliance> {
+    pub fn from_name(word: &str) -> Option<Compliance> {
         [Compliance::Compliant, Compliance::NotCompliant].into_iter().find(|status| status.as_str() == word)
     }
 }
@@ -83,7 +83,7 @@ impl Risk {
     }
 
     /// Parses the value as CAEP writes it.
-    pub fn from_word(word: &str) -> Option<Risk> {
+    pub fn from_name(word: &str) -> Option<Risk> {
         [Risk::Low, Risk::Medium, Risk::High].into_iter().find(|risk| risk.as_str() == word)
     }
 }
@@ -102,7 +102,7 @@ impl Fact {
 
     /// Whether this fact, known at `self_at`, replaces `other` of the same family, known at `other_at`: the later one
     /// wins, and of two at the same second the stricter. For the beginning of a session the earliest time wins.
-    pub fn outweighs(self, self_at: u64, other: Fact, other_at: u64) -> bool {
+    pub fn replaces(self, self_at: u64, other: Fact, other_at: u64) -> bool {
         match self {
             Fact::Began => self_at < other_at,
             _ => (self_at, self.encode().1) > (other_at, other.encode().1),
@@ -111,7 +111,7 @@ impl Fact {
 
     /// What it becomes when a different value comes for the same second and neither is stricter; `None` where one is
     /// always stricter.
-    pub fn disputed(self) -> Option<Fact> {
+    pub fn conflicting(self) -> Option<Fact> {
         match self {
             Fact::Claim(_) => Some(Fact::Claim(Claim::Conflicting)),
             Fact::Assurance(_) => Some(Fact::Assurance(Claim::Conflicting)),
@@ -126,7 +126,7 @@ impl Fact {
 
     /// Whether it applies only to sessions that began before it, when its key is a principal. Facts about the principal
     /// itself (device, risk) apply to later sessions too.
-    pub fn is_of_its_time(self) -> bool {
+    pub fn only_for_earlier_sessions(self) -> bool {
         matches!(self, Fact::CutOff | Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_))
     }
 
@@ -178,18 +178,18 @@ mod tests {
 
     #[test]
     fn words_are_caeps() {
-        assert_eq!(Compliance::from_word("not-compliant"), Some(Compliance::NotCompliant));
-        assert_eq!(Risk::from_word("HIGH"), Some(Risk::High));
-        assert_eq!(Risk::from_word("high"), None);
+        assert_eq!(Compliance::from_name("not-compliant"), Some(Compliance::NotCompliant));
+        assert_eq!(Risk::from_name("HIGH"), Some(Risk::High));
+        assert_eq!(Risk::from_name("high"), None);
     }
 
     #[test]
     fn the_later_word_counts_and_of_two_at_once_the_stricter() {
         let (good, bad) = (Fact::Device(Compliance::Compliant), Fact::Device(Compliance::NotCompliant));
-        assert!(good.outweighs(2, bad, 1));
-        assert!(!good.outweighs(1, bad, 2));
-        assert!(bad.outweighs(1, good, 1));
-        assert!(!good.outweighs(1, bad, 1));
+        assert!(good.replaces(2, bad, 1));
+        assert!(!good.replaces(1, bad, 2));
+        assert!(bad.replaces(1, good, 1));
+        assert!(!good.replaces(1, bad, 1));
         assert!(good.same_family(bad) && !good.same_family(Fact::Revoked));
     }
 }

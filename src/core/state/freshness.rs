@@ -68,7 +68,7 @@ impl Status {
     }
 
     /// Parses the value as SSF writes it.
-    pub fn from_word(word: &str) -> Option<Status> {
+    pub fn from_name(word: &str) -> Option<Status> {
         Status::ALL.into_iter().find(|status| status.as_str() == word)
     }
 

@@ -16,13 +16,13 @@ pub enum PayloadError {
 
 /// The data of a claim or an assurance.
 pub fn statement(name: &str, value: &Value) -> Result<Vec<u8>, PayloadError> {
-    let mut data = undecided(name)?;
+    let mut data = name_only(name)?;
     data.extend(value.to_string().into_bytes());
     within_limit(data)
 }
 
-/// The data of a claim or an assurance that is disputed.
-pub fn undecided(name: &str) -> Result<Vec<u8>, PayloadError> {
+/// The data of a claim or an assurance whose value is conflicting: only the name.
+pub fn name_only(name: &str) -> Result<Vec<u8>, PayloadError> {
     let length = u8::try_from(name.len()).map_err(|_| PayloadError::NameTooLong)?;
     let mut data = vec![length];
     data.extend(name.as_bytes());

@@ -28,7 +28,7 @@ const LEAST_DATA: usize = 8 * 1024;
 
 /// The topic of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Matter {
+pub enum Topic {
     /// The grant is revoked, completed or narrowed.
     End,
     /// A claim or an assurance level has changed.
@@ -64,7 +64,7 @@ pub enum Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class {
     /// The topic.
-    pub topic: Matter,
+    pub topic: Topic,
     /// The kind of thing that they are about.
     pub group: Group,
 }
@@ -98,26 +98,26 @@ pub struct Mark {
     pub until: Timestamp,
 }
 
-impl Matter {
-    const ALL: [Matter; 5] = [Matter::End, Matter::Claim, Matter::Device, Matter::Risk, Matter::Beginning];
+impl Topic {
+    const ALL: [Topic; 5] = [Topic::End, Topic::Claim, Topic::Device, Topic::Risk, Topic::Beginning];
 
-    fn of(fact: Fact) -> Matter {
+    fn of(fact: Fact) -> Topic {
         match fact {
-            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Narrowed => Matter::End,
-            Fact::Claim(_) | Fact::Assurance(_) => Matter::Claim,
-            Fact::Device(_) => Matter::Device,
-            Fact::Risk(_) => Matter::Risk,
-            Fact::Began => Matter::Beginning,
+            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Narrowed => Topic::End,
+            Fact::Claim(_) | Fact::Assurance(_) => Topic::Claim,
+            Fact::Device(_) => Topic::Device,
+            Fact::Risk(_) => Topic::Risk,
+            Fact::Began => Topic::Beginning,
         }
     }
 
     fn number(self) -> u8 {
         match self {
-            Matter::End => 1,
-            Matter::Claim => 2,
-            Matter::Device => 3,
-            Matter::Risk => 4,
-            Matter::Beginning => 5,
+            Topic::End => 1,
+            Topic::Claim => 2,
+            Topic::Device => 3,
+            Topic::Risk => 4,
+            Topic::Beginning => 5,
         }
     }
 }
@@ -156,20 +156,20 @@ impl Group {
 impl Class {
     /// The class of an entry with `fact` under `key`.
     pub fn of(fact: Fact, key: &StateKey) -> Class {
-        Class { topic: Matter::of(fact), group: Group::of(key.kind()) }
+        Class { topic: Topic::of(fact), group: Group::of(key.kind()) }
     }
 
     /// How many entries of the class a bucket holds.
     pub fn capacity(self) -> usize {
         match (self.topic, self.group) {
-            (Matter::End, Group::Work) => 1024,
-            (Matter::End, Group::Token) => 512,
-            (Matter::End, Group::User) | (Matter::Beginning, Group::Work) => 256,
-            (Matter::Device, Group::Device) => 512,
-            (Matter::Risk, Group::User) => 128,
-            (Matter::End, Group::Client | Group::Actor | Group::Device | Group::Tenant)
-            | (Matter::Claim, Group::Token | Group::Work | Group::User)
-            | (Matter::Risk, Group::Work | Group::Device) => 64,
+            (Topic::End, Group::Work) => 1024,
+            (Topic::End, Group::Token) => 512,
+            (Topic::End, Group::User) | (Topic::Beginning, Group::Work) => 256,
+            (Topic::Device, Group::Device) => 512,
+            (Topic::Risk, Group::User) => 128,
+            (Topic::End, Group::Client | Group::Actor | Group::Device | Group::Tenant)
+            | (Topic::Claim, Group::Token | Group::Work | Group::User)
+            | (Topic::Risk, Group::Work | Group::Device) => 64,
             _ => 16,
         }
     }
@@ -199,7 +199,7 @@ impl Class {
 
     /// Reads the stored form.
     pub fn decode(byte: u8) -> Option<Class> {
-        let topic = Matter::ALL.into_iter().find(|topic| topic.number() == byte >> 4)?;
+        let topic = Topic::ALL.into_iter().find(|topic| topic.number() == byte >> 4)?;
         let group = Group::ALL.into_iter().find(|group| group.number() == byte & 0xf)?;
         Some(Class { topic, group })
     }
@@ -207,7 +207,7 @@ impl Class {
 
 impl Mark {
     /// Whether the mark applies to grants that have `key`.
-    pub fn doubts(&self, key: &StateKey) -> bool {
+    pub fn applies_to(&self, key: &StateKey) -> bool {
         self.class.group == Group::of(key.kind()) && self.issuer.includes(key.issuer())
     }
 }
@@ -242,7 +242,7 @@ mod tests {
     use crate::state::fact::Compliance;
 
     fn classes() -> impl Iterator<Item = Class> {
-        Matter::ALL.into_iter().flat_map(|topic| Group::ALL.map(|group| Class { topic, group }))
+        Topic::ALL.into_iter().flat_map(|topic| Group::ALL.map(|group| Class { topic, group }))
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_ends_has_room_for_eight_million() {
         let room = |end: bool| -> usize {
-            let of = |class: &Class| (class.topic == Matter::End) == end && Class::is_said(*class);
+            let of = |class: &Class| (class.topic == Topic::End) == end && Class::is_said(*class);
             classes().filter(of).map(Class::capacity).sum()
         };
         assert_eq!((room(true), room(false)), (2048, 1344));
@@ -280,8 +280,8 @@ mod tests {
         /// A word about a device stands under the device, and the beginning of a session under the session.
         fn is_said(self) -> bool {
             match self.topic {
-                Matter::Device => self.group == Group::Device,
-                Matter::Beginning => self.group == Group::Work,
+                Topic::Device => self.group == Group::Device,
+                Topic::Beginning => self.group == Group::Work,
                 _ => true,
             }
         }
@@ -292,15 +292,15 @@ mod tests {
         let key = |kind, issuer| StateKey::new(kind, issuer, "x");
         let class = Class::of(Fact::Device(Compliance::Compliant), &key(Kind::Device, "a"));
         let mark = Mark { class, issuer: key(Kind::Device, "a").issuer(), until: Timestamp(9) };
-        assert!(mark.doubts(&key(Kind::Device, "a")));
-        assert!(!mark.doubts(&key(Kind::User, "a")) && !mark.doubts(&key(Kind::Device, "b")));
-        assert!(Mark { issuer: IssuerTag::ANY, ..mark }.doubts(&key(Kind::Device, "b")));
+        assert!(mark.applies_to(&key(Kind::Device, "a")));
+        assert!(!mark.applies_to(&key(Kind::User, "a")) && !mark.applies_to(&key(Kind::Device, "b")));
+        assert!(Mark { issuer: IssuerTag::ANY, ..mark }.applies_to(&key(Kind::Device, "b")));
     }
 
     #[test]
     fn marks_are_few() {
         let mut marks = Vec::new();
-        let class = Class { topic: Matter::End, group: Group::User };
+        let class = Class { topic: Topic::End, group: Group::User };
         for n in 0..1_000 {
             let issuer = StateKey::new(Kind::User, &n.to_string(), "x").issuer();
             mark(&mut marks, Mark { class, issuer, until: Timestamp(n) });

@@ -70,7 +70,7 @@ pub struct SingleUseEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsumeError {
     /// It was used before.
-    Spent,
+    AlreadyUsed,
     /// Its bucket is full of entries that may not be removed yet.
     Full,
     /// The store failed.
@@ -87,15 +87,15 @@ impl SingleUseEntry {
     /// The single use of the DPoP proof with the hash `id`, signed by `key`; nobody accepts the proof after `until`.
     /// `trial`: under a rule in shadow mode.
     pub fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> SingleUseEntry {
-        let coin = SingleUseEntry::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
+        let entry = SingleUseEntry::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
         if trial {
-            return coin;
+            return entry;
         }
         let [of_key, ..] = *key;
-        let (first, count) = coin.region.buckets();
-        let within = coin.bucket.saturating_sub(first) % GROUP;
+        let (first, count) = entry.region.buckets();
+        let within = entry.bucket.saturating_sub(first) % GROUP;
         let start = u16::from(of_key).saturating_mul(GROUP) % count;
-        SingleUseEntry { bucket: first.saturating_add(start).saturating_add(within), ..coin }
+        SingleUseEntry { bucket: first.saturating_add(start).saturating_add(within), ..entry }
     }
 
     /// The single use of the token `id` of `issuer`, which nobody accepts after `until`. `trial`: under a rule in
@@ -132,11 +132,11 @@ pub fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
 
 /// Records the use of `entry` at `now`. Of any number of calls for one entry, by any worker, one returns `Ok`, until
 /// the entry is no longer accepted anyway.
-pub fn consume(store: &mut impl Store, coin: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
-    let slot = Slot::Replay(coin.bucket);
+pub fn consume(store: &mut impl Store, entry: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
+    let slot = Slot::Replay(entry.bucket);
     for _ in 0..MAX_TRIES {
         let stored = store.read(slot)?.ok_or(StoreError::Absent)?;
-        let bucket = add(&stored.bytes, coin, now)?;
+        let bucket = add(&stored.bytes, entry, now)?;
         if store.swap(slot, &bucket, stored.cas)? {
             return Ok(());
         }
@@ -145,7 +145,7 @@ pub fn consume(store: &mut impl Store, coin: &SingleUseEntry, now: Timestamp) ->
 }
 
 /// The bucket with `entry` added, and without entries that may be removed.
-fn add(bucket: &[u8], coin: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, ConsumeError> {
+fn add(bucket: &[u8], entry: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, ConsumeError> {
     let (format, entries) = bucket.split_first().ok_or(StoreError::Corrupt)?;
     let (entries, rest) = entries.as_chunks::<ENTRY>();
     if *format != FORMAT || !rest.is_empty() {
@@ -154,23 +154,23 @@ fn add(bucket: &[u8], coin: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, 
     let mut out = Vec::with_capacity(bucket.len().saturating_add(ENTRY));
     out.push(FORMAT);
     let mut count = 0_usize;
-    for entry in entries {
-        let [hash @ .., a, b, c, d] = entry;
+    for stored in entries {
+        let [hash @ .., a, b, c, d] = stored;
         if u64::from(u32::from_le_bytes([*a, *b, *c, *d])) < now.0 {
             continue;
         }
-        if *hash == coin.hash {
-            return Err(ConsumeError::Spent);
+        if *hash == entry.hash {
+            return Err(ConsumeError::AlreadyUsed);
         }
-        out.extend(entry);
+        out.extend(stored);
         count = count.saturating_add(1);
     }
     if count >= CAPACITY {
         return Err(ConsumeError::Full);
     }
-    out.extend(coin.hash);
+    out.extend(entry.hash);
     // Times end in 2106, see `Timestamp::MAX`; a later one is kept for ever.
-    out.extend(u32::try_from(coin.until.0.saturating_add(MARGIN)).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend(u32::try_from(entry.until.0.saturating_add(MARGIN)).unwrap_or(u32::MAX).to_le_bytes());
     Ok(out)
 }
 
@@ -188,7 +188,7 @@ mod tests {
         store
     }
 
-    fn coin(id: &str) -> SingleUseEntry {
+    fn entry(id: &str) -> SingleUseEntry {
         SingleUseEntry::token("i", id, Timestamp(NOW.0 + 100), false)
     }
 
@@ -196,19 +196,23 @@ mod tests {
     fn once_and_never_again_while_it_could_be_taken() {
         let mut store = store();
         let later = |by: u64| Timestamp(NOW.0 + by);
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &entry("a"), NOW), Ok(()));
         for at in [NOW, later(100), later(160)] {
-            assert_eq!(consume(&mut store, &coin("a"), at), Err(ConsumeError::Spent));
+            assert_eq!(consume(&mut store, &entry("a"), at), Err(ConsumeError::AlreadyUsed));
         }
-        assert_eq!(consume(&mut store, &coin("b"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &entry("b"), NOW), Ok(()));
         assert_eq!(
             consume(&mut store, &SingleUseEntry::token("j", "a", later(100), false), NOW),
             Ok(()),
             "of another issuer"
         );
         set_up(&mut store).unwrap();
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Spent), "setting up again loses nothing");
-        assert_eq!(consume(&mut store, &coin("a"), later(161)), Ok(()), "forgotten when it is of no use to anybody");
+        assert_eq!(
+            consume(&mut store, &entry("a"), NOW),
+            Err(ConsumeError::AlreadyUsed),
+            "setting up again loses nothing"
+        );
+        assert_eq!(consume(&mut store, &entry("a"), later(161)), Ok(()), "forgotten when it is of no use to anybody");
     }
 
     #[test]
@@ -216,20 +220,20 @@ mod tests {
         let mut store = store();
         let trial = SingleUseEntry::token("i", "a", Timestamp(NOW.0 + 100), true);
         assert_eq!(consume(&mut store, &trial, NOW), Ok(()));
-        assert_eq!(consume(&mut store, &trial, NOW), Err(ConsumeError::Spent));
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &trial, NOW), Err(ConsumeError::AlreadyUsed));
+        assert_eq!(consume(&mut store, &entry("a"), NOW), Ok(()));
     }
 
     #[test]
     fn a_full_bucket_refuses_and_forgets_nothing() {
         let mut store = store();
-        let filled = |n: u8| SingleUseEntry { hash: [n; HASH], ..coin("a") };
+        let filled = |n: u8| SingleUseEntry { hash: [n; HASH], ..entry("a") };
         for n in 0..=255 {
             assert_eq!(consume(&mut store, &filled(n), NOW), Ok(()), "{n}");
         }
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Full));
-        assert_eq!(consume(&mut store, &filled(0), NOW), Err(ConsumeError::Spent));
-        assert_eq!(consume(&mut store, &coin("a"), Timestamp(NOW.0 + 161)), Ok(()));
+        assert_eq!(consume(&mut store, &entry("a"), NOW), Err(ConsumeError::Full));
+        assert_eq!(consume(&mut store, &filled(0), NOW), Err(ConsumeError::AlreadyUsed));
+        assert_eq!(consume(&mut store, &entry("a"), Timestamp(NOW.0 + 161)), Ok(()));
     }
 
     /// Another worker writes between our read and our write, each time.
@@ -240,8 +244,8 @@ mod tests {
         impl Store for Racing {
             fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
                 let stored = self.0.read(slot);
-                if let Some(coin) = self.1.take() {
-                    consume(&mut self.0, &coin, NOW).unwrap();
+                if let Some(other) = self.1.take() {
+                    consume(&mut self.0, &other, NOW).unwrap();
                 }
                 stored
             }
@@ -255,19 +259,19 @@ mod tests {
             }
         }
 
-        assert_eq!(consume(&mut Racing(store(), Some(coin("a"))), &coin("a"), NOW), Err(ConsumeError::Spent));
-        let other = SingleUseEntry { hash: [9; HASH], ..coin("a") };
-        assert_eq!(consume(&mut Racing(store(), Some(other)), &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut Racing(store(), Some(entry("a"))), &entry("a"), NOW), Err(ConsumeError::AlreadyUsed));
+        let other = SingleUseEntry { hash: [9; HASH], ..entry("a") };
+        assert_eq!(consume(&mut Racing(store(), Some(other)), &entry("a"), NOW), Ok(()));
     }
 
     #[test]
     fn what_cannot_be_read_closes() {
-        let absent = consume(&mut MemoryStore::default(), &coin("a"), NOW);
+        let absent = consume(&mut MemoryStore::default(), &entry("a"), NOW);
         assert_eq!(absent, Err(ConsumeError::Store(StoreError::Absent)));
         for bytes in [&b""[..], b"\x02", b"\x01abc"] {
             let mut store = MemoryStore::default();
-            store.seed(Slot::Replay(coin("a").bucket), bytes).unwrap();
-            assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Store(StoreError::Corrupt)));
+            store.seed(Slot::Replay(entry("a").bucket), bytes).unwrap();
+            assert_eq!(consume(&mut store, &entry("a"), NOW), Err(ConsumeError::Store(StoreError::Corrupt)));
         }
     }
 
@@ -278,7 +282,7 @@ mod tests {
             first..first + count.get()
         });
         assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
-        let one = coin("a");
+        let one = entry("a");
         assert!(ranges[1].contains(&one.bucket));
     }
 }

@@ -7,7 +7,7 @@ pub enum Slot {
     Version,
     /// The journal, read only when the version has moved.
     Journal,
-    /// The bucket of that number, below [`BUCKETS`].
+    /// The bucket of that number, below [`crate::state::key::BUCKETS`].
     Bucket(u16),
     /// The status of fetching the keys of that source: see [`crate::keys::fetch`].
     KeyStatus(SourceId),
@@ -17,7 +17,7 @@ pub enum Slot {
     Replay(u16),
     /// The secret of [`crate::token::dpop_nonce`].
     NonceSecret,
-    /// The ring of that number of recent SETs, below [`seen_sets::RINGS`].
+    /// The ring of that number of recent SETs, below [`crate::state::seen_sets::RINGS`].
     Ring(u16),
 }
 

@@ -64,7 +64,7 @@ pub struct Claim<'c> {
 
 /// A proof that passed all checks, except that it was not used before. Only [`verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "a proof counts once: hand it to `replay::spend`"]
+#[must_use = "a proof may be used once: record its use with `single_use::consume`"]
 pub struct Proof {
     key: Digest,
     id: Digest,
@@ -192,7 +192,7 @@ pub fn verify(
 /// Whether `uri`, in canonical form, is the URI of the request.
 fn is_ours(uri: &str, claim: Claim<'_>, origins: &[String]) -> bool {
     let Ok(path) = std::str::from_utf8(claim.path) else { return false };
-    let is_at = |origin: &str| normalise(&format!("{origin}{path}")).is_some_and(|ours| ours == uri);
+    let is_at = |origin: &str| normalise(&format!("{origin}{path}")).is_some_and(|own| own == uri);
     if !origins.is_empty() {
         return origins.iter().any(|origin| is_at(origin));
     }

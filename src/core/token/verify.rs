@@ -188,10 +188,11 @@ fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
 }
 
 fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
-    let ours = |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|ours| ours == name));
+    let is_audience =
+        |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|known| known == name));
     match claims.get("aud") {
-        Some(value @ Value::String(_)) if ours(value) => Ok(()),
-        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(ours) => Ok(()),
+        Some(value @ Value::String(_)) if is_audience(value) => Ok(()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(is_audience) => Ok(()),
         Some(Value::String(_)) => Err(Reason::AudienceMismatch.into()),
         Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch.into()),
         _ => Err(Rejected::claim("aud")),
@@ -247,7 +248,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
         Some(value) => Detail::list(value),
     };
     let device = match &issuer.device_claim {
-        Some(claim) if says_nothing(claims.get(claim)) => None,
+        Some(claim) if is_blank(claims.get(claim)) => None,
         Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
         None => None,
     };
@@ -339,7 +340,7 @@ fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected>
 }
 
 /// Whether the claim is an empty string or a list: some issuers write this if there is no value.
-fn says_nothing(claim: Option<&Value>) -> bool {
+fn is_blank(claim: Option<&Value>) -> bool {
     matches!(claim, Some(Value::Array(_))) || claim.and_then(Value::as_str) == Some("")
 }
 
