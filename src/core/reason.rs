@@ -1,110 +1,111 @@
-//! The one vocabulary for refusals: the same word in logs, metrics, answers and documentation.
+//! The reasons for refusals: the same codes in logs, metrics, answers and documentation.
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// No credential in a request that needs one (RFC 6750 §3.1: a challenge without an error code).
+    /// The request needs a credential and has none (RFC 6750 §3.1: a challenge without an error code).
     TokenMissing,
-    /// More than one credential, or a credential header that cannot be read as one.
+    /// More than one credential, or a credential header that is ambiguous.
     CredentialsAmbiguous,
-    /// Not a JWS in compact serialization, or one whose parts are not what RFC 7515 asks for.
+    /// Not a valid JWS in compact serialization (RFC 7515).
     TokenMalformed,
-    /// Longer than the limit on tokens.
+    /// Longer than the maximum length of a token.
     TokenTooLarge,
-    /// `typ` is not that of an access token of this issuer (RFC 9068 §4), or the claims are another kind's.
+    /// `typ` is not that of an access token of this issuer (RFC 9068 §4), or the claims belong to another kind of
+    /// token.
     TokenType,
-    /// `alg` is not on the issuer's list, or not one that the key named by `kid` is for (RFC 8725 §3.1).
+    /// The issuer does not allow `alg`, or the key named by `kid` is not for it (RFC 8725 §3.1).
     AlgorithmRefused,
-    /// `iss` names no configured issuer.
+    /// No issuer with this `iss` is configured.
     IssuerUnknown,
-    /// `kid` is absent or names no key of the issuer.
+    /// `kid` is missing, or the issuer has no such key.
     KeyUnknown,
-    /// The issuer's keys could not be fetched yet, or not for too long.
+    /// The keys of the issuer could not be fetched yet, or have expired.
     KeysUnavailable,
-    /// The signature does not verify.
+    /// The signature is not valid.
     SignatureInvalid,
-    /// Too many bad signatures came from where the token comes from; it was not checked.
+    /// The source of the token sent too many bad signatures; the signature was not checked.
     TooManyFailures,
-    /// `aud` does not hold an audience of this service.
+    /// `aud` does not contain an audience of this service.
     AudienceMismatch,
     /// `exp` has passed.
     TokenExpired,
-    /// `nbf` or `iat` lies in the future.
+    /// `nbf` or `iat` is in the future.
     TokenNotYetValid,
-    /// `exp - iat` is above the issuer's `max_lifetime`.
+    /// `exp - iat` is greater than the issuer's `max_lifetime`.
     LifetimeExceeded,
     /// The session began longer ago than the issuer's `max_session`.
     SessionTooOld,
-    /// A claim that must be there is absent or has the wrong shape.
+    /// A required claim is missing, or a claim has the wrong shape.
     ClaimInvalid,
-    /// The token stands where the tokens of another issuer do.
+    /// The token is in a place that is configured for another issuer.
     TokenMisplaced,
-    /// The token is bound to nothing that its issuer's configuration, or the scheme it came under, asks for.
+    /// The token has no binding, although the issuer's configuration or the scheme requires one.
     BindingMissing,
-    /// The token is bound to another certificate, workload or key than that of whoever presents it (RFC 8705 §3,
-    /// RFC 9449 §7).
+    /// The presenter is not the one that the token is bound to: other certificate, workload or key (RFC 8705 §3, RFC
+    /// 9449 §7).
     BindingMismatch,
-    /// The token is bound to a key, and no DPoP proof came with it.
+    /// The token is bound to a key, and the request has no DPoP proof.
     DpopProofMissing,
     /// The DPoP proof fails one of the checks of RFC 9449 §4.3.
     DpopProofInvalid,
     /// The DPoP proof was used before (RFC 9449 §11.1).
     DpopProofReplayed,
-    /// The DPoP proof carries no nonce of ours, or an old one (RFC 9449 §9).
+    /// The DPoP proof has no nonce of this server, or an old one (RFC 9449 §9).
     DpopNonceRequired,
-    /// The token is for a single use, and had it.
+    /// The token may be used once, and was used before.
     TokenUsed,
     /// A signal revoked this token.
     TokenRevoked,
     /// A signal revoked the session of the token.
     SessionRevoked,
-    /// A signal cut off the sessions of the user.
+    /// A signal revoked the sessions of the user up to a point in time.
     UserRevoked,
-    /// A signal revoked the client, actor, device or tenant behind the token.
+    /// A signal revoked the client, actor, device or tenant of the token.
     PrincipalRevoked,
-    /// A signal said that the task of the token is done.
+    /// A signal reported that the task of the token is completed.
     TaskCompleted,
     /// No rule matches the request.
     RuleMissing,
-    /// The rule that matches denies.
+    /// The matching rule denies the request.
     RuleDenied,
-    /// The scope of the grant is not enough for the rule.
+    /// The scope of the grant does not contain what the rule requires.
     ScopeInsufficient,
     /// No object of `authorization_details` covers the request (RFC 9396).
     DetailInsufficient,
-    /// A claim does not have the value that the rule asks for.
+    /// A claim does not have the value that the rule requires.
     ClaimMismatch,
-    /// The delegation behind the token is not one that the rule takes (RFC 8693 §4.1).
+    /// The rule does not accept the delegation of the token (RFC 8693 §4.1).
     ActorRefused,
-    /// The request comes from an address outside the rule's networks.
+    /// The source address is outside the networks of the rule.
     SourceRefused,
-    /// The request comes from a workload that the rule does not name.
+    /// The rule does not accept the workload that sent the request.
     PeerRefused,
-    /// The device is not compliant, or nobody said that it is.
+    /// The device is not compliant, or its compliance is unknown.
     DeviceNotCompliant,
-    /// The risk is too high, or nobody stated it.
+    /// The risk level is too high, or unknown.
     RiskTooHigh,
-    /// The rule's condition does not hold.
+    /// The condition of the rule is false.
     ConditionFailed,
-    /// The rule's condition could not be evaluated, for want of a claim for example.
+    /// The condition of the rule could not be evaluated, for example because a claim is missing.
     ConditionError,
-    /// The user was authenticated too long ago for the rule (RFC 9470, `max_age`).
+    /// The user was authenticated longer ago than the rule allows (RFC 9470, `max_age`).
     AuthenticationTooOld,
-    /// The user was not authenticated strongly enough for the rule (RFC 9470, `acr_values`).
+    /// The authentication of the user is weaker than the rule requires (RFC 9470, `acr_values`).
     AssuranceInsufficient,
-    /// `:path` cannot be read in one way only.
+    /// `:path` is ambiguous or malformed.
     PathRefused,
-    /// `:authority` cannot be read in one way only.
+    /// `:authority` is ambiguous or malformed.
     HostRefused,
     /// The pushed state cannot be read.
     StateUnavailable,
-    /// The pushed state was full when a signal that may hit this grant came in.
+    /// The pushed state was full when a signal came that may be about this grant.
     StateSaturated,
-    /// No proof or single-use token can be taken in: the memory of those that were used is full.
+    /// The use of a proof or single-use token cannot be recorded: the memory for used ones is full.
     ReplaySaturated,
-    /// The transmitter of signals was last heard of longer ago than the rule allows.
+    /// The transmitter of signals was heard of longer ago than the rule allows.
     StateStale,
-    /// The filter itself failed; closed.
+    /// The filter failed internally; it refuses the request.
     InternalError,
 }
 
@@ -164,17 +165,17 @@ impl Reason {
         Reason::InternalError,
     ];
 
-    /// The code: lower case, words joined by `_`.
+    /// The code: lower-case words joined by `_`.
     pub fn code(self) -> &'static str {
         self.row().0
     }
 
-    /// One short English phrase for people, without any data of the request.
+    /// A short English phrase for people, without any data of the request.
     pub fn title(self) -> &'static str {
         self.row().2
     }
 
-    /// What kind of answer the client gets.
+    /// The class of answer that the client gets.
     pub fn class(self) -> Class {
         self.row().1
     }
@@ -243,7 +244,7 @@ impl Reason {
     }
 }
 
-/// The kinds of answer that refusals fall into.
+/// The classes of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// 400, `invalid_request`; gRPC 3.
@@ -299,7 +300,7 @@ impl Class {
         }
     }
 
-    /// The `error` of the challenge (RFC 6750 §3.1), where there is one.
+    /// The `error` of the challenge (RFC 6750 §3.1), if there is one.
     pub fn oauth_error(self) -> Option<&'static str> {
         match self {
             Class::BadRequest => Some("invalid_request"),

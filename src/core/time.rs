@@ -1,4 +1,4 @@
-//! Points in time and lengths of time, in whole seconds. Time is always an argument here: nothing reads a clock.
+//! Points in time and lengths of time, in whole seconds. No code here reads a clock: the time is always an argument.
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -9,36 +9,37 @@ use std::fmt;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The latest time that a token or a signal may name: 2106-02-07. A number above it is milliseconds, or an attack.
+    /// The latest time that is accepted in a token or a signal: 2106-02-07. A higher number is in milliseconds, or an
+    /// attack.
     pub const MAX: Timestamp = Timestamp(4_294_967_295);
 
-    /// A `NumericDate` claim: a whole number of seconds, no string, no fraction.
+    /// A time in whole seconds. `None` for a string, a fraction, a negative number, or a time above [`Timestamp::MAX`].
     pub fn from_claim(value: &Value) -> Option<Timestamp> {
         value.as_u64().map(Timestamp).filter(|time| *time <= Timestamp::MAX)
     }
 
-    /// This time and `span` more.
+    /// The time `span` after this one.
     pub fn plus(self, span: Span) -> Timestamp {
         Timestamp(self.0.saturating_add(span.0))
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// The time that has passed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2): a JSON number of seconds, which may have a fraction. The fraction is cut off: for times
-/// after which something ends (`exp`), and for when something began (`iat`, `auth_time`, the age of a proof), where the
-/// earlier second is the stricter one.
+/// A `NumericDate` (RFC 7519 §2): a JSON number of seconds, possibly with a fraction, rounded down. Use it where the
+/// earlier second is stricter: when something ends (`exp`), and when something began (`iat`, `auth_time`, the age of a
+/// proof).
 ///
-/// `None` for anything but a number, for a negative one, and for one above [`Timestamp::MAX`].
+/// `None` for anything but a number, for a negative number, and for one above [`Timestamp::MAX`].
 pub fn numeric_date(value: &Value) -> Option<Timestamp> {
     whole_seconds(value, f64::floor)
 }
 
-/// A [`numeric_date`] whose fraction counts as a whole second: for times before which something is not valid yet (`nbf`,
-/// an `iat` that lies ahead), where the later second is the stricter one.
+/// A [`numeric_date`], rounded up. Use it where the later second is stricter: before this time something is not valid
+/// yet (`nbf`, an `iat` in the future).
 pub fn numeric_date_up(value: &Value) -> Option<Timestamp> {
     whole_seconds(value, f64::ceil)
 }
@@ -46,7 +47,7 @@ pub fn numeric_date_up(value: &Value) -> Option<Timestamp> {
 fn whole_seconds(value: &Value, round: impl Fn(f64) -> f64) -> Option<Timestamp> {
     let whole = match value.as_u64() {
         Some(whole) => whole,
-        // A negative number stays one: -0.5 is no 0.
+        // Negative numbers are refused before rounding: -0.5 must not become 0.
         None => {
             let number = value.as_f64().filter(|number| *number >= 0.0)?;
             std::time::Duration::try_from_secs_f64(round(number)).ok()?.as_secs()
@@ -55,7 +56,7 @@ fn whole_seconds(value: &Value, round: impl Fn(f64) -> f64) -> Option<Timestamp>
     Some(Timestamp(whole)).filter(|time| *time <= Timestamp::MAX)
 }
 
-/// A length of time in seconds. In the configuration a string such as `90s`, `15m`, `1h 30m`.
+/// A length of time in seconds. The configuration writes it as a string such as `90s`, `15m`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span(pub u64);
 
@@ -70,7 +71,7 @@ impl Span {
         Span(minutes.saturating_mul(60))
     }
 
-    /// This length and `other` together.
+    /// The sum of both.
     pub fn plus(self, other: Span) -> Span {
         Span(self.0.saturating_add(other.0))
     }

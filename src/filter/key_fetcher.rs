@@ -292,9 +292,10 @@ impl Keys {
                 return false;
             }
         };
-        let taken = keyring::read_jwks(&record.jwks)
-            .map_err(|error| error.to_string())
-            .and_then(|jwks| keys.adopt(&jwks, record.generation, status.fetched_second()));
+        let taken = keyring::read_jwks(&record.jwks).map_err(|error| error.to_string()).and_then(|jwks| {
+            let adopted = keys.adopt(&jwks, record.generation, status.fetched_second());
+            adopted.map_err(|error| error.to_string())
+        });
         if let Err(error) = &taken {
             log::error!("the fetched keys of cluster `{}` cannot be used: {error}", source.cluster);
         }

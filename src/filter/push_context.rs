@@ -53,7 +53,7 @@ impl Intake {
         }
         let metrics = &self.shared.metrics;
         if let Received::Applied(signal) = &received {
-            if signal.notes().nobody {
+            if signal.notes().unknown_subject {
                 metrics.nobody.increment();
             }
             if signal.notes().is_alarming() {

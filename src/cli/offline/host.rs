@@ -80,7 +80,7 @@ impl World {
             }
             Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
         })?;
-        if receiver::take_in(&mut self.store, &signal, now)? {
+        if receiver::store_signal(&mut self.store, &signal, now)? {
             return Ok(signal);
         }
         let description = "jti was used before for something else".to_owned();

@@ -76,7 +76,7 @@ fn supply(policy: &mut Policy, issuer: &str, file: &Path, console: &mut Console<
     let jwks = read_jwks(&text).map_err(|error| BadFile::new(file, vec![Problem::at("", error.to_string())]))?;
     for owner in owners {
         let Some(keys) = policy.keyring_mut(owner) else { continue };
-        let bad = keys.supply(&jwks).map_err(|error| BadFile::new(file, vec![Problem::at("", error)]))?;
+        let bad = keys.supply(&jwks).map_err(|error| BadFile::new(file, vec![Problem::at("", error.to_string())]))?;
         let name = file.display();
         let bad = bad.into_iter().map(|(at, error)| Problem::at(format!("{name}: keys[{at}]"), error.to_string()));
         problem::print("warning", &bad.collect::<Vec<_>>(), console.err)?;

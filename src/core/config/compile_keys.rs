@@ -62,7 +62,7 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
             for (at, error) in &bad {
                 let problem = Problem::at(format!("{path}.keys[{at}]"), error.to_string());
                 // Issuers publish keys for other uses beside those that they sign with.
-                match error.is_for_others() && !keys.is_empty() {
+                match error.is_for_other_use() && !keys.is_empty() {
                     true => problems.warnings.push(problem.help("this key is ignored")),
                     false => problems.errors.push(problem),
                 }
@@ -72,8 +72,8 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
             }
             keys
         }
-        Err(message) => {
-            problems.error(path, message);
+        Err(error) => {
+            problems.error(path, error.to_string());
             KeySet::default()
         }
     }

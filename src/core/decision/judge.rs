@@ -212,7 +212,7 @@ fn use_once(
 /// Uses `coin` up, or says why not: `spent` if it was used before.
 fn consume(store: &mut impl Store, coin: &SingleUseEntry, spent: Reason, now: Timestamp) -> Result<(), Reason> {
     single_use::consume(store, coin, now).map_err(|error| match error {
-        ConsumeError::Spent => spent,
+        ConsumeError::AlreadyUsed => spent,
         ConsumeError::Full => Reason::ReplaySaturated,
         ConsumeError::Store(_) => Reason::StateUnavailable,
     })

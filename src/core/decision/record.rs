@@ -73,7 +73,7 @@ pub fn received(received: &Received) -> Option<String> {
 
 fn notes(notes: &Notes) -> impl Iterator<Item = (String, Value)> {
     let unmatched = (!notes.unmatched.is_empty()).then(|| ("unmatched", notes.unmatched.join(" ").into()));
-    let nobody = notes.nobody.then(|| ("note", "no grant is known by its subject".into()));
+    let nobody = notes.unknown_subject.then(|| ("note", "no grant is known by its subject".into()));
     let future = notes.future.then(|| ("future", "counts as now".into()));
     let odd: Vec<Value> = notes.oddities.iter().map(Value::from).collect();
     let odd = (!odd.is_empty()).then(|| ("odd", odd.into()));

@@ -7,12 +7,12 @@ use base64::engine::general_purpose::NO_PAD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256, as tokens and certificates are hashed with.
+/// The SHA-256 digest of `bytes`.
 pub fn sha256(bytes: &[u8]) -> Digest {
     sha256_of(&[bytes])
 }
 
-/// SHA-256 of `parts` one after the other. The hash is long when it is inlined, so it stands in one place.
+/// The SHA-256 digest of `parts`, concatenated. Not inlined, because the code of the hash is long.
 #[inline(never)]
 pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
     let mut hasher = Sha256::new();
@@ -20,20 +20,20 @@ pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
     hasher.finalize().into()
 }
 
-/// 43 letters hold two bits more than a digest has. The example of RFC 8705 §3.1 has them set; nobody can gain by them,
-/// for the issuer signed the claim.
+/// 43 characters hold two bits more than a digest has. In the example of RFC 8705 §3.1 they are set. To accept that is
+/// safe: the issuer signed the claim.
 pub(crate) const LENIENT: GeneralPurpose =
     GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// A digest in base64url without padding.
+/// Decodes a digest from base64url without padding.
 pub fn digest(text: &str) -> Option<Digest> {
     LENIENT.decode(text).ok()?.try_into().ok()
 }
 
-/// How a digest is written.
+/// Encodes a digest as base64url without padding.
 pub fn digest_text(digest: &Digest) -> String {
     URL_SAFE_NO_PAD.encode(digest)
 }

@@ -1,22 +1,22 @@
-//! JSON as tokens and signals need it: no duplicate names, no deep nesting.
+//! Strict JSON for tokens and signals: no duplicate names, limited nesting.
 //!
-//! RFC 7519 §4 leaves it to the parser which of two equal claim names counts. Two parsers that differ are a way
-//! around a check, so a duplicate refuses the whole object.
+//! RFC 7519 §4 lets the parser choose which of two equal claim names counts. If two parsers choose differently, a check
+//! can be bypassed, so an object with a duplicate name is refused.
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Objects and arrays may be nested this deep.
+/// The maximum depth of nested objects and arrays.
 pub const MAX_DEPTH: u8 = 32;
 
-/// Why bytes were not taken as JSON.
+/// Why bytes were not accepted as JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(#[from] serde_json::Error);
 
 impl JsonError {
-    /// Whether the bytes are no JSON, rather than JSON that is not taken.
+    /// Whether the bytes are not JSON at all, and not merely JSON that is refused.
     pub fn is_no_json(&self) -> bool {
         self.0.is_syntax() || self.0.is_eof()
     }

@@ -1,4 +1,4 @@
-//! Reading and comparing bytes: strict JSON, digests, the nearest known word. Nothing of this project is known here.
+//! Reading and comparing bytes: strict JSON, digests, the nearest known name. Independent of the rest of the project.
 
 pub(crate) mod bytes;
 pub mod digest;

@@ -1,8 +1,8 @@
-//! A JSON value read into a type, with the place of whatever does not fit.
+//! Reads a JSON value into a type, and reports the path of a value that does not fit.
 //!
-//! Serde lets a list stand for a struct, field by field, so that `stale: [30s]` or `match: []` would have a meaning that
-//! nobody wrote. Here an object is an object: what a type asks for as a struct or a map is taken from nothing else. It
-//! holds for every type that is read, since the type says what it wants.
+//! Serde also reads a struct from a list, field by field, so that `stale: [30s]` or `match: []` would get a meaning
+//! that nobody intended. Here a struct or a map is read only from an object. This holds for every type, because the
+//! type tells the deserializer what it expects.
 
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor};
@@ -15,11 +15,11 @@ pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
     T::deserialize(Reader(value))
 }
 
-/// What does not fit, in serde's words, and where.
+/// An error of serde, with the path of the value.
 #[derive(Debug)]
 pub struct Misfit {
     message: String,
-    /// From the inside out.
+    /// From the innermost to the outermost.
     steps: Vec<Step>,
 }
 
@@ -30,12 +30,12 @@ enum Step {
 }
 
 impl Misfit {
-    /// What is wrong.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where: `rules[0].match.path`. Empty for the whole.
+    /// The path of the value: `rules[0].match.path`. Empty for the whole value.
     pub fn path(&self) -> String {
         let mut path = String::new();
         for step in self.steps.iter().rev() {
@@ -69,7 +69,7 @@ impl de::Error for Misfit {
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Misfit {
         match found {
-            // JSON's own word.
+            // JSON calls it null.
             Unexpected::Unit => Misfit::custom(format_args!("invalid type: null, expected {expected}")),
             found => Misfit::custom(format_args!("invalid type: {found}, expected {expected}")),
         }
@@ -131,17 +131,17 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         visitor.visit_map(Members { members, current: None })
     }
 
-    /// All of ours are plain words.
+    /// All enums of the configuration are plain strings.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         name: &'static str,
-        words: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit> {
         match self.0 {
-            Value::String(word) => {
-                let word: StrDeserializer<'_, Misfit> = word.as_str().into_deserializer();
-                word.deserialize_enum(name, words, visitor)
+            Value::String(text) => {
+                let text: StrDeserializer<'_, Misfit> = text.as_str().into_deserializer();
+                text.deserialize_enum(name, variants, visitor)
             }
             other => Err(de::Error::invalid_type(unexpected(other), &"a string")),
         }

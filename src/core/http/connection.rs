@@ -1,29 +1,29 @@
-//! What the proxy knows about a request beyond its headers, asked for only when a rule needs it.
+//! What the proxy knows about a request beyond its headers. It is read only when a rule needs it.
 
 use std::net::IpAddr;
 
-/// The proxy's knowledge of the request at hand.
+/// Access to the proxy's information about the current request.
 pub trait ConnectionInfo {
     /// The address that the request came from, as the proxy determined it.
     fn source(&mut self) -> Option<IpAddr>;
 
-    /// A string of the route's metadata, namespace `taskfence`.
+    /// A string in the route's metadata, namespace `taskfence`.
     fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>>;
 
-    /// The SHA-256 of the certificate, in DER, whose key the client proved to hold in the TLS handshake of its
-    /// connection. `None` where there is none.
+    /// The SHA-256 of the client certificate in DER, whose key the client proved to hold in the TLS handshake of its
+    /// connection. `None` without a client certificate.
     fn peer_certificate(&mut self) -> Option<[u8; 32]> {
         None
     }
 
-    /// The first URI among the names of that certificate: a workload's SPIFFE ID. Whether to believe the certificate
-    /// was the proxy's decision.
+    /// The first URI among the subject alternative names of that certificate: a workload's SPIFFE ID. The proxy decided
+    /// whether to trust the certificate.
     fn peer_uri(&mut self) -> Option<String> {
         None
     }
 }
 
-/// The surroundings of one request, each piece of metadata asked for once however many rules look at it.
+/// The connection of one request. Each piece of metadata is read once, however many rules need it.
 #[derive(Debug)]
 pub struct Remembered<'s, S> {
     surroundings: &'s mut S,
@@ -31,7 +31,7 @@ pub struct Remembered<'s, S> {
 }
 
 impl<'s, S: ConnectionInfo> Remembered<'s, S> {
-    /// Remembers nothing yet.
+    /// A cache without any values.
     pub fn new(surroundings: &'s mut S) -> Remembered<'s, S> {
         Remembered { surroundings, metadata: Vec::new() }
     }
@@ -48,15 +48,15 @@ impl<'s, S: ConnectionInfo> Remembered<'s, S> {
     }
 }
 
-/// An address as the proxy prints it: `10.0.0.1:80`, `[::1]:80`, or without the port.
+/// Parses an address in the proxy's format: `10.0.0.1:80`, `[::1]:80`, or without the port.
 pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
     let address = text.parse::<std::net::SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse());
-    // A network of IPv4 addresses means them in whatever socket they came through.
+    // A network of IPv4 addresses also matches IPv4 addresses that an IPv6 socket reports.
     address.ok().map(|address| address.to_canonical())
 }
 
-/// A digest as the proxy prints it: 64 hexadecimal digits.
+/// Parses a digest in the proxy's format: 64 hexadecimal digits.
 pub fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 64)?;
     let mut digest = [0; 32];
@@ -67,7 +67,7 @@ pub fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// A URI from a certificate. `None` for one with bytes that no URI holds: a NUL ends strings early in other languages.
+/// A URI from a certificate. `None` when it has bytes that no URI has: a NUL would end the string in other languages.
 pub fn parse_peer(uri: &[u8]) -> Option<String> {
     let printable = !uri.is_empty() && uri.len() <= 2048 && uri.iter().all(|byte| (0x21..0x7f).contains(byte));
     printable.then(|| String::from_utf8(uri.to_vec()).ok()).flatten()

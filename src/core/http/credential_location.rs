@@ -1,6 +1,6 @@
-//! Where in a request the tokens of each issuer stand.
+//! The places in a request where access tokens may stand.
 
-use crate::http::header_name::same_to_a_server;
+use crate::http::header_name::is_same_to_servers;
 
 /// A place in a request that can hold a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,20 +9,20 @@ pub enum CredentialLocation {
     Authorization,
     /// The header of that name: the token itself, or one of these schemes and the token.
     Header(String),
-    /// The cookie of that name: the token itself.
+    /// The cookie of that name: its value is the token.
     Cookie(String),
 }
 
-/// The places that a configuration knows, each once. A request may hold a token in one of them.
+/// The places that the configuration uses, each once. A request may have a token in one of them only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialLocations(Vec<CredentialLocation>);
 
-/// The scheme that a token was presented under.
+/// The authentication scheme of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// Whoever bears it may use it.
+    /// Whoever holds the token may use it.
     Bearer,
-    /// A proof comes with it.
+    /// A DPoP proof must come with the token.
     Dpop,
 }
 
@@ -31,9 +31,9 @@ pub enum Scheme {
 pub struct Presented<'h> {
     /// The token.
     pub token: &'h [u8],
-    /// The scheme; `None` in a place that has none.
+    /// The scheme; `None` for a place without schemes.
     pub scheme: Option<Scheme>,
-    /// The place, by its number among [`Places`].
+    /// The place, as an index into [`CredentialLocations`].
     pub place: usize,
 }
 
@@ -44,12 +44,12 @@ impl Default for CredentialLocations {
 }
 
 impl CredentialLocations {
-    /// No place yet.
+    /// A list without places.
     pub(crate) fn none() -> CredentialLocations {
         CredentialLocations(Vec::new())
     }
 
-    /// The number of `place`, which is known from now on.
+    /// The index of `place`, which is added if it is new.
     pub(crate) fn add(&mut self, place: CredentialLocation) -> usize {
         match self.0.iter().position(|known| *known == place) {
             Some(at) => at,
@@ -60,12 +60,12 @@ impl CredentialLocations {
         }
     }
 
-    /// Each place with its number.
+    /// The places, each with its index.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &CredentialLocation)> {
         self.0.iter().enumerate()
     }
 
-    /// The place of that number.
+    /// The place with that index.
     pub fn at(&self, number: usize) -> Option<&CredentialLocation> {
         self.0.get(number)
     }
@@ -75,30 +75,30 @@ impl CredentialLocations {
         self.0.iter().any(|place| matches!(place, CredentialLocation::Cookie(_)))
     }
 
-    /// The number of `authorization`, if it is a place.
+    /// The index of `authorization`, if it is a place.
     pub fn authorization(&self) -> Option<usize> {
         self.0.iter().position(|place| *place == CredentialLocation::Authorization)
     }
 
-    /// The number of the header `name`, if it is a place. Letters that a server behind us takes for the same are.
+    /// The index of the header `name`, if it is a place. Names that a server may take for the same header match.
     pub fn header(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
-            CredentialLocation::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+            CredentialLocation::Header(own) => is_same_to_servers(own.as_bytes(), name),
             CredentialLocation::Authorization | CredentialLocation::Cookie(_) => false,
         })
     }
 
-    /// The number of the cookie `name`, if it is a place. Names of cookies have case (RFC 6265 §5.4).
+    /// The index of the cookie `name`, if it is a place. Cookie names are case-sensitive (RFC 6265 §5.4).
     pub fn cookie(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
-            CredentialLocation::Cookie(ours) => ours.as_bytes() == name,
+            CredentialLocation::Cookie(own) => own.as_bytes() == name,
             CredentialLocation::Authorization | CredentialLocation::Header(_) => false,
         })
     }
 }
 
 impl CredentialLocation {
-    /// As it is told to an operator.
+    /// The place as messages to the operator name it.
     pub fn describe(&self) -> String {
         match self {
             CredentialLocation::Authorization => "the header `authorization`".to_owned(),
@@ -109,8 +109,8 @@ impl CredentialLocation {
 }
 
 impl Scheme {
-    /// The scheme that `value` begins with, and what stands behind it. Schemes have no case (RFC 9110 §11.1), and
-    /// whitespace is a space or a tab (RFC 9110 §5.6.3).
+    /// The scheme at the start of `value`, and the rest. Schemes are not case-sensitive (RFC 9110 §11.1); whitespace is
+    /// a space or a tab (RFC 9110 §5.6.3).
     pub fn split(value: &[u8]) -> Option<(Scheme, &[u8])> {
         [(Scheme::Bearer, &b"bearer"[..]), (Scheme::Dpop, b"dpop")].into_iter().find_map(|(scheme, name)| {
             let (start, rest) = value.split_at_checked(name.len())?;
@@ -120,8 +120,8 @@ impl Scheme {
     }
 }
 
-/// The cookies of one `cookie` header as `(name, value, the pair as it stands)` (RFC 6265 §4.2.1). Quotes around a value
-/// do not belong to it.
+/// The cookies of one `cookie` header as `(name, value, whole pair)` (RFC 6265 §4.2.1). Quotes around a value are not
+/// part of it.
 pub fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
     header.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -132,8 +132,8 @@ pub fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
     })
 }
 
-/// The values of the `cookie` headers of a request, joined, without the cookies that are places; `None` when there are
-/// none of these.
+/// Joins the `cookie` headers of a request, without the cookies that hold tokens. The result is `None` when there is no
+/// such cookie.
 #[derive(Debug, Default)]
 pub struct CookieFilter {
     kept: Vec<u8>,
@@ -141,7 +141,7 @@ pub struct CookieFilter {
 }
 
 impl CookieFilter {
-    /// Takes one `cookie` header in.
+    /// Adds one `cookie` header.
     pub fn take(&mut self, header: &[u8], places: &CredentialLocations) {
         for (name, _, pair) in cookies(header) {
             if places.cookie(name).is_some() {
@@ -155,7 +155,7 @@ impl CookieFilter {
         }
     }
 
-    /// What is to stand in the one `cookie` header that is left; empty: none is. `None`: nothing is to change.
+    /// The new value of the single `cookie` header; empty: remove the header. `None`: change nothing.
     pub fn left(self) -> Option<Vec<u8>> {
         self.removed.then_some(self.kept)
     }
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn only_the_named_cookie_goes() {
         let left = |headers: &[&str]| {
-            let mut crumbs = CookieFilter::default();
-            headers.iter().for_each(|header| crumbs.take(header.as_bytes(), &places()));
-            crumbs.left().map(|left| String::from_utf8(left).unwrap())
+            let mut filter = CookieFilter::default();
+            headers.iter().for_each(|header| filter.take(header.as_bytes(), &places()));
+            filter.left().map(|left| String::from_utf8(left).unwrap())
         };
         assert_eq!(left(&["a=1; b=2"]), None);
         assert_eq!(left(&["jit=x"]).as_deref(), Some(""));
@@ -213,9 +213,9 @@ mod tests {
         fn what_is_left_holds_no_such_cookie(header in proptest::collection::vec(any::<u8>(), 0..60), at in 0usize..60) {
             let mut header = header;
             header.splice(at.min(header.len())..at.min(header.len()), *b"; jit=secret;");
-            let mut crumbs = CookieFilter::default();
-            crumbs.take(&header, &places());
-            let left = crumbs.left().unwrap();
+            let mut filter = CookieFilter::default();
+            filter.take(&header, &places());
+            let left = filter.left().unwrap();
             prop_assert!(cookies(&left).all(|(name, _, _)| name != b"jit"));
         }
     }

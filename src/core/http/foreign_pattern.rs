@@ -1,11 +1,11 @@
-//! Patterns of other systems: `*` of globs, `:id` of routers, `.*` of regular expressions. Here they would be letters, and
-//! a rule with such a letter where a wildcard was meant matches nothing.
+//! Patterns of other systems: `*` of globs, `:id` of routers, `.*` of regular expressions. Here they would be literal
+//! text, and a rule that meant them as a wildcard would never match.
 
-/// What may stand escaped in a literal of a template, for it means something elsewhere. A canonical path has each of
-/// them as it is.
+/// The characters that a literal of a template must escape because they are special in other systems. In a canonical
+/// path they are not escaped.
 const SPECIAL: [char; 6] = ['*', ':', '$', '(', ')', '+'];
 
-/// The right spelling where `segment` of a path template is a pattern of another system; `last`: nothing follows it.
+/// How to write `segment` of a path template if it is a pattern of another system; `last`: it is the last segment.
 pub fn remedy(segment: &str, last: bool) -> Option<String> {
     match segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
         Some(inner) => remedy_of_capture(inner),
@@ -13,7 +13,7 @@ pub fn remedy(segment: &str, last: bool) -> Option<String> {
     }
 }
 
-/// `{id:[0-9]+}` of routers, `{*rest}` of Rust's and .NET's, `{path=**}` of Google's, `{proxy+}` of AWS's, `{$}` of Go's.
+/// `{id:[0-9]+}` of routers, `{*rest}` of Rust and .NET, `{path=**}` of Google, `{proxy+}` of AWS, `{$}` of Go.
 fn remedy_of_capture(inner: &str) -> Option<String> {
     if inner == "$" {
         return Some("leave it out: a template ends where its last segment does".to_owned());
@@ -47,7 +47,7 @@ fn remedy_of_literal(segment: &str, last: bool) -> Option<String> {
         });
     }
     if let Some(name) = segment.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
-        // Flask's `<int:id>` and `<path:rest>`.
+        // `<int:id>` and `<path:rest>` of Flask.
         let (kind, name) = name.rsplit_once(':').unwrap_or(("", name));
         let name = if is_name(name) { name } else { "name" };
         let dots = if kind == "path" { "..." } else { "" };
@@ -78,7 +78,7 @@ fn remedy_of_literal(segment: &str, last: bool) -> Option<String> {
         .then(|| "leave `$` out: a template ends where its last segment does; `%24` is a literal `$`".to_owned())
 }
 
-/// A literal of a template without the escapes that only templates have: `%2A` is `*`. Other escapes stay.
+/// Removes the escapes that only templates have: `%2A` becomes `*`. Other escapes stay.
 pub fn unescape(segment: &str) -> String {
     SPECIAL.iter().fold(segment.to_owned(), |text, special| {
         let escaped = escape_of(*special);
@@ -87,7 +87,7 @@ pub fn unescape(segment: &str) -> String {
     })
 }
 
-/// A segment of a canonical path as a template may have it: what would be taken for a foreign pattern is escaped.
+/// Escapes a segment of a canonical path for a template, if it would look like a pattern of another system.
 pub fn escape(segment: &str) -> String {
     if remedy_is_needless(segment) {
         return segment.to_owned();

@@ -1,15 +1,16 @@
-//! Names of headers: which are reserved for the filter, and which a server takes for the same.
+//! Header names: which are reserved for the filter, and which ones a server may confuse.
 
-/// Headers under this prefix are ours whether a configuration names them or not.
+/// Headers with this prefix are always reserved for the filter, whether the configuration uses them or not.
 pub const PREFIX: &[u8] = b"x-taskfence-";
 
-/// Whether a header is ours whether a configuration names it or not.
+/// Whether the header is reserved for the filter.
 pub fn is_reserved(name: &[u8]) -> bool {
-    name.split_at_checked(PREFIX.len()).is_some_and(|(start, _)| same_to_a_server(PREFIX, start))
+    name.split_at_checked(PREFIX.len()).is_some_and(|(start, _)| is_same_to_servers(PREFIX, start))
 }
 
-/// Servers that hand headers on as variables (CGI, WSGI) see `-` and `_` as one letter.
-pub(crate) fn same_to_a_server(ours: &[u8], theirs: &[u8]) -> bool {
+/// Whether a server may treat the two names as the same header: servers that pass headers on as variables (CGI, WSGI)
+/// do not distinguish `-` and `_`.
+pub(crate) fn is_same_to_servers(own: &[u8], other: &[u8]) -> bool {
     let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    ours.len() == theirs.len() && ours.iter().map(fold).eq(theirs.iter().map(fold))
+    own.len() == other.len() && own.iter().map(fold).eq(other.iter().map(fold))
 }

@@ -1,15 +1,15 @@
-//! The host of a request: `:authority` without its port, case and final dot folded.
+//! The host of a request: `:authority` without port and final dot, in lower case.
 //!
-//! Envoy chooses a virtual host by the same text. With `strip_any_host_port` and `strip_trailing_host_dot` it cuts a port
-//! and a dot off before, once: of `h..` and `h:80:80` something is left, which Envoy takes as part of the name. Behind such
-//! an Envoy a host is read as it stands ([`Reading::Exact`]). An empty port, and one that is no 16-bit number, Envoy never
-//! cuts off; nobody may write them.
+//! Envoy selects a virtual host by the same text. With `strip_any_host_port` and `strip_trailing_host_dot` it removes
+//! one port and one dot before the filter runs. Of `h..` or `h:80:80` a dot or a port remains, and Envoy treats it as
+//! part of the name. Behind such an Envoy use [`Reading::Exact`]. Envoy never removes an empty port or one that is not
+//! a 16-bit number; such hosts are always refused.
 
 use serde::Deserialize;
 
 use std::borrow::Cow;
 
-/// A host may have this many bytes (RFC 1035 §2.3.4 allows 253).
+/// The maximum length of a host in bytes (RFC 1035 §2.3.4 allows 253).
 const MAX_HOST: usize = 255;
 
 /// A host name or address as rules compare it. Only [`Host::parse`] makes one.
@@ -23,11 +23,11 @@ pub struct Host<'h> {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reading {
-    /// A port and a final dot are left out of account.
+    /// The port and a final dot are ignored.
     #[default]
     Folded,
-    /// A host with a port or a final dot is refused: Envoy has cut them off before, `strip_any_host_port` and
-    /// `strip_trailing_host_dot`, and what it left it takes as part of the name.
+    /// A host with a port or a final dot is refused. Envoy already removed one of each (`strip_any_host_port`,
+    /// `strip_trailing_host_dot`) and treats what remains as part of the name.
     Exact,
 }
 
@@ -50,7 +50,7 @@ impl<'h> Host<'h> {
         Host::of(name, port)
     }
 
-    /// The same in that way.
+    /// Reads the value of `:authority` in the given way.
     pub fn read(authority: &'h [u8], reading: Reading) -> Result<Host<'h>, HostError> {
         let host = Host::parse(authority)?;
         match reading == Reading::Exact && host.name.len() != authority.len() {
@@ -59,8 +59,8 @@ impl<'h> Host<'h> {
         }
     }
 
-    /// Reads the authority of a URI that a token or a proof names. There an empty port is the default port (RFC 3986
-    /// §6.2.3); nobody routes by it.
+    /// Reads the authority of a URI in a token or a proof. There an empty port means the default port (RFC 3986
+    /// §6.2.3); such a URI is not used for routing.
     pub fn parse_in_uri(authority: &'h str) -> Result<Host<'h>, HostError> {
         let (name, port) = split_port(authority)?;
         Host::of(name, port.filter(|port| !port.is_empty()))
@@ -87,12 +87,12 @@ impl<'h> Host<'h> {
         Ok(Host { name })
     }
 
-    /// Whether this is the host `name`, in whatever case.
+    /// Whether this is the host `name`; letter case does not matter.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// The host in the one spelling in which it is compared: lower case, without port and final dot.
+    /// The host in the form that is compared: lower case, without port and final dot.
     pub fn folded(&self) -> Cow<'h, str> {
         match self.name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(self.name.to_ascii_lowercase()),
@@ -100,7 +100,7 @@ impl<'h> Host<'h> {
         }
     }
 
-    /// The host as it came, port and final dot cut off.
+    /// The host as received, without port and final dot.
     pub fn as_str(&self) -> &'h str {
         self.name
     }
@@ -110,7 +110,7 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-/// The host, and what stands behind the colon if there is one.
+/// The host, and the text after the colon if there is one.
 fn split_port(text: &str) -> Result<(&str, Option<&str>), HostError> {
     if text.starts_with('[') {
         let (address, rest) = text.split_once(']').ok_or(HostError::Malformed)?;

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-/// A method as it is compared: in upper case. RFC 9110 §9.1 tells methods apart by their case, and some servers do not,
-/// so no case is a way around a rule. Only [`Method::fold`] makes one.
+/// A method in upper case. RFC 9110 §9.1 makes methods case-sensitive, but some servers ignore case, so a different
+/// case must not bypass a rule. Only [`Method::fold`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method<'h>(Cow<'h, str>);
 
 impl<'h> Method<'h> {
-    /// Reads a method in any case.
+    /// Converts a method to upper case.
     pub fn fold(text: &'h str) -> Method<'h> {
         match text.bytes().any(|byte| byte.is_ascii_lowercase()) {
             true => Method(Cow::Owned(text.to_ascii_uppercase())),
@@ -16,7 +16,7 @@ impl<'h> Method<'h> {
         }
     }
 
-    /// The method.
+    /// The method in upper case.
     pub fn as_str(&self) -> &str {
         &self.0
     }

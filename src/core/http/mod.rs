@@ -1,4 +1,4 @@
-//! What one request says: its path, host, headers and connection, each in one reading.
+//! The parts of one request: path, host, headers and connection. Each can be read in one way only.
 
 pub mod connection;
 pub mod credential_location;

@@ -1,15 +1,15 @@
-//! Canonical request paths: `:path` read in one way, or refused.
+//! Canonical request paths: `:path` is read in one way, or refused.
 //!
-//! A path that two readers can read differently is a way around a rule, so nothing ambiguous is repaired: it is
-//! refused. What is left has one spelling: what a path may hold as it is (`pchar`, RFC 3986 §3.3) stands as it is, all
-//! else stands escaped with upper-case digits. Servers decode once before they look a path up, so `:` and `%3A` are one
-//! path for them, and for the rules. That form is a fixed point: reading it again changes nothing, so it does not matter
-//! how often a proxy before or an upstream behind normalises.
+//! If two readers can understand a path differently, a rule can be bypassed. So an ambiguous path is not repaired but
+//! refused. The canonical form has one spelling: characters that a path may contain (`pchar`, RFC 3986 §3.3) are not
+//! escaped, all others are escaped with upper-case digits. Servers decode once before they look up a path, so `:` and
+//! `%3A` are the same path for them and for the rules. To read the canonical form again changes nothing, so it does not
+//! matter how often a proxy before the filter or an upstream normalises it.
 
 use memchr::memchr;
 use std::borrow::Cow;
 
-/// A path may have this many bytes, query not counted, as it came and in its canonical form.
+/// The maximum length of a path in bytes, without the query, as received and in canonical form.
 pub const MAX_PATH: usize = 8 * 1024;
 
 /// A canonical path: ASCII, begins with `/`, no empty, `.` or `..` segments, no query. Only [`Canonical::parse`]
@@ -19,37 +19,37 @@ pub struct Canonical<'p> {
     path: Cow<'p, str>,
 }
 
-/// Why a path was refused. Each is a reading on which two parsers differ.
+/// Why a path was refused. In each case two parsers may read it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// Longer than [`MAX_PATH`].
     #[error("longer than {MAX_PATH} bytes")]
     TooLong,
-    /// Does not begin with `/`: `*`, an authority, nothing at all.
+    /// Does not begin with `/`: `*`, an authority, or empty.
     #[error("does not begin with `/`")]
     NotAbsolute,
-    /// A byte that RFC 3986 has no place for: controls, space, `\`, `#`, or beyond ASCII.
+    /// A byte that RFC 3986 does not allow: a control character, space, `\`, `#`, or non-ASCII.
     #[error("a byte that no path may hold")]
     ForbiddenByte,
     /// `%` without two hexadecimal digits, or escapes that are not UTF-8 (RFC 3986 §2.5).
     #[error("a broken percent-escape")]
     BrokenEscape,
-    /// An escaped `/`, `\`, `%` or control character: decoded once more, it means something else.
+    /// An escaped `/`, `\`, `%` or control character: decoded once more, it has another meaning.
     #[error("an escape that hides a delimiter")]
     HiddenDelimiter,
-    /// `//`, which some merge and some do not.
+    /// `//`, which some servers merge and others do not.
     #[error("an empty segment")]
     EmptySegment,
-    /// `.` or `..` in any spelling.
+    /// `.` or `..`, escaped or not.
     #[error("a dot segment")]
     DotSegment,
-    /// `;`, which some servers cut off together with what follows (RFC 3986 §3.3).
+    /// `;`, which some servers remove together with the text after it (RFC 3986 §3.3).
     #[error("a path parameter")]
     PathParameter,
 }
 
 impl<'p> Canonical<'p> {
-    /// Reads the value of `:path`. The query is cut off at the first `?`.
+    /// Reads the value of `:path`. Everything after the first `?` is ignored.
     pub fn parse(target: &'p [u8]) -> Result<Canonical<'p>, PathError> {
         let end = memchr(b'?', target).unwrap_or(target.len());
         let (raw, query) = target.split_at_checked(end).unwrap_or((target, &[]));
@@ -68,7 +68,7 @@ impl<'p> Canonical<'p> {
             0 => Cow::Borrowed(raw),
             _ => Cow::Owned(normalise(raw)?),
         };
-        // Escaping makes it longer: read again, it must not be too long.
+        // Escaping makes the path longer: check the length again.
         if path.len() > MAX_PATH {
             return Err(PathError::TooLong);
         }
@@ -76,23 +76,23 @@ impl<'p> Canonical<'p> {
         Ok(Canonical { path })
     }
 
-    /// The path.
+    /// The canonical path.
     pub fn as_str(&self) -> &str {
         &self.path
     }
 
-    /// The segments after the first `/`; a trailing `/` gives an empty last one.
+    /// The segments after the first `/`; a trailing `/` gives an empty last segment.
     pub fn segments(&self) -> std::str::Split<'_, char> {
         self.path.strip_prefix('/').unwrap_or(&self.path).split('/')
     }
 }
 
-/// Whether `value` is what `segment`, a piece of a canonical path, says when its escapes are decoded.
+/// Whether `segment`, a part of a canonical path, decodes to `value`.
 pub fn decodes_to(segment: &str, value: &str) -> bool {
     Decoded::new(segment).eq(value.bytes())
 }
 
-/// The bytes of a piece of a canonical path, escapes decoded.
+/// The decoded bytes of a part of a canonical path.
 #[derive(Debug, Clone)]
 pub struct Decoded<'s> {
     rest: std::slice::Iter<'s, u8>,
@@ -120,9 +120,9 @@ impl Iterator for Decoded<'_> {
     }
 }
 
-/// A byte that stands escaped, or begins an escape.
+/// A byte that is or begins an escape.
 const ESCAPED: u8 = 1;
-/// A byte that no path may hold.
+/// A byte that no path may contain.
 const FORBIDDEN: u8 = 2;
 
 fn kind(byte: u8) -> u8 {
@@ -137,7 +137,7 @@ fn kind(byte: u8) -> u8 {
 
 fn normalise(raw: &str) -> Result<String, PathError> {
     let mut out = String::with_capacity(raw.len());
-    // Escaped bytes beyond ASCII must together be UTF-8: an overlong `/` is no character.
+    // Escaped non-ASCII bytes together must be UTF-8: an overlong encoding of `/` is not a character.
     let mut beyond_ascii = Vec::new();
     let mut rest = raw.bytes();
     while let Some(byte) = rest.next() {
@@ -173,7 +173,8 @@ fn normalise(raw: &str) -> Result<String, PathError> {
     Ok(out)
 }
 
-/// What a segment may hold as it is: unreserved, sub-delims and `:` `@`, but for `;`, which divides off parameters.
+/// The characters that a segment may contain unescaped: unreserved, sub-delims, `:` and `@`, except `;`, which begins a
+/// parameter.
 fn is_pchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(

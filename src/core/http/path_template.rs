@@ -1,17 +1,17 @@
 //! Path templates: `/v1/orders/{order}`, `/static/{file...}`.
 //!
-//! Other systems write `*`, `:id` or `.*` for what `{name}` is here. Such a segment is no literal that a request has, and
-//! a rule with it would never match: it is refused, with the right spelling. Where a path really has such a character,
-//! the template has it escaped, as in `/%2A`.
+//! Other systems write `*`, `:id` or `.*` for what `{name}` is here. No request has such a segment, so a rule with it
+//! would never match: it is refused, with the correct spelling. If a path really contains such a character, the
+//! template must escape it, as in `/%2A`.
 
 use crate::http::foreign_pattern;
 use crate::http::path::Canonical;
 use std::fmt;
 
-/// A template may have this many segments.
+/// The maximum number of segments of a template.
 const MAX_SEGMENTS: usize = 64;
 
-/// A template may capture this many segments.
+/// The maximum number of captures of a template.
 pub const MAX_CAPTURES: usize = 8;
 
 /// A path template as a rule writes it.
@@ -24,11 +24,11 @@ pub struct Template {
 /// One segment of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
-    /// Exactly this, letter by letter.
+    /// Exactly this text.
     Literal(Box<str>),
     /// One segment that is not empty.
     Capture,
-    /// All that is left, even when nothing is left after the `/`.
+    /// The rest of the path, which may be empty after the `/`.
     Rest,
 }
 
@@ -57,7 +57,7 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
-    /// What to write instead, where that is known.
+    /// How to write the template instead, if known.
     pub fn help(&self) -> Option<&str> {
         match self {
             TemplateError::Foreign { remedy, .. } => Some(remedy),
@@ -91,7 +91,7 @@ impl Template {
         Ok(template)
     }
 
-    /// The segments in order.
+    /// The segments, in order.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
@@ -101,18 +101,18 @@ impl Template {
         &self.names
     }
 
-    /// Whether it takes every path.
+    /// Whether it matches every path.
     pub fn is_everything(&self) -> bool {
         matches!(self.segments.as_slice(), [Segment::Rest])
     }
 
-    /// Whether there is a path that both are for. Nothing is allocated.
+    /// Whether some path matches both templates. Does not allocate.
     pub fn meets(&self, other: &Template) -> bool {
         segments_meet(&self.segments, &other.segments)
     }
 
-    /// The template of the paths that both are for; `None` when there are none. It has the names of `other`, and those of
-    /// this one for what only this one captures.
+    /// The template that matches the paths which match both; `None` when there are none. It has the capture names of
+    /// `other`, and those of this template for segments that only this one captures.
     pub fn common(&self, other: &Template) -> Option<Template> {
         if !self.meets(other) {
             return None;
@@ -137,7 +137,7 @@ impl Template {
         }
     }
 
-    /// Each segment, with its name where it captures.
+    /// The segments, each with its name if it captures.
     fn parts(&self) -> impl Iterator<Item = (&Segment, Option<&String>)> {
         let mut names = self.names.iter();
         self.segments.iter().map(move |segment| match segment {
@@ -175,7 +175,7 @@ impl Template {
         Ok(segment)
     }
 
-    /// A literal that no canonical path can hold would make a rule that silently never matches.
+    /// A literal that no canonical path contains would make a rule that never matches.
     fn check_literals(&self) -> Result<(), TemplateError> {
         let mut path = String::new();
         for segment in &self.segments {
@@ -216,7 +216,7 @@ fn segments_meet(ours: &[Segment], theirs: &[Segment]) -> bool {
 }
 
 impl fmt::Display for Template {
-    /// As a rule may write it.
+    /// The template as a rule may write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts().try_for_each(|(segment, name)| match (segment, name) {
             (Segment::Literal(text), _) => write!(f, "/{}", foreign_pattern::escape(text)),

@@ -1,11 +1,11 @@
-//! A request as the judge sees it, from its headers in one pass. Headers are bytes; nothing is copied.
+//! A request as the judge sees it, read from its headers in one pass. Header values are bytes and are not copied.
 
 use crate::http::credential_location::{CredentialLocations, Presented, Scheme, cookies};
 use crate::http::header_name;
 use crate::reason::Reason;
 use memchr::memchr;
 
-/// The parts of a request that decisions are made of, not yet read.
+/// The parts of a request that decisions depend on, not yet parsed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Request<'h> {
     /// `:method`.
@@ -16,22 +16,22 @@ pub struct Request<'h> {
     pub path: &'h [u8],
     /// `:scheme`, as the proxy determined it.
     pub scheme: &'h [u8],
-    /// Whether the proxy takes it for a gRPC request, by its content type, and so answers it as one.
+    /// Whether the proxy treats it as a gRPC request, by its content type, and therefore answers in gRPC.
     pub grpc: bool,
-    /// Whether a server may take it for one: media types have no case (RFC 9110 §8.3.1).
+    /// Whether a server may treat it as gRPC: media types are not case-sensitive (RFC 9110 §8.3.1).
     pub like_grpc: bool,
-    /// Whether it carries a header under our own prefix, which no client may send.
+    /// Whether it has a header with the reserved prefix, which no client may send.
     pub reserved: bool,
     /// `dpop` headers.
     proof: Found<&'h [u8]>,
     authorization: Found<&'h [u8]>,
-    /// The number of that place, where it is one.
+    /// The index of `authorization` among the places, if it is one.
     authorization_place: Option<usize>,
-    /// In places beside `authorization`.
-    elsewhere: Found<Presented<'h>>,
+    /// Tokens in places other than `authorization`.
+    other_places: Found<Presented<'h>>,
 }
 
-/// What there must be one of.
+/// A value of which a request may have at most one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Found<T> {
     #[default]
@@ -50,14 +50,14 @@ impl<T> Found<T> {
 }
 
 impl<'h> Request<'h> {
-    /// Reads the header map, in which tokens may stand in `authorization`.
+    /// Reads the header map; tokens may stand in `authorization`.
     pub fn from_headers(headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>) -> Request<'h> {
         Request::with_places(headers, &CredentialLocations::default())
     }
 
-    /// Reads the header map, in which tokens may stand in `places`. Names are lower case, as in HTTP/2 and in Envoy.
+    /// Reads the header map; tokens may stand in `places`. Names are lower case, as in HTTP/2 and in Envoy.
     ///
-    /// A second token is noted, not ignored: which of two counts is a question with two answers.
+    /// A second token is recorded, not ignored: servers may differ in which of the two they use.
     pub fn with_places(
         headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>,
         places: &CredentialLocations,
@@ -78,7 +78,7 @@ impl<'h> Request<'h> {
                 b"cookie" if places.has_cookies() => {
                     for (name, token, _) in cookies(value) {
                         if let Some(place) = places.cookie(name).filter(|_| !token.is_empty()) {
-                            request.elsewhere.add(Presented { token, scheme: None, place });
+                            request.other_places.add(Presented { token, scheme: None, place });
                         }
                     }
                 }
@@ -95,10 +95,10 @@ impl<'h> Request<'h> {
 
     /// The one token of the request, in whichever place it stands.
     ///
-    /// A scheme of `authorization` that is not ours is no credential for us. Envoy joins repeated headers with a comma,
-    /// which no token holds.
+    /// An `authorization` header with another scheme is not a credential for the filter. Envoy joins repeated headers
+    /// with a comma, which no token contains.
     pub fn credential(&self) -> Result<Presented<'h>, Reason> {
-        let mut found = self.elsewhere;
+        let mut found = self.other_places;
         if let Some(place) = self.authorization_place {
             match self.authorization {
                 Found::None => {}
@@ -115,7 +115,8 @@ impl<'h> Request<'h> {
         match found {
             Found::None => Err(Reason::TokenMissing),
             Found::Several => Err(Reason::CredentialsAmbiguous),
-            // RFC 6750 §2: one method per request. The query is not one that we take, but the upstream may.
+            // RFC 6750 §2: a request may use one method only. The filter does not accept a token in the query, but the
+            // upstream may.
             Found::One(_) if self.authorization_place.is_some() && has_token(self.query()) => {
                 Err(Reason::CredentialsAmbiguous)
             }
@@ -140,14 +141,14 @@ impl<'h> Request<'h> {
         let value = value.trim_ascii();
         let (scheme, token) = Scheme::split(value).map_or((None, value), |(scheme, token)| (Some(scheme), token));
         if memchr(b',', value).is_some() {
-            self.elsewhere = Found::Several;
+            self.other_places = Found::Several;
         } else if !token.is_empty() {
-            self.elsewhere.add(Presented { token, scheme, place });
+            self.other_places.add(Presented { token, scheme, place });
         }
     }
 }
 
-/// Whether a query holds a token as RFC 6750 §2.3 has it, in any spelling that a server may decode it from.
+/// Whether the query has a token (RFC 6750 §2.3), in any spelling that a server may decode.
 fn has_token(query: &[u8]) -> bool {
     query.split(|byte| matches!(byte, b'&' | b';')).any(|pair| {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
@@ -155,7 +156,7 @@ fn has_token(query: &[u8]) -> bool {
     })
 }
 
-/// The bytes that `%XX` stand for; what is no escape stands for itself.
+/// Decodes `%XX`; what is not an escape stays.
 struct Unescaped<'b> {
     rest: &'b [u8],
 }
@@ -177,12 +178,12 @@ impl Iterator for Unescaped<'_> {
     }
 }
 
-/// As Envoy tells gRPC: anything else it answers in HTTP.
+/// Whether Envoy treats the content type as gRPC: it answers all others in HTTP.
 fn is_grpc(content_type: &[u8]) -> bool {
     content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 
-/// As a lenient server may tell it.
+/// Whether a lenient server may treat the content type as gRPC.
 fn is_like_grpc(content_type: &[u8]) -> bool {
     let Some((start, rest)) = content_type.split_at_checked(b"application/grpc".len()) else { return false };
     let ends = rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');

@@ -1,19 +1,19 @@
-//! Workloads by name: SPIFFE IDs (SPIFFE-ID §2) and patterns of them.
+//! SPIFFE IDs of workloads (SPIFFE-ID §2), and patterns that match them.
 
-/// A SPIFFE ID may have this many bytes (SPIFFE-ID §2.3).
+/// The maximum length of a SPIFFE ID in bytes (SPIFFE-ID §2.3).
 const MAX_ID: usize = 2048;
 
 /// One workload, or all below a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerPattern {
-    /// This one.
+    /// Exactly this ID.
     Exactly(String),
-    /// Every one whose ID begins with this, which ends in `/`.
+    /// Every ID that begins with this text, which ends in `/`.
     Below(String),
 }
 
 impl PeerPattern {
-    /// Reads a SPIFFE ID, whose last segment may be `*`: one or more segments, whatever they are.
+    /// Reads a SPIFFE ID whose last segment may be `*`, which matches one or more segments.
     pub fn parse(text: &str) -> Option<PeerPattern> {
         match text.strip_suffix("/*") {
             Some(start) => is_spiffe_id(start).then(|| PeerPattern::Below(format!("{start}/"))),
@@ -21,16 +21,16 @@ impl PeerPattern {
         }
     }
 
-    /// Whether `peer`, the URI of a certificate, is meant.
+    /// Whether `peer`, the URI of a certificate, matches.
     pub fn matches(&self, peer: &str) -> bool {
         match self {
             PeerPattern::Exactly(id) => id == peer,
-            // What follows must be an ID too: `..` in it would lead elsewhere.
+            // The rest must be a valid ID too: with `..` in it, it would name another path.
             PeerPattern::Below(start) => peer.len() > start.len() && peer.starts_with(start) && is_spiffe_id(peer),
         }
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     pub fn text(&self) -> String {
         match self {
             PeerPattern::Exactly(id) => id.clone(),

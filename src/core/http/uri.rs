@@ -1,8 +1,8 @@
-//! URIs as names of places, compared after the syntax-based normalisation of RFC 3986 §6.2.2 and §6.2.3.
+//! URIs, compared after the syntax-based normalisation of RFC 3986 §6.2.2 and §6.2.3.
 
-/// The canonical spelling of an absolute `http` or `https` URI: scheme and host in lower case, no default port, a path
-/// of at least `/`, unreserved escapes decoded. Another absolute URI stays as it is, its scheme in lower case. `None`
-/// when `text` is no absolute URI, has user information, or a path that can be read in two ways.
+/// The canonical form of an absolute `http` or `https` URI: scheme and host in lower case, no default port, a path of
+/// at least `/`, unreserved characters not escaped. Other absolute URIs only get their scheme in lower case. `None`
+/// when `text` is not an absolute URI, has user information, or has an ambiguous path.
 pub fn canonical(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
     let scheme_letters = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));

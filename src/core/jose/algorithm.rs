@@ -1,6 +1,6 @@
-//! The signature algorithms that are known (RFC 7518, RFC 8037).
+//! The supported signature algorithms (RFC 7518, RFC 8037).
 
-/// A JWS signature algorithm that can be allowed (RFC 7518 §3.1, RFC 8037). None is symmetric.
+/// A JWS signature algorithm that a configuration can allow (RFC 7518 §3.1, RFC 8037). None is symmetric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the variants are the registered names")]
 pub enum Algorithm {
@@ -25,7 +25,8 @@ impl Algorithm {
         Algorithm::EdDSA,
     ];
 
-    /// The algorithm of that registered name, letter by letter. `Ed25519` is EdDSA with the one curve taken here.
+    /// The algorithm with that registered name, case-sensitive. `Ed25519` is EdDSA with the only curve that is
+    /// supported.
     pub fn from_name(name: &str) -> Option<Algorithm> {
         match name {
             "Ed25519" => Some(Algorithm::EdDSA),

@@ -1,7 +1,7 @@
-//! One JWK (RFC 7517): what it is for, and the public key in it (RFC 7518 §6, RFC 8037 §2).
+//! One JWK (RFC 7517): its purpose, and its public key (RFC 7518 §6, RFC 8037 §2).
 //!
-//! Issuers write them in more ways than the RFCs have: a member that is null counts as one that is not there, zeros in
-//! front of a modulus and `=` behind base64url are let be. What makes a key unfit is named.
+//! Some issuers deviate from the RFCs. Accepted are: a member that is null (it counts as absent), leading zeros of a
+//! modulus, and `=` after base64url. If a key cannot be used, the error says why.
 
 use crate::jose::algorithm::Algorithm;
 use base64::Engine as _;
@@ -9,13 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// How many bits an RSA modulus may have. Shorter ones are weak (RFC 7518 §3.3), longer ones cost too much.
+/// The size of an RSA modulus in bits. Shorter ones are weak (RFC 7518 §3.3), longer ones are slow to verify with.
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-/// The one RSA exponent that is taken: 65537.
+/// The only RSA exponent that is accepted: 65537.
 const EXPONENT: [u8; 3] = [1, 0, 1];
 
-/// A JWK without private members.
+/// A JWK that has no private members.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Jwk<'j> {
     members: &'j Map<String, Value>,
@@ -25,13 +25,13 @@ pub(crate) struct Jwk<'j> {
 /// A public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Material {
-    /// A modulus of [`MODULUS_BITS`], without zeros in front. The exponent is 65537.
+    /// A modulus of [`MODULUS_BITS`], without leading zeros. The exponent is 65537.
     Rsa(Vec<u8>),
-    /// A point of P-256, uncompressed (SEC 1 §2.3.3). Whether it lies on the curve is still to be checked.
+    /// A point of P-256, uncompressed (SEC 1 §2.3.3). Not checked yet: whether it is on the curve.
     P256(Vec<u8>),
-    /// The same of P-384.
+    /// The same for P-384.
     P384(Vec<u8>),
-    /// A point of Ed25519 (RFC 8032 §5.1.2), still to be checked.
+    /// A point of Ed25519 (RFC 8032 §5.1.2), not checked yet.
     Ed25519(Vec<u8>),
 }
 
@@ -44,33 +44,33 @@ pub enum KeyError {
     #[error("`kid` is empty or not a string")]
     BadKid,
     #[error("{key} holds private members: publish the public part only")]
-    Private { key: Named },
+    Private { key: KeyName },
     #[error("{key} is not for signatures: its `use` is `{purpose}`")]
-    Use { key: Named, purpose: String },
+    Use { key: KeyName, purpose: String },
     #[error("{key} is not for checking signatures: its `key_ops` have no `verify`")]
-    Operations { key: Named },
+    Operations { key: KeyName },
     #[error("{key} is for `{algorithm}`, which is not one of the allowed algorithms")]
-    Algorithm { key: Named, algorithm: String },
+    Algorithm { key: KeyName, algorithm: String },
     #[error("{key} is a key of the kind {kind}, for which no algorithm is allowed")]
-    Kind { key: Named, kind: String },
+    Kind { key: KeyName, kind: String },
     #[error("{key} says `alg` {algorithm}, for which a key of the kind {kind} is not")]
-    Contradiction { key: Named, algorithm: &'static str, kind: String },
+    Contradiction { key: KeyName, algorithm: &'static str, kind: String },
     #[error("{key} has no `{member}` of the right shape")]
-    Malformed { key: Named, member: &'static str },
+    Malformed { key: KeyName, member: &'static str },
     #[error("{key} is no point of its curve, or a weak one")]
-    Point { key: Named },
+    Point { key: KeyName },
     #[error("{key} has an RSA modulus of {bits} bits: 2048 to 4096 are taken")]
-    Modulus { key: Named, bits: usize },
+    Modulus { key: KeyName, bits: usize },
     #[error("{key} has the RSA exponent {exponent}: only 65537 is taken")]
-    Exponent { key: Named, exponent: String },
+    Exponent { key: KeyName, exponent: String },
     #[error("{} for {}", several(kid.as_deref()), algorithm.name())]
     Several { kid: Option<String>, algorithm: Algorithm },
 }
 
 impl KeyError {
-    /// Whether the key is sound, but for something else than the signatures that are checked here: issuers publish such
-    /// keys beside the others.
-    pub fn is_for_others(&self) -> bool {
+    /// Whether the key is valid but not for the signatures that are checked here. Issuers publish such keys with the
+    /// others.
+    pub fn is_for_other_use(&self) -> bool {
         match self {
             KeyError::Use { .. } | KeyError::Operations { .. } | KeyError::Algorithm { .. } | KeyError::Kind { .. } => {
                 true
@@ -88,11 +88,11 @@ impl KeyError {
     }
 }
 
-/// A key by its `kid`, for a message.
+/// The `kid` of a key, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named(pub Option<String>);
+pub struct KeyName(pub Option<String>);
 
-impl fmt::Display for Named {
+impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(kid) => write!(f, "key `{kid}`"),
@@ -106,7 +106,7 @@ fn several(kid: Option<&str>) -> String {
 }
 
 impl<'j> Jwk<'j> {
-    /// Reads the members of `jwk` that say what it is.
+    /// Reads `kid`, and refuses a JWK with private members.
     pub fn read(jwk: &'j Value) -> Result<Jwk<'j>, KeyError> {
         let members = jwk.as_object().ok_or(KeyError::NotAnObject)?;
         let kid = match members.get("kid") {
@@ -121,12 +121,12 @@ impl<'j> Jwk<'j> {
         Ok(jwk)
     }
 
-    /// `kid`, when it has one.
+    /// `kid`, if there is one.
     pub fn kid(&self) -> Option<&'j str> {
         self.kid
     }
 
-    /// The key, and which of `allowed` it is for: at least one.
+    /// The key, and the algorithms among `allowed` that it can be used for: at least one.
     pub fn material(&self, allowed: &[Algorithm]) -> Result<(Material, Vec<Algorithm>), KeyError> {
         self.check_purpose()?;
         let algorithm = self.algorithm(allowed)?;
@@ -152,12 +152,12 @@ impl<'j> Jwk<'j> {
         Ok((material, algorithms))
     }
 
-    /// How it is called in a message.
-    pub fn named(&self) -> Named {
-        Named(self.kid.map(str::to_owned))
+    /// The key's name for messages.
+    pub fn named(&self) -> KeyName {
+        KeyName(self.kid.map(str::to_owned))
     }
 
-    /// `use` (RFC 7517 §4.2) and `key_ops` (§4.3). An empty list of operations says nothing.
+    /// `use` (RFC 7517 §4.2) and `key_ops` (§4.3). An empty list of operations does not restrict the key.
     fn check_purpose(&self) -> Result<(), KeyError> {
         match self.text("use")? {
             None | Some("sig") => {}
@@ -171,7 +171,7 @@ impl<'j> Jwk<'j> {
         }
     }
 
-    /// `alg` (RFC 7517 §4.4), which must be one of `allowed` where it is there.
+    /// `alg` (RFC 7517 §4.4), if it is there; it must be one of `allowed`.
     fn algorithm(&self, allowed: &[Algorithm]) -> Result<Option<Algorithm>, KeyError> {
         let Some(name) = self.text("alg")? else { return Ok(None) };
         let algorithm = Algorithm::from_name(name).filter(|algorithm| allowed.contains(algorithm));
@@ -179,7 +179,7 @@ impl<'j> Jwk<'j> {
         algorithm.map(Some).ok_or_else(refused)
     }
 
-    /// `kty`, and `crv` where the kind of key has curves.
+    /// `kty`, followed by `crv` for key types that have curves.
     fn kind(&self) -> Result<String, KeyError> {
         match self.text("kty")? {
             None => Err(self.malformed("kty")),
@@ -205,7 +205,7 @@ impl<'j> Jwk<'j> {
         Ok(modulus)
     }
 
-    /// The uncompressed point of `x` and `y`, each of so many bytes.
+    /// The uncompressed point of `x` and `y`, which have `size` bytes each.
     fn point(&self, size: usize) -> Result<Vec<u8>, KeyError> {
         let (x, y) = (self.coordinate("x", size)?, self.coordinate("y", size)?);
         Ok([&[4][..], &x, &y].concat())
@@ -215,7 +215,7 @@ impl<'j> Jwk<'j> {
         Some(self.bytes(name)?).filter(|bytes| bytes.len() == size).ok_or_else(|| self.malformed(name))
     }
 
-    /// A `Base64urlUInt` (RFC 7518 §2). It should have no zeros in front; some have.
+    /// A `Base64urlUInt` (RFC 7518 §2). Leading zeros are not allowed there, but some issuers write them.
     fn integer(&self, name: &'static str) -> Result<Vec<u8>, KeyError> {
         let bytes = self.bytes(name)?;
         let first = bytes.iter().position(|byte| *byte != 0).ok_or_else(|| self.malformed(name))?;
@@ -244,7 +244,7 @@ impl<'j> Jwk<'j> {
     }
 }
 
-/// The kind of key that `algorithm` is for, as [`Jwk::kind`] writes it.
+/// The key type for `algorithm`, in the form of [`Jwk::kind`].
 fn kind_of(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 => "RSA",
@@ -254,7 +254,7 @@ fn kind_of(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// A number for a message.
+/// A number for messages.
 fn decimal(bytes: &[u8]) -> String {
     let number = (bytes.len() <= 8).then(|| bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)));
     number.map_or_else(|| format!("of {} bytes", bytes.len()), |number| number.to_string())

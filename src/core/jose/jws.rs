@@ -1,4 +1,4 @@
-//! A JWS in compact serialization (RFC 7515 §3.1), read but not believed.
+//! A JWS in compact serialization (RFC 7515 §3.1), parsed but not verified.
 
 use crate::encoding::json;
 use crate::jose::algorithm::Algorithm;
@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// A JWS whose shape is right and whose signature nobody has checked yet.
+/// A JWS that is well formed and whose signature is not verified yet.
 ///
-/// What it holds may choose a key and may refuse the token. It may not allow anything.
+/// Its contents may select a key and may refuse the token. They must not permit anything.
 #[derive(Debug)]
 pub struct Unverified<'t> {
     text: &'t str,
@@ -20,25 +20,25 @@ pub struct Unverified<'t> {
     claims: Map<String, Value>,
 }
 
-/// Why bytes are not such a JWS.
+/// Why bytes are not a well-formed JWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JwsError {
-    /// Longer than the caller's limit.
+    /// Longer than the limit of the caller.
     #[error("longer than the limit")]
     TooLarge,
-    /// Not three base64url parts divided by dots, or a part that is not what it must be.
+    /// Not three base64url parts separated by dots, or the contents of a part are invalid.
     #[error("not a JWS in compact serialization")]
     Malformed,
-    /// The header asks for an extension with `crit`; none is understood here (RFC 7515 §4.1.11).
+    /// The header requires an extension with `crit`; none is supported (RFC 7515 §4.1.11).
     #[error("a critical header parameter is not understood")]
     Critical,
 }
 
 impl<'t> Unverified<'t> {
-    /// Reads `token`, at most `limit` bytes of it.
+    /// Parses `token`, which may have at most `limit` bytes.
     ///
-    /// Keys that the header carries or points to (`jwk`, `jku`, `x5u`, `x5c`) are never looked at; a header with an
-    /// embedded `jwk` is malformed, since no token kind taken here has one.
+    /// Keys that the header contains or refers to (`jwk`, `jku`, `x5u`, `x5c`) are never used. A header with `jwk` is
+    /// malformed, because no token of the supported kinds has one.
     pub fn parse(token: &'t [u8], limit: usize) -> Result<Unverified<'t>, JwsError> {
         match Unverified::read(token, limit)? {
             (jws, None) => Ok(jws),
@@ -46,10 +46,10 @@ impl<'t> Unverified<'t> {
         }
     }
 
-    /// Reads a JWS that brings the public key it is signed with in `jwk` (RFC 7515 §4.1.3), as a DPoP proof does
-    /// (RFC 9449 §4.2): the JWS, and that key as it stands there.
+    /// Parses a JWS that contains its own public key in `jwk` (RFC 7515 §4.1.3), such as a DPoP proof (RFC 9449 §4.2).
+    /// Returns the JWS and the key.
     ///
-    /// Such a signature proves only that somebody holds the key. Whose key it is must be known from elsewhere.
+    /// Such a signature proves only that somebody has the private key. The caller must check whose key it is.
     pub fn parse_with_key(token: &'t [u8], limit: usize) -> Result<(Unverified<'t>, Value), JwsError> {
         let (jws, key) = Unverified::read(token, limit)?;
         Ok((jws, key.ok_or(JwsError::Malformed)?))
@@ -83,48 +83,48 @@ impl<'t> Unverified<'t> {
         self.text
     }
 
-    /// What the signature is over (RFC 7515 §5.1).
+    /// The bytes that are signed (RFC 7515 §5.1).
     pub fn signing_input(&self) -> &'t str {
         self.signing_input
     }
 
-    /// The signature, decoded.
+    /// The decoded signature.
     pub fn signature(&self) -> &[u8] {
         &self.signature
     }
 
-    /// `typ` as it stands in the header.
+    /// `typ` as the header has it.
     pub fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 
-    /// Whether `typ` is `expected`, a media type without `application/`; case does not count (RFC 7515 §4.1.9).
+    /// Whether `typ` is `expected`, a media type without `application/`; letter case does not matter (RFC 7515 §4.1.9).
     pub fn is_typ(&self, expected: &str) -> bool {
         self.typ().is_some_and(|typ| short_type(typ).eq_ignore_ascii_case(expected))
     }
 
-    /// `alg`, when it names an algorithm that can be allowed at all.
+    /// `alg`, if it names a supported algorithm.
     pub fn algorithm(&self) -> Option<Algorithm> {
         Algorithm::from_name(&self.alg)
     }
 
-    /// `kid`, when there is one.
+    /// `kid`, if there is one.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The payload. Not believed before the signature was checked.
+    /// The payload. Do not trust it before the signature is verified.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// Gives the payload away.
+    /// Takes the payload out.
     pub fn into_claims(self) -> Map<String, Value> {
         self.claims
     }
 }
 
-/// A media type without `application/`, which may be left out in `typ` (RFC 7515 §4.1.9).
+/// Removes `application/` from a media type, which `typ` may omit (RFC 7515 §4.1.9).
 pub(crate) fn short_type(typ: &str) -> &str {
     match typ.split_at_checked("application/".len()) {
         Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,

@@ -1,7 +1,7 @@
-//! Issuer keys: a JWK Set (RFC 7517) turned into keys that know what they may verify.
+//! The keys of an issuer: a JWK Set (RFC 7517), parsed into keys that each know the algorithms they verify.
 
 use crate::jose::algorithm::Algorithm;
-pub use crate::jose::jwk::{KeyError, Named};
+pub use crate::jose::jwk::{KeyError, KeyName};
 
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256_of;
@@ -11,7 +11,7 @@ use jwt_simple::prelude::*;
 use serde_json::Value;
 use std::fmt;
 
-/// A set may hold this many keys.
+/// The maximum number of keys in a set.
 pub const MAX_KEYS: usize = 100;
 
 /// A public key for one algorithm.
@@ -33,8 +33,8 @@ pub enum Verifier {
 }
 
 impl Verifier {
-    /// `material` as a key for `algorithm`. `None` when it is of another kind, a point that is not on its curve or has a
-    /// small order, or an even modulus.
+    /// The verifier of `material` for `algorithm`. `None` when the key is of another type, is a point that is not on
+    /// its curve or has a small order, or has an even modulus.
     fn new(material: &Material, algorithm: Algorithm) -> Option<Verifier> {
         const E: &[u8] = &[1, 0, 1];
         match (algorithm, material) {
@@ -56,25 +56,25 @@ impl Verifier {
             Verifier::RS512(key) => key.to_der().ok(),
             Verifier::ES256(key) => key.to_der().ok(),
             Verifier::ES384(key) => key.to_der().ok(),
-            // Of these a SubjectPublicKeyInfo alone does not say how they sign, or nobody takes it.
+            // A SubjectPublicKeyInfo does not say how these keys sign, or Envoy does not accept it.
             Verifier::PS256(_) | Verifier::EdDSA(_) => None,
         }
     }
 }
 
-/// What tells a key, as it is used for one algorithm, from every other: a hash of its thumbprint (RFC 7638), its `kid` and
-/// the algorithm. What else a JWK says, `x5t` or `iat` for example, makes no other key of it.
+/// Identifies a key for one algorithm: a hash of its thumbprint (RFC 7638), its `kid` and the algorithm. Other members
+/// of the JWK, such as `x5t` or `iat`, do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; 16]);
 
 impl KeyId {
-    /// Its bytes.
+    /// The hash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     pub(crate) fn new(thumbprint: &Digest, kid: &str, algorithm: Algorithm) -> KeyId {
-        // The names of algorithms have no NUL, and the thumbprint has one length.
+        // The names of algorithms have no NUL, and the thumbprint has a fixed length, so the parts cannot be confused.
         let digest = sha256_of(&[thumbprint, algorithm.name().as_bytes(), &[0], kid.as_bytes()]);
         let mut id = [0; 16];
         id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
@@ -82,26 +82,26 @@ impl KeyId {
     }
 }
 
-/// One key of an issuer, with a verifier for each allowed algorithm that it fits.
+/// One key of an issuer, with a verifier for each allowed algorithm that it can be used for.
 pub struct Key {
     kid: Option<Box<str>>,
     verifiers: Vec<(Algorithm, KeyId, Verifier)>,
-    /// As a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
+    /// The key as a DER SubjectPublicKeyInfo (RFC 5280 §4.1), for RSA and EC keys.
     spki: Option<Box<[u8]>>,
 }
 
 impl Key {
-    /// What tells it from every other key, also from one of the same name, when it is for `algorithm`.
+    /// The id of this key for `algorithm`, if it is for it. Another key with the same `kid` has another id.
     pub fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
         self.find(algorithm).map(|(_, id, _)| *id)
     }
 
-    /// The `kid` that names this key in a token's header. A key without one is for tokens without one.
+    /// The `kid` by which a token's header selects this key. A key without `kid` is for tokens without `kid`.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The verifier for `algorithm`, when this key is for it.
+    /// The verifier for `algorithm`, if the key is for it.
     pub fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
         self.find(algorithm).map(|(.., verifier)| verifier)
     }
@@ -110,15 +110,16 @@ impl Key {
         self.verifiers.iter().find(|(have, ..)| *have == algorithm)
     }
 
-    /// The key as a DER SubjectPublicKeyInfo, where it is an RSA or EC key: what others verify with.
+    /// The key as a DER SubjectPublicKeyInfo, if it is an RSA or EC key: the form that other verifiers need.
     pub fn spki(&self) -> Option<&[u8]> {
         self.spki.as_deref()
     }
 
-    /// The key that a DPoP proof brings (RFC 9449 §4.2), for `algorithm` alone. It has no name: nothing may find it by
+    /// The key in a DPoP proof (RFC 9449 §4.2), for `algorithm` only. It gets no `kid`, so it cannot be selected by
     /// one.
     ///
-    /// `None` when it is no public key for `algorithm`, holds private members, or is RSA outside 2048 to 4096 bits.
+    /// `None` when it is not a public key for `algorithm`, has private members, or is an RSA key outside 2048 to 4096
+    /// bits.
     pub fn embedded(jwk: &Value, algorithm: Algorithm) -> Option<Key> {
         let mut jwk = jwk.clone();
         jwk.as_object_mut()?.remove("kid");
@@ -128,7 +129,7 @@ impl Key {
     fn from_jwk(jwk: &Value, allowed: &[Algorithm]) -> Result<(Key, Material), KeyError> {
         let read = Jwk::read(jwk)?;
         let (material, algorithms) = read.material(allowed)?;
-        // Material in a spelling that RFC 7638 does not have is told by all of its JWK.
+        // RFC 7638 gives no thumbprint for this spelling of the key, so hash the whole JWK.
         let thumbprint = thumbprint(jwk).unwrap_or_else(|| sha256_of(&[jwk.to_string().as_bytes()]));
         let kid = read.kid().unwrap_or_default();
         let verifier = |algorithm: &Algorithm| {
@@ -159,8 +160,19 @@ impl fmt::Debug for Key {
 pub enum NoKey {
     /// No key has that `kid`.
     Unknown,
-    /// The keys of that `kid` are for other algorithms.
+    /// The keys with that `kid` are for other algorithms.
     OtherAlgorithm,
+}
+
+/// Why a JSON value is not accepted as a JWK Set (RFC 7517 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    /// There is no array `keys`.
+    #[error("not a JWK Set: expected an object with an array `keys`")]
+    NotAJwkSet,
+    /// The set has this many keys, which is more than [`MAX_KEYS`].
+    #[error("{0} keys: at most {MAX_KEYS} are taken")]
+    TooMany(usize),
 }
 
 /// The keys of one issuer.
@@ -170,18 +182,18 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWK Set. Keys that cannot be used are left out and come back as `(index, error)`.
+    /// Parses a JWK Set. Keys that cannot be used are skipped and returned as `(index, error)`.
     ///
-    /// One `kid` may name several keys: the same key again, and keys for other algorithms. Of two different keys for one
-    /// algorithm neither is used for it: the token could mean either.
+    /// Several keys may have the same `kid`: copies of the same key, and keys for other algorithms. Two different keys
+    /// with the same `kid` and algorithm are both not used for it, because a token could mean either.
     ///
-    /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] of them.
-    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), String> {
+    /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] keys.
+    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
         let Some(list) = jwks.get("keys").and_then(Value::as_array) else {
-            return Err("not a JWK Set: expected an object with an array `keys`".to_owned());
+            return Err(KeySetError::NotAJwkSet);
         };
         if list.len() > MAX_KEYS {
-            return Err(format!("{} keys: at most {MAX_KEYS} are taken", list.len()));
+            return Err(KeySetError::TooMany(list.len()));
         }
         let mut keys: Vec<(usize, Key, Material)> = Vec::new();
         let mut problems = Vec::new();
@@ -213,7 +225,7 @@ impl KeySet {
         Ok((KeySet { keys: keys.collect() }, problems))
     }
 
-    /// The key of a signature under `algorithm` whose header has that `kid`, or none.
+    /// The key for a signature with `algorithm` whose header has this `kid`, or no `kid`.
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
         let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
         if named.peek().is_none() {
@@ -222,22 +234,22 @@ impl KeySet {
         named.find(|key| key.verifier(algorithm).is_some()).ok_or(NoKey::OtherAlgorithm)
     }
 
-    /// Whether that very key is one of them, and still for the algorithm that it was used for.
+    /// Whether the set still has this key for the algorithm that it was used for.
     pub fn holds(&self, id: KeyId) -> bool {
         self.keys.iter().flat_map(|key| &key.verifiers).any(|(_, known, _)| *known == id)
     }
 
-    /// Every key that can be used, in the order of the set.
+    /// All usable keys, in the order of the set.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
 
-    /// How many keys can be used.
+    /// The number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key can be used.
+    /// Whether there is no usable key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -281,7 +293,7 @@ mod tests {
         let at: Vec<usize> = problems.iter().map(|(index, _)| *index).collect();
         assert_eq!(at, [1, 2, 3, 4, 5, 6]);
         let others: Vec<usize> =
-            problems.iter().filter(|(_, error)| error.is_for_others()).map(|(index, _)| *index).collect();
+            problems.iter().filter(|(_, error)| error.is_for_other_use()).map(|(index, _)| *index).collect();
         assert_eq!(others, [6]);
     }
 

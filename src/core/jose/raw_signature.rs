@@ -1,5 +1,6 @@
-//! Signatures over bytes, by the implementations under jwt-simple. Its own way in, a token as text, reads header and claims
-//! into types of its own, and takes a good signature for a bad one where they do not fit: `nonce: 7`, a long `x5c`.
+//! Verifies signatures over bytes, with the implementations that jwt-simple uses. The API of jwt-simple itself is not
+//! used: it parses header and claims into its own types, and reports a valid signature as invalid when they do not fit:
+//! `nonce: 7`, a long `x5c`.
 
 use crate::jose::key::Verifier;
 use jwt_simple::prelude::*;
@@ -7,7 +8,7 @@ use superboring::hash::MessageDigest;
 use superboring::pkey::{PKey, Public};
 use superboring::rsa::{Padding, Rsa};
 
-/// Whether `signature`, in the form of a JWS (RFC 7518 §3, RFC 8037 §3.1), is that of `message`.
+/// Whether `signature`, in the form of a JWS (RFC 7518 §3, RFC 8037 §3.1), is valid for `message`.
 pub fn verify(verifier: &Verifier, message: &[u8], signature: &[u8]) -> bool {
     let good = match verifier {
         Verifier::RS256(key) => {

@@ -1,4 +1,4 @@
-//! The check of a signature, behind a trait: the proxy has a faster way than the VM.
+//! Signature verification as a trait, because Envoy verifies faster than the WebAssembly VM.
 
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::Unverified;
@@ -6,13 +6,13 @@ use crate::jose::key::Key;
 use crate::jose::raw_signature;
 use std::borrow::Cow;
 
-/// Checks the signature of a token with a key of its issuer.
+/// Verifies the signature of a token with a key of its issuer.
 pub trait CheckSignature {
-    /// Whether the signature of `token` by `key` under `algorithm` is good.
+    /// Whether the signature of `token` by `key` with `algorithm` is valid.
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool;
 }
 
-/// Pure-Rust implementations; work everywhere.
+/// Pure-Rust implementations; they work on every target.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PureRust;
 
@@ -25,9 +25,9 @@ impl CheckSignature for PureRust {
     }
 }
 
-/// The signature of a JWS as others take it, who know ECDSA signatures in DER only: an ECDSA-Sig-Value (RFC 3279
-/// §2.2.3) for ES256 and ES384, whose JWS form is the two numbers one after the other (RFC 7518 §3.4); as it is for the
-/// rest. `None` when it is none at all: of a wrong length, or with a number that is zero or not below the group's order.
+/// The signature of a JWS in the form that other verifiers need. ES256 and ES384: an ECDSA-Sig-Value in DER (RFC 3279
+/// §2.2.3), made from the two concatenated numbers of the JWS form (RFC 7518 §3.4). Other algorithms: unchanged. `None`
+/// when the signature has a wrong length, or a number that is zero or not below the group order.
 pub fn to_der(signature: &[u8], algorithm: Algorithm) -> Option<Cow<'_, [u8]>> {
     match algorithm {
         Algorithm::ES256 => {

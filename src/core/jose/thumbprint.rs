@@ -4,10 +4,10 @@ use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256;
 use serde_json::Value;
 
-/// The thumbprint of a public key (RFC 7638): SHA-256 over the members that make it, in a fixed order and spelling.
+/// The thumbprint of a public key (RFC 7638): SHA-256 over the required members, in a fixed order and spelling.
 ///
-/// `None` for a kind of key that no algorithm here uses, or members that are not base64url: a member that needed an
-/// escape in JSON could be spelled in two ways.
+/// `None` for a key type that no supported algorithm uses, or for members that are not base64url: JSON could spell a
+/// member with escapes in two ways.
 pub fn thumbprint(jwk: &Value) -> Option<Digest> {
     let member = |name: &str| {
         let text = jwk.get(name)?.as_str()?;

@@ -1,12 +1,13 @@
-//! Who fetches a JWK Set, and when: one VM for all workers of a proxy, by a lease in the memory that they share.
+//! Decides who fetches a JWK Set, and when: one VM for all workers of a proxy, by a lease in shared memory.
 //!
-//! Each source has two slots. The *record* holds the set that was last fetched, as it came, and its number. The *status*
-//! is a few bytes: that number, how the last fetches went, and who is fetching now. Every VM looks at the status at each
-//! tick. The first that finds a fetch due, and nobody at it, takes the lease by compare-and-swap and fetches. When it is
-//! done it writes the record, then the status; so whoever reads a new number in the status finds the set behind it.
+//! Each source has two slots. The *record* holds the set that was last fetched, unchanged, and its generation. The
+//! *status* is a few bytes: the generation, the results of the last fetches, and who is fetching now. Every VM reads
+//! the status at each tick. The first VM that finds a fetch due, while nobody is fetching, takes the lease by
+//! compare-and-swap and fetches. Then it writes the record first and the status second, so that a reader who sees a new
+//! generation in the status finds the set in the record.
 //!
-//! A holder that dies leaves a lease that runs out. A clock that jumps can delay nothing for longer than the span that it
-//! was about: times further ahead than that are taken as past.
+//! The lease of a holder that dies expires. A clock that jumps cannot delay a fetch for longer than the span in
+//! question: times further in the future than that count as past.
 //!
 //! All times here are milliseconds since 1970.
 
@@ -15,64 +16,65 @@ use crate::state::store::SourceId;
 use crate::state::store::{Slot, Store, StoreError, Stored};
 use crate::time::{Span, Timestamp};
 
-/// A lease outlives the longest wait for the answer by this.
+/// A lease lasts this many milliseconds longer than the request timeout.
 const GRACE: u64 = 1_000;
 
-/// No lease is longer; see `config` for the longest `timeout`.
+/// The maximum length of a lease; see `config` for the longest `timeout`.
 const LONGEST_LEASE: u64 = 61_000;
 
-/// While there are no keys: the first and the longest pause between two fetches.
+/// The shortest and the longest pause between two fetches while there are no keys.
 const FIRST_RETRY: (u64, u64) = (100, 2_000);
 
-/// While there are. The longest pause is also at most `refresh`.
+/// The same while there are keys. The longest pause is also at most `refresh`.
 const LATER_RETRY: (u64, u64) = (1_000, 300_000);
 
-/// A refresh comes earlier by up to this part of `refresh`, so that proxies started together do not stay together.
+/// A refresh starts earlier by a random time of up to this part of `refresh`, so that proxies which started together do
+/// not fetch together.
 const EARLY: u64 = 10;
 
-/// A number drawn by chance, all of its values equally likely. Never drawn in here.
+/// A random number with a uniform distribution. The caller supplies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chance(pub u16);
 
 impl Chance {
-    /// That part of `whole`.
+    /// This fraction of `whole`.
     fn of(self, whole: u64) -> u64 {
         whole.saturating_mul(u64::from(self.0)) >> 16
     }
 }
 
-/// How fetching goes, as all workers see it.
+/// The status of fetching, as all workers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Status {
-    /// The number of the set in the record; 0 before the first. It moves when the set changes.
+    /// The generation of the set in the record; 0 before the first. It increases when the set changes.
     pub generation: u64,
     /// When that set was last fetched.
     pub fetched_at: u64,
-    /// How many fetches have ended.
+    /// The number of fetches that have ended.
     pub ended: u64,
-    /// How many of the last fetches failed in a row.
+    /// The number of consecutive failures.
     pub failures: u32,
     /// When the last fetch began.
     began_at: u64,
-    /// Not before this, after a failure.
+    /// The time of the next attempt after a failure; not earlier.
     retry_at: u64,
-    /// How much earlier than `refresh` the next fetch is due.
+    /// How much earlier than `refresh` the next fetch is due, in milliseconds.
     early: u64,
-    /// Who fetches; 0: nobody.
+    /// Who is fetching; 0: nobody.
     holder: u64,
-    /// Until then.
+    /// When the lease expires.
     held_until: u64,
 }
 
 impl Status {
     const FORMAT: u8 = 1;
 
-    /// The first second at which the set was not yet fetched any more.
+    /// The time at which the set was last fetched, in seconds, rounded down.
     pub fn fetched_second(&self) -> Timestamp {
         Timestamp(self.fetched_at / 1_000)
     }
 
-    /// When the next fetch is due, by the clock.
+    /// When the next fetch is due.
     pub fn due_at(&self, source: &Source) -> u64 {
         match self.failures {
             0 if self.generation == 0 => 0,
@@ -81,17 +83,17 @@ impl Status {
         }
     }
 
-    /// Whether somebody is fetching.
+    /// Whether a fetch is in progress.
     pub fn is_held(&self, now: u64) -> bool {
         self.holder != 0 && now < self.held_until && self.held_until <= now.saturating_add(LONGEST_LEASE)
     }
 
-    /// Whether an unknown `kid` may ask for a fetch, or one is under way that could bring it.
+    /// Whether a fetch could bring an unknown `kid`: one may be requested, or is in progress.
     pub fn can_bring_more(&self, source: &Source, now: u64) -> bool {
         self.is_held(now) || self.may_refetch(source, now)
     }
 
-    /// Whether somebody who finds a fetch due, or `wanted`, may begin it.
+    /// Whether a VM may start a fetch now: one is due, or `wanted` because of an unknown `kid`.
     fn may_begin(&self, source: &Source, now: u64, wanted: bool) -> bool {
         let due = self.due_at(source);
         let far = now.saturating_add(millis(source.refresh).max(LATER_RETRY.0));
@@ -135,12 +137,12 @@ impl Status {
     }
 }
 
-/// A set as it was fetched.
+/// A fetched set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its number.
+    /// The generation.
     pub generation: u64,
-    /// The body of the answer; empty before the first.
+    /// The body of the response; empty before the first fetch.
     pub jwks: Vec<u8>,
 }
 
@@ -164,8 +166,8 @@ impl Record {
     }
 }
 
-/// Sets the slots of a source up where they are not yet. Like [`crate::state::revocations::set_up`], this must run where nobody can
-/// write yet: while a configuration is loaded on the proxy's main thread.
+/// Creates the slots of a source that do not exist yet. Like [`crate::state::revocations::set_up`] it must run while
+/// nobody else can write: while a configuration is loaded on the proxy's main thread.
 pub fn set_up(store: &mut impl Store, id: SourceId) -> Result<(), StoreError> {
     if store.read(Slot::KeyStatus(id))?.is_some() {
         return Ok(());
@@ -174,18 +176,18 @@ pub fn set_up(store: &mut impl Store, id: SourceId) -> Result<(), StoreError> {
     store.seed(Slot::KeyStatus(id), &Status::default().encode())
 }
 
-/// How fetching goes.
+/// Reads the status.
 pub fn status(store: &mut impl Store, id: SourceId) -> Result<Status, StoreError> {
     read_status(store, id).map(|(status, _)| status)
 }
 
-/// The set that was last fetched.
+/// Reads the set that was last fetched.
 pub fn record(store: &mut impl Store, id: SourceId) -> Result<Record, StoreError> {
     read_record(store, id).map(|(record, _)| record)
 }
 
-/// Takes the lease for `holder`, a number of its own other than 0, if a fetch is due, or `wanted` by an unknown `kid`,
-/// and nobody is at it. `true`: fetch now, then call [`succeed`] or [`fail`].
+/// Takes the lease for `holder`, a number that is unique and not 0, if no fetch is in progress and one is due, or
+/// `wanted` because of an unknown `kid`. `true`: fetch now, then call [`succeed`] or [`fail`].
 pub fn begin(store: &mut impl Store, source: &Source, now: u64, holder: u64, wanted: bool) -> Result<bool, StoreError> {
     let id = source.id();
     let (status, cas) = read_status(store, id)?;
@@ -194,22 +196,22 @@ pub fn begin(store: &mut impl Store, source: &Source, now: u64, holder: u64, wan
     }
     let lease = millis(source.timeout).saturating_add(GRACE).min(LONGEST_LEASE);
     let taken = Status { began_at: now, holder, held_until: now.saturating_add(lease), ..status };
-    // Whoever was faster fetches.
+    // `false`: another VM was faster, and fetches.
     store.swap(Slot::KeyStatus(id), &taken.encode(), cas)
 }
 
-/// What a fetch that went well has changed.
+/// What a successful fetch changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
-    /// The set is another one than before.
+    /// The set differs from the previous one.
     Changed(Status),
-    /// The set is the one that was there.
+    /// The set is the same as before.
     Unchanged(Status),
-    /// The lease had run out, and somebody else has taken over: nothing was written.
+    /// The lease had expired and another VM took over: nothing was written.
     Late,
 }
 
-/// `holder` has fetched `jwks`, which [`crate::keys::keyring::read_jwks`] takes, from `source`.
+/// Records that `holder` fetched `jwks` from `source`; [`crate::keys::keyring::read_jwks`] has accepted it.
 pub fn succeed(
     store: &mut impl Store,
     source: &Source,
@@ -239,13 +241,14 @@ pub fn succeed(
     };
     match store.swap(Slot::KeyStatus(id), &after.encode(), cas)? {
         false => Ok(Published::Late),
-        // A holder may have died between its two writes: then the number is new to the others although the set is not.
+        // A holder may have died between its two writes: then the generation is new to the others although the set is
+        // the same.
         true if generation != status.generation => Ok(Published::Changed(after)),
         true => Ok(Published::Unchanged(after)),
     }
 }
 
-/// The fetch by `holder` brought nothing. `None`: the lease had run out.
+/// Records that the fetch by `holder` failed. `None`: the lease had expired.
 pub fn fail(
     store: &mut impl Store,
     source: &Source,
@@ -259,7 +262,7 @@ pub fn fail(
         return Ok(None);
     }
     let failures = status.failures.saturating_add(1);
-    // Keys that were given up are as good as none.
+    // Expired keys count as no keys.
     let given_up = now >= status.fetched_at.saturating_add(millis(source.keep));
     let pause = pause(failures, status.generation == 0 || given_up, source, chance);
     let after = Status { failures, retry_at: now.saturating_add(pause), ..ended(status) };
@@ -270,7 +273,8 @@ fn ended(status: Status) -> Status {
     Status { ended: status.ended.saturating_add(1), holder: 0, held_until: 0, ..status }
 }
 
-/// The pause after so many failures in a row: doubling, and by chance between half and the whole of that.
+/// The pause after this many consecutive failures: it doubles each time, and is a random value between half and all of
+/// that.
 fn pause(failures: u32, first: bool, source: &Source, chance: Chance) -> u64 {
     let (shortest, longest) = if first { FIRST_RETRY } else { LATER_RETRY };
     let longest = if first { longest } else { longest.min(millis(source.refresh)) };
@@ -289,27 +293,27 @@ fn read_record(store: &mut impl Store, id: SourceId) -> Result<(Record, u32), St
     Ok((Record::decode(&bytes)?, cas))
 }
 
-/// `span` in milliseconds.
+/// The span in milliseconds.
 pub fn millis(span: Span) -> u64 {
     span.0.saturating_mul(1_000)
 }
 
-/// Why a fetch brought nothing.
+/// Why a fetch failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The proxy does not know the cluster.
     #[error("the proxy has no cluster of this name")]
     ClusterMissing,
-    /// The call failed before it went out, for want of a healthy host, say.
+    /// The call failed before it was sent, for example because no host is healthy.
     #[error("no host of the cluster can be reached")]
     Unreachable,
-    /// The call ended without an answer.
+    /// The call ended without a response.
     #[error("the connection ended without an answer")]
     NoAnswer,
-    /// Another status than 200. The proxy itself answers 503 when it cannot connect, and 504 after `timeout`.
+    /// A status other than 200. The proxy itself returns 503 when it cannot connect, and 504 after `timeout`.
     #[error("status {0}{hint}", hint = status_hint(*.0))]
     Status(u16),
-    /// The body is no JWK Set.
+    /// The body is not a JWK Set.
     #[error("{0}")]
     Body(#[from] JwksError),
 }
@@ -323,11 +327,11 @@ fn status_hint(status: u16) -> &'static str {
 }
 
 impl FetchError {
-    /// The causes, as metrics name them.
+    /// The causes, as the metrics name them.
     pub const CAUSES: [&'static str; 6] =
         ["cluster_missing", "unreachable", "no_answer", "status", "too_large", "not_a_jwk_set"];
 
-    /// Which of [`FetchError::CAUSES`] it is.
+    /// The cause: one of [`FetchError::CAUSES`].
     pub fn cause(&self) -> &'static str {
         match self {
             FetchError::ClusterMissing => "cluster_missing",

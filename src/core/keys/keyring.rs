@@ -1,44 +1,44 @@
-//! The keys of one token issuer or transmitter: those of the configuration, or those that were last fetched.
+//! The keys of one token issuer or transmitter: from the configuration, or as last fetched.
 
 use crate::encoding::json;
 use crate::index::{IssuerIndex, TransmitterIndex};
 use crate::jose::algorithm::Algorithm;
-use crate::jose::key::{KeyError, KeySet, MAX_KEYS};
+use crate::jose::key::{KeyError, KeySet, KeySetError, MAX_KEYS};
 use crate::state::store::SourceId;
 use crate::time::{Span, Timestamp};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// A JWK Set may have this many bytes.
+/// The maximum length of a JWK Set in bytes.
 pub const MAX_JWKS: usize = 1024 * 1024;
 
-/// Where a JWK Set is fetched from, and when.
+/// The source of a JWK Set, and how often to fetch it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The cluster of the proxy.
+    /// The name of the proxy's cluster.
     pub cluster: String,
     /// `:authority` of the request.
     pub host: String,
     /// `:path` of the request.
     pub path: String,
-    /// The set is fetched anew after this long.
+    /// Fetch the set again after this long.
     pub refresh: Span,
-    /// A fetch may take this long.
+    /// The timeout of a fetch.
     pub timeout: Span,
-    /// A request may wait this long for keys.
+    /// How long a request may wait for keys.
     pub wait: Span,
-    /// Keys are used this long after they were last fetched.
+    /// How long keys are used after they were last fetched.
     pub keep: Span,
-    /// At least this long lies between two fetches that an unknown `kid` asks for.
+    /// The minimum time between two fetches because of an unknown `kid`.
     pub refetch: Span,
 }
 
 impl Source {
-    /// Its name in the shared memory.
+    /// The id of the source in the shared memory.
     pub fn id(&self) -> SourceId {
         let mut hasher = Sha256::new();
         for part in [&self.cluster, &self.host, &self.path] {
-            // The length keeps `a` + `bc` apart from `ab` + `c`.
+            // The length prefix keeps `a` + `bc` apart from `ab` + `c`.
             hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hasher.update(part.as_bytes());
         }
@@ -49,7 +49,7 @@ impl Source {
     }
 }
 
-/// Whose keys they are.
+/// The owner of a keyring: an index into the lists of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
     /// The token issuer with that index.
@@ -69,66 +69,66 @@ pub struct Keyring {
 struct Fetched {
     source: Source,
     algorithms: Vec<Algorithm>,
-    /// 0: none has come yet.
+    /// 0: no set was fetched yet.
     generation: u64,
     fetched_at: Timestamp,
     until: Timestamp,
 }
 
 impl Keyring {
-    /// The keys of a configuration.
+    /// A keyring with keys from the configuration.
     pub fn inline(keys: KeySet) -> Keyring {
         Keyring { keys, fetched: None }
     }
 
-    /// Keys for `algorithms` that are still to be fetched.
+    /// A keyring for `algorithms` whose keys are not fetched yet.
     pub fn fetched(source: Source, algorithms: Vec<Algorithm>) -> Keyring {
         let never = Timestamp(0);
         let fetched = Fetched { source, algorithms, generation: 0, fetched_at: never, until: never };
         Keyring { keys: KeySet::default(), fetched: Some(fetched) }
     }
 
-    /// Where they are fetched from; `None` for keys of the configuration.
+    /// Where the keys are fetched from; `None` for keys from the configuration.
     pub fn source(&self) -> Option<&Source> {
         self.fetched.as_ref().map(|fetched| &fetched.source)
     }
 
-    /// The keys that may be used at `now`. `None`: none were fetched yet, or too long ago.
+    /// The keys that may be used at `now`. `None`: no keys were fetched yet, or not for too long.
     pub fn current(&self, now: Timestamp) -> Option<&KeySet> {
         let usable = self.fetched.as_ref().is_none_or(|fetched| now < fetched.until);
         usable.then_some(&self.keys)
     }
 
-    /// When the keys may not be used any more if nobody confirms them. `None` for those of the configuration.
+    /// When the keys expire unless they are fetched again. `None` for keys from the configuration.
     pub fn lapses_at(&self) -> Option<Timestamp> {
         self.fetched.as_ref().map(|fetched| fetched.until)
     }
 
-    /// The last keys there were, whether they may still be used or not.
+    /// The last known keys, even if they have expired.
     pub fn last(&self) -> &KeySet {
         &self.keys
     }
 
-    /// Which fetched set it is; 0 before the first. Keys of the configuration have none.
+    /// The generation of the fetched set; 0 before the first. Keys from the configuration have 0.
     pub fn generation(&self) -> u64 {
         self.fetched.as_ref().map_or(0, |fetched| fetched.generation)
     }
 
-    /// When the set was last fetched; the beginning of time before the first. Keys of the configuration are as old as it.
+    /// When the set was last fetched; [`Timestamp`] 0 before the first fetch, `None` for keys from the configuration.
     pub fn fetched_at(&self) -> Option<Timestamp> {
         self.fetched.as_ref().map(|fetched| fetched.fetched_at)
     }
 
-    /// Takes a fetched set over, `jwks`, with its number. The keys of it that cannot be used come back as
-    /// `(index, error)`.
+    /// Uses the fetched set `jwks` with its generation from now on. Keys that cannot be used are returned as `(index,
+    /// error)`.
     ///
-    /// Fails, and keeps what there was, when `jwks` is no JWK Set. Does nothing to keys of the configuration.
+    /// Fails, and keeps the previous keys, when `jwks` is not a JWK Set. Has no effect on keys from the configuration.
     pub fn adopt(
         &mut self,
         jwks: &Value,
         generation: u64,
         fetched_at: Timestamp,
-    ) -> Result<Vec<(usize, KeyError)>, String> {
+    ) -> Result<Vec<(usize, KeyError)>, KeySetError> {
         let Some(fetched) = &mut self.fetched else { return Ok(Vec::new()) };
         let (keys, problems) = KeySet::from_jwks(jwks, &fetched.algorithms)?;
         self.keys = keys;
@@ -137,13 +137,14 @@ impl Keyring {
         Ok(problems)
     }
 
-    /// The keys of `jwks` that could not be used here, as `(index, error)`; `None` when it is no JWK Set.
+    /// The keys of `jwks` that cannot be used, as `(index, error)`; `None` when it is not a JWK Set, or the keys are
+    /// from the configuration.
     pub fn problems(&self, jwks: &Value) -> Option<Vec<(usize, KeyError)>> {
         let fetched = self.fetched.as_ref()?;
         KeySet::from_jwks(jwks, &fetched.algorithms).ok().map(|(_, problems)| problems)
     }
 
-    /// The set that is here was still the issuer's at that time.
+    /// Records that the set was fetched again at that time, without changes.
     pub fn confirm(&mut self, fetched_at: Timestamp) {
         if let Some(fetched) = &mut self.fetched {
             fetched.fetched_at = fetched_at;
@@ -151,8 +152,8 @@ impl Keyring {
         }
     }
 
-    /// Takes `jwks` over as what a fetch would have brought, for good: for tools that have no proxy to fetch through.
-    pub fn supply(&mut self, jwks: &Value) -> Result<Vec<(usize, KeyError)>, String> {
+    /// Uses `jwks` as if it was fetched, without an expiry: for tools that have no proxy to fetch it.
+    pub fn supply(&mut self, jwks: &Value) -> Result<Vec<(usize, KeyError)>, KeySetError> {
         let problems = self.adopt(jwks, 1, Timestamp::MAX)?;
         if let Some(fetched) = &mut self.fetched {
             fetched.until = Timestamp(u64::MAX);
@@ -161,9 +162,9 @@ impl Keyring {
     }
 }
 
-/// Reads the body of an answer as a JWK Set (RFC 7517 §5), without looking at the keys.
+/// Reads a response body as a JWK Set (RFC 7517 §5), without checking the keys.
 ///
-/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or more than [`MAX_KEYS`] of them.
+/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or has more than [`MAX_KEYS`] keys.
 pub fn read_jwks(body: &[u8]) -> Result<Value, JwksError> {
     if body.len() > MAX_JWKS {
         return Err(JwksError::TooLarge(body.len()));
@@ -176,7 +177,7 @@ pub fn read_jwks(body: &[u8]) -> Result<Value, JwksError> {
     }
 }
 
-/// Why bytes are not taken as a JWK Set.
+/// Why bytes are not accepted as a JWK Set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum JwksError {

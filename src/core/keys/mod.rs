@@ -1,4 +1,4 @@
-//! Key sets that are fetched: which keys are current, who fetches when, and which requests wait.
+//! Fetched key sets: the current keys, who fetches them and when, and the requests that wait for them.
 
 pub mod fetch;
 pub mod keyring;

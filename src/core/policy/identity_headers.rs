@@ -2,7 +2,7 @@
 
 use crate::http::credential_location::{CookieFilter, CredentialLocation, CredentialLocations, Scheme};
 use crate::http::header_name::is_reserved;
-use crate::http::header_name::same_to_a_server;
+use crate::http::header_name::is_same_to_servers;
 use crate::token::grant::Grant;
 
 /// The header names for the upstream, and where tokens are hidden from it.
@@ -99,7 +99,7 @@ impl Identity {
     }
 
     fn is_ours(&self, name: &[u8]) -> bool {
-        is_reserved(name) || self.headers.iter().any(|(_, ours)| same_to_a_server(ours.as_bytes(), name))
+        is_reserved(name) || self.headers.iter().any(|(_, ours)| is_same_to_servers(ours.as_bytes(), name))
     }
 
     /// Whether the header contains a token that is hidden from the upstream, or a DPoP proof for one. Cookies are
@@ -109,7 +109,7 @@ impl Identity {
         name == b"dpop"
             || places.iter().any(|(_, place)| match place {
                 CredentialLocation::Authorization => name == b"authorization" && Scheme::split(value).is_some(),
-                CredentialLocation::Header(ours) => same_to_a_server(ours.as_bytes(), name),
+                CredentialLocation::Header(ours) => is_same_to_servers(ours.as_bytes(), name),
                 CredentialLocation::Cookie(_) => false,
             })
     }

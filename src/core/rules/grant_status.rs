@@ -5,7 +5,7 @@ use crate::rules::grant_changes::Changes;
 use crate::state::bucket::{self, Entry};
 use crate::state::fact::{Compliance, Fact, Risk};
 use crate::state::key::{Kind, StateKey};
-use crate::state::room::{Mark, Matter};
+use crate::state::room::{Mark, Topic};
 use crate::state::store::{Slot, Store, StoreError};
 use crate::state::view::View;
 use crate::time::Timestamp;
@@ -45,10 +45,10 @@ impl GrantStatus {
     fn add_mark(&mut self, mark: &Mark, start: &mut Option<Timestamp>) {
         let unknown = match mark.class.topic {
             // A claim can affect more than the rule: the upstream sees it too.
-            Matter::End | Matter::Claim => &mut self.unknown_until,
-            Matter::Device => &mut self.device_unknown_until,
-            Matter::Risk => &mut self.risk_unknown_until,
-            Matter::Beginning => start,
+            Topic::End | Topic::Claim => &mut self.unknown_until,
+            Topic::Device => &mut self.device_unknown_until,
+            Topic::Risk => &mut self.risk_unknown_until,
+            Topic::Beginning => start,
         };
         *unknown = (*unknown).max(Some(mark.until));
     }
@@ -74,7 +74,7 @@ pub fn grant_status(
     let mut changes = Changes::default();
     for (entry, certain) in &hits {
         // Equality refuses: the session may have begun just before within the same second.
-        if entry.fact.is_of_its_time() && !entry.key.kind().is_singular() && start > entry.at {
+        if entry.fact.only_for_earlier_sessions() && !entry.key.kind().is_singular() && start > entry.at {
             // A signal may have said that the session began earlier, and the state had no room for it.
             if grant.authenticated_at.is_none() {
                 grant_status.unknown_until = grant_status.unknown_until.max(start_unknown_until);

@@ -1,11 +1,11 @@
-//! A signal that is authentic, and what an operator should hear of it.
+//! An authenticated signal, and the notes about it for the operator.
 
 use crate::signal::oddity::Oddities;
 use crate::state::bucket::Entry;
 use crate::state::freshness::Heartbeat;
 use crate::state::seen_sets::Fingerprint;
 
-/// A signal whose signature, type, issuer and audience were checked. Only [`read`] makes one.
+/// A signal whose signature, type, issuer and audience were verified. Only [`crate::signal::set::read`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     pub(crate) origin: Origin,
@@ -16,49 +16,49 @@ pub struct Signal {
     pub(crate) dated_ahead: bool,
 }
 
-/// What an authentic signal is called.
+/// The names that identify an authenticated signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// `iss`.
+    /// The transmitter: `iss`.
     pub transmitter: String,
-    /// `jti`.
+    /// The id of the SET: `jti`.
     pub id: String,
     /// The URI of the event.
     pub event: String,
 }
 
-/// What an operator should hear of in a signal that was good otherwise.
+/// Notes for the operator about a signal that was accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Members of its subject that were left out of account: it hits more than it may have meant to.
+    /// Members of the subject that were ignored: the signal affects more grants than the transmitter may have intended.
     pub unmatched: Vec<String>,
-    /// It would change something, and its subject names nothing that grants are known by.
-    pub nobody: bool,
-    /// Its event is said to lie in the future, and counts as now.
+    /// The event would change something, but no grant can match its subject.
+    pub unknown_subject: bool,
+    /// The time of the event is in the future; it was treated as now.
     pub future: bool,
-    /// What is odd about it.
+    /// What is irregular about it.
     pub oddities: Oddities,
 }
 
 impl Notes {
-    /// Whether it hits more than it may have meant to.
+    /// Whether it may affect more than the transmitter intended: log it as a warning.
     pub fn is_alarming(&self) -> bool {
         !self.unmatched.is_empty() || self.future
     }
 
-    /// Whether somebody should look at it.
+    /// Whether there is anything to log for an operator.
     pub fn is_notable(&self) -> bool {
-        self.is_alarming() || self.nobody || !self.oddities.is_empty()
+        self.is_alarming() || self.unknown_subject || !self.oddities.is_empty()
     }
 }
 
 impl Signal {
-    /// `iss`.
+    /// The transmitter: `iss`.
     pub fn transmitter(&self) -> &str {
         &self.origin.transmitter
     }
 
-    /// `jti`.
+    /// The id of the SET: `jti`.
     pub fn id(&self) -> &str {
         &self.origin.id
     }
@@ -68,28 +68,28 @@ impl Signal {
         &self.origin.event
     }
 
-    /// What it leaves behind in the state. Nothing, when the event is not one that we act on.
+    /// The entries that it adds to the state. Empty when the event has no effect here.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The sign of life that it is.
+    /// The heartbeat that it is for its transmitter.
     pub fn heartbeat(&self) -> &Heartbeat {
         &self.heartbeat
     }
 
-    /// By which another of its name that says something else is known.
+    /// The fingerprint, by which another SET with the same `jti` and other contents is recognized.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
-    /// What an operator should hear of.
+    /// The notes for the operator.
     pub fn notes(&self) -> &Notes {
         &self.notes
     }
 
-    /// Whether its entries are dated by when it was read, since it is dated ahead of our clock. The same SET read later
-    /// has later entries.
+    /// Whether its entries have the time of reading, because the SET is dated in the future. The same SET read later
+    /// has entries with a later time.
     pub fn is_dated_ahead(&self) -> bool {
         self.dated_ahead
     }

@@ -1,25 +1,25 @@
-//! What an event does: from what happened to whom, to entries of the state.
+//! The effect of an event: from an event and its subject to entries of the state.
 
 use crate::signal::event;
-use crate::signal::event::{Event, Type};
+use crate::signal::event::{Event, EventError, Type};
 use crate::signal::subject::{Member, Subject};
 use crate::state::bucket::{Entry, MAX_CONDITIONS};
 use crate::state::fact::{Claim, Compliance, Fact, Risk};
 use crate::state::key::{Kind, StateKey};
-use crate::state::payload;
+use crate::state::payload::{self, PayloadError};
 use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::json;
 use std::borrow::Cow;
 
-/// The last word about a device or a risk stands for 30 days.
+/// An entry about a device or a risk is kept for at least 30 days.
 const WORD_RETENTION: Span = Span::hours(30 * 24);
 
-/// One signal may leave this many entries behind.
+/// One signal may produce this many entries.
 const MAX_ENTRIES: usize = 256;
 
-/// Claims that say what token it is, whose and for how long, or that an event of their own is about. No signal gives
-/// them another value.
+/// Claims that identify the token, its subject or its lifetime, or that have an event type of their own. No signal can
+/// change them.
 const FIXED_CLAIMS: [&str; 21] = [
     "iss",
     "sub",
@@ -44,26 +44,27 @@ const FIXED_CLAIMS: [&str; 21] = [
     "status",
 ];
 
-/// What becomes of the events of a type that leave a choice.
+/// The configured effect of a type of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// What the subject names ends: a token, a task or a session for good, sessions of a principal up to the event.
+    /// What the subject names is revoked: a token, a task or a session permanently, the sessions of a principal up to
+    /// the time of the event.
     End,
-    /// It is taken over: the fact is set, the claims are changed, the start of the session is known.
+    /// The information is stored: the fact, the changed claims or the start of the session.
     Set,
-    /// Both: it is taken over, and what the subject names ends where the event is for the worse.
+    /// Both: the information is stored, and what the subject names is revoked if the event makes things worse.
     SetAndEnd,
-    /// Nothing.
+    /// The event has no effect.
     Ignore,
 }
 
-/// What becomes of the events of each type.
+/// The effect of each type of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are the names of the types")]
 pub struct Effects {
     pub token_claims_change: Effect,
     pub credential_change: Effect,
-    /// credential-change whose `change_type` is `create`.
+    /// For a credential-change whose `change_type` is `create`.
     pub credential_created: Effect,
     pub assurance_level_change: Effect,
     pub device_compliance_change: Effect,
@@ -93,14 +94,26 @@ impl Default for Effects {
     }
 }
 
-/// What an event means for whom it is about.
+/// Why an event cannot be turned into entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum EffectError {
+    #[error("a subject may have {MAX_CONDITIONS} members")]
+    TooManyMembers,
+    #[error("the event says more than {MAX_ENTRIES} things; split it")]
+    TooManyEntries,
+    #[error(transparent)]
+    Event(#[from] EventError),
+}
+
+/// What an event means for its subject.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Meaning {
-    /// It is over.
+    /// It is revoked.
     Ended,
-    /// The task is done.
+    /// The task is completed.
     Completed,
-    /// A fact about the principal of that kind, or about the most selective member where none is named.
+    /// A fact about the principal of that kind, or about the most selective member of the subject if no kind is given.
     Is(Fact, Option<Kind>),
     /// The session began.
     Began,
@@ -109,8 +122,8 @@ pub enum Meaning {
 }
 
 impl Effects {
-    /// What `event` means.
-    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, &'static str> {
+    /// What `event` means under these effects.
+    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
         let (effect, worse, set) = match event {
             Event::Plain(Type::SessionRevoked) => return Ok(vec![Meaning::Ended]),
             Event::Plain(Type::TaskCompleted) => return Ok(vec![Meaning::Completed]),
@@ -150,7 +163,7 @@ impl Effects {
     }
 }
 
-/// Whether a signal may give the claim another value. `issuers` name some of theirs otherwise.
+/// Whether a signal may change the claim. Each of `issuers` may use other names for the claims that must not change.
 pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
     let named = |issuer: &&Issuer| {
         let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
@@ -161,28 +174,28 @@ pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
     !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
 }
 
-/// The entries that `meanings` leave behind about `subject`, which stands among `issuers`. Where they are `doubted`, no
-/// value of a claim is believed. The error is for the transmitter's operator.
+/// The entries that `meanings` produce about `subject`; the member keys refer to `issuers` by index. If the signal is
+/// `faulty`, values of claims are stored as conflicting. The error is written for the transmitter's operator.
 pub fn entries(
     meanings: &[Meaning],
-    doubted: bool,
+    faulty: bool,
     subject: &Subject,
     issuers: &[&Issuer],
     at: Timestamp,
     now: Timestamp,
-) -> Result<Vec<Entry>, String> {
+) -> Result<Vec<Entry>, EffectError> {
     let mut entries = Vec::new();
     for members in &subject.alternatives {
         if members.len() > MAX_CONDITIONS {
-            return Err(format!("a subject may have {MAX_CONDITIONS} members"));
+            return Err(EffectError::TooManyMembers);
         }
         for (place, issuer) in issuers.iter().enumerate() {
             let Some((keys, whole)) = keys_under(members, place) else { continue };
             let wider = !whole || !subject.unmatched.is_empty();
             for meaning in meanings {
                 let mut meaning = meaning.about_grants_of(issuer)?;
-                if doubted {
-                    meaning.to_mut().dispute_claims();
+                if faulty {
+                    meaning.to_mut().mark_claims_conflicting();
                 }
                 let placed = meaning.place(&keys);
                 entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
@@ -193,14 +206,14 @@ pub fn entries(
         }
     }
     if entries.len() > MAX_ENTRIES {
-        return Err(format!("the event says more than {MAX_ENTRIES} things; split it"));
+        return Err(EffectError::TooManyEntries);
     }
     Ok(entries)
 }
 
-/// The keys of `members` under the issuer of that place, and whether these are all. All members describe one principal,
-/// so they should be of one issuer. Where they are of several, the issuer of the most selective one is meant, and the
-/// members of others are left out of account.
+/// The keys of `members` under the issuer with that index, and whether every member has one. All members describe one
+/// principal, so they should belong to one issuer. If they belong to several, the issuer of the most selective member
+/// is meant, and members of other issuers are ignored.
 fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)> {
     let key = |member: &Member, place: usize| member.keys.iter().find(|(at, _)| *at == place).map(|(_, key)| *key);
     let keys: Vec<StateKey> = members.iter().filter_map(|member| key(member, place)).collect();
@@ -214,7 +227,7 @@ fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)>
     key(closest, place).map(|_| (keys, false))
 }
 
-/// Whether some issuer has a key of each of `members`.
+/// Whether one issuer has a key for each of `members`.
 pub fn has_one_issuer(members: &[Member]) -> bool {
     let Some((first, others)) = members.split_first() else { return true };
     let of_all = |place: &usize| others.iter().all(|other| other.keys.iter().any(|(at, _)| at == place));
@@ -222,7 +235,7 @@ pub fn has_one_issuer(members: &[Member]) -> bool {
 }
 
 impl Meaning {
-    /// The claim whose value it says.
+    /// The name of the claim that it sets.
     pub fn claim(&self) -> Option<&str> {
         match self {
             Meaning::Change(Fact::Claim(_), data) => payload::name(data),
@@ -230,36 +243,35 @@ impl Meaning {
         }
     }
 
-    /// Whether it ends or narrows, whatever else stands beside it.
-    pub fn ends_or_narrows(&self) -> bool {
+    /// Whether it revokes or narrows a grant. A claim in the same event that may not change does not prevent it.
+    pub fn revokes_or_narrows(&self) -> bool {
         match self {
             Meaning::Ended | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
             Meaning::Is(..) | Meaning::Began | Meaning::Change(..) => false,
         }
     }
 
-    /// Leaves of a claim's value only that there is one: what a signal says that is in doubt is not believed where it
-    /// might permit something.
-    fn dispute_claims(&mut self) {
+    /// Marks the value of a claim as conflicting: a value from a signal that is in doubt must not permit anything.
+    fn mark_claims_conflicting(&mut self) {
         if let Meaning::Change(fact @ Fact::Claim(_), data) = self {
             *fact = Fact::Claim(Claim::Conflicting);
             data.truncate(payload::topic(data).len());
         }
     }
 
-    /// What it means for grants of `issuer`, whose claims that carry scope and details are narrowed, not set.
-    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, &'static str> {
+    /// The meaning for grants of `issuer`: a claim that carries scope or details for this issuer is narrowed, not set.
+    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, EventError> {
         let Meaning::Change(Fact::Claim(Claim::Set), data) = self else { return Ok(Cow::Borrowed(self)) };
         let narrowing = event::carried(data, &issuer.carriers)?;
         Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
     }
 
-    /// Under which keys it is kept about whoever has all of `keys`, and with which conditions.
+    /// The keys of the entries about a subject that has all of `keys`, each with its conditions.
     ///
-    /// What changes grants stands under the most selective member, the others being conditions. A grant may lack that
-    /// member, and is hit all the same (SSF 1.0 §8.1.3.1); so there is an entry for such grants under the next member
-    /// too, which is the same for every value of the first. A word about a device or a risk is about that one principal
-    /// alone, so that the next word about it replaces it whoever else is named beside it.
+    /// An entry that changes grants is stored under the key of the most selective member; the other members are
+    /// conditions. A grant that lacks this member is affected too (SSF 1.0 §8.1.3.1). So there is a second entry, for
+    /// grants without it, under the next member, and so on. A fact about a device or a risk is stored under the one
+    /// principal alone, so that the next fact about it replaces it, whichever other members the subject has.
     fn place(&self, keys: &[StateKey]) -> Vec<(StateKey, Vec<StateKey>)> {
         let keys = by_selectivity(keys);
         let one = |key: Option<&StateKey>| key.map(|key| (*key, Vec::new())).into_iter().collect();
@@ -284,16 +296,16 @@ impl Meaning {
         places
     }
 
-    /// What it leaves behind under a key of `kind`. Ending what can begin anew is a cut-off. `wider`: the subject names
-    /// more than we understand, so that what permits cannot be believed of all that is left.
+    /// The fact to store under a key of `kind`, with its data. Revoking a principal, which can begin new sessions, is a
+    /// cut-off. `wider`: parts of the subject were not understood, so facts that permit something are not stored.
     fn fact(&self, kind: Kind, wider: bool) -> Option<(Fact, Vec<u8>)> {
         let bare = |fact| Some((fact, Vec::new()));
         match self {
             Meaning::Is(fact, _) if wider && !fact.restricts() => None,
             Meaning::Is(fact, _) => bare(*fact),
             Meaning::Began => bare(Fact::Began),
-            Meaning::Change(fact, data) => match fact.disputed().filter(|_| wider) {
-                Some(disputed) => Some((disputed, payload::topic(data).to_vec())),
+            Meaning::Change(fact, data) => match fact.conflicting().filter(|_| wider) {
+                Some(conflicting) => Some((conflicting, payload::topic(data).to_vec())),
                 None => Some((*fact, data.clone())),
             },
             Meaning::Ended | Meaning::Completed if !kind.is_singular() => bare(Fact::CutOff),
@@ -303,8 +315,8 @@ impl Meaning {
     }
 }
 
-/// The most selective first; in one order for one set of keys. There are a handful: a sort of the standard library would
-/// add 15 KB to the module.
+/// The keys, the most selective first, in an order that depends only on the set of keys. There are few of them; a sort
+/// of the standard library would add 15 KB to the module.
 fn by_selectivity(keys: &[StateKey]) -> Vec<StateKey> {
     let rank = |key: &StateKey| (selectivity(key.kind()), key.encode());
     let mut sorted: Vec<StateKey> = Vec::with_capacity(keys.len());
@@ -330,12 +342,12 @@ fn selectivity(kind: Kind) -> u8 {
     }
 }
 
-/// When no token that `fact` can hit can be alive any more.
+/// The time until which the entry is kept: no token that `fact` can affect is valid after it.
 fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp {
     match (fact, kind) {
         (_, Kind::Token) => from.plus(issuer.token_retention()),
-        // A word about a device or a risk is about the principal, not about tokens. It is to be said again in this time,
-        // or a fleet of years ago would take the room for good.
+        // A fact about a device or a risk is about the principal, not about tokens. The transmitter must repeat it
+        // within this time; otherwise entries about retired devices would fill the state.
         (Fact::Device(_) | Fact::Risk(_), kind) if !kind.is_singular() => {
             from.plus(issuer.session_retention().max(WORD_RETENTION))
         }

@@ -1,10 +1,12 @@
-//! The events that are understood, and the checks of what they say (CAEP 1.0, RISC 1.0, SSF 1.0, and ours).
+//! The events that are supported, and how their payloads are checked (CAEP 1.0, RISC 1.0, SSF 1.0, and those of
+//! Taskfence).
 
 use crate::encoding::json;
 use crate::signal::oddity::Oddities;
 use crate::state::fact::{Compliance, Risk};
 use crate::state::freshness::Status;
 use crate::state::key::Kind;
+use crate::state::payload::PayloadError;
 use crate::state::payload::split;
 use crate::state::payload::within_limit;
 use crate::token::carriers::Carriers;
@@ -41,7 +43,7 @@ pub enum Type {
 const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
 const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
 const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
-const OURS: &str = "urn:taskfence:secevent:";
+const TASKFENCE: &str = "urn:taskfence:secevent:";
 
 impl Type {
     /// Every type.
@@ -65,17 +67,17 @@ impl Type {
         Type::GrantNarrowed,
     ];
 
-    /// The last part of its URI, which is its name in the configuration.
+    /// The last part of its URI; the configuration uses this name.
     pub fn name(self) -> &'static str {
         self.parts().1
     }
 
-    /// The type of that name.
+    /// The type with that name.
     pub fn from_name(name: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| known.name() == name)
     }
 
-    /// The type of that URI.
+    /// The type with that URI.
     pub fn from_uri(uri: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| {
             let (base, name) = known.parts();
@@ -83,12 +85,12 @@ impl Type {
         })
     }
 
-    /// Whether it is about the stream and not about a grant.
+    /// Whether it is about the stream itself and not about a subject.
     pub fn is_of_the_stream(self) -> bool {
         matches!(self, Type::Verification | Type::StreamUpdated)
     }
 
-    /// Whether it may carry its subject inside, as drafts of CAEP and RISC had it.
+    /// Whether its subject may be inside the event, as in drafts of CAEP and RISC.
     pub fn may_hold_subject(self) -> bool {
         matches!(self.parts().0, CAEP | RISC)
     }
@@ -110,18 +112,19 @@ impl Type {
             Type::SessionsRevoked => (RISC, "sessions-revoked"),
             Type::Verification => (SSF, "verification"),
             Type::StreamUpdated => (SSF, "stream-updated"),
-            Type::TaskCompleted => (OURS, "task-completed"),
-            Type::GrantNarrowed => (OURS, "grant-narrowed"),
+            Type::TaskCompleted => (TASKFENCE, "task-completed"),
+            Type::GrantNarrowed => (TASKFENCE, "grant-narrowed"),
         }
     }
 }
 
-/// What an event says, where that is more than its type.
+/// An event, with the information that its payload adds to its type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Nothing more: session-revoked, the accounts of RISC, credential-compromise, session-presented, task-completed.
+    /// No additional information: session-revoked, the account events of RISC, credential-compromise,
+    /// session-presented, task-completed.
     Plain(Type),
-    /// credential-change. `created`: nothing was taken away or replaced.
+    /// credential-change. `created`: a credential was added; none was removed or replaced.
     Credential {
         /// `change_type` is `create`.
         created: bool,
@@ -132,9 +135,9 @@ pub enum Event {
     Risk {
         /// `current_level`.
         level: Risk,
-        /// `principal`, where it is one that keys stand for.
+        /// `principal`, if it is of a kind that has keys.
         principal: Option<Kind>,
-        /// `previous_level` is a higher one.
+        /// `previous_level` is higher than `current_level`.
         lowered: bool,
     },
     /// assurance-level-change.
@@ -143,7 +146,7 @@ pub enum Event {
         namespace: String,
         /// `current_level`.
         level: String,
-        /// `change_direction` is `increase`. What is not said to be an increase may be a decrease.
+        /// `change_direction` is `increase`. Anything else may be a decrease.
         raised: bool,
     },
     /// session-established.
@@ -164,9 +167,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads the payload of an event of type `kind`. What is odd about it and steers nothing goes to `oddities`. The
-    /// error, for the transmitter's operator, is about what cannot be understood at all.
-    pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, String> {
+    /// Reads the payload of an event of type `kind`. Irregularities that have no effect go to `oddities`. Fails when
+    /// the event cannot be understood; the error is written for the transmitter's operator.
+    pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
         let mut payload = Payload { members: payload, oddities };
         if !kind.is_of_the_stream() {
             payload.check_common();
@@ -188,15 +191,15 @@ impl Event {
             }
             Type::CredentialChange => {
                 payload.text("credential_type");
-                // A change of no known kind may have taken something away.
+                // An unknown `change_type` may have removed a credential.
                 let change = payload.one_of("change_type", &["create", "revoke", "update", "delete"]);
                 Event::Credential { created: change == Some("create") }
             }
             Type::DeviceComplianceChange => {
-                let words = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
-                payload.one_of("previous_status", &words);
-                let status = payload.one_of("current_status", &words).and_then(Compliance::from_word);
-                Event::Device(status.ok_or("current_status is not one of compliant, not-compliant")?)
+                let values = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
+                payload.one_of("previous_status", &values);
+                let status = payload.one_of("current_status", &values).and_then(Compliance::from_name);
+                Event::Device(status.ok_or(EventError::DeviceStatus)?)
             }
             Type::RiskLevelChange => payload.risk()?,
             Type::AssuranceLevelChange => Event::Assurance {
@@ -208,8 +211,7 @@ impl Event {
             Type::TokenClaimsChange => {
                 let claims = payload.members.get("claims").and_then(Value::as_object);
                 let claims = claims.filter(|claims| !claims.is_empty() && claims.len() <= MAX_CLAIMS);
-                let claims =
-                    claims.ok_or_else(|| format!("claims is missing or not an object of 1 to {MAX_CLAIMS} claims"))?;
+                let claims = claims.ok_or(EventError::Claims)?;
                 let narrowing = narrowing(claims, payload.oddities)?;
                 let narrows = |name: &str| matches!(name, "scope" | "authorization_details");
                 let claims = claims.iter().filter(|(name, _)| !narrows(name));
@@ -218,21 +220,22 @@ impl Event {
             }
             Type::GrantNarrowed => {
                 let narrowing = narrowing(payload.members, payload.oddities)?;
-                Event::Narrowed(narrowing.ok_or("grant-narrowed has neither scope nor authorization_details")?)
+                Event::Narrowed(narrowing.ok_or(EventError::NothingNarrowed)?)
             }
             Type::Verification => Event::Verification(match payload.members.get("state") {
                 None => None,
-                Some(state) => Some(state.as_str().ok_or("state is not a string")?.to_owned()),
+                Some(state) => Some(state.as_str().ok_or(EventError::VerificationState)?.to_owned()),
             }),
             Type::StreamUpdated => {
-                let words = [Status::Enabled.as_str(), Status::Paused.as_str(), Status::Disabled.as_str()];
-                let status = payload.one_of("status", &words).and_then(Status::from_word);
-                Event::Stream(status.ok_or("status is not one of enabled, paused, disabled")?)
+                let values = [Status::Enabled.as_str(), Status::Paused.as_str(), Status::Disabled.as_str()];
+                let status = payload.one_of("status", &values).and_then(Status::from_name);
+                Event::Stream(status.ok_or(EventError::StreamStatus)?)
             }
         })
     }
 
-    /// Whether it may open something that was closed. Such an event is applied only when nothing about it is in doubt.
+    /// Whether it may permit something that was refused before. Such an event is applied only if nothing about it is in
+    /// doubt.
     pub fn permits(&self) -> bool {
         match self {
             Event::Device(status) => *status == Compliance::Compliant,
@@ -245,10 +248,36 @@ impl Event {
     }
 }
 
-/// The data of a narrowing. A scope may be a list of strings, as some issuers write it in tokens.
-fn narrowing(members: &Map<String, Value>, oddities: &mut Oddities) -> Result<Option<Vec<u8>>, String> {
+/// Why an event cannot be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum EventError {
+    #[error("current_status is not one of compliant, not-compliant")]
+    DeviceStatus,
+    #[error("current_level is not one of LOW, MEDIUM, HIGH")]
+    RiskLevel,
+    #[error("status is not one of enabled, paused, disabled")]
+    StreamStatus,
+    #[error("state is not a string")]
+    VerificationState,
+    #[error("claims is missing or not an object of 1 to {MAX_CLAIMS} claims")]
+    Claims,
+    #[error("grant-narrowed has neither scope nor authorization_details")]
+    NothingNarrowed,
+    #[error("scope is neither a string nor a list of strings")]
+    Scope,
+    #[error("authorization_details is not a list of objects of RFC 9396")]
+    Details,
+    #[error("a claim is not JSON")]
+    ClaimNotJson,
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+/// The data of a narrowing. A scope may be a list of strings, as in the tokens of some issuers.
+fn narrowing(members: &Map<String, Value>, oddities: &mut Oddities) -> Result<Option<Vec<u8>>, EventError> {
     if members.get("scope").is_some_and(Value::is_array) {
-        oddities.remark("scope is a list");
+        oddities.note("scope is a list");
     }
     match (members.get("scope"), members.get("authorization_details")) {
         (None, None) => Ok(None),
@@ -262,23 +291,23 @@ struct Payload<'p, 'o> {
 }
 
 impl<'p> Payload<'p, '_> {
-    /// CAEP 1.0 §2: members that any event may have. What they say steers nothing.
+    /// CAEP 1.0 §2: members that any event may have. They have no effect.
     fn check_common(&mut self) {
         self.optional("initiating_entity", &["admin", "user", "policy", "system"]);
         for name in ["reason_admin", "reason_user"] {
             let Some(reason) = self.members.get(name) else { continue };
             let is_texts = |texts: &Map<String, Value>| !texts.is_empty() && texts.values().all(Value::is_string);
             if !reason.as_object().is_some_and(is_texts) {
-                self.oddities.doubt(format!("{name} is not an object of texts by language"));
+                self.oddities.fault(format!("{name} is not an object of texts by language"));
             }
         }
     }
 
-    fn risk(&mut self) -> Result<Event, String> {
-        let words = [Risk::Low.as_str(), Risk::Medium.as_str(), Risk::High.as_str()];
-        let previous = self.optional("previous_level", &words).and_then(Risk::from_word);
-        let level = self.one_of("current_level", &words).and_then(Risk::from_word);
-        let level = level.ok_or("current_level is not one of LOW, MEDIUM, HIGH")?;
+    fn risk(&mut self) -> Result<Event, EventError> {
+        let values = [Risk::Low.as_str(), Risk::Medium.as_str(), Risk::High.as_str()];
+        let previous = self.optional("previous_level", &values).and_then(Risk::from_name);
+        let level = self.one_of("current_level", &values).and_then(Risk::from_name);
+        let level = level.ok_or(EventError::RiskLevel)?;
         let principal = self.text("principal").map(str::to_ascii_uppercase);
         let principal = match principal.as_deref() {
             Some("USER") => Some(Kind::User),
@@ -294,28 +323,28 @@ impl<'p> Payload<'p, '_> {
     fn text(&mut self, name: &str) -> Option<&'p str> {
         let text = self.members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         if text.is_none() {
-            self.oddities.doubt(format!("{name} is missing or not a string"));
+            self.oddities.fault(format!("{name} is missing or not a string"));
         }
         text
     }
 
-    /// The one of `words` that a member says, in any case and with any or no divider between its parts.
-    fn one_of<'w>(&mut self, name: &str, words: &[&'w str]) -> Option<&'w str> {
+    /// The value of a member as one of `values`; letter case and separators (`-`, `_`, space) do not matter.
+    fn one_of<'w>(&mut self, name: &str, values: &[&'w str]) -> Option<&'w str> {
         let text = self.text(name)?;
-        let word = words.iter().find(|word| same_word(word, text)).copied();
-        if word != Some(text) {
-            self.oddities.doubt(format!("{name} is not one of {}", words.join(", ")));
+        let value = values.iter().find(|value| same_value(value, text)).copied();
+        if value != Some(text) {
+            self.oddities.fault(format!("{name} is not one of {}", values.join(", ")));
         }
-        word
+        value
     }
 
-    fn optional<'w>(&mut self, name: &str, words: &[&'w str]) -> Option<&'w str> {
-        if self.members.contains_key(name) { self.one_of(name, words) } else { None }
+    fn optional<'w>(&mut self, name: &str, values: &[&'w str]) -> Option<&'w str> {
+        if self.members.contains_key(name) { self.one_of(name, values) } else { None }
     }
 }
 
-/// Whether two spellings are one word: `not-compliant`, `NOT_COMPLIANT`, `Not Compliant`, `notCompliant`.
-fn same_word(left: &str, right: &str) -> bool {
+/// Whether two spellings are the same value: `not-compliant`, `NOT_COMPLIANT`, `Not Compliant`, `notCompliant`.
+fn same_value(left: &str, right: &str) -> bool {
     let letters = |text: &str| -> Vec<u8> {
         let letters = text.bytes().filter(|byte| !matches!(byte, b'-' | b'_' | b' '));
         letters.map(|byte| byte.to_ascii_lowercase()).collect()
@@ -323,33 +352,33 @@ fn same_word(left: &str, right: &str) -> bool {
     letters(left) == letters(right)
 }
 
-/// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is for the
-/// transmitter's operator.
-pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, &'static str> {
+/// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is written for
+/// the transmitter's operator.
+pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
     let mut members = Map::new();
     if let Some(scope) = scope {
-        members.insert("scope".to_owned(), scopes(scope).ok_or("scope is neither a string nor a list of strings")?);
+        members.insert("scope".to_owned(), scopes(scope).ok_or(EventError::Scope)?);
     }
     if let Some(details) = details {
-        Detail::list(details).ok_or("authorization_details is not a list of objects of RFC 9396")?;
+        Detail::list(details).ok_or(EventError::Details)?;
         members.insert("authorization_details".to_owned(), details.clone());
     }
-    within_limit(Value::Object(members).to_string().into_bytes())
+    Ok(within_limit(Value::Object(members).to_string().into_bytes())?)
 }
 
-/// The data of a narrowing, where a claim with `data` carries scope or details: no word about such a claim gives back what
-/// one before it took. The error is for the transmitter's operator.
-pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, &'static str> {
+/// The data of a narrowing, if the claim in `data` carries scope or details: a change of such a claim can only narrow
+/// the grant, never restore what an earlier one removed. The error is written for the transmitter's operator.
+pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
     let Some((name, value)) = split(data) else { return Ok(None) };
     let Some(role) = carriers.role(name) else { return Ok(None) };
-    let value = json::value(value).map_err(|_| "a claim is not JSON")?;
+    let value = json::value(value).map_err(|_| EventError::ClaimNotJson)?;
     match role {
         Role::Scope => narrowing_data(Some(&value), None).map(Some),
         Role::Details => narrowing_data(None, Some(&value)).map(Some),
     }
 }
 
-/// Scope values as one string, as RFC 8693 §4.2 has them. An item of a list that is no scope value leaves nothing.
+/// Scope values as one string (RFC 8693 §4.2). An item of a list that is not a valid scope value is dropped.
 pub(crate) fn scopes(value: &Value) -> Option<Value> {
     match value {
         Value::String(_) => Some(value.clone()),
@@ -366,12 +395,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(name: &str, payload: Value) -> Result<Event, String> {
+    fn read(name: &str, payload: Value) -> Result<Event, EventError> {
         told(name, payload).0
     }
 
     /// What is read, and what is odd about it.
-    fn told(name: &str, payload: Value) -> (Result<Event, String>, Vec<String>) {
+    fn told(name: &str, payload: Value) -> (Result<Event, EventError>, Vec<String>) {
         let mut oddities = Oddities::default();
         let event = Event::read(Type::from_name(name).unwrap(), payload.as_object().unwrap(), &mut oddities);
         (event, oddities.iter().map(str::to_owned).collect())
@@ -671,7 +700,11 @@ mod tests {
             ("stream-updated", json!({"status": "resting"}), "status is not one of enabled, paused, disabled"),
         ];
         for (name, payload, message) in table {
-            assert_eq!(read(name, payload.clone()), Err(message.to_owned()), "{name} {payload}");
+            assert_eq!(
+                read(name, payload.clone()).map_err(|error| error.to_string()),
+                Err(message.to_owned()),
+                "{name} {payload}"
+            );
         }
     }
 }

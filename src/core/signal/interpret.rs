@@ -1,4 +1,4 @@
-//! What an authentic SET means: its events, its subject, its time, and the entries that they leave.
+//! Interprets an authenticated SET: its event, its subject, its time, and the entries that result.
 
 use crate::encoding::bytes::constant_time_eq;
 use crate::signal::accepted::Notes;
@@ -22,10 +22,10 @@ use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::{Map, Value};
 
-/// How far a transmitter's clock and ours may lie apart.
+/// How far the clocks of a transmitter and of this proxy may differ.
 pub(crate) const CLOCK_SKEW: Span = Span(60);
 
-/// From an authentic SET to what it does.
+/// Turns the claims of an authenticated SET into a signal.
 pub(crate) fn interpret(
     claims: &Map<String, Value>,
     transmitter: &Transmitter,
@@ -43,16 +43,16 @@ pub(crate) fn interpret(
         id.ok_or_else(|| refused(InvalidRequest.because("jti is missing or not a string of at most 1024 bytes")))?;
     for needless in ["sub", "exp"] {
         if claims.contains_key(needless) {
-            oddities.doubt(format!("{needless} stands in a SET"));
+            oddities.fault(format!("{needless} stands in a SET"));
         }
     }
     let issued = issued_at(claims, &mut oddities);
     let ahead = issued.is_some_and(|issued| issued > now.plus(CLOCK_SKEW));
     if ahead {
-        oddities.doubt("iat lies in the future");
+        oddities.fault("iat lies in the future");
     }
     let mut signal = Signal {
-        // Freshness goes by when the SET was made. One that does not say when, or says it wrong, proves none.
+        // Freshness depends on the time at which the SET was issued. A SET without a valid `iat` proves no freshness.
         heartbeat: Heartbeat {
             transmitter: TransmitterId::new(&transmitter.stream),
             issued: issued.filter(|_| !ahead).unwrap_or_default(),
@@ -67,11 +67,11 @@ pub(crate) fn interpret(
     let set = Set { claims, transmitter, issuers, issued, now };
     set.fill(&mut signal, &mut oddities).map_err(refused)?;
     signal.notes.oddities = oddities;
-    // SETs are not commands: what does not interest us is still received (RFC 8935 §2).
+    // SETs are not commands: an event that has no effect here is still acknowledged (RFC 8935 §2).
     Ok(signal)
 }
 
-/// A SET that is authentic.
+/// An authenticated SET.
 pub(crate) struct Set<'s> {
     claims: &'s Map<String, Value>,
     transmitter: &'s Transmitter,
@@ -80,7 +80,7 @@ pub(crate) struct Set<'s> {
     now: Timestamp,
 }
 
-/// One URI of `events` that is understood.
+/// One member of `events` whose type is supported.
 pub(crate) struct Named<'s> {
     uri: &'s str,
     kind: Type,
@@ -90,7 +90,7 @@ pub(crate) struct Named<'s> {
 }
 
 impl Set<'_> {
-    /// Writes into `signal` what the event does.
+    /// Writes the effect of the event into `signal`.
     fn fill(&self, signal: &mut Signal, oddities: &mut Oddities) -> Result<(), SetError> {
         let none = Map::new();
         let named = self.event(&none, oddities)?;
@@ -109,16 +109,16 @@ impl Set<'_> {
                 self.change(signal, main, &subjects, at, oddities)?;
             }
         }
-        match oddities.first_doubt() {
-            Some(doubt) if permits => {
-                let message = format!("{doubt}, and what permits something must be without fault");
+        match oddities.first_fault() {
+            Some(fault) if permits => {
+                let message = format!("{fault}, and what permits something must be without fault");
                 Err(InvalidRequest.because(printable(&message)))
             }
             _ => Ok(()),
         }
     }
 
-    /// Writes into `signal` the entries that the event leaves behind.
+    /// Writes the entries that the event produces into `signal`.
     fn change(
         &self,
         signal: &mut Signal,
@@ -143,10 +143,10 @@ impl Set<'_> {
         check_task(&main.event, &subject)?;
         let mut meanings = main.meanings.clone();
         self.check_claims(&mut meanings, &issuers, oddities)?;
-        let doubted = oddities.first_doubt().is_some();
-        signal.entries = effect::entries(&meanings, doubted, &subject, &issuers, at, self.now)
-            .map_err(|error| InvalidRequest.because(error))?;
-        signal.notes.nobody = subject.alternatives.is_empty() && !meanings.is_empty();
+        let faulty = oddities.first_fault().is_some();
+        signal.entries = effect::entries(&meanings, faulty, &subject, &issuers, at, self.now)
+            .map_err(|error| InvalidRequest.because(error.to_string()))?;
+        signal.notes.unknown_subject = subject.alternatives.is_empty() && !meanings.is_empty();
         signal.notes.unmatched = subject.unmatched;
         if !subject.alternatives.iter().all(|members| effect::has_one_issuer(members)) {
             signal.notes.unmatched.push("members of other issuers".to_owned());
@@ -154,8 +154,8 @@ impl Set<'_> {
         Ok(())
     }
 
-    /// The one event of the SET, under each URI that is understood; the first is the one that counts. Several URIs may
-    /// stand for one event (SSF 1.0 §4.2.1): they do when they mean the same here.
+    /// The one event of the SET, under each URI that is supported; the first decides. Several URIs may stand for the
+    /// same event (SSF 1.0 §4.2.1): they do if they have the same meaning here.
     fn event<'s>(&'s self, none: &'s Map<String, Value>, oddities: &mut Oddities) -> Result<Vec<Named<'s>>, SetError> {
         let permissions = &self.transmitter.permissions;
         let events = self.claims.get("events").and_then(Value::as_object);
@@ -173,7 +173,7 @@ impl Set<'_> {
                 continue;
             }
             if !payload.is_object() {
-                oddities.doubt("the event is not an object");
+                oddities.fault("the event is not an object");
             }
             let payload = payload.as_object().unwrap_or(none);
             let read = Event::read(kind, payload, oddities).and_then(|event| {
@@ -182,17 +182,17 @@ impl Set<'_> {
             });
             match read {
                 Ok(one) => named.push(one),
-                Err(message) => {
-                    error.get_or_insert(InvalidRequest.because(message));
+                Err(unread) => {
+                    error.get_or_insert(InvalidRequest.because(unread.to_string()));
                 }
             }
         }
         match error {
             Some(error) if named.is_empty() => return Err(error),
-            Some(error) => oddities.doubt(error.description),
+            Some(error) => oddities.fault(error.description),
             None => {}
         }
-        // One that does nothing here stands for any other.
+        // An event without effect here does not conflict with any other.
         let acts = |one: &Named<'_>| one.kind.is_of_the_stream() || !one.meanings.is_empty();
         if named.iter().any(acts) {
             named.retain(acts);
@@ -204,24 +204,24 @@ impl Set<'_> {
         if named.split_first().is_some_and(|(first, others)| others.iter().any(|other| differs(first, other))) {
             return Err(InvalidRequest.because("events holds more than one event"));
         }
-        // Of a URI that is not known here, nobody knows that it stands for the same.
+        // Whether a URI that is not supported means the same event is not known.
         match events.len() {
             1 => {}
-            all if all == named.len() => oddities.remark("events holds more than one URI"),
-            _ => oddities.doubt("events holds a second URI that is not known to mean the same"),
+            all if all == named.len() => oddities.note("events holds more than one URI"),
+            _ => oddities.fault("events holds a second URI that is not known to mean the same"),
         }
         Ok(named)
     }
 
-    /// Whom the event is about: `sub_id`, and the `subject` inside the event that drafts had in its place. Where both
-    /// stand and differ, both are meant.
+    /// The subjects of the event: `sub_id`, and the member `subject` inside the event that drafts used instead. If both
+    /// exist and differ, both are affected.
     fn subjects(&self, named: &[Named<'_>], oddities: &mut Oddities) -> Result<Vec<&Value>, SetError> {
         let sub_id = self.claims.get("sub_id");
         let Some(main) = named.first() else { return Ok(Vec::new()) };
         if main.kind.is_of_the_stream() {
-            // An event of the transmitter's own about its stream has no subject but the stream.
+            // An event about the transmitter's own stream has no subject other than the stream.
             if sub_id.is_none() && Type::from_uri(main.uri).is_some() {
-                oddities.doubt("sub_id is missing");
+                oddities.fault("sub_id is missing");
             }
             return Ok(Vec::new());
         }
@@ -232,9 +232,9 @@ impl Set<'_> {
                 continue;
             }
             if !subjects.is_empty() {
-                oddities.doubt("a second subject stands beside the first");
+                oddities.fault("a second subject stands beside the first");
             } else if !self.transmitter.permissions.legacy_subject {
-                oddities.doubt("sub_id is missing, and a subject stands inside the event");
+                oddities.fault("sub_id is missing, and a subject stands inside the event");
             }
             subjects.push(inside);
         }
@@ -245,7 +245,7 @@ impl Set<'_> {
         self.claims.get("events")?.get(uri)?.get("subject")
     }
 
-    /// What we asked the transmitter to echo, where we asked (SSF 1.0 §8.1.4).
+    /// Compares `state` with the value that is configured, where one is (SSF 1.0 §8.1.4).
     fn check_state(&self, state: Option<&str>) -> Result<(), SetError> {
         match (&self.transmitter.permissions.verification_state, state) {
             (Some(asked), Some(state)) if !constant_time_eq(asked.as_bytes(), state.as_bytes()) => {
@@ -255,8 +255,8 @@ impl Set<'_> {
         }
     }
 
-    /// Takes out of `meanings` the claims that no signal, or not this transmitter, can change. A narrowing beside them
-    /// stands.
+    /// Removes from `meanings` the claims that no signal, or not this transmitter, may change. A narrowing in the same
+    /// event stays.
     fn check_claims(
         &self,
         meanings: &mut Vec<Meaning>,
@@ -264,7 +264,7 @@ impl Set<'_> {
         oddities: &mut Oddities,
     ) -> Result<(), SetError> {
         let mut error = None;
-        // What a grant is may always become less.
+        // A grant may always be narrowed.
         let narrows = |name: &str| issuers.iter().all(|issuer| issuer.carriers.role(name).is_some());
         meanings.retain(|meaning| {
             let Some(name) = meaning.claim().filter(|name| !narrows(name)) else { return true };
@@ -280,22 +280,24 @@ impl Set<'_> {
             error.get_or_insert(refused);
             false
         });
-        let narrows = |meaning: &Meaning| meaning.ends_or_narrows() || meaning.claim().is_some_and(narrows);
+        let narrows = |meaning: &Meaning| meaning.revokes_or_narrows() || meaning.claim().is_some_and(narrows);
         let narrows = meanings.iter().any(narrows);
         match error {
             Some(error) if !narrows => Err(error),
             Some(error) => {
-                oddities.doubt(error.description);
+                oddities.fault(error.description);
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// `event_timestamp`, else `toe`, else `iat`, else now. What cannot be read is passed over.
+    /// The time of the event: `event_timestamp`, else `toe`, else `iat`, else now. A value that cannot be read is
+    /// skipped.
     ///
-    /// A time ahead of our clock counts as now when it ends or restricts: later, it would lock out sessions that are
-    /// still to begin. What permits waits for its time: earlier, it would outlive a word that comes in between.
+    /// A time in the future counts as now if the event revokes or restricts: a later time would lock out sessions that
+    /// have not begun yet. An event that permits something is refused until its time has come: if it were applied
+    /// earlier, it would win over an event that comes in between.
     fn time(
         &self,
         named: &[Named<'_>],
@@ -308,7 +310,8 @@ impl Set<'_> {
         let toe = self.claims.get("toe").filter(|_| in_events.is_empty());
         let toe = toe.and_then(|value| stated(value, "toe", oddities));
         let all = in_events.iter().chain(&toe);
-        // A fraction is rounded so that a cut-off loses nothing, and what permits gains nothing.
+        // Round the fraction so that a cut-off covers the whole second, and an event that permits something gains
+        // nothing.
         let time = match permits {
             true => all.map(|time| time.floor).min(),
             false => all.map(|time| time.ceil).max(),
@@ -320,7 +323,7 @@ impl Set<'_> {
         }
         if ahead > CLOCK_SKEW {
             signal.notes.future = true;
-            oddities.doubt("the time of the event lies in the future");
+            oddities.fault("the time of the event lies in the future");
         } else if permits {
             let early = TooEarly.because("the event is dated ahead of the receiver's clock");
             return Err(SetError { retry_after: Some(ahead), ..early });
@@ -330,19 +333,19 @@ impl Set<'_> {
     }
 }
 
-/// Reads a time, and tells what is odd about it.
+/// Reads a time, and records how it is irregular.
 pub(crate) fn stated(value: &Value, name: &str, oddities: &mut Oddities) -> Option<Stated> {
     let stated = signal_time::read(value);
     match stated.map(|stated| stated.form) {
         Some(Form::Seconds) => {}
-        Some(Form::Milliseconds) => oddities.remark(format!("{name} is in milliseconds")),
-        Some(Form::Text) => oddities.doubt(format!("{name} is a string")),
-        None => oddities.doubt(format!("{name} is not a time in seconds since 1970")),
+        Some(Form::Milliseconds) => oddities.note(format!("{name} is in milliseconds")),
+        Some(Form::Text) => oddities.fault(format!("{name} is a string")),
+        None => oddities.fault(format!("{name} is not a time in seconds since 1970")),
     }
     stated
 }
 
-/// A task is done when its name is said: without it, all tasks of somebody would be.
+/// task-completed must name its task: without the name, all tasks of the user would be completed.
 pub(crate) fn check_task(event: &Event, subject: &Subject) -> Result<(), SetError> {
     if *event != Event::Plain(Type::TaskCompleted) {
         return Ok(());
@@ -354,12 +357,12 @@ pub(crate) fn check_task(event: &Event, subject: &Subject) -> Result<(), SetErro
     Err(InvalidRequest.because("sub_id of task-completed has no member `task`"))
 }
 
-/// `jti`: a SET without one cannot be told from another, nor named to anybody.
+/// `jti`: without it a SET cannot be identified.
 pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<String> {
     let id = match claims.get("jti")? {
         Value::String(id) => id.clone(),
         Value::Number(number) => {
-            oddities.doubt("jti is a number");
+            oddities.fault("jti is a number");
             number.to_string()
         }
         _ => return None,
@@ -367,14 +370,14 @@ pub(crate) fn id(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option
     (!id.is_empty() && id.len() <= 1024).then_some(id)
 }
 
-/// `iat` in whole seconds. `None`, with a doubt, when it cannot be read.
+/// `iat` in whole seconds. `None`, with a doubt recorded, when it cannot be read.
 pub(crate) fn issued_at(claims: &Map<String, Value>, oddities: &mut Oddities) -> Option<Timestamp> {
     let none = Value::Null;
     let issued = stated(claims.get("iat").unwrap_or(&none), "iat", oddities);
     issued.map(|issued| issued.floor)
 }
 
-/// Keeps what the answer may carry back: printable ASCII without quotes and backslashes, at most 200 bytes.
+/// Keeps only what the answer may contain: printable ASCII without quotes and backslashes, at most 200 bytes.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).take(200).collect()
 }

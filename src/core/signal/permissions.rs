@@ -1,26 +1,26 @@
-//! What a transmitter may say, and what that does.
+//! What a transmitter is allowed to send, and the effects of its events.
 
 use crate::signal::effect::Effects;
 use crate::signal::event::Type;
 
-/// What one transmitter may say.
+/// What one transmitter is allowed to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions {
-    /// Types of events that it may send beside those about its stream; `None`: all.
+    /// Types of events that it may send in addition to those about its stream; `None`: all.
     pub events: Option<Vec<Type>>,
-    /// URIs of its own, and the types that they stand for.
+    /// URIs of its own event types, and the type that each stands for.
     pub uris: Vec<(String, Type)>,
-    /// Members of complex subjects that it has published as critical.
+    /// Members of complex subjects that it declares critical (`critical_subject_members`, SSF 1.0 §7.1).
     pub critical: Vec<String>,
-    /// Claims that its token-claims-change may set; `None`: all that any may.
+    /// Claims that its token-claims-change may set; `None`: all that may be changed at all.
     pub claims: Option<Vec<String>>,
-    /// What the `state` of its verification events must be, where they have one.
+    /// The `state` that its verification events must have, if they have one.
     pub verification_state: Option<String>,
-    /// Whether it is known to write subjects as drafts had them, so that they are not odd.
+    /// Whether it writes subjects as drafts did; then this is not recorded as an oddity.
     pub legacy_subject: bool,
-    /// Whether its silence makes the state stale.
+    /// Whether the state becomes stale when it sends nothing.
     pub heartbeat: bool,
-    /// What its events do.
+    /// The effects of its events.
     pub effects: Effects,
 }
 
@@ -40,13 +40,13 @@ impl Default for Permissions {
 }
 
 impl Permissions {
-    /// The type of the event `uri`, where it is one that is understood.
+    /// The type of the event `uri`, if it is supported.
     pub fn type_of(&self, uri: &str) -> Option<Type> {
         let own = self.uris.iter().find(|(known, _)| known == uri);
         own.map(|(_, kind)| *kind).or_else(|| Type::from_uri(uri))
     }
 
-    /// Whether it may send events of that type. About its own stream everybody may.
+    /// Whether it may send events of that type. Every transmitter may send events about its own stream.
     pub fn may_send(&self, kind: Type) -> bool {
         kind.is_of_the_stream() || self.events.as_ref().is_none_or(|events| events.contains(&kind))
     }

@@ -1,4 +1,4 @@
-//! The receiver of pushed signals (RFC 8935): one POST in, one answer out.
+//! The receiver of pushed signals (RFC 8935): reads one POST, applies it, answers it.
 
 use crate::index::TransmitterIndex;
 use crate::jose::jws::Unverified;
@@ -17,22 +17,22 @@ use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::json;
 
-/// What the receiver did with a push.
+/// The outcome of a push.
 #[derive(Debug)]
 pub enum Received {
-    /// Applied: whatever starts from now on meets it. 202.
+    /// Applied: every request that starts from now on sees it. 202.
     Applied(Signal),
-    /// Not a SET for us: 400. Or one that may be taken later: 503.
+    /// Not a SET for this receiver: 400. Or one that may be accepted later: 503.
     Refused(SetError),
-    /// Another SET of the same name came before and said something else; the first stands. 400.
+    /// Another SET with the same `jti` and other contents came before and stays in effect. 400.
     Contradicts(Signal),
-    /// The signal is good and the state could not take it; the transmitter must push it again. 503.
+    /// The signal is valid but could not be stored; the transmitter must push it again. 503.
     Failed(Signal, StoreError),
-    /// Not a push at all: 404, 405, 413 or 415. Or nothing could be looked at: 503.
+    /// Not a push: 404, 405, 413 or 415. Or the filter could not check anything: 503.
     NotAPush(u16),
 }
 
-/// The head of a push, as it stands before the body came.
+/// The headers of a push, before its body has come.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
     /// `:method`.
@@ -68,7 +68,7 @@ impl Head {
         head
     }
 
-    /// Whether a body is worth waiting for; else the status to answer with.
+    /// Whether to read the body; otherwise the status to answer with.
     pub fn check(&self, signals: &Signals) -> Result<(), u16> {
         let path = self.path.split(|byte| *byte == b'?').next().unwrap_or_default();
         if path != signals.path().as_bytes() {
@@ -83,7 +83,7 @@ impl Head {
     }
 }
 
-/// Takes a push in: verifies `body`, applies it to the state, and only then says so.
+/// Handles a push: verifies `body`, applies it to the state, and only then reports success.
 pub fn receive(
     signals: &Signals,
     issuers: &[Issuer],
@@ -99,14 +99,15 @@ pub fn receive(
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
     };
-    match take_in(ports, &signal, now) {
+    match store_signal(ports, &signal, now) {
         Ok(true) => Received::Applied(signal),
         Ok(false) => Received::Contradicts(signal),
         Err(error) => Received::Failed(signal, error),
     }
 }
 
-/// Whose keys a push lacks, that was refused for want of them. Nothing of it is believed: it only says what to fetch.
+/// The transmitter whose keys must be fetched, if a push was refused because of missing keys. The SET is not verified:
+/// it only decides what to fetch.
 pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
     let jws = Unverified::parse(body, MAX_SET).ok()?;
     let transmitters = signals.transmitters();
@@ -119,18 +120,18 @@ pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
         };
         keys.is_some_and(|keys| keys.source().is_some() && is_unknown(keys))
     };
-    // Where none lacks the key, the keys of the first are too old.
+    // If no transmitter lacks the key, the keys of the first are too old.
     candidates.iter().find(lacks).or(candidates.first()).map(|at| Owner::Transmitter(*at))
 }
 
-/// Takes a signal into the state. `Ok(false)`: another of its name was there before and said something else. A signal
-/// that could not be taken in whole is not remembered, so that it can come again.
-pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
+/// Stores a signal in the state. `Ok(false)`: another SET with the same `jti` and other contents was stored before. A
+/// signal that could not be stored completely is not remembered, so that it can be pushed again.
+pub fn store_signal(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Result<bool, StoreError> {
     let memory = seen_sets::recall(store, signal.fingerprint())?;
     if memory == Memory::Other {
         return Ok(false);
     }
-    // A SET that is dated ahead counts as when it first came, however often it comes again.
+    // A SET that is dated in the future takes effect when it first comes, however often it is pushed again.
     if memory == Memory::New || !signal.is_dated_ahead() {
         revocations::apply(store, signal.heartbeat().transmitter, signal.entries(), now)?;
     }
@@ -139,8 +140,8 @@ pub fn take_in(store: &mut impl Store, signal: &Signal, now: Timestamp) -> Resul
     Ok(true)
 }
 
-/// The status, headers and body of the answer. What may pass is 503 with a time to push again, and never an error for
-/// good.
+/// The status, headers and body of the answer. A condition that may pass is answered with 503 and the time after which
+/// to push again, never with a permanent error.
 pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String) {
     let mut headers = vec![("cache-control", "no-store".to_owned())];
     let (status, retry_after) = match received {
@@ -150,7 +151,7 @@ pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String)
                 SetErrorCode::InvalidRequest.because("jti was used before for something else"),
             ));
         }
-        // Not the transmitter's fault: it pushes again (RFC 8935 §2.1).
+        // The transmitter is not at fault: it must push again (RFC 8935 §2.1).
         Received::Refused(SetError { retry_after: Some(after), .. }) => (503, Some(*after)),
         Received::Refused(error) => {
             headers.push(("content-type", "application/json".to_owned()));
@@ -164,7 +165,7 @@ pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String)
     headers.extend(retry_after.map(|after| ("retry-after", after.0.max(1).to_string())));
     match status {
         405 => headers.push(("allow", "POST".to_owned())),
-        // RFC 9110 §15.5.16: what would have been taken.
+        // RFC 9110 §15.5.16: the encoding that would have been accepted.
         415 => headers.push(("accept-encoding", "identity".to_owned())),
         _ => {}
     }

@@ -1,4 +1,5 @@
-//! Security Event Tokens (RFC 8417, profiled by SSF 1.0) pushed to us (RFC 8935): from bytes to entries of the state.
+//! Reads Security Event Tokens (RFC 8417, as profiled by SSF 1.0) that are pushed (RFC 8935): from bytes to entries of
+//! the state.
 
 use crate::encoding::bytes::constant_time_eq;
 use crate::index::TransmitterIndex;
@@ -16,13 +17,13 @@ use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::{Map, Value};
 
-/// A SET may have this many bytes.
+/// The maximum length of a SET in bytes.
 pub const MAX_SET: usize = 64 * 1024;
 
 use SetErrorCode::{AuthenticationFailed, InvalidAudience, InvalidIssuer, InvalidKey, InvalidRequest, KeysUnavailable};
 
-/// Reads and verifies `set`, which came with the header `authorization`, as a signal of one of `transmitters` about
-/// grants of `issuers`, at `now`.
+/// Reads and verifies `set` at `now`. `authorization` is the header it came with. The signal is one of `transmitters`,
+/// and may be about grants of `issuers`.
 pub fn read(
     set: &[u8],
     authorization: Option<&[u8]>,
@@ -42,8 +43,8 @@ pub fn read(
     interpret(jws.claims(), transmitter, issuers, now)
 }
 
-/// The streams that an unverified SET with `claims` may have come over: those of its `iss`, and of these the ones of its
-/// `aud` where there are any. By their indices in `transmitters`.
+/// The streams that an unverified SET with `claims` may belong to, as indices into `transmitters`: those with its
+/// `iss`, and of these the ones with its `aud` if there are any.
 pub fn candidates(claims: &Map<String, Value>, transmitters: &[Transmitter]) -> Vec<TransmitterIndex> {
     let issuer = claims.get("iss").and_then(Value::as_str);
     let all = TransmitterIndex::enumerate(transmitters);
@@ -56,8 +57,8 @@ pub fn candidates(claims: &Map<String, Value>, transmitters: &[Transmitter]) -> 
     candidates
 }
 
-/// The stream that the SET came over, with everything checked that makes it authentic. Several streams of one
-/// transmitter are told apart by audience, then by authorization and keys.
+/// The stream that the SET belongs to, after all checks that authenticate it. Several streams of one transmitter are
+/// told apart by audience, then by authorization and keys.
 fn authenticate<'t>(
     jws: &Unverified<'_>,
     authorization: Option<&[u8]>,
@@ -78,14 +79,14 @@ fn authenticate<'t>(
         wanted.is_none_or(|wanted| constant_time_eq(wanted.as_bytes(), authorization.unwrap_or_default()))
     });
     let mut error = AuthenticationFailed.because("the authorization header is not the one agreed for this stream");
-    // A stream that agreed on the header is meant before one that asks for none.
+    // Prefer a stream that has an authorization header configured to one that has none.
     let (agreed, open): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|one| one.authorization.is_some());
     for (at, transmitter) in agreed.into_iter().chain(open).enumerate() {
         let checked = check_signature(jws, transmitter, signatures, now)
             .and_then(|()| check_audience(jws.claims(), transmitter).map(|()| transmitter));
         match checked {
             Ok(transmitter) => return Ok(transmitter),
-            // What may pass counts before what is for good.
+            // Prefer an error that may pass to a permanent one.
             Err(other) if at == 0 || (error.retry_after.is_none() && other.retry_after.is_some()) => error = other,
             Err(_) => {}
         }
@@ -113,8 +114,9 @@ fn check_signature(
     Ok(())
 }
 
-/// A key that is not there may be newer than the keys that were last fetched. To refuse its SET for good would lose it,
-/// so only keys that were fetched after the SET was made, and lately, do that: the transmitter's clock may be behind.
+/// The error for an unknown key. The key may be newer than the keys that were last fetched, and a permanent refusal
+/// would lose the SET. So the refusal is permanent only if the keys were fetched recently and after the SET was issued;
+/// the transmitter's clock may be behind.
 fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter, now: Timestamp) -> SetError {
     let made = issued_at(jws.claims(), &mut Oddities::default()).unwrap_or_default();
     let lately = transmitter.keys.source().map_or(Span(0), |source| source.refetch);
@@ -127,10 +129,10 @@ fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter, now: Timestamp) 
 }
 
 fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Result<(), SetError> {
-    let ours = |value: &Value| transmitter.audiences.iter().any(|ours| value.as_str() == Some(ours));
+    let is_audience = |value: &Value| transmitter.audiences.iter().any(|known| value.as_str() == Some(known));
     let meant = match claims.get("aud") {
-        Some(Value::Array(list)) => list.iter().any(ours),
-        Some(value) => ours(value),
+        Some(Value::Array(list)) => list.iter().any(is_audience),
+        Some(value) => is_audience(value),
         None => false,
     };
     if meant { Ok(()) } else { Err(InvalidAudience.because("aud does not name this receiver")) }

@@ -3,17 +3,17 @@
 use crate::signal::accepted::Origin;
 use crate::time::Span;
 
-/// Why a SET was refused: an error code of RFC 8935 §2.4 and a sentence for the transmitter's operator.
+/// Why a SET was refused: an error code of RFC 8935 §2.4, and a description for the transmitter's operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{description}")]
 pub struct SetError {
-    /// The code.
+    /// The error code.
     pub code: SetErrorCode,
-    /// The sentence. It holds no text of the SET beyond what was checked to be harmless.
+    /// The description. It contains text of the SET only where `interpret::printable` cleaned it.
     pub description: String,
-    /// What the signal is called, where it is authentic.
+    /// The names of the signal, if it is authenticated.
     pub origin: Option<Box<Origin>>,
-    /// When it may be pushed again with another outcome, where it may.
+    /// After how long the transmitter may push it again, if that may have another outcome.
     pub retry_after: Option<Span>,
 }
 
@@ -27,10 +27,11 @@ pub enum SetErrorCode {
     InvalidAudience,
     AuthenticationFailed,
     AccessDenied,
-    /// Not a registered code and never sent: the keys of the transmitter are not there yet. 503, to be pushed again.
+    /// Not a registered code and never sent: the keys of the transmitter are not available yet. Answered with 503, so
+    /// that the SET is pushed again.
     KeysUnavailable,
-    /// Not a registered code and never sent: it would permit something at a time that is still to come. 503, to be
-    /// pushed again.
+    /// Not a registered code and never sent: the event would permit something, and its time is in the future. Answered
+    /// with 503, so that the SET is pushed again.
     TooEarly,
     InvalidState,
 }
@@ -49,7 +50,7 @@ impl SetErrorCode {
         SetErrorCode::InvalidState,
     ];
 
-    /// The code as it stands in `err`.
+    /// The code as the member `err` of the answer has it.
     pub fn code(self) -> &'static str {
         match self {
             SetErrorCode::InvalidRequest => "invalid_request",
@@ -64,7 +65,7 @@ impl SetErrorCode {
         }
     }
 
-    /// An error of this code.
+    /// An error with this code.
     pub fn because(self, description: impl Into<String>) -> SetError {
         let retry_after = matches!(self, SetErrorCode::KeysUnavailable | SetErrorCode::TooEarly).then_some(Span(1));
         SetError { code: self, description: description.into(), origin: None, retry_after }

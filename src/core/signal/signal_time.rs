@@ -1,25 +1,25 @@
-//! Times in a SET, as transmitters write them: seconds with or without a fraction (`NumericDate`, RFC 7519 §2), and what
-//! has only one meaning although it is none: milliseconds, and ISO 8601.
+//! Times in a SET: seconds with or without a fraction (`NumericDate`, RFC 7519 §2). Milliseconds and ISO 8601 are not
+//! valid there but have only one meaning, so they are accepted.
 
 use crate::time::Timestamp;
 use serde_json::{Number, Value};
 use std::time::SystemTime;
 
-/// A number above this is milliseconds: as seconds it lies after the year 5000.
+/// A number above this is in milliseconds: as seconds it would be after the year 5000.
 const MILLISECONDS: f64 = 1e11;
 
-/// A time that a SET states.
+/// A time as the SET states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stated {
-    /// In whole seconds, without the fraction.
+    /// The whole seconds, rounded down.
     pub floor: Timestamp,
-    /// In whole seconds, up to the next.
+    /// The whole seconds, rounded up.
     pub ceil: Timestamp,
-    /// How it is written.
+    /// The form in which it is written.
     pub form: Form,
 }
 
-/// How a time is written.
+/// The form in which a time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A JSON number of seconds.
@@ -30,8 +30,8 @@ pub enum Form {
     Text,
 }
 
-/// Reads a time. `None`: it is not a time after 1970 and up to [`Timestamp::MAX`]. Zero is what a member holds that
-/// nobody set.
+/// Reads a time. `None` when it is not a time after 1970 and up to [`Timestamp::MAX`]. Zero is not accepted: it is the
+/// value of a field that was never set.
 pub fn read(value: &Value) -> Option<Stated> {
     match value {
         Value::Number(number) => match number.as_u64() {
@@ -51,7 +51,7 @@ fn from_number(number: f64) -> Option<Stated> {
         false => (number, Form::Seconds),
     };
     let whole = |seconds: f64| {
-        // Written out and read again: a conversion by `as` would hide what does not fit.
+        // Formatted and parsed again: a conversion with `as` would hide overflow.
         let time = format!("{seconds:.0}").parse().ok().map(Timestamp)?;
         (time <= Timestamp::MAX).then_some(time)
     };
@@ -62,14 +62,14 @@ fn from_number(number: f64) -> Option<Stated> {
 fn from_text(text: &str) -> Option<Stated> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let stated = match is_number {
-        // JSON's numbers are read here anyway; those of the standard library would add to the module.
+        // The JSON number parser is in the module anyway; that of the standard library would make the module larger.
         true => from_number(serde_json::from_str::<Number>(text).ok()?.as_f64()?)?,
         false => from_iso(text)?,
     };
     Some(Stated { form: Form::Text, ..stated })
 }
 
-/// ISO 8601 as RFC 3339 has it, also with a space for the `T`, and without a zone, which then is UTC.
+/// ISO 8601 in the form of RFC 3339; a space instead of `T` and a missing zone (UTC) are accepted.
 fn from_iso(text: &str) -> Option<Stated> {
     let (date, clock) = text.split_once(['T', 't', ' '])?;
     let zone = clock.find(['Z', 'z', '+', '-']).unwrap_or(clock.len());

@@ -1,15 +1,15 @@
-//! What the receiver needs of the configuration.
+//! The part of the configuration that the receiver of signals needs.
 
 use crate::index::{IssuerIndex, TransmitterIndex};
 use crate::signal::transmitter::Transmitter;
 use crate::state::freshness::TransmitterId;
 
-/// Where signals come from.
+/// The configured sources of signals.
 #[derive(Debug, Default)]
 pub struct Signals {
     pub(crate) path: String,
     pub(crate) transmitters: Vec<Transmitter>,
-    /// For each issuer of tokens: the transmitters whose silence makes the state about its grants stale.
+    /// For each token issuer: the transmitters that must send regularly; otherwise the state about its grants is stale.
     pub(crate) heartbeats: Vec<Vec<TransmitterId>>,
 }
 
@@ -19,7 +19,8 @@ impl Signals {
         &self.path
     }
 
-    /// The transmitters that must have been heard of lately for the state about grants of `issuer`.
+    /// The transmitters that must have been heard of recently for the state about grants of the issuer with that index
+    /// to be fresh.
     pub fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
         issuer.of(&self.heartbeats).map(Vec::as_slice).unwrap_or_default()
     }
@@ -29,7 +30,7 @@ impl Signals {
         index.of(&self.transmitters)
     }
 
-    /// Who may send them.
+    /// The transmitters that may send signals.
     pub fn transmitters(&self) -> &[Transmitter] {
         &self.transmitters
     }

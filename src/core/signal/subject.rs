@@ -1,4 +1,4 @@
-//! Subject identifiers (RFC 9493, SSF 1.0 §3): whom a signal is about, as state keys.
+//! Subject identifiers (RFC 9493, SSF 1.0 §3): the subject of a signal as state keys.
 
 use crate::signal::oddity::Oddities;
 use crate::state::key::kind_of_format;
@@ -10,29 +10,29 @@ use crate::token::subject_id::{self, name, text};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 
-/// A subject may have this many aliases, all members together.
+/// A subject may have this many aliases, over all its members.
 const MAX_ALTERNATIVES: usize = 16;
 
 /// A subject may have this many members.
 const MAX_MEMBERS: usize = 16;
 
-/// Whom a signal is about.
+/// The subject of a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// It is about whoever has all of one of these lists. Empty when nothing it names is a key of any grant.
+    /// The subject is everyone who has all members of one of these lists. Empty when no grant can match it.
     pub alternatives: Vec<Vec<Member>>,
-    /// Members of it that no grant can be compared with, by name. The rest of it is wider than what was meant.
+    /// Names of members that no grant can be compared with. Without them the subject is wider than intended.
     pub unmatched: Vec<String>,
 }
 
-/// One simple subject that a signal names: one key for each issuer it may be meant under.
+/// One simple subject: its key under each issuer that it may belong to.
 ///
-/// An `opaque` id carries no issuer, so it stands for the same id under each issuer that the transmitter speaks for.
+/// An `opaque` id names no issuer, so it stands for that id under each issuer that the transmitter may speak for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// What it names.
+    /// The kind of thing that it names.
     pub kind: Kind,
-    /// `(place of the issuer in the transmitter's list, key)`.
+    /// `(index of the issuer in the transmitter's list, key)`.
     pub keys: Vec<(usize, StateKey)>,
 }
 
@@ -54,23 +54,22 @@ pub enum SubjectError {
     ForeignIssuer,
 }
 
-/// How subjects are read.
+/// How subjects are read for one transmitter.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'r> {
     /// The issuers that the transmitter may speak for.
     pub issuers: &'r [&'r Issuer],
-    /// Members of complex subjects that may not be left out of account (`critical_subject_members`, SSF 1.0 §7.1).
+    /// Members of complex subjects that must not be ignored (`critical_subject_members`, SSF 1.0 §7.1).
     pub critical: &'r [String],
-    /// Whether the transmitter is known to write subjects as drafts had them: `subject_type`, and no `format` for a
-    /// complex one.
+    /// Whether the transmitter writes subjects as drafts did: `subject_type`, and no `format` in a complex subject.
     pub legacy: bool,
-    /// What an `opaque` id names by itself where the issuer does not say so.
+    /// The kind of thing that an `opaque` id names if the issuer does not define it.
     pub opaque: Option<Kind>,
 }
 
 impl Reading<'_> {
-    /// Reads all `subjects` of one signal: whoever is any of them is meant. One that cannot be used is left out as long
-    /// as there is another. A critical member that is not understood refuses them all.
+    /// Reads all `subjects` of one signal; the signal is about each of them. A subject that cannot be used is skipped
+    /// if another can. An unknown critical member refuses all of them.
     pub fn read_all(&self, subjects: &[&Value], oddities: &mut Oddities) -> Result<Subject, SubjectError> {
         let mut all = Subject::default();
         let mut error = None;
@@ -84,7 +83,7 @@ impl Reading<'_> {
                 }
                 Err(critical @ SubjectError::Critical(_)) => return Err(critical),
                 Err(other) => {
-                    oddities.doubt(other.to_string());
+                    oddities.fault(other.to_string());
                     error.get_or_insert(other);
                 }
             }
@@ -117,7 +116,7 @@ impl Reading<'_> {
 
     fn legacy_shape(&self, text: &str, oddities: &mut Oddities) {
         if !self.legacy {
-            oddities.doubt(text);
+            oddities.fault(text);
         }
     }
 
@@ -136,7 +135,7 @@ impl Reading<'_> {
                 Ok(aliases) => aliases,
                 Err(_) if self.critical.contains(name) => return Err(SubjectError::Critical(name.clone())),
                 Err(refused) => {
-                    oddities.doubt(refused.to_string());
+                    oddities.fault(refused.to_string());
                     error.get_or_insert(refused);
                     Vec::new()
                 }
@@ -157,7 +156,7 @@ impl Reading<'_> {
             }
         }
         subject.alternatives.retain(|members| !members.is_empty());
-        // Nothing of it is left: it is not a wider subject, it is none.
+        // No member is left: the result is no subject, not a wider one.
         match error {
             Some(error) if subject.alternatives.is_empty() => Err(error),
             _ => Ok(subject),
@@ -172,8 +171,8 @@ impl Reading<'_> {
         }
     }
 
-    /// One simple subject, each of its aliases. Nothing when it is one that no grant can be compared with. `kind`: what
-    /// a member of a complex subject says that it names.
+    /// One simple subject, with each of its aliases. Empty when no grant can be compared with it. `kind`: the kind that
+    /// the member of a complex subject implies.
     fn simple(
         &self,
         kind: Option<Kind>,
@@ -190,13 +189,14 @@ impl Reading<'_> {
         let identifiers = subject.get("identifiers").and_then(Value::as_array).ok_or(SubjectError::Malformed)?;
         let mut members = Vec::new();
         let mut error = None;
-        // One name of somebody that is not understood makes the others no wider.
+        // The other aliases name the same principal, so an alias that is not understood does not make the subject
+        // wider.
         for identifier in identifiers {
             let identifier = identifier.as_object().ok_or(SubjectError::Malformed)?;
             match check(identifier).and_then(|_| self.single(kind, identifier)) {
                 Ok(member) => members.extend(member),
                 Err(refused) => {
-                    oddities.doubt(refused.to_string());
+                    oddities.fault(refused.to_string());
                     error.get_or_insert(refused);
                 }
             }
@@ -231,23 +231,25 @@ impl Reading<'_> {
             (Some(Kind::Token), "jwt_id", Some(named)) => (Kind::Token, named),
             _ => return Ok(None),
         };
-        // A group is known by a claim alone. Without it the member is one that nothing can be compared with.
+        // Grants have groups only if the issuer names a group claim. Otherwise no grant can be compared with the
+        // member.
         let knows = |issuer: &&Issuer| kind != Kind::Group || issuer.group_claim.is_some();
         if !self.issuers.iter().any(knows) {
             return Ok(None);
         }
-        let known = |ours: &Issuer| {
-            let own = is_named_by_anybody(kind) || issuer.is_none_or(|named| named == ours.name);
-            let mapped = || ours.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User);
+        let known = |token_issuer: &Issuer| {
+            let own = may_have_own_authority(kind) || issuer.is_none_or(|named| named == token_issuer.name);
+            let mapped =
+                || token_issuer.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User);
             match own {
-                true => Some(key(kind, ours, issuer, name)),
-                false => mapped().map(|(theirs, _)| key(Kind::ForeignUser, ours, Some(theirs), name)),
+                true => Some(key(kind, token_issuer, issuer, name)),
+                false => mapped().map(|(other, _)| key(Kind::ForeignUser, token_issuer, Some(other), name)),
             }
         };
         self.of_each_issuer(kind, known).map(Some).ok_or(SubjectError::ForeignIssuer)
     }
 
-    /// The member with the key that it is under each issuer; `None` when it is one under no issuer.
+    /// The member with its key under each issuer; `None` when no issuer has a key for it.
     fn of_each_issuer(&self, kind: Kind, key: impl Fn(&Issuer) -> Option<StateKey>) -> Option<Member> {
         let keys = self.issuers.iter().enumerate();
         let keys: Vec<_> = keys.filter_map(|(at, issuer)| Some((at, key(issuer)?))).collect();
@@ -255,15 +257,15 @@ impl Reading<'_> {
     }
 }
 
-/// Whether an authority of its own may name it. A key of it is still one of a token issuer, so that nobody speaks about
-/// the devices of tokens that are not theirs to speak about.
-fn is_named_by_anybody(kind: Kind) -> bool {
+/// Whether an authority other than the token issuer may assign the name. The key still belongs to one token issuer, so
+/// that no transmitter can affect devices in the tokens of an issuer that it may not speak for.
+fn may_have_own_authority(kind: Kind) -> bool {
     matches!(kind, Kind::Device | Kind::Actor | Kind::Tenant | Kind::Group | Kind::ForeignUser)
 }
 
-/// The key of what `authority`, by default the issuer itself, calls `name`, in the tokens of `issuer`.
+/// The key of the name `name` in the tokens of `issuer`. `authority` assigned the name, by default the issuer itself.
 fn key(kind: Kind, issuer: &Issuer, authority: Option<&str>, name: &str) -> StateKey {
-    match is_named_by_anybody(kind) {
+    match may_have_own_authority(kind) {
         true => StateKey::foreign(kind, &issuer.name, authority.unwrap_or(&issuer.name), name),
         false => StateKey::new(kind, &issuer.name, name),
     }
@@ -284,7 +286,7 @@ fn kind_of_member(name: &str) -> Option<Kind> {
     })
 }
 
-/// Checks a simple subject against its format: all of its members, and no other (RFC 9493 §3). Returns the format.
+/// Checks that a simple subject has all members of its format and no other (RFC 9493 §3). Returns the format.
 fn check(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
     const FORMATS: [(&str, &[&str]); 9] = [
         ("account", &["uri"]),
@@ -313,7 +315,7 @@ fn check(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
                 return Err(SubjectError::TooMany);
             }
             for identifier in identifiers {
-                // RFC 9493 §3.2.8: no aliases inside aliases. Complex subjects are no simple ones.
+                // RFC 9493 §3.2.8: aliases may not contain aliases. A complex subject is not a simple one.
                 let inner = identifier.as_object().ok_or_else(wrong)?;
                 if matches!(format_of(inner)?, "aliases" | "complex") {
                     return Err(wrong());
@@ -350,7 +352,7 @@ fn is_format(name: &str) -> bool {
     matches!(name, "format" | "subject_type")
 }
 
-/// The value of a format with one member that names a user.
+/// The value of a format with one member that names a user, after a check of its syntax.
 pub(crate) fn identifier(subject: &Map<String, Value>, kind: Kind) -> Result<&str, SubjectError> {
     let (format, member) = match kind {
         Kind::Email => ("email", "email"),

@@ -1,18 +1,18 @@
-//! Who may send signals.
+//! The transmitters that may send signals.
 
 use crate::index::IssuerIndex;
 use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
 use crate::signal::permissions::Permissions;
 
-/// Whoever may send signals: one stream of a transmitter.
+/// One stream of a transmitter that may send signals.
 #[derive(Debug)]
 pub struct Transmitter {
     /// `iss` of its SETs.
     pub name: String,
-    /// What tells this stream from others of the same `iss`; the `iss` itself where there is one stream.
+    /// The name of the stream. If the transmitter has only one stream, this is its `iss`.
     pub stream: String,
-    /// One of these must stand in `aud`.
+    /// The `aud` of a SET must contain one of these.
     pub audiences: Vec<String>,
     /// Algorithms that its SETs may be signed with.
     pub algorithms: Vec<Algorithm>,
@@ -20,8 +20,8 @@ pub struct Transmitter {
     pub keys: Keyring,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3).
     pub authorization: Option<String>,
-    /// Token issuers about whose subjects it may speak, by name and by index.
+    /// Token issuers whose subjects it may send signals about: name, and index in the list of issuers.
     pub subjects: Vec<(String, IssuerIndex)>,
-    /// What it may say, and what that does.
+    /// What it may send, and the effects.
     pub permissions: Permissions,
 }

@@ -1,12 +1,13 @@
-//! One bucket of the pushed state: a small compact table, as it stands in the proxy's shared data.
+//! One bucket of the pushed state: a compact table, stored as one value in the proxy's shared data.
 //!
-//! Format 3: `3`, the number of transmitters (1 byte) and the transmitters (8 each), the number of marks (1) and the
-//! marks (8 each: class (1), issuer (2), until (5)), then entries. An entry is key (19), fact (1: family and value, 4 bits
-//! each), at (5), until (5), the place of its transmitter (1), the number of conditions (1) and the conditions (19
-//! each), and, for a fact that has data, its length (2) and the data. Numbers are little-endian, times in seconds.
+//! Format 3: `3`, the number of transmitters (1 byte) and the transmitters (8 bytes each), the number of marks (1) and
+//! the marks (8 each: class (1), issuer (2), until (5)), then the entries. An entry is: key (19), fact (1: family and
+//! value, 4 bits each), at (5), until (5), the index of its transmitter (1), the number of conditions (1), the
+//! conditions (19 each), and, for a fact that has data, the length of the data (2) and the data. Numbers are
+//! little-endian, times are in seconds.
 //!
-//! Entries end by [`Entry::until`] and by nothing else: a table without room says what finds none, see [`crate::state::room`],
-//! and lets go of nothing.
+//! An entry is removed after [`Entry::until`] and for no other reason: a full table does not evict entries. It refuses
+//! the new entry and sets a mark, see [`crate::state::room`].
 
 use crate::state::fact::Fact;
 use crate::state::freshness::TransmitterId;
@@ -20,65 +21,65 @@ use crate::time::Timestamp;
 const FORMAT: u8 = 3;
 const FIXED: usize = StateKey::LEN + 13;
 
-/// The place of a transmitter that is none of those in front.
-const ELSEWHERE: u8 = u8::MAX;
+/// The index of a transmitter that is not in the list at the start of the table.
+const UNLISTED: u8 = u8::MAX;
 
-/// A signal may name this many members of a subject beside the first.
+/// The subject of a signal may name this many members beside the first.
 pub const MAX_CONDITIONS: usize = 8;
 
-/// One piece of standing knowledge.
+/// One fact about one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Whom it is about.
+    /// The user, token, device etc. that the entry is about.
     pub key: StateKey,
-    /// What it says.
+    /// What is known about it.
     pub fact: Fact,
-    /// When that happened.
+    /// When the event happened.
     pub at: Timestamp,
-    /// When no token it can hit can be alive any more.
+    /// The entry is kept until this time. No token that the entry can affect is valid after it.
     pub until: Timestamp,
     /// Other members of the signal's subject. A grant must have each of them too, or have nothing of that kind.
     pub conditions: Vec<StateKey>,
-    /// What a fact with data says, as [`crate::rules::grant_changes`] writes it; at most [`MAX_DATA`] bytes.
+    /// The data of a fact that has data, as [`crate::rules::grant_changes`] reads it; at most [`MAX_DATA`] bytes.
     pub data: Vec<u8>,
 }
 
-/// What a table says about one key.
+/// What a table holds about one key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
     /// The entries about it.
     pub entries: Vec<Entry>,
-    /// What is in doubt about it: an entry that found no room may have been about it.
+    /// Marks that include this key: an entry that did not fit may have been about it.
     pub marks: Vec<Mark>,
 }
 
-/// What the stored form of a table says about `key`. The other entries, of which there may be hundreds, are passed over
-/// and not taken apart.
+/// What the stored form of a table holds about `key`. Entries about other keys, of which there may be hundreds, are
+/// skipped without decoding.
 pub fn about(bytes: &[u8], key: StateKey) -> Result<About, Corrupt> {
     let mut about = About::default();
     let Some(mut reader) = Reader::new(bytes)? else { return Ok(about) };
-    reader.pass_over_transmitters()?;
+    reader.skip_transmitters()?;
     for _ in 0..reader.byte()? {
-        about.marks.extend(Some(reader.mark()?).filter(|mark| mark.doubts(&key)));
+        about.marks.extend(Some(reader.mark()?).filter(|mark| mark.applies_to(&key)));
     }
     let wanted = key.encode();
     while !reader.rest.is_empty() {
         match reader.rest.starts_with(&wanted) {
             true => about.entries.push(reader.entry()?.0),
-            false => reader.pass_over()?,
+            false => reader.skip_entry()?,
         }
     }
     Ok(about)
 }
 
-/// A table, read.
+/// A decoded table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     entries: Vec<Held>,
     marks: Vec<Mark>,
 }
 
-/// An entry, and whose share of the room it takes: the first transmitter's that said it.
+/// An entry, and the transmitter whose share it counts against: the first that sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Held {
     entry: Entry,
@@ -102,14 +103,14 @@ impl Table {
         Ok(table)
     }
 
-    /// The stored form.
+    /// Encodes the table into the stored form.
     pub fn encode(&self) -> Vec<u8> {
         let mut transmitters: Vec<TransmitterId> = Vec::new();
         let mut entries = Vec::with_capacity(self.entries.len().saturating_mul(FIXED));
         for Held { entry, by } in &self.entries {
-            entry.encode(place_of(*by, &mut transmitters), &mut entries);
+            entry.encode(index_of(*by, &mut transmitters), &mut entries);
         }
-        let mut bytes = vec![FORMAT, u8::try_from(transmitters.len()).unwrap_or(ELSEWHERE)];
+        let mut bytes = vec![FORMAT, u8::try_from(transmitters.len()).unwrap_or(UNLISTED)];
         transmitters.iter().for_each(|transmitter| bytes.extend(transmitter.as_bytes()));
         bytes.push(u8::try_from(self.marks.len()).unwrap_or(u8::MAX));
         for mark in &self.marks {
@@ -121,10 +122,10 @@ impl Table {
         bytes
     }
 
-    /// Takes in what the transmitter `by` says, `new`, and lets go of what has ended by `now`. When there is no room for
-    /// it, its class is marked for as long as `new` would have stood, and the answer is `false`.
+    /// Inserts the entry `new` of the transmitter `by`, and removes entries and marks that have ended by `now`. Returns
+    /// `false` when there is no room for the entry; its class is then marked as uncertain until `new.until`.
     ///
-    /// The order of inserts does not matter: see [`Entry::merge`] and [`crate::state::room`].
+    /// The order of inserts does not matter: see `Entry::merge` and [`crate::state::room`].
     pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
         self.entries.retain(|held| held.entry.until > now);
         self.marks.retain(|mark| mark.until > now);
@@ -133,7 +134,7 @@ impl Table {
         let new_load = Load { entries: 1, data: new.data.len() };
         let (mut own, mut all) = (new_load, new_load);
         for (at, held) in self.entries.iter().enumerate() {
-            if held.entry.is_about_what(&new) {
+            if held.entry.is_about_same_as(&new) {
                 known = Some((at, held.by));
             } else if Class::of(held.entry.fact, &held.entry.key) == class {
                 all.add(&held.entry);
@@ -142,7 +143,8 @@ impl Table {
                 }
             }
         }
-        // What is known has its place, whoever said it first; only more data about it may find no room.
+        // An entry about a known subject always fits, whichever transmitter sent it first; only additional data may not
+        // fit.
         let overflow = match known {
             Some(_) if new.data.is_empty() => None,
             Some((_, first)) if first != by => class.overflow(Load::default(), all),
@@ -159,7 +161,8 @@ impl Table {
         true
     }
 
-    /// `lost` found no room. In another order one of those that stand would have found none.
+    /// Marks the issuers of `lost`, which did not fit, and of all entries that it competes with: in another order of
+    /// inserts one of these would not have fitted.
     fn mark(&mut self, overflow: Overflow, class: Class, lost: &Entry, by: TransmitterId) {
         let rivals = self.entries.iter().filter(|held| {
             let of_class = Class::of(held.entry.fact, &held.entry.key) == class;
@@ -181,16 +184,17 @@ impl Table {
     }
 }
 
-/// The place of `by` in front of the entries, where it gets one if it has none yet.
-fn place_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
+/// The index of `by` in the list of transmitters. Adds `by` to the list if it is new.
+fn index_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
     let at = transmitters.iter().position(|known| *known == by).or_else(|| {
-        // A proxy hears of a few. Only many replaced configurations bring more; they share what is left then.
-        (transmitters.len() < usize::from(ELSEWHERE) && by != TransmitterId::UNKNOWN).then(|| {
+        // A proxy has few transmitters. Only many replaced configurations can exceed the list; further ones share one
+        // index.
+        (transmitters.len() < usize::from(UNLISTED) && by != TransmitterId::UNKNOWN).then(|| {
             transmitters.push(by);
             transmitters.len().saturating_sub(1)
         })
     });
-    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(ELSEWHERE)
+    at.and_then(|at| u8::try_from(at).ok()).unwrap_or(UNLISTED)
 }
 
 impl Load {
@@ -216,27 +220,28 @@ impl Entry {
         }
     }
 
-    /// Whether only one of the two can stand: they say the same kind of thing about the same subject.
-    fn is_about_what(&self, other: &Entry) -> bool {
+    /// Whether the two entries replace each other: they hold the same kind of fact about the same subject.
+    fn is_about_same_as(&self, other: &Entry) -> bool {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
             && payload::same_topic(self.fact, &self.data, &other.data)
     }
 
-    /// Makes one of two that say the same kind of thing. It does not matter which of the two comes first, nor how
-    /// often each comes:
+    /// Merges `new`, which holds the same kind of fact, into this entry. The result does not depend on the order of the
+    /// two, nor on how often each comes:
     ///
-    /// - of claims and assurances the later counts, and two different ones at one time are disputed;
-    /// - of all others see [`Fact::outweighs`];
-    /// - what is kept is kept for the longer of both.
+    /// - for claims and assurances the later one wins, and two different ones of the same second are stored as
+    ///   conflicting;
+    /// - for all other facts see [`Fact::replaces`];
+    /// - the result is kept until the later of the two `until`.
     fn merge(&mut self, new: Entry) {
         let until = self.until.max(new.until);
         let differ = (self.fact, &self.data) != (new.fact, &new.data);
-        if let (Some(disputed), true, true) = (new.fact.disputed(), differ, self.at == new.at) {
-            self.fact = disputed;
+        if let (Some(conflicting), true, true) = (new.fact.conflicting(), differ, self.at == new.at) {
+            self.fact = conflicting;
             self.data = payload::topic(&self.data).to_vec();
-        } else if new.fact.outweighs(new.at.0, self.fact, self.at.0) {
+        } else if new.fact.replaces(new.at.0, self.fact, self.at.0) {
             *self = new;
         }
         self.until = until;
@@ -248,7 +253,7 @@ struct Reader<'b> {
 }
 
 impl<'b> Reader<'b> {
-    /// Reads `bytes` from behind their format; `None` when there are none.
+    /// Checks the format byte and starts to read after it; `None` when `bytes` is empty.
     fn new(bytes: &'b [u8]) -> Result<Option<Reader<'b>>, Corrupt> {
         match bytes.split_first() {
             None => Ok(None),
@@ -257,8 +262,8 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// As [`Reader::entry`], for an entry that nobody wants.
-    fn pass_over(&mut self) -> Result<(), Corrupt> {
+    /// Skips one entry without decoding it, except for its lengths and its fact.
+    fn skip_entry(&mut self) -> Result<(), Corrupt> {
         let [fact, .., conditions] = *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
         let fact = fact_of(fact)?;
         let conditions = usize::from(conditions);
@@ -304,7 +309,7 @@ impl<'b> Reader<'b> {
         (0..self.byte()?).map(|_| self.take().map(TransmitterId::from_bytes)).collect()
     }
 
-    fn pass_over_transmitters(&mut self) -> Result<(), Corrupt> {
+    fn skip_transmitters(&mut self) -> Result<(), Corrupt> {
         let count = usize::from(self.byte()?);
         self.skip(count.saturating_mul(TransmitterId::LEN))
     }
@@ -315,7 +320,7 @@ impl<'b> Reader<'b> {
         Ok(Mark { class, issuer: IssuerTag::decode(self.take()?), until: self.time()? })
     }
 
-    /// An entry, and the place of its transmitter.
+    /// An entry, and the index of its transmitter.
     fn entry(&mut self) -> Result<(Entry, u8), Corrupt> {
         let key = self.key()?;
         let fact = fact_of(self.byte()?)?;
@@ -336,7 +341,7 @@ fn fact_of(byte: u8) -> Result<Fact, Corrupt> {
     Fact::decode(byte >> 4, byte & 0xf).ok_or(Corrupt)
 }
 
-/// Five bytes reach far beyond [`Timestamp::MAX`] and every retention added to it.
+/// Five bytes hold [`Timestamp::MAX`] plus the longest retention.
 fn push_time(bytes: &mut Vec<u8>, time: Timestamp) {
     bytes.extend(time.0.min((1 << 40) - 1).to_le_bytes().into_iter().take(5));
 }

@@ -1,40 +1,41 @@
-//! What a signal leaves behind: endings for good, and facts that the latest word decides.
+//! The facts that an entry of the state holds: permanent ones (revoked, completed), and ones that a later event
+//! replaces.
 
 use serde::Deserialize;
 
 /// What is known about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
-    /// Revoked for good.
+    /// Revoked permanently.
     Revoked,
-    /// The task is done, for good.
+    /// The task is completed, permanently.
     Completed,
-    /// Sessions that began at or before the time are refused.
+    /// Sessions that began at or before the time of the entry are refused.
     CutOff,
-    /// How the device stands (CAEP device-compliance-change).
+    /// The compliance status of the device (CAEP device-compliance-change).
     Device(Compliance),
-    /// How risky the principal is (CAEP risk-level-change).
+    /// The risk level of the principal (CAEP risk-level-change).
     Risk(Risk),
-    /// The grant is no more than this: see [`crate::rules::grant_changes`].
+    /// The grant is limited to this: see [`crate::rules::grant_changes`].
     Narrowed,
-    /// A claim has another value than the token says: see [`crate::rules::grant_changes`].
+    /// A claim has a value that differs from the token: see [`crate::rules::grant_changes`].
     Claim(Claim),
-    /// The assurance is another than the token says: see [`crate::rules::grant_changes`].
+    /// The assurance level differs from the token: see [`crate::rules::grant_changes`].
     Assurance(Claim),
-    /// The session began at that time (CAEP session-established).
+    /// The session began at the time of the entry (CAEP session-established).
     Began,
 }
 
-/// What was said about something that has no order of strictness.
+/// Whether the value of a claim or an assurance is known. Neither of two values is stricter, so they cannot be ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// One thing.
+    /// One value.
     Set,
-    /// Two different things for the same second: nobody knows which holds.
+    /// Two different values for the same second: it is not known which one is right.
     Conflicting,
 }
 
-/// The compliance of a device (CAEP 1.0).
+/// The compliance status of a device (CAEP 1.0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Compliance {
     /// `compliant`
@@ -43,7 +44,7 @@ pub enum Compliance {
     NotCompliant,
 }
 
-/// The risk of a principal (CAEP 1.0), the lowest first.
+/// The risk level of a principal (CAEP 1.0), in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "UPPERCASE")]
@@ -57,7 +58,7 @@ pub enum Risk {
 }
 
 impl Compliance {
-    /// CAEP's word for it.
+    /// The value as CAEP writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Compliance::Compliant => "compliant",
@@ -65,14 +66,14 @@ impl Compliance {
         }
     }
 
-    /// The compliance of that word.
-    pub fn from_word(word: &str) -> Option<Compliance> {
+    /// Parses the value as CAEP writes it.
+    pub fn from_name(word: &str) -> Option<Compliance> {
         [Compliance::Compliant, Compliance::NotCompliant].into_iter().find(|status| status.as_str() == word)
     }
 }
 
 impl Risk {
-    /// CAEP's word for it.
+    /// The value as CAEP writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Risk::Low => "LOW",
@@ -81,34 +82,36 @@ impl Risk {
         }
     }
 
-    /// The risk of that word.
-    pub fn from_word(word: &str) -> Option<Risk> {
+    /// Parses the value as CAEP writes it.
+    pub fn from_name(word: &str) -> Option<Risk> {
         [Risk::Low, Risk::Medium, Risk::High].into_iter().find(|risk| risk.as_str() == word)
     }
 }
 
 impl Fact {
-    /// Facts of one family replace each other; facts of two stand side by side.
+    /// Whether the two facts are of one family. Facts of one family replace each other; facts of different families are
+    /// kept side by side.
     pub fn same_family(self, other: Fact) -> bool {
         self.encode().0 == other.encode().0
     }
 
-    /// Whether it ends or restricts, so that doubt about whom it hits counts as a hit.
+    /// Whether it revokes or restricts. Such a fact also applies where it is uncertain whether a grant is meant.
     pub fn restricts(self) -> bool {
         !matches!(self, Fact::Device(Compliance::Compliant) | Fact::Risk(Risk::Low) | Fact::Began)
     }
 
-    /// What is left of two facts of one family, known at `self_at` and `other_at`: for good stays for good; else the
-    /// later word counts, and of two at one time the stricter. A session began when it was first heard to have begun.
-    pub fn outweighs(self, self_at: u64, other: Fact, other_at: u64) -> bool {
+    /// Whether this fact, known at `self_at`, replaces `other` of the same family, known at `other_at`: the later one
+    /// wins, and of two at the same second the stricter. For the beginning of a session the earliest time wins.
+    pub fn replaces(self, self_at: u64, other: Fact, other_at: u64) -> bool {
         match self {
             Fact::Began => self_at < other_at,
             _ => (self_at, self.encode().1) > (other_at, other.encode().1),
         }
     }
 
-    /// What becomes of it when something else is said for the same time, where neither is the stricter.
-    pub fn disputed(self) -> Option<Fact> {
+    /// What it becomes when a different value comes for the same second and neither is stricter; `None` where one is
+    /// always stricter.
+    pub fn conflicting(self) -> Option<Fact> {
         match self {
             Fact::Claim(_) => Some(Fact::Claim(Claim::Conflicting)),
             Fact::Assurance(_) => Some(Fact::Assurance(Claim::Conflicting)),
@@ -116,18 +119,18 @@ impl Fact {
         }
     }
 
-    /// Whether an entry of it carries data beside.
+    /// Whether an entry with this fact has data.
     pub fn has_data(self) -> bool {
         matches!(self, Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_))
     }
 
-    /// Whether it is about tokens of sessions as they were, so that under the key of a principal it is not about
-    /// sessions that begin later. What is about the principal itself goes on.
-    pub fn is_of_its_time(self) -> bool {
+    /// Whether it applies only to sessions that began before it, when its key is a principal. Facts about the principal
+    /// itself (device, risk) apply to later sessions too.
+    pub fn only_for_earlier_sessions(self) -> bool {
         matches!(self, Fact::CutOff | Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_))
     }
 
-    /// The stored form: family and value. A stricter value is a higher number.
+    /// The stored form: family and value. A stricter value has a higher number.
     pub fn encode(self) -> (u8, u8) {
         match self {
             Fact::Revoked => (1, 0),
@@ -175,18 +178,18 @@ mod tests {
 
     #[test]
     fn words_are_caeps() {
-        assert_eq!(Compliance::from_word("not-compliant"), Some(Compliance::NotCompliant));
-        assert_eq!(Risk::from_word("HIGH"), Some(Risk::High));
-        assert_eq!(Risk::from_word("high"), None);
+        assert_eq!(Compliance::from_name("not-compliant"), Some(Compliance::NotCompliant));
+        assert_eq!(Risk::from_name("HIGH"), Some(Risk::High));
+        assert_eq!(Risk::from_name("high"), None);
     }
 
     #[test]
     fn the_later_word_counts_and_of_two_at_once_the_stricter() {
         let (good, bad) = (Fact::Device(Compliance::Compliant), Fact::Device(Compliance::NotCompliant));
-        assert!(good.outweighs(2, bad, 1));
-        assert!(!good.outweighs(1, bad, 2));
-        assert!(bad.outweighs(1, good, 1));
-        assert!(!good.outweighs(1, bad, 1));
+        assert!(good.replaces(2, bad, 1));
+        assert!(!good.replaces(1, bad, 2));
+        assert!(bad.replaces(1, good, 1));
+        assert!(!good.replaces(1, bad, 1));
         assert!(good.same_family(bad) && !good.same_family(Fact::Revoked));
     }
 }

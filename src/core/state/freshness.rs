@@ -1,14 +1,16 @@
-//! How long ago each transmitter was heard of. A state that nobody feeds is not a state without revocations.
+//! When each transmitter was last heard of. Without signals the state is not known to be complete: that no revocation
+//! is stored does not mean that there was none.
 //!
-//! Part of the stored version, so that a request reads it at no cost of its own: for each transmitter a hash of its
-//! name (8 bytes), the latest `iat` of its authentic signals (5), and the last word about its stream: the word (1) and
+//! Freshness is part of the stored version, so that a request reads it without an additional read. For each transmitter
+//! it holds a hash of its name (8 bytes), the latest `iat` of its authentic signals (5), and the last status of its
+//! stream: the status (1) and its time (5). Times are little-endian seconds.
 //! when it was said (5). Times are little-endian seconds.
 
 use crate::state::store::Corrupt;
 use crate::time::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// A state remembers this many transmitters; a configuration may name no more.
+/// The state holds this many transmitters; a configuration may name no more.
 pub const MAX_TRANSMITTERS: usize = 32;
 
 const SLOT: usize = 19;
@@ -25,10 +27,10 @@ impl TransmitterId {
         TransmitterId(id)
     }
 
-    /// Whoever it was: nobody knows any more.
+    /// A transmitter whose id is not known any more.
     pub const UNKNOWN: TransmitterId = TransmitterId([0; TransmitterId::LEN]);
 
-    /// How many bytes [`TransmitterId::as_bytes`] gives.
+    /// The length of [`TransmitterId::as_bytes`] in bytes.
     pub const LEN: usize = 8;
 
     /// The stored form.
@@ -42,12 +44,12 @@ impl TransmitterId {
     }
 }
 
-/// The status of a stream (SSF 1.0 §8.1.2), the better first.
+/// The status of a stream (SSF 1.0 §8.1.2), in order: the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// `enabled`
+    /// `enabled`: signals are sent.
     Enabled,
-    /// `paused`: signals are held back.
+    /// `paused`: signals are held back and sent later.
     Paused,
     /// `disabled`: signals are lost.
     Disabled,
@@ -56,7 +58,7 @@ pub enum Status {
 impl Status {
     const ALL: [Status; 3] = [Status::Enabled, Status::Paused, Status::Disabled];
 
-    /// SSF's word for it.
+    /// The value as SSF writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Enabled => "enabled",
@@ -65,8 +67,8 @@ impl Status {
         }
     }
 
-    /// The status of that word.
-    pub fn from_word(word: &str) -> Option<Status> {
+    /// Parses the value as SSF writes it.
+    pub fn from_name(word: &str) -> Option<Status> {
         Status::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
@@ -79,19 +81,19 @@ impl Status {
     }
 }
 
-/// A sign of life of a transmitter.
+/// A heartbeat: proof that a transmitter was active at a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Whose.
+    /// Which transmitter sent it.
     pub transmitter: TransmitterId,
-    /// When it was given: `iat`. That it arrived now proves nothing, for it may be an old signal pushed again.
+    /// When it was issued: `iat`. The time of arrival proves nothing, because an old signal may be pushed again.
     pub issued: Timestamp,
-    /// What it says about its stream, and since when.
+    /// The status of the stream, where it names one, and since when.
     pub stream: Option<(Status, Timestamp)>,
 }
 
 impl Heartbeat {
-    /// A sign of life of the transmitter `name`, given at `issued`.
+    /// A heartbeat of the transmitter `name`, issued at `issued`.
     pub fn new(name: &str, issued: Timestamp) -> Heartbeat {
         Heartbeat { transmitter: TransmitterId::new(name), issued, stream: None }
     }
@@ -112,15 +114,16 @@ struct Heard {
 }
 
 impl Freshness {
-    /// Takes a sign of life in, at `now`. The order does not matter: the latest counts, of the last words about a stream
-    /// the worse.
+    /// Records a heartbeat at `now`. The order does not matter: the latest `iat` wins, and of two stream statuses the
+    /// later; of two at the same second the worse.
     pub fn note(&mut self, heartbeat: &Heartbeat, now: Timestamp) {
         let at = heartbeat.issued.min(now);
         let transmitter = heartbeat.transmitter;
         let known = match self.heard.iter_mut().position(|heard| heard.transmitter == transmitter) {
             Some(known) => known,
             None => {
-                // Whoever is forgotten counts as never heard of. Only another configuration brings more names than fit.
+                // A transmitter that is dropped counts as never heard of. Only another configuration can bring more
+                // names than fit.
                 if self.heard.len() >= MAX_TRANSMITTERS
                     && let Some((oldest, _)) = self.heard.iter().enumerate().min_by_key(|(_, heard)| heard.at)
                 {
@@ -140,8 +143,9 @@ impl Freshness {
         }
     }
 
-    /// When the state last was known to be whole for whoever needs all of `transmitters`: the oldest of them counts.
-    /// The beginning of time when one was never heard of or has disabled its stream, or when there is none at all.
+    /// The time up to which the state is known to be complete for somebody who needs all of `transmitters`: that of the
+    /// transmitter heard of least recently. [`Timestamp`] 0 when one was never heard of or has disabled its stream, or
+    /// when `transmitters` is empty.
     pub fn oldest(&self, transmitters: &[TransmitterId]) -> Timestamp {
         let at = |wanted: &TransmitterId| {
             let heard = self.heard.iter().find(|heard| heard.transmitter == *wanted);
@@ -150,7 +154,7 @@ impl Freshness {
         transmitters.iter().map(at).min().unwrap_or_default()
     }
 
-    /// Whether some transmitter's word is worth less than it was in `earlier`: its stream was paused or disabled since.
+    /// Whether some transmitter became less reliable than in `earlier`: its stream was paused or disabled since.
     pub fn is_worse_than(&self, earlier: &Freshness) -> bool {
         earlier.heard.iter().any(|heard| self.oldest(&[heard.transmitter]) < heard.fresh_at())
     }
@@ -178,7 +182,7 @@ impl Freshness {
 }
 
 impl Heard {
-    /// A paused stream has been silent since; one that is disabled says nothing about what was.
+    /// While a stream is paused, nothing newer than the pause is known; while it is disabled, nothing is known.
     fn fresh_at(&self) -> Timestamp {
         match self.status {
             Status::Enabled => self.at,

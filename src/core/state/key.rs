@@ -1,4 +1,5 @@
-//! The keys of pushed state: what a signal is about and what a grant is, reduced to the same few bytes.
+//! State keys: the subject of a signal and the identity of a grant are reduced to the same few bytes, so that they can
+//! be compared.
 
 use sha2::{Digest, Sha256};
 
@@ -38,12 +39,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether every grant has a key of it.
+    /// Whether every grant has a key of this kind.
     pub fn is_universal(self) -> bool {
         matches!(self, Kind::Token | Kind::Task | Kind::User | Kind::Client)
     }
 
-    /// Whether it names one thing that begins and ends once, as a principal does not.
+    /// Whether it names something that begins and ends once (a token, a task, a session), unlike a principal.
     pub fn is_singular(self) -> bool {
         matches!(self, Kind::Token | Kind::Task | Kind::Session)
     }
@@ -66,7 +67,7 @@ impl Kind {
         Kind::Group,
     ];
 
-    /// The number that stands for it in the stored format.
+    /// The number of the kind in the stored format.
     fn number(self) -> u8 {
         match self {
             Kind::Token => 1,
@@ -88,15 +89,17 @@ impl Kind {
     }
 }
 
-/// Stands for the issuer of tokens under which a key is. Two issuers may share one; it then only widens a doubt.
+/// A 16-bit tag of the token issuer that a key belongs to. Two issuers may have the same tag; then a mark covers more
+/// grants than necessary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IssuerTag(u16);
 
 impl IssuerTag {
-    /// Every issuer.
+    /// Matches every issuer.
     pub const ANY: IssuerTag = IssuerTag(0);
 
-    /// FNV-1a over the name, folded to 16 bits. The names are those of the configuration, so nobody can aim at one.
+    /// FNV-1a over the name, folded to 16 bits. The names come from the configuration, so an attacker cannot choose one
+    /// that collides.
     fn new(issuer: &str) -> IssuerTag {
         let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         let hash = issuer.bytes().fold(0x811c_9dc5, step);
@@ -104,7 +107,7 @@ impl IssuerTag {
         IssuerTag(u16::from_le_bytes([a ^ c, b ^ d]).max(1))
     }
 
-    /// Whether what is said of this issuer is said of `other` too.
+    /// Whether a mark for this issuer also applies to `other`.
     pub fn includes(self, other: IssuerTag) -> bool {
         self == IssuerTag::ANY || self == other
     }
@@ -120,9 +123,9 @@ impl IssuerTag {
     }
 }
 
-/// Kind, issuer and name hashed together (SHA-256, first 16 bytes), with the kind and a tag of the issuer beside it.
+/// Kind, issuer and name hashed together (SHA-256, first 16 bytes), with the kind and the tag of the issuer.
 ///
-/// Names are of any length and keys are of one; at 128 bits nobody finds a second name for a key.
+/// Names have any length, keys have a fixed one. At 128 bits a second name with the same key cannot be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateKey {
     kind: Kind,
@@ -131,14 +134,14 @@ pub struct StateKey {
 }
 
 impl StateKey {
-    /// How many bytes [`StateKey::encode`] gives.
+    /// The length of [`StateKey::encode`] in bytes.
     pub const LEN: usize = 19;
 
-    /// The key of `name`, which `issuer` gave.
+    /// The key of `name`, as `issuer` assigned it.
     pub fn new(kind: Kind, issuer: &str, name: &str) -> StateKey {
         let mut hasher = Sha256::new();
         hasher.update([kind.number()]);
-        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        // The length prefix keeps ("ab", "c") and ("a", "bc") apart.
         hasher.update(u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(issuer);
         hasher.update(name);
@@ -147,13 +150,13 @@ impl StateKey {
         StateKey { kind, issuer: IssuerTag::new(issuer), hash }
     }
 
-    /// The key of what an `authority` of its own named, as the tokens of `issuer` name it. A transmitter that may not
-    /// speak about `issuer` has no key of this kind.
+    /// The key of a name that another `authority` assigned, within the tokens of `issuer`. A transmitter that has no
+    /// permission for `issuer` cannot produce such a key.
     pub fn foreign(kind: Kind, issuer: &str, authority: &str, name: &str) -> StateKey {
         StateKey::new(kind, issuer, &format!("{}:{authority}{name}", authority.len()))
     }
 
-    /// Stands for "nothing of `kind`" among conditions.
+    /// The condition "the grant has nothing of `kind`".
     pub fn absent(kind: Kind) -> StateKey {
         StateKey { kind, issuer: IssuerTag::ANY, hash: [0; 16] }
     }
@@ -163,12 +166,12 @@ impl StateKey {
         self.hash == [0; 16]
     }
 
-    /// What the key names.
+    /// The kind of thing that the key names.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The issuer of the tokens that it is about.
+    /// The tag of the token issuer that the key belongs to.
     pub fn issuer(&self) -> IssuerTag {
         self.issuer
     }
@@ -187,7 +190,7 @@ impl StateKey {
         bytes
     }
 
-    /// Reads the stored form. `None` when it is of no kind known here.
+    /// Reads the stored form. `None` when the kind is unknown.
     pub fn decode(bytes: &[u8; StateKey::LEN]) -> Option<StateKey> {
         let [number, low, high, hash @ ..] = *bytes;
         let kind = Kind::ALL.into_iter().find(|kind| kind.number() == number)?;
@@ -195,7 +198,7 @@ impl StateKey {
     }
 }
 
-/// The format whose identifiers can stand for a user by a claim of the token, and the kind of key they become.
+/// The kind of key for a subject format that names a user by a claim of the token; `None` for other formats.
 pub fn kind_of_format(format: &str) -> Option<Kind> {
     Some(match format {
         "email" => Kind::Email,
@@ -207,7 +210,7 @@ pub fn kind_of_format(format: &str) -> Option<Kind> {
     })
 }
 
-/// How many buckets there are. Part of the stored format.
+/// The number of buckets. Part of the stored format.
 pub const BUCKETS: u16 = 4096;
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use crate::state::freshness::Freshness;
 use crate::state::store::Corrupt;
 
-/// The journal remembers which buckets this many last changes touched. Part of the stored format.
+/// The journal holds the buckets of this many last changes. Part of the stored format.
 pub(crate) const JOURNAL: u64 = 64;
 
 pub(crate) const JOURNAL_LEN: usize = 64;
 
-/// The journal says of so many buckets whether anything was ever written to them, a bit for each.
+/// The journal holds one bit for each bucket, whether anything was ever written to it, in this many 64-bit words.
 pub(crate) const OCCUPIED_WORDS: usize = 64;
 
-/// The version: a count of changes since `epoch`.
+/// The version of the state: the number of changes since `epoch` began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) epoch: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// 3: every writer rings.
+    /// The format byte. In format 3 every writer increments the change gauge.
     const FORMAT: u8 = 3;
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -44,7 +44,7 @@ impl Version {
     }
 }
 
-/// The buckets that the last changes touched: a ring; and those that any change ever touched.
+/// A ring of the buckets that the last changes wrote to, and the set of buckets that were ever written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Journal {
     pub(crate) count: u64,
@@ -58,12 +58,12 @@ impl Default for Journal {
     }
 }
 
-/// Buckets that may hold something. The others are empty, and need not be read to know it.
+/// The set of buckets that may hold something. All others are empty and need not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Occupied([u64; OCCUPIED_WORDS]);
 
 impl Occupied {
-    /// When nobody knows.
+    /// All buckets: nothing is known yet.
     pub(crate) const ANY: Occupied = Occupied([u64::MAX; OCCUPIED_WORDS]);
 
     fn insert(&mut self, bucket: u16) {
@@ -88,7 +88,7 @@ impl Journal {
         self.occupied.insert(bucket);
     }
 
-    /// The buckets of the changes after the first `seen`; `None` when some of them are no longer remembered.
+    /// The buckets of the changes after the first `seen`; `None` when the ring no longer holds all of them.
     pub(crate) fn since(&self, seen: u64) -> Option<impl Iterator<Item = u16>> {
         let remembered = self.count.checked_sub(seen).is_some_and(|changes| changes <= JOURNAL);
         remembered.then(|| (seen..self.count).filter_map(|at| self.ring.get(ring_slot(at)).copied()))

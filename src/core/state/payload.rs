@@ -3,23 +3,34 @@
 use crate::state::fact::Fact;
 use serde_json::Value;
 
+/// Why a name and a value cannot be stored as the data of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// The length of the name is stored in one byte.
+    #[error("a name has more than 255 bytes")]
+    NameTooLong,
+    /// The data is longer than [`MAX_DATA`].
+    #[error("the change has more than {MAX_DATA} bytes; end the grant instead")]
+    TooLarge,
+}
+
 /// The data of a claim or an assurance.
-pub fn statement(name: &str, value: &Value) -> Result<Vec<u8>, &'static str> {
-    let mut data = undecided(name)?;
+pub fn statement(name: &str, value: &Value) -> Result<Vec<u8>, PayloadError> {
+    let mut data = name_only(name)?;
     data.extend(value.to_string().into_bytes());
     within_limit(data)
 }
 
-/// The data of a claim or an assurance that is disputed.
-pub fn undecided(name: &str) -> Result<Vec<u8>, &'static str> {
-    let length = u8::try_from(name.len()).map_err(|_| "a name has more than 255 bytes")?;
+/// The data of a claim or an assurance whose value is conflicting: only the name.
+pub fn name_only(name: &str) -> Result<Vec<u8>, PayloadError> {
+    let length = u8::try_from(name.len()).map_err(|_| PayloadError::NameTooLong)?;
     let mut data = vec![length];
     data.extend(name.as_bytes());
     Ok(data)
 }
 
-pub(crate) fn within_limit(data: Vec<u8>) -> Result<Vec<u8>, &'static str> {
-    if data.len() <= MAX_DATA { Ok(data) } else { Err("the change has more than 4096 bytes; end the grant instead") }
+pub(crate) fn within_limit(data: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
+    if data.len() <= MAX_DATA { Ok(data) } else { Err(PayloadError::TooLarge) }
 }
 
 /// Whether the data of two entries of one family speak about the same thing.

@@ -1,12 +1,12 @@
-//! The pushed state: buckets of tables in the proxy's shared data, and one version that every change moves.
+//! The pushed state: buckets in the proxy's shared data, and one version that every change moves.
 //!
-//! A change is written to its bucket first, then to the journal, then to the version, and only then answered. A reader
-//! takes the version first, the journal and the buckets after it. So whoever starts after the answer sees a version
-//! that is new to it, and nobody can keep an old bucket under a new version.
+//! A writer writes the bucket first, then the journal, then the version, and only then answers the push. A reader reads
+//! the version first, then the journal and the buckets. So a reader that starts after the answer sees a new version,
+//! and no reader can keep an old bucket under a new version.
 //!
-//! A store may have a doorbell: a number that costs less to read than the version. The writer rings it after the version
-//! was written and before the change is answered. The reader looks at it before the version, and where it is the number of
-//! the last look, nothing has been answered since then.
+//! A store may have a change counter ("doorbell") that costs less to read than the version. The writer increments it
+//! after it wrote the version and before it answers. The reader reads it before the version: if the number did not
+//! change since the last read, no change was answered in between.
 
 use crate::state::bucket::{Entry, Table};
 use crate::state::freshness::{Heartbeat, TransmitterId};
@@ -20,10 +20,11 @@ use crate::state::store::Store;
 use crate::state::store::StoreError;
 use crate::time::Timestamp;
 
-/// Sets the state up where it is not yet. `epoch` is a random number: it tells a new beginning from the old state.
+/// Creates the slots of the state that do not exist yet. `epoch` is a random number that tells a new state from an
+/// earlier one.
 ///
-/// A store has no way to create a slot only if it is absent, so this must run where nobody can write yet: while the
-/// first configuration is loaded on the proxy's main thread.
+/// A store cannot create a slot atomically, so this must run while nobody else can write: while the first configuration
+/// is loaded on the proxy's main thread.
 pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     crate::state::single_use::set_up(store)?;
     if store.read(Slot::Version)?.is_some() {
@@ -40,8 +41,7 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
     store.seed(Slot::Version, &Version { epoch, ..Version::default() }.encode())
 }
 
-/// Takes in the `entries` that the transmitter `by` brought. When this returns `Ok`, whoever looks from now on sees them
-/// all.
+/// Stores the `entries` of the transmitter `by`. After `Ok`, every reader that starts sees all of them.
 pub fn apply(store: &mut impl Store, by: TransmitterId, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
     let mut saturated = false;
     for entry in entries {
@@ -50,12 +50,13 @@ pub fn apply(store: &mut impl Store, by: TransmitterId, entries: &[Entry], now: 
         let count = note(store, bucket)?;
         publish(store, |version| version.count = version.count.max(count))?;
     }
-    // Also where all of it was there already: whoever wrote it may have died before ringing.
+    // Also when all entries were there already: the writer that stored them may have died before it incremented the
+    // counter.
     store.ring()?;
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
 }
 
-/// Takes a sign of life in.
+/// Records a heartbeat.
 pub fn record_heartbeat(store: &mut impl Store, heartbeat: &Heartbeat, now: Timestamp) -> Result<(), StoreError> {
     publish(store, |version| version.freshness.note(heartbeat, now))?;
     store.ring()
@@ -79,7 +80,7 @@ pub(crate) fn insert(
     Err(StoreError::Contended)
 }
 
-/// Notes in the journal that `bucket` changed. The result is the count of changes up to and with this one.
+/// Writes into the journal that `bucket` changed. Returns the number of changes including this one.
 fn note(store: &mut impl Store, bucket: u16) -> Result<u64, StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
@@ -92,7 +93,7 @@ fn note(store: &mut impl Store, bucket: u16) -> Result<u64, StoreError> {
     Err(StoreError::Contended)
 }
 
-/// Moves the version. `change` never takes it back, so that the order of writers does not matter.
+/// Moves the version. `change` never moves it back, so that the order of writers does not matter.
 fn publish(store: &mut impl Store, change: impl Fn(&mut Version)) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;

@@ -1,51 +1,54 @@
-//! The room of a bucket: how many entries of which class it takes, of whom, and what is in doubt once a class is full.
+//! The capacity of a bucket: how many entries of each class it holds, how many of one transmitter, and what becomes
+//! uncertain when a class is full.
 //!
-//! Each class of entries has room of its own that no other class can take: what ends a grant always finds its room,
-//! whatever is said about devices, risks, claims and the beginning of sessions, and words about devices take nothing
-//! from users. Of each room one transmitter may take three quarters.
+//! Each class of entries has its own capacity that no other class can use. So a revocation always finds room, however
+//! many entries about devices, risks, claims and session starts there are, and entries about devices take no room from
+//! entries about users. One transmitter may use three quarters of each capacity.
 //!
-//! What finds no room leaves a mark, which says which class of which issuers is in doubt and until when: of those that
-//! the transmitter spoke about where its share is full, of all that stand in the class where its room is. Which entries
-//! are lost depends on the order in which they come; the marks do not, so the same grants are refused in any order.
+//! An entry that does not fit leaves a mark. The mark says which class of entries of which issuers is uncertain, and
+//! until when: if the transmitter's share is full, the issuers that this transmitter sent entries about; if the class
+//! is full, the issuers of all entries in the class. Which entries are lost depends on the order in which they come;
+//! the marks do not, so the same grants are refused in any order.
 //!
-//! Everything here is arithmetic over one bucket. All proxies have the same buckets, and so has whoever feeds them.
+//! The functions here depend only on the contents of one bucket. All proxies have the same buckets, and whoever feeds
+//! the proxies can compute the same result.
 
 use crate::state::fact::Fact;
 use crate::state::key::{IssuerTag, Kind, StateKey};
 use crate::time::Timestamp;
 
-/// A bucket keeps this many marks apart. With more of them a mark stands for every issuer.
+/// A bucket holds this many marks. If there are more, one mark covers every issuer.
 pub const MAX_MARKS: usize = 32;
 
-/// Changes of one class may have this many bytes of data together for each entry that its room takes.
+/// The data of the entries of one class may have this many bytes for each entry of its capacity.
 const DATA_PER_ENTRY: usize = 64;
 
-/// And never less than this: two changes of the largest size.
+/// The minimum for the data of one class: two changes of the largest size.
 const LEAST_DATA: usize = 8 * 1024;
 
-/// What an entry says.
+/// The topic of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Matter {
-    /// The grant is over, or less than it was.
+pub enum Topic {
+    /// The grant is revoked, completed or narrowed.
     End,
-    /// A claim or an assurance is another.
+    /// A claim or an assurance level has changed.
     Claim,
-    /// How a device stands.
+    /// The compliance of a device.
     Device,
-    /// How risky a principal is.
+    /// The risk level of a principal.
     Risk,
-    /// When a session began.
+    /// The beginning of a session.
     Beginning,
 }
 
-/// About what it says it.
+/// The kind of thing that an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// A token.
     Token,
     /// A task or a session.
     Work,
-    /// A user, by whatever name.
+    /// A user, by any kind of identifier.
     User,
     /// A client.
     Client,
@@ -57,25 +60,25 @@ pub enum Group {
     Tenant,
 }
 
-/// Entries that share one room.
+/// A class of entries that share one capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class {
-    /// What they say.
-    pub topic: Matter,
-    /// About what.
+    /// The topic.
+    pub topic: Topic,
+    /// The kind of thing that they are about.
     pub group: Group,
 }
 
-/// How much of a room is taken.
+/// How much of a capacity is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Entries.
+    /// The number of entries.
     pub entries: usize,
-    /// Bytes of data that they carry.
+    /// The bytes of data of these entries.
     pub data: usize,
 }
 
-/// What is full.
+/// Which limit is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
     /// The share of the transmitter.
@@ -84,37 +87,37 @@ pub enum Overflow {
     Room,
 }
 
-/// An entry found no room: nothing is certain about the grants that it may have been about.
+/// The record that an entry did not fit: grants that it may have been about are uncertain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// What is in doubt.
+    /// The class of the entry.
     pub class: Class,
-    /// Whose grants are.
+    /// The issuer of the tokens that are affected.
     pub issuer: IssuerTag,
-    /// Until when the entry would have stood.
+    /// When the entry would have ended.
     pub until: Timestamp,
 }
 
-impl Matter {
-    const ALL: [Matter; 5] = [Matter::End, Matter::Claim, Matter::Device, Matter::Risk, Matter::Beginning];
+impl Topic {
+    const ALL: [Topic; 5] = [Topic::End, Topic::Claim, Topic::Device, Topic::Risk, Topic::Beginning];
 
-    fn of(fact: Fact) -> Matter {
+    fn of(fact: Fact) -> Topic {
         match fact {
-            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Narrowed => Matter::End,
-            Fact::Claim(_) | Fact::Assurance(_) => Matter::Claim,
-            Fact::Device(_) => Matter::Device,
-            Fact::Risk(_) => Matter::Risk,
-            Fact::Began => Matter::Beginning,
+            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Narrowed => Topic::End,
+            Fact::Claim(_) | Fact::Assurance(_) => Topic::Claim,
+            Fact::Device(_) => Topic::Device,
+            Fact::Risk(_) => Topic::Risk,
+            Fact::Began => Topic::Beginning,
         }
     }
 
     fn number(self) -> u8 {
         match self {
-            Matter::End => 1,
-            Matter::Claim => 2,
-            Matter::Device => 3,
-            Matter::Risk => 4,
-            Matter::Beginning => 5,
+            Topic::End => 1,
+            Topic::Claim => 2,
+            Topic::Device => 3,
+            Topic::Risk => 4,
+            Topic::Beginning => 5,
         }
     }
 }
@@ -151,31 +154,32 @@ impl Group {
 }
 
 impl Class {
-    /// The class of what says `fact` under `key`.
+    /// The class of an entry with `fact` under `key`.
     pub fn of(fact: Fact, key: &StateKey) -> Class {
-        Class { topic: Matter::of(fact), group: Group::of(key.kind()) }
+        Class { topic: Topic::of(fact), group: Group::of(key.kind()) }
     }
 
-    /// How many entries of it a bucket takes.
+    /// How many entries of the class a bucket holds.
     pub fn capacity(self) -> usize {
         match (self.topic, self.group) {
-            (Matter::End, Group::Work) => 1024,
-            (Matter::End, Group::Token) => 512,
-            (Matter::End, Group::User) | (Matter::Beginning, Group::Work) => 256,
-            (Matter::Device, Group::Device) => 512,
-            (Matter::Risk, Group::User) => 128,
-            (Matter::End, Group::Client | Group::Actor | Group::Device | Group::Tenant)
-            | (Matter::Claim, Group::Token | Group::Work | Group::User)
-            | (Matter::Risk, Group::Work | Group::Device) => 64,
+            (Topic::End, Group::Work) => 1024,
+            (Topic::End, Group::Token) => 512,
+            (Topic::End, Group::User) | (Topic::Beginning, Group::Work) => 256,
+            (Topic::Device, Group::Device) => 512,
+            (Topic::Risk, Group::User) => 128,
+            (Topic::End, Group::Client | Group::Actor | Group::Device | Group::Tenant)
+            | (Topic::Claim, Group::Token | Group::Work | Group::User)
+            | (Topic::Risk, Group::Work | Group::Device) => 64,
             _ => 16,
         }
     }
 
-    /// What is full for an entry of it, where `own` of its transmitter and `all` of everybody would stand with it.
+    /// Which limit a new entry exceeds, where `own` is the load of its transmitter and `all` the load of the class,
+    /// both with the new entry; `None` when it fits.
     pub fn overflow(self, own: Load, all: Load) -> Option<Overflow> {
         let (capacity, data) = (self.capacity(), self.data());
         let exceeds = |load: Load, entries, data| load.entries > entries || load.data > data;
-        // The share first: whoever exceeds it is not a burden to the others.
+        // Check the share first: a transmitter that exceeds its share must not affect the others.
         if exceeds(own, share(capacity), share(data)) {
             Some(Overflow::Share)
         } else {
@@ -183,7 +187,7 @@ impl Class {
         }
     }
 
-    /// How many bytes of data its entries may have together.
+    /// How many bytes of data the entries of the class may have together.
     fn data(self) -> usize {
         self.capacity().saturating_mul(DATA_PER_ENTRY).max(LEAST_DATA)
     }
@@ -195,25 +199,25 @@ impl Class {
 
     /// Reads the stored form.
     pub fn decode(byte: u8) -> Option<Class> {
-        let topic = Matter::ALL.into_iter().find(|topic| topic.number() == byte >> 4)?;
+        let topic = Topic::ALL.into_iter().find(|topic| topic.number() == byte >> 4)?;
         let group = Group::ALL.into_iter().find(|group| group.number() == byte & 0xf)?;
         Some(Class { topic, group })
     }
 }
 
 impl Mark {
-    /// Whether it leaves something in doubt about whoever has `key`.
-    pub fn doubts(&self, key: &StateKey) -> bool {
+    /// Whether the mark applies to grants that have `key`.
+    pub fn applies_to(&self, key: &StateKey) -> bool {
         self.class.group == Group::of(key.kind()) && self.issuer.includes(key.issuer())
     }
 }
 
-/// What one transmitter may take of a room: one flood leaves the others a quarter.
+/// How much of a capacity one transmitter may use: a flood leaves a quarter to the others.
 const fn share(room: usize) -> usize {
     room.saturating_mul(3).div_ceil(4)
 }
 
-/// Adds `mark` to `marks`. One of the same class and issuer lasts for the longer of both.
+/// Adds `mark` to `marks`. Two marks of the same class and issuer become one that ends when the later of the two ends.
 pub fn mark(marks: &mut Vec<Mark>, mark: Mark) {
     add(marks, mark);
     if marks.len() > MAX_MARKS {
@@ -238,7 +242,7 @@ mod tests {
     use crate::state::fact::Compliance;
 
     fn classes() -> impl Iterator<Item = Class> {
-        Matter::ALL.into_iter().flat_map(|topic| Group::ALL.map(|group| Class { topic, group }))
+        Topic::ALL.into_iter().flat_map(|topic| Group::ALL.map(|group| Class { topic, group }))
     }
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
     #[test]
     fn what_ends_has_room_for_eight_million() {
         let room = |end: bool| -> usize {
-            let of = |class: &Class| (class.topic == Matter::End) == end && Class::is_said(*class);
+            let of = |class: &Class| (class.topic == Topic::End) == end && Class::is_said(*class);
             classes().filter(of).map(Class::capacity).sum()
         };
         assert_eq!((room(true), room(false)), (2048, 1344));
@@ -276,8 +280,8 @@ mod tests {
         /// A word about a device stands under the device, and the beginning of a session under the session.
         fn is_said(self) -> bool {
             match self.topic {
-                Matter::Device => self.group == Group::Device,
-                Matter::Beginning => self.group == Group::Work,
+                Topic::Device => self.group == Group::Device,
+                Topic::Beginning => self.group == Group::Work,
                 _ => true,
             }
         }
@@ -288,15 +292,15 @@ mod tests {
         let key = |kind, issuer| StateKey::new(kind, issuer, "x");
         let class = Class::of(Fact::Device(Compliance::Compliant), &key(Kind::Device, "a"));
         let mark = Mark { class, issuer: key(Kind::Device, "a").issuer(), until: Timestamp(9) };
-        assert!(mark.doubts(&key(Kind::Device, "a")));
-        assert!(!mark.doubts(&key(Kind::User, "a")) && !mark.doubts(&key(Kind::Device, "b")));
-        assert!(Mark { issuer: IssuerTag::ANY, ..mark }.doubts(&key(Kind::Device, "b")));
+        assert!(mark.applies_to(&key(Kind::Device, "a")));
+        assert!(!mark.applies_to(&key(Kind::User, "a")) && !mark.applies_to(&key(Kind::Device, "b")));
+        assert!(Mark { issuer: IssuerTag::ANY, ..mark }.applies_to(&key(Kind::Device, "b")));
     }
 
     #[test]
     fn marks_are_few() {
         let mut marks = Vec::new();
-        let class = Class { topic: Matter::End, group: Group::User };
+        let class = Class { topic: Topic::End, group: Group::User };
         for n in 0..1_000 {
             let issuer = StateKey::new(Kind::User, &n.to_string(), "x").issuer();
             mark(&mut marks, Mark { class, issuer, until: Timestamp(n) });

@@ -1,24 +1,25 @@
-//! Which SETs came lately, so that one `jti` does not stand for two different things (RFC 8417 §2.2).
+//! The SETs that came recently, so that one `jti` cannot stand for two different SETs (RFC 8417 §2.2).
 //!
-//! What a SET says may be said again: entries are taken in once however often they come. But whoever uses a `jti` for
-//! something else has made a mistake or worse. The first that came stands, the other is refused.
+//! The same SET may come again: to store its entries twice changes nothing. But a `jti` that is used again for
+//! something else is an error or an attack. The first SET stays, the other is refused.
 //!
-//! Remembered are the last 64 SETs of each of 256 rings, by the hash of transmitter and `jti`: 16,384 in 257 KiB.
-//! What has been forgotten counts as new.
-//! A ring is format (1 byte), the place that is written next (1), and for each SET 8 bytes of the hash of its name and
-//! 8 of the hash of what it says.
+//! There are 256 rings, each with the last 64 SETs, by the hash of transmitter and `jti`: 16,384 SETs in 257 KiB. A SET
+//! that was dropped from its ring counts as new.
+//!
+//! A ring is: format (1 byte), the index that is written next (1), and for each SET 8 bytes of the hash of its name and
+//! 8 bytes of the hash of its claims.
 
 use crate::state::store::{MAX_TRIES, Slot, Store, StoreError};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// How many rings there are. Part of the stored format.
+/// The number of rings. Part of the stored format.
 pub const RINGS: u16 = 256;
 
 const PLACES: usize = 64;
 const FORMAT: u8 = 1;
 
-/// What a SET is called and what it says, as hashes.
+/// The name of a SET and its claims, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint {
     name: [u8; 8],
@@ -26,8 +27,8 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The print of the SET `id` of the stream `transmitter` with `claims`. What differs between two tellings of one event, such
-    /// as `iat` and `txn`, is left out.
+    /// The fingerprint of the SET `id` of the stream `transmitter` with `claims`. Claims that differ when the same
+    /// event is sent again, such as `iat` and `txn`, are left out.
     pub fn new(transmitter: &str, id: &str, claims: &Map<String, Value>) -> Fingerprint {
         let mut says = Sha256::new();
         for claim in ["sub_id", "events", "toe"] {
@@ -57,18 +58,18 @@ pub fn empty() -> Vec<u8> {
     vec![FORMAT, 0]
 }
 
-/// What is remembered of a SET's name.
+/// What is known of a SET's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
-    /// Nothing: it is new, or long forgotten.
+    /// Nothing: it is new, or was dropped.
     New,
-    /// This very SET was taken in before.
+    /// The same SET was applied before.
     Same,
-    /// Another SET of the same name came before and said something else.
+    /// A SET of the same name and other claims was applied before.
     Other,
 }
 
-/// What is remembered of the name of the SET with that print.
+/// Looks up the name of the SET with this fingerprint.
 pub fn recall(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<Memory, StoreError> {
     let stored = store.read(fingerprint.slot())?.ok_or(StoreError::Absent)?;
     Ok(match Ring::decode(&stored.bytes)?.find(fingerprint) {
@@ -78,7 +79,7 @@ pub fn recall(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<Memor
     })
 }
 
-/// Remembers that the SET came and was taken in.
+/// Records that the SET was applied.
 pub fn remember(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(fingerprint.slot())?.ok_or(StoreError::Absent)?;

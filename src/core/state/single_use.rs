@@ -1,8 +1,9 @@
-//! What counts once: DPoP proofs (RFC 9449 §11.1) and tokens for single use, spent in memory that all workers share.
+//! What may be used once: DPoP proofs (RFC 9449 §11.1) and single-use tokens, recorded in memory that all workers
+//! share.
 //!
-//! A fixed number of small buckets, each a list of hashes with the second after which each may be forgotten. Spending is
-//! one compare-and-swap on one bucket, so of any number of workers that spend the same thing at once, one succeeds. A
-//! full bucket refuses; nothing is forgotten early.
+//! There is a fixed number of small buckets, each a list of hashes with the second after which each may be removed. To
+//! record a use is one compare-and-swap on one bucket, so of any number of workers that use the same thing at once, one
+//! succeeds. A full bucket refuses; no hash is removed early.
 
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256_of;
@@ -10,41 +11,41 @@ use crate::state::store::{Slot, Store, StoreError};
 use crate::time::Timestamp;
 use std::num::NonZeroU16;
 
-/// A bucket holds this many things. Part of the stored format.
+/// A bucket holds this many entries. Part of the stored format.
 const CAPACITY: usize = 256;
 
-/// The bytes of a hash that are kept.
+/// The length of a stored hash in bytes.
 const HASH: usize = 16;
 
-/// The bytes of an entry: the hash, and until when it stands.
+/// The length of an entry in bytes: the hash, and the time until which it is kept.
 const ENTRY: usize = 20;
 
-/// The first byte of a bucket.
+/// The first byte of a bucket: the format.
 const FORMAT: u8 = 1;
 
-/// A writer that keeps losing its race gives up after this many tries.
+/// A writer gives up after it lost the compare-and-swap this many times.
 const MAX_TRIES: usize = 10_000;
 
-/// Clocks of one machine may be set back a little; what was spent stays spent.
+/// An entry is kept this much longer, because the clock of a machine may be set back a little.
 const MARGIN: u64 = 60;
 
-/// The buckets of proofs are divided into groups of this many, one for the keys whose thumbprints begin alike: one
-/// client can fill no more than one of eight.
+/// The buckets of proofs are divided into groups of this many. The thumbprint of the key chooses the group, so one
+/// client can fill at most one of the eight groups.
 const GROUP: u16 = 512;
 
-/// Each use has buckets of its own, so that one cannot fill those of another.
+/// Each region has its own buckets, so that a full region does not affect the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Region {
     Proofs,
     Tokens,
-    /// What is only tried, in shadow: it must never decide about what is enforced.
+    /// Uses under a rule in shadow mode: they must not affect what is enforced.
     Trials,
 }
 
 impl Region {
     const ALL: [Region; 3] = [Region::Proofs, Region::Tokens, Region::Trials];
 
-    /// The first bucket, and how many there are. Part of the stored format.
+    /// The first bucket, and the number of buckets. Part of the stored format.
     fn buckets(self) -> (u16, NonZeroU16) {
         const MANY: NonZeroU16 = NonZeroU16::new(4096).unwrap();
         const FEW: NonZeroU16 = NonZeroU16::new(1024).unwrap();
@@ -56,7 +57,7 @@ impl Region {
     }
 }
 
-/// Something that can be spent once.
+/// Something that can be used once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SingleUseEntry {
     region: Region,
@@ -65,12 +66,12 @@ pub struct SingleUseEntry {
     until: Timestamp,
 }
 
-/// Why something could not be spent.
+/// Why a use was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsumeError {
-    /// It was spent before.
-    Spent,
-    /// Its bucket is full of what may not be forgotten yet.
+    /// It was used before.
+    AlreadyUsed,
+    /// Its bucket is full of entries that may not be removed yet.
     Full,
     /// The store failed.
     Store(StoreError),
@@ -83,21 +84,22 @@ impl From<StoreError> for ConsumeError {
 }
 
 impl SingleUseEntry {
-    /// The one use of the DPoP proof that `id` tells from all others, signed by `key`, which nobody takes any more after
-    /// `until`. `trial`: under a rule that is not enforced.
+    /// The single use of the DPoP proof with the hash `id`, signed by `key`; nobody accepts the proof after `until`.
+    /// `trial`: under a rule in shadow mode.
     pub fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> SingleUseEntry {
-        let coin = SingleUseEntry::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
+        let entry = SingleUseEntry::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
         if trial {
-            return coin;
+            return entry;
         }
         let [of_key, ..] = *key;
-        let (first, count) = coin.region.buckets();
-        let within = coin.bucket.saturating_sub(first) % GROUP;
+        let (first, count) = entry.region.buckets();
+        let within = entry.bucket.saturating_sub(first) % GROUP;
         let start = u16::from(of_key).saturating_mul(GROUP) % count;
-        SingleUseEntry { bucket: first.saturating_add(start).saturating_add(within), ..coin }
+        SingleUseEntry { bucket: first.saturating_add(start).saturating_add(within), ..entry }
     }
 
-    /// The one use of the token `id` of `issuer`, which nobody takes any more after `until`.
+    /// The single use of the token `id` of `issuer`, which nobody accepts after `until`. `trial`: under a rule in
+    /// shadow mode.
     pub fn token(issuer: &str, id: &str, until: Timestamp, trial: bool) -> SingleUseEntry {
         let length = u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes();
         let hash = sha256_of(&[b"single use", &length, issuer.as_bytes(), id.as_bytes()]);
@@ -113,27 +115,28 @@ impl SingleUseEntry {
     }
 }
 
-/// Sets the buckets up where they are not yet. Like [`crate::state::revocations::set_up`] it must run where nobody else writes.
+/// Creates the buckets that do not exist yet. Like [`crate::state::revocations::set_up`] it must run while nobody else
+/// writes.
 pub fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
     let last = Region::ALL.map(|region| {
         let (first, count) = region.buckets();
         first.saturating_add(count.get())
     });
     let end = last.into_iter().max().unwrap_or(0);
-    // The last one is written last: where it stands, all stand.
+    // The last bucket is written last: if it exists, all exist.
     if store.read(Slot::Replay(end.saturating_sub(1)))?.is_some() {
         return Ok(());
     }
     (0..end).try_for_each(|bucket| store.seed(Slot::Replay(bucket), &[FORMAT]))
 }
 
-/// Spends `coin` at `now`. Of any number of calls for one coin, by whichever worker, one gives `Ok`, until nobody would
-/// take it any more.
-pub fn consume(store: &mut impl Store, coin: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
-    let slot = Slot::Replay(coin.bucket);
+/// Records the use of `entry` at `now`. Of any number of calls for one entry, by any worker, one returns `Ok`, until
+/// the entry is no longer accepted anyway.
+pub fn consume(store: &mut impl Store, entry: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
+    let slot = Slot::Replay(entry.bucket);
     for _ in 0..MAX_TRIES {
         let stored = store.read(slot)?.ok_or(StoreError::Absent)?;
-        let bucket = add(&stored.bytes, coin, now)?;
+        let bucket = add(&stored.bytes, entry, now)?;
         if store.swap(slot, &bucket, stored.cas)? {
             return Ok(());
         }
@@ -141,8 +144,8 @@ pub fn consume(store: &mut impl Store, coin: &SingleUseEntry, now: Timestamp) ->
     Err(StoreError::Contended.into())
 }
 
-/// The bucket with `coin` in it, and without what may be forgotten.
-fn add(bucket: &[u8], coin: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, ConsumeError> {
+/// The bucket with `entry` added, and without entries that may be removed.
+fn add(bucket: &[u8], entry: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, ConsumeError> {
     let (format, entries) = bucket.split_first().ok_or(StoreError::Corrupt)?;
     let (entries, rest) = entries.as_chunks::<ENTRY>();
     if *format != FORMAT || !rest.is_empty() {
@@ -151,23 +154,23 @@ fn add(bucket: &[u8], coin: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, 
     let mut out = Vec::with_capacity(bucket.len().saturating_add(ENTRY));
     out.push(FORMAT);
     let mut count = 0_usize;
-    for entry in entries {
-        let [hash @ .., a, b, c, d] = entry;
+    for stored in entries {
+        let [hash @ .., a, b, c, d] = stored;
         if u64::from(u32::from_le_bytes([*a, *b, *c, *d])) < now.0 {
             continue;
         }
-        if *hash == coin.hash {
-            return Err(ConsumeError::Spent);
+        if *hash == entry.hash {
+            return Err(ConsumeError::AlreadyUsed);
         }
-        out.extend(entry);
+        out.extend(stored);
         count = count.saturating_add(1);
     }
     if count >= CAPACITY {
         return Err(ConsumeError::Full);
     }
-    out.extend(coin.hash);
-    // Times end in 2106, see `Timestamp::MAX`; one beyond stands for ever.
-    out.extend(u32::try_from(coin.until.0.saturating_add(MARGIN)).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend(entry.hash);
+    // Times end in 2106, see `Timestamp::MAX`; a later one is kept for ever.
+    out.extend(u32::try_from(entry.until.0.saturating_add(MARGIN)).unwrap_or(u32::MAX).to_le_bytes());
     Ok(out)
 }
 
@@ -185,7 +188,7 @@ mod tests {
         store
     }
 
-    fn coin(id: &str) -> SingleUseEntry {
+    fn entry(id: &str) -> SingleUseEntry {
         SingleUseEntry::token("i", id, Timestamp(NOW.0 + 100), false)
     }
 
@@ -193,19 +196,23 @@ mod tests {
     fn once_and_never_again_while_it_could_be_taken() {
         let mut store = store();
         let later = |by: u64| Timestamp(NOW.0 + by);
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &entry("a"), NOW), Ok(()));
         for at in [NOW, later(100), later(160)] {
-            assert_eq!(consume(&mut store, &coin("a"), at), Err(ConsumeError::Spent));
+            assert_eq!(consume(&mut store, &entry("a"), at), Err(ConsumeError::AlreadyUsed));
         }
-        assert_eq!(consume(&mut store, &coin("b"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &entry("b"), NOW), Ok(()));
         assert_eq!(
             consume(&mut store, &SingleUseEntry::token("j", "a", later(100), false), NOW),
             Ok(()),
             "of another issuer"
         );
         set_up(&mut store).unwrap();
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Spent), "setting up again loses nothing");
-        assert_eq!(consume(&mut store, &coin("a"), later(161)), Ok(()), "forgotten when it is of no use to anybody");
+        assert_eq!(
+            consume(&mut store, &entry("a"), NOW),
+            Err(ConsumeError::AlreadyUsed),
+            "setting up again loses nothing"
+        );
+        assert_eq!(consume(&mut store, &entry("a"), later(161)), Ok(()), "forgotten when it is of no use to anybody");
     }
 
     #[test]
@@ -213,20 +220,20 @@ mod tests {
         let mut store = store();
         let trial = SingleUseEntry::token("i", "a", Timestamp(NOW.0 + 100), true);
         assert_eq!(consume(&mut store, &trial, NOW), Ok(()));
-        assert_eq!(consume(&mut store, &trial, NOW), Err(ConsumeError::Spent));
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut store, &trial, NOW), Err(ConsumeError::AlreadyUsed));
+        assert_eq!(consume(&mut store, &entry("a"), NOW), Ok(()));
     }
 
     #[test]
     fn a_full_bucket_refuses_and_forgets_nothing() {
         let mut store = store();
-        let filled = |n: u8| SingleUseEntry { hash: [n; HASH], ..coin("a") };
+        let filled = |n: u8| SingleUseEntry { hash: [n; HASH], ..entry("a") };
         for n in 0..=255 {
             assert_eq!(consume(&mut store, &filled(n), NOW), Ok(()), "{n}");
         }
-        assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Full));
-        assert_eq!(consume(&mut store, &filled(0), NOW), Err(ConsumeError::Spent));
-        assert_eq!(consume(&mut store, &coin("a"), Timestamp(NOW.0 + 161)), Ok(()));
+        assert_eq!(consume(&mut store, &entry("a"), NOW), Err(ConsumeError::Full));
+        assert_eq!(consume(&mut store, &filled(0), NOW), Err(ConsumeError::AlreadyUsed));
+        assert_eq!(consume(&mut store, &entry("a"), Timestamp(NOW.0 + 161)), Ok(()));
     }
 
     /// Another worker writes between our read and our write, each time.
@@ -237,8 +244,8 @@ mod tests {
         impl Store for Racing {
             fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
                 let stored = self.0.read(slot);
-                if let Some(coin) = self.1.take() {
-                    consume(&mut self.0, &coin, NOW).unwrap();
+                if let Some(other) = self.1.take() {
+                    consume(&mut self.0, &other, NOW).unwrap();
                 }
                 stored
             }
@@ -252,19 +259,19 @@ mod tests {
             }
         }
 
-        assert_eq!(consume(&mut Racing(store(), Some(coin("a"))), &coin("a"), NOW), Err(ConsumeError::Spent));
-        let other = SingleUseEntry { hash: [9; HASH], ..coin("a") };
-        assert_eq!(consume(&mut Racing(store(), Some(other)), &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut Racing(store(), Some(entry("a"))), &entry("a"), NOW), Err(ConsumeError::AlreadyUsed));
+        let other = SingleUseEntry { hash: [9; HASH], ..entry("a") };
+        assert_eq!(consume(&mut Racing(store(), Some(other)), &entry("a"), NOW), Ok(()));
     }
 
     #[test]
     fn what_cannot_be_read_closes() {
-        let absent = consume(&mut MemoryStore::default(), &coin("a"), NOW);
+        let absent = consume(&mut MemoryStore::default(), &entry("a"), NOW);
         assert_eq!(absent, Err(ConsumeError::Store(StoreError::Absent)));
         for bytes in [&b""[..], b"\x02", b"\x01abc"] {
             let mut store = MemoryStore::default();
-            store.seed(Slot::Replay(coin("a").bucket), bytes).unwrap();
-            assert_eq!(consume(&mut store, &coin("a"), NOW), Err(ConsumeError::Store(StoreError::Corrupt)));
+            store.seed(Slot::Replay(entry("a").bucket), bytes).unwrap();
+            assert_eq!(consume(&mut store, &entry("a"), NOW), Err(ConsumeError::Store(StoreError::Corrupt)));
         }
     }
 
@@ -275,7 +282,7 @@ mod tests {
             first..first + count.get()
         });
         assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
-        let one = coin("a");
+        let one = entry("a");
         assert!(ranges[1].contains(&one.bucket));
     }
 }

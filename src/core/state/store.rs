@@ -1,32 +1,32 @@
 //! Memory that all workers share, with compare-and-swap.
 
-/// A place in the store.
+/// A slot of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The version, which every request reads: a few bytes.
     Version,
     /// The journal, read only when the version has moved.
     Journal,
-    /// The bucket of that number, below [`BUCKETS`].
+    /// The bucket of that number, below [`crate::state::key::BUCKETS`].
     Bucket(u16),
-    /// How fetching the keys of that source goes: see [`crate::keys::fetch`].
+    /// The status of fetching the keys of that source: see [`crate::keys::fetch`].
     KeyStatus(SourceId),
-    /// The keys of that source as they were last fetched.
+    /// The keys of that source, as last fetched.
     KeyRecord(SourceId),
-    /// The bucket of that number of what was spent; see [`crate::state::single_use`].
+    /// The bucket of that number of recorded uses; see [`crate::state::single_use`].
     Replay(u16),
     /// The secret of [`crate::token::dpop_nonce`].
     NonceSecret,
-    /// The ring of that number of the SETs that came lately, below [`seen_sets::RINGS`].
+    /// The ring of that number of recent SETs, below [`crate::state::seen_sets::RINGS`].
     Ring(u16),
 }
 
-/// What a store answers to a read: the bytes, and a mark of this very value for [`Store::swap`].
+/// The result of a read: the bytes, and the number that [`Store::swap`] needs to replace exactly this value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The value.
     pub bytes: Vec<u8>,
-    /// Moves with every write.
+    /// Changes with every write.
     pub cas: u32,
 }
 
@@ -35,25 +35,26 @@ pub trait Store {
     /// Reads a slot; `None` when it was never written.
     fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError>;
 
-    /// Writes a slot that still holds what `cas` was read with. `Ok(false)`: it does not any more.
+    /// Writes a slot if it was not written since it was read with `cas`. `Ok(false)`: it was written in between.
     fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError>;
 
     /// Writes a slot that was never written.
     fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// The number on the doorbell: after each [`Store::ring`] it is one that it was never before. `None` where there is no
-    /// doorbell, and the version has to be read each time.
+    /// The change counter: each [`Store::ring`] gives it a value that it never had before. `None` when there is no
+    /// counter; then the version must be read each time.
     fn doorbell(&mut self) -> Option<u64> {
         None
     }
 
-    /// Rings the doorbell, if there is one. What was written before is seen by whoever reads the new number.
+    /// Increments the change counter, if there is one. A reader that sees the new number sees everything that was
+    /// written before.
     fn ring(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
-/// Why the state could not be read or written. Nothing of it says "no revocations".
+/// Why the state could not be read or written. None of these means "no revocations".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store failed.
@@ -65,10 +66,11 @@ pub enum StoreError {
     /// The store holds other bytes than this version writes.
     #[error("the store holds bytes of another format")]
     Corrupt,
-    /// Too many writers at once.
+    /// Too many writers wrote at once.
     #[error("too many writers at once")]
     Contended,
-    /// A bucket has no room for what was said, see [`crate::state::room`]; what it may be about is in doubt.
+    /// A bucket has no room for an entry, see [`crate::state::room`]; the grants that it may be about are marked as
+    /// uncertain.
     #[error("the state has no room for a signal of this kind by this transmitter; it must be pushed again")]
     Saturated,
 }
@@ -79,7 +81,7 @@ impl From<Corrupt> for StoreError {
     }
 }
 
-/// A store in memory, for tests and for tools that judge without a proxy.
+/// A store in memory, for tests and for tools that evaluate without a proxy.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     slots: hashbrown::HashMap<Slot, Stored>,
@@ -87,7 +89,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store that has a doorbell.
+    /// An empty store with a change counter.
     pub fn with_doorbell() -> MemoryStore {
         MemoryStore { slots: hashbrown::HashMap::new(), doorbell: Some(0) }
     }
@@ -119,14 +121,14 @@ impl Store for MemoryStore {
     }
 }
 
-/// Bytes that are not a table. State that cannot be read is not the absence of revocations.
+/// The bytes are not a table. A state that cannot be read is not a state without revocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the state holds bytes that are not a table of this version")]
 pub struct Corrupt;
 
-/// What tells one source from another in the shared memory: the same cluster, host and path are the same keys.
+/// The id of a key source in the shared memory: sources with the same cluster, host and path share their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceId(pub [u8; 16]);
 
-/// A writer that keeps losing its race gives up after this many tries.
+/// A writer gives up after it lost the compare-and-swap this many times.
 pub(crate) const MAX_TRIES: usize = 10_000;

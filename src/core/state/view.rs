@@ -1,4 +1,4 @@
-//! What one worker knows of the pushed state.
+//! What one worker has read of the pushed state.
 
 use crate::state::freshness::{Freshness, TransmitterId};
 use crate::state::key::BUCKETS;
@@ -10,22 +10,22 @@ use crate::state::store::Store;
 use crate::state::store::StoreError;
 use crate::time::Timestamp;
 
-/// What one worker knows of the version: which buckets may have changed since it last looked at them.
+/// The version as one worker last read it, and which buckets may have changed since.
 #[derive(Debug)]
 pub struct View {
     seen: Option<(u64, u64)>,
     /// The version as it was last read.
     bytes: Vec<u8>,
-    /// The number that was on the doorbell before that.
+    /// The value of the change counter before that read.
     doorbell: Option<u64>,
     freshness: Freshness,
-    /// Moves whenever some transmitter's word became worth less.
+    /// Incremented whenever a transmitter became less reliable (its stream was paused or disabled).
     setbacks: u64,
-    /// Moves whenever this worker learns of a change; never goes back.
+    /// Incremented whenever this worker sees a change; never goes back.
     clock: u64,
-    /// By bucket, the clock at which a change to it was last learnt.
+    /// For each bucket, the clock at which a change to it was last seen.
     changed: Vec<u64>,
-    /// The buckets that a change up to the version seen has touched.
+    /// The buckets that were ever written to, up to the version that was seen.
     occupied: Occupied,
 }
 
@@ -45,21 +45,21 @@ impl Default for View {
 }
 
 impl View {
-    /// Learns what has changed. The result is this worker's clock: what was read from buckets at an earlier clock
-    /// still holds if [`View::is_current`] says so.
+    /// Looks for changes. Returns this worker's clock: what was read from buckets at an earlier clock still holds if
+    /// [`View::is_current`] says so.
     pub fn refresh(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
         let doorbell = store.doorbell();
         if doorbell.is_some() && doorbell == self.doorbell {
             return Ok(self.clock);
         }
-        // Not before all has been read: a look that failed must not pass for one that is done.
+        // Stored only after everything was read: a refresh that failed must not count as done.
         self.doorbell = None;
         let clock = self.read(store)?;
         self.doorbell = doorbell;
         Ok(clock)
     }
 
-    /// Reads the version, and what is new in it.
+    /// Reads the version, and the changes since the version that was read before.
     fn read(&mut self, store: &mut impl Store) -> Result<u64, StoreError> {
         let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
         if stored.bytes == self.bytes {
@@ -90,12 +90,12 @@ impl View {
             }
             None => self.changed.fill(clock),
         }
-        // Each of them stands in the journal before the version says that there was a change.
+        // Each bucket is in the journal before the version counts its change.
         self.occupied = journal.occupied;
         // The journal may be ahead of the version: its last writers have not published yet. They will move the version
-        // once more, and looking twice costs only a look.
+        // once more; then these buckets are read twice, which is harmless.
         self.seen = Some((version.epoch, version.count));
-        // Last of all: a look that failed half way must not pass for one that is done.
+        // Stored last: a refresh that failed half way must not count as done.
         self.bytes = bytes;
         Ok(clock)
     }
@@ -106,36 +106,36 @@ impl View {
         Changes(changed.map(|(_, bucket)| bucket).collect())
     }
 
-    /// Holds nothing that was read for current any more.
+    /// Discards what was read: all buckets count as changed.
     pub fn forget(&mut self) {
         self.seen = None;
         self.bytes.clear();
         self.doorbell = None;
     }
 
-    /// Reads the version at the next look, whether the doorbell was rung or not.
+    /// Reads the version at the next refresh, even if the change counter did not move.
     pub fn force_refresh(&mut self) {
         self.doorbell = None;
     }
 
-    /// Whether that bucket may hold anything under the version that was last seen. One that does not is empty.
+    /// Whether the bucket may hold anything under the version that was last seen. If not, it is empty.
     pub fn may_hold(&self, bucket: u16) -> bool {
         self.occupied.may_hold(bucket)
     }
 
-    /// How often this worker learnt that the state is older than it had learnt before.
+    /// How often this worker saw that the state had become less fresh than it was known to be.
     pub fn setbacks(&self) -> u64 {
         self.setbacks
     }
 
-    /// When all of `transmitters` had been heard of; the beginning of time when one never was.
+    /// The time at which all of `transmitters` had been heard of; [`Timestamp`] 0 when one never was.
     pub fn fresh_at(&self, transmitters: &[TransmitterId]) -> Timestamp {
         self.freshness.oldest(transmitters)
     }
 
     /// Whether what was read from `buckets` at `clock` still holds.
     pub fn is_current(&self, buckets: &[u16], clock: u64) -> bool {
-        // Nothing was learnt since: no need to look at each.
+        // No change was seen since: the buckets need not be compared.
         clock == self.clock
             || buckets
                 .iter()
@@ -148,12 +148,12 @@ impl View {
 pub struct Changes(Vec<u16>);
 
 impl Changes {
-    /// Each of them once.
+    /// The buckets, each once.
     pub fn buckets(&self) -> impl Iterator<Item = u16> {
         self.0.iter().copied()
     }
 
-    /// Whether one of `buckets` is among them.
+    /// Whether one of `buckets` may have changed.
     pub fn touch(&self, buckets: impl IntoIterator<Item = u16>) -> bool {
         buckets.into_iter().any(|bucket| self.0.binary_search(&bucket).is_ok())
     }

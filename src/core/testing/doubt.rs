@@ -593,7 +593,7 @@ fn an_opaque_subject_names_what_the_issuer_says() {
     }
     let mut world = named(None);
     let signal = world.applied(set("1", &caep("session-revoked"), json!({}), opaque("sess-9")));
-    assert!(signal.notes().nobody && signal.notes().is_notable());
+    assert!(signal.notes().unknown_subject && signal.notes().is_notable());
 }
 
 #[test]

@@ -691,7 +691,7 @@ fn a_subject_that_nobody_is_known_by_is_received() {
     let phone = json!({"format": "phone_number", "phone_number": "+41441234567"});
     let received = world.push_body(&signed(json!({}), set("1", &caep("session-revoked"), json!({}), phone)));
     let Received::Applied(signal) = received else { panic!("{received:?}") };
-    assert!(signal.notes().nobody && signal.entries().is_empty());
+    assert!(signal.notes().unknown_subject && signal.entries().is_empty());
 }
 
 /// The signals of the property test: (event, payload without time, subject).

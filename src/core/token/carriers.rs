@@ -1,12 +1,12 @@
-//! Which claims of an issuer's tokens carry what a grant is: its scope and its details.
+//! The claims of an issuer's tokens that carry the scope and the details of a grant.
 //!
-//! Issuers name them differently, and some write one thing under two names. A signal that narrows a grant narrows it
-//! under each of these names, whoever reads the claim.
+//! Issuers use different names for them, and some write the same information under two names. A signal that narrows a
+//! grant narrows it under each of these names, whichever claim a rule reads.
 
-/// The names of such claims.
+/// The names of the claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carriers {
-    /// Claims with scope values: one string, divided by spaces, or a list of strings.
+    /// Claims with scope values: one string with spaces between the values, or a list of strings.
     pub scope: Vec<String>,
     /// Claims with objects of RFC 9396.
     pub details: Vec<String>,
@@ -23,7 +23,7 @@ impl Default for Carriers {
 }
 
 impl Carriers {
-    /// What the claim `name` carries, if it is one of them.
+    /// What the claim `name` carries; `None` if it carries neither.
     pub fn role(&self, name: &str) -> Option<Role> {
         let among = |names: &[String]| names.iter().any(|known| known == name);
         match (among(&self.scope), among(&self.details)) {

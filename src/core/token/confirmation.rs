@@ -1,11 +1,11 @@
-//! `cnf`: whom a token is bound to (RFC 7800, RFC 8705 §3.1, RFC 9449 §6.1).
+//! `cnf`: the key or certificate that a token is bound to (RFC 7800, RFC 8705 §3.1, RFC 9449 §6.1).
 
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::digest;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The keys that the presenter of a token must hold. None: the token is not bound.
+/// The keys that the presenter of a token must hold. If there are none, the token is not bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Confirmation {
     /// `x5t#S256`: the SHA-256 of the client certificate in DER.
@@ -14,12 +14,12 @@ pub struct Confirmation {
     pub key: Option<Digest>,
 }
 
-/// What the tokens of an issuer must be bound to. Whatever a token is bound to is checked in any case.
+/// What the tokens of an issuer must be bound to. If a token is bound to more, that is checked too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Binding {
-    /// Nothing is asked for. A bound token is held to its binding all the same.
+    /// Nothing is required. The binding of a bound token is checked nevertheless.
     #[default]
     None,
     /// A client certificate: `cnf.x5t#S256` (RFC 8705).
@@ -33,8 +33,8 @@ pub enum Binding {
 impl Confirmation {
     /// Reads the claim `cnf`.
     ///
-    /// `None` when it names nothing that can be checked here: a token that is bound to something is not worth less
-    /// than one that is bound to nothing. Beside a member that can be checked, others are let be (RFC 7800 §3.1).
+    /// `None` when the claim has no member that can be checked here: a token that is bound to something unknown must
+    /// not pass as an unbound token. Unknown members next to a known one are ignored (RFC 7800 §3.1).
     pub fn read(claim: Option<&Value>) -> Option<Confirmation> {
         let Some(claim) = claim else { return Some(Confirmation::default()) };
         let members = claim.as_object()?;
@@ -53,7 +53,7 @@ impl Confirmation {
 }
 
 impl Binding {
-    /// Whether a token that is bound like this will do.
+    /// Whether a token with this confirmation has the required binding.
     pub fn is_met(self, confirmation: &Confirmation) -> bool {
         match self {
             Binding::None => true,

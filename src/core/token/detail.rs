@@ -1,14 +1,15 @@
-//! `authorization_details` (RFC 9396): what one grant is for, object by object.
+//! `authorization_details` (RFC 9396): the objects that describe what a grant permits.
 
 use serde_json::{Map, Value};
 
-/// A grant may carry this many objects.
+/// The maximum number of objects in a grant.
 pub const MAX_DETAILS: usize = 128;
 
-/// One object of `authorization_details`. Its lists multiply; two objects never mix (RFC 9396 §2).
+/// One object of `authorization_details`. It permits every combination of the values in its lists; values of two
+/// objects are never combined (RFC 9396 §2).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detail {
-    /// `type`, which decides what the other members mean.
+    /// `type`, which defines the meaning of the other members.
     pub kind: String,
     /// `actions`.
     pub actions: Option<Vec<String>>,
@@ -20,18 +21,18 @@ pub struct Detail {
     pub privileges: Option<Vec<String>>,
     /// `identifier`.
     pub identifier: Option<String>,
-    /// Members beyond those that RFC 9396 §2.2 names: restrictions that nobody here can weigh.
+    /// Members that RFC 9396 §2.2 does not define: restrictions that cannot be checked here.
     pub unknown: Vec<String>,
 }
 
 impl Detail {
-    /// Reads the claim. Fails when it is not an array of at most [`MAX_DETAILS`] objects of the right shape.
+    /// Parses the claim. `None` when it is not an array of at most [`MAX_DETAILS`] valid objects.
     pub fn list(claim: &Value) -> Option<Vec<Detail>> {
         let list = claim.as_array().filter(|list| list.len() <= MAX_DETAILS)?;
         list.iter().map(|detail| detail.as_object().and_then(Detail::read)).collect()
     }
 
-    /// Reads one object. Fails when it is of another shape.
+    /// Parses one object. `None` when it is not valid.
     pub fn read(members: &Map<String, Value>) -> Option<Detail> {
         let kind = members.get("type")?.as_str()?.to_owned();
         let identifier = match members.get("identifier") {
@@ -49,7 +50,7 @@ impl Detail {
         })
     }
 
-    /// Whether the member `name` is a list of values of which a request needs one.
+    /// Whether the member `name` is a list of which a request must match one value.
     pub fn is_list(name: &str) -> bool {
         KNOWN_LISTS.contains(&name)
     }

@@ -1,6 +1,6 @@
-//! Proofs of possession by DPoP (RFC 9449): from the bytes of a `dpop` header to a [`Proof`], or a [`ProofError`].
+//! DPoP proofs of possession (RFC 9449): from the bytes of a `dpop` header to a [`Proof`], or a [`ProofError`].
 //!
-//! The numbers of the checks are those of RFC 9449 §4.3.
+//! The checks are numbered as in RFC 9449 §4.3.
 
 use crate::encoding::digest::sha256;
 use crate::encoding::digest::sha256_of;
@@ -15,13 +15,13 @@ use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
 use crate::token::dpop_nonce::Nonces;
 use serde_json::Value;
 
-/// A proof may have this many bytes: one by an RSA key of 4096 bits has about 2,600.
+/// The maximum length of a proof in bytes: a proof by an RSA key of 4096 bits has about 2,600.
 pub const MAX_PROOF: usize = 4096;
 
-/// A proof may be dated this far ahead: clients' clocks are not ours.
+/// How far in the future the `iat` of a proof may be, because the clocks of clients differ from the proxy's.
 pub const AHEAD: Span = Span(15);
 
-/// A `jti` may have this many bytes. Only its hash is kept.
+/// The maximum length of a `jti` in bytes. Only its hash is stored.
 const MAX_ID: usize = 1024;
 
 /// How the proofs for the tokens of one issuer are checked.
@@ -29,12 +29,13 @@ const MAX_ID: usize = 1024;
 pub struct Settings {
     /// Accepted signature algorithms.
     pub algorithms: Vec<Algorithm>,
-    /// How old a proof may be.
+    /// The maximum age of a proof.
     pub window: Span,
-    /// Scheme and authority under which clients know this service, in canonical form (`https://api.example`). Empty:
-    /// those of the request.
+    /// The origins (scheme and authority) that clients use for this service, in canonical form (`https://api.example`).
+    /// If empty, the origin of the request is used.
     pub origins: Vec<String>,
-    /// How long the server's nonces live, where proofs must carry one: at least this, at most twice as long.
+    /// The lifetime of the server's nonces, if proofs must have one: a nonce is valid for at least this long, at most
+    /// twice as long.
     pub nonce: Option<Span>,
 }
 
@@ -44,7 +45,7 @@ impl Default for Settings {
     }
 }
 
-/// What a proof must be a proof of.
+/// What a proof must prove.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'c> {
     /// The method of the request; for gRPC it is POST.
@@ -53,17 +54,17 @@ pub struct Claim<'c> {
     pub scheme: &'c [u8],
     /// `:authority`.
     pub authority: &'c [u8],
-    /// `:path`; its query does not count.
+    /// `:path`; its query is ignored.
     pub path: &'c [u8],
-    /// The access token, as it was presented.
+    /// The access token, as presented.
     pub token: &'c [u8],
     /// `cnf.jkt` of that token.
     pub key: &'c Digest,
 }
 
-/// A proof that was checked, all but that it was not used before. Only [`verify`] makes one.
+/// A proof that passed all checks, except that it was not used before. Only [`verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "a proof counts once: hand it to `replay::spend`"]
+#[must_use = "a proof may be used once: record its use with `single_use::consume`"]
 pub struct Proof {
     key: Digest,
     id: Digest,
@@ -76,18 +77,18 @@ impl Proof {
         &self.key
     }
 
-    /// What tells it from every other proof: a hash of key, method, URI and `jti`.
+    /// A hash of key, method, URI and `jti`, which differs for every proof.
     pub fn id(&self) -> &Digest {
         &self.id
     }
 
-    /// The last second at which it would be accepted.
+    /// The last second at which the proof is accepted.
     pub fn until(&self) -> Timestamp {
         self.until
     }
 }
 
-/// What is wrong with a proof.
+/// Why a proof was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// Check 2.
@@ -117,10 +118,10 @@ pub enum ProofError {
     /// Check 12, first half.
     #[error("`ath` is not the hash of the access token")]
     TokenHash,
-    /// Check 12, second half: the key is another one than that of the token.
+    /// Check 12, second half: the key is not the one that the token is bound to.
     #[error("the key is not the one that the token is bound to")]
     Key,
-    /// Check 7, or a key that is not for `alg`, or too weak.
+    /// Check 7; also a key that is not for `alg`, or too weak.
     #[error("`jwk` is not a public key for `alg`")]
     BadKey,
     /// Check 10.
@@ -133,7 +134,7 @@ pub enum ProofError {
 
 /// Checks `proof` at `now`. Cheap checks come first, the signature last.
 ///
-/// `nonces` are there when `settings` ask for one.
+/// `nonces` must be there if `settings` require a nonce.
 pub fn verify(
     proof: &[u8],
     claim: Claim<'_>,
@@ -188,10 +189,10 @@ pub fn verify(
     Ok(Proof { key: *claim.key, id: identify(claim.key, method, &uri, id), until: issued.plus(settings.window) })
 }
 
-/// Whether `uri`, in canonical form, is that of the request.
+/// Whether `uri`, in canonical form, is the URI of the request.
 fn is_ours(uri: &str, claim: Claim<'_>, origins: &[String]) -> bool {
     let Ok(path) = std::str::from_utf8(claim.path) else { return false };
-    let is_at = |origin: &str| normalise(&format!("{origin}{path}")).is_some_and(|ours| ours == uri);
+    let is_at = |origin: &str| normalise(&format!("{origin}{path}")).is_some_and(|own| own == uri);
     if !origins.is_empty() {
         return origins.iter().any(|origin| is_at(origin));
     }
@@ -201,17 +202,16 @@ fn is_ours(uri: &str, claim: Claim<'_>, origins: &[String]) -> bool {
     is_at(&format!("{scheme}://{authority}"))
 }
 
-/// Each part with its length before it, so that no two proofs hash alike.
+/// Each part is hashed with its length, so that two different proofs cannot have the same input.
 fn identify(key: &Digest, method: &str, uri: &str, id: &str) -> Digest {
     let length = |part: &str| u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes();
     sha256_of(&[key, &length(method), method.as_bytes(), &length(uri), uri.as_bytes(), id.as_bytes()])
 }
 
-/// An `http` or `https` URI without query and fragment, after the normalisation of RFC 3986 §6.2.2 and §6.2.3: scheme
-/// and host in lower case, no default port, no dot segments, escapes in upper case and only where they are needed, a
-/// path of at least `/`.
+/// An `http` or `https` URI without query and fragment, normalised by RFC 3986 §6.2.2 and §6.2.3: scheme and host in
+/// lower case, no default port, no dot segments, escapes only where needed and in upper case, a path of at least `/`.
 ///
-/// `None` when it is no such URI, has user information, or holds bytes that no URI holds.
+/// `None` when it is not such a URI, has user information, or has bytes that no URI may contain.
 pub fn normalise(uri: &str) -> Option<String> {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = uri.split_once("://")?;
@@ -224,7 +224,7 @@ pub fn normalise(uri: &str) -> Option<String> {
     let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
     let host = Host::parse_in_uri(authority).ok()?;
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    // The last `:` of an IPv6 address is not that of a port.
+    // The last `:` inside an IPv6 address does not begin a port.
     let port = Some(port).filter(|port| !port.is_empty() && *port != default_port && !port.ends_with(']'));
     let mut out = format!("{scheme}://{}", host.as_str().to_ascii_lowercase());
     if let Some(port) = port {
@@ -235,14 +235,14 @@ pub fn normalise(uri: &str) -> Option<String> {
     Some(out)
 }
 
-/// RFC 3986 §6.2.2.1 and §6.2.2.2.
+/// Normalises escapes: RFC 3986 §6.2.2.1 and §6.2.2.2.
 fn normalise_escapes(path: &str) -> Option<String> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path.bytes();
     while let Some(byte) = rest.next() {
         if byte != b'%' {
             match byte {
-                // No URI holds these as they are, yet some clients send them so.
+                // A URI must escape these characters, but some clients do not.
                 b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'}' | b'|' => out.push_str(&format!("%{byte:02X}")),
                 0x21..0x7f => out.push(char::from(byte)),
                 _ => return None,
@@ -261,7 +261,7 @@ fn normalise_escapes(path: &str) -> Option<String> {
     Some(out)
 }
 
-/// RFC 3986 §5.2.4, for a path that is empty or begins with `/`.
+/// Removes dot segments (RFC 3986 §5.2.4) from a path that is empty or begins with `/`.
 fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();

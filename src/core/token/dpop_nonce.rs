@@ -1,5 +1,5 @@
-//! Nonces for DPoP proofs (RFC 9449 §9) that nobody has to remember: a stretch of time, and a MAC over it by a secret
-//! that all workers of a proxy share.
+//! Nonces for DPoP proofs (RFC 9449 §9) that need no storage: a time interval, and a MAC over it with a secret that all
+//! workers of a proxy share.
 
 use crate::encoding::bytes::constant_time_eq;
 use crate::encoding::digest::sha256_of;
@@ -8,18 +8,19 @@ use crate::time::{Span, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// SHA-256 takes blocks of this many bytes.
+/// The block size of SHA-256 in bytes.
 const BLOCK: usize = 64;
 
-/// The bytes of a MAC that a nonce carries.
+/// The length of the MAC in a nonce, in bytes.
 const MAC: usize = 16;
 
-/// Makes nonces, and knows its own.
+/// Creates nonces, and recognises the ones that it created.
 pub struct Nonces {
     secret: [u8; 32],
 }
 
-/// Sets the secret where there is none yet. Like [`crate::state::revocations::set_up`] it must run where nobody else writes.
+/// Stores the secret if there is none yet. Like [`crate::state::revocations::set_up`] it must run while nobody else
+/// writes.
 pub fn set_up(store: &mut impl Store, secret: [u8; 32]) -> Result<(), StoreError> {
     match store.read(Slot::NonceSecret)? {
         Some(_) => Ok(()),
@@ -28,22 +29,22 @@ pub fn set_up(store: &mut impl Store, secret: [u8; 32]) -> Result<(), StoreError
 }
 
 impl Nonces {
-    /// Those of this proxy.
+    /// Reads the secret of this proxy.
     pub fn read(store: &mut impl Store) -> Result<Nonces, StoreError> {
         let stored = store.read(Slot::NonceSecret)?.ok_or(StoreError::Absent)?;
         Ok(Nonces { secret: stored.bytes.try_into().map_err(|_| StoreError::Corrupt)? })
     }
 
-    /// The nonce to give out at `now`; good for at least `lifetime`, at most twice as long.
+    /// The nonce to send at `now`; valid for at least `lifetime`, at most twice as long.
     pub fn current(&self, lifetime: Span, now: Timestamp) -> String {
         self.of(stretch(lifetime, now), lifetime)
     }
 
-    /// Whether `nonce` is one that was given out for `lifetime` in this stretch of time or the one before.
+    /// Whether `nonce` was created for `lifetime` in the current interval or the one before.
     pub fn is_good(&self, nonce: &str, lifetime: Span, now: Timestamp) -> bool {
         let stretch = stretch(lifetime, now);
         let is = |stretch: u64| constant_time_eq(nonce.as_bytes(), self.of(stretch, lifetime).as_bytes());
-        // Both are compared always: the time that it takes says nothing.
+        // Always compare both, so that the time taken reveals nothing.
         is(stretch) | stretch.checked_sub(1).is_some_and(is)
     }
 
@@ -64,7 +65,7 @@ fn stretch(lifetime: Span, now: Timestamp) -> u64 {
     now.0.checked_div(lifetime.0).unwrap_or(0)
 }
 
-/// HMAC-SHA-256 (RFC 2104) under a key that is shorter than a block.
+/// HMAC-SHA-256 (RFC 2104) with a key that is shorter than a block.
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     let pad = |with: u8| {
         let mut block = [with; BLOCK];

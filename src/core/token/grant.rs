@@ -1,4 +1,4 @@
-//! What a verified access token grants, and to whom.
+//! The contents of a verified access token: the grant.
 
 use crate::state::key::{Kind, StateKey};
 use crate::time::Timestamp;
@@ -9,7 +9,7 @@ use crate::token::identifier::user_key;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// The claims of a verified token, read once.
+/// The claims of a verified token, parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grant {
     /// `iss`.
@@ -22,13 +22,13 @@ pub struct Grant {
     pub token_id: String,
     /// The task that the token was granted for.
     pub task: String,
-    /// The session, where the issuer names one.
+    /// The session, if the issuer names one.
     pub session: Option<String>,
     /// `iat`.
     pub issued_at: Timestamp,
     /// `exp`.
     pub expires_at: Timestamp,
-    /// `auth_time`, where the issuer says when the user was authenticated.
+    /// `auth_time`, if the issuer states when the user was authenticated.
     pub authenticated_at: Option<Timestamp>,
     /// `scope`, split at spaces.
     pub scopes: Vec<String>,
@@ -36,7 +36,8 @@ pub struct Grant {
     pub details: Vec<Detail>,
     /// `acr`.
     pub acr: Option<String>,
-    /// The chain of `act` (RFC 8693 §4.1), the acting party first. Only the first is authority; the rest is history.
+    /// The chain of `act` (RFC 8693 §4.1), the current actor first. Only the first one counts for access decisions; the
+    /// others are history.
     pub actors: Vec<Actor>,
     /// What the token is bound to (`cnf`).
     pub confirmation: Confirmation,
@@ -46,13 +47,14 @@ pub struct Grant {
     pub tenant: Option<(String, String)>,
     /// The groups, as `(issuer, name)`.
     pub groups: Vec<(String, String)>,
-    /// What else names the user: the kind of key that it becomes, and the claim's value.
+    /// Other identifiers of the user: the kind of key, and the claim's value.
     pub identifiers: Vec<(Kind, String)>,
-    /// What other issuers call the user, as `(issuer, name)`.
+    /// The `sub` that other issuers gave the user, as `(issuer, name)`.
     pub foreign_users: Vec<(String, String)>,
-    /// Which of the claims carry scope and details.
+    /// The claims that carry scope and details.
     pub carriers: Arc<Carriers>,
-    /// All claims as they came. What signals left of them is [`crate::rules::evidence::Evidence::claim`].
+    /// All claims as in the token. Rules read them with the changes of signals: see
+    /// [`crate::rules::evidence::Evidence::claim`].
     pub claims: Map<String, Value>,
 }
 
@@ -66,7 +68,7 @@ pub struct Actor {
 }
 
 impl Grant {
-    /// The keys under which pushed state about this grant is kept.
+    /// The keys under which the pushed state about this grant is stored.
     pub fn state_keys(&self) -> Vec<StateKey> {
         let own = |kind, name: &str| StateKey::new(kind, &self.issuer, name);
         let mut keys = vec![

@@ -1,11 +1,11 @@
-//! One form for each name of a user, so that a signal and a token which spell it differently still mean one user.
+//! Normalises user identifiers, so that a signal and a token which spell one differently still mean the same user.
 
 use crate::http::uri;
 use crate::state::key::Kind;
 use crate::state::key::StateKey;
 use crate::token::identifier;
 
-/// The one form of `value`, which names a user by an identifier of `kind`. What has no such form stays as it is.
+/// The normal form of `value`, which is an identifier of `kind`. A value without a normal form is returned unchanged.
 pub fn canonical(kind: Kind, value: &str) -> String {
     match kind {
         Kind::Email => value.trim().to_ascii_lowercase(),
@@ -17,7 +17,7 @@ pub fn canonical(kind: Kind, value: &str) -> String {
     }
 }
 
-/// Whether `value` is an identifier of `kind` as a subject identifier writes it (RFC 9493 §3.2).
+/// Whether `value` is a valid identifier of `kind` in a subject identifier (RFC 9493 §3.2).
 pub fn is_one(kind: Kind, value: &str) -> bool {
     match kind {
         Kind::Email => value.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty()),
@@ -29,13 +29,13 @@ pub fn is_one(kind: Kind, value: &str) -> bool {
 }
 
 struct Phone {
-    /// All digits, the country first where it is international.
+    /// Digits only; an international number begins with the country code.
     digits: String,
     international: bool,
 }
 
-/// E.164, also as people (E.123) and `tel` URIs (RFC 3966) write it: `+1 (206) 555-0100`, `tel:+1-206-555-0100`,
-/// `0041 44 123 45 67`.
+/// An E.164 number. Also accepts the notation of E.123 and of `tel` URIs (RFC 3966): `+1 (206) 555-0100`,
+/// `tel:+1-206-555-0100`, `0041 44 123 45 67`.
 fn phone(value: &str) -> Option<Phone> {
     let value = if has_scheme(value, "tel:") { value.get(4..)? } else { value };
     let value = value.split(';').next()?.trim();
@@ -50,8 +50,8 @@ fn phone(value: &str) -> Option<Phone> {
     fits.then(|| Phone { digits: digits.to_owned(), international })
 }
 
-/// `user@host` of an `acct` URI (RFC 7565), with or without the scheme: the host in lower case, unreserved escapes of
-/// the user decoded.
+/// `user@host` of an `acct` URI (RFC 7565), with or without the scheme: the host in lower case, unreserved characters
+/// of the user part unescaped.
 fn account(value: &str) -> Option<String> {
     let value = if has_scheme(value, "acct:") { value.get(5..)? } else { value };
     let (user, host) = value.rsplit_once('@')?;
@@ -59,7 +59,7 @@ fn account(value: &str) -> Option<String> {
     Some(format!("{}@{host}", unreserved(user)))
 }
 
-/// The DID that a DID URL names (DID Core §3.2): without path, query and fragment.
+/// The DID in a DID URL (DID Core §3.2): without path, query and fragment.
 fn did(value: &str) -> Option<String> {
     if !has_scheme(value, "did:") {
         return None;
@@ -73,7 +73,7 @@ fn has_scheme(value: &str, scheme: &str) -> bool {
     value.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
 }
 
-/// RFC 3986 §6.2.2: escapes of unreserved characters are decoded, the others are in upper case.
+/// RFC 3986 §6.2.2: unescapes unreserved characters, and writes the other escapes in upper case.
 fn unreserved(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -99,7 +99,7 @@ fn unreserved(text: &str) -> String {
     out
 }
 
-/// The key of a user of `issuer` whose claim holds `value`, in whatever spelling.
+/// The key of a user of `issuer` whose claim has `value`, in any spelling.
 pub fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
     StateKey::new(kind, issuer, &identifier::canonical(kind, value))
 }

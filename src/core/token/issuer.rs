@@ -1,4 +1,4 @@
-//! Token issuers as the configuration trusts them.
+//! The token issuers that the configuration trusts.
 
 use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct Issuer {
     /// `iss`, compared byte by byte.
     pub name: String,
-    /// At least one of them must stand in `aud`.
+    /// The `aud` of a token must contain at least one of these.
     pub audiences: Vec<String>,
     /// Algorithms that its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
@@ -21,43 +21,44 @@ pub struct Issuer {
     pub keys: Keyring,
     /// Accepted `typ` values, media types without `application/`.
     pub types: Vec<String>,
-    /// `exp - iat` above this is refused.
+    /// The maximum of `exp - iat`.
     pub max_lifetime: Span,
-    /// A session that began longer ago is refused.
+    /// The maximum age of a session.
     pub max_session: Span,
-    /// How far its clock and ours may lie apart.
+    /// How far the clocks of the issuer and of this proxy may differ.
     pub clock_skew: Span,
     /// The claim that names the task.
     pub task_claim: String,
     /// The claim that names the session.
     pub session_claim: String,
-    /// The claim that names the device, beside the member `device` of `sub_id`.
+    /// The claim that names the device; the member `device` of `sub_id` may name it too.
     pub device_claim: Option<String>,
     /// The claims that carry scope and details.
     pub carriers: Arc<Carriers>,
-    /// A chain of `act` may have this many links.
+    /// The maximum number of links in a chain of `act`.
     pub max_actors: usize,
     /// How its tokens must be presented.
     pub presentation: Presentation,
-    /// Claims that hold what a subject of another format than `iss_sub` names (RFC 9493), by the kind of its key.
+    /// Claims that identify the user in subject formats other than `iss_sub` (RFC 9493): the kind of key, and the
+    /// claim.
     pub subject_claims: Vec<(Kind, String)>,
-    /// Claims that hold the `sub` that another issuer gave the user, by the name of that issuer.
+    /// Claims with the `sub` that another issuer gave the user: the name of that issuer, and the claim.
     pub foreign_users: Vec<(String, String)>,
-    /// What an `opaque` subject names that is not a member of a complex one.
+    /// What an `opaque` subject names if it is not a member of a complex subject.
     pub opaque_subject: Option<Kind>,
-    /// The claim that names the tenant, beside the member `tenant` of `sub_id`.
+    /// The claim that names the tenant; the member `tenant` of `sub_id` may name it too.
     pub tenant_claim: Option<String>,
-    /// The claim that names the groups, beside the member `group` of `sub_id`.
+    /// The claim that names the groups; the member `group` of `sub_id` may name one too.
     pub group_claim: Option<String>,
 }
 
 impl Issuer {
-    /// How long after a signal about a token itself no such token can be alive any more.
+    /// After a signal about a token: the time after which this token is no longer valid.
     pub fn token_retention(&self) -> Span {
         self.max_lifetime.plus(self.clock_skew).plus(self.clock_skew)
     }
 
-    /// How long after a signal about a session, a task or a user no token it can hit can be alive any more.
+    /// After a signal about a session, a task or a user: the time after which no affected token is valid.
     pub fn session_retention(&self) -> Span {
         self.max_session.plus(self.max_lifetime).plus(self.clock_skew).plus(self.clock_skew)
     }

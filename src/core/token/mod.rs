@@ -1,4 +1,4 @@
-//! One access token: verified, and presented by somebody.
+//! One access token: how it is verified, and how it must be presented.
 
 pub mod carriers;
 pub mod confirmation;

@@ -1,7 +1,7 @@
-//! How a token must be presented: where it stands, and what its presenter must prove to hold.
+//! How a token must be presented: in which place, and which keys its presenter must prove to hold.
 //!
-//! Checked at every request, also for a token that is remembered as verified: a token that leaked is worth nothing
-//! in other hands.
+//! This is checked for every request, also for a token that the cache holds as verified: a leaked token must be useless
+//! to others.
 
 use crate::http::connection::ConnectionInfo;
 use crate::http::credential_location::{Presented, Scheme};
@@ -19,19 +19,19 @@ use serde_json::Value;
 /// How the tokens of one issuer must be presented.
 #[derive(Debug, Clone, Default)]
 pub struct Presentation {
-    /// Where they stand, by its number among the places of the policy.
+    /// The place of the tokens, as an index into the places of the policy.
     pub place: usize,
     /// What they must be bound to.
     pub binding: Binding,
     /// How DPoP proofs for them are checked.
     pub dpop: Settings,
-    /// Whether clients are told that DPoP is spoken here.
+    /// Whether answers tell clients that DPoP is supported.
     pub announces_dpop: bool,
-    /// The claim that names the one workload that may present them.
+    /// The claim that names the only workload that may present them.
     pub peer_claim: Option<PeerClaim>,
 }
 
-/// A claim that names a workload, by the URI in its certificate (a SPIFFE ID).
+/// A claim that names a workload by the URI in its certificate (a SPIFFE ID).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerClaim {
     /// `sub`.
@@ -40,16 +40,16 @@ pub enum PeerClaim {
     Client,
     /// `sub` of the outermost `act`.
     Actor,
-    /// Another claim at the top.
+    /// Another top-level claim.
     Named(String),
 }
 
-/// Why a token is not taken from whoever presents it.
+/// Why the presenter may not use the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misuse {
     /// The reason.
     pub reason: Reason,
-    /// The nonce that the next proof must carry.
+    /// The nonce that the next proof must contain.
     pub nonce: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl From<Reason> for Misuse {
 }
 
 impl PeerClaim {
-    /// The claim of that name; `act.sub` is the acting party.
+    /// The claim with that name; `act.sub` is the `sub` of the outermost `act`.
     pub fn new(name: &str) -> PeerClaim {
         match name {
             "sub" => PeerClaim::Subject,
@@ -70,7 +70,7 @@ impl PeerClaim {
         }
     }
 
-    /// Whom `grant` names.
+    /// The workload that `grant` names.
     pub fn of<'g>(&self, grant: &'g Grant) -> Option<&'g str> {
         match self {
             PeerClaim::Subject => Some(&grant.subject),
@@ -82,8 +82,8 @@ impl PeerClaim {
 }
 
 impl Presentation {
-    /// Whether `request` may present the token of `grant`, which was verified. `Ok(Some)`: with a proof that is still to
-    /// be spent.
+    /// Checks that `request` may present the verified token of `grant`. `Ok(Some)`: with a proof; the caller must still
+    /// record its use.
     pub fn check(
         &self,
         grant: &Grant,
@@ -96,11 +96,12 @@ impl Presentation {
             return Err(Reason::TokenMisplaced.into());
         }
         let bound = &grant.confirmation;
-        // RFC 9449 §7.1: the scheme says that a key is meant; a token that names none proves nothing under it.
+        // RFC 9449 §7.1: the scheme `DPoP` is for tokens that are bound to a key; with any other token it proves
+        // nothing.
         if !self.binding.is_met(bound) || bound.key.is_none() && presented.scheme == Some(Scheme::Dpop) {
             return Err(Reason::BindingMissing.into());
         }
-        // RFC 9449 §7.2: a token that is bound to a key is never a bearer token.
+        // RFC 9449 §7.2: a token that is bound to a key is never accepted as a bearer token.
         if bound.key.is_some() && presented.scheme == Some(Scheme::Bearer) {
             return Err(Reason::BindingMismatch.into());
         }

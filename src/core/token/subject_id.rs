@@ -1,8 +1,8 @@
-//! Simple subject identifiers (RFC 9493), as tokens and SETs carry them.
+//! Simple subject identifiers (RFC 9493) in tokens and SETs.
 
 use serde_json::{Map, Value};
 
-/// The issuer, where one is named, and the name that a simple subject gives.
+/// The name in a simple subject, and its issuer if it has one.
 pub fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
     match format(subject)? {
         "opaque" => Some((None, text(subject, "id")?)),
@@ -12,7 +12,7 @@ pub fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
     }
 }
 
-/// The format of a subject: `format`, or `subject_type`, whose values drafts wrote with hyphens.
+/// The format of a subject: `format`, or `subject_type`, whose values have hyphens in drafts.
 pub fn format(subject: &Map<String, Value>) -> Option<&str> {
     Some(match text(subject, "format").or_else(|| text(subject, "subject_type"))? {
         "iss-sub" => "iss_sub",
@@ -23,7 +23,7 @@ pub fn format(subject: &Map<String, Value>) -> Option<&str> {
     })
 }
 
-/// The member `name`, where it is a string that is not empty.
+/// The member `name`, if it is a string and not empty.
 pub fn text<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
     object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Access tokens (RFC 9068, under the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
+//! Verifies access tokens (RFC 9068, with the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
 
 use crate::index::IssuerIndex;
 use crate::jose::algorithm::Algorithm;
@@ -16,16 +16,16 @@ use crate::token::subject_id;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// A token may have this many bytes.
+/// The maximum length of a token in bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
-/// A claim that names something (`sub`, `jti`, the task, ...) may have this many bytes.
+/// The maximum length in bytes of a claim that names something (`sub`, `jti`, the task, ...).
 const MAX_NAME: usize = 1024;
 
-/// A token may name this many groups. Each is a key of the state that a signal may be about, so none is left out.
+/// The maximum number of groups in a token. A signal may be about each of them, so none can be ignored.
 const MAX_GROUPS: usize = 256;
 
-/// A grant whose token's signature, type, issuer and audience were checked. Only [`Candidate::verify`] makes one.
+/// A grant whose token's signature, type, issuer and audience were verified. Only [`Candidate::verify`] makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     grant: Grant,
@@ -34,17 +34,17 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// What the token grants.
+    /// The grant.
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
 
-    /// The place of the token's issuer in the list that it was verified against.
+    /// The index of the token's issuer in the list that it was verified against.
     pub fn issuer(&self) -> IssuerIndex {
         self.issuer
     }
 
-    /// The key that verified it. When it is no longer one of its issuer's, the token is worth nothing.
+    /// The key that verified it. When the issuer no longer has this key, the token is no longer valid.
     pub fn key(&self) -> KeyId {
         self.key
     }
@@ -55,9 +55,9 @@ impl Verified {
 pub struct Rejected {
     /// The reason.
     pub reason: Reason,
-    /// The place of the issuer whose keys are fetched, where newer ones may change the verdict.
+    /// The index of the issuer whose keys must be fetched, if newer keys may change the result.
     pub lacks_keys_of: Option<IssuerIndex>,
-    /// The claim that is missing or has the wrong shape, where that is the reason.
+    /// The claim that is missing or has the wrong shape, if that is the reason.
     pub claim: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl From<Reason> for Rejected {
     }
 }
 
-/// A token that has everything but a checked signature: nothing of it is believed, and checking it is worth the cost.
+/// A token that passed all checks except that of its signature: its contents are not trusted yet.
 #[derive(Debug)]
 pub struct Candidate<'t, 'i> {
     jws: Unverified<'t>,
@@ -85,7 +85,7 @@ pub struct Candidate<'t, 'i> {
     algorithm: Algorithm,
 }
 
-/// Reads `token` as an access token of one of `issuers`, at `now`, up to its signature: all the cheap checks.
+/// Parses `token` as an access token of one of `issuers` at `now`, and does all checks except that of the signature.
 pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -> Result<Candidate<'t, 'i>, Rejected> {
     let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
         JwsError::TooLarge => Reason::TokenTooLarge,
@@ -95,11 +95,11 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
     check_kind(&jws, issuer)?;
     let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
     let lacks_keys = |reason| Rejected { lacks_keys_of: issuer.keys.source().map(|_| index), ..Rejected::from(reason) };
-    // Without any keys, all that can be checked without one is: such a token is not worth waiting for.
+    // Without any keys, do all other checks first: a token that fails them need not wait for keys.
     let key = match issuer.keys.current(now) {
         None => None,
         Some(keys) => Some(keys.find(jws.kid(), algorithm).map_err(|lack| match (lack, jws.kid()) {
-            // Newer keys will have names as well.
+            // A token without `kid` cannot match a newer key set either: its keys will have names.
             (NoKey::Unknown, None) => Reason::KeyUnknown.into(),
             (NoKey::Unknown, Some(_)) => lacks_keys(Reason::KeyUnknown),
             (NoKey::OtherAlgorithm, _) => Reason::AlgorithmRefused.into(),
@@ -117,13 +117,13 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
 }
 
 impl Candidate<'_, '_> {
-    /// The key that its signature must be by.
+    /// The key that must verify its signature.
     pub fn key(&self) -> KeyId {
         self.key_id
     }
 
-    /// Checks the signature. The times were checked with the rest, but a caller who keeps the result must check them
-    /// again with [`check_times`].
+    /// Checks the signature. The times were checked before, but a caller that keeps the result must check them again
+    /// with [`check_times`].
     pub fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
         if !signatures.check(&self.jws, self.key, self.algorithm) {
             return Err(Reason::SignatureInvalid);
@@ -146,7 +146,8 @@ pub fn verify(
     Ok(examine(token, issuers, now)?.verify(signatures, now)?)
 }
 
-/// Checks what passes with time: `exp`, and the age of the session. `issuer` is the one the token was verified by.
+/// Repeats the checks that depend on time: `exp`, and the age of the session. `issuer` is the issuer that the token was
+/// verified with.
 pub fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
     let grant = verified.grant();
     if now >= grant.expires_at.plus(issuer.clock_skew) {
@@ -177,7 +178,8 @@ fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(Issue
     known.ok_or_else(|| Reason::IssuerUnknown.into())
 }
 
-/// Explicit typing (RFC 8725 §3.11), and no claims that mark another kind of token (RFC 8417 §2.2 `events`).
+/// Checks `typ` (explicit typing, RFC 8725 §3.11), and that no claim marks another kind of token (`events`, RFC 8417
+/// §2.2).
 fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
     let typed = issuer.types.iter().any(|typ| jws.is_typ(typ));
     if !typed || jws.claims().contains_key("events") {
@@ -187,17 +189,18 @@ fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
 }
 
 fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
-    let ours = |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|ours| ours == name));
+    let is_audience =
+        |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|known| known == name));
     match claims.get("aud") {
-        Some(value @ Value::String(_)) if ours(value) => Ok(()),
-        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(ours) => Ok(()),
+        Some(value @ Value::String(_)) if is_audience(value) => Ok(()),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(is_audience) => Ok(()),
         Some(Value::String(_)) => Err(Reason::AudienceMismatch.into()),
         Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch.into()),
         _ => Err(Rejected::claim("aud")),
     }
 }
 
-/// `exp` and `iat` must be there; `exp`, `iat` and `nbf` must be right and their span short enough.
+/// Requires `exp` and `iat`; checks `exp`, `iat`, `nbf` and the lifetime.
 fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp) -> Result<(), Rejected> {
     let issued = required_time(claims, "iat")?;
     let expires = required_time(claims, "exp")?;
@@ -216,19 +219,19 @@ fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp)
     if expires.since(issued) > issuer.max_lifetime {
         return Err(Reason::LifetimeExceeded.into());
     }
-    // Nobody logged in later than now.
+    // The authentication must not be in the future.
     if authenticated(claims).is_some() && begin(claims, "auth_time")?.is_some_and(|at| at > latest) {
         return Err(Rejected::claim("auth_time"));
     }
     Ok(())
 }
 
-/// The second in which it was or will be that time.
+/// The time, rounded down to a second.
 fn required_time(claims: &Map<String, Value>, name: &str) -> Result<Timestamp, Rejected> {
     claims.get(name).and_then(numeric_date).ok_or_else(|| Rejected::claim(name))
 }
 
-/// The first whole second at which that time has come. One that is there in the wrong shape is wrong, not absent.
+/// The time, rounded up to a second. A value of the wrong shape is an error, not a missing claim.
 fn begin(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Rejected> {
     claims.get(name).map(|value| numeric_date_up(value).ok_or_else(|| Rejected::claim(name))).transpose()
 }
@@ -238,7 +241,7 @@ fn authenticated(claims: &Map<String, Value>) -> Option<&Value> {
     claims.get("auth_time").filter(|value| !value.is_null())
 }
 
-/// Reads all but the map of claims itself.
+/// Reads everything except the map of claims.
 fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rejected> {
     let read = |claim: &str| name(claims, claim).ok_or_else(|| Rejected::claim(claim));
     let details = match claims.get("authorization_details") {
@@ -246,7 +249,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
         Some(value) => Detail::list(value),
     };
     let device = match &issuer.device_claim {
-        Some(claim) if says_nothing(claims.get(claim)) => None,
+        Some(claim) if is_blank(claims.get(claim)) => None,
         Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
         None => None,
     };
@@ -281,7 +284,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
     })
 }
 
-/// The claims by which subjects of other formats than `iss_sub` know the user, where the token has them.
+/// The identifiers of the user in subject formats other than `iss_sub`, if the token has these claims.
 fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind, String)>, Rejected> {
     let mut identifiers = Vec::new();
     for (kind, claim) in &issuer.subject_claims {
@@ -290,7 +293,7 @@ fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind
     Ok(identifiers)
 }
 
-/// The claims that hold what other issuers call the user, where the token has them.
+/// The `sub` that other issuers gave the user, if the token has these claims.
 fn foreign_users(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
     let mut users = Vec::new();
     for (named, claim) in &issuer.foreign_users {
@@ -308,7 +311,7 @@ fn tenant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Option<(String
     member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id"))
 }
 
-/// A claim with one name or a list of them, and the member `group` of `sub_id`.
+/// The groups: the claim, with one name or a list of names, and the member `group` of `sub_id`.
 fn groups(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
     let Some(claim) = &issuer.group_claim else { return Ok(Vec::new()) };
     let in_sub_id = member(claims, "group", issuer).ok_or_else(|| Rejected::claim("sub_id"))?;
@@ -323,13 +326,12 @@ fn groups(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, S
     if groups.len() <= MAX_GROUPS { Ok(groups) } else { Err(Rejected::claim(claim)) }
 }
 
-/// What a claim says that a subject may be known by, if the token has it.
+/// An identifier of the user in the claim `claim`, if the token has it.
 fn identifier(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
     claims.get(claim).map_or(Ok(None), |value| identifier_of(value, claim))
 }
 
-/// `None`: the token lacks it, as it does when the claim is an empty string, a list or null, which is how some issuers
-/// write that there is nothing.
+/// `None` when the token has no identifier. Some issuers write that as an empty string, a list or null.
 fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected> {
     match value {
         Value::String(text) if is_name(text) => Ok(Some(text.clone())),
@@ -338,12 +340,12 @@ fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected>
     }
 }
 
-/// How some issuers write that there is no such thing.
-fn says_nothing(claim: Option<&Value>) -> bool {
+/// Whether the claim is an empty string or a list: some issuers write this if there is no value.
+fn is_blank(claim: Option<&Value>) -> bool {
     matches!(claim, Some(Value::Array(_))) || claim.and_then(Value::as_str) == Some("")
 }
 
-/// A [`name`] that need not be there. Null says that it is not.
+/// An optional [`name`]. Null counts as absent.
 fn optional_name(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
     match claims.get(claim) {
         None | Some(Value::Null) => Ok(None),
@@ -351,8 +353,8 @@ fn optional_name(claims: &Map<String, Value>, claim: &str) -> Result<Option<Stri
     }
 }
 
-/// A claim that names something: a string that is not empty, not long, and free of control characters, which no
-/// honest name has and which end strings early in other languages.
+/// A claim that names something: a non-empty string of limited length without control characters. Names do not contain
+/// control characters, and they end strings early in other languages.
 fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
     let text = claims.get(claim)?.as_str()?;
     is_name(text).then(|| text.to_owned())
@@ -362,7 +364,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 
-/// RFC 8693 §4.1: each link names its subject, and its issuer where that is not this token's.
+/// RFC 8693 §4.1: each link has a `sub`, and an `iss` if that differs from the token's issuer.
 fn actors(claim: Option<&Value>, most: usize) -> Option<Vec<Actor>> {
     let mut actors = Vec::new();
     let mut next = claim;
@@ -378,7 +380,7 @@ fn actors(claim: Option<&Value>, most: usize) -> Option<Vec<Actor>> {
     Some(actors)
 }
 
-/// A member of a complex `sub_id` (RFC 9493, SSF 1.0 §3.3), as `(issuer, name)`. `Some(None)` when it is not there.
+/// A member of a complex `sub_id` (RFC 9493, SSF 1.0 §3.3), as `(issuer, name)`. `Some(None)` when it is absent.
 #[allow(clippy::option_option, reason = "absent and wrong are different answers")]
 fn member(claims: &Map<String, Value>, member: &str, issuer: &Issuer) -> Option<Option<(String, String)>> {
     let Some(value) = claims.get("sub_id").and_then(|sub_id| sub_id.get(member)) else { return Some(None) };
@@ -386,12 +388,13 @@ fn member(claims: &Map<String, Value>, member: &str, issuer: &Issuer) -> Option<
     Some(Some((named.unwrap_or(&issuer.name).to_owned(), name.to_owned())))
 }
 
-/// RFC 8693 §4.2: one string, divided by spaces. Some issuers write a list of strings, one for each value.
+/// The scope values (RFC 8693 §4.2): one string with spaces between them. Some issuers write a list with one string for
+/// each value.
 fn scopes(claim: Option<&Value>) -> Option<Vec<String>> {
     match claim {
         None => Some(Vec::new()),
         Some(Value::String(text)) => Some(text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
-        // A space in a list's value would make one value of two, or two of one.
+        // A space inside an item of a list would change the number of values.
         Some(Value::Array(list)) => {
             let value = |value: &Value| value.as_str().filter(|s| !s.is_empty() && !s.contains(' ')).map(str::to_owned);
             list.iter().map(value).collect()

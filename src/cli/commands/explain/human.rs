@@ -109,7 +109,7 @@ fn signal_line(taken: &Taken<'_>) -> String {
     let signal = &taken.signal;
     let event = signal.event().rsplit(['/', ':']).next().unwrap_or_default();
     let entries = match signal.entries().len() {
-        0 if signal.notes().nobody => "changes nothing: no grant is known by its subject".to_owned(),
+        0 if signal.notes().unknown_subject => "changes nothing: no grant is known by its subject".to_owned(),
         0 => "changes nothing".to_owned(),
         1 => "1 entry".to_owned(),
         several => format!("{several} entries"),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::state::fact::{Compliance, Risk};
 use crate::state::key::Kind;
-use crate::state::room::{Group, Matter};
+use crate::state::room::{Group, Topic};
 use proptest::prelude::*;
 
 const FACTS: [Fact; 8] = [
@@ -31,7 +31,7 @@ fn by(name: &str) -> TransmitterId {
 }
 
 /// What is in doubt about the key of that name: class and until when.
-fn doubts(table: &Table, kind: Kind, name: &str) -> Vec<(Matter, u64)> {
+fn doubts(table: &Table, kind: Kind, name: &str) -> Vec<(Topic, u64)> {
     let about = about(&table.encode(), StateKey::new(kind, "i", name)).unwrap();
     about.marks.iter().map(|mark| (mark.class.topic, mark.until.0)).collect()
 }
@@ -71,7 +71,7 @@ fn full_says_what_overflowed_and_keeps_what_it_has() {
     let mut table = Table::default();
     let stored = flood(&mut table, "mdm", Kind::Device, Fact::Device(Compliance::Compliant), 1024);
     assert_eq!(stored, 384, "three quarters of 512");
-    assert_eq!(doubts(&table, Kind::Device, "any"), [(Matter::Device, 100)]);
+    assert_eq!(doubts(&table, Kind::Device, "any"), [(Topic::Device, 100)]);
     assert_eq!(doubts(&table, Kind::User, "alice"), [], "who has no device is not in doubt");
     let other = StateKey::new(Kind::Device, "another issuer", "any");
     assert_eq!(about(&table.encode(), other), Ok(About::default()), "nor are the grants of another issuer");
@@ -145,7 +145,7 @@ fn data_has_room_of_its_own_in_each_class() {
         |table: &mut Table, kind| (0..100).filter(|name| table.insert(narrowing(kind, *name), by("t"), NOW)).count();
     assert_eq!(stored(&mut table, Kind::Task), 12, "three quarters of 64 KiB");
     assert_eq!(stored(&mut table, Kind::Client), 1, "three quarters of 8 KiB");
-    assert_eq!(doubts(&table, Kind::Task, "x"), [(Matter::End, 100)]);
+    assert_eq!(doubts(&table, Kind::Task, "x"), [(Topic::End, 100)]);
     assert!(table.insert(about_kind(Kind::Task, "y", Fact::Completed, 1, 100), by("t"), NOW), "it has no data");
 }
 
@@ -161,10 +161,10 @@ fn saturation_ends_by_itself() {
     for now in 0..100 {
         assert!(!table.insert(lost(now), by("t"), Timestamp(now)), "{now}");
     }
-    assert_eq!(doubts(&table, Kind::Tenant, "x"), [(Matter::End, 149)]);
+    assert_eq!(doubts(&table, Kind::Tenant, "x"), [(Topic::End, 149)]);
     // The first that goes makes room, and nothing prolongs the mark any more.
     assert!(table.insert(lost(100), by("t"), Timestamp(100)));
-    assert_eq!(doubts(&table, Kind::Tenant, "x"), [(Matter::End, 149)]);
+    assert_eq!(doubts(&table, Kind::Tenant, "x"), [(Topic::End, 149)]);
     assert!(table.insert(lost(150), by("t"), Timestamp(150)));
     assert_eq!(doubts(&table, Kind::Tenant, "x"), []);
     assert_eq!(table.len(), 1);
@@ -336,7 +336,7 @@ proptest! {
         cut in 0usize..400,
     ) {
         let mut table = Table::default();
-        let class = Class { topic: Matter::Risk, group: Group::User };
+        let class = Class { topic: Topic::Risk, group: Group::User };
         for at in 0..marks {
             let issuer = StateKey::new(Kind::User, ["i", "j", "k"][at], "x").issuer();
             table.marks.push(Mark { class, issuer, until: Timestamp(7) });
