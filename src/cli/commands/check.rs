@@ -69,7 +69,7 @@ impl Check {
         }
         let checked = configuration::parse(&text);
         match self.output {
-            Output::Human => self.say(&checked, console)?,
+            Output::Human => self.report(&checked, console)?,
             Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&report(&checked))?)?,
         }
         Ok(if checked.is_ok() { Exit::Done } else { Exit::BadConfig })
@@ -96,7 +96,7 @@ impl Check {
                 Err(problems) => problems.iter_mut().for_each(inside),
             }
             match self.output {
-                Output::Human => self.say(&checked, console)?,
+                Output::Human => self.report(&checked, console)?,
                 Output::Json => reports.push(json!({"place": plugin.place, "report": report(&checked)})),
             }
         }
@@ -124,7 +124,7 @@ impl Check {
         Ok(())
     }
 
-    fn say(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
+    fn report(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
         match checked {
             Err(problems) => BadFile::new(&self.config, problems.clone()).print(console.err)?,
             Ok(Configuration { loaded, json }) => {

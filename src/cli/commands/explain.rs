@@ -22,10 +22,10 @@ use crate::failure::Failure;
 use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
-use crate::offline::evaluation::Trial;
+use crate::offline::evaluation::Evaluation;
 use crate::offline::host::World;
 use crate::offline::jwks_files::{self, Jwks};
-use crate::offline::request_input::{self, Header, Typed, Url};
+use crate::offline::request_input::{self, Header, TypedRequest, Url};
 use crate::signing::certificate;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
@@ -157,8 +157,8 @@ enum Output {
     Json,
 }
 
-/// A signal that was taken in before the request.
-struct Taken<'a> {
+/// A signal that was received before the request.
+struct ReceivedSignal<'a> {
     file: &'a Path,
     signal: Signal,
 }
@@ -181,9 +181,9 @@ impl Explain {
         for file in &self.signal {
             let set = file::read(file)?;
             let signal = world.take_in(&file.display().to_string(), set.trim_ascii(), judge.policy(), now)?;
-            signals.push(Taken { file, signal });
+            signals.push(ReceivedSignal { file, signal });
         }
-        let trial = Trial::hold(&mut judge, &mut world, &typed, now);
+        let trial = Evaluation::new(&mut judge, &mut world, &typed, now);
         if let Some(failure) = jwks_files::missing(judge.policy(), &trial.verdict) {
             return Err(failure);
         }
@@ -197,9 +197,9 @@ impl Explain {
         Ok(if trial.verdict.is_ok() { Exit::Done } else { Exit::Denied })
     }
 
-    fn typed(&self) -> Result<Typed, request_input::Error> {
+    fn typed(&self) -> Result<TypedRequest, request_input::Error> {
         let method = self.method.as_deref().unwrap_or(if self.grpc { "POST" } else { "GET" });
-        Typed::new(method.as_bytes(), &self.url, &self.header, self.grpc)
+        TypedRequest::new(method.as_bytes(), &self.url, &self.header, self.grpc)
     }
 
     fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {

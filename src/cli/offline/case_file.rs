@@ -25,10 +25,10 @@ pub struct File {
     pub now: Option<Time>,
     /// Access tokens by name.
     #[serde(default)]
-    pub tokens: BTreeMap<String, Made>,
+    pub tokens: BTreeMap<String, JwtSource>,
     /// Signals by name.
     #[serde(default)]
-    pub signals: BTreeMap<String, Made>,
+    pub signals: BTreeMap<String, JwtSource>,
     /// The cases, in order.
     pub cases: Vec<Case>,
 }
@@ -36,7 +36,7 @@ pub struct File {
 /// A token or a signal: one of these.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Made {
+pub struct JwtSource {
     /// Claims, to be signed for this run alone.
     #[serde(default)]
     pub claims: Option<Map<String, Value>>,

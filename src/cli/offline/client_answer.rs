@@ -4,7 +4,7 @@ use taskfence_core::decision::answer::Answer;
 
 /// What the client gets. Envoy adds `date`, `server` and `content-length`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub struct ClientAnswer {
     pub status: u16,
     /// Only of a gRPC request.
     pub grpc_status: Option<i32>,
@@ -12,7 +12,7 @@ pub struct Sent {
     pub body: String,
 }
 
-impl Sent {
+impl ClientAnswer {
     /// A gRPC request gets all in one header block, with status 200 (Trailers-Only).
     pub fn new(answer: &Answer, grpc: bool) -> Self {
         let own = answer.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));

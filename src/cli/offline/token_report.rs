@@ -22,14 +22,14 @@ pub enum Credential {
     /// It is not even a JWS.
     Unreadable(JwsError),
     /// It was refused. What it says of itself is not believed, but may tell what went wrong.
-    Refused(Claimed),
+    Refused(UnverifiedToken),
     /// It is good.
     Verified(Box<Grant>),
 }
 
 /// What a token that was refused says of itself.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct UnverifiedToken {
     pub typ: Option<String>,
     /// Only when it names an algorithm that can be allowed at all.
     pub algorithm: Option<&'static str>,
@@ -61,7 +61,7 @@ impl Credential {
         };
         match Unverified::parse(token, MAX_TOKEN) {
             Err(error) => Self::Unreadable(error),
-            Ok(jws) => Self::Refused(Claimed {
+            Ok(jws) => Self::Refused(UnverifiedToken {
                 typ: jws.typ().map(str::to_owned),
                 algorithm: jws.algorithm().map(|algorithm| algorithm.name()),
                 kid: jws.kid().map(str::to_owned),
@@ -109,7 +109,7 @@ fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
     texts.chain(bound).chain([("expires", Fact::Time(grant.expires_at))]).collect()
 }
 
-impl Claimed {
+impl UnverifiedToken {
     fn facts(&self) -> Vec<(&'static str, Fact)> {
         let header = [
             ("typ", self.typ.clone()),
