@@ -25,7 +25,7 @@ use crate::terminal::exit::Exit;
 
 /// Check a configuration with the code that the filter runs
 ///
-/// Prints what the configuration holds and what is doubtful in it, or every error with its place and what to do.
+/// Prints a summary with warnings, or every error with its place and its remedy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ Examples:
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
 pub struct Check {
-    /// The configuration, or one of Envoy with some inside: JSON when it begins with `{`, else YAML; `-` reads standard
+    /// The configuration of Taskfence, or of an Envoy that contains it: JSON when it begins with `{`, else YAML; `-` reads standard
     /// input
     config: PathBuf,
 
@@ -206,7 +206,7 @@ fn place(owner: Owner) -> String {
     }
 }
 
-/// What is good to know, and what cannot be checked here.
+/// Notes: what is not wrong but worth knowing, and what cannot be checked offline.
 fn notes(loaded: &Loaded) -> Vec<Problem> {
     let note = |(owner, _, keys): (Owner, &str, &Keyring)| {
         let source = keys.source()?;
@@ -240,7 +240,7 @@ fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
     })
 }
 
-/// What a good configuration holds.
+/// How much a valid configuration contains.
 struct Summary {
     role: &'static str,
     issuers: usize,

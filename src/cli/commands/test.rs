@@ -1,4 +1,4 @@
-//! `taskfence test`: a table of requests with what should become of them, for a team's pipeline.
+//! `taskfence test`: a table of requests with their expected verdicts, for a team's CI.
 
 use std::path::{Path, PathBuf};
 use taskfence_core::config::load;
@@ -33,10 +33,10 @@ are bad."
     };
 }
 
-/// Put a table of requests before a configuration, and compare the verdicts with the expected ones
+/// Judge a table of requests under a configuration, and compare the verdicts with the expected ones
 ///
-/// Judges each request with the code that the filter runs, each with an empty state of its own. Prints a line for each
-/// case, and what was expected where it went otherwise.
+/// Judges each request with the code that the filter runs. The pushed state is empty before each case. Prints a line for
+/// each case, and for a failed case what was expected.
 #[derive(Debug, Args)]
 #[command(after_help = examples!(), after_long_help = LONG)]
 pub struct Test {
@@ -58,7 +58,7 @@ A file of cases:
   jwks: {'https://jit.example': jwks.json}   # keys that the proxy fetches; also --jwks
   tokens:
     alice:
-      claims:                            # nobody's key is needed: this run takes it as signed
+      claims:                            # no key is needed: this run takes it as signed
         scope: orders.read
         authorization_details: [{type: order, actions: [read], identifier: '1881'}]
     tired: {claims: {auth_time: -2h}}
@@ -162,7 +162,7 @@ impl Test {
     }
 }
 
-/// A line for each thing that is not as expected, and one with what is.
+/// One line for each value that differs from what `expect` says, and one line with the actual verdict.
 fn differences(expect: &Expected, trial: &Evaluation, judge: &Judge) -> Vec<String> {
     let verdict = if trial.verdict.is_ok() { Verdict::Allow } else { Verdict::Deny };
     let reason = trial.refusal().map(|refusal| refusal.reason.code());

@@ -1,4 +1,4 @@
-//! The cases of a file, ready to run: every name in them found, every text in them read.
+//! The cases of a file, ready to run: every name is resolved and every text is parsed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -49,7 +49,7 @@ pub struct PreparedCase {
 }
 
 impl Suite {
-    /// Reads what `file` names. `folder` is where it stands; `now` is the time where it gives none.
+    /// Reads what `file` names, relative to `folder`. `now` is the time of the requests where the file gives none.
     ///
     /// Fails with everything that is wrong with it.
     pub fn new(file: File, folder: &Path, policy: &Policy, now: u64) -> Result<Self, Vec<Problem>> {
@@ -62,7 +62,7 @@ impl Suite {
         for (at, case) in file.cases.into_iter().enumerate() {
             let place = format!("cases[{at}]");
             if !names.insert(case.name.clone()) {
-                builder.problem(format!("{place}.name"), format!("`{}` stands twice", case.name));
+                builder.problem(format!("{place}.name"), format!("`{}` is used twice", case.name));
             }
             cases.extend(builder.case(case, &place, &tokens, &signals, now));
         }
@@ -101,7 +101,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The tokens or the signals, whichever `what` says. One that is bad stands there empty, so that its name is known.
+    /// The tokens or the signals, whichever `what` says. An invalid one is kept as empty bytes, so that its name is known.
     fn named(&mut self, what: &str, all: &BTreeMap<String, JwtSource>, now: Timestamp, make_up: MakeUp) -> Named {
         let mut named = Named::new();
         for (name, made) in all {
@@ -191,7 +191,7 @@ impl Builder<'_> {
         })
     }
 
-    /// A proof that is right in everything, so far as the key is.
+    /// A DPoP proof that is valid for the request; whether `key` is the key of the token is not checked.
     fn proof(&self, token: &[u8], typed: &TypedRequest, key: &Path, now: Timestamp) -> Result<String, String> {
         let key = SigningKey::read(&self.folder.join(key)).map_err(|error| error.to_string())?;
         let text = |name: &[u8]| String::from_utf8_lossy(typed.header(name).unwrap_or_default()).into_owned();

@@ -1,4 +1,4 @@
-//! An answer of the judge as it arrives at the client, HTTP and gRPC alike.
+//! An answer of the judge in the form that the client receives, over HTTP or gRPC.
 
 use taskfence_core::decision::answer::Answer;
 
@@ -33,7 +33,7 @@ impl ClientAnswer {
         Self { status: 200, grpc_status: Some(answer.grpc_status), headers, body: String::new() }
     }
 
-    /// As it is written on the wire, but for what Envoy adds.
+    /// Status line, headers and body, without what Envoy adds.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("HTTP {}", self.status)];
         lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));

@@ -29,7 +29,7 @@ pub struct Url {
     path: Vec<u8>,
 }
 
-/// Why what was typed is no request.
+/// Why the input is not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("write a whole URL, like https://orders.mesh/v1/orders/1881, or a path that begins with `/`")]

@@ -1,4 +1,4 @@
-//! What can be said about the token of a request, believed or not.
+//! What `explain` reports about the token of a request, verified or not.
 
 use serde_json::{Map, Value};
 use taskfence_core::decision::verdict::Verdict;
@@ -21,13 +21,13 @@ pub enum Credential {
     Ambiguous,
     /// It is not even a JWS.
     Unreadable(JwsError),
-    /// It was refused. What it says of itself is not believed, but may tell what went wrong.
+    /// It was refused. Its header and claims are not verified, but may show what went wrong.
     Refused(UnverifiedToken),
-    /// It is good.
+    /// It was verified.
     Verified(Box<Grant>),
 }
 
-/// What a token that was refused says of itself.
+/// Header and claims of a token that was refused: not verified, for reports only.
 #[derive(Debug)]
 pub struct UnverifiedToken {
     pub typ: Option<String>,
@@ -82,7 +82,7 @@ impl Credential {
         }
     }
 
-    /// What is known about it, in the order in which it is told.
+    /// What is known about it, in the order of the report.
     pub fn facts(&self) -> Vec<(&'static str, Fact)> {
         match self {
             Self::NotLookedAt | Self::Absent | Self::Ambiguous | Self::Unreadable(_) => Vec::new(),

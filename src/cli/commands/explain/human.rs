@@ -152,7 +152,7 @@ fn words(mismatch: Option<Mismatch>, effect: &Effect, trial: &Evaluation) -> Str
     let Some(mismatch) = mismatch else {
         let does = match effect {
             Effect::Require(_) => "matches",
-            Effect::Anonymous => "matches, and lets everybody pass",
+            Effect::Anonymous => "matches, and allows anonymous requests",
             Effect::Deny => "matches, and denies",
         };
         let captures = trial.captures.iter().map(|(name, value)| format!(", {name} = {}", printable(value)));
@@ -174,7 +174,7 @@ fn token_lines(credential: &Credential, now: Timestamp) -> Vec<String> {
         Credential::Absent => return vec!["none".to_owned()],
         Credential::Ambiguous => return vec!["more than one credential".to_owned()],
         Credential::Unreadable(_) => return vec!["cannot be read".to_owned()],
-        Credential::Refused(_) => "refused; it says of itself, which is not believed:",
+        Credential::Refused(_) => "refused; its own statements, not verified:",
         Credential::Verified(_) => "verified",
     };
     let facts = credential.facts().into_iter().map(|(name, fact)| {
@@ -191,7 +191,7 @@ fn requirement_lines(trial: &Evaluation, policy: &Policy) -> Vec<String> {
     let rule = trial.rule().and_then(|at| policy.rules().get(at));
     let Some(Effect::Require(requirement)) = rule.map(|rule| rule.effect()) else { return Vec::new() };
     if requirement.checks().is_empty() {
-        return vec!["a good token and nothing else".to_owned()];
+        return vec!["a valid token and nothing else".to_owned()];
     }
     if trial.requirements.is_empty() {
         let names: Vec<&str> = requirement.checks().iter().map(|check| check.name()).collect();
