@@ -56,7 +56,7 @@ impl Failure {
         }
     }
 
-    /// Whether it only means that the reader of our output has gone away.
+    /// Whether the reader of our output closed the pipe, which is not worth a message.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -25,7 +25,7 @@ use crate::terminal::exit::Exit;
 
 /// Check a configuration with the code that the filter runs
 ///
-/// Prints what the configuration holds and what is doubtful in it, or every error with its place and what to do.
+/// Prints a summary with warnings, or every error with its place and its remedy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +36,7 @@ Examples:
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
 pub struct Check {
-    /// The configuration, or one of Envoy with some inside: JSON when it begins with `{`, else YAML; `-` reads standard
+    /// The configuration of Taskfence, or of an Envoy that contains it: JSON when it begins with `{`, else YAML; `-` reads standard
     /// input
     config: PathBuf,
 
@@ -69,7 +69,7 @@ impl Check {
         }
         let checked = configuration::parse(&text);
         match self.output {
-            Output::Human => self.say(&checked, console)?,
+            Output::Human => self.report(&checked, console)?,
             Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&report(&checked))?)?,
         }
         Ok(if checked.is_ok() { Exit::Done } else { Exit::BadConfig })
@@ -96,7 +96,7 @@ impl Check {
                 Err(problems) => problems.iter_mut().for_each(inside),
             }
             match self.output {
-                Output::Human => self.say(&checked, console)?,
+                Output::Human => self.report(&checked, console)?,
                 Output::Json => reports.push(json!({"place": plugin.place, "report": report(&checked)})),
             }
         }
@@ -124,7 +124,7 @@ impl Check {
         Ok(())
     }
 
-    fn say(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
+    fn report(&self, checked: &Result<Configuration, Vec<Problem>>, console: &mut Console<'_>) -> Result<(), Failure> {
         match checked {
             Err(problems) => BadFile::new(&self.config, problems.clone()).print(console.err)?,
             Ok(Configuration { loaded, json }) => {
@@ -206,7 +206,7 @@ fn place(owner: Owner) -> String {
     }
 }
 
-/// What is good to know, and what cannot be checked here.
+/// Notes: what is not wrong but worth knowing, and what cannot be checked offline.
 fn notes(loaded: &Loaded) -> Vec<Problem> {
     let note = |(owner, _, keys): (Owner, &str, &Keyring)| {
         let source = keys.source()?;
@@ -240,7 +240,7 @@ fn report(checked: &Result<Configuration, Vec<Problem>>) -> Value {
     })
 }
 
-/// What a good configuration holds.
+/// How much a valid configuration contains.
 struct Summary {
     role: &'static str,
     issuers: usize,

@@ -1,4 +1,4 @@
-//! `taskfence explain`: one request before the judge of the data plane, and all that led to the verdict.
+//! `taskfence explain`: one request before the judge of the data plane, and what led to the verdict.
 
 mod human;
 mod json;
@@ -22,10 +22,10 @@ use crate::failure::Failure;
 use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
-use crate::offline::evaluation::Trial;
+use crate::offline::evaluation::Evaluation;
 use crate::offline::host::World;
 use crate::offline::jwks_files::{self, Jwks};
-use crate::offline::request_input::{self, Header, Typed, Url};
+use crate::offline::request_input::{self, Header, TypedRequest, Url};
 use crate::signing::certificate;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
@@ -49,9 +49,9 @@ Exits with 0 when the request is allowed, with 2 when it is denied, with 3 when 
 
 /// Say whether a request would pass, and why
 ///
-/// Judges it with the code that the filter runs: prints each rule that was tried, each requirement with what it asked
-/// and what there was, the verdict, and the answer that the client would get. The state begins empty; what signals
-/// left behind in a real Envoy is not known here, so give those that matter with --signal.
+/// Judges the request with the code that the filter runs. Prints each rule that was tried, each requirement with what it
+/// asked and what was found, the verdict, and the answer that the client would get. The pushed state is empty at first:
+/// give the signals that matter with --signal.
 #[derive(Debug, Args)]
 #[command(after_help = examples!(), after_long_help = LONG)]
 pub struct Explain {
@@ -62,7 +62,7 @@ pub struct Explain {
     #[command(flatten)]
     jwks: Jwks,
 
-    /// The access token, or `@FILE` to read it from a file; it is put where the tokens of its issuer stand
+    /// The access token, or `@FILE` to read it from a file; it is put into the header or cookie that its issuer's `token` key names
     #[arg(long, value_parser = OsStringValueParser::new().map(Secret::from), help_heading = "The request")]
     token: Option<Secret>,
 
@@ -89,31 +89,31 @@ pub struct Explain {
     grpc: bool,
 
     /// The address that it comes from [default: not known]
-    #[arg(long, value_name = "IP", value_parser = address, help_heading = "Around it")]
+    #[arg(long, value_name = "IP", value_parser = address, help_heading = "Context")]
     source: Option<IpAddr>,
 
     /// The certificate that the client showed in the TLS handshake, in PEM or DER [default: none]
-    #[arg(long, value_name = "FILE", help_heading = "Around it")]
+    #[arg(long, value_name = "FILE", help_heading = "Context")]
     peer_certificate: Option<PathBuf>,
 
     /// The first URI in that certificate, the SPIFFE ID of the workload [default: none]
-    #[arg(long, value_name = "ID", value_parser = NonEmpty::new(), help_heading = "Around it")]
+    #[arg(long, value_name = "ID", value_parser = NonEmpty::new(), help_heading = "Context")]
     peer_spiffe: Option<String>,
 
     /// Metadata of its route in Envoy, namespace `taskfence`; may be given more than once
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Around it")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, help_heading = "Context")]
     metadata: Vec<(String, String)>,
 
     /// A signed signal that was received before, as `taskfence signal --print` prints it; may be given more than once
-    #[arg(long, value_name = "FILE", help_heading = "Around it")]
+    #[arg(long, value_name = "FILE", help_heading = "Context")]
     signal: Vec<PathBuf>,
 
     /// How long ago a transmitter was last heard of [default: never, or just now with --signal]
-    #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Around it")]
+    #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Context")]
     state_age: Option<Duration>,
 
     /// When it comes: RFC 3339, unix seconds, or an offset from now like -10m
-    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, help_heading = "Around it")]
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, help_heading = "Context")]
     at: Moment,
 
     /// How to print the explanation
@@ -157,8 +157,8 @@ enum Output {
     Json,
 }
 
-/// A signal that was taken in before the request.
-struct Taken<'a> {
+/// A signal that was received before the request.
+struct ReceivedSignal<'a> {
     file: &'a Path,
     signal: Signal,
 }
@@ -181,9 +181,9 @@ impl Explain {
         for file in &self.signal {
             let set = file::read(file)?;
             let signal = world.take_in(&file.display().to_string(), set.trim_ascii(), judge.policy(), now)?;
-            signals.push(Taken { file, signal });
+            signals.push(ReceivedSignal { file, signal });
         }
-        let trial = Trial::hold(&mut judge, &mut world, &typed, now);
+        let trial = Evaluation::new(&mut judge, &mut world, &typed, now);
         if let Some(failure) = jwks_files::missing(judge.policy(), &trial.verdict) {
             return Err(failure);
         }
@@ -197,9 +197,9 @@ impl Explain {
         Ok(if trial.verdict.is_ok() { Exit::Done } else { Exit::Denied })
     }
 
-    fn typed(&self) -> Result<Typed, request_input::Error> {
+    fn typed(&self) -> Result<TypedRequest, request_input::Error> {
         let method = self.method.as_deref().unwrap_or(if self.grpc { "POST" } else { "GET" });
-        Typed::new(method.as_bytes(), &self.url, &self.header, self.grpc)
+        TypedRequest::new(method.as_bytes(), &self.url, &self.header, self.grpc)
     }
 
     fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {

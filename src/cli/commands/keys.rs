@@ -36,7 +36,7 @@ Examples:
   taskfence keys new --alg ES256 --out demo
   taskfence keys new --alg RS256 --kid 2026-09 --out keys/issuer")]
 pub struct New {
-    /// What the key signs with
+    /// The signature algorithm of the key
     #[arg(long, value_name = "ALG", ignore_case = true)]
     alg: Algorithm,
 
@@ -44,7 +44,7 @@ pub struct New {
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     kid: Option<String>,
 
-    /// Path and beginning of the name of the two files
+    /// The path that the names of the two files begin with
     #[arg(long, value_name = "PREFIX")]
     out: PathBuf,
 

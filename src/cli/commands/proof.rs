@@ -16,7 +16,8 @@ use crate::terminal::time::Moment;
 
 /// Sign a DPoP proof for one request and print it
 ///
-/// It proves that whoever sends the request holds the key that the access token is bound to. Each proof counts once.
+/// The proof shows that the sender of the request holds the key that the access token is bound to. Each proof is accepted
+/// once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,7 +39,7 @@ pub struct Proof {
     #[arg(long, default_value = "GET", value_parser = NonEmpty::new())]
     method: String,
 
-    /// Where the request goes, as the client knows it (`htu`); query and fragment are left out
+    /// The URL of the request, as the client calls it (`htu`); query and fragment are left out
     #[arg(long, value_parser = NonEmpty::new())]
     url: String,
 

@@ -10,7 +10,7 @@ use crate::terminal::exit::Exit;
 /// Print the JSON Schema of the configuration, or its reference
 ///
 /// The schema (draft 2020-12) is made from the types that read the configuration. Point your editor at it, or check
-/// configurations in a pipeline that has no `taskfence`. It knows shapes, not meanings: `taskfence check` finds more.
+/// configurations in a pipeline that has no `taskfence`. It describes shapes only: `taskfence check` finds more errors.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,5 +1,5 @@
-//! `taskfence signal`: tells the filters what has changed. Each subcommand is one kind of event in the operator's
-//! words; what they share (who says it, to whom, how it is sent) is [`sending`].
+//! `taskfence signal`: pushes signals to the filters. Each subcommand sends one kind of event; the options that all
+//! of them share are in [`sending`].
 
 mod assurance;
 mod claims;
@@ -23,7 +23,7 @@ use crate::terminal::exit::Exit;
 /// Sign a signal and push it to the filters, which act on it at once
 ///
 /// A signal is a security event token (RFC 8417), pushed as RFC 8935 says. A receiver answers 202 when it has taken
-/// it; from then on no request passes against it.
+/// it; from then on no request passes that the signal forbids.
 #[derive(Debug, Subcommand)]
 pub enum Signal {
     Revoke(revoke::Revoke),

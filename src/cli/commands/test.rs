@@ -1,4 +1,4 @@
-//! `taskfence test`: a table of requests with what should become of them, for a team's pipeline.
+//! `taskfence test`: a table of requests with their expected verdicts, for a team's CI.
 
 use std::path::{Path, PathBuf};
 use taskfence_core::config::load;
@@ -13,9 +13,9 @@ use crate::input::document;
 use crate::input::file;
 use crate::input::problem::{BadFile, count};
 use crate::offline::case_file::{Expected, File, Verdict};
-use crate::offline::case_suite::{Ready, Suite};
-use crate::offline::client_answer::Sent;
-use crate::offline::evaluation::Trial;
+use crate::offline::case_suite::{PreparedCase, Suite};
+use crate::offline::client_answer::ClientAnswer;
+use crate::offline::evaluation::Evaluation;
 use crate::offline::host::World;
 use crate::offline::jwks_files::{self, Jwks};
 use crate::terminal::console::Console;
@@ -33,10 +33,10 @@ are bad."
     };
 }
 
-/// Put a table of requests before a configuration, and compare the verdicts with the expected ones
+/// Judge a table of requests under a configuration, and compare the verdicts with the expected ones
 ///
-/// Judges each request with the code that the filter runs, each with an empty state of its own. Prints a line for each
-/// case, and what was expected where it went otherwise.
+/// Judges each request with the code that the filter runs. The pushed state is empty before each case. Prints a line for
+/// each case, and for a failed case what was expected.
 #[derive(Debug, Args)]
 #[command(after_help = examples!(), after_long_help = LONG)]
 pub struct Test {
@@ -58,7 +58,7 @@ A file of cases:
   jwks: {'https://jit.example': jwks.json}   # keys that the proxy fetches; also --jwks
   tokens:
     alice:
-      claims:                            # nobody's key is needed: this run takes it as signed
+      claims:                            # no key is needed: this run takes it as signed
         scope: orders.read
         authorization_details: [{type: order, actions: [read], identifier: '1881'}]
     tired: {claims: {auth_time: -2h}}
@@ -116,7 +116,7 @@ impl Test {
         let mut judge = Judge::new(policy);
         let mut failed = 0_usize;
         for case in &suite.cases {
-            let trial = self.hold(&mut judge, case, &suite)?;
+            let trial = self.evaluate(&mut judge, case, &suite)?;
             let differences = differences(&case.expect, &trial, &judge);
             let word = if differences.is_empty() { "ok  " } else { "FAIL" };
             writeln!(console.out, "{word}  {}", printable(&case.name))?;
@@ -139,7 +139,7 @@ impl Test {
         BadFile::new(&self.cases, problems).into()
     }
 
-    fn hold(&self, judge: &mut Judge, case: &Ready, suite: &Suite) -> Result<Trial, Failure> {
+    fn evaluate(&self, judge: &mut Judge, case: &PreparedCase, suite: &Suite) -> Result<Evaluation, Failure> {
         let mut world = World::new()?;
         world.source = case.source;
         world.peer_certificate = case.peer_certificate;
@@ -157,18 +157,18 @@ impl Test {
                 other => other,
             })?;
         }
-        let trial = Trial::hold(judge, &mut world, &case.typed, case.now);
+        let trial = Evaluation::new(judge, &mut world, &case.typed, case.now);
         jwks_files::missing(judge.policy(), &trial.verdict).map_or(Ok(trial), Err)
     }
 }
 
-/// A line for each thing that is not as expected, and one with what is.
-fn differences(expect: &Expected, trial: &Trial, judge: &Judge) -> Vec<String> {
+/// One line for each value that differs from what `expect` says, and one line with the actual verdict.
+fn differences(expect: &Expected, trial: &Evaluation, judge: &Judge) -> Vec<String> {
     let verdict = if trial.verdict.is_ok() { Verdict::Allow } else { Verdict::Deny };
     let reason = trial.refusal().map(|refusal| refusal.reason.code());
     let rule = trial.rule().and_then(|at| judge.policy().rule(at)).map(|rule| rule.name());
     let refused = trial.answer.as_ref().filter(|_| trial.verdict.is_err());
-    let sent = refused.map(|answer| Sent::new(answer, trial.grpc));
+    let sent = refused.map(|answer| ClientAnswer::new(answer, trial.grpc));
     let status = sent.as_ref().map(|sent| sent.status.to_string());
     let grpc_status = sent.as_ref().and_then(|sent| sent.grpc_status).map(|status| status.to_string());
     let compared = [

@@ -37,8 +37,8 @@ impl Token {
 
 /// Sign an access token (RFC 9068) for one task and print it
 ///
-/// This is for demos and tests: in a real deployment the tokens come from its issuer, and this command has no say
-/// there. Nothing is checked, so that bad tokens can be made too.
+/// This is for demos and tests: in a real deployment the tokens come from the issuer. Nothing is checked, so that bad
+/// tokens can be made too.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -54,19 +54,19 @@ pub struct Mint {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
 
-    /// Who issues it (`iss`)
+    /// The issuer (`iss`)
     #[arg(long, value_name = "URI", value_parser = NonEmpty::new())]
     issuer: String,
 
-    /// For whom it is (`aud`); may be given more than once
+    /// The audience (`aud`); may be given more than once
     #[arg(long, value_name = "URI", required = true, value_parser = NonEmpty::new())]
     audience: Vec<String>,
 
-    /// On whose behalf (`sub`)
+    /// The user on whose behalf the client acts (`sub`)
     #[arg(long, value_name = "SUB", value_parser = NonEmpty::new())]
     subject: String,
 
-    /// Which client or agent holds it (`client_id`)
+    /// The client or agent that holds it (`client_id`)
     #[arg(long, value_name = "ID", value_parser = NonEmpty::new())]
     client: String,
 
@@ -82,11 +82,11 @@ pub struct Mint {
     #[arg(long, value_name = "SCOPES")]
     scope: Option<String>,
 
-    /// One thing it grants, as a JSON object with a `type` (`authorization_details`); may be given more than once
+    /// One authorization detail, as a JSON object with a `type` (`authorization_details`); may be given more than once
     #[arg(long, value_name = "JSON", value_parser = detail)]
     detail: Vec<Value>,
 
-    /// From when to when it is good (`exp` - `iat`)
+    /// The lifetime (`exp` - `iat`)
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = time::duration)]
     lifetime: Duration,
 
@@ -98,7 +98,7 @@ pub struct Mint {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     auth_time: Option<Moment>,
 
-    /// From when on it is good (`nbf`) [default: none]
+    /// The time before which it is not valid (`nbf`) [default: none]
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     not_before: Option<Moment>,
 
@@ -114,7 +114,7 @@ pub struct Mint {
     #[arg(long, value_name = "FILE")]
     bind_key: Option<PathBuf>,
 
-    /// A claim to add, or to have instead of the one above; may be given more than once
+    /// A claim to add or to replace; may be given more than once
     #[arg(long, value_name = "NAME=JSON", value_parser = claim)]
     claim: Vec<(String, Value)>,
 
@@ -122,7 +122,7 @@ pub struct Mint {
     #[arg(long, value_name = "NAME")]
     without: Vec<String>,
 
-    /// What the header says it is (`typ`)
+    /// The type in the header (`typ`)
     #[arg(long, default_value = "at+jwt")]
     typ: String,
 }

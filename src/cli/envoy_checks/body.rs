@@ -14,8 +14,7 @@ pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
             findings.warning(&place, message, "take it out of the filter's plugin");
         }
         (false, false) => {
-            let message =
-                "a receiver without `allow_on_headers_stop_iteration` never gets a body: every push waits for ever";
+            let message = "a receiver without `allow_on_headers_stop_iteration` never gets a body, so every push hangs";
             findings.error(&node.place, message, "add `allow_on_headers_stop_iteration: true` beside `failure_policy`");
         }
     }

@@ -1,11 +1,11 @@
-//! Whether Envoy keeps functions from a plugin that it cannot do without.
+//! Whether a capability restriction of Envoy denies a function that a plugin needs.
 
 use super::{Findings, Installed, list};
 
 /// Without this callback Envoy does not ask the plugin at all.
 const JUDGE: &str = "proxy_on_request_headers";
 
-/// Both roles need these; not those of keys, metrics and the log, without which they say less.
+/// Both roles need these. Those for keys, metrics and the log are not listed: the plugin works without them.
 const NEEDED: [&str; 15] = [
     "proxy_on_vm_start",
     "proxy_on_configure",

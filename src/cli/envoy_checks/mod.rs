@@ -1,4 +1,4 @@
-//! What the proxy around the filter must not do: each file looks for one kind of fault in a configuration of Envoy.
+//! Checks of the proxy around the filter: each file looks for one kind of fault in a configuration of Envoy.
 
 mod body;
 mod capabilities;
@@ -46,7 +46,7 @@ impl Findings {
 struct Installed<'a> {
     plugin: &'a Plugin<'a>,
     role: Role,
-    /// `None` when its text is bad, which is said elsewhere.
+    /// `None` when its text is invalid; another check reports that.
     policy: Option<&'a Policy>,
     /// `None` when it is not one of the filters of a connection manager.
     place: Option<CredentialLocation<'a>>,

@@ -1,4 +1,4 @@
-//! The file of `taskfence test`: requests, and what should become of them.
+//! The file of `taskfence test`: requests, and the verdicts that are expected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,10 +25,10 @@ pub struct File {
     pub now: Option<Time>,
     /// Access tokens by name.
     #[serde(default)]
-    pub tokens: BTreeMap<String, Made>,
+    pub tokens: BTreeMap<String, JwtSource>,
     /// Signals by name.
     #[serde(default)]
-    pub signals: BTreeMap<String, Made>,
+    pub signals: BTreeMap<String, JwtSource>,
     /// The cases, in order.
     pub cases: Vec<Case>,
 }
@@ -36,19 +36,19 @@ pub struct File {
 /// A token or a signal: one of these.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Made {
+pub struct JwtSource {
     /// Claims, to be signed for this run alone.
     #[serde(default)]
     pub claims: Option<Map<String, Value>>,
     /// The file that holds it, relative to this one.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// It itself.
+    /// The token or SET in compact serialization.
     #[serde(default)]
     pub compact: Option<String>,
 }
 
-/// One request, and what should become of it.
+/// One request, and its expected verdict.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -62,10 +62,10 @@ pub struct Case {
     /// The signals that came before it, by name.
     #[serde(default)]
     pub signals: Vec<String>,
-    /// When it comes, if not when the others do.
+    /// When it comes; default: the `now` of the file.
     #[serde(default)]
     pub now: Option<Time>,
-    /// What should become of it.
+    /// The expected verdict.
     pub expect: Expected,
 }
 
@@ -104,7 +104,7 @@ pub struct Request {
     pub state_age: Option<Length>,
 }
 
-/// What should become of a request. What is left out may be anything.
+/// The expected verdict of a request. What is left out is not compared.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for Length {
     }
 }
 
-/// Reads a string or a number as text. What is wrong with it is said while it is read, so that its place is known.
+/// Reads a string or a number as text. Errors are reported while it is read, so that their place is known.
 struct Written<F> {
     expecting: &'static str,
     read: F,

@@ -1,4 +1,4 @@
-//! The cases of a file, ready to run: every name in them found, every text in them read.
+//! The cases of a file, ready to run: every name is resolved and every text is parsed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ use taskfence_core::time::Timestamp;
 use taskfence_core::token::dpop_nonce::Nonces;
 
 use crate::input::file;
-use crate::offline::case_file::{Case, Expected, File, Made, Request, Time, Verdict};
+use crate::offline::case_file::{Case, Expected, File, JwtSource, Request, Time, Verdict};
 use crate::offline::host::World;
-use crate::offline::request_input::{self, Header, Typed, Url};
+use crate::offline::request_input::{self, Header, TypedRequest, Url};
 use crate::offline::unsigned;
 use crate::signing::certificate;
 use crate::signing::dpop_proof::Contents;
@@ -27,16 +27,16 @@ use crate::terminal::time::Moment;
 /// Everything that a run needs.
 #[derive(Debug)]
 pub struct Suite {
-    pub cases: Vec<Ready>,
+    pub cases: Vec<PreparedCase>,
     /// Tokens and SETs that count as signed.
     pub made_up: Vec<String>,
 }
 
 /// A case, ready to run.
 #[derive(Debug)]
-pub struct Ready {
+pub struct PreparedCase {
     pub name: String,
-    pub typed: Typed,
+    pub typed: TypedRequest,
     pub source: Option<IpAddr>,
     pub peer_certificate: Option<Digest>,
     pub peer_uri: Option<String>,
@@ -49,7 +49,7 @@ pub struct Ready {
 }
 
 impl Suite {
-    /// Reads what `file` names. `folder` is where it stands; `now` is the time where it gives none.
+    /// Reads what `file` names, relative to `folder`. `now` is the time of the requests where the file gives none.
     ///
     /// Fails with everything that is wrong with it.
     pub fn new(file: File, folder: &Path, policy: &Policy, now: u64) -> Result<Self, Vec<Problem>> {
@@ -62,7 +62,7 @@ impl Suite {
         for (at, case) in file.cases.into_iter().enumerate() {
             let place = format!("cases[{at}]");
             if !names.insert(case.name.clone()) {
-                builder.problem(format!("{place}.name"), format!("`{}` stands twice", case.name));
+                builder.problem(format!("{place}.name"), format!("`{}` is used twice", case.name));
             }
             cases.extend(builder.case(case, &place, &tokens, &signals, now));
         }
@@ -101,8 +101,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The tokens or the signals, whichever `what` says. One that is bad stands there empty, so that its name is known.
-    fn named(&mut self, what: &str, all: &BTreeMap<String, Made>, now: Timestamp, make_up: MakeUp) -> Named {
+    /// The tokens or the signals, whichever `what` says. An invalid one is kept as empty bytes, so that its name is known.
+    fn named(&mut self, what: &str, all: &BTreeMap<String, JwtSource>, now: Timestamp, make_up: MakeUp) -> Named {
         let mut named = Named::new();
         for (name, made) in all {
             let bytes = match self.made(name, made, now, make_up) {
@@ -118,7 +118,7 @@ impl Builder<'_> {
         named
     }
 
-    fn made(&mut self, name: &str, made: &Made, now: Timestamp, make_up: MakeUp) -> Result<Vec<u8>, Problem> {
+    fn made(&mut self, name: &str, made: &JwtSource, now: Timestamp, make_up: MakeUp) -> Result<Vec<u8>, Problem> {
         match (&made.claims, &made.file, &made.compact) {
             (Some(claims), None, None) => {
                 let text = make_up(name, claims, self.policy, now)?;
@@ -134,7 +134,14 @@ impl Builder<'_> {
         }
     }
 
-    fn case(&mut self, case: Case, place: &str, tokens: &Named, signals: &Named, now: Timestamp) -> Option<Ready> {
+    fn case(
+        &mut self,
+        case: Case,
+        place: &str,
+        tokens: &Named,
+        signals: &Named,
+        now: Timestamp,
+    ) -> Option<PreparedCase> {
         let now = self.time(case.now, now, &format!("{place}.now"));
         let token = case.token.as_ref().map(|name| self.find(name, tokens, &format!("{place}.token"), "tokens"));
         let mut came = Vec::new();
@@ -170,11 +177,22 @@ impl Builder<'_> {
         }
         let Case { name, request, expect, .. } = case;
         let Request { metadata, peer: peer_uri, .. } = request;
-        Some(Ready { name, typed, source, peer_certificate, peer_uri, metadata, heard_at, signals: came, now, expect })
+        Some(PreparedCase {
+            name,
+            typed,
+            source,
+            peer_certificate,
+            peer_uri,
+            metadata,
+            heard_at,
+            signals: came,
+            now,
+            expect,
+        })
     }
 
-    /// A proof that is right in everything, so far as the key is.
-    fn proof(&self, token: &[u8], typed: &Typed, key: &Path, now: Timestamp) -> Result<String, String> {
+    /// A DPoP proof that is valid for the request; whether `key` is the key of the token is not checked.
+    fn proof(&self, token: &[u8], typed: &TypedRequest, key: &Path, now: Timestamp) -> Result<String, String> {
         let key = SigningKey::read(&self.folder.join(key)).map_err(|error| error.to_string())?;
         let text = |name: &[u8]| String::from_utf8_lossy(typed.header(name).unwrap_or_default()).into_owned();
         let settings = request_input::issuer(token, self.policy).map(|issuer| &issuer.presentation.dpop);
@@ -231,7 +249,7 @@ impl Builder<'_> {
         }
     }
 
-    fn typed(&mut self, request: &Request, place: &str) -> Option<Typed> {
+    fn typed(&mut self, request: &Request, place: &str) -> Option<TypedRequest> {
         let mut headers = Vec::new();
         for (name, values) in &request.headers {
             for value in &values.0 {
@@ -243,7 +261,7 @@ impl Builder<'_> {
         }
         let method = request.method.as_deref().unwrap_or(if request.grpc { "POST" } else { "GET" });
         let url = Url::parse(request.url.as_bytes());
-        match url.and_then(|url| Typed::new(method.as_bytes(), &url, &headers, request.grpc)) {
+        match url.and_then(|url| TypedRequest::new(method.as_bytes(), &url, &headers, request.grpc)) {
             Ok(typed) => Some(typed),
             Err(error) => {
                 self.problem(format!("{place}.url"), error.to_string());

@@ -1,10 +1,10 @@
-//! An answer of the judge as it arrives at the client, HTTP and gRPC alike.
+//! An answer of the judge in the form that the client receives, over HTTP or gRPC.
 
 use taskfence_core::decision::answer::Answer;
 
 /// What the client gets. Envoy adds `date`, `server` and `content-length`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub struct ClientAnswer {
     pub status: u16,
     /// Only of a gRPC request.
     pub grpc_status: Option<i32>,
@@ -12,7 +12,7 @@ pub struct Sent {
     pub body: String,
 }
 
-impl Sent {
+impl ClientAnswer {
     /// A gRPC request gets all in one header block, with status 200 (Trailers-Only).
     pub fn new(answer: &Answer, grpc: bool) -> Self {
         let own = answer.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
@@ -33,7 +33,7 @@ impl Sent {
         Self { status: 200, grpc_status: Some(answer.grpc_status), headers, body: String::new() }
     }
 
-    /// As it is written on the wire, but for what Envoy adds.
+    /// Status line, headers and body, without what Envoy adds.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("HTTP {}", self.status)];
         lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));

@@ -1,4 +1,5 @@
-//! What is behind a reason: the values that did not fit. For the operator only; a client never sees it.
+//! The values that led to a refusal: which ones did not fit, and what was expected. Only the operator sees them, never a
+//! client.
 
 use taskfence_core::decision::verdict::Refusal;
 use taskfence_core::encoding::digest::Digest;
@@ -16,11 +17,11 @@ use taskfence_core::token::dpop::{self, Claim, ProofError};
 use taskfence_core::token::grant::Grant;
 use taskfence_core::token::presentation::Presentation;
 
-use crate::offline::token_report::{Claimed, Credential};
+use crate::offline::token_report::{Credential, UnverifiedToken};
 use crate::terminal::text::time_from;
 
-/// More about `refusal`, where the request or its token has more to say.
-pub fn why(
+/// What the operator should know beyond the reason code of `refusal`. `None` where there is nothing more to tell.
+pub fn diagnose(
     refusal: &Refusal,
     request: &Request<'_>,
     credential: &Credential,
@@ -32,15 +33,23 @@ pub fn why(
         (Reason::PathRefused, _) => Canonical::parse(request.path).err().map(|error| format!("path: {error}")),
         (Reason::HostRefused, _) => policy.host(request.authority).err().map(|error| format!("host: {error}")),
         (_, Credential::Unreadable(error)) => Some(error.to_string()),
-        (Reason::ClaimInvalid, Credential::Refused(claimed)) => invalid(refusal.claim.as_deref()?, claimed, policy),
-        (_, Credential::Refused(claimed)) => refused(reason, claimed, policy, now),
-        (_, Credential::Verified(grant)) => misused(reason, grant, request, policy, now),
+        (Reason::ClaimInvalid, Credential::Refused(claimed)) => {
+            claim_problem(refusal.claim.as_deref()?, claimed, policy)
+        }
+        (_, Credential::Refused(claimed)) => token_problem(reason, claimed, policy, now),
+        (_, Credential::Verified(grant)) => presentation_problem(reason, grant, request, policy, now),
         _ => None,
     }
 }
 
-/// A good token that was presented badly.
-fn misused(reason: Reason, grant: &Grant, request: &Request<'_>, policy: &Policy, now: Timestamp) -> Option<String> {
+/// Why a verified token was refused: its place, its binding, or its DPoP proof.
+fn presentation_problem(
+    reason: Reason,
+    grant: &Grant,
+    request: &Request<'_>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<String> {
     let presentation = &policy.issuers().iter().find(|issuer| issuer.name == grant.issuer)?.presentation;
     let presented = request.credential().ok()?;
     let bound = &grant.confirmation;
@@ -73,7 +82,7 @@ fn misused(reason: Reason, grant: &Grant, request: &Request<'_>, policy: &Policy
     })
 }
 
-/// What is wrong with the proof, apart from its nonce.
+/// The first check of RFC 9449 §4.3 that the DPoP proof fails. Its nonce is not checked here.
 fn proof_error(
     key: Option<&Digest>,
     presentation: &Presentation,
@@ -86,7 +95,8 @@ fn proof_error(
     dpop::verify(request.proof().ok()??, claim, &presentation.dpop, None, &mut PureRust, now).err()
 }
 
-fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> Option<String> {
+/// Why a token that is not verified was refused, apart from the shape of its claims.
+fn token_problem(reason: Reason, token: &UnverifiedToken, policy: &Policy, now: Timestamp) -> Option<String> {
     let named = token.text("iss");
     if reason == Reason::IssuerUnknown {
         return Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))));
@@ -134,8 +144,8 @@ fn refused(reason: Reason, token: &Claimed, policy: &Policy, now: Timestamp) -> 
     })
 }
 
-/// The claims that must be there and are not; or the one that has the wrong shape.
-fn invalid(claim: &str, token: &Claimed, policy: &Policy) -> Option<String> {
+/// Which required claims are missing; if none is, that `claim` has the wrong shape.
+fn claim_problem(claim: &str, token: &UnverifiedToken, policy: &Policy) -> Option<String> {
     let named = token.text("iss");
     let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
     let task = issuer.map_or("txn", |issuer| issuer.task_claim.as_str());
@@ -153,6 +163,6 @@ fn algorithms(key: &Key) -> impl Iterator<Item = &'static str> {
     Algorithm::ALL.into_iter().filter(|algorithm| key.verifier(*algorithm).is_some()).map(Algorithm::name)
 }
 
-fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    words.collect::<Vec<_>>().join(", ")
+fn list<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    items.collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! One request before the judge, with everything that can be said about the outcome.
+//! Evaluates one request with the judge, and collects what the command line reports about the outcome.
 
 use taskfence_core::decision::answer::{Answer, answer};
 use taskfence_core::decision::judge::Judge;
@@ -11,18 +11,18 @@ use taskfence_core::policy::policy::Policy;
 use taskfence_core::rules::rule::{Effect, Mismatch};
 use taskfence_core::time::Timestamp;
 
-use crate::offline::diagnosis::why;
+use crate::offline::diagnosis::diagnose;
 use crate::offline::host::World;
-use crate::offline::request_input::Typed;
-use crate::offline::requirement_report::{Notes, Weighed};
+use crate::offline::request_input::TypedRequest;
+use crate::offline::requirement_report::{Notes, RequirementReport};
 use crate::offline::token_report::Credential;
 
-/// Stands for the id that every real refusal gets.
+/// A placeholder for the decision id that every real refusal gets.
 pub const DECISION: &str = "00000000-0000-0000-0000-000000000000";
 
-/// What became of a request.
+/// The verdict about one request, and what led to it.
 #[derive(Debug)]
-pub struct Trial {
+pub struct Evaluation {
     pub now: Timestamp,
     /// Whether it is gRPC.
     pub grpc: bool,
@@ -33,13 +33,13 @@ pub struct Trial {
     /// What the path of the rule captured.
     pub captures: Vec<(String, String)>,
     pub credential: Credential,
-    pub weighed: Vec<Weighed>,
+    pub requirements: Vec<RequirementReport>,
     pub verdict: Verdict,
-    /// What is behind the reason, where more can be said than the reason does.
+    /// The values that led to the reason, where there is more to tell than its code.
     pub why: Option<String>,
-    /// What the client gets when it is refused; under shadow, what it would get.
+    /// The answer to the client when the request is refused; in shadow mode, the answer that it would get.
     pub answer: Option<Answer>,
-    /// What changes in the headers on the way to the upstream.
+    /// The changes that the filter makes to the headers of a request that passes.
     pub upstream: Vec<Change>,
 }
 
@@ -50,9 +50,9 @@ pub enum Change {
     Set(String, String),
 }
 
-impl Trial {
-    /// Puts `typed` before `judge`.
-    pub fn hold(judge: &mut Judge, world: &mut World, typed: &Typed, now: Timestamp) -> Self {
+impl Evaluation {
+    /// Lets `judge` decide about `typed` at `now`, and collects what led to the verdict.
+    pub fn new(judge: &mut Judge, world: &mut World, typed: &TypedRequest, now: Timestamp) -> Self {
         let request = typed.to_request(judge.policy().places());
         let mut notes = Notes::default();
         let verdict = judge.judge_before(&request, world, now, &mut notes);
@@ -70,16 +70,16 @@ impl Trial {
             tried: notes.tried,
             path: Canonical::parse(request.path).ok().map(|path| path.as_str().to_owned()),
             captures: notes.captures,
-            why: refusal.and_then(|refusal| why(refusal, &request, &credential, policy, now)),
+            why: refusal.and_then(|refusal| diagnose(refusal, &request, &credential, policy, now)),
             answer: refusal.map(|refusal| answer(refusal, policy, DECISION, request.grpc)),
             upstream: changes(policy, typed, &request, &verdict),
             credential,
-            weighed: notes.weighed,
+            requirements: notes.requirements,
             verdict,
         }
     }
 
-    /// What was refused, or under shadow would have been.
+    /// The refusal; in shadow mode, the refusal that was not enforced.
     pub fn refusal(&self) -> Option<&Refusal> {
         refusal(&self.verdict)
     }
@@ -105,8 +105,8 @@ fn refusal(verdict: &Verdict) -> Option<&Refusal> {
     }
 }
 
-/// As the filter edits a request: only where there is something of ours to set, to hide or to remove.
-fn changes(policy: &Policy, typed: &Typed, request: &Request<'_>, verdict: &Verdict) -> Vec<Change> {
+/// The edits of the filter: none unless it sets an identity header, or removes a reserved header or the token.
+fn changes(policy: &Policy, typed: &TypedRequest, request: &Request<'_>, verdict: &Verdict) -> Vec<Change> {
     let Ok(permit) = verdict else { return Vec::new() };
     if !request.reserved && policy.identity().is_empty() {
         return Vec::new();

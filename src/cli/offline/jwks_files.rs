@@ -84,14 +84,14 @@ fn supply(policy: &mut Policy, issuer: &str, file: &Path, console: &mut Console<
     Ok(())
 }
 
-/// There is nobody of this name whose keys are fetched.
+/// The error for a name of which no issuer or transmitter has fetched keys.
 fn nobody(policy: &Policy, issuer: &str) -> String {
     let known: Vec<&str> = policy.fetched_keys().map(|(_, name, _)| name).collect();
     let message = format!("--jwks {issuer}=...: no issuer or transmitter of this name has keys that are fetched");
     match nearest(issuer, known.iter().copied()) {
         Some(near) => format!("{message}; did you mean `{near}`?"),
-        None if known.is_empty() => format!("{message}; all keys stand in the configuration"),
-        None => format!("{message}; those are `{}`", known.join("`, `")),
+        None if known.is_empty() => format!("{message}; all keys are inline in the configuration"),
+        None => format!("{message}; the ones that have are `{}`", known.join("`, `")),
     }
 }
 

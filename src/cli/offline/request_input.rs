@@ -10,7 +10,7 @@ use taskfence_core::token::verify::MAX_TOKEN;
 
 /// A request that can be put before the judge.
 #[derive(Debug, Clone)]
-pub struct Typed {
+pub struct TypedRequest {
     headers: Vec<Header>,
 }
 
@@ -29,7 +29,7 @@ pub struct Url {
     path: Vec<u8>,
 }
 
-/// Why what was typed is no request.
+/// Why the input is not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("write a whole URL, like https://orders.mesh/v1/orders/1881, or a path that begins with `/`")]
@@ -42,7 +42,7 @@ pub enum Error {
     SeveralHosts,
 }
 
-impl Typed {
+impl TypedRequest {
     /// The header map of a request. A header `host` counts for more than the host of the URL, as in curl. `grpc` makes
     /// it a gRPC request unless `headers` say another content type.
     pub fn new(method: &[u8], url: &Url, headers: &[Header], grpc: bool) -> Result<Self, Error> {
@@ -161,7 +161,7 @@ mod tests {
 
     fn typed(url: &[u8], headers: &[&str], grpc: bool) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let headers: Vec<_> = headers.iter().map(|text| Header::parse(text.as_bytes()).unwrap()).collect();
-        let typed = Typed::new(b"GET", &Url::parse(url)?, &headers, grpc)?;
+        let typed = TypedRequest::new(b"GET", &Url::parse(url)?, &headers, grpc)?;
         let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
         Ok(typed.headers().map(|(have, value)| (name(have), value.to_vec())).collect())
     }
@@ -223,13 +223,16 @@ mod tests {
             .unwrap()
             .loaded
             .policy;
-        let credential = |typed: Typed| {
+        let credential = |typed: TypedRequest| {
             let typed = typed.present(b"t", &policy);
             let presented = typed.to_request(policy.places()).credential();
             presented.map(|presented| (presented.scheme, presented.token.to_vec()))
         };
-        assert!(credential(Typed::new(b"GET", &url, &own, false).unwrap()).is_err(), "two credentials are ambiguous");
-        let alone = Typed::new(b"GET", &url, &[], false).unwrap();
+        assert!(
+            credential(TypedRequest::new(b"GET", &url, &own, false).unwrap()).is_err(),
+            "two credentials are ambiguous"
+        );
+        let alone = TypedRequest::new(b"GET", &url, &[], false).unwrap();
         assert_eq!(credential(alone.clone()), Ok((Some(Scheme::Bearer), b"t".to_vec())));
         assert_eq!(credential(alone.proof(b"p")), Ok((Some(Scheme::Dpop), b"t".to_vec())));
     }

@@ -1,4 +1,4 @@
-//! What a rule asked and what there was, in words, for each of its requirements.
+//! For each requirement of a rule: what it asked for, what the request and its grant had, and whether it was met.
 
 use serde_json::Value;
 use taskfence_core::decision::evaluate::Observer;
@@ -11,9 +11,9 @@ use taskfence_core::rules::routes::Captures;
 use taskfence_core::rules::rule::Mismatch;
 use taskfence_core::time::Timestamp;
 
-/// One requirement, weighed.
+/// One requirement of a rule, and how it was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Weighed {
+pub struct RequirementReport {
     /// The key of `require` that asks for it.
     pub name: &'static str,
     pub asked: String,
@@ -21,14 +21,14 @@ pub struct Weighed {
     pub outcome: Outcome,
 }
 
-/// Writes down what the judge does: every rule that it tries, and every requirement that it evaluates.
+/// Records each rule that the judge tries and each requirement that it evaluates.
 #[derive(Debug, Default)]
 pub struct Notes {
     /// For each rule up to the first that matches, why it does not; the last is `None` if one matches.
     pub tried: Vec<Option<Mismatch>>,
     /// What the path of the rule captured, by name.
     pub captures: Vec<(String, String)>,
-    pub weighed: Vec<Weighed>,
+    pub requirements: Vec<RequirementReport>,
 }
 
 impl Observer for Notes {
@@ -44,12 +44,13 @@ impl Observer for Notes {
     }
 
     fn check(&mut self, check: &Check, outcome: Outcome, evidence: &Evidence<'_>) {
-        let (asked, found) = words(check, evidence);
-        self.weighed.push(Weighed { name: check.name(), asked, found, outcome });
+        let (asked, found) = describe(check, evidence);
+        self.requirements.push(RequirementReport { name: check.name(), asked, found, outcome });
     }
 }
 
-fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
+/// What `check` asks for, and what the request and its grant have, as texts.
+fn describe(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
     let grant = evidence.grant;
     match check {
         Check::StateAge(longest) => {
@@ -118,13 +119,13 @@ fn words(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
     }
 }
 
-/// What the token says, and what signals changed about it since.
+/// `found` in the token, followed by what signals changed about the grant since.
 fn with_changes(found: String, evidence: &Evidence<'_>) -> String {
     let changes = evidence.grant_status.changes.iter().flat_map(|changes| changes.words());
     std::iter::once(found).chain(changes).collect::<Vec<_>>().join("; ")
 }
 
-/// The members that one object must have, captures filled in.
+/// The members that one authorization detail must have, with captures replaced by their values.
 fn detail(asked: &DetailRequirement, evidence: &Evidence<'_>) -> String {
     let members = [
         ("action", &asked.action),
@@ -154,7 +155,7 @@ pub fn decoded(piece: &str) -> String {
     String::from_utf8_lossy(&Decoded::new(piece).collect::<Vec<u8>>()).into_owned()
 }
 
-/// The objects that these claims hold.
+/// The authorization details in these claims.
 fn details<'v>(claims: impl Iterator<Item = &'v Value>) -> String {
     let details = claims.filter_map(Value::as_array).flatten().map(ToString::to_string);
     or_none(details.collect::<Vec<_>>().join(", "))

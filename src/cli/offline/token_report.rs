@@ -1,4 +1,4 @@
-//! What can be said about the token of a request, believed or not.
+//! What `explain` reports about the token of a request, verified or not.
 
 use serde_json::{Map, Value};
 use taskfence_core::decision::verdict::Verdict;
@@ -21,15 +21,15 @@ pub enum Credential {
     Ambiguous,
     /// It is not even a JWS.
     Unreadable(JwsError),
-    /// It was refused. What it says of itself is not believed, but may tell what went wrong.
-    Refused(Claimed),
-    /// It is good.
+    /// It was refused. Its header and claims are not verified, but may show what went wrong.
+    Refused(UnverifiedToken),
+    /// It was verified.
     Verified(Box<Grant>),
 }
 
-/// What a token that was refused says of itself.
+/// Header and claims of a token that was refused: not verified, for reports only.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct UnverifiedToken {
     pub typ: Option<String>,
     /// Only when it names an algorithm that can be allowed at all.
     pub algorithm: Option<&'static str>,
@@ -61,7 +61,7 @@ impl Credential {
         };
         match Unverified::parse(token, MAX_TOKEN) {
             Err(error) => Self::Unreadable(error),
-            Ok(jws) => Self::Refused(Claimed {
+            Ok(jws) => Self::Refused(UnverifiedToken {
                 typ: jws.typ().map(str::to_owned),
                 algorithm: jws.algorithm().map(|algorithm| algorithm.name()),
                 kid: jws.kid().map(str::to_owned),
@@ -82,7 +82,7 @@ impl Credential {
         }
     }
 
-    /// What is known about it, in the order in which it is told.
+    /// What is known about it, in the order of the report.
     pub fn facts(&self) -> Vec<(&'static str, Fact)> {
         match self {
             Self::NotLookedAt | Self::Absent | Self::Ambiguous | Self::Unreadable(_) => Vec::new(),
@@ -109,7 +109,7 @@ fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
     texts.chain(bound).chain([("expires", Fact::Time(grant.expires_at))]).collect()
 }
 
-impl Claimed {
+impl UnverifiedToken {
     fn facts(&self) -> Vec<(&'static str, Fact)> {
         let header = [
             ("typ", self.typ.clone()),

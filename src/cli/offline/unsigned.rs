@@ -1,5 +1,5 @@
 //! Tokens and signals that a file of cases makes up: claims with what is missing filled in, under a header that names a
-//! real key. Nobody signs them; the run that made them up takes them as signed, and nobody else does.
+//! real key. They are not signed: only the run that made them accepts them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

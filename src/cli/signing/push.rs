@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::input::file;
 
-/// How many receivers are spoken to at the same time.
+/// To how many receivers the signal is pushed at the same time.
 const AT_ONCE: usize = 16;
 
 /// How much of an answer is read, in bytes, and shown, in characters.
@@ -87,7 +87,7 @@ impl<'a> Pusher<'a> {
     }
 }
 
-/// What became of one push.
+/// The outcome of one push.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// 202: the receiver has taken the signal.
@@ -128,7 +128,7 @@ pub enum Error {
 fn refusal(response: Response) -> Answer {
     let status = response.status();
     let mut body = Vec::new();
-    // A body that breaks off is as good as none: the status has said what matters.
+    // A body that breaks off is treated as none: the status alone decides.
     let members: Map<String, Value> = match response.take(READ_AT_MOST).read_to_end(&mut body) {
         Ok(_) => serde_json::from_slice(&body).unwrap_or_default(),
         Err(_) => Map::new(),
@@ -137,7 +137,7 @@ fn refusal(response: Response) -> Answer {
     Answer::Refused { status, err: member("err"), description: member("description") }
 }
 
-/// The receiver's words on one line that cannot steer a terminal.
+/// What the receiver answered, on one line without control characters.
 fn printable(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOW_AT_MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(SHOW_AT_MOST).is_some() {

@@ -1,4 +1,4 @@
-//! The security event token: what happened, to whom, said by whom and to whom (RFC 8417, with the profile of the
+//! Security event tokens: event, subject, transmitter and audience (RFC 8417, with the profile of the
 //! Shared Signals Framework).
 
 use clap::ValueEnum;
@@ -15,19 +15,19 @@ pub const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/even
 /// CAEP: a device has become compliant, or has ceased to be.
 pub const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
 
-/// CAEP: the risk of a principal is another now.
+/// CAEP: the risk level of a principal changed.
 pub const RISK_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
 
 /// CAEP: claims of tokens have other values.
 pub const TOKEN_CLAIMS: &str = "https://schemas.openid.net/secevent/caep/event-type/token-claims-change";
 
-/// CAEP: somebody is authenticated or known more or less well.
+/// CAEP: the assurance level of a principal changed.
 pub const ASSURANCE_LEVEL: &str = "https://schemas.openid.net/secevent/caep/event-type/assurance-level-change";
 
-/// SSF: the stream works.
+/// SSF: a heartbeat of the stream.
 pub const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
 
-/// Ours: grants are less than their tokens say.
+/// Ours: grants are narrowed.
 pub const GRANT_NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
 
 /// Ours: the task is over, and with it every token granted for it.
@@ -64,7 +64,7 @@ impl Initiator {
     }
 }
 
-/// Who says it, to whom and when.
+/// Transmitter, audience and times of a SET.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// The transmitter.

@@ -1,4 +1,4 @@
-//! What a command may touch of the world outside its arguments: three streams and the clock, all handed in.
+//! The three standard streams and the clock of one run. Commands use nothing else of the process, so that tests can replace it.
 
 use std::io::{Read, Write};
 

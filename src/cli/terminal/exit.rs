@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and the error that it could not go past.
+//! How a command ends: its exit code, and the error that stopped it.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done, or allowed.
     Done,
-    /// The operation failed: a file, the network, a receiver or a signal that was refused, a case that went otherwise.
+    /// The operation failed: a file, the network, a receiver or a signal that was refused, a case that failed.
     Failed,
     /// The request that was asked about is denied.
     Denied,

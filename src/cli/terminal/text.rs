@@ -1,10 +1,10 @@
-//! Texts from outside, made fit for a terminal: one line, and nothing in it that steers.
+//! Makes texts from outside safe to print: one line, without control characters.
 
 use std::fmt::Write as _;
 
 use taskfence_core::time::Timestamp;
 
-/// `text` with everything escaped that is not plainly printed.
+/// `text` with every character escaped that is not printable.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,7 +16,7 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// The same of bytes that may not be UTF-8: those that are not stand there as `\xE9`.
+/// The same for bytes that may not be UTF-8: invalid bytes are written as `\xE9`.
 pub fn printable_bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

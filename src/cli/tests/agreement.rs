@@ -26,7 +26,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let public = |name: &str| {
             let prefix = folder.path().join(name);
-            say(&["keys", "new", "--alg", algorithm, "--out", prefix.to_str().unwrap()]);
+            run_command(&["keys", "new", "--alg", algorithm, "--out", prefix.to_str().unwrap()]);
             let key = SigningKey::read(&folder.path().join(format!("{name}.private.jwk"))).unwrap();
             json!({"inline": {"keys": [key.public_jwk().unwrap()]}})
         };
@@ -51,29 +51,33 @@ impl World {
     }
 
     fn mint(&self) -> String {
-        say(&[
-            &["token", "mint", "--key", &self.key("issuer"), "--issuer", "https://jit.example"][..],
-            &["--audience", "https://orders.mesh", "--subject", "alice", "--client", "agent-a7", "--jti", "tok-1"],
-            &["--task", "task-42", "--session", "sess-9", "--scope", "orders.read", "--auth-time", "-1m"],
-            &["--claim", r#"device_id="d7""#],
-            &["--detail", r#"{"type":"order","actions":["read"],"identifier":"1881"}"#],
-        ]
-        .concat())
+        run_command(
+            &[
+                &["token", "mint", "--key", &self.key("issuer"), "--issuer", "https://jit.example"][..],
+                &["--audience", "https://orders.mesh", "--subject", "alice", "--client", "agent-a7", "--jti", "tok-1"],
+                &["--task", "task-42", "--session", "sess-9", "--scope", "orders.read", "--auth-time", "-1m"],
+                &["--claim", r#"device_id="d7""#],
+                &["--detail", r#"{"type":"order","actions":["read"],"identifier":"1881"}"#],
+            ]
+            .concat(),
+        )
     }
 
     fn signal(&self, args: &[&str]) -> String {
-        say(&[
-            &["signal"],
-            args,
-            &["--key", &self.key("transmitter"), "--issuer", "https://idp.example", "--print"],
-            &["--audience", "https://orders.mesh/signals", "--subject-issuer", "https://jit.example"],
-        ]
-        .concat())
+        run_command(
+            &[
+                &["signal"],
+                args,
+                &["--key", &self.key("transmitter"), "--issuer", "https://idp.example", "--print"],
+                &["--audience", "https://orders.mesh/signals", "--subject-issuer", "https://jit.example"],
+            ]
+            .concat(),
+        )
     }
 }
 
 /// What the command prints, without the end of its last line.
-fn say(args: &[&str]) -> String {
+fn run_command(args: &[&str]) -> String {
     let mut capture = Capture::default();
     assert_eq!(capture.run(args), Exit::Done, "{}", capture.err());
     capture.out().trim_end().to_owned()

@@ -6,12 +6,12 @@ use taskfence_core::rules::requirement::Outcome;
 use taskfence_core::rules::rule::{Effect, Mismatch};
 use taskfence_core::time::Timestamp;
 
-use super::Taken;
+use super::ReceivedSignal;
 use crate::failure::Failure;
 use crate::input::problem::count;
-use crate::offline::client_answer::Sent;
-use crate::offline::evaluation::{Change, Trial};
-use crate::offline::requirement_report::Weighed;
+use crate::offline::client_answer::ClientAnswer;
+use crate::offline::evaluation::{Change, Evaluation};
+use crate::offline::requirement_report::RequirementReport;
 use crate::offline::token_report::{Credential, Fact};
 use crate::terminal::console::Console;
 use crate::terminal::text::{printable, printable_bytes, time, time_from};
@@ -21,10 +21,10 @@ const MANY_RULES: usize = 20;
 
 /// Writes it to standard output.
 pub fn write(
-    trial: &Trial,
+    trial: &Evaluation,
     request: &Request<'_>,
     policy: &Policy,
-    signals: &[Taken<'_>],
+    signals: &[ReceivedSignal<'_>],
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let mut page = Page::default();
@@ -36,7 +36,10 @@ pub fn write(
     page.section("requires", requirement_lines(trial, policy));
     page.section("upstream", trial.upstream.iter().map(change_line).collect());
     let answer = if trial.is_shadowed() { "would get" } else { "answer" };
-    page.section(answer, trial.answer.iter().flat_map(|answer| Sent::new(answer, request.grpc).lines()).collect());
+    page.section(
+        answer,
+        trial.answer.iter().flat_map(|answer| ClientAnswer::new(answer, request.grpc).lines()).collect(),
+    );
     let verdict = verdict_lines(trial, policy, console.colour).join("\n");
     write!(console.out, "{verdict}\n\n{}", page.text)?;
     Ok(())
@@ -58,7 +61,7 @@ impl Page {
     }
 }
 
-fn verdict_lines(trial: &Trial, policy: &Policy, colour: bool) -> Vec<String> {
+fn verdict_lines(trial: &Evaluation, policy: &Policy, colour: bool) -> Vec<String> {
     let mut lines = Vec::new();
     match (&trial.verdict, trial.refusal()) {
         (Ok(permit), None) => {
@@ -93,7 +96,7 @@ fn paint(word: &str, sequence: &str, colour: bool) -> String {
     if colour { format!("{sequence}{word}\x1b[0m") } else { word.to_owned() }
 }
 
-fn request_lines(trial: &Trial, request: &Request<'_>) -> Vec<String> {
+fn request_lines(trial: &Evaluation, request: &Request<'_>) -> Vec<String> {
     let raw = printable_bytes(request.path);
     let grpc = if request.grpc { " (gRPC)" } else { "" };
     let (method, authority) = (printable_bytes(request.method), printable_bytes(request.authority));
@@ -105,8 +108,8 @@ fn request_lines(trial: &Trial, request: &Request<'_>) -> Vec<String> {
     lines
 }
 
-fn signal_line(taken: &Taken<'_>) -> String {
-    let signal = &taken.signal;
+fn signal_line(received: &ReceivedSignal<'_>) -> String {
+    let signal = &received.signal;
     let event = signal.event().rsplit(['/', ':']).next().unwrap_or_default();
     let entries = match signal.entries().len() {
         0 if signal.notes().unknown_subject => "changes nothing: no grant is known by its subject".to_owned(),
@@ -114,13 +117,13 @@ fn signal_line(taken: &Taken<'_>) -> String {
         1 => "1 entry".to_owned(),
         several => format!("{several} entries"),
     };
-    let file = printable(&taken.file.display().to_string());
+    let file = printable(&received.file.display().to_string());
     let odd: Vec<&str> = signal.notes().oddities.iter().collect();
     let odd = if odd.is_empty() { String::new() } else { format!("; odd: {}", printable(&odd.join(", "))) };
     format!("{file}: {} of {}, {entries}{odd}", printable(event), printable(signal.transmitter()))
 }
 
-fn rule_lines(trial: &Trial, policy: &Policy) -> Vec<String> {
+fn rule_lines(trial: &Evaluation, policy: &Policy) -> Vec<String> {
     let short = trial.tried.len() > MANY_RULES;
     let mut omitted = 0_usize;
     let mut rows = Vec::new();
@@ -145,11 +148,11 @@ fn rule_lines(trial: &Trial, policy: &Policy) -> Vec<String> {
     lines
 }
 
-fn words(mismatch: Option<Mismatch>, effect: &Effect, trial: &Trial) -> String {
+fn words(mismatch: Option<Mismatch>, effect: &Effect, trial: &Evaluation) -> String {
     let Some(mismatch) = mismatch else {
         let does = match effect {
             Effect::Require(_) => "matches",
-            Effect::Anonymous => "matches, and lets everybody pass",
+            Effect::Anonymous => "matches, and allows anonymous requests",
             Effect::Deny => "matches, and denies",
         };
         let captures = trial.captures.iter().map(|(name, value)| format!(", {name} = {}", printable(value)));
@@ -171,7 +174,7 @@ fn token_lines(credential: &Credential, now: Timestamp) -> Vec<String> {
         Credential::Absent => return vec!["none".to_owned()],
         Credential::Ambiguous => return vec!["more than one credential".to_owned()],
         Credential::Unreadable(_) => return vec!["cannot be read".to_owned()],
-        Credential::Refused(_) => "refused; it says of itself, which is not believed:",
+        Credential::Refused(_) => "refused; its own statements, not verified:",
         Credential::Verified(_) => "verified",
     };
     let facts = credential.facts().into_iter().map(|(name, fact)| {
@@ -184,22 +187,22 @@ fn token_lines(credential: &Credential, now: Timestamp) -> Vec<String> {
     std::iter::once(head.to_owned()).chain(facts).collect()
 }
 
-fn requirement_lines(trial: &Trial, policy: &Policy) -> Vec<String> {
+fn requirement_lines(trial: &Evaluation, policy: &Policy) -> Vec<String> {
     let rule = trial.rule().and_then(|at| policy.rule(at));
     let Some(Effect::Require(requirement)) = rule.map(|rule| rule.effect()) else { return Vec::new() };
     if requirement.checks().is_empty() {
-        return vec!["a good token and nothing else".to_owned()];
+        return vec!["a valid token and nothing else".to_owned()];
     }
-    if trial.weighed.is_empty() {
+    if trial.requirements.is_empty() {
         let names: Vec<&str> = requirement.checks().iter().map(|check| check.name()).collect();
-        return vec![format!("not weighed: {}", names.join(", "))];
+        return vec![format!("not evaluated: {}", names.join(", "))];
     }
     let scope = requirement.break_glass().map(|glass| glass.scope()).unwrap_or_default();
-    trial.weighed.iter().flat_map(|weighed| weighed_lines(weighed, scope)).collect()
+    trial.requirements.iter().flat_map(|report| report_lines(report, scope)).collect()
 }
 
-fn weighed_lines(weighed: &Weighed, scope: &str) -> Vec<String> {
-    let Weighed { name, asked, found, outcome } = weighed;
+fn report_lines(report: &RequirementReport, scope: &str) -> Vec<String> {
+    let RequirementReport { name, asked, found, outcome } = report;
     let word = match outcome {
         Outcome::Met => "met",
         Outcome::Unmet(_) => "NOT MET",

@@ -8,14 +8,14 @@ use taskfence_core::policy::policy::Policy;
 use taskfence_core::rules::requirement::Outcome;
 use taskfence_core::rules::rule::Mismatch;
 
-use super::Taken;
-use crate::offline::client_answer::Sent;
-use crate::offline::evaluation::{Change, Trial};
-use crate::offline::requirement_report::Weighed;
+use super::ReceivedSignal;
+use crate::offline::client_answer::ClientAnswer;
+use crate::offline::evaluation::{Change, Evaluation};
+use crate::offline::requirement_report::RequirementReport;
 use crate::offline::token_report::{Credential, Fact};
 
 /// The object.
-pub fn object(trial: &Trial, request: &Request<'_>, policy: &Policy, signals: &[Taken<'_>]) -> Value {
+pub fn object(trial: &Evaluation, request: &Request<'_>, policy: &Policy, signals: &[ReceivedSignal<'_>]) -> Value {
     let reason = trial.refusal().map(|refusal| refusal.reason);
     json!({
         "verdict": if trial.verdict.is_ok() { "allowed" } else { "denied" },
@@ -36,14 +36,14 @@ pub fn object(trial: &Trial, request: &Request<'_>, policy: &Policy, signals: &[
         "rules": rules(trial, policy),
         "captures": captures(trial),
         "token": token(&trial.credential),
-        "requirements": trial.weighed.iter().map(requirement).collect::<Vec<_>>(),
+        "requirements": trial.requirements.iter().map(requirement).collect::<Vec<_>>(),
         "signals": signals.iter().map(signal).collect::<Vec<_>>(),
         "answer": trial.answer.as_ref().map(|answer| self::answer(answer, request.grpc)),
         "upstream": trial.verdict.is_ok().then(|| upstream(&trial.upstream)),
     })
 }
 
-fn rules(trial: &Trial, policy: &Policy) -> Vec<Value> {
+fn rules(trial: &Evaluation, policy: &Policy) -> Vec<Value> {
     let tried = RuleIndex::enumerate(&trial.tried);
     tried
         .map(
@@ -52,7 +52,7 @@ fn rules(trial: &Trial, policy: &Policy) -> Vec<Value> {
         .collect()
 }
 
-fn captures(trial: &Trial) -> Map<String, Value> {
+fn captures(trial: &Evaluation) -> Map<String, Value> {
     trial.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect()
 }
 
@@ -69,20 +69,20 @@ fn token(credential: &Credential) -> Value {
     members.into()
 }
 
-fn requirement(weighed: &Weighed) -> Value {
-    let (outcome, reason) = match weighed.outcome {
+fn requirement(report: &RequirementReport) -> Value {
+    let (outcome, reason) = match report.outcome {
         Outcome::Met => ("met", None),
         Outcome::Unmet(reason) => ("unmet", Some(reason.code())),
         Outcome::Lifted(reason) => ("lifted", Some(reason.code())),
     };
-    let Weighed { name, asked, found, .. } = weighed;
+    let RequirementReport { name, asked, found, .. } = report;
     json!({"name": name, "outcome": outcome, "reason": reason, "asked": asked, "found": found})
 }
 
-fn signal(taken: &Taken<'_>) -> Value {
-    let signal = &taken.signal;
+fn signal(received: &ReceivedSignal<'_>) -> Value {
+    let signal = &received.signal;
     json!({
-        "file": taken.file.display().to_string(),
+        "file": received.file.display().to_string(),
         "transmitter": signal.transmitter(),
         "id": signal.id(),
         "event": signal.event(),
@@ -92,7 +92,7 @@ fn signal(taken: &Taken<'_>) -> Value {
 }
 
 fn answer(answer: &Answer, grpc: bool) -> Value {
-    let Sent { status, grpc_status, headers, body } = Sent::new(answer, grpc);
+    let ClientAnswer { status, grpc_status, headers, body } = ClientAnswer::new(answer, grpc);
     json!({"status": status, "grpc_status": grpc_status, "headers": headers, "body": body})
 }
 

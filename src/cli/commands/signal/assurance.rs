@@ -1,4 +1,4 @@
-//! `taskfence signal assurance`: somebody is authenticated or known less or more well.
+//! `taskfence signal assurance`: the assurance level of a principal changed.
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, ValueEnum};
@@ -11,7 +11,7 @@ use crate::signing::set::{self, Event, Initiator};
 /// Say that the assurance of a user, a session, a task or a token has fallen, or has risen again
 ///
 /// Sends the CAEP event assurance-level-change. Where it fell to a level that a rule does not list in `acr`, the rule
-/// refuses until it rises again. It never rises above what the token says: who steps up gets a new token.
+/// refuses until it rises again. It never rises above the `acr` of the token: after a step-up the user needs a new token.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

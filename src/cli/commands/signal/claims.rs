@@ -9,9 +9,9 @@ use crate::signing::set::{self, Event, Initiator};
 
 /// Say that claims have other values than the tokens say
 ///
-/// Sends the CAEP event token-claims-change. Rules that ask for `claims`, and conditions, go by the latest value. The
-/// claims that carry scope and details (`scope`, `scp`, `authorization_details`) can only become less. Claims that say what
-/// token it is cannot be changed.
+/// Sends the CAEP event token-claims-change. Rules that ask for `claims`, and conditions, use the latest value. The
+/// claims that carry scope and details (`scope`, `scp`, `authorization_details`) can only be narrowed. Claims that
+/// identify the token cannot be changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `taskfence signal device`: how a device stands.
+//! `taskfence signal device`: whether a device is compliant.
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use crate::signing::subject::Subject;
 
 /// Say that a device has become compliant, or has ceased to be
 ///
-/// Sends the CAEP event device-compliance-change. Rules that ask for `device` go by the latest of them.
+/// Sends the CAEP event device-compliance-change. Rules that ask for `device` use the latest one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,7 +28,7 @@ pub struct Device {
     #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "What happened")]
     device_issuer: Option<String>,
 
-    /// How it stands now
+    /// The new status
     #[arg(long, value_enum, help_heading = "What happened")]
     status: Status,
 

@@ -9,10 +9,10 @@ use super::target::Target;
 use crate::failure::Failure;
 use crate::signing::set::{self, Event, Initiator};
 
-/// Take away some of what a grant allows: what is left is named, all else goes
+/// Narrow a grant to the scope and the details that are named; all others are taken away
 ///
-/// Sends our event grant-narrowed. A request then needs what it asks for in the token and in every narrowing. There is
-/// no way back: a wider narrowing later changes nothing.
+/// Sends our event grant-narrowed. A request then needs its scope and detail in the token and in every narrowing. A
+/// narrowing cannot be undone: a wider one later changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `taskfence signal risk`: how risky somebody is.
+//! `taskfence signal risk`: the risk level of a principal.
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, ValueEnum};
@@ -9,9 +9,9 @@ use super::sending::Sending;
 use crate::signing::set::{self, Event, Initiator};
 use crate::signing::subject::Subject;
 
-/// Say how risky a user, a session or a device is now
+/// State the risk level of a user, a session or a device
 ///
-/// Sends the CAEP event risk-level-change. Rules that ask for `risk` go by the highest that was last said about the
+/// Sends the CAEP event risk-level-change. Rules that ask for `risk` use the highest of the latest levels of the
 /// user, the session or the device of a token.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -25,7 +25,7 @@ pub struct Risk {
     #[command(flatten)]
     principal: Principal,
 
-    /// How risky it is now
+    /// The new level
     #[arg(long, value_enum, ignore_case = true, help_heading = "What happened")]
     level: Level,
 

@@ -1,4 +1,4 @@
-//! What all signals share: who says it, to whom, and how it gets there.
+//! The options that all signals share: transmitter, receivers, and how the signal is sent.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,48 +17,48 @@ use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
 use crate::terminal::time::{self, Moment};
 
-/// Who says it, to whom, and how it gets there.
+/// Transmitter, receivers, and how the signal is sent.
 #[derive(Debug, Args)]
 pub struct Sending {
     /// The private key to sign with; the receivers know its public half; not needed with --dry-run
-    #[arg(long, value_name = "FILE", required_unless_present = "dry_run", help_heading = "Who says it")]
+    #[arg(long, value_name = "FILE", required_unless_present = "dry_run", help_heading = "Transmitter")]
     key: Option<PathBuf>,
 
-    /// Who says it: the transmitter, as the receivers' configuration names it
-    #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "Who says it")]
+    /// The transmitter, as the receivers' configuration names it
+    #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "Transmitter")]
     issuer: String,
 
-    /// The issuer of the token or user meant; a session, task or device needs none [default: the value of --issuer]
-    #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "Who says it")]
+    /// The issuer of the token or of the user; a session, task or device needs none [default: the value of --issuer]
+    #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "Transmitter")]
     subject_issuer: Option<String>,
 
-    /// Who set it off [default: system for complete, admin for the others]
-    #[arg(long, value_name = "WHO", help_heading = "What it says")]
+    /// Who caused the event [default: system for complete, admin for the others]
+    #[arg(long, value_name = "WHO", help_heading = "Signal")]
     pub initiator: Option<Initiator>,
 
-    /// When it happened: RFC 3339, unix seconds, or an offset like -10m
-    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, help_heading = "What it says")]
+    /// When the event happened: RFC 3339, unix seconds, or an offset like -10m
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true, help_heading = "Signal")]
     at: Moment,
 
     /// Why, in English, for the receivers' logs
-    #[arg(long, value_name = "TEXT", value_parser = NonEmpty::new(), help_heading = "What it says")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmpty::new(), help_heading = "Signal")]
     pub reason: Option<String>,
 
     /// The id of this signal; give that of an earlier one to repeat it [default: a new UUID]
-    #[arg(long, value_parser = NonEmpty::new(), help_heading = "What it says")]
+    #[arg(long, value_parser = NonEmpty::new(), help_heading = "Signal")]
     jti: Option<String>,
 
     /// The id of its cause, when several signals have one cause [default: a new UUID]
-    #[arg(long, value_parser = NonEmpty::new(), help_heading = "What it says")]
+    #[arg(long, value_parser = NonEmpty::new(), help_heading = "Signal")]
     txn: Option<String>,
 
-    /// For whom it is, as the receivers' configuration says; may be given more than once
-    #[arg(long, value_name = "URI", required = true, value_parser = NonEmpty::new(), help_heading = "To whom")]
+    /// The audience, as the receivers' configuration names it; may be given more than once
+    #[arg(long, value_name = "URI", required = true, value_parser = NonEmpty::new(), help_heading = "Receivers")]
     audience: Vec<String>,
 
     /// Where to push it; may be given more than once, and left out with --dry-run and --print
     #[arg(long, value_name = "URL", required_unless_present_any = ["dry_run", "print"], value_parser = receiver,
-        help_heading = "To whom")]
+        help_heading = "Receivers")]
     to: Vec<Url>,
 
     /// The value of the Authorization header that the receivers expect
@@ -67,25 +67,25 @@ pub struct Sending {
         value_name = "VALUE",
         env = "TASKFENCE_AUTHORIZATION",
         hide_env_values = true,
-        help_heading = "To whom"
+        help_heading = "Receivers"
     )]
     authorization: Option<String>,
 
     /// How long one receiver may take
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = time::duration, help_heading = "To whom")]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = time::duration, help_heading = "Receivers")]
     timeout: Duration,
 
     /// Print the signal as JSON; do not sign it and do not push it
-    #[arg(long, conflicts_with = "print", help_heading = "To whom")]
+    #[arg(long, conflicts_with = "print", help_heading = "Receivers")]
     dry_run: bool,
 
     /// Print the signed signal on the first line; push it only where --to says
-    #[arg(long, help_heading = "To whom")]
+    #[arg(long, help_heading = "Receivers")]
     print: bool,
 }
 
 impl Sending {
-    /// The issuer of the tokens meant.
+    /// The issuer of the tokens that the signal is about.
     pub fn subject_issuer(&self) -> &str {
         self.subject_issuer.as_deref().unwrap_or(&self.issuer)
     }
@@ -140,7 +140,7 @@ fn report(
     let (jti, at) = (&envelope.jti, envelope.event_time);
     writeln!(
         console.err,
-        "error: {missing} of {} did not take the signal; to repeat it there, add `--jti {jti} --at {at}`",
+        "error: {missing} of {} did not accept the signal; to repeat it there, add `--jti {jti} --at {at}`",
         answers.len(),
     )?;
     Ok(Exit::Failed)

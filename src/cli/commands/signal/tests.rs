@@ -187,7 +187,7 @@ fn one_refusal_fails_the_command() {
     let exit = capture.run(&[&["signal", "revoke", "--user", "u"], &FROM[..], &args].concat());
     assert_eq!(exit, Exit::Failed);
     assert_eq!(capture.out(), format!("{bad}: 400 invalid_key\n{good}: 202 accepted\n"));
-    let expected = "error: 1 of 2 did not take the signal; to repeat it there, add `--jti j --at 1790000000`\n";
+    let expected = "error: 1 of 2 did not accept the signal; to repeat it there, add `--jti j --at 1790000000`\n";
     assert_eq!(capture.err(), expected);
 }
 

@@ -1,4 +1,4 @@
-//! `taskfence signal verify`: the stream works.
+//! `taskfence signal verify`: a heartbeat of the transmitter.
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
@@ -8,10 +8,10 @@ use super::sending::Sending;
 use crate::signing::set::{self, Event, Initiator};
 use crate::signing::subject::Subject;
 
-/// Say nothing but that signals arrive: a heartbeat, and a test of keys and addresses
+/// Send a heartbeat, which also tests keys and addresses
 ///
-/// Sends the SSF event verification. It changes no grant; the receivers know that the transmitter was alive, which
-/// `signals.stale` and `state_age` ask for.
+/// Sends the SSF event verification. It changes no grant. It tells the receivers that the transmitter is alive, which
+/// `signals.stale` and `state_age` require.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// What is said.
+    /// The event.
     pub fn event(&self) -> Event {
         let state = self.state.iter().map(|state| ("state".to_owned(), state.clone().into()));
         Event {
