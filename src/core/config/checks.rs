@@ -1,11 +1,11 @@
-//! Checks of single values that several parts of the configuration share.
+//! Checks of single values that several parts of the configuration use.
 
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
 use crate::encoding::nearest::nearest;
 use crate::jose::algorithm::Algorithm;
 
-/// Whether a header may get this name from a configuration.
+/// Checks that a configuration may use `name` for a header.
 pub(crate) fn header_name(name: &str) -> Result<(), String> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
     let taken = ["authorization", "host", "connection", "transfer-encoding", "content-length", "content-type", "te"];
@@ -18,7 +18,7 @@ pub(crate) fn header_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What may stand between the quotes of a challenge (RFC 6750 §3).
+/// Whether `text` may be a quoted value of a challenge (RFC 6750 §3).
 pub(crate) fn quotable(text: &str) -> bool {
     text.chars().all(|c| matches!(c, ' '..='~') && c != '"' && c != '\\')
 }

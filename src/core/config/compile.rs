@@ -1,4 +1,4 @@
-//! From what was typed to what it means: every fault is found, not only the first.
+//! Compiles a configuration into a policy, and reports all errors, not only the first.
 
 use crate::config::checks::algorithms;
 use crate::config::checks::header_name;
@@ -36,10 +36,11 @@ use crate::signal::transmitter::Transmitter;
 use crate::time::Span;
 use crate::token::issuer::Issuer;
 
-/// A receiver keeps signals for as long as sessions last; beyond this the state would only grow.
+/// The longest `max_session` and `max_lifetime`. The state keeps signals for as long as sessions last, so it must be
+/// bounded.
 const MAX_SESSION: Span = Span::hours(24 * 366);
 
-/// Gives the configuration its meaning.
+/// Compiles `config`.
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = CredentialLocations::none();
@@ -97,7 +98,7 @@ fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
     Limits { token_cache: config.token_cache, bad_signatures: Limit { per_second, burst } }
 }
 
-/// What may be meant, and is worth a second look.
+/// Reports settings that are allowed but unsafe, and settings that need `signals` without it.
 fn check_safety(config: &Config, rules: &[Rule], problems: &mut Problems) {
     let Problems { errors, warnings, .. } = problems;
     match config.role {
@@ -255,7 +256,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems:
     issuers
 }
 
-/// Media types as a token's `typ` is compared with them: without `application/` (RFC 7515 §4.1.9).
+/// Media types in the form that is compared with `typ` of a token: without `application/` (RFC 7515 §4.1.9).
 fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
     const NOT_ACCESS_TOKENS: [&str; 6] =
         ["secevent+jwt", "dpop+jwt", "txntoken+jwt", "wpt+jwt", "wit+jwt", "statuslist+jwt"];
@@ -277,7 +278,7 @@ fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
     types
 }
 
-/// Names of claims that an issuer's tokens are read by.
+/// Checks the names of the claims that are read from the issuer's tokens.
 fn check_claim_names(config: &IssuerConfig, path: &str, problems: &mut Problems) {
     let ClaimsConfig { task, session, device, tenant, group, subjects } = &config.claims;
     let named = [
@@ -345,8 +346,8 @@ fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &
     Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
 }
 
-/// Makes a rule that denies a gRPC method one for its path. Servers answer the same method to gRPC-Web, to Connect, also
-/// by GET, and to plain JSON: whoever may not call it may not call it under another name either.
+/// Makes a rule that denies a gRPC method one for its path. Servers answer the same method to gRPC-Web, to Connect,
+/// also by GET, and to plain JSON: whoever may not call it may not call it under another name either.
 fn deny_by_path(matcher: &mut Matcher, path: &str, problems: &mut Problems) {
     matcher.grpc = false;
     if !matcher.methods.is_empty() {
@@ -503,11 +504,11 @@ fn transmitter(
 /// A configuration that can be used.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it means.
+    /// The compiled policy.
     pub policy: Policy,
-    /// What is allowed but unwise in it.
+    /// What is allowed but unsafe.
     pub warnings: Vec<Problem>,
-    /// What is good to know about it.
+    /// What is useful to know and needs no change.
     pub notes: Vec<Problem>,
 }
 

@@ -1,4 +1,4 @@
-//! The `keys` of a configuration, from what was typed to what it means.
+//! Compiles `keys` of an issuer or a transmitter.
 
 use crate::config::model::KeysConfig;
 use crate::config::problem::Problem;
@@ -9,19 +9,19 @@ use crate::keys::keyring::{Keyring, Source};
 use crate::time::Span;
 use serde_json::Value;
 
-/// A fetch may take this long; a lease is a little longer.
+/// The longest `timeout` of a fetch. The lease of a fetch is slightly longer.
 const LONGEST_TIMEOUT: Span = Span(60);
 
-/// Clients and other proxies give up before.
+/// The longest `wait`: clients and other proxies give up earlier.
 const LONGEST_WAIT: Span = Span(60);
 
-/// Keys that nobody could confirm for longer are not trusted.
+/// The longest `keep` and `refresh`: keys that were not confirmed for longer are not trusted.
 const LONGEST_KEEP: Span = Span::hours(24 * 28);
 
-/// A path may have this many bytes.
+/// The greatest length of `path`, in bytes.
 const MAX_PATH: usize = 4096;
 
-/// The keys that `config`, at `path`, gives to `owner`.
+/// Compiles `config`, at `path`, for the issuer or transmitter `owner`.
 pub(super) fn keyring(
     config: &KeysConfig,
     owner: &str,
@@ -61,7 +61,7 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
         Ok((keys, bad)) => {
             for (at, error) in &bad {
                 let problem = Problem::at(format!("{path}.keys[{at}]"), error.to_string());
-                // Issuers publish keys for other uses beside those that they sign with.
+                // Issuers also publish keys for other uses than signatures.
                 match error.is_for_other_use() && !keys.is_empty() {
                     true => problems.warnings.push(problem.help("this key is ignored")),
                     false => problems.errors.push(problem),
@@ -79,7 +79,7 @@ fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Pro
     }
 }
 
-/// Keys that stand in the configuration are never fetched.
+/// Reports settings that apply only to fetched keys beside `inline` keys.
 fn only_for_fetched(config: &KeysConfig, path: &str, problems: &mut Problems) {
     let KeysConfig { inline: _, cluster: _, path: at, host, refresh, timeout, wait, keep, refetch } = config;
     let given = [
@@ -98,7 +98,7 @@ fn only_for_fetched(config: &KeysConfig, path: &str, problems: &mut Problems) {
     }
 }
 
-/// `None` when no path is given.
+/// Where and when the keys are fetched; `None` if `path` is missing.
 fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems: &mut Problems) -> Option<Source> {
     if cluster.is_empty() {
         problems.error(format!("{path}.cluster"), "must not be empty");

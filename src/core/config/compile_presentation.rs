@@ -1,4 +1,4 @@
-//! How tokens must be presented, as it is typed in the configuration of their issuer, and what it means.
+//! Compiles the settings of an issuer about how its tokens must be presented.
 
 use crate::config::checks;
 use crate::config::literal::{self, LoneWildcard};
@@ -13,16 +13,16 @@ use crate::token::confirmation::Binding;
 use crate::token::dpop::{self, Settings};
 use crate::token::presentation::{PeerClaim, Presentation};
 
-/// A proof older than this is a token of its own.
+/// The longest `dpop.window`: a proof that is valid for longer is as dangerous as a token.
 const MAX_WINDOW: Span = Span::minutes(10);
 
-/// The longest life of a nonce.
+/// The longest `dpop.nonce`.
 const MAX_NONCE: Span = Span::hours(1);
 
-/// The longest chain of `act` that can be allowed.
+/// The greatest `max_actors`.
 pub const MAX_ACTORS: usize = 32;
 
-/// What the keys about presentation of the issuer at `path` mean. Its place becomes one of `places`.
+/// Compiles the settings of the issuer at `path`. Adds the location of its tokens to `places`.
 pub fn presentation(
     config: &IssuerConfig,
     path: &str,
@@ -52,7 +52,7 @@ pub fn presentation(
     }
 }
 
-/// The longest chain of `act` that the issuer's tokens may have.
+/// The greatest number of parties in the chain of `act` of the issuer's tokens.
 pub fn max_actors(config: &IssuerConfig, path: &str, problems: &mut Problems) -> usize {
     if config.max_actors > MAX_ACTORS {
         problems.error(format!("{path}.max_actors"), format!("must be at most {MAX_ACTORS}"));
@@ -105,7 +105,7 @@ fn dpop(config: &DpopConfig, path: &str, problems: &mut Problems) -> Settings {
         literal::check_wildcard(text, LoneWildcard::Error, format!("{path}.origins[{at}]"), help, problems);
         match dpop::normalise(text).filter(|_| !text.contains(['?', '#'])).and_then(|uri| {
             let origin = uri.strip_suffix('/')?;
-            // The two slashes behind the scheme, and no other.
+            // Only the two slashes after the scheme.
             (origin.matches('/').count() == 2).then(|| origin.to_owned())
         }) {
             Some(origin) => origins.push(origin),

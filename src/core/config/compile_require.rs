@@ -1,4 +1,4 @@
-//! From a typed `require` to the checks that it means.
+//! Compiles `require` into checks.
 
 use crate::config::checks::quotable;
 use crate::config::literal::{self, LoneWildcard};
@@ -17,8 +17,8 @@ use crate::time::Span;
 use ipnet::IpNet;
 use serde_json::Value;
 
-/// The checks of `config`, in the order in which they are tried: what is stale first, then what the grant holds, then
-/// its context, then how its user was authenticated.
+/// The checks of `config`, in the order of their evaluation: first the age of the state, then the content of the grant,
+/// then its context, then the authentication of its user.
 pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problems: &mut Problems) -> Requirement {
     let mut checks = Vec::new();
     let at = |key: &str| format!("{path}.{key}");
@@ -76,7 +76,7 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
     Requirement { checks, break_glass: None, single_use: config.single_use }
 }
 
-/// A scope that lifts some of `requirement`, which has what `stale` brings in.
+/// Compiles `break_glass` of a rule. `requirement` already includes the check that `stale` adds.
 pub fn break_glass(
     config: &BreakGlassConfig,
     requirement: &Requirement,
@@ -117,6 +117,7 @@ pub fn break_glass(
     BreakGlass { scope: config.scope.clone(), lifts }
 }
 
+/// Reports a zero length of time.
 fn positive(age: Span, path: &str, problems: &mut Problems) -> Span {
     if age == Span(0) {
         problems.error(path, "must be at least 1s");
@@ -143,7 +144,7 @@ fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
     Check::Scope { all: config.all.clone(), any: config.any.clone() }
 }
 
-/// A claim that must have one value.
+/// Checks the name and the value of a claim requirement.
 fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
     let place = format!("{path}.{name}");
     let help = format!("use a condition to read a nested claim: `when: claims.{name} == ...`");
@@ -247,7 +248,7 @@ fn detail(config: &DetailConfig, names: &[String], path: &str, problems: &mut Pr
     };
     let location = config.location.as_ref().map(|text| match text.contains(['{', '*']) {
         true => text.clone(),
-        // Grants' locations are compared in canonical form, so the rule's must be in it too.
+        // Locations of grants are compared in canonical form, so the location of the rule is canonicalized too.
         false => uri::canonical(text).unwrap_or_else(|| text.clone()),
     });
     let requirement = DetailRequirement {

@@ -1,5 +1,5 @@
-//! From what the configuration says about signals to what it means: who may say what, what that does, and who must be
-//! heard of.
+//! Compiles `signals`: which transmitter may send which events, the effects of the events, and the transmitters that must
+//! not fall silent.
 
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
@@ -21,7 +21,7 @@ use crate::state::key::Kind;
 use crate::time::Span;
 use std::collections::BTreeMap;
 
-/// What events do.
+/// Compiles `signals.effects`.
 pub fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Effects {
     let mut effects = Effects::default();
     for (name, word) in config {
@@ -53,7 +53,7 @@ pub fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Ef
 const EFFECTS: [(&str, Effect); 4] =
     [("end", Effect::End), ("set", Effect::Set), ("set_and_end", Effect::SetAndEnd), ("ignore", Effect::Ignore)];
 
-/// A word that is none of `known`.
+/// The problem for a word that is not one of `known`.
 fn unknown(path: String, what: &str, word: &str, known: &[&str]) -> Problem {
     let help = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -62,12 +62,12 @@ fn unknown(path: String, what: &str, word: &str, known: &[&str]) -> Problem {
     Problem::at(path, format!("unknown {what} `{word}`")).help(help)
 }
 
-/// A type of event that leaves a choice.
+/// A type of event whose effect can be configured.
 struct Choice<'e> {
     name: &'static str,
-    /// Whether it says something that can be taken over.
+    /// Whether the event carries a value that can be set.
     sets: bool,
-    /// Whether it can end anything.
+    /// Whether the event can end a grant.
     ends: bool,
     effect: &'e mut Effect,
 }
@@ -91,7 +91,7 @@ impl Choice<'_> {
     }
 }
 
-/// What a transmitter may say.
+/// Compiles what a transmitter may send.
 pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, problems: &mut Problems) -> Permissions {
     let mut of_name = |name: &str, path: String| {
         let found = Type::from_name(name);
@@ -152,7 +152,8 @@ pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, pro
     }
 }
 
-/// For each of `issuers` issuers, whose silence makes the state about its grants stale.
+/// For each issuer, by its index: the transmitters whose silence makes the state about its grants stale. `issuers` is
+/// the number of issuers.
 pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<TransmitterId>> {
     let beats = |index: IssuerIndex| {
         let speaks = move |transmitter: &&Transmitter| {
@@ -163,7 +164,7 @@ pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<Trans
     (0..issuers).map(IssuerIndex::new).map(beats).collect()
 }
 
-/// The claims that stand for formats of subjects.
+/// The claims that identify subjects, by the kind of their state key.
 pub fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
     let SubjectsConfig { email, phone_number, account, did, uri, iss_sub: _, opaque: _ } = config;
     let claims = [
@@ -176,7 +177,7 @@ pub fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
     claims.into_iter().filter_map(|(kind, claim)| Some((kind, claim.clone()?))).collect()
 }
 
-/// The claims that hold what other issuers call the user.
+/// The claims that contain the `sub` of another issuer, by the name of that issuer.
 pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems) -> Vec<(String, String)> {
     let users = &config.claims.subjects.iss_sub;
     if users.contains_key(&config.issuer) {
@@ -189,7 +190,7 @@ pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems)
     users.iter().map(|(issuer, claim)| (issuer.clone(), claim.clone())).collect()
 }
 
-/// The kind of key that an `opaque` subject becomes.
+/// The kind of the state key for an `opaque` subject.
 pub fn opaque_kind(config: OpaqueConfig) -> Kind {
     match config {
         OpaqueConfig::Session => Kind::Session,
@@ -198,8 +199,8 @@ pub fn opaque_kind(config: OpaqueConfig) -> Kind {
     }
 }
 
-/// What tells the stream at that place from others: the issuer, where it has one stream, else its audiences as well,
-/// and which of those with the same it is.
+/// A name that distinguishes the stream at position `at`: the issuer if it has one stream; else the issuer, the
+/// audiences, and the number of earlier streams with the same issuer and audiences.
 pub fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
     let Some(this) = transmitters.get(at) else { return String::new() };
     let of_issuer = |other: &&TransmitterConfig| other.issuer == this.issuer;
@@ -211,7 +212,7 @@ pub fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
     format!("{} {audiences} {}", this.issuer, same.count())
 }
 
-/// A SET must have one stream that it can have come over.
+/// Reports two streams that cannot be distinguished: each SET must belong to exactly one stream.
 pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems: &mut Problems) {
     let Some(this) = transmitters.get(at) else { return };
     let alike = |other: &&TransmitterConfig| {
@@ -227,7 +228,7 @@ pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems:
     }
 }
 
-/// Adds the check that `signals.stale` brings into a rule, unless the rule has an age of its own or says otherwise.
+/// Adds the check of `signals.stale` to a rule, unless the rule has its own `state_age` or allows a stale state.
 pub fn ask_for_fresh_state(stale: Option<&StaleConfig>, rule: &RuleConfig, requirement: &mut Requirement) {
     let Some(stale) = stale else { return };
     let has_own = requirement.checks.iter().any(|check| matches!(check, Check::StateAge(_)));
@@ -236,7 +237,7 @@ pub fn ask_for_fresh_state(stale: Option<&StaleConfig>, rule: &RuleConfig, requi
     }
 }
 
-/// Whether `signals.stale` makes sense, and where a stale state lets requests pass.
+/// Checks `signals.stale`, and warns where requests pass when the state is stale.
 pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
     if signals.transmitters.len() > MAX_TRANSMITTERS {
         problems.error("signals.transmitters", format!("must have at most {MAX_TRANSMITTERS} entries"));

@@ -1,4 +1,4 @@
-//! From the bytes of a configuration to a policy, or to a list of what is wrong with it.
+//! Reads the bytes of a configuration into a policy, or into a list of errors.
 
 use crate::config::compile::Loaded;
 use crate::config::compile::compile;
@@ -12,15 +12,15 @@ use serde::de::{self};
 
 /// Reads a configuration from JSON.
 ///
-/// An unknown key, a wrong type or a wrong value is an error that names its place.
+/// An unknown key, a wrong type or a wrong value is an error with the path of the key.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
     let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
     compile(&raw)
 }
 
-/// Reads one JSON object that fills `json`, with the messages of a configuration. `what` is what they call the whole.
+/// Reads one JSON object, with nothing after it, into a `T`. `what` is the name of the document in error messages.
 ///
-/// A name that stands twice in an object is an error, also in one whose names are not ours.
+/// A duplicate name in an object is an error, also in objects whose names are not known here.
 pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Problem> {
     if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
         return Err(Problem::at("", format!("{what} is not a JSON object")));
@@ -40,7 +40,7 @@ pub(crate) fn unreadable(json: &[u8], error: &JsonError) -> Problem {
     }
 }
 
-/// Serde's message in our words. Its `expected one of ...` is where the nearest right key comes from.
+/// Rewrites an error message of serde. The list in its `expected one of ...` gives the nearest known key.
 pub(crate) fn describe(misfit: &Misfit) -> Problem {
     let (path, text) = (misfit.path(), misfit.message());
     for (lead, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {

@@ -1,5 +1,5 @@
-//! Checks of the order of the rules: the first rule that matches decides, so an earlier rule can make a later one useless,
-//! completely or for some of its requests.
+//! Checks of the order of the rules: the first rule that matches decides, so an earlier rule can make a later one
+//! useless, completely or for some of its requests.
 
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -42,8 +42,8 @@ pub fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
     }
 }
 
-/// The rules before one rule that match some of its requests, in order. Each has its position and the requests that both
-/// rules match.
+/// The rules before one rule that match some of its requests, in order. Each has its position and the requests that
+/// both rules match.
 struct EarlierRules<'r> {
     rules: Vec<(usize, &'r Rule, Matcher)>,
 }
@@ -110,8 +110,8 @@ impl<'r> EarlierRules<'r> {
     }
 }
 
-/// Describes the requests of `part` that none of `before` matches. `part` is a part of `whole`. `None` when `before` match
-/// all of them.
+/// Describes the requests of `part` that none of `before` matches. `part` is a part of `whole`. `None` when `before`
+/// match all of them.
 fn left<'m>(part: &Matcher, before: impl Iterator<Item = &'m Matcher>, whole: &Matcher) -> Option<String> {
     let before: Vec<&Matcher> = before.filter(|earlier| overlap::meet(earlier, part)).collect();
     if before.is_empty() {
@@ -178,7 +178,8 @@ fn add(is_warning: bool, problem: Problem, problems: &mut Problems) {
     }
 }
 
-/// A warning if the path of a rule for gRPC, called in another way than by gRPC, is decided by a rule that requires less.
+/// A warning if the path of a rule for gRPC, called in another way than by gRPC, is decided by a rule that requires
+/// less.
 fn way_around(rules: &[Rule], at: usize, rule: &Rule, mode: Mode) -> Option<Problem> {
     let otherwise = Matcher { grpc: false, ..rule.matcher.clone() };
     for (place, later) in rules.iter().enumerate().skip(at.saturating_add(1)) {

@@ -1,4 +1,4 @@
-//! All that one decision may be based on, gathered in one place.
+//! Everything that one decision may depend on.
 
 use crate::http::host::Host;
 use crate::http::method::Method;
@@ -13,7 +13,7 @@ use crate::token::grant::Grant;
 use serde_json::Value;
 use std::net::IpAddr;
 
-/// What a requirement is weighed against: a verified grant, its standing, and the request.
+/// The input to a requirement: a verified grant, its status, and the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'e> {
     /// The verified grant.
@@ -32,7 +32,7 @@ pub struct Evidence<'e> {
     pub source: Option<IpAddr>,
     /// The workload that the request came from, by the URI in its certificate, where a rule asks for it.
     pub peer: Option<&'e str>,
-    /// When the transmitter of signals was last heard of.
+    /// The time of the last signal of the transmitter that has been silent for the longest time.
     pub fresh_at: Timestamp,
     /// Now.
     pub now: Timestamp,
@@ -61,8 +61,8 @@ impl<'e> Evidence<'e> {
         self.grant_status.scopes(self.grant)
     }
 
-    /// The claims for conditions, as they are now. This and [`Evidence::claim`] hand out what signals left of a claim; no
-    /// check reads the token's own.
+    /// The claims for conditions, as they are now. This and [`Evidence::claim`] hand out what signals left of a claim;
+    /// no check reads the token's own.
     pub fn claims(&self) -> Option<&'e Claims> {
         let minted = self.minted?;
         Some(self.changes().map_or(minted, |changes| changes.claims(self.grant)))
