@@ -2,7 +2,8 @@
 //!
 //! The SDK exports every callback there is, and the proxy makes those that it finds: each costs a request about 0.3 us,
 //! whether anything happens in it or not. The linker has no way to leave exports of a library out, so they are taken out
-//! of the finished module.
+//! of the finished module. Where the filter has a callback of its own in place of the SDK's, it gets the proxy's name for it
+//! here, since two functions of one name do not link.
 
 use std::{env, error::Error, fs, process::ExitCode};
 
@@ -10,7 +11,7 @@ use wasm_encoder::{
     ExportSection, Module,
     reencode::{self, Reencode, utils},
 };
-use wasmparser::{ExportSectionReader, Parser};
+use wasmparser::{Export, ExportSectionReader, Parser};
 
 /// What the filter has the proxy call. All of it must be there.
 const KEPT: [&str; 14] = [
@@ -31,6 +32,9 @@ const KEPT: [&str; 14] = [
     "proxy_on_delete",
 ];
 
+/// What the filter exports in place of the SDK's, and the proxy's name for it.
+const OWN: [(&str, &str); 1] = [("taskfence_on_request_body", "proxy_on_request_body")];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [from, to] = arguments.as_slice() else {
@@ -50,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The module with the exports of [`KEPT`] alone; an error if one of them is missing.
+/// The module with the exports of [`KEPT`] alone, those of [`OWN`] under their new names; an error if one of them is missing.
 fn trim(module: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let (mut trimmed, mut exports) = (Module::new(), Exports::default());
     exports.parse_core_module(&mut trimmed, Parser::new(0), module).map_err(|error| error.to_string())?;
@@ -76,12 +80,20 @@ impl Reencode for Exports {
     ) -> Result<(), reencode::Error> {
         for export in section {
             let export = export?;
-            if KEPT.contains(&export.name) {
-                self.found.push(export.name.to_owned());
-                utils::parse_export(self, exports, export)?;
+            if let Some(name) = kept_as(export.name) {
+                self.found.push(name.to_owned());
+                utils::parse_export(self, exports, Export { name, ..export })?;
             }
         }
         Ok(())
+    }
+}
+
+/// The name that an export is kept under; `None` for one that goes.
+fn kept_as(export: &str) -> Option<&'static str> {
+    match OWN.iter().find(|(ours, sdk)| export == *ours || export == *sdk) {
+        Some((ours, name)) => (export == *ours).then_some(*name),
+        None => KEPT.into_iter().find(|name| *name == export),
     }
 }
 
@@ -102,17 +114,32 @@ mod tests {
         module.finish()
     }
 
+    /// What the filter exports of what is kept.
+    fn exported() -> Vec<&'static str> {
+        let ours = |name: &'static str| OWN.iter().find(|(_, kept)| *kept == name).map_or(name, |(ours, _)| *ours);
+        KEPT.into_iter().map(ours).collect()
+    }
+
     #[test]
     fn only_what_is_kept_is_left() {
-        let mut names = KEPT.to_vec();
+        let mut names = exported();
         names.insert(3, "proxy_on_log");
         names.push("proxy_on_response_body");
         assert_eq!(trim(&module(&names)).unwrap(), module(&KEPT));
     }
 
     #[test]
+    fn ours_stands_in_place_of_the_sdks() {
+        let mut names = exported();
+        names.insert(0, "proxy_on_request_body");
+        assert_eq!(trim(&module(&names)).unwrap(), module(&KEPT));
+        let error = trim(&module(&KEPT)).unwrap_err();
+        assert_eq!(error.to_string(), "the module does not export `proxy_on_request_body`", "only the SDK's is there");
+    }
+
+    #[test]
     fn a_module_without_a_callback_is_no_filter() {
-        let error = trim(&module(&KEPT[1..])).unwrap_err();
+        let error = trim(&module(&exported()[1..])).unwrap_err();
         assert_eq!(error.to_string(), "the module does not export `memory`");
         assert!(trim(b"not a module").is_err());
     }

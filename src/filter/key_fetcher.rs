@@ -25,8 +25,8 @@ pub const TICK: u32 = 100;
 /// While nothing is to be waited for, only every so many ticks are worth a look.
 const IDLE_TICKS: u32 = 10;
 
-/// So many waiting requests are answered, or go on, in one callback; the others in the next. The proxy does it after the
-/// callback, each from within the one before, and a few hundred of them are more than the stack of the VM takes.
+/// At most so many waiting requests are answered or resumed in one callback, which is less than its whole budget: another of
+/// our filters may answer a request that is resumed here, from within the same callback.
 const MOST_AT_ONCE: usize = 50;
 
 /// How long the question may take how large a set is. A lease outlives the call before it by as much.
@@ -89,17 +89,6 @@ pub enum Lacking {
     ToCome(Wait),
 }
 
-/// A request that need not wait any longer.
-#[derive(Debug)]
-pub struct Ready {
-    /// What the proxy calls its stream.
-    pub stream: u32,
-    /// Its headers as they came.
-    pub headers: Headers,
-    /// What its own context learns of it.
-    pub waited: Rc<Waited>,
-}
-
 /// What a request may wait for, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait {
@@ -155,9 +144,9 @@ impl Keys {
         Ok(!sources.is_empty())
     }
 
-    /// Looks after all keys: takes over new ones and fetches what is due. The requests that need not wait any longer are
-    /// to be resumed.
-    pub fn on_tick(&self, judge: &RefCell<Judge>) -> Vec<Ready> {
+    /// Looks after all keys: takes over new ones and fetches what is due. Returns the streams that need not wait any
+    /// longer: [`Keys::take`] each and resume it.
+    pub fn on_tick(&self, judge: &RefCell<Judge>) -> Vec<u32> {
         let tick = self.ticks.get();
         self.ticks.set(tick.wrapping_add(1));
         let Some(now) = now() else { return Vec::new() };
@@ -174,9 +163,9 @@ impl Keys {
         self.ready(judge, &sources, now)
     }
 
-    /// A call has been answered; `answered` is false when it ended without. The requests that need not wait any longer are to be
-    /// resumed.
-    pub fn on_call_response(&self, judge: &RefCell<Judge>, call: u32, answered: bool, body_size: usize) -> Vec<Ready> {
+    /// A call has been answered; `answered` is false when it ended without. Returns the streams that need not wait
+    /// any longer: [`Keys::take`] each and resume it.
+    pub fn on_call_response(&self, judge: &RefCell<Judge>, call: u32, answered: bool, body_size: usize) -> Vec<u32> {
         let call = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
             let at = calls.iter().position(|known| known.number == call)?;
             Some(calls.swap_remove(at))
@@ -211,11 +200,10 @@ impl Keys {
         waits
     }
 
-    /// The stream of that number is over.
-    pub fn forget(&self, stream: u32) {
-        if let Ok(mut waiting) = self.waiting.try_borrow_mut() {
-            waiting.take(stream);
-        }
+    /// Takes out what the stream of that number waits with, since it is resumed or has ended: its headers as they came, and
+    /// what its own context learns of it. `None` if it does not wait.
+    pub fn take(&self, stream: u32) -> Option<(Headers, Rc<Waited>)> {
+        self.waiting.try_borrow_mut().ok()?.take(stream)
     }
 
     /// Keys of `owner` are lacking. `true`: others had fetched newer ones, and they are here now. Else they are fetched as
@@ -407,8 +395,8 @@ impl Keys {
         }
     }
 
-    /// The requests that need not wait any longer, a few at a time.
-    fn ready(&self, judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<Ready> {
+    /// The streams that need not wait any longer, a few at a time.
+    fn ready(&self, judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<u32> {
         if !self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty()) {
             return Vec::new();
         }
@@ -417,10 +405,7 @@ impl Keys {
             let found = progress.iter().find(|(known, _)| *known == Owner::Issuer(issuer));
             found.map_or(Progress { usable: false, ended: 0 }, |(_, progress)| *progress)
         };
-        let Ok(mut waiting) = self.waiting.try_borrow_mut() else { return Vec::new() };
-        let ready = waiting.ready(now, MOST_AT_ONCE, progress);
-        let taken = ready.into_iter().filter_map(|stream| Some((stream, waiting.take(stream)?)));
-        taken.map(|(stream, (headers, waited))| Ready { stream, headers, waited }).collect()
+        self.waiting.try_borrow().map_or_else(|_| Vec::new(), |waiting| waiting.ready(now, MOST_AT_ONCE, progress))
     }
 }
 

@@ -1,6 +1,8 @@
 //! `taskfence.wasm`: the proxy-wasm shell around the judge. It moves bytes between the proxy and core and decides
 //! nothing itself.
 
+mod body_callback;
+mod callback_budget;
 mod change_gauge;
 mod clock;
 mod envoy_signature;

@@ -3,6 +3,7 @@
 //! The VM of a worker serves several plugins, the receiver and the filters of all listeners and of configurations that
 //! are on their way out, so streams are kept by plugin, and being woken is a matter of the VM.
 
+use crate::callback_budget::CallbackBudget;
 use crate::clock::now;
 use crate::host::{self, HostError};
 use crate::local_reply::claim_answer;
@@ -25,11 +26,6 @@ pub const TICK: u32 = 1000;
 
 /// The workers that want to be woken, in shared data.
 const ROSTER: &[u8] = b"taskfence/2/roster";
-
-/// So many streams of one VM are ended in one callback, whatever plugins they belong to; the others in the next. Where the
-/// response has not begun, the proxy answers after the callback, each from within the one before, and a few hundred of them
-/// are more than the stack of the VM takes.
-const MOST_AT_ONCE: usize = 100;
 
 /// Losing a race over the roster this often is no race.
 const MAX_TRIES: usize = 1000;
@@ -102,12 +98,12 @@ pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'
 }
 
 /// The safety net: looks at the streams of one plugin whether it was woken or not.
-pub fn on_tick(shared: &Rc<Shared>) {
+pub fn on_tick(shared: &Rc<Shared>, budget: &mut CallbackBudget) {
     let root = shared.root;
     if let Ok(mut judge) = shared.judge.try_borrow_mut() {
         judge.force_refresh();
     }
-    look(root, shared, &mut { MOST_AT_ONCE });
+    // Before the streams are ended: those over the budget are left to the queue.
     WORKER.with_borrow_mut(|worker| {
         if worker.owner != 0
             && let Some(now) = now()
@@ -116,21 +112,40 @@ pub fn on_tick(shared: &Rc<Shared>) {
             worker.claim_slot(root, now);
         }
     });
+    look(root, shared, budget);
 }
 
-/// A root context is gone, with the last stream under a configuration that was replaced. The queue that called it calls
-/// nobody, until another opens it.
+/// The proxy deletes a root context, after the last stream under a configuration that was replaced. If the queue called that
+/// root context, another one with streams opens the queue at once, and looks for changes: what was in the queue may be lost.
 pub fn on_root_gone(root: u32) {
-    WORKER.with_borrow_mut(|worker| worker.slot = worker.slot.filter(|slot| slot.root != root));
+    WORKER.with_borrow_mut(|worker| {
+        if worker.slot.is_none_or(|slot| slot.root != root) {
+            return;
+        }
+        worker.slot = None;
+        let mut plugins = worker.plugins.iter().filter_map(Weak::upgrade);
+        let other = plugins.find(|shared| shared.root != root && has_streams(shared)).map(|shared| shared.root);
+        if let (Some(other), Some(now)) = (other, now())
+            && host::set_effective_context(other).is_ok()
+        {
+            worker.claim_slot(other, now);
+            worker.wake();
+            let _ = host::set_effective_context(root);
+        }
+    });
+}
+
+fn has_streams(shared: &Shared) -> bool {
+    let has_endings = shared.endings.try_borrow().is_ok_and(|endings| !endings.is_empty());
+    has_endings || shared.streams.try_borrow().is_ok_and(|streams| !streams.is_empty())
 }
 
 /// Somebody wrote to the queue: looks at the streams of all plugins of this VM.
-pub fn on_queue_ready(root: u32, queue: u32) {
+pub fn on_queue_ready(root: u32, queue: u32, budget: &mut CallbackBudget) {
     // One look serves all that was written so far.
     while let Ok(true) = host::dequeue(queue) {}
     let plugins: Vec<_> = WORKER.with_borrow(|worker| worker.plugins.iter().filter_map(Weak::upgrade).collect());
-    let mut left = MOST_AT_ONCE;
-    plugins.iter().for_each(|shared| look(root, shared, &mut left));
+    plugins.iter().for_each(|shared| look(root, shared, budget));
 }
 
 /// Wakes every worker that has streams. A worker that cannot be woken finds out at its next tick.
@@ -188,18 +203,22 @@ fn queue_name(number: usize) -> String {
     format!("taskfence/2/wake/{number}")
 }
 
-/// Looks at the streams of one plugin, and ends those that may not go on: at most `left`, which becomes less by them. What
-/// is over waits for the next callback.
-fn look(root: u32, shared: &Rc<Shared>, left: &mut usize) {
+/// Looks at the streams of one plugin, and ends those that may not go on, as far as `budget` allows. The next
+/// callback ends the others.
+fn look(root: u32, shared: &Rc<Shared>, budget: &mut CallbackBudget) {
     let Ok(mut endings) = shared.endings.try_borrow_mut() else { return };
     endings.extend(find(shared));
     if endings.is_empty() {
         return;
     }
-    let batch = endings.len().min(*left);
-    *left = left.saturating_sub(batch);
-    for ending in endings.drain(..batch) {
-        if ending.enforced { end(shared, &ending) } else { note(shared, &ending) }
+    while budget.left() > 0
+        && let Some(ending) = endings.pop_front()
+    {
+        if !ending.enforced {
+            note(shared, &ending);
+        } else if end(shared, &ending) {
+            budget.spend_on_answered();
+        }
     }
     let _ = host::set_effective_context(root);
     if !endings.is_empty() {
@@ -222,20 +241,21 @@ fn find(shared: &Shared) -> Vec<Ending> {
 /// request that was let through is not answered by its own context any more, and another filter in the same chain sees the
 /// mark of [`claim_answer`].
 ///
-/// A local reply is a real answer where the response has not begun, and resets the stream where it has.
-fn end(shared: &Shared, ending: &Ending) {
+/// A local reply is a real answer where the response has not begun, and resets the stream where it has. `true`: the stream
+/// was ended here; `false`: it is gone, or was answered before.
+fn end(shared: &Shared, ending: &Ending) -> bool {
     if host::set_effective_context(ending.stream).is_err() {
-        // It is gone.
-        return;
+        return false;
     }
-    let Ok(judge) = shared.judge.try_borrow() else { return };
+    let Ok(judge) = shared.judge.try_borrow() else { return false };
     let (policy, refusal, decision) = (judge.policy(), &ending.refusal, decision_id());
     if !claim_answer(refusal.reason, &decision) {
-        return;
+        return false;
     }
     shared.metrics.ended(refusal.reason);
     log::info!("{}", record::ended(refusal, policy, &decision));
     reply(refusal.reason, &answer(refusal, policy, &decision, ending.grpc));
+    true
 }
 
 /// Shadow mode: says what it would have ended.

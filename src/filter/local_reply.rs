@@ -5,6 +5,9 @@ use proxy_wasm::types::Action;
 use taskfence_core::decision::answer::Answer;
 use taskfence_core::reason::Reason;
 
+/// The property with the identifier of the decision that answered the stream.
+const DECISION: &str = "taskfence.decision";
+
 /// The one answer of a stream.
 pub fn reply(reason: Reason, answer: &Answer) -> Action {
     let details = format!("taskfence_{}", reason.code());
@@ -36,11 +39,16 @@ pub fn decision_id() -> String {
 /// have different numbers, but the filter state of the stream is one, and what the one filter writes there the other reads
 /// at once. The access log prints it.
 pub fn claim_answer(reason: Reason, decision: &str) -> bool {
-    const DECISION: &str = "taskfence.decision";
-    if host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty()) {
+    if is_answered() {
         return false;
     }
     host::set_property("taskfence.reason", reason.code().as_bytes());
     host::set_property(DECISION, decision.as_bytes());
     true
+}
+
+/// Whether one of our filters in the chain of the effective stream has claimed its answer. Also `false` where the proxy does
+/// not let the filter read or write properties.
+pub fn is_answered() -> bool {
+    host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty())
 }

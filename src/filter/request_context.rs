@@ -1,11 +1,13 @@
 //! One request through the sidecar: headers in, the verdict out.
 
+use crate::body_callback;
 use crate::clock::now;
 use crate::host::{self, Headers, MapType};
 use crate::key_fetcher::Lacking;
 use crate::live_streams::{self, Followed};
 use crate::local_reply::claim_answer;
 use crate::local_reply::decision_id;
+use crate::local_reply::is_answered;
 use crate::local_reply::reply;
 use crate::parked_request::Waited;
 use crate::plugin::Shared;
@@ -19,7 +21,7 @@ use taskfence_core::decision::record;
 use taskfence_core::decision::verdict::{Permit, Refusal, Verdict};
 use taskfence_core::http::request::Request;
 use taskfence_core::index::IssuerIndex;
-use taskfence_core::policy::identity_headers::{Edit, Identity};
+use taskfence_core::policy::identity_headers::Edit;
 use taskfence_core::reason::Reason;
 
 /// The context of one stream.
@@ -41,8 +43,12 @@ impl Sidecar {
     }
 
     /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
-    /// effective one.
-    pub fn resume(&self, headers: &Headers, waited: &Waited) {
+    /// effective one. Returns whether it goes on.
+    pub fn resume(&self, headers: &Headers, waited: &Waited) -> Action {
+        // An earlier filter of the chain may have ended it while it waited here.
+        if is_answered() {
+            return Action::Pause;
+        }
         let request = read(&self.shared, headers);
         let action = match judge(&self.shared, &request) {
             Ok(permit) => {
@@ -63,6 +69,7 @@ impl Sidecar {
             // It stays where it is: paused, and so refused.
             log::error!("the proxy did not let a permitted request go on");
         }
+        action
     }
 
     fn lacking(&self, issuer: Option<IssuerIndex>) -> Lacking {
@@ -93,7 +100,9 @@ impl Sidecar {
         if let Some(refusal) = permit.shadowed() {
             host::set_property("taskfence.shadow", refusal.reason.code().as_bytes());
         }
-        if (request.reserved || !policy.identity().is_empty()) && !edit(policy.identity(), headers, permit) {
+        if (request.reserved || !policy.identity().is_empty())
+            && !edit(MapType::RequestHeaders, policy.identity().edits(headers.iter(), permit.bearer()))
+        {
             return self.fail(request.grpc);
         }
         Action::Continue
@@ -133,10 +142,9 @@ impl Sidecar {
     }
 }
 
-/// Makes the headers what the upstream may see. `false` when the proxy did not do it.
-fn edit(identity: &Identity, headers: &Headers, permit: &Permit) -> bool {
-    let map = MapType::RequestHeaders;
-    identity.edits(headers.iter(), permit.bearer()).all(|edit| match edit {
+/// Applies `edits` to the headers or trailers that the upstream will see. `false` when the proxy refused one.
+fn edit<'e>(map: MapType, edits: impl IntoIterator<Item = Edit<'e>>) -> bool {
+    edits.into_iter().all(|edit| match edit {
         Edit::Remove(name) => host::remove_header(map, name).is_ok(),
         Edit::Set(name, value) => host::set_header(map, name.as_bytes(), value.as_bytes()).is_ok(),
         Edit::Reduce(name, value) => host::set_header(map, name.as_bytes(), &value).is_ok(),
@@ -147,7 +155,7 @@ impl Drop for Sidecar {
     /// The proxy has deleted the stream, whatever ended it: from here on nothing may be done to it.
     fn drop(&mut self) {
         if self.waited.is_some() {
-            self.shared.keys.forget(self.id);
+            self.shared.keys.take(self.id);
         }
     }
 }
@@ -194,7 +202,7 @@ impl HttpContext for Sidecar {
     }
 
     fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
-        if self.is_admitted() { Action::Continue } else { Action::Pause }
+        if self.is_admitted() { Action::Continue } else { body_callback::hold_body() }
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
@@ -204,7 +212,14 @@ impl HttpContext for Sidecar {
             }
             return Action::Pause;
         }
-        if clean_trailers(&self.shared) { Action::Continue } else { Action::Pause }
+        if !clean_trailers(&self.shared) {
+            // The stream may have begun in both directions, so it cannot be answered: it is held where it is.
+            log::error!(
+                "cannot remove trailers that the service may not see, so the request is held: allow proxy_get_header_map_pairs and proxy_remove_header_map_value"
+            );
+            return Action::Pause;
+        }
+        Action::Continue
     }
 }
 
@@ -212,8 +227,7 @@ impl HttpContext for Sidecar {
 fn clean_trailers(shared: &Shared) -> bool {
     let map = MapType::RequestTrailers;
     let (Ok(trailers), Ok(judge)) = (host::headers(map), shared.judge.try_borrow()) else { return false };
-    let identity = judge.policy().identity();
-    identity.unwanted_trailers(trailers.iter()).all(|name| host::remove_header(map, name).is_ok())
+    edit(map, judge.policy().identity().trailer_edits(trailers.iter()))
 }
 
 fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {

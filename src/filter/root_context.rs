@@ -1,8 +1,8 @@
 //! One configured plugin: reads the configuration, and makes a context for each stream.
 
+use crate::callback_budget::CallbackBudget;
 use crate::change_gauge;
 use crate::host::{self, BufferType};
-use crate::key_fetcher::Ready;
 use crate::key_fetcher::{self, Keys};
 use crate::live_streams;
 use crate::metrics::Metrics;
@@ -66,15 +66,24 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
     Ok(bytes)
 }
 
-/// Lets the requests go on that waited for keys, or answers them.
-fn resume(shared: &Rc<Shared>, ready: Vec<Ready>) {
+/// Resumes or answers the requests of these streams, which waited for keys, as far as `budget` allows. The others keep
+/// waiting, and the next callback finds them again.
+fn resume(shared: &Rc<Shared>, ready: Vec<u32>, budget: &mut CallbackBudget) {
     if ready.is_empty() {
         return;
     }
-    for Ready { stream, headers, waited } in ready {
+    for stream in ready {
+        if budget.left() == 0 {
+            break;
+        }
         // Its end would have been told, so it is alive; without it, nothing is done to it.
-        if host::set_effective_context(stream).is_ok() {
-            Sidecar::new(stream, Rc::clone(shared)).resume(&headers, &waited);
+        if let Some((headers, waited)) = shared.keys.take(stream)
+            && host::set_effective_context(stream).is_ok()
+        {
+            match Sidecar::new(stream, Rc::clone(shared)).resume(&headers, &waited) == Action::Continue {
+                true => budget.spend_on_resumed(),
+                false => budget.spend_on_answered(),
+            }
         }
     }
     if host::set_effective_context(shared.root).is_err() {
@@ -92,7 +101,7 @@ impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(shared) = &self.shared {
             let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
-            resume(shared, ready);
+            resume(shared, ready, &mut CallbackBudget::new());
         }
     }
 }
@@ -110,14 +119,15 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
-            live_streams::on_tick(shared);
-            resume(shared, shared.keys.on_tick(&shared.judge));
+            let mut budget = CallbackBudget::new();
+            live_streams::on_tick(shared, &mut budget);
+            resume(shared, shared.keys.on_tick(&shared.judge), &mut budget);
             shared.presence.on_tick();
         }
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        live_streams::on_queue_ready(self.id, queue);
+        live_streams::on_queue_ready(self.id, queue, &mut CallbackBudget::new());
     }
 
     fn get_type(&self) -> Option<ContextType> {

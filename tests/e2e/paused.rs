@@ -22,15 +22,40 @@ use tokio::time;
 /// In three pieces, with time between them.
 const BODY: &[&[u8]] = &[b"first ", b"second ", b"third"];
 
+/// The first may pass; of the cookies, what is no token; the others say who somebody is.
+const TRAILERS: [&str; 5] = ["x-checksum", "cookie", "x-user", "x_user", "x-taskfence-subject"];
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
     Length,
     Chunked,
     Trailers,
+    /// No body at all.
+    TrailersAlone,
+    /// Over the 1 MiB that Envoy buffers for a stream.
+    Long,
+}
+
+impl Framing {
+    fn has_trailers(self) -> bool {
+        matches!(self, Framing::Trailers | Framing::TrailersAlone)
+    }
+
+    fn pieces(self) -> Vec<Bytes> {
+        match self {
+            Framing::TrailersAlone => Vec::new(),
+            Framing::Long => vec![Bytes::from(vec![b'x'; 64 * 1024]); 40],
+            _ => BODY.iter().map(|piece| Bytes::from_static(piece)).collect(),
+        }
+    }
+
+    fn length(self) -> usize {
+        self.pieces().iter().map(Bytes::len).sum()
+    }
 }
 
 fn every_way() -> impl Iterator<Item = (Http, Framing)> {
-    let framings = [Framing::Length, Framing::Chunked, Framing::Trailers];
+    let framings = [Framing::Length, Framing::Chunked, Framing::Trailers, Framing::TrailersAlone, Framing::Long];
     Http::BOTH.into_iter().flat_map(move |http| framings.map(|framing| (http, framing)))
 }
 
@@ -41,6 +66,12 @@ fn settings(name: &str, keys: Value, flag: bool) -> Settings {
     ]));
     config["issuers"][0]["keys"] = keys;
     config["identity"] = json!({"subject": "x-user"});
+    config["forward_token"] = json!(false);
+    let mut browser = config["issuers"][0].clone();
+    browser["issuer"] = json!("https://browser.example");
+    browser["keys"] = inline();
+    browser["token"] = json!({"cookie": "jit"});
+    config["issuers"].as_array_mut().unwrap().push(browser);
     Settings::new(name, config).patch(move |bootstrap| {
         let manager = bootstrap.pointer_mut(bootstrap::APP).unwrap();
         manager["http_protocol_options"] = json!({"enable_trailers": true});
@@ -59,24 +90,28 @@ async fn send(sidecar: &Sidecar, http: Http, framing: Framing, path: &str, token
         request = request.bearer(token);
     }
     match framing {
-        Framing::Length => request = request.header("content-length", length().to_string()),
-        Framing::Chunked => {}
-        Framing::Trailers => request = request.header("trailer", "x-checksum"),
+        Framing::Length => request = request.header("content-length", framing.length().to_string()),
+        Framing::Chunked | Framing::Long => {}
+        // Over HTTP/1 the client sends only those that it announced.
+        Framing::Trailers | Framing::TrailersAlone => request = request.header("trailer", TRAILERS.join(", ")),
     }
     let mut connection = Connection::open(sidecar.app(), http).await.unwrap();
     let (mut upload, answer) = connection.upload(&request).await.unwrap();
     let writing = tokio::spawn(async move {
-        for piece in BODY {
-            time::sleep(Duration::from_millis(150)).await;
+        for piece in framing.pieces() {
+            if framing != Framing::Long {
+                time::sleep(Duration::from_millis(150)).await;
+            }
             // The answer may have come already, and nobody reads any more.
-            if upload.send_data(Bytes::from_static(piece)).await.is_err() {
+            if upload.send_data(piece).await.is_err() {
                 return;
             }
         }
-        if framing == Framing::Trailers {
+        if framing.has_trailers() {
             let mut trailers = HeaderMap::new();
-            for name in ["x-checksum", "x-user", "x_user", "x-taskfence-subject"] {
-                trailers.insert(name, "mine".parse().unwrap());
+            for name in TRAILERS {
+                let value = if name == "cookie" { "kept=1; jit=a.b.c" } else { "mine" };
+                trailers.insert(name, value.parse().unwrap());
             }
             let _ = upload.send_trailers(trailers).await;
         }
@@ -86,17 +121,14 @@ async fn send(sidecar: &Sidecar, http: Http, framing: Framing, path: &str, token
     answer
 }
 
-fn length() -> usize {
-    BODY.iter().map(|piece| piece.len()).sum()
-}
-
 /// It has come through whole, without a trailer that says who somebody is.
 #[track_caller]
 fn assert_whole(sidecar: &Sidecar, answer: &Answer, (http, framing): (Http, Framing)) {
     assert_allowed(sidecar, answer);
     let seen = answer.json();
-    assert_eq!(seen["body_bytes"], json!(length()), "{http:?} {framing:?}: {seen}");
-    let trailers = if framing == Framing::Trailers { json!({"x-checksum": ["mine"]}) } else { json!({}) };
+    assert_eq!(seen["body_bytes"], json!(framing.length()), "{http:?} {framing:?}: {seen}");
+    let trailers =
+        if framing.has_trailers() { json!({"x-checksum": ["mine"], "cookie": ["kept=1"]}) } else { json!({}) };
     assert_eq!(seen["trailers"], trailers, "{http:?} {framing:?}: {seen}");
 }
 

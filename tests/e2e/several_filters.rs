@@ -2,6 +2,7 @@
 //! One revocation ends each HTTP stream once, no VM dies, and Envoy lives.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use taskfence_tests::{
     bootstrap::{self, Settings},
     client::{self, Http, Request},
     grpc,
+    jwks::{self, Jwks},
     mint::{self, Jwt, unique},
     orders,
     refusal::{assert_allowed, assert_refused, assert_signal_accepted},
@@ -42,19 +44,29 @@ fn stricter() -> Value {
     config
 }
 
-/// Two filters in the chain of the app listener, each with a plugin of its own, in one VM.
-fn chain(name: &str) -> Settings {
-    Settings::new(name, config()).patch(|bootstrap| {
-        let pointer = format!("{}/http_filters", bootstrap::APP);
-        let filters = bootstrap.pointer_mut(&pointer).unwrap().as_array_mut().unwrap();
-        let mut second = filters[0].clone();
-        second["name"] = json!("taskfence-second");
-        second["typed_config"]["config"]["name"] = json!("taskfence-second");
-        let mut config = stricter();
-        config["role"] = json!("filter");
-        second["typed_config"]["config"]["configuration"]["value"] = json!(config.to_string());
-        filters.insert(1, second);
-    })
+/// The names of the listeners of [`chains`].
+const CHAINS: [&str; 3] = ["app", "identical", "four"];
+
+/// One Envoy with three chains in one VM: two filters with plugins of their own, two with the same configuration, which have
+/// one root context between them, and four.
+fn chains(name: &str) -> Settings {
+    Settings::new(name, config())
+        .behind("app", stricter())
+        .also("identical", config())
+        .behind("identical", config())
+        .also("four", config())
+        .behind("four", stricter())
+        .behind("four", config())
+        .behind("four", stricter())
+}
+
+fn address(sidecar: &Sidecar, chain: &str) -> SocketAddr {
+    if chain == "app" { sidecar.app() } else { sidecar.listener(chain) }
+}
+
+async fn counted(sidecar: &Sidecar, prefix: &str) -> u64 {
+    let stats = sidecar.envoy().stats().await.unwrap();
+    stats.names(&format!("wasmcustom.taskfence.{prefix}")).map(|name| stats.value(name).unwrap()).sum()
 }
 
 async fn begin(connection: &mut Connection, token: &Jwt) -> Streamed {
@@ -65,22 +77,24 @@ async fn begin(connection: &mut Connection, token: &Jwt) -> Streamed {
     stream
 }
 
-/// Every kind of stream that both filters have admitted ends once, and what nobody spoke about goes on.
+/// Every kind of stream that all filters of a chain have admitted ends once, and what nobody spoke about goes on.
 #[tokio::test]
-async fn two_filters_of_one_chain_end_a_stream_once() {
-    let sidecar = Sidecar::start(chain("chain")).await.unwrap();
+async fn the_filters_of_one_chain_end_a_stream_once() {
+    let sidecar = Sidecar::start(chains("chain")).await.unwrap();
     let created = sidecar.machines_created().await.unwrap();
-    for _ in 0..3 {
+    for chain in CHAINS {
+        let to = address(&sidecar, chain);
         let (task, other) = (unique("task"), unique("task"));
         let token = mint::token().task(&task);
-        let mut one = Connection::open(sidecar.app(), Http::One).await.unwrap();
-        let mut two = Connection::open(sidecar.app(), Http::Two).await.unwrap();
+        let mut one = Connection::open(to, Http::One).await.unwrap();
+        let mut two = Connection::open(to, Http::Two).await.unwrap();
         let mut strangers = begin(&mut two, &mint::token().task(&other)).await;
         let streams = [begin(&mut one, &token).await, begin(&mut two, &token).await, begin(&mut two, &token).await];
-        let mut socket = socket::open(sidecar.app(), services::SOCKET, &token.sign()).await.unwrap();
-        let mut client = grpc::Client::open(sidecar.app(), &token.sign()).await.unwrap();
+        let mut socket = socket::open(to, services::SOCKET, &token.sign()).await.unwrap();
+        let mut client = grpc::Client::open(to, &token.sign()).await.unwrap();
         let mut call = client.watch().await.unwrap();
         call.message().await.unwrap().unwrap();
+        let before = counted(&sidecar, "ended.").await;
         assert_signal_accepted(&sidecar.push(&mint::complete_task(&task)).await.unwrap());
         for end in join_all(streams.map(|stream| stream.end(SOON))).await {
             assert!(end.unwrap().broken.is_some(), "it was broken off");
@@ -88,14 +102,58 @@ async fn two_filters_of_one_chain_end_a_stream_once() {
         time::timeout(SOON, async { while let Some(Ok(_)) = socket.next().await {} }).await.unwrap();
         time::timeout(SOON, async { while let Ok(Some(_)) = call.message().await {} }).await.unwrap();
         strangers.read(1).await.unwrap();
+        assert_eq!(counted(&sidecar, "ended.").await - before, 5, "endings of 5 streams through `{chain}`");
         sidecar.check_no_crash_since(created).await.unwrap();
     }
+}
+
+/// The first filter follows what waits for keys at the second, and ends it there. Then the keys come, and the second does not
+/// touch it again.
+#[tokio::test]
+async fn what_waits_at_a_later_filter_ends_once() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    server.delay(Duration::from_secs(3));
+    let mut waits = stricter();
+    waits["issuers"][0]["keys"] = json!({"cluster": "jit", "path": "/jwks.json", "wait": "10s"});
+    let settings = Settings::new("chain-waits", config()).behind("app", waits);
+    let settings = settings.patch(jwks::with_clusters(vec![jwks::cluster("jit", server.address())]));
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let created = sidecar.machines_created().await.unwrap();
+    let (ended, goes_on) = (unique("task"), unique("task"));
+    let [ended_too, go_on_too] = [&ended, &goes_on].map(|task| {
+        let token = mint::token().task(task).sign();
+        Http::BOTH.map(|http| {
+            let (to, request) = (sidecar.app(), Request::get(services::EVENTS).bearer(&token));
+            tokio::spawn(async move {
+                let mut connection = Connection::open(to, http).await.unwrap();
+                let stream = connection.start(&request).await.unwrap();
+                (connection, stream)
+            })
+        })
+    });
+    time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(counted(&sidecar, "requests_waited").await, 4);
+    let pushed = Instant::now();
+    assert_signal_accepted(&sidecar.push(&mint::complete_task(&ended)).await.unwrap());
+    for stream in ended_too {
+        let (_connection, stream) = stream.await.unwrap();
+        assert_eq!(stream.status, 401);
+        assert_eq!(stream.whole().await.unwrap().json()["reason"], "task_completed");
+    }
+    assert!(pushed.elapsed() < Duration::from_secs(1), "{:?}", pushed.elapsed());
+    for stream in go_on_too {
+        let (_connection, mut stream) = stream.await.unwrap();
+        assert_eq!(stream.status, 200);
+        stream.read(100).await.unwrap();
+    }
+    assert_eq!(counted(&sidecar, "ended.").await, 2);
+    sidecar.check_no_crash_since(created).await.unwrap();
 }
 
 /// One filter has admitted a request and follows it; the other refuses it. It was answered, and is not answered again.
 #[tokio::test]
 async fn what_the_second_filter_refuses_is_answered_once() {
-    let sidecar = Sidecar::start(chain("chain-refused")).await.unwrap();
+    let sidecar = Sidecar::start(chains("chain-refused")).await.unwrap();
     let created = sidecar.machines_created().await.unwrap();
     for http in [Http::One, Http::Two] {
         for _ in 0..50 {

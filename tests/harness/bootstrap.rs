@@ -22,6 +22,7 @@ pub struct Settings {
     roomy: bool,
     access_log: Option<String>,
     pub(crate) others: Vec<(String, Value)>,
+    behind: Vec<(String, Value)>,
     patches: Vec<Patch>,
 }
 
@@ -51,6 +52,7 @@ impl Settings {
             roomy: false,
             access_log: None,
             others: Vec::new(),
+            behind: Vec::new(),
             patches: Vec::new(),
         }
     }
@@ -77,6 +79,13 @@ impl Settings {
     /// [`crate::sidecar::Sidecar::listener`] says where it is.
     pub fn also(mut self, listener: &str, config: Value) -> Self {
         self.others.push((listener.to_owned(), config));
+        self
+    }
+
+    /// One more of our filters in the chain of this listener for requests, behind those that it has, with a configuration of
+    /// its own.
+    pub fn behind(mut self, listener: &str, config: Value) -> Self {
+        self.behind.push((listener.to_owned(), config));
         self
     }
 
@@ -161,6 +170,13 @@ impl Settings {
     }
 
     fn connection_manager(&self, name: &str, role: &str, config: &Value, wasm: &Path, route: &Value) -> Value {
+        let behind = self.behind.iter().filter(|(listener, _)| listener == name).map(|(_, config)| config);
+        let ours = std::iter::once(config).chain(behind);
+        let mut filters: Vec<_> = ours.map(|config| wasm_filter(role, config, wasm)).collect();
+        filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
+        }));
         let mut manager = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": name,
@@ -168,13 +184,7 @@ impl Settings {
             "stream_idle_timeout": "0s",
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "normalize_path": self.paths != Paths::Raw,
-            "http_filters": [
-                wasm_filter(role, config, wasm),
-                {
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
-                }
-            ],
+            "http_filters": filters,
             "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]}
         });
         if self.paths == Paths::Strict {

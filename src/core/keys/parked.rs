@@ -1,6 +1,7 @@
 //! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
 
 use crate::index::IssuerIndex;
+use std::collections::BTreeMap;
 
 /// So many requests may wait at once, for all issuers together.
 pub const MAX_WAITING: usize = 1_000;
@@ -87,7 +88,7 @@ impl<T> Parked<T> {
     }
 
     /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
-    /// issuer.
+    /// issuer. The issuers take turns, so that many requests of one issuer do not delay those of the others.
     pub fn ready(&self, now: u64, most: usize, progress: impl Fn(IssuerIndex) -> Progress) -> Vec<u32> {
         let ready = self.waiters.iter().filter(|waiter| {
             let Progress { usable, ended } = progress(waiter.issuer);
@@ -97,7 +98,18 @@ impl<T> Parked<T> {
             };
             came || now >= waiter.deadline
         });
-        ready.map(|waiter| waiter.stream).take(most).collect()
+        // The number of each request among those of its issuer.
+        let mut counts = BTreeMap::<usize, usize>::new();
+        let mut by_turn: Vec<(usize, u32)> = ready
+            .map(|waiter| {
+                let count = counts.entry(waiter.issuer).or_default();
+                let turn = *count;
+                *count = count.saturating_add(1);
+                (turn, waiter.stream)
+            })
+            .collect();
+        by_turn.sort_by_key(|(turn, _)| *turn);
+        by_turn.into_iter().take(most).map(|(_, stream)| stream).collect()
     }
 
     /// How many wait.
@@ -132,9 +144,9 @@ mod tests {
         assert_eq!(waiting.ready(49, 9, |at| Progress { usable: at == IssuerIndex::new(1), ended: 7 }), [2]);
         assert_eq!(waiting.ready(49, 9, |_| Progress { usable: false, ended: 8 }), [3]);
         assert_eq!(waiting.ready(100, 9, none), [1, 2, 3, 4]);
-        assert_eq!(waiting.ready(100, 2, none), [1, 2], "those that came first");
+        assert_eq!(waiting.ready(100, 2, none), [1, 2], "those that came first of each issuer");
         assert_eq!((waiting.take(1), waiting.take(1)), (Some(()), None), "once");
-        assert_eq!(waiting.ready(100, 9, none), [2, 3, 4], "what has ended is not touched");
+        assert_eq!(waiting.ready(100, 9, none), [2, 4, 3], "what has ended is not touched");
     }
 
     #[test]
@@ -153,6 +165,18 @@ mod tests {
         assert!(!waiting.add(2, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()));
         waiting.take(1);
         assert!(waiting.add(2, IssuerIndex::new(0), WaitFor::Keys, 100, 1, ()));
+    }
+
+    #[test]
+    fn issuers_take_turns() {
+        let mut waiting = Parked::shared_by(3);
+        for (issuer, streams) in [(0, 0..100), (1, 100..103), (2, 200..201)] {
+            for stream in streams {
+                assert!(waiting.add(stream, IssuerIndex::new(issuer), WaitFor::Keys, 100, 1, ()));
+            }
+        }
+        let none = |_| Progress { usable: false, ended: 0 };
+        assert_eq!(waiting.ready(100, 8, none), [0, 100, 200, 1, 101, 2, 102, 3]);
     }
 
     #[test]

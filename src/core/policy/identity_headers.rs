@@ -64,6 +64,19 @@ impl Identity {
         headers: impl Iterator<Item = (&'e [u8], &'e [u8])>,
         bearer: Option<Bearer<'_>>,
     ) -> impl Iterator<Item = Edit<'e>> {
+        let mut edits = self.removals(headers);
+        let set = |(fact, name): &'e (Fact, String)| Some(Edit::Set(name, fact.of(bearer.as_ref()?)?));
+        edits.extend(self.headers.iter().filter_map(set));
+        edits.into_iter()
+    }
+
+    /// The changes to the trailers of a request that passes: they lose what headers lose, tokens in cookies too, since a
+    /// service may merge them into the headers. Nothing is set in trailers.
+    pub fn trailer_edits<'e>(&self, trailers: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> Vec<Edit<'e>> {
+        self.removals(trailers)
+    }
+
+    fn removals<'e>(&self, headers: impl Iterator<Item = (&'e [u8], &'e [u8])>) -> Vec<Edit<'e>> {
         let mut edits = Vec::new();
         let mut cookies = CookieFilter::default();
         for (name, value) in headers {
@@ -80,17 +93,7 @@ impl Identity {
             Some(left) if left.is_empty() => edits.push(Edit::Remove(b"cookie")),
             Some(left) => edits.push(Edit::Reduce("cookie", left)),
         }
-        let set = |(fact, name): &'e (Fact, String)| Some(Edit::Set(name, fact.of(bearer.as_ref()?)?));
-        edits.extend(self.headers.iter().filter_map(set));
-        edits.into_iter()
-    }
-
-    /// The trailers to remove from a request: their names are names of our headers, or they contain a token.
-    pub fn unwanted_trailers<'t>(
-        &self,
-        trailers: impl Iterator<Item = (&'t [u8], &'t [u8])>,
-    ) -> impl Iterator<Item = &'t [u8]> {
-        trailers.filter(|(name, value)| self.is_ours(name) || self.is_hidden(name, value)).map(|(name, _)| name)
+        edits
     }
 
     /// Whether nothing is ever set or hidden.
@@ -168,6 +171,29 @@ mod tests {
             assert!(identity.is_hidden(name.as_bytes(), value.as_bytes()), "{name}: {value}");
         }
         assert!(!identity.is_hidden(b"authorization", b"Basic a") && !identity.is_hidden(b"cookie", b"a=b"));
+    }
+
+    #[test]
+    fn trailers_lose_what_headers_lose_and_get_nothing() {
+        let mut places = CredentialLocations::default();
+        places.add(CredentialLocation::Header("x-jit".to_owned()));
+        places.add(CredentialLocation::Cookie("jit".to_owned()));
+        let headers = vec![(Fact::Subject, "x-auth-subject".to_owned())];
+        let identity = Identity { headers, hidden: Some(places) };
+        let trailers: [(&[u8], &[u8]); 6] = [
+            (b"x-sum", b"1"),
+            (b"X_Auth-Subject", b"root"),
+            (b"x-taskfence-task", b"t"),
+            (b"x-jit", b"a"),
+            (b"authorization", b"Basic a"),
+            (b"cookie", b"a=b; jit=c"),
+        ];
+        let edits = identity.trailer_edits(trailers.into_iter());
+        let removed = [&b"X_Auth-Subject"[..], b"x-taskfence-task", b"x-jit"].map(Edit::Remove);
+        assert_eq!(edits[..3], removed);
+        assert_eq!(edits[3..], [Edit::Reduce("cookie", b"a=b".to_vec())]);
+        let plain = Identity::default().trailer_edits(trailers.into_iter());
+        assert_eq!(plain, [Edit::Remove(b"x-taskfence-task")], "reserved whether a configuration names it or not");
     }
 
     #[test]
