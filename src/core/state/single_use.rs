@@ -175,7 +175,7 @@ fn add(bucket: &[u8], coin: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>, 
 mod tests {
     use super::*;
     use crate::state::store::MemoryStore;
-    use crate::state::store::Stored;
+    use crate::testing::ports::{OtherWorker, TestStore};
 
     const NOW: Timestamp = Timestamp(1_790_000_000);
 
@@ -232,29 +232,18 @@ mod tests {
     /// Another worker writes between our read and our write, each time.
     #[test]
     fn of_two_at_once_one_succeeds() {
-        struct Racing(MemoryStore, Option<SingleUseEntry>);
-
-        impl Store for Racing {
-            fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-                let stored = self.0.read(slot);
-                if let Some(coin) = self.1.take() {
-                    consume(&mut self.0, &coin, NOW).unwrap();
+        let racing = |other: SingleUseEntry| {
+            let mut other = Some(other);
+            let after_read: OtherWorker = Box::new(move |_, memory| {
+                if let Some(entry) = other.take() {
+                    consume(memory, &entry, NOW).unwrap();
                 }
-                stored
-            }
-
-            fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-                self.0.swap(slot, bytes, cas)
-            }
-
-            fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-                self.0.seed(slot, bytes)
-            }
-        }
-
-        assert_eq!(consume(&mut Racing(store(), Some(coin("a"))), &coin("a"), NOW), Err(ConsumeError::Spent));
+            });
+            TestStore { memory: store(), after_read: Some(after_read), ..TestStore::default() }
+        };
+        assert_eq!(consume(&mut racing(coin("a")), &coin("a"), NOW), Err(ConsumeError::Spent));
         let other = SingleUseEntry { hash: [9; HASH], ..coin("a") };
-        assert_eq!(consume(&mut Racing(store(), Some(other)), &coin("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut racing(other), &coin("a"), NOW), Ok(()));
     }
 
     #[test]
