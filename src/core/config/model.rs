@@ -473,6 +473,7 @@ pub struct DeviceConfig {
 #[serde(deny_unknown_fields)]
 pub struct DeviceRequirement {
     /// The status that it must have.
+    #[expect(dead_code, reason = "serde reads it: `compliant` is the only value")]
     pub status: DeviceStatus,
     /// What becomes of a device that nobody spoke about. Default: deny.
     #[serde(default)]

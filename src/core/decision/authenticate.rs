@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 /// The tokens that one worker saw under one configuration.
 #[derive(Debug)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     sessions: Cache,
     refused: Refused,
     flood: Flood,
@@ -23,7 +23,7 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Knows no token yet. `seed` is random.
-    pub fn new(policy: &Policy, seed: u64) -> Authenticator {
+    pub(crate) fn new(policy: &Policy, seed: u64) -> Authenticator {
         let limits = policy.limits();
         Authenticator {
             sessions: Cache::new(limits.token_cache, seed),
@@ -33,7 +33,7 @@ impl Authenticator {
     }
 
     /// The session of `token`. What passes with time is checked at every call, what never changes only once.
-    pub fn session<S>(
+    pub(crate) fn session<S>(
         &mut self,
         token: &[u8],
         policy: &Policy,
