@@ -27,6 +27,7 @@ use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust};
 use taskfence_core::policy::policy::Policy;
+use taskfence_core::ports::Ports;
 use taskfence_core::signal::receiver::{self, Head, Received};
 use taskfence_core::state::revocations;
 use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
@@ -80,7 +81,7 @@ pub fn token(bytes: &[u8]) -> bool {
     }
     thread_local! {
         // Nothing that it remembers may change a verdict.
-        static WORLD: RefCell<World> = RefCell::new(World::new(our_policy(), Ports::default()));
+        static WORLD: RefCell<World> = RefCell::new(World::new(our_policy(), FuzzPorts::default()));
     }
     let allowed = WORLD.with_borrow_mut(|world| world.passes(&text));
     assert!(believed.is_ok() || !allowed, "only a good token allows");
@@ -97,14 +98,14 @@ pub fn set(bytes: &[u8]) -> bool {
         content_type: b"application/secevent+jwt".to_vec(),
         ..Head::default()
     };
-    let mut ports = Ports::default();
+    let mut ports = FuzzPorts::default();
     let received = receiver::receive(POLICY.signals(), POLICY.issuers(), &head, &text, &mut ports, NOW);
     let (status, _, body) = receiver::answer(&received);
     assert!(matches!(status, 202 | 400 | 503), "{status}");
     assert!(body.is_empty() || serde_json::from_str::<Value>(&body).is_ok(), "{body}");
     let _ = receiver::lacks_keys_of(POLICY.signals(), &text);
     let taken = matches!(received, Received::Applied(_));
-    assert!(taken || ports.written.is_empty(), "what was refused changes nothing");
+    assert!(taken || ports.store.written.is_empty(), "what was refused changes nothing");
     let again = receiver::receive(POLICY.signals(), POLICY.issuers(), &head, &text, &mut ports, NOW);
     assert_eq!(receiver::answer(&again).0, status, "the same signal, pushed twice");
     if taken {
@@ -173,7 +174,7 @@ pub fn config(bytes: &[u8]) -> bool {
             for warning in &loaded.warnings {
                 assert!(!warning.to_string().is_empty());
             }
-            World::new(loaded.policy, Ports::default()).passes(&compact(GOOD_TOKEN));
+            World::new(loaded.policy, FuzzPorts::default()).passes(&compact(GOOD_TOKEN));
             true
         }
     }
@@ -192,11 +193,11 @@ pub fn compact(bytes: &[u8]) -> Vec<u8> {
 /// A judge with a state of its own.
 struct World {
     judge: Judge,
-    ports: Ports,
+    ports: FuzzPorts,
 }
 
 impl World {
-    fn new(policy: Policy, ports: Ports) -> World {
+    fn new(policy: Policy, ports: FuzzPorts) -> World {
         World { judge: Judge::new(policy), ports }
     }
 
@@ -215,6 +216,7 @@ impl World {
 }
 
 /// Believes every signature, so that what stands behind that check is reached.
+#[derive(Default)]
 struct Credulous;
 
 impl CheckSignature for Credulous {
@@ -223,9 +225,12 @@ impl CheckSignature for Credulous {
     }
 }
 
-/// A proxy that knows nothing of its clients, and a state that begins as [`EMPTY`].
+/// The host of a request: it believes every signature and knows nothing about its clients.
+type FuzzPorts = Ports<OverlayStore, Credulous, UnknownConnection>;
+
+/// A state that begins as [`EMPTY`].
 #[derive(Default)]
-struct Ports {
+struct OverlayStore {
     written: HashMap<Slot, Stored>,
 }
 
@@ -236,13 +241,11 @@ static EMPTY: LazyLock<Mutex<MemoryStore>> = LazyLock::new(|| {
     Mutex::new(store)
 });
 
-impl CheckSignature for Ports {
-    fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-        Credulous.check(token, key, algorithm)
-    }
-}
+/// A proxy that knows nothing about its clients.
+#[derive(Default)]
+struct UnknownConnection;
 
-impl ConnectionInfo for Ports {
+impl ConnectionInfo for UnknownConnection {
     fn source(&mut self) -> Option<IpAddr> {
         None
     }
@@ -252,7 +255,7 @@ impl ConnectionInfo for Ports {
     }
 }
 
-impl Store for Ports {
+impl Store for OverlayStore {
     fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
         match self.written.get(&slot) {
             Some(stored) => Ok(Some(stored.clone())),

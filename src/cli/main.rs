@@ -1,6 +1,8 @@
 //! `taskfence`: checks a configuration and explains what it does with a request, makes keys and tokens for demos and
 //! tests, and tells running filters what has changed.
 
+#![forbid(unsafe_code)]
+
 mod commands;
 mod envoy;
 mod envoy_checks;

@@ -1,7 +1,7 @@
 //! The judge of Taskfence: it says whether a request lies inside the task that its token was granted for.
 //!
-//! Pure: bytes and the time come in, verdicts go out. There is no clock, no I/O and no proxy in here; what the judge
-//! needs of them stands behind [`state::Store`] and [`signature::CheckSignature`].
+//! Pure: bytes and the time come in, verdicts go out. Core has no clock, does no I/O and does not know the proxy. What
+//! the judge needs from its host comes in as [`ports::Ports`].
 //!
 //! ```text
 //! token bytes ─► jws::Unverified ─► token::Verified ─► grant::Grant ─┐
@@ -9,6 +9,7 @@
 //! signal     ─► signal::Signal ─► state ─► standing::Standing ───────┘
 //! ```
 
+#![forbid(unsafe_code)]
 #![cfg_attr(
     test,
     allow(clippy::arithmetic_side_effects, reason = "a test may panic, and clippy sees no test in proptest!")

@@ -1,10 +1,15 @@
-//! What the judge needs of its host.
+//! What the judge and the receiver need of their host.
 
-use crate::http::connection::ConnectionInfo;
-use crate::jose::signature::CheckSignature;
-use crate::state::store::Store;
-
-/// All that the judge needs of its host.
-pub trait Ports: Store + CheckSignature + ConnectionInfo {}
-
-impl<T: Store + CheckSignature + ConnectionInfo> Ports for T {}
+/// The three parts of the host that a decision may use. A function that needs one part takes that part alone.
+///
+/// `S` is a [`Store`](crate::state::store::Store), `V` a [`CheckSignature`](crate::jose::signature::CheckSignature), `C`
+/// a [`ConnectionInfo`](crate::http::connection::ConnectionInfo).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports<S, V, C> {
+    /// The memory that all workers share.
+    pub store: S,
+    /// Checks signatures.
+    pub signatures: V,
+    /// What is known about the connection of the request.
+    pub connection: C,
+}

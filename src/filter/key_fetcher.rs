@@ -6,7 +6,7 @@
 use crate::host::{self, BufferType, Counter, Gauge, Headers, HostError, MapType};
 use crate::metrics::metric_name;
 use crate::parked_request::Waited;
-use crate::ports::Ports;
+use crate::ports::SharedData;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -136,8 +136,8 @@ impl Keys {
     pub fn set_up(&self, judge: &RefCell<Judge>) -> Result<bool, String> {
         let sources = self.sources(judge);
         for (owner, source) in &sources {
-            fetch::set_up(&mut Ports, source.id()).map_err(|error| error.to_string())?;
-            if let Ok(status) = fetch::status(&mut Ports, source.id()) {
+            fetch::set_up(&mut SharedData, source.id()).map_err(|error| error.to_string())?;
+            if let Ok(status) = fetch::status(&mut SharedData, source.id()) {
                 self.follow(judge, *owner, source, &status);
             }
         }
@@ -210,7 +210,7 @@ impl Keys {
     /// soon as may be.
     pub fn ask(&self, judge: &RefCell<Judge>, owner: Owner) -> bool {
         let Some(source) = source_of(judge, owner) else { return false };
-        let Ok(status) = fetch::status(&mut Ports, source.id()) else { return false };
+        let Ok(status) = fetch::status(&mut SharedData, source.id()) else { return false };
         if self.follow(judge, owner, &source, &status) {
             return true;
         }
@@ -234,7 +234,7 @@ impl Keys {
     }
 
     fn look_after(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, now: u64) {
-        let status = match fetch::status(&mut Ports, source.id()) {
+        let status = match fetch::status(&mut SharedData, source.id()) {
             Ok(status) => status,
             Err(error) => {
                 // It lasts, and every tick comes here.
@@ -250,7 +250,7 @@ impl Keys {
             wanted.retain(|known| *known != owner);
             wanted.len() < before
         });
-        match fetch::begin(&mut Ports, source, now, self.me, wanted) {
+        match fetch::begin(&mut SharedData, source, now, self.me, wanted) {
             Ok(true) => {
                 if let Err(error) = self.call(owner, source, Purpose::Fetch) {
                     self.failed(judge, owner, source, &error, now);
@@ -273,7 +273,7 @@ impl Keys {
             }
             return keys.fetched_at() != before;
         }
-        let record = match fetch::record(&mut Ports, source.id()) {
+        let record = match fetch::record(&mut SharedData, source.id()) {
             Ok(record) => record,
             Err(error) => {
                 log::error!("the fetched keys of cluster `{}` cannot be read: {error}", source.cluster);
@@ -312,7 +312,7 @@ impl Keys {
     }
 
     fn publish(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
-        let published = match fetch::succeed(&mut Ports, source, self.me, jwks, now, chance()) {
+        let published = match fetch::succeed(&mut SharedData, source, self.me, jwks, now, chance()) {
             Ok(published) => published,
             Err(error) => return log::error!("{}: {error}", about(judge, owner, source)),
         };
@@ -353,7 +353,7 @@ impl Keys {
             counter.increment();
         }
         let about = about(judge, owner, source);
-        match fetch::fail(&mut Ports, source, self.me, now, chance()) {
+        match fetch::fail(&mut SharedData, source, self.me, now, chance()) {
             Ok(Some(status)) => {
                 let next = pause(status.due_at(source), now);
                 let age = pause(now, status.fetched_at);
@@ -379,7 +379,7 @@ impl Keys {
     pub fn lacking(&self, judge: &RefCell<Judge>, issuer: IssuerIndex) -> Lacking {
         let owner = Owner::Issuer(issuer);
         let (Some(source), Some(now)) = (source_of(judge, owner), now()) else { return Lacking::Nothing };
-        let Ok(status) = fetch::status(&mut Ports, source.id()) else { return Lacking::Nothing };
+        let Ok(status) = fetch::status(&mut SharedData, source.id()) else { return Lacking::Nothing };
         if self.follow(judge, owner, &source, &status) {
             return Lacking::TakenOver;
         }
@@ -411,7 +411,7 @@ impl Keys {
 
 fn progress(judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<(Owner, Progress)> {
     let progress = |(owner, source): &(Owner, Source)| {
-        let ended = fetch::status(&mut Ports, source.id()).map_or(0, |status| status.ended);
+        let ended = fetch::status(&mut SharedData, source.id()).map_or(0, |status| status.ended);
         (*owner, Progress { usable: is_usable(judge, *owner, now), ended })
     };
     sources.iter().map(progress).collect()

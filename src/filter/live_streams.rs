@@ -9,7 +9,7 @@ use crate::host::{self, HostError};
 use crate::local_reply::claim_answer;
 use crate::local_reply::{decision_id, reply};
 use crate::plugin::Shared;
-use crate::ports::Ports;
+use crate::ports::SharedData;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use taskfence_core::decision::answer::answer;
@@ -234,7 +234,7 @@ fn find(shared: &Shared) -> Vec<Ending> {
     }
     let Ok(mut judge) = shared.judge.try_borrow_mut() else { return Vec::new() };
     let Some(now) = now() else { return Vec::new() };
-    judge.look(&mut streams, &mut Ports, now)
+    judge.look(&mut streams, &mut SharedData, now)
 }
 
 /// Ends one stream, by the one terminal call that it ever gets: it has been taken out of the streams that are looked at, a

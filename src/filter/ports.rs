@@ -1,4 +1,4 @@
-//! What the judge needs of the proxy: shared data as its store, and signatures.
+//! What the judge needs of Envoy: shared data as its store, signature checks, and facts about the connection.
 
 use crate::change_gauge;
 use crate::envoy_signature;
@@ -9,14 +9,28 @@ use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::CheckSignature;
+use taskfence_core::ports::Ports;
 use taskfence_core::state::store::SourceId;
 use taskfence_core::state::store::{Slot, Store, StoreError, Stored};
 
-/// The proxy, as the judge sees it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ports;
+/// Envoy, as the judge and the receiver see it. Its parts hold no data, so making it costs nothing.
+pub const fn envoy() -> Ports<SharedData, EnvoySignatures, EnvoyConnection> {
+    Ports { store: SharedData, signatures: EnvoySignatures, connection: EnvoyConnection }
+}
 
-impl Store for Ports {
+/// The shared data of the VM, which all workers see.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedData;
+
+/// Signatures, checked by Envoy where it can, see [`envoy_signature`].
+#[derive(Debug, Clone, Copy)]
+pub struct EnvoySignatures;
+
+/// The properties of the request whose context is the current one.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvoyConnection;
+
+impl Store for SharedData {
     fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
         let stored = host::shared_data(key(slot).as_bytes()).map_err(|_| StoreError::Failed)?;
         Ok(stored.map(|(bytes, cas)| Stored { bytes, cas }))
@@ -43,7 +57,7 @@ impl Store for Ports {
     }
 }
 
-impl ConnectionInfo for Ports {
+impl ConnectionInfo for EnvoyConnection {
     fn source(&mut self) -> Option<IpAddr> {
         parse_address(&host::property(b"source\0address")?)
     }
@@ -73,7 +87,7 @@ fn has_peer() -> bool {
     host::property(b"connection\0mtls").is_some_and(|value| value == [1])
 }
 
-impl CheckSignature for Ports {
+impl CheckSignature for EnvoySignatures {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
         envoy_signature::check(token, key, algorithm)
     }

@@ -4,7 +4,7 @@ use crate::clock::now;
 use crate::host::{self, BufferType, MapType};
 use crate::live_streams;
 use crate::plugin::Shared;
-use crate::ports::Ports;
+use crate::ports;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
@@ -29,8 +29,14 @@ impl Intake {
     fn take_in(&mut self, body: &[u8]) -> Action {
         let Some(now) = now() else { return self.answer(&Received::NotAPush(503)) };
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.answer(&Received::NotAPush(503)) };
-        let mut received =
-            receiver::receive(judge.policy().signals(), judge.policy().issuers(), &self.head, body, &mut Ports, now);
+        let mut received = receiver::receive(
+            judge.policy().signals(),
+            judge.policy().issuers(),
+            &self.head,
+            body,
+            &mut ports::envoy(),
+            now,
+        );
         let lacking = match &received {
             Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
                 receiver::lacks_keys_of(judge.policy().signals(), body)
@@ -47,7 +53,7 @@ impl Intake {
                 judge.policy().issuers(),
                 &self.head,
                 body,
-                &mut Ports,
+                &mut ports::envoy(),
                 now,
             );
         }

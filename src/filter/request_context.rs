@@ -11,7 +11,7 @@ use crate::local_reply::is_answered;
 use crate::local_reply::reply;
 use crate::parked_request::Waited;
 use crate::plugin::Shared;
-use crate::ports::Ports;
+use crate::ports;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::any::Any;
@@ -242,5 +242,5 @@ fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {
     let internal = || Refusal::new(Reason::InternalError);
     let now = now().ok_or_else(internal)?;
     let mut judge = shared.judge.try_borrow_mut().map_err(|_| internal())?;
-    judge.judge(request, &mut Ports, now)
+    judge.judge(request, &mut ports::envoy(), now)
 }

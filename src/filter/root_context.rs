@@ -7,7 +7,7 @@ use crate::key_fetcher::{self, Keys};
 use crate::live_streams;
 use crate::metrics::Metrics;
 use crate::plugin::Shared;
-use crate::ports::Ports;
+use crate::ports::SharedData;
 use crate::presence::Presence;
 use crate::push_context::Intake;
 use crate::request_context::Sidecar;
@@ -42,8 +42,8 @@ impl Root {
             // Nobody would know of what it takes in.
             change_gauge::ring().map_err(|error| format!("the proxy counts nothing for us ({error:?}): its capability restrictions must allow proxy_define_metric and proxy_increment_metric"))?;
         }
-        revocations::set_up(&mut Ports, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
-        dpop_nonce::set_up(&mut Ports, random()?).map_err(|error| error.to_string())?;
+        revocations::set_up(&mut SharedData, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
+        dpop_nonce::set_up(&mut SharedData, random()?).map_err(|error| error.to_string())?;
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }

@@ -15,7 +15,7 @@ use taskfence_core::state::revocations as core_state;
 use taskfence_core::time::Timestamp;
 use taskfence_core::token::verify;
 use taskfence_tests::{
-    in_process::Ports,
+    in_process::LocalPorts,
     mint::{self, Alg, Jwt},
     orders,
 };
@@ -69,8 +69,8 @@ fn policy(rules: Value, limits: &str) -> Policy {
 }
 
 /// The state that [`service::rule`] waits for, and so many entries about others.
-fn ports(policy: &Policy, epoch: u64, entries: usize) -> Ports {
-    let mut ports = Ports::default();
+fn ports(policy: &Policy, epoch: u64, entries: usize) -> LocalPorts {
+    let mut ports = LocalPorts::default();
     core_state::set_up(&mut ports.store, epoch).expect("an empty store");
     service::context().iter().for_each(|signal| push(policy, &mut ports, &signal.sign()));
     if entries > 0 {
@@ -83,7 +83,7 @@ fn ports(policy: &Policy, epoch: u64, entries: usize) -> Ports {
     ports
 }
 
-fn push(policy: &Policy, ports: &mut Ports, set: &str) {
+fn push(policy: &Policy, ports: &mut LocalPorts, set: &str) {
     let headers = [(":method", "POST"), (":path", orders::SIGNALS_PATH), ("content-type", "application/secevent+jwt")];
     let head = Head::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     let received = receiver::receive(policy.signals(), policy.issuers(), &head, set.as_bytes(), ports, now());
@@ -108,7 +108,7 @@ fn canonical(path: &'static [u8]) -> Operation {
 
 /// The whole judgement of a request that passes, before so many stores in turns: each further one is a state that is
 /// new to the judge, which has to read it again.
-fn decide_before(rules: Value, limits: &str, mut stores: Vec<Ports>) -> Operation {
+fn decide_before(rules: Value, limits: &str, mut stores: Vec<LocalPorts>) -> Operation {
     let mut judge = Judge::new(policy(rules, limits));
     let header = format!("Bearer {}", service::token(Alg::Es256).sign());
     let now = now();

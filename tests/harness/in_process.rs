@@ -10,13 +10,11 @@ use taskfence_core::http::connection::ConnectionInfo;
 use taskfence_core::http::path::Canonical;
 use taskfence_core::http::request::Request;
 use taskfence_core::index::RuleIndex;
-use taskfence_core::jose::algorithm::Algorithm;
-use taskfence_core::jose::jws::Unverified;
-use taskfence_core::jose::key::Key;
-use taskfence_core::jose::signature::{CheckSignature, PureRust};
+use taskfence_core::jose::signature::PureRust;
+use taskfence_core::ports::Ports;
 use taskfence_core::signal::receiver::{self, Head};
 use taskfence_core::state::revocations;
-use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
+use taskfence_core::state::store::MemoryStore;
 use taskfence_core::time::Timestamp;
 
 use crate::{mint, orders};
@@ -24,7 +22,7 @@ use crate::{mint, orders};
 /// A judge with a state of its own, under the real clock.
 pub struct InProcess {
     judge: Judge,
-    ports: Ports,
+    ports: LocalPorts,
 }
 
 /// What the judge said about one request.
@@ -55,7 +53,7 @@ impl InProcess {
     pub fn new(config: &Value) -> Self {
         let loaded = load::load(config.to_string().as_bytes());
         let policy = loaded.unwrap_or_else(|errors| panic!("a configuration of the test: {errors}")).policy;
-        let mut ports = Ports::default();
+        let mut ports = LocalPorts::default();
         revocations::set_up(&mut ports.store, 1).expect("an empty store");
         Self { judge: Judge::new(policy), ports }
     }
@@ -115,39 +113,19 @@ fn now() -> Timestamp {
     Timestamp(mint::now().unsigned_abs())
 }
 
-/// What a proxy on this machine would say of a client on this machine.
-#[derive(Default)]
-pub struct Ports {
-    /// The state, which has to be set up.
-    pub store: MemoryStore,
-}
+/// The host of [`InProcess`]: a state in memory, which has to be set up, and a client on this machine.
+pub type LocalPorts = Ports<MemoryStore, PureRust, LocalConnection>;
 
-impl ConnectionInfo for Ports {
+/// What a proxy on this machine knows about a client on this machine.
+#[derive(Debug, Default)]
+pub struct LocalConnection;
+
+impl ConnectionInfo for LocalConnection {
     fn source(&mut self) -> Option<IpAddr> {
         Some(Ipv4Addr::LOCALHOST.into())
     }
 
     fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
         None
-    }
-}
-
-impl CheckSignature for Ports {
-    fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-        PureRust.check(token, key, algorithm)
-    }
-}
-
-impl Store for Ports {
-    fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-        self.store.read(slot)
-    }
-
-    fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-        self.store.swap(slot, bytes, cas)
-    }
-
-    fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-        self.store.seed(slot, bytes)
     }
 }

@@ -23,7 +23,7 @@ use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
 use crate::offline::evaluation::Evaluation;
-use crate::offline::host::World;
+use crate::offline::host::{OfflineConnection, World};
 use crate::offline::jwks_files::{self, Jwks};
 use crate::offline::request_input::{self, Header, TypedRequest, Url};
 use crate::signing::certificate;
@@ -204,10 +204,12 @@ impl Explain {
 
     fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {
         let mut world = World::new()?;
-        world.source = self.source;
-        world.peer_certificate = self.peer_certificate.as_deref().map(certificate::digest).transpose()?;
-        world.peer_uri = self.peer_spiffe.clone();
-        world.metadata = self.metadata.iter().cloned().collect();
+        world.ports.connection = OfflineConnection {
+            source: self.source,
+            peer_certificate: self.peer_certificate.as_deref().map(certificate::digest).transpose()?,
+            peer_uri: self.peer_spiffe.clone(),
+            metadata: self.metadata.iter().cloned().collect(),
+        };
         if let Some(age) = self.state_age {
             world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
         }

@@ -16,7 +16,7 @@ use crate::offline::case_file::{Expected, File, Verdict};
 use crate::offline::case_suite::{PreparedCase, Suite};
 use crate::offline::client_answer::ClientAnswer;
 use crate::offline::evaluation::Evaluation;
-use crate::offline::host::World;
+use crate::offline::host::{OfflineConnection, World};
 use crate::offline::jwks_files::{self, Jwks};
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
@@ -141,11 +141,13 @@ impl Test {
 
     fn evaluate(&self, judge: &mut Judge, case: &PreparedCase, suite: &Suite) -> Result<Evaluation, Failure> {
         let mut world = World::new()?;
-        world.source = case.source;
-        world.peer_certificate = case.peer_certificate;
-        world.peer_uri.clone_from(&case.peer_uri);
-        world.metadata.clone_from(&case.metadata);
-        world.made_up = suite.made_up.iter().cloned().collect();
+        world.ports.connection = OfflineConnection {
+            source: case.source,
+            peer_certificate: case.peer_certificate,
+            peer_uri: case.peer_uri.clone(),
+            metadata: case.metadata.clone(),
+        };
+        world.ports.signatures.made_up = suite.made_up.iter().cloned().collect();
         if let Some(at) = case.heard_at {
             world.heard_at(at, judge.policy())?;
         }

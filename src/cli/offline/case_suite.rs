@@ -202,7 +202,7 @@ impl Builder<'_> {
         let nonce = match lifetime {
             Some(lifetime) => {
                 let mut world = World::new().map_err(|error| error.to_string())?;
-                let nonces = Nonces::read(&mut world).map_err(|error| error.to_string())?;
+                let nonces = Nonces::read(&mut world.ports.store).map_err(|error| error.to_string())?;
                 Some(nonces.current(lifetime, now))
             }
             None => None,

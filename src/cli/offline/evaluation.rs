@@ -55,7 +55,7 @@ impl Evaluation {
     pub fn new(judge: &mut Judge, world: &mut World, typed: &TypedRequest, now: Timestamp) -> Self {
         let request = typed.to_request(judge.policy().places());
         let mut notes = Notes::default();
-        let verdict = judge.judge_before(&request, world, now, &mut notes);
+        let verdict = judge.judge_before(&request, &mut world.ports, now, &mut notes);
         let policy = judge.policy();
         let refusal = refusal(&verdict);
         let rule = verdict.as_ref().map_or_else(|refusal| refusal.rule, |permit| permit.rule());

@@ -11,6 +11,7 @@ use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust};
 use taskfence_core::policy::policy::Policy;
+use taskfence_core::ports::Ports;
 use taskfence_core::signal::accepted::Signal;
 use taskfence_core::signal::receiver;
 use taskfence_core::signal::set;
@@ -19,7 +20,7 @@ use taskfence_core::signal::set_error::SetErrorCode;
 use taskfence_core::signal::transmitter::Transmitter;
 use taskfence_core::state::freshness::Heartbeat;
 use taskfence_core::state::revocations;
-use taskfence_core::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
+use taskfence_core::state::store::{MemoryStore, StoreError};
 use taskfence_core::time::Timestamp;
 use taskfence_core::token::dpop_nonce;
 
@@ -29,7 +30,20 @@ use crate::offline::jwks_files;
 /// The surroundings of one request.
 #[derive(Debug, Default)]
 pub struct World {
-    store: MemoryStore,
+    /// What the judge uses of it.
+    pub ports: Ports<MemoryStore, OfflineSignatures, OfflineConnection>,
+}
+
+/// Checks signatures in pure Rust.
+#[derive(Debug, Default)]
+pub struct OfflineSignatures {
+    /// Tokens and SETs that this run made up: their signatures count as good.
+    pub made_up: HashSet<String>,
+}
+
+/// What the command says about the connection of the request.
+#[derive(Debug, Default)]
+pub struct OfflineConnection {
     /// The address that the request comes from.
     pub source: Option<IpAddr>,
     /// The digest of the client's certificate.
@@ -38,23 +52,21 @@ pub struct World {
     pub peer_uri: Option<String>,
     /// Metadata of the route.
     pub metadata: BTreeMap<String, String>,
-    /// Tokens and SETs that this run made up: their signatures count as good.
-    pub made_up: HashSet<String>,
 }
 
 impl World {
     /// A world in which nothing was heard of any transmitter. It wants a judge of its own.
     pub fn new() -> Result<Self, StoreError> {
         let mut world = Self::default();
-        revocations::set_up(&mut world.store, 0)?;
-        dpop_nonce::set_up(&mut world.store, [0; 32])?;
+        revocations::set_up(&mut world.ports.store, 0)?;
+        dpop_nonce::set_up(&mut world.ports.store, [0; 32])?;
         Ok(world)
     }
 
     /// Every transmitter of `policy` gave a sign of life at that time.
     pub fn heard_at(&mut self, at: Timestamp, policy: &Policy) -> Result<(), StoreError> {
         for transmitter in policy.signals().transmitters() {
-            revocations::record_heartbeat(&mut self.store, &Heartbeat::new(&transmitter.stream, at), at)?;
+            revocations::record_heartbeat(&mut self.ports.store, &Heartbeat::new(&transmitter.stream, at), at)?;
         }
         Ok(())
     }
@@ -68,7 +80,7 @@ impl World {
         let mut streams = candidates.iter().map(|stream| stream.authorization.clone());
         let mut read = |authorization: Option<String>| {
             let authorization = authorization.as_deref().map(str::as_bytes);
-            set::read(set, authorization, transmitters, policy.issuers(), self, now)
+            set::read(set, authorization, transmitters, policy.issuers(), &mut self.ports.signatures, now)
         };
         let first = read(streams.next().flatten());
         let signal =
@@ -80,7 +92,7 @@ impl World {
             }
             Failure::Signal { name: name.to_owned(), err: error.code.code(), description: error.description }
         })?;
-        if receiver::store_signal(&mut self.store, &signal, now)? {
+        if receiver::store_signal(&mut self.ports.store, &signal, now)? {
             return Ok(signal);
         }
         let description = "jti was used before for something else".to_owned();
@@ -95,27 +107,13 @@ fn candidates<'t>(set: &[u8], transmitters: &'t [Transmitter]) -> Vec<&'t Transm
     places.into_iter().filter_map(|at| at.of(transmitters)).collect()
 }
 
-impl Store for World {
-    fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-        self.store.read(slot)
-    }
-
-    fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-        self.store.swap(slot, bytes, cas)
-    }
-
-    fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-        self.store.seed(slot, bytes)
-    }
-}
-
-impl CheckSignature for World {
+impl CheckSignature for OfflineSignatures {
     fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
         self.made_up.contains(token.text()) || PureRust.check(token, key, algorithm)
     }
 }
 
-impl ConnectionInfo for World {
+impl ConnectionInfo for OfflineConnection {
     fn source(&mut self) -> Option<IpAddr> {
         self.source
     }

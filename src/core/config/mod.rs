@@ -1,6 +1,6 @@
 //! The configuration as it is written: parsed, checked and compiled to a policy.
 
-pub mod checks;
+pub(crate) mod checks;
 pub mod compile;
 pub(crate) mod compile_keys;
 pub(crate) mod compile_presentation;
@@ -9,10 +9,10 @@ pub(crate) mod compile_signals;
 pub(crate) mod json_path;
 pub(crate) mod literal;
 pub mod load;
-pub mod model;
+pub(crate) mod model;
 pub mod problem;
 pub(crate) mod rule_order;
 #[cfg(feature = "schema")]
 pub mod schema;
 #[cfg(feature = "schema")]
-pub mod schema_shapes;
+pub(crate) mod schema_shapes;

@@ -479,6 +479,7 @@ pub struct DeviceConfig {
 #[serde(deny_unknown_fields)]
 pub struct DeviceRequirement {
     /// The status that the device must have.
+    #[expect(dead_code, reason = "serde reads it: `compliant` is the only value")]
     pub status: DeviceStatus,
     /// What happens when no signal reported the status of the device. Default: deny.
     #[serde(default)]

@@ -216,12 +216,12 @@ fn named(names: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::config::load::load;
-    use crate::http::connection::ConnectionInfo;
     use crate::http::host::Host;
     use crate::http::path::Canonical;
     use crate::http::path_template::Template;
     use crate::rules::rule::{Effect, Target};
     use crate::testing::fixture;
+    use crate::testing::ports::TestConnection;
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use std::time::{Duration, Instant};
@@ -484,18 +484,6 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 
-    struct Route(Vec<(String, String)>);
-
-    impl ConnectionInfo for Route {
-        fn source(&mut self) -> Option<std::net::IpAddr> {
-            None
-        }
-
-        fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
-            self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone().into_bytes())
-        }
-    }
-
     fn list(all: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
         proptest::sample::subsequence(all, 0..=all.len()).prop_map(|some| some.into_iter().map(str::to_owned).collect())
     }
@@ -532,7 +520,7 @@ mod tests {
                         for (grpc, tier) in [(true, "g"), (false, "g"), (true, "s"), (false, "s"), (true, ""), (false, "")] {
                             let host = Host::parse(host.as_bytes()).unwrap();
                             let target = Target { method, host, path: &path, grpc };
-                            let mut route = Route(vec![("tier".to_owned(), tier.to_owned())]);
+                            let mut route = TestConnection { metadata: vec![("tier".to_owned(), tier.to_owned())], ..TestConnection::default() };
                             let mut all = rules.iter().enumerate();
                             let mut hits = all.by_ref().filter(|(_, rule)| rule.matcher.mismatch(target, &mut route).is_none());
                             let Some((first, _)) = hits.next() else { continue };

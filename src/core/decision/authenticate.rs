@@ -4,6 +4,8 @@ use crate::decision::bad_signatures::Refused;
 use crate::decision::flood::Flood;
 use crate::decision::session::Session;
 use crate::decision::token_cache::Cache;
+use crate::http::connection::ConnectionInfo;
+use crate::jose::signature::CheckSignature;
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
 use crate::reason::Reason;
@@ -13,7 +15,7 @@ use std::rc::Rc;
 
 /// The tokens that one worker saw under one configuration.
 #[derive(Debug)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     sessions: Cache,
     refused: Refused,
     flood: Flood,
@@ -21,7 +23,7 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// Knows no token yet. `seed` is random.
-    pub fn new(policy: &Policy, seed: u64) -> Authenticator {
+    pub(crate) fn new(policy: &Policy, seed: u64) -> Authenticator {
         let limits = policy.limits();
         Authenticator {
             sessions: Cache::new(limits.token_cache, seed),
@@ -31,11 +33,11 @@ impl Authenticator {
     }
 
     /// The session of `token`. What passes with time is checked at every call, what never changes only once.
-    pub fn session(
+    pub(crate) fn session<S>(
         &mut self,
         token: &[u8],
         policy: &Policy,
-        ports: &mut impl Ports,
+        ports: &mut Ports<S, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
     ) -> Result<Rc<Session>, Rejected> {
         if let Some(session) = self.sessions.find(token) {
@@ -60,24 +62,24 @@ impl Authenticator {
     }
 
     /// Checks the signature, unless it is known to be bad or comes from where too many bad ones came from.
-    fn verify(
+    fn verify<S>(
         &mut self,
         candidate: Candidate<'_, '_>,
         token: &[u8],
-        ports: &mut impl Ports,
+        ports: &mut Ports<S, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
     ) -> Result<Verified, Reason> {
         let key = candidate.key();
         if self.refused.contains(token, key) {
             return Err(Reason::SignatureInvalid);
         }
-        if !self.flood.is_calm() && self.flood.is_exhausted(ports.source(), now) {
+        if !self.flood.is_calm() && self.flood.is_exhausted(ports.connection.source(), now) {
             return Err(Reason::TooManyFailures);
         }
-        let verified = candidate.verify(ports, now);
+        let verified = candidate.verify(&mut ports.signatures, now);
         if verified == Err(Reason::SignatureInvalid) {
             self.refused.insert(token, key);
-            self.flood.failed(ports.source(), now);
+            self.flood.failed(ports.connection.source(), now);
         }
         verified
     }

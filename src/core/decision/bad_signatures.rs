@@ -13,25 +13,25 @@ type Fingerprint = [u8; 16];
 
 /// The tokens with a bad signature that this worker saw last.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     seed: u64,
     tokens: LruCache<Fingerprint, ()>,
 }
 
 impl Refused {
     /// Remembers nothing yet. `seed` is random.
-    pub fn new(seed: u64) -> Refused {
+    pub(crate) fn new(seed: u64) -> Refused {
         Refused { seed, tokens: LruCache::new(CAPACITY) }
     }
 
     /// Whether the signature of `token` is known not to be by `key`.
-    pub fn contains(&mut self, token: &[u8], key: KeyId) -> bool {
+    pub(crate) fn contains(&mut self, token: &[u8], key: KeyId) -> bool {
         // On a quiet day there is nothing to look for, and no digest to pay.
         !self.tokens.is_empty() && self.tokens.get(&self.fingerprint(token, key)).is_some()
     }
 
     /// Remembers that the signature of `token` is not by `key`.
-    pub fn insert(&mut self, token: &[u8], key: KeyId) {
+    pub(crate) fn insert(&mut self, token: &[u8], key: KeyId) {
         self.tokens.put(self.fingerprint(token, key), ());
     }
 

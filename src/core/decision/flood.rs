@@ -11,7 +11,7 @@ const SOURCES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// The sources that sent bad signatures lately.
 #[derive(Debug)]
-pub struct Flood {
+pub(crate) struct Flood {
     limit: Limit,
     sources: LruCache<Option<Source>, Allowance>,
 }
@@ -32,17 +32,17 @@ struct Allowance {
 
 impl Flood {
     /// Nobody has failed yet.
-    pub fn new(limit: Limit) -> Flood {
+    pub(crate) fn new(limit: Limit) -> Flood {
         Flood { limit, sources: LruCache::new(SOURCES) }
     }
 
     /// Whether nobody failed lately, so that nobody needs to be asked where they come from.
-    pub fn is_calm(&self) -> bool {
+    pub(crate) fn is_calm(&self) -> bool {
         self.sources.is_empty()
     }
 
     /// Whether `source` has used up what it may fail. Sources that nobody knows are one.
-    pub fn is_exhausted(&mut self, source: Option<IpAddr>, now: Timestamp) -> bool {
+    pub(crate) fn is_exhausted(&mut self, source: Option<IpAddr>, now: Timestamp) -> bool {
         let source = source.map(Source::from);
         let Some(allowance) = self.sources.peek(&source).map(|allowance| allowance.at_time(now, self.limit)) else {
             return false;
@@ -54,7 +54,7 @@ impl Flood {
     }
 
     /// `source` sent a bad signature, and it was checked.
-    pub fn failed(&mut self, source: Option<IpAddr>, now: Timestamp) {
+    pub(crate) fn failed(&mut self, source: Option<IpAddr>, now: Timestamp) {
         let source = source.map(Source::from);
         let fresh = Allowance { left: self.limit.burst, at: now };
         let before = self.sources.get(&source).map_or(fresh, |allowance| allowance.at_time(now, self.limit));

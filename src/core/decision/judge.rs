@@ -12,9 +12,11 @@ use crate::decision::session::Session;
 use crate::decision::verdict::Permit;
 use crate::decision::verdict::Refusal;
 use crate::decision::verdict::Verdict;
+use crate::http::connection::ConnectionInfo;
 use crate::http::method::Method;
 use crate::http::path::Canonical;
 use crate::http::request::Request;
+use crate::jose::signature::CheckSignature;
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
@@ -78,7 +80,12 @@ impl Judge {
     }
 
     /// Judges `request` at `now`.
-    pub fn judge(&mut self, request: &Request<'_>, ports: &mut impl Ports, now: Timestamp) -> Verdict {
+    pub fn judge(
+        &mut self,
+        request: &Request<'_>,
+        ports: &mut Ports<impl Store, impl CheckSignature, impl ConnectionInfo>,
+        now: Timestamp,
+    ) -> Verdict {
         self.judge_before(request, ports, now, &mut NoopObserver)
     }
 
@@ -86,7 +93,7 @@ impl Judge {
     pub fn judge_before(
         &mut self,
         request: &Request<'_>,
-        ports: &mut impl Ports,
+        ports: &mut Ports<impl Store, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
@@ -104,7 +111,7 @@ impl Judge {
     fn decide(
         &mut self,
         request: &Request<'_>,
-        ports: &mut impl Ports,
+        ports: &mut Ports<impl Store, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
         observer: &mut impl Observer,
     ) -> Verdict {
@@ -112,8 +119,9 @@ impl Judge {
         let host = self.policy.host(request.authority).map_err(|_| Refusal::new(Reason::HostRefused))?;
         let Judge { policy, tokens, view } = self;
         let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
-        show_rules(policy, target, ports, observer);
-        let (at, rule, captures) = policy.find(target, ports).ok_or_else(|| Refusal::new(Reason::RuleMissing))?;
+        show_rules(policy, target, &mut ports.connection, observer);
+        let found = policy.find(target, &mut ports.connection);
+        let (at, rule, captures) = found.ok_or_else(|| Refusal::new(Reason::RuleMissing))?;
         observer.captures(rule.matcher().capture_names(), &captures);
         let requirement = match rule.effect() {
             Effect::Anonymous => return Ok(Permit::anonymous(at, now)),
@@ -122,13 +130,13 @@ impl Judge {
         };
         let bearer = authenticate(tokens, policy, request, ports, now).map_err(|refusal| refusal.by(at))?;
         let with_session = |reason| Refusal::new(reason).by(at).about(&bearer.session);
-        let clock = view.refresh(ports).map_err(|error| with_session(unreadable(error)))?;
-        let grant_status = grant_status(clock, view, &bearer.session, ports).map_err(with_session)?;
+        let clock = view.refresh(&mut ports.store).map_err(|error| with_session(unreadable(error)))?;
+        let grant_status = grant_status(clock, view, &bearer.session, &mut ports.store).map_err(with_session)?;
         let refused = |reason| with_session(reason).with_status(&grant_status);
         check_status(&grant_status, now).map_err(refused)?;
         let checks = requirement.checks();
-        let source = if checks.iter().any(Check::needs_source) { ports.source() } else { None };
-        let peer = if checks.iter().any(Check::needs_peer) { ports.peer_uri() } else { None };
+        let source = if checks.iter().any(Check::needs_source) { ports.connection.source() } else { None };
+        let peer = if checks.iter().any(Check::needs_peer) { ports.connection.peer_uri() } else { None };
         let request = RequestLine { method: &Method::fold(target.method), host, path: &path };
         let asked = Asked { rule, request, captures, source, peer: peer.as_deref() };
         let broken_glass = evaluate(requirement, &asked, &bearer.session, &grant_status, (policy, view), now, observer)
@@ -136,19 +144,24 @@ impl Judge {
         // What counts once is used last: only a request that passes uses it up. Where nothing is enforced, nothing is
         // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;
-        use_once(&bearer, requirement, trial, ports, now).map_err(refused)?;
+        use_once(&bearer, requirement, trial, &mut ports.store, now).map_err(refused)?;
         let (rule, session, grant_status) = (Some(at), Some(bearer.session), Some(grant_status));
         Ok(Permit { rule, session, grant_status, broken_glass, shadowed: None, source, peer, admitted_at: now })
     }
 }
 
 /// Shows an observer that sees all why each rule up to the one that matches does not.
-fn show_rules<O: Observer>(policy: &Policy, target: Target<'_>, ports: &mut impl Ports, observer: &mut O) {
+fn show_rules<O: Observer>(
+    policy: &Policy,
+    target: Target<'_>,
+    connection: &mut impl ConnectionInfo,
+    observer: &mut O,
+) {
     if !O::SEES_ALL {
         return;
     }
     for rule in policy.rules() {
-        let mismatch = rule.matcher().mismatch(target, ports);
+        let mismatch = rule.matcher().mismatch(target, connection);
         observer.rule(mismatch);
         if mismatch.is_none() {
             return;
@@ -169,7 +182,7 @@ fn authenticate(
     tokens: &mut Authenticator,
     policy: &Policy,
     request: &Request<'_>,
-    ports: &mut impl Ports,
+    ports: &mut Ports<impl Store, impl CheckSignature, impl ConnectionInfo>,
     now: Timestamp,
 ) -> Result<Presented, Refusal> {
     let credential = request.credential().map_err(Refusal::new)?;
@@ -226,63 +239,23 @@ fn method<'h>(request: &Request<'h>) -> &'h str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connection::ConnectionInfo;
-    use crate::jose::algorithm::Algorithm;
-    use crate::jose::jws::Unverified;
-    use crate::jose::key::Key;
-    use crate::jose::signature::CheckSignature;
-    use crate::jose::signature::PureRust;
     use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Heartbeat, TransmitterId};
     use crate::state::key::{Kind, StateKey};
     use crate::state::revocations::{apply, record_heartbeat, set_up};
-    use crate::state::store::StoreError;
-    use crate::state::store::{MemoryStore, Slot, Stored};
+    use crate::state::store::Slot;
     use crate::testing::fixture::{self, NOW, token_with};
+    use crate::testing::ports::{TestConnection, TestPorts};
     use serde_json::json;
 
-    /// A store and a checker that count what they are asked.
-    #[derive(Default)]
-    struct Ports {
-        store: MemoryStore,
-        reads: usize,
-        signatures: usize,
+    /// The ports of a request from 10.1.2.3; the state is not set up.
+    fn ports() -> TestPorts {
+        let source = "10.1.2.3".parse().ok();
+        TestPorts { connection: TestConnection { source, ..TestConnection::default() }, ..TestPorts::default() }
     }
 
-    impl Store for Ports {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            self.reads = self.reads.saturating_add(1);
-            self.store.read(slot)
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.store.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.store.seed(slot, bytes)
-        }
-    }
-
-    impl ConnectionInfo for Ports {
-        fn source(&mut self) -> Option<std::net::IpAddr> {
-            "10.1.2.3".parse().ok()
-        }
-
-        fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
-            (name == "tier").then(|| b"gold".to_vec())
-        }
-    }
-
-    impl CheckSignature for Ports {
-        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-            self.signatures = self.signatures.saturating_add(1);
-            PureRust.check(token, key, algorithm)
-        }
-    }
-
-    fn bench() -> (Judge, Ports) {
+    fn bench() -> (Judge, TestPorts) {
         let config = json!({
             "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
             "rules": [
@@ -294,14 +267,14 @@ mod tests {
             ]
         });
         let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
-        let mut ports = Ports::default();
-        set_up(&mut ports.store, 1).unwrap();
+        let mut ports = ports();
+        set_up(&mut ports.store.memory, 1).unwrap();
         (Judge::new(policy), ports)
     }
 
     fn ask(
         judge: &mut Judge,
-        ports: &mut Ports,
+        ports: &mut TestPorts,
         line: &str,
         token: Option<&str>,
         now: Timestamp,
@@ -317,11 +290,11 @@ mod tests {
             .map_err(|refusal| refusal.reason)
     }
 
-    fn revoke(ports: &mut Ports, kind: Kind, name: &str) {
+    fn revoke(ports: &mut TestPorts, kind: Kind, name: &str) {
         let key = StateKey::new(kind, "https://jit.example", name);
         let entry =
             Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
-        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+        apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
     }
 
     #[test]
@@ -356,7 +329,7 @@ mod tests {
         let bad = forged("bad");
         for _ in 0..3 {
             let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&bad), NOW);
-            assert_eq!((verdict, ports.signatures), (Err(Reason::SignatureInvalid), 1));
+            assert_eq!((verdict, ports.signatures.checks), (Err(Reason::SignatureInvalid), 1));
         }
     }
 
@@ -367,7 +340,7 @@ mod tests {
         let cold = token_with(json!({}), json!({"jti": "tok-2"}));
         let mut ask = |token: &str, now| {
             let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(token), now);
-            (verdict, ports.signatures)
+            (verdict, ports.signatures.checks)
         };
         assert_eq!(ask(&warm, NOW), (Ok(1), 1));
         for n in 1..=100 {
@@ -395,19 +368,19 @@ mod tests {
         for _ in 0..3 {
             ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
         }
-        assert_eq!(ports.signatures, 1);
-        assert_eq!(ports.reads, 3 + 1, "the version each time, the journal once, and no bucket that is empty");
+        assert_eq!(ports.signatures.checks, 1);
+        assert_eq!(ports.store.reads, 3 + 1, "the version each time, the journal once, and no bucket that is empty");
         revoke(&mut ports, Kind::Token, "another");
         ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
-        assert_eq!(ports.reads, 3 + 1 + 2, "a change elsewhere costs the journal and no bucket");
+        assert_eq!(ports.store.reads, 3 + 1 + 2, "a change elsewhere costs the journal and no bucket");
         let key = StateKey::new(Kind::User, "https://jit.example", "alice");
         let fact = Fact::Risk(Risk::Low);
         let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
-        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+        apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
         for _ in 0..3 {
             ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
         }
-        assert_eq!(ports.reads, 3 + 1 + 2 + 3 + 1 + 1, "the one bucket that holds something, once");
+        assert_eq!(ports.store.reads, 3 + 1 + 2 + 3 + 1 + 1, "the one bucket that holds something, once");
     }
 
     #[test]
@@ -426,65 +399,16 @@ mod tests {
     #[test]
     fn state_that_cannot_be_read_closes() {
         let (mut judge, _) = bench();
-        let mut ports = Ports::default();
+        let mut ports = ports();
         let token = token_with(json!({}), json!({}));
         let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
         assert_eq!(verdict, Err(Reason::StateUnavailable));
         assert_eq!(ask(&mut judge, &mut ports, "GET /healthz", None, NOW), Ok(3));
     }
 
-    /// What the proxy knows of the client's certificate, and how often it was asked.
-    #[derive(Default)]
-    struct Tls {
-        ports: Ports,
-        certificate: Option<[u8; 32]>,
-        uri: Option<&'static str>,
-        asked: usize,
-    }
-
-    impl Store for Tls {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            self.ports.read(slot)
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.ports.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.ports.seed(slot, bytes)
-        }
-    }
-
-    impl CheckSignature for Tls {
-        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-            self.ports.check(token, key, algorithm)
-        }
-    }
-
-    impl ConnectionInfo for Tls {
-        fn source(&mut self) -> Option<std::net::IpAddr> {
-            None
-        }
-
-        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
-            None
-        }
-
-        fn peer_certificate(&mut self) -> Option<[u8; 32]> {
-            self.asked = self.asked.saturating_add(1);
-            self.certificate
-        }
-
-        fn peer_uri(&mut self) -> Option<String> {
-            self.asked = self.asked.saturating_add(1);
-            self.uri.map(str::to_owned)
-        }
-    }
-
-    fn tls() -> Tls {
-        let mut tls = Tls::default();
-        set_up(&mut tls, 1).unwrap();
+    fn tls() -> TestPorts {
+        let mut tls = TestPorts::default();
+        set_up(&mut tls.store, 1).unwrap();
         tls
     }
 
@@ -495,7 +419,7 @@ mod tests {
         Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy)
     }
 
-    fn ask_tls(judge: &mut Judge, tls: &mut Tls, path: &str, headers: &[(&str, &str)]) -> Result<(), Reason> {
+    fn ask_tls(judge: &mut Judge, tls: &mut TestPorts, path: &str, headers: &[(&str, &str)]) -> Result<(), Reason> {
         let line = [(":method", "GET"), (":scheme", "https"), (":authority", "h"), (":path", path)];
         let all = line.iter().chain(headers).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let request = Request::with_places(all, judge.policy().places());
@@ -515,12 +439,12 @@ mod tests {
             (None, Err(Reason::BindingMismatch)),
             (Some([7; 32]), Ok(())),
         ] {
-            tls.certificate = certificate;
+            tls.connection.peer_certificate = certificate;
             assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("authorization", &bound)]), outcome);
         }
-        assert_eq!((tls.ports.signatures, tls.asked), (1, 4));
+        assert_eq!((tls.signatures.checks, tls.connection.questions), (1, 4));
         assert_eq!(ask_tls(&mut judge, &mut tls, "/", &[("authorization", &free)]), Ok(()));
-        assert_eq!(tls.asked, 4, "nobody asks the proxy for what no token and no rule needs");
+        assert_eq!(tls.connection.questions, 4, "nobody asks the proxy for what no token and no rule needs");
     }
 
     #[test]
@@ -530,7 +454,7 @@ mod tests {
         let mut tls = tls();
         let token = |act: serde_json::Value| format!("Bearer {}", token_with(json!({}), json!({ "act": act })));
         let mut ask = |uri, act| {
-            tls.uri = uri;
+            tls.connection.peer_uri = uri;
             ask_tls(&mut judge, &mut tls, "/", &[("authorization", &token(act))])
         };
         let a7 = json!({"sub": "spiffe://td/agents/a7", "act": {"sub": "spiffe://td/other/x"}});
@@ -564,8 +488,9 @@ mod tests {
         assert_eq!(ask("/once"), Ok(()));
         assert_eq!((ask("/once"), ask("/more")), (Err(Reason::TokenUsed), Ok(())));
         // A memory that nobody set up is no memory of nothing.
-        let mut empty = Tls::default();
-        tls.ports.store.read(Slot::Version).unwrap().iter().for_each(|v| empty.seed(Slot::Version, &v.bytes).unwrap());
+        let mut empty = TestPorts::default();
+        let version = tls.store.read(Slot::Version).unwrap().unwrap();
+        empty.store.seed(Slot::Version, &version.bytes).unwrap();
         let fresh = format!("Bearer {}", token_with(json!({}), json!({"jti": "tok-2"})));
         let verdict = ask_tls(&mut judge, &mut empty, "/once", &[("authorization", &fresh)]);
         assert_eq!(verdict, Err(Reason::StateUnavailable));
@@ -591,7 +516,7 @@ mod tests {
         }
     }
 
-    fn judge_of(require: serde_json::Value, more: serde_json::Value) -> (Judge, Ports) {
+    fn judge_of(require: serde_json::Value, more: serde_json::Value) -> (Judge, TestPorts) {
         let mut rule = json!({"name": "r", "match": {"path": "/orders/{order}"}, "require": require});
         rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let config = json!({
@@ -601,19 +526,19 @@ mod tests {
             "signals": {"transmitters": [{"issuer": "https://jit.example", "audience": "us", "keys": {"inline": fixture::jwks()}}]}
         });
         let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
-        let mut ports = Ports::default();
-        set_up(&mut ports.store, 1).unwrap();
+        let mut ports = ports();
+        set_up(&mut ports.store.memory, 1).unwrap();
         (Judge::new(policy), ports)
     }
 
-    fn state(ports: &mut Ports, kind: Kind, name: &str, fact: Fact) {
+    fn state(ports: &mut TestPorts, kind: Kind, name: &str, fact: Fact) {
         let issuer = "https://jit.example";
         let key = match kind {
             Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
             _ => StateKey::new(kind, issuer, name),
         };
         let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
-        apply(&mut ports.store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+        apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
     }
 
     #[test]
@@ -661,10 +586,10 @@ mod tests {
         let (mut judge, mut ports) =
             judge_of(json!({"device": "compliant", "risk": {"below": "HIGH"}, "state_age": "30s"}), json!({}));
         let token = token_with(json!({}), json!({"device_id": "d7"}));
-        let mut ask_at = |ports: &mut Ports, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
+        let mut ask_at = |ports: &mut TestPorts, now| ask(&mut judge, ports, "GET /orders/1", Some(&token), now).err();
         state(&mut ports, Kind::Device, "d7", Fact::Device(Compliance::Compliant));
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::StateStale), "a change is no sign of life");
-        record_heartbeat(&mut ports.store, &Heartbeat::new("https://jit.example", NOW), NOW).unwrap();
+        record_heartbeat(&mut ports.store.memory, &Heartbeat::new("https://jit.example", NOW), NOW).unwrap();
         assert_eq!(ask_at(&mut ports, NOW), Some(Reason::RiskTooHigh));
         state(&mut ports, Kind::User, "alice", Fact::Risk(Risk::Medium));
         assert_eq!(ask_at(&mut ports, NOW), None);
@@ -713,7 +638,7 @@ mod tests {
             let mut judge = Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy);
             let headers = [(":method", "GET"), (":authority", "o"), (":path", "/admin;x")];
             let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-            judge.judge(&request, &mut Ports::default(), NOW).map(drop).map_err(|refusal| refusal.reason)
+            judge.judge(&request, &mut TestPorts::default(), NOW).map(drop).map_err(|refusal| refusal.reason)
         };
         assert_eq!(admin("enforce"), Err(Reason::PathRefused), "it could be meant for the rule that is enforced");
         assert_eq!(admin("shadow"), Ok(()));

@@ -17,7 +17,7 @@ const OVERHEAD: usize = 1024;
 
 /// Verified tokens of one worker under one configuration; the least recently used go first.
 #[derive(Debug)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// By a hash of the token. Two tokens with one hash take each other's place.
     known: LruCache<u64, Known, SeedableRandomState>,
     /// Nobody who sends tokens knows its seed, so nobody can make many of them fall into one place.
@@ -35,7 +35,7 @@ struct Known {
 
 impl Cache {
     /// An empty cache of tokens that take about `max_bytes` together. `seed` is random.
-    pub fn new(max_bytes: usize, seed: u64) -> Cache {
+    pub(crate) fn new(max_bytes: usize, seed: u64) -> Cache {
         let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
         Cache { known: LruCache::unbounded_with_hasher(hasher.clone()), hasher, bytes: 0, max_bytes }
     }
@@ -47,14 +47,14 @@ impl Cache {
     }
 
     /// The session of `token`, if it was verified before.
-    pub fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
+    pub(crate) fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
         let hash = self.hash(token);
         let known = self.known.get(&hash)?;
         fast_eq(&known.token, token).then(|| Rc::clone(&known.session))
     }
 
     /// Remembers that `token` was verified.
-    pub fn insert(&mut self, token: &[u8], session: Rc<Session>) {
+    pub(crate) fn insert(&mut self, token: &[u8], session: Rc<Session>) {
         let known = Known { token: token.into(), session };
         self.bytes = self.bytes.saturating_add(known.cost());
         let hash = self.hash(token);
@@ -69,7 +69,7 @@ impl Cache {
     }
 
     /// Forgets `token`, which [`Cache::find`] has found.
-    pub fn remove(&mut self, token: &[u8]) {
+    pub(crate) fn remove(&mut self, token: &[u8]) {
         let hash = self.hash(token);
         if let Some(known) = self.known.pop(&hash) {
             self.bytes = self.bytes.saturating_sub(known.cost());

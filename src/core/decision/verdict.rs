@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// The right to let one request pass. Only [`Judge::judge`] makes one.
+/// The right to let one request pass. Only [`Judge::judge`](crate::decision::judge::Judge::judge) makes one.
 #[derive(Debug, Clone)]
 #[must_use = "a request passes by handing this in"]
 pub struct Permit {

@@ -76,6 +76,7 @@ pub fn parse_peer(uri: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::ports::TestConnection;
 
     #[test]
     fn reads_digests() {
@@ -97,27 +98,15 @@ mod tests {
 
     #[test]
     fn metadata_is_asked_for_once() {
-        struct Counting(usize);
-
-        impl ConnectionInfo for Counting {
-            fn source(&mut self) -> Option<IpAddr> {
-                None
-            }
-
-            fn route_metadata(&mut self, name: &str) -> Option<Vec<u8>> {
-                self.0 = self.0.saturating_add(1);
-                (name == "tier").then(|| b"gold".to_vec())
-            }
-        }
-
-        let mut counting = Counting(0);
-        let mut remembered = Remembered::new(&mut counting);
+        let metadata = vec![("tier".to_owned(), "gold".to_owned())];
+        let mut connection = TestConnection { metadata, ..TestConnection::default() };
+        let mut remembered = Remembered::new(&mut connection);
         for _ in 0..3 {
             assert!(remembered.is_metadata("tier", "gold"));
             assert!(!remembered.is_metadata("tier", "lead"));
             assert!(!remembered.is_metadata("absent", ""));
         }
-        assert_eq!(counting.0, 2);
+        assert_eq!(connection.questions, 2);
     }
 
     #[test]

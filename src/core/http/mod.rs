@@ -3,11 +3,11 @@
 pub mod connection;
 pub mod credential_location;
 pub(crate) mod foreign_pattern;
-pub mod header_name;
+pub(crate) mod header_name;
 pub mod host;
-pub mod method;
+pub(crate) mod method;
 pub mod path;
-pub mod path_template;
+pub(crate) mod path_template;
 pub mod request;
 pub mod spiffe;
 pub(crate) mod uri;

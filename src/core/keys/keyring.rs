@@ -195,53 +195,17 @@ pub enum JwksError {
 mod tests {
     use super::*;
     use crate::decision::judge::Judge;
-    use crate::http::connection::ConnectionInfo;
     use crate::http::request::Request;
-    use crate::jose::jws::Unverified;
-    use crate::jose::key::Key;
-    use crate::jose::signature::{CheckSignature, PureRust};
     use crate::reason::Reason;
     use crate::signal::receiver::{self, Head};
     use crate::state::revocations::set_up;
-    use crate::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
     use crate::testing::fixture::{self, NOW, sign, token_with};
+    use crate::testing::ports::TestPorts;
     use jwt_simple::prelude::*;
     use proptest::prelude::*;
     use serde_json::json;
 
-    struct Ports(MemoryStore);
-
-    impl Store for Ports {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            self.0.read(slot)
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.0.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.0.seed(slot, bytes)
-        }
-    }
-
-    impl CheckSignature for Ports {
-        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-            PureRust.check(token, key, algorithm)
-        }
-    }
-
-    impl ConnectionInfo for Ports {
-        fn source(&mut self) -> Option<std::net::IpAddr> {
-            None
-        }
-
-        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
-            None
-        }
-    }
-
-    fn bench() -> (Judge, Ports) {
+    fn bench() -> (Judge, TestPorts) {
         let fetched = json!({"cluster": "jit", "path": "/jwks.json", "keep": "1h"});
         let config = json!({
             "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": fetched}],
@@ -249,13 +213,13 @@ mod tests {
             "signals": {"transmitters": [{"issuer": "https://idp.example", "audience": "us", "keys": fetched,
                                           "subjects": ["https://jit.example"]}]}
         });
-        let mut store = MemoryStore::default();
-        set_up(&mut store, 1).unwrap();
-        (Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy), Ports(store))
+        let mut ports = TestPorts::default();
+        set_up(&mut ports.store, 1).unwrap();
+        (Judge::new(crate::config::load::load(config.to_string().as_bytes()).unwrap().policy), ports)
     }
 
     /// The reason, and whether newer keys could change it.
-    fn ask(judge: &mut Judge, ports: &mut Ports, token: &str, now: Timestamp) -> (Option<Reason>, bool) {
+    fn ask(judge: &mut Judge, ports: &mut TestPorts, token: &str, now: Timestamp) -> (Option<Reason>, bool) {
         let bearer = format!("Bearer {token}");
         let headers = [(":method", "GET"), (":authority", "o"), (":path", "/"), ("authorization", &bearer)];
         let request =

@@ -99,7 +99,7 @@ impl<T> Parked<T> {
             came || now >= waiter.deadline
         });
         // The number of each request among those of its issuer.
-        let mut counts = BTreeMap::<usize, usize>::new();
+        let mut counts = BTreeMap::<IssuerIndex, usize>::new();
         let mut by_turn: Vec<(usize, u32)> = ready
             .map(|waiter| {
                 let count = counts.entry(waiter.issuer).or_default();

@@ -9,12 +9,12 @@ use crate::live::admitted::Admitted;
 use crate::live::admitted::Ending;
 use crate::live::streams::{StreamSlot, Streams};
 use crate::policy::policy::Policy;
-use crate::ports::Ports;
 use crate::reason::Reason;
 use crate::rules::evidence::RequestLine;
 use crate::rules::mode::Mode;
 use crate::rules::requirement::Check;
 use crate::rules::rule::{Effect, Rule};
+use crate::state::store::Store;
 use crate::time::{Span, Timestamp};
 use crate::token::verify;
 
@@ -28,9 +28,9 @@ const TICK: Span = Span(1);
 impl Judge {
     /// Decides again about a stream that was admitted: under the rule that admitted it, with the request as it was and
     /// the state and the time as they are. What came before the token is not weighed again: the request has not changed.
-    pub fn review(&mut self, admitted: &Admitted, ports: &mut impl Ports, now: Timestamp) -> Result<(), Refusal> {
-        let clock = self.view.refresh(ports).map_err(|error| admitted.refusal(unreadable(error)))?;
-        self.review_at(clock, admitted, ports, now).map_err(|reason| admitted.refusal(reason))
+    pub fn review(&mut self, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Refusal> {
+        let clock = self.view.refresh(store).map_err(|error| admitted.refusal(unreadable(error)))?;
+        self.review_at(clock, admitted, store, now).map_err(|reason| admitted.refusal(reason))
     }
 
     /// When to look at `admitted` again even if no signal comes: the first moment at which something that passes with
@@ -62,8 +62,8 @@ impl Judge {
 
     /// Looks at those of `streams` that the changes since the last look touch and at those whose time has come, and
     /// takes out the ones that may not go on.
-    pub fn look(&mut self, streams: &mut Streams, ports: &mut impl Ports, now: Timestamp) -> Vec<Ending> {
-        let (clock, touched) = match self.view.refresh(ports) {
+    pub fn look(&mut self, streams: &mut Streams, store: &mut impl Store, now: Timestamp) -> Vec<Ending> {
+        let (clock, touched) = match self.view.refresh(store) {
             Ok(clock) => {
                 self.look_at_whoever_asks_for_age(streams, now);
                 let touched = streams.touched(&self.view.changes_since(streams.seen), now);
@@ -73,7 +73,7 @@ impl Judge {
             // Nobody knows what changed: no stream is above doubt.
             Err(error) => (Err(unreadable(error)), streams.all()),
         };
-        touched.into_iter().filter_map(|place| self.look_at(place, clock, streams, ports, now)).collect()
+        touched.into_iter().filter_map(|place| self.look_at(place, clock, streams, store, now)).collect()
     }
 
     /// Most signals are a sign of life, and make the state no older. A stream of signals that was paused or disabled does:
@@ -103,11 +103,11 @@ impl Judge {
         place: StreamSlot,
         clock: Result<u64, Reason>,
         streams: &mut Streams,
-        ports: &mut impl Ports,
+        store: &mut impl Store,
         now: Timestamp,
     ) -> Option<Ending> {
         let admitted = streams.admitted_mut(place)?;
-        let verdict = clock.and_then(|clock| self.review_at(clock, admitted, ports, now));
+        let verdict = clock.and_then(|clock| self.review_at(clock, admitted, store, now));
         let Err(reason) = verdict else {
             let until = self.holds_until(admitted, now);
             streams.look_again(place, until);
@@ -127,7 +127,7 @@ impl Judge {
         Some(Ending { stream: place.id(), refusal, grpc, enforced })
     }
 
-    fn review_at(&self, clock: u64, admitted: &Admitted, ports: &mut impl Ports, now: Timestamp) -> Result<(), Reason> {
+    fn review_at(&self, clock: u64, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Reason> {
         let session = &admitted.session;
         let issuer = self.policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
         verify::check_times(session.verified(), issuer, now)?;
@@ -136,7 +136,7 @@ impl Judge {
         if !keys.holds(session.verified().key()) {
             return Err(Reason::KeyUnknown);
         }
-        let grant_status = grant_status(clock, &self.view, session, ports)?;
+        let grant_status = grant_status(clock, &self.view, session, store)?;
         check_status(&grant_status, now)?;
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
         let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
@@ -157,65 +157,22 @@ pub(crate) fn rule<'p>(policy: &'p Policy, admitted: &Admitted) -> Option<&'p Ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::connection::ConnectionInfo;
     use crate::http::request::Request;
     use crate::index::IssuerIndex;
-    use crate::jose::algorithm::Algorithm;
-    use crate::jose::jws::Unverified;
-    use crate::jose::key::Key;
-    use crate::jose::signature::{CheckSignature, PureRust};
     use crate::keys::keyring::Owner;
     use crate::state::bucket::Entry;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Heartbeat, Status, TransmitterId};
     use crate::state::key::{Kind, StateKey};
     use crate::state::revocations::{apply, record_heartbeat, set_up};
-    use crate::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
     use crate::testing::fixture::{self, NOW, token_with};
+    use crate::testing::ports::TestPorts;
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use std::net::IpAddr;
-
-    /// A store that can be lost, and an address.
-    struct Ports {
-        store: MemoryStore,
-        lost: bool,
-        source: &'static str,
-    }
-
-    impl Store for Ports {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            if self.lost { Err(StoreError::Failed) } else { self.store.read(slot) }
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.store.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.store.seed(slot, bytes)
-        }
-    }
-
-    impl ConnectionInfo for Ports {
-        fn source(&mut self) -> Option<IpAddr> {
-            self.source.parse().ok()
-        }
-
-        fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
-            None
-        }
-    }
-
-    impl CheckSignature for Ports {
-        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-            PureRust.check(token, key, algorithm)
-        }
-    }
 
     struct Worker {
         judge: Judge,
-        ports: Ports,
+        ports: TestPorts,
         streams: Streams,
         next: u32,
     }
@@ -239,7 +196,8 @@ mod tests {
             });
             change(&mut config);
             let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
-            let mut ports = Ports { store: MemoryStore::default(), lost: false, source: "10.1.2.3" };
+            let mut ports = TestPorts::default();
+            ports.connection.source = "10.1.2.3".parse().ok();
             set_up(&mut ports.store, 1).unwrap();
             Worker { judge: Judge::new(policy), ports, streams: Streams::default(), next: 0 }
         }
@@ -280,7 +238,7 @@ mod tests {
 
         /// What ended: the stream, the reason, and whether for real.
         fn look(&mut self, now: Timestamp) -> Vec<(u32, Reason, bool)> {
-            let endings = self.judge.look(&mut self.streams, &mut self.ports, now);
+            let endings = self.judge.look(&mut self.streams, &mut self.ports.store, now);
             endings.into_iter().map(|ending| (ending.stream, ending.refusal.reason, ending.enforced)).collect()
         }
     }
@@ -431,7 +389,7 @@ mod tests {
         let _lifted = worker.admit("/risky", &token);
         let risky = worker.admit("/risky", &with(json!({"scope": "orders.read"})));
         // It counts where the request came from, and not where whoever looks at it comes from.
-        worker.ports.source = "192.0.2.1";
+        worker.ports.connection.source = "192.0.2.1".parse().ok();
         worker.signal(Kind::Device, "d7", Fact::Device(Compliance::Compliant), NOW);
         assert_eq!(worker.look(NOW), []);
         let later = NOW.plus(Span(1));
@@ -488,7 +446,7 @@ mod tests {
     fn when_nobody_can_say_no_stream_goes_on() {
         let mut worker = Worker::new(anything());
         let streams = [worker.admit("/a", &of_task("t1")), worker.admit("/b", &of_task("t2"))];
-        worker.ports.lost = true;
+        worker.ports.store.lost = true;
         assert_eq!(worker.look(NOW), streams.map(|stream| (stream, Reason::StateUnavailable, true)));
     }
 

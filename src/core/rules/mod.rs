@@ -1,14 +1,14 @@
 //! What a rule matches, what it requires, and how a grant meets it.
 
-pub mod cel_claims;
+pub(crate) mod cel_claims;
 pub mod condition;
 pub(crate) mod condition_fast_path;
 pub mod detail_match;
 pub mod evidence;
-pub mod grant_changes;
-pub mod grant_status;
+pub(crate) mod grant_changes;
+pub(crate) mod grant_status;
 pub(crate) mod lessen;
-pub mod mode;
+pub(crate) mod mode;
 pub(crate) mod overlap;
 pub mod requirement;
 pub mod routes;

@@ -5,6 +5,7 @@ use crate::jose::jws::Unverified;
 use crate::jose::key::NoKey;
 use crate::jose::signature::CheckSignature;
 use crate::keys::keyring::{Keyring, Owner};
+use crate::ports::Ports;
 use crate::signal::accepted::Signal;
 use crate::signal::set;
 use crate::signal::set::MAX_SET;
@@ -84,22 +85,23 @@ impl Head {
 }
 
 /// Handles a push: verifies `body`, applies it to the state, and only then reports success.
-pub fn receive(
+pub fn receive<C>(
     signals: &Signals,
     issuers: &[Issuer],
     head: &Head,
     body: &[u8],
-    ports: &mut (impl Store + CheckSignature),
+    ports: &mut Ports<impl Store, impl CheckSignature, C>,
     now: Timestamp,
 ) -> Received {
     if let Err(status) = head.check(signals) {
         return Received::NotAPush(status);
     }
-    let signal = match set::read(body, head.authorization.as_deref(), signals.transmitters(), issuers, ports, now) {
+    let (authorization, transmitters) = (head.authorization.as_deref(), signals.transmitters());
+    let signal = match set::read(body, authorization, transmitters, issuers, &mut ports.signatures, now) {
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
     };
-    match store_signal(ports, &signal, now) {
+    match store_signal(&mut ports.store, &signal, now) {
         Ok(true) => Received::Applied(signal),
         Ok(false) => Received::Contradicts(signal),
         Err(error) => Received::Failed(signal, error),
@@ -175,36 +177,10 @@ pub fn answer(received: &Received) -> (u16, Vec<(&'static str, String)>, String)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jose::algorithm::Algorithm;
-    use crate::jose::jws::Unverified;
-    use crate::jose::key::Key;
-    use crate::jose::signature::PureRust;
     use crate::policy::policy::Policy;
     use crate::state::revocations::set_up;
-    use crate::state::store::{MemoryStore, Slot, Stored};
     use crate::testing::fixture::{self, NOW, sign};
-
-    struct Ports(MemoryStore);
-
-    impl Store for Ports {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            self.0.read(slot)
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.0.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.0.seed(slot, bytes)
-        }
-    }
-
-    impl CheckSignature for Ports {
-        fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-            PureRust.check(token, key, algorithm)
-        }
-    }
+    use crate::testing::ports::TestPorts;
 
     fn policy() -> Policy {
         let config = json!({
@@ -230,9 +206,9 @@ mod tests {
             headers.push((name, value));
         }
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let mut store = MemoryStore::default();
-        set_up(&mut store, 1).unwrap();
-        answer(&receive(policy().signals(), policy().issuers(), &head, body, &mut Ports(store), NOW)).0
+        let mut ports = TestPorts::default();
+        set_up(&mut ports.store, 1).unwrap();
+        answer(&receive(policy().signals(), policy().issuers(), &head, body, &mut ports, NOW)).0
     }
 
     fn set() -> Vec<u8> {
@@ -271,8 +247,7 @@ mod tests {
             ("authorization", "Bearer stream-secret"),
         ];
         let head = Head::from_headers(headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let received =
-            receive(policy().signals(), policy().issuers(), &head, &set(), &mut Ports(MemoryStore::default()), NOW);
+        let received = receive(policy().signals(), policy().issuers(), &head, &set(), &mut TestPorts::default(), NOW);
         assert_eq!(answer(&received).0, 503);
     }
 
@@ -283,8 +258,8 @@ mod tests {
             let after = headers.into_iter().find(|(name, _)| *name == "retry-after").map(|(_, value)| value);
             (status, after)
         };
-        let mut store = MemoryStore::default();
-        set_up(&mut store, 1).unwrap();
+        let mut ports = TestPorts::default();
+        set_up(&mut ports.store, 1).unwrap();
         let head = Head {
             method: b"POST".to_vec(),
             path: b"/signals".to_vec(),
@@ -292,8 +267,7 @@ mod tests {
             authorization: Some(b"Bearer stream-secret".to_vec()),
             ..Head::default()
         };
-        let Received::Applied(signal) =
-            receive(policy().signals(), policy().issuers(), &head, &set(), &mut Ports(store), NOW)
+        let Received::Applied(signal) = receive(policy().signals(), policy().issuers(), &head, &set(), &mut ports, NOW)
         else {
             panic!()
         };

@@ -151,6 +151,7 @@ mod tests {
     use crate::state::key::Kind;
     use crate::state::key::StateKey;
     use crate::testing::fixture::{self, NOW, sign};
+    use crate::testing::ports::TestSignatures;
     use serde_json::json;
 
     const ISSUER: &str = "https://jit.example";
@@ -195,18 +196,11 @@ mod tests {
         read(set(header, changes).as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut PureRust, NOW)
     }
 
-    /// Takes every signature for good: times of odd shapes are not about them.
-    struct Anything;
-
-    impl CheckSignature for Anything {
-        fn check(&mut self, _: &Unverified<'_>, _: &crate::jose::key::Key, _: Algorithm) -> bool {
-            true
-        }
-    }
-
     fn read_odd(changes: Value) -> Signal {
         let set = set(json!({}), changes);
-        read(set.as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut Anything, NOW).unwrap()
+        // Times of odd shapes are not about signatures.
+        let mut trusting = TestSignatures { trusting: true, ..TestSignatures::default() };
+        read(set.as_bytes(), None, &[transmitter()], &[fixture::issuer()], &mut trusting, NOW).unwrap()
     }
 
     fn code(header: Value, changes: Value) -> &'static str {

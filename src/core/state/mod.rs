@@ -1,14 +1,14 @@
 //! The pushed state: its keys, its entries, its stored formats, and how workers share it.
 
-pub mod bucket;
+pub(crate) mod bucket;
 pub mod fact;
 pub mod freshness;
 pub mod key;
-pub mod log;
-pub mod payload;
+pub(crate) mod log;
+pub(crate) mod payload;
 pub mod revocations;
-pub mod room;
-pub mod seen_sets;
-pub mod single_use;
+pub(crate) mod room;
+pub(crate) mod seen_sets;
+pub(crate) mod single_use;
 pub mod store;
-pub mod view;
+pub(crate) mod view;

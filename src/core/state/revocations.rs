@@ -114,8 +114,8 @@ mod tests {
     use crate::state::key::{Kind, StateKey};
     use crate::state::log::JOURNAL;
     use crate::state::store::MemoryStore;
-    use crate::state::store::Stored;
     use crate::state::view::View;
+    use crate::testing::ports::TestStore;
 
     /// Whoever says it.
     const BY: TransmitterId = TransmitterId::UNKNOWN;
@@ -179,41 +179,12 @@ mod tests {
         assert!(!view.is_current(&[7], before));
     }
 
-    /// Counts what is read.
-    struct Counted {
-        store: MemoryStore,
-        reads: usize,
-    }
-
-    impl Store for Counted {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            self.reads += 1;
-            self.store.read(slot)
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.store.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.store.seed(slot, bytes)
-        }
-
-        fn doorbell(&mut self) -> Option<u64> {
-            self.store.doorbell()
-        }
-
-        fn ring(&mut self) -> Result<(), StoreError> {
-            self.store.ring()
-        }
-    }
-
     #[test]
     fn nothing_is_read_until_the_doorbell_rings() {
-        let mut store = Counted { store: MemoryStore::with_doorbell(), reads: 0 };
+        let mut store = TestStore::with_doorbell();
         set_up(&mut store, 7).unwrap();
         let mut view = View::default();
-        let reads = |view: &mut View, store: &mut Counted| {
+        let reads = |view: &mut View, store: &mut TestStore| {
             let before = store.reads;
             view.refresh(store).unwrap();
             store.reads - before
@@ -254,38 +225,19 @@ mod tests {
         assert_eq!(view.refresh(&mut store), Err(StoreError::Absent), "the number on the doorbell is the same");
     }
 
-    /// A store in which another worker takes a signal in right after the version was read.
-    struct Hasty(MemoryStore);
-
-    impl Store for Hasty {
-        fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-            let stored = self.0.read(slot);
-            if slot == Slot::Version {
-                apply(&mut self.0, BY, &[entry("a")], Timestamp(0))?;
-            }
-            stored
-        }
-
-        fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-            self.0.swap(slot, bytes, cas)
-        }
-
-        fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-            self.0.seed(slot, bytes)
-        }
-
-        fn doorbell(&mut self) -> Option<u64> {
-            self.0.doorbell()
-        }
-    }
-
     #[test]
     fn what_comes_in_during_a_look_is_seen_by_the_next() {
-        let mut store = Hasty(MemoryStore::with_doorbell());
-        set_up(&mut store.0, 7).unwrap();
+        let mut store = TestStore::with_doorbell();
+        set_up(&mut store.memory, 7).unwrap();
+        // Another worker applies a signal right after this one has read the version.
+        store.after_read = Some(Box::new(|slot, memory| {
+            if slot == Slot::Version {
+                apply(memory, BY, &[entry("a")], Timestamp(0)).unwrap();
+            }
+        }));
         let mut view = View::default();
         let before = view.refresh(&mut store).unwrap();
-        view.refresh(&mut store.0).unwrap();
+        view.refresh(&mut store.memory).unwrap();
         assert!(!view.is_current(&[entry("a").key.bucket()], before));
     }
 

@@ -178,7 +178,7 @@ fn add(bucket: &[u8], entry: &SingleUseEntry, now: Timestamp) -> Result<Vec<u8>,
 mod tests {
     use super::*;
     use crate::state::store::MemoryStore;
-    use crate::state::store::Stored;
+    use crate::testing::ports::{OtherWorker, TestStore};
 
     const NOW: Timestamp = Timestamp(1_790_000_000);
 
@@ -239,29 +239,18 @@ mod tests {
     /// Another worker writes between our read and our write, each time.
     #[test]
     fn of_two_at_once_one_succeeds() {
-        struct Racing(MemoryStore, Option<SingleUseEntry>);
-
-        impl Store for Racing {
-            fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-                let stored = self.0.read(slot);
-                if let Some(other) = self.1.take() {
-                    consume(&mut self.0, &other, NOW).unwrap();
+        let racing = |other: SingleUseEntry| {
+            let mut other = Some(other);
+            let after_read: OtherWorker = Box::new(move |_, memory| {
+                if let Some(other) = other.take() {
+                    consume(memory, &other, NOW).unwrap();
                 }
-                stored
-            }
-
-            fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-                self.0.swap(slot, bytes, cas)
-            }
-
-            fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-                self.0.seed(slot, bytes)
-            }
-        }
-
-        assert_eq!(consume(&mut Racing(store(), Some(entry("a"))), &entry("a"), NOW), Err(ConsumeError::AlreadyUsed));
+            });
+            TestStore { memory: store(), after_read: Some(after_read), ..TestStore::default() }
+        };
+        assert_eq!(consume(&mut racing(entry("a")), &entry("a"), NOW), Err(ConsumeError::AlreadyUsed));
         let other = SingleUseEntry { hash: [9; HASH], ..entry("a") };
-        assert_eq!(consume(&mut Racing(store(), Some(other)), &entry("a"), NOW), Ok(()));
+        assert_eq!(consume(&mut racing(other), &entry("a"), NOW), Ok(()));
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 pub(crate) mod doubt;
 pub(crate) mod fixture;
+pub(crate) mod ports;
 pub(crate) mod signal_semantics;

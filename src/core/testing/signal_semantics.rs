@@ -4,22 +4,16 @@
 use crate::config::load;
 use crate::decision::judge::Judge;
 use crate::decision::verdict::Verdict;
-use crate::http::connection::ConnectionInfo;
 use crate::http::request::Request;
-use crate::jose::algorithm::Algorithm;
-use crate::jose::jws::Unverified;
-use crate::jose::key::Key;
-use crate::jose::signature::{CheckSignature, PureRust};
 use crate::reason::Reason;
 use crate::signal::accepted::Signal;
 use crate::signal::receiver::{self, Head, Received};
 use crate::state::revocations::set_up;
-use crate::state::store::{MemoryStore, Slot, Store, StoreError, Stored};
 use crate::testing::fixture::{self, NOW, sign, token_with};
+use crate::testing::ports::{TestPorts, TestStore};
 use crate::time::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use std::net::IpAddr;
 
 pub(crate) const JIT: &str = "https://jit.example";
 pub(crate) const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
@@ -27,59 +21,9 @@ pub(crate) const RISC: &str = "https://schemas.openid.net/secevent/risc/event-ty
 pub(crate) const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
 pub(crate) const OURS: &str = "urn:taskfence:secevent:";
 
-struct Ports {
-    store: MemoryStore,
-    /// Takes every signature for good: the property test is not about them.
-    trusting: bool,
-}
-
-impl Default for Ports {
-    fn default() -> Ports {
-        Ports { store: MemoryStore::with_doorbell(), trusting: false }
-    }
-}
-
-impl Store for Ports {
-    fn read(&mut self, slot: Slot) -> Result<Option<Stored>, StoreError> {
-        self.store.read(slot)
-    }
-
-    fn swap(&mut self, slot: Slot, bytes: &[u8], cas: u32) -> Result<bool, StoreError> {
-        self.store.swap(slot, bytes, cas)
-    }
-
-    fn seed(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), StoreError> {
-        self.store.seed(slot, bytes)
-    }
-
-    fn doorbell(&mut self) -> Option<u64> {
-        self.store.doorbell()
-    }
-
-    fn ring(&mut self) -> Result<(), StoreError> {
-        self.store.ring()
-    }
-}
-
-impl CheckSignature for Ports {
-    fn check(&mut self, token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
-        self.trusting || PureRust.check(token, key, algorithm)
-    }
-}
-
-impl ConnectionInfo for Ports {
-    fn source(&mut self) -> Option<IpAddr> {
-        None
-    }
-
-    fn route_metadata(&mut self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-}
-
 pub(crate) struct World {
     judge: Judge,
-    ports: Ports,
+    ports: TestPorts,
     sets: usize,
 }
 
@@ -117,14 +61,14 @@ impl World {
         let mut config = config();
         change(&mut config);
         let policy = load::load(config.to_string().as_bytes()).unwrap().policy;
-        let mut ports = Ports::default();
+        let mut ports = TestPorts { store: TestStore::with_doorbell(), ..TestPorts::default() };
         set_up(&mut ports.store, 1).unwrap();
         World { judge: Judge::new(policy), ports, sets: 0 }
     }
 
     /// Takes every signature for good from now on.
     pub(crate) fn trust_signatures(&mut self) {
-        self.ports.trusting = true;
+        self.ports.signatures.trusting = true;
     }
 
     pub(crate) fn push_body(&mut self, body: &str) -> Received {
@@ -790,7 +734,7 @@ fn order_does_not_matter(
     }
     let after = |sets: &[String]| {
         let mut world = World::new();
-        world.ports.trusting = true;
+        world.ports.signatures.trusting = true;
         for set in sets {
             assert!(matches!(world.push_body(set), Received::Applied(_)));
         }

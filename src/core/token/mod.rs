@@ -1,6 +1,6 @@
 //! One access token: how it is verified, and how it must be presented.
 
-pub mod carriers;
+pub(crate) mod carriers;
 pub mod confirmation;
 pub mod detail;
 pub mod dpop;
@@ -9,5 +9,5 @@ pub mod grant;
 pub(crate) mod identifier;
 pub mod issuer;
 pub mod presentation;
-pub mod subject_id;
+pub(crate) mod subject_id;
 pub mod verify;

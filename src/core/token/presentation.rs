@@ -7,6 +7,7 @@ use crate::http::connection::ConnectionInfo;
 use crate::http::credential_location::{Presented, Scheme};
 use crate::http::request::Request;
 use crate::jose::signature::CheckSignature;
+use crate::ports::Ports;
 use crate::reason::Reason;
 use crate::state::store::Store;
 use crate::time::Timestamp;
@@ -89,7 +90,7 @@ impl Presentation {
         grant: &Grant,
         presented: Presented<'_>,
         request: &Request<'_>,
-        ports: &mut (impl Store + CheckSignature + ConnectionInfo),
+        ports: &mut Ports<impl Store, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
     ) -> Result<Option<Proof>, Misuse> {
         if presented.place != self.place {
@@ -105,12 +106,12 @@ impl Presentation {
         if bound.key.is_some() && presented.scheme == Some(Scheme::Bearer) {
             return Err(Reason::BindingMismatch.into());
         }
-        if bound.certificate.is_some() && ports.peer_certificate() != bound.certificate {
+        if bound.certificate.is_some() && ports.connection.peer_certificate() != bound.certificate {
             return Err(Reason::BindingMismatch.into());
         }
         if let Some(claim) = &self.peer_claim {
             let named = claim.of(grant).ok_or(Reason::BindingMissing)?;
-            if ports.peer_uri().as_deref() != Some(named) {
+            if ports.connection.peer_uri().as_deref() != Some(named) {
                 return Err(Reason::BindingMismatch.into());
             }
         }
@@ -121,18 +122,19 @@ impl Presentation {
         self.prove(proof, claim, ports, now).map(Some)
     }
 
-    fn prove(
+    fn prove<C>(
         &self,
         proof: &[u8],
         claim: Claim<'_>,
-        ports: &mut (impl Store + CheckSignature),
+        ports: &mut Ports<impl Store, impl CheckSignature, C>,
         now: Timestamp,
     ) -> Result<Proof, Misuse> {
         let nonces = match self.dpop.nonce {
-            Some(_) => Some(Nonces::read(ports).map_err(|_| Reason::StateUnavailable)?),
+            Some(_) => Some(Nonces::read(&mut ports.store).map_err(|_| Reason::StateUnavailable)?),
             None => None,
         };
-        dpop::verify(proof, claim, &self.dpop, nonces.as_ref(), ports, now).map_err(|error| match error {
+        dpop::verify(proof, claim, &self.dpop, nonces.as_ref(), &mut ports.signatures, now).map_err(|error| match error
+        {
             ProofError::Key => Reason::BindingMismatch.into(),
             ProofError::Nonce => {
                 let nonce = nonces.zip(self.dpop.nonce).map(|(nonces, lifetime)| nonces.current(lifetime, now));
