@@ -23,7 +23,7 @@ use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
 use crate::offline::evaluation::Evaluation;
-use crate::offline::host::{OfflineConnection, World};
+use crate::offline::host::{OfflineConnection, OfflineHost};
 use crate::offline::jwks_files::{self, Jwks};
 use crate::offline::request_input::{self, Header, TypedRequest, Url};
 use crate::signing::certificate;
@@ -176,25 +176,25 @@ impl Explain {
         let typed = proof.iter().fold(typed, |typed, proof| typed.proof(proof));
         let typed = token.iter().fold(typed, |typed, token| typed.present(token, judge.policy()));
         let request = typed.to_request(judge.policy().places());
-        let mut world = self.world(now, judge.policy())?;
+        let mut host = self.host(now, judge.policy())?;
         let mut signals = Vec::new();
         for file in &self.signal {
             let set = file::read(file)?;
-            let signal = world.take_in(&file.display().to_string(), set.trim_ascii(), judge.policy(), now)?;
+            let signal = host.take_in(&file.display().to_string(), set.trim_ascii(), judge.policy(), now)?;
             signals.push(ReceivedSignal { file, signal });
         }
-        let trial = Evaluation::new(&mut judge, &mut world, &typed, now);
-        if let Some(failure) = jwks_files::missing(judge.policy(), &trial.verdict) {
+        let evaluation = Evaluation::new(&mut judge, &mut host, &typed, now);
+        if let Some(failure) = jwks_files::missing(judge.policy(), &evaluation.verdict) {
             return Err(failure);
         }
         match self.output {
-            Output::Human => human::write(&trial, &request, judge.policy(), &signals, console)?,
+            Output::Human => human::write(&evaluation, &request, judge.policy(), &signals, console)?,
             Output::Json => {
-                let object = json::object(&trial, &request, judge.policy(), &signals);
+                let object = json::object(&evaluation, &request, judge.policy(), &signals);
                 writeln!(console.out, "{}", serde_json::to_string_pretty(&object)?)?;
             }
         }
-        Ok(if trial.verdict.is_ok() { Exit::Done } else { Exit::Denied })
+        Ok(if evaluation.verdict.is_ok() { Exit::Done } else { Exit::Denied })
     }
 
     fn typed(&self) -> Result<TypedRequest, request_input::Error> {
@@ -202,18 +202,18 @@ impl Explain {
         TypedRequest::new(method.as_bytes(), &self.url, &self.header, self.grpc)
     }
 
-    fn world(&self, now: Timestamp, policy: &Policy) -> Result<World, Failure> {
-        let mut world = World::new()?;
-        world.ports.connection = OfflineConnection {
+    fn host(&self, now: Timestamp, policy: &Policy) -> Result<OfflineHost, Failure> {
+        let mut host = OfflineHost::new()?;
+        host.ports.connection = OfflineConnection {
             source: self.source,
             peer_certificate: self.peer_certificate.as_deref().map(certificate::digest).transpose()?,
             peer_uri: self.peer_spiffe.clone(),
             metadata: self.metadata.iter().cloned().collect(),
         };
         if let Some(age) = self.state_age {
-            world.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
+            host.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
         }
-        Ok(world)
+        Ok(host)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::offline::case_file::{Expected, File, Verdict};
 use crate::offline::case_suite::{PreparedCase, Suite};
 use crate::offline::client_answer::ClientAnswer;
 use crate::offline::evaluation::Evaluation;
-use crate::offline::host::{OfflineConnection, World};
+use crate::offline::host::{OfflineConnection, OfflineHost};
 use crate::offline::jwks_files::{self, Jwks};
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
@@ -116,8 +116,8 @@ impl Test {
         let mut judge = Judge::new(policy);
         let mut failed = 0_usize;
         for case in &suite.cases {
-            let trial = self.evaluate(&mut judge, case, &suite)?;
-            let differences = differences(&case.expect, &trial, &judge);
+            let evaluation = self.evaluate(&mut judge, case, &suite)?;
+            let differences = differences(&case.expect, &evaluation, &judge);
             let word = if differences.is_empty() { "ok  " } else { "FAIL" };
             writeln!(console.out, "{word}  {}", printable(&case.name))?;
             for line in &differences {
@@ -140,37 +140,37 @@ impl Test {
     }
 
     fn evaluate(&self, judge: &mut Judge, case: &PreparedCase, suite: &Suite) -> Result<Evaluation, Failure> {
-        let mut world = World::new()?;
-        world.ports.connection = OfflineConnection {
+        let mut host = OfflineHost::new()?;
+        host.ports.connection = OfflineConnection {
             source: case.source,
             peer_certificate: case.peer_certificate,
             peer_uri: case.peer_uri.clone(),
             metadata: case.metadata.clone(),
         };
-        world.ports.signatures.made_up = suite.made_up.iter().cloned().collect();
+        host.ports.signatures.made_up = suite.made_up.iter().cloned().collect();
         if let Some(at) = case.heard_at {
-            world.heard_at(at, judge.policy())?;
+            host.heard_at(at, judge.policy())?;
         }
         for (name, set) in &case.signals {
-            world.take_in(name, set, judge.policy(), case.now).map_err(|failure| match failure {
+            host.take_in(name, set, judge.policy(), case.now).map_err(|failure| match failure {
                 Failure::Signal { name, err, description } => {
                     self.bad(vec![Problem::at(format!("signals.{name}"), format!("is refused: {err}: {description}"))])
                 }
                 other => other,
             })?;
         }
-        let trial = Evaluation::new(judge, &mut world, &case.typed, case.now);
-        jwks_files::missing(judge.policy(), &trial.verdict).map_or(Ok(trial), Err)
+        let evaluation = Evaluation::new(judge, &mut host, &case.typed, case.now);
+        jwks_files::missing(judge.policy(), &evaluation.verdict).map_or(Ok(evaluation), Err)
     }
 }
 
 /// One line for each value that differs from what `expect` says, and one line with the actual verdict.
-fn differences(expect: &Expected, trial: &Evaluation, judge: &Judge) -> Vec<String> {
-    let verdict = if trial.verdict.is_ok() { Verdict::Allow } else { Verdict::Deny };
-    let reason = trial.refusal().map(|refusal| refusal.reason.code());
-    let rule = trial.rule().and_then(|at| judge.policy().rule(at)).map(|rule| rule.name());
-    let refused = trial.answer.as_ref().filter(|_| trial.verdict.is_err());
-    let sent = refused.map(|answer| ClientAnswer::new(answer, trial.grpc));
+fn differences(expect: &Expected, evaluation: &Evaluation, judge: &Judge) -> Vec<String> {
+    let verdict = if evaluation.verdict.is_ok() { Verdict::Allow } else { Verdict::Deny };
+    let reason = evaluation.refusal().map(|refusal| refusal.reason.code());
+    let rule = evaluation.rule().and_then(|at| judge.policy().rule(at)).map(|rule| rule.name());
+    let refused = evaluation.answer.as_ref().filter(|_| evaluation.verdict.is_err());
+    let sent = refused.map(|answer| ClientAnswer::new(answer, evaluation.grpc));
     let status = sent.as_ref().map(|sent| sent.status.to_string());
     let grpc_status = sent.as_ref().and_then(|sent| sent.grpc_status).map(|status| status.to_string());
     let compared = [
@@ -187,8 +187,8 @@ fn differences(expect: &Expected, trial: &Evaluation, judge: &Judge) -> Vec<Stri
     });
     let mut lines: Vec<String> = lines.collect();
     if !lines.is_empty() {
-        lines.extend(trial.refusal().map(|refusal| format!("{:<7}  {}", "because", refusal.reason.title())));
-        lines.extend(trial.why.iter().map(|why| format!("{:<7}  {}", "", printable(why))));
+        lines.extend(evaluation.refusal().map(|refusal| format!("{:<7}  {}", "because", refusal.reason.title())));
+        lines.extend(evaluation.why.iter().map(|why| format!("{:<7}  {}", "", printable(why))));
     }
     lines
 }

@@ -16,7 +16,7 @@ use taskfence_core::token::dpop_nonce::Nonces;
 
 use crate::input::file;
 use crate::offline::case_file::{Case, Expected, File, JwtSource, Request, Time, Verdict};
-use crate::offline::host::World;
+use crate::offline::host::OfflineHost;
 use crate::offline::request_input::{self, Header, TypedRequest, Url};
 use crate::offline::unsigned;
 use crate::signing::certificate;
@@ -201,8 +201,8 @@ impl Builder<'_> {
         let lifetime = settings.and_then(|settings| settings.nonce);
         let nonce = match lifetime {
             Some(lifetime) => {
-                let mut world = World::new().map_err(|error| error.to_string())?;
-                let nonces = Nonces::read(&mut world.ports.store).map_err(|error| error.to_string())?;
+                let mut host = OfflineHost::new().map_err(|error| error.to_string())?;
+                let nonces = Nonces::read(&mut host.ports.store).map_err(|error| error.to_string())?;
                 Some(nonces.current(lifetime, now))
             }
             None => None,

@@ -12,9 +12,9 @@ use taskfence_core::rules::rule::{Effect, Mismatch};
 use taskfence_core::time::Timestamp;
 
 use crate::offline::diagnosis::diagnose;
-use crate::offline::host::World;
+use crate::offline::host::OfflineHost;
 use crate::offline::request_input::TypedRequest;
-use crate::offline::requirement_report::{Notes, RequirementReport};
+use crate::offline::requirement_report::{Recorder, RequirementReport};
 use crate::offline::token_report::Credential;
 
 /// A placeholder for the decision id that every real refusal gets.
@@ -52,10 +52,10 @@ pub enum Change {
 
 impl Evaluation {
     /// Lets `judge` decide about `typed` at `now`, and collects what led to the verdict.
-    pub fn new(judge: &mut Judge, world: &mut World, typed: &TypedRequest, now: Timestamp) -> Self {
+    pub fn new(judge: &mut Judge, host: &mut OfflineHost, typed: &TypedRequest, now: Timestamp) -> Self {
         let request = typed.to_request(judge.policy().places());
-        let mut notes = Notes::default();
-        let verdict = judge.judge_before(&request, &mut world.ports, now, &mut notes);
+        let mut recorder = Recorder::default();
+        let verdict = judge.judge_before(&request, &mut host.ports, now, &mut recorder);
         let policy = judge.policy();
         let refusal = refusal(&verdict);
         let rule = verdict.as_ref().map_or_else(|refusal| refusal.rule, |permit| permit.rule());
@@ -67,14 +67,14 @@ impl Evaluation {
         Self {
             now,
             grpc: request.grpc,
-            tried: notes.tried,
+            tried: recorder.tried,
             path: Canonical::parse(request.path).ok().map(|path| path.as_str().to_owned()),
-            captures: notes.captures,
+            captures: recorder.captures,
             why: refusal.and_then(|refusal| diagnose(refusal, &request, &credential, policy, now)),
             answer: refusal.map(|refusal| answer(refusal, policy, DECISION, request.grpc)),
             upstream: changes(policy, typed, &request, &verdict),
             credential,
-            requirements: notes.requirements,
+            requirements: recorder.requirements,
             verdict,
         }
     }
@@ -89,7 +89,7 @@ impl Evaluation {
         self.verdict.is_ok() && self.refusal().is_some()
     }
 
-    /// The place of the rule that decided.
+    /// The index of the rule that decided.
     pub fn rule(&self) -> Option<RuleIndex> {
         match &self.verdict {
             Ok(permit) => permit.rule(),

@@ -29,7 +29,7 @@ use crate::offline::jwks_files;
 
 /// The surroundings of one request.
 #[derive(Debug, Default)]
-pub struct World {
+pub struct OfflineHost {
     /// What the judge uses of it.
     pub ports: Ports<MemoryStore, OfflineSignatures, OfflineConnection>,
 }
@@ -54,13 +54,13 @@ pub struct OfflineConnection {
     pub metadata: BTreeMap<String, String>,
 }
 
-impl World {
-    /// A world in which nothing was heard of any transmitter. It wants a judge of its own.
+impl OfflineHost {
+    /// A host whose state is empty: no transmitter was heard of. Use one for each judge.
     pub fn new() -> Result<Self, StoreError> {
-        let mut world = Self::default();
-        revocations::set_up(&mut world.ports.store, 0)?;
-        dpop_nonce::set_up(&mut world.ports.store, [0; 32])?;
-        Ok(world)
+        let mut host = Self::default();
+        revocations::set_up(&mut host.ports.store, 0)?;
+        dpop_nonce::set_up(&mut host.ports.store, [0; 32])?;
+        Ok(host)
     }
 
     /// Every transmitter of `policy` gave a sign of life at that time.

@@ -23,7 +23,7 @@ pub struct RequirementReport {
 
 /// Records each rule that the judge tries and each requirement that it evaluates.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct Recorder {
     /// For each rule up to the first that matches, why it does not; the last is `None` if one matches.
     pub tried: Vec<Option<Mismatch>>,
     /// What the path of the rule captured, by name.
@@ -31,7 +31,7 @@ pub struct Notes {
     pub requirements: Vec<RequirementReport>,
 }
 
-impl Observer for Notes {
+impl Observer for Recorder {
     const SEES_ALL: bool = true;
 
     fn rule(&mut self, mismatch: Option<Mismatch>) {

@@ -21,26 +21,26 @@ const MANY_RULES: usize = 20;
 
 /// Writes it to standard output.
 pub fn write(
-    trial: &Evaluation,
+    evaluation: &Evaluation,
     request: &Request<'_>,
     policy: &Policy,
     signals: &[ReceivedSignal<'_>],
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let mut page = Page::default();
-    page.section("request", request_lines(trial, request));
-    page.section("at", vec![time(trial.now)]);
+    page.section("request", request_lines(evaluation, request));
+    page.section("at", vec![time(evaluation.now)]);
     page.section("signals", signals.iter().map(signal_line).collect());
-    page.section("rules", rule_lines(trial, policy));
-    page.section("token", token_lines(&trial.credential, trial.now));
-    page.section("requires", requirement_lines(trial, policy));
-    page.section("upstream", trial.upstream.iter().map(change_line).collect());
-    let answer = if trial.is_shadowed() { "would get" } else { "answer" };
+    page.section("rules", rule_lines(evaluation, policy));
+    page.section("token", token_lines(&evaluation.credential, evaluation.now));
+    page.section("requires", requirement_lines(evaluation, policy));
+    page.section("upstream", evaluation.upstream.iter().map(change_line).collect());
+    let answer = if evaluation.is_shadowed() { "would get" } else { "answer" };
     page.section(
         answer,
-        trial.answer.iter().flat_map(|answer| ClientAnswer::new(answer, request.grpc).lines()).collect(),
+        evaluation.answer.iter().flat_map(|answer| ClientAnswer::new(answer, request.grpc).lines()).collect(),
     );
-    let verdict = verdict_lines(trial, policy, console.colour).join("\n");
+    let verdict = verdict_lines(evaluation, policy, console.colour).join("\n");
     write!(console.out, "{verdict}\n\n{}", page.text)?;
     Ok(())
 }
@@ -61,9 +61,9 @@ impl Page {
     }
 }
 
-fn verdict_lines(trial: &Evaluation, policy: &Policy, colour: bool) -> Vec<String> {
+fn verdict_lines(evaluation: &Evaluation, policy: &Policy, colour: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    match (&trial.verdict, trial.refusal()) {
+    match (&evaluation.verdict, evaluation.refusal()) {
         (Ok(permit), None) => {
             let glass = if permit.broken_glass() { ", by break-glass" } else { "" };
             lines.push(format!("{}{glass}", paint("ALLOWED", GREEN, colour)));
@@ -79,8 +79,8 @@ fn verdict_lines(trial: &Evaluation, policy: &Policy, colour: bool) -> Vec<Strin
         // A verdict against a request is a refusal.
         (Err(_), None) => {}
     }
-    lines.extend(trial.why.iter().map(|why| format!("  {}", printable(why))));
-    let rule = trial.rule().and_then(|at| Some((at, policy.rule(at)?)));
+    lines.extend(evaluation.why.iter().map(|why| format!("  {}", printable(why))));
+    let rule = evaluation.rule().and_then(|at| Some((at, policy.rule(at)?)));
     lines.push(match rule {
         Some((at, rule)) => format!("  by rules[{at}] {}", printable(rule.name())),
         None => "  by no rule".to_owned(),
@@ -96,13 +96,13 @@ fn paint(word: &str, sequence: &str, colour: bool) -> String {
     if colour { format!("{sequence}{word}\x1b[0m") } else { word.to_owned() }
 }
 
-fn request_lines(trial: &Evaluation, request: &Request<'_>) -> Vec<String> {
+fn request_lines(evaluation: &Evaluation, request: &Request<'_>) -> Vec<String> {
     let raw = printable_bytes(request.path);
     let grpc = if request.grpc { " (gRPC)" } else { "" };
     let (method, authority) = (printable_bytes(request.method), printable_bytes(request.authority));
     let mut lines = vec![format!("{method} {raw} on {authority}{grpc}")];
     let before_query = request.path.split(|byte| *byte == b'?').next().unwrap_or_default();
-    if let Some(path) = trial.path.as_ref().filter(|path| path.as_bytes() != before_query) {
+    if let Some(path) = evaluation.path.as_ref().filter(|path| path.as_bytes() != before_query) {
         lines.push(format!("rules see {path}"));
     }
     lines
@@ -123,23 +123,23 @@ fn signal_line(received: &ReceivedSignal<'_>) -> String {
     format!("{file}: {} of {}, {entries}{odd}", printable(event), printable(signal.transmitter()))
 }
 
-fn rule_lines(trial: &Evaluation, policy: &Policy) -> Vec<String> {
-    let short = trial.tried.len() > MANY_RULES;
+fn rule_lines(evaluation: &Evaluation, policy: &Policy) -> Vec<String> {
+    let short = evaluation.tried.len() > MANY_RULES;
     let mut omitted = 0_usize;
     let mut rows = Vec::new();
-    for (at, (mismatch, rule)) in trial.tried.iter().zip(policy.rules()).enumerate() {
+    for (at, (mismatch, rule)) in evaluation.tried.iter().zip(policy.rules()).enumerate() {
         if short && *mismatch == Some(Mismatch::Path) {
             omitted = omitted.saturating_add(1);
             continue;
         }
-        rows.push((format!("[{at}] {}", printable(rule.name())), words(*mismatch, rule.effect(), trial)));
+        rows.push((format!("[{at}] {}", printable(rule.name())), words(*mismatch, rule.effect(), evaluation)));
     }
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     let mut lines: Vec<String> = rows.into_iter().map(|(name, words)| format!("{name:<width$}  {words}")).collect();
     if omitted > 0 {
         lines.insert(0, format!("{} for other paths, which --output json lists", count(omitted, "rule")));
     }
-    if !trial.tried.is_empty() && trial.rule().is_none() {
+    if !evaluation.tried.is_empty() && evaluation.rule().is_none() {
         lines.push("none matches, so it is denied".to_owned());
     }
     if policy.rules().is_empty() {
@@ -148,14 +148,14 @@ fn rule_lines(trial: &Evaluation, policy: &Policy) -> Vec<String> {
     lines
 }
 
-fn words(mismatch: Option<Mismatch>, effect: &Effect, trial: &Evaluation) -> String {
+fn words(mismatch: Option<Mismatch>, effect: &Effect, evaluation: &Evaluation) -> String {
     let Some(mismatch) = mismatch else {
         let does = match effect {
             Effect::Require(_) => "matches",
             Effect::Anonymous => "matches, and allows anonymous requests",
             Effect::Deny => "matches, and denies",
         };
-        let captures = trial.captures.iter().map(|(name, value)| format!(", {name} = {}", printable(value)));
+        let captures = evaluation.captures.iter().map(|(name, value)| format!(", {name} = {}", printable(value)));
         return captures.fold(does.to_owned(), |line, capture| line + &capture);
     };
     match mismatch {
@@ -187,18 +187,18 @@ fn token_lines(credential: &Credential, now: Timestamp) -> Vec<String> {
     std::iter::once(head.to_owned()).chain(facts).collect()
 }
 
-fn requirement_lines(trial: &Evaluation, policy: &Policy) -> Vec<String> {
-    let rule = trial.rule().and_then(|at| policy.rule(at));
+fn requirement_lines(evaluation: &Evaluation, policy: &Policy) -> Vec<String> {
+    let rule = evaluation.rule().and_then(|at| policy.rule(at));
     let Some(Effect::Require(requirement)) = rule.map(|rule| rule.effect()) else { return Vec::new() };
     if requirement.checks().is_empty() {
         return vec!["a valid token and nothing else".to_owned()];
     }
-    if trial.requirements.is_empty() {
+    if evaluation.requirements.is_empty() {
         let names: Vec<&str> = requirement.checks().iter().map(|check| check.name()).collect();
         return vec![format!("not evaluated: {}", names.join(", "))];
     }
     let scope = requirement.break_glass().map(|glass| glass.scope()).unwrap_or_default();
-    trial.requirements.iter().flat_map(|report| report_lines(report, scope)).collect()
+    evaluation.requirements.iter().flat_map(|report| report_lines(report, scope)).collect()
 }
 
 fn report_lines(report: &RequirementReport, scope: &str) -> Vec<String> {

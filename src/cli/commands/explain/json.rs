@@ -15,36 +15,41 @@ use crate::offline::requirement_report::RequirementReport;
 use crate::offline::token_report::{Credential, Fact};
 
 /// The object.
-pub fn object(trial: &Evaluation, request: &Request<'_>, policy: &Policy, signals: &[ReceivedSignal<'_>]) -> Value {
-    let reason = trial.refusal().map(|refusal| refusal.reason);
+pub fn object(
+    evaluation: &Evaluation,
+    request: &Request<'_>,
+    policy: &Policy,
+    signals: &[ReceivedSignal<'_>],
+) -> Value {
+    let reason = evaluation.refusal().map(|refusal| refusal.reason);
     json!({
-        "verdict": if trial.verdict.is_ok() { "allowed" } else { "denied" },
+        "verdict": if evaluation.verdict.is_ok() { "allowed" } else { "denied" },
         "reason": reason.map(|reason| reason.code()),
         "title": reason.map(|reason| reason.title()),
-        "why": trial.why,
-        "shadow": trial.is_shadowed(),
-        "break_glass": trial.verdict.as_ref().is_ok_and(|permit| permit.broken_glass()),
-        "at": trial.now.0,
+        "why": evaluation.why,
+        "shadow": evaluation.is_shadowed(),
+        "break_glass": evaluation.verdict.as_ref().is_ok_and(|permit| permit.broken_glass()),
+        "at": evaluation.now.0,
         "request": {
             "method": text(request.method),
             "authority": text(request.authority),
             "path": text(request.path),
-            "canonical_path": trial.path,
+            "canonical_path": evaluation.path,
             "grpc": request.grpc,
         },
-        "rule": trial.rule().map(|at| json!({"index": at.position(), "name": name(policy, at)})),
-        "rules": rules(trial, policy),
-        "captures": captures(trial),
-        "token": token(&trial.credential),
-        "requirements": trial.requirements.iter().map(requirement).collect::<Vec<_>>(),
+        "rule": evaluation.rule().map(|at| json!({"index": at.position(), "name": name(policy, at)})),
+        "rules": rules(evaluation, policy),
+        "captures": captures(evaluation),
+        "token": token(&evaluation.credential),
+        "requirements": evaluation.requirements.iter().map(requirement).collect::<Vec<_>>(),
         "signals": signals.iter().map(signal).collect::<Vec<_>>(),
-        "answer": trial.answer.as_ref().map(|answer| self::answer(answer, request.grpc)),
-        "upstream": trial.verdict.is_ok().then(|| upstream(&trial.upstream)),
+        "answer": evaluation.answer.as_ref().map(|answer| self::answer(answer, request.grpc)),
+        "upstream": evaluation.verdict.is_ok().then(|| upstream(&evaluation.upstream)),
     })
 }
 
-fn rules(trial: &Evaluation, policy: &Policy) -> Vec<Value> {
-    let tried = RuleIndex::enumerate(&trial.tried);
+fn rules(evaluation: &Evaluation, policy: &Policy) -> Vec<Value> {
+    let tried = RuleIndex::enumerate(&evaluation.tried);
     tried
         .map(
             |(at, mismatch)| json!({"index": at.position(), "name": name(policy, at), "mismatch": mismatch.map(Mismatch::as_str)}),
@@ -52,8 +57,8 @@ fn rules(trial: &Evaluation, policy: &Policy) -> Vec<Value> {
         .collect()
 }
 
-fn captures(trial: &Evaluation) -> Map<String, Value> {
-    trial.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect()
+fn captures(evaluation: &Evaluation) -> Map<String, Value> {
+    evaluation.captures.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect()
 }
 
 fn token(credential: &Credential) -> Value {

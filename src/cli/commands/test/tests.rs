@@ -26,9 +26,9 @@ rules:
   - name: track
     match: {grpc: {service: orders.v1.Orders}, metadata: {tier: gold}}
     require: {scope: orders.track}
-  - name: trial
+  - name: evaluation
     match: {path: /trial}
-    require: {scope: orders.trial}
+    require: {scope: orders.evaluation}
     mode: shadow
 signals:
   transmitters:
@@ -50,7 +50,7 @@ tokens:
   tired: {claims: {auth_time: -2h}}
   awake: {claims: {auth_time: -2m}}
   nobody: {claims: {sub: null}}
-  early: {claims: {nbf: +5m, scope: orders.trial}}
+  early: {claims: {nbf: +5m, scope: orders.evaluation}}
   torn: {compact: eyJ.eyJ.AA}
 signals:
   done:
@@ -95,7 +95,7 @@ cases:
     request: {url: 'https://orders.mesh/trial'}
     token: early
     now: +5m
-    expect: {verdict: allow, rule: trial}
+    expect: {verdict: allow, rule: evaluation}
   - name: too early again
     request: {url: 'https://orders.mesh/trial'}
     token: early
