@@ -249,6 +249,23 @@ pub fn set_property(name: &str, value: &[u8]) {
     unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
+/// Whether the capability restrictions of the plugin allow properties. For the root context: where they do, the proxy
+/// answers that there is no stream; where they do not, its stub answers that it failed.
+pub fn allows_properties() -> bool {
+    const NAME: &[u8] = b"taskfence.probe";
+    const INTERNAL_FAILURE: u32 = 10;
+    let (mut data, mut size) = (null_mut(), 0);
+    // SAFETY: the pointers and lengths are those of `NAME`; the return slots outlive the call, and a root context has no
+    // property of that name, so nothing is handed over in them.
+    let statuses = unsafe {
+        [
+            abi::proxy_set_property(NAME.as_ptr(), NAME.len(), NAME.as_ptr(), NAME.len()),
+            abi::proxy_get_property(NAME.as_ptr(), NAME.len(), &mut data, &mut size),
+        ]
+    };
+    !statuses.contains(&INTERNAL_FAILURE)
+}
+
 /// A value of the shared data with its compare-and-swap number; `None` when it was never written.
 pub fn shared_data(key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, HostError> {
     let (mut data, mut size, mut cas) = (null_mut(), 0, 0);

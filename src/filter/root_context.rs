@@ -39,8 +39,12 @@ impl Root {
         let loaded = load::load(&text).map_err(|errors| errors.to_string())?;
         change_gauge::set_up();
         if loaded.policy.role() == Role::Receiver {
-            // Nobody would know of what it takes in.
-            change_gauge::ring().map_err(|error| format!("the proxy counts nothing for us ({error:?}): its capability restrictions must allow proxy_define_metric and proxy_increment_metric"))?;
+            // Without it no worker would notice the signals that it takes in.
+            change_gauge::ring().map_err(|error| format!("cannot update the metric taskfence.state_doorbell ({error:?}): allow proxy_define_metric and proxy_increment_metric in its capability restrictions"))?;
+        } else if !host::allows_properties() {
+            // Two filters in one chain tell each other by a property which of them answers a stream. Two answers to one
+            // stream crash Envoy.
+            return Err("cannot use properties of streams: allow proxy_set_property and proxy_get_property in its capability restrictions".to_owned());
         }
         revocations::set_up(&mut SharedData, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
         dpop_nonce::set_up(&mut SharedData, random()?).map_err(|error| error.to_string())?;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use taskfence_tests::{
     artefacts,
     bootstrap::{self, Settings},
+    capabilities,
     client::{self, Http, Request},
     grpc,
     jwks::{self, Jwks},
@@ -275,5 +276,19 @@ async fn replace_configuration(sidecar: &Sidecar, file: &std::path::Path) {
     while sidecar.envoy().stats().await.unwrap().value(name).unwrap() == loaded {
         assert!(Instant::now() < deadline, "no new configuration:\n{}", sidecar.envoy().log());
         time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Without properties the filters of a chain could not tell each other which of them answers a stream.
+#[tokio::test]
+async fn a_filter_that_may_not_use_properties_is_refused() {
+    for taken in ["proxy_set_property", "proxy_get_property"] {
+        let settings = Settings::new("chain-restricted", config()).patch(move |bootstrap| {
+            let pointer = format!("{}/http_filters/0/typed_config/config", bootstrap::APP);
+            let plugin = bootstrap.pointer_mut(&pointer).unwrap();
+            plugin["capability_restriction_config"] = capabilities::all_but(&[taken]).unwrap();
+        });
+        let error = Sidecar::start(settings).await.err().unwrap_or_else(|| panic!("Envoy started without {taken}"));
+        assert!(error.to_string().contains("allow proxy_set_property and proxy_get_property"), "{error}");
     }
 }

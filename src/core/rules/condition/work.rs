@@ -53,12 +53,6 @@ impl Work {
         }
     }
 
-    /// What was taken so far.
-    #[cfg(test)]
-    pub(crate) fn spent(&self) -> usize {
-        BUDGET.saturating_sub(self.left.get())
-    }
-
     /// Whether more was asked for than there was.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted.get()
@@ -187,7 +181,6 @@ mod tests {
     use crate::testing::fixture::{self, NOW, token_with};
     use crate::token::grant::Grant;
     use serde_json::{Value, json};
-    use std::time::{Duration, Instant};
 
     /// The largest token there can be, all of it the claim `c`.
     fn largest(claim: impl Fn(usize) -> Value) -> Grant {
@@ -320,38 +313,17 @@ mod tests {
 
     /// Whatever it names, however it is written: with the largest token that is taken.
     #[test]
-    #[cfg_attr(
-        debug_assertions,
-        ignore = "it times optimised code: cargo test --release -p taskfence-core no_condition"
-    )]
-    fn no_condition_takes_longer_than_its_budget() {
-        let mut slowest: Vec<(Duration, usize, String)> = Vec::new();
+    fn a_condition_has_an_answer_or_ran_out_of_work() {
         for (grant, sources) in worst() {
-            let claim = grant.claims["c"].to_string().chars().take(12).collect::<String>();
             for source in sources {
                 let condition = compile(&source);
-                let (took, spent) = with_evidence(&grant, |evidence| {
-                    let mut best = (Duration::MAX, 0);
-                    // Other processes take time too.
-                    for _ in 0..7 {
-                        let work = Work::default();
-                        let started = Instant::now();
-                        let answer = condition.predicate().holds(evidence, &work);
-                        best = best.min((started.elapsed(), work.spent()));
-                        assert_eq!(answer.is_err(), work.is_exhausted(), "{source}");
-                    }
-                    best
+                with_evidence(&grant, |evidence| {
+                    let work = Work::default();
+                    let answer = condition.predicate().holds(evidence, &work);
+                    assert_eq!(answer.is_err(), work.is_exhausted(), "{source}");
                 });
-                let what = format!("{claim}: {}", source.chars().take(70).collect::<String>());
-                slowest.push((took, spent, what));
             }
         }
-        slowest.sort_by_key(|(took, ..)| std::cmp::Reverse(*took));
-        for (took, spent, what) in slowest.iter().take(12) {
-            println!("{took:?} for {spent} units: {what}");
-        }
-        let (took, _, what) = &slowest[0];
-        assert!(*took < Duration::from_millis(2), "{what} took {took:?}");
     }
 
     #[test]
