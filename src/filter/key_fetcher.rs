@@ -37,7 +37,7 @@ const ACCEPT: &str = "application/jwk-set+json, application/json";
 
 /// What one plugin in one VM does about fetched keys.
 #[derive(Debug)]
-pub struct Keys {
+pub struct KeyFetcher {
     /// This VM among those that could hold a lease. Not 0.
     me: u64,
     owners: Vec<Owner>,
@@ -97,9 +97,9 @@ pub struct Wait {
     deadline: u64,
 }
 
-impl Keys {
+impl KeyFetcher {
     /// For a plugin with that policy.
-    pub fn new(policy: &Policy) -> Result<Keys, String> {
+    pub fn new(policy: &Policy) -> Result<KeyFetcher, String> {
         let mut me = [0; 8];
         getrandom::fill(&mut me).map_err(|error| error.to_string())?;
         let owners: Vec<Owner> = policy.needed_keys().map(|(owner, ..)| owner).collect();
@@ -118,7 +118,7 @@ impl Keys {
             not_waited: Counter::define("taskfence.requests_not_waited"),
             fetched_at: policy.needed_keys().map(gauge).collect(),
         };
-        Ok(Keys {
+        Ok(KeyFetcher {
             me: u64::from_le_bytes(me).max(1),
             owners,
             calls: RefCell::default(),

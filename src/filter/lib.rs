@@ -33,5 +33,5 @@ pub extern "C" fn _initialize() {
     // SAFETY: the linker provides it, and the proxy calls `_initialize` once, before every other export.
     unsafe { __wasm_call_ctors() };
     logger::install();
-    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(root_context::Root::new(id)) });
+    proxy_wasm::set_root_context(|id| -> Box<dyn RootContext> { Box::new(root_context::PluginRoot::new(id)) });
 }

@@ -1,6 +1,6 @@
 //! What all streams of one plugin share.
 
-use crate::key_fetcher::Keys;
+use crate::key_fetcher::KeyFetcher;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use std::cell::RefCell;
@@ -23,7 +23,7 @@ pub struct Shared {
     /// Those that were found to have ended and have not been told yet.
     pub endings: RefCell<VecDeque<Ending>>,
     /// What fetches keys, and the requests that wait for them.
-    pub keys: Keys,
+    pub keys: KeyFetcher,
     /// Whether there is a receiver that writes the state.
     pub presence: Presence,
 }

@@ -14,16 +14,16 @@ use taskfence_core::signal::set::MAX_SET;
 use taskfence_core::signal::set_error::SetErrorCode;
 
 /// The context of one push.
-pub struct Intake {
+pub struct PushContext {
     shared: Rc<Shared>,
     head: Head,
     answered: bool,
 }
 
-impl Intake {
+impl PushContext {
     /// The context of a new push.
-    pub fn new(shared: Rc<Shared>) -> Intake {
-        Intake { shared, head: Head::default(), answered: false }
+    pub fn new(shared: Rc<Shared>) -> PushContext {
+        PushContext { shared, head: Head::default(), answered: false }
     }
 
     fn take_in(&mut self, body: &[u8]) -> Action {
@@ -121,9 +121,9 @@ impl Intake {
     }
 }
 
-impl Context for Intake {}
+impl Context for PushContext {}
 
-impl HttpContext for Intake {
+impl HttpContext for PushContext {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         self.head = Head::from_headers(headers.iter());

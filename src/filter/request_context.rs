@@ -25,7 +25,7 @@ use taskfence_core::policy::identity_headers::Edit;
 use taskfence_core::reason::Reason;
 
 /// The context of one stream.
-pub struct Sidecar {
+pub struct RequestContext {
     id: u32,
     shared: Rc<Shared>,
     /// Whether it was let on at its headers. Until then nothing of it passes, whatever comes.
@@ -36,10 +36,10 @@ pub struct Sidecar {
     waited: Option<Rc<Waited>>,
 }
 
-impl Sidecar {
+impl RequestContext {
     /// The context of a new stream, which the proxy calls `id`.
-    pub fn new(id: u32, shared: Rc<Shared>) -> Sidecar {
-        Sidecar { id, shared, admitted: false, followed: None, waited: None }
+    pub fn new(id: u32, shared: Rc<Shared>) -> RequestContext {
+        RequestContext { id, shared, admitted: false, followed: None, waited: None }
     }
 
     /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
@@ -151,7 +151,7 @@ fn edit<'e>(map: MapType, edits: impl IntoIterator<Item = Edit<'e>>) -> bool {
     })
 }
 
-impl Drop for Sidecar {
+impl Drop for RequestContext {
     /// The proxy has deleted the stream, whatever ended it: from here on nothing may be done to it.
     fn drop(&mut self) {
         if self.waited.is_some() {
@@ -160,9 +160,9 @@ impl Drop for Sidecar {
     }
 }
 
-impl Context for Sidecar {}
+impl Context for RequestContext {}
 
-impl HttpContext for Sidecar {
+impl HttpContext for RequestContext {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         #[cfg(feature = "crash")]

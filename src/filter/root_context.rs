@@ -3,14 +3,14 @@
 use crate::callback_budget::CallbackBudget;
 use crate::change_gauge;
 use crate::host::{self, BufferType};
-use crate::key_fetcher::{self, Keys};
+use crate::key_fetcher::{self, KeyFetcher};
 use crate::live_streams;
 use crate::metrics::Metrics;
 use crate::plugin::Shared;
 use crate::ports::SharedData;
 use crate::presence::Presence;
-use crate::push_context::Intake;
-use crate::request_context::Sidecar;
+use crate::push_context::PushContext;
+use crate::request_context::RequestContext;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use std::cell::RefCell;
@@ -22,15 +22,15 @@ use taskfence_core::state::revocations;
 use taskfence_core::token::dpop_nonce;
 
 /// The root context.
-pub struct Root {
+pub struct PluginRoot {
     id: u32,
     shared: Option<Rc<Shared>>,
 }
 
-impl Root {
+impl PluginRoot {
     /// The root context of that number, not yet configured.
-    pub fn new(id: u32) -> Root {
-        Root { id, shared: None }
+    pub fn new(id: u32) -> PluginRoot {
+        PluginRoot { id, shared: None }
     }
 
     fn configure(&mut self) -> Result<(), String> {
@@ -52,7 +52,7 @@ impl Root {
             log::warn!("configuration: {warning}");
         }
         let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
-        let keys = Keys::new(&loaded.policy)?;
+        let keys = KeyFetcher::new(&loaded.policy)?;
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
         let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence });
@@ -84,7 +84,7 @@ fn resume(shared: &Rc<Shared>, ready: Vec<u32>, budget: &mut CallbackBudget) {
         if let Some((headers, waited)) = shared.keys.take(stream)
             && host::set_effective_context(stream).is_ok()
         {
-            match Sidecar::new(stream, Rc::clone(shared)).resume(&headers, &waited) == Action::Continue {
+            match RequestContext::new(stream, Rc::clone(shared)).resume(&headers, &waited) == Action::Continue {
                 true => budget.spend_on_resumed(),
                 false => budget.spend_on_answered(),
             }
@@ -95,13 +95,13 @@ fn resume(shared: &Rc<Shared>, ready: Vec<u32>, budget: &mut CallbackBudget) {
     }
 }
 
-impl Drop for Root {
+impl Drop for PluginRoot {
     fn drop(&mut self) {
         live_streams::on_root_gone(self.id);
     }
 }
 
-impl Context for Root {
+impl Context for PluginRoot {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(shared) = &self.shared {
             let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
@@ -110,7 +110,7 @@ impl Context for Root {
     }
 }
 
-impl RootContext for Root {
+impl RootContext for PluginRoot {
     fn on_configure(&mut self, _: usize) -> bool {
         match self.configure() {
             Ok(()) => true,
@@ -142,8 +142,8 @@ impl RootContext for Root {
         let Some(shared) = &self.shared else { return Some(Box::new(Unconfigured)) };
         let role = shared.judge.try_borrow().map(|judge| judge.policy().role());
         Some(match role {
-            Ok(Role::Filter) => Box::new(Sidecar::new(id, Rc::clone(shared))),
-            Ok(Role::Receiver) => Box::new(Intake::new(Rc::clone(shared))),
+            Ok(Role::Filter) => Box::new(RequestContext::new(id, Rc::clone(shared))),
+            Ok(Role::Receiver) => Box::new(PushContext::new(Rc::clone(shared))),
             Err(_) => Box::new(Unconfigured),
         })
     }
