@@ -66,10 +66,10 @@ async fn a_pattern_of_another_system_is_refused_with_the_right_spelling() {
     }
     refused(
         with("/rules/3/match", json!({"metadata": {"tier": "*"}})),
-        &["rules[3].match.metadata.tier", "no wildcard"],
+        &["rules[3].match.metadata.tier", "not a wildcard"],
     )
     .await;
-    refused(with("/issuers/0/audiences/0", json!("*")), &["issuers[0].audiences[0]", "no wildcard"]).await;
+    refused(with("/issuers/0/audiences/0", json!("*")), &["issuers[0].audiences[0]", "not a wildcard"]).await;
 }
 
 /// Serde would read a list for an object, field by field.
