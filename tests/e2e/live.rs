@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 use taskfence_tests::{
-    artefacts,
     bootstrap::{self, Settings},
     client::{self, Http, Request},
+    discovered::Discovered,
     grpc,
     mint::{self, Jwt, device_is, now, unique},
     orders,
@@ -631,19 +631,10 @@ async fn each_ends_once_on_every_worker_whatever_comes_together() {
 /// with whatever was registered under it, the worker is still woken.
 #[tokio::test]
 async fn a_new_configuration_loses_no_stream() {
-    let folder = artefacts::target().join("tests").join(unique("live-extension"));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("extension.json");
+    let file = Discovered::new("live-extension").unwrap();
     let discovered = file.clone();
     let settings = settings("live-update").workers(1).patch(move |bootstrap| {
-        bootstrap["node"] = json!({"id": "live-update", "cluster": "live-update"});
-        let pointer = format!("{}/http_filters/0", bootstrap::APP);
-        let filter = bootstrap.pointer_mut(&pointer).unwrap();
-        write_extension(&discovered, &filter["typed_config"]);
-        *filter = json!({"name": "taskfence", "config_discovery": {
-            "config_source": {"path_config_source": {"path": discovered}, "resource_api_version": "V3"},
-            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"]
-        }});
+        discovered.discover(bootstrap);
     });
     let sidecar = Sidecar::start(settings).await.unwrap();
     let mut connection = Connection::open(sidecar.app(), Http::Two).await.unwrap();
@@ -654,18 +645,7 @@ async fn a_new_configuration_loses_no_stream() {
     let first = start(&mut connection, &old).await;
     let second = start(&mut connection, &old_too).await;
 
-    let extension: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    let mut filter = extension["resources"][0]["typed_config"].clone();
-    let config = &mut filter["config"]["configuration"]["value"];
-    *config = json!(config.as_str().unwrap().replace(r#""name":"live""#, r#""name":"renamed""#));
-    let name = "extension_config_discovery.http_filter.taskfence.config_reload";
-    let loaded = sidecar.envoy().stats().await.unwrap().value(name).unwrap();
-    write_extension(&file, &filter);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while sidecar.envoy().stats().await.unwrap().value(name).unwrap() == loaded {
-        assert!(Instant::now() < deadline, "no new configuration:\n{}", sidecar.envoy().log());
-        time::sleep(Duration::from_millis(50)).await;
-    }
+    file.replace(&sidecar, r#""name":"live""#, r#""name":"renamed""#).await.unwrap();
     let third = start(&mut connection, &new).await;
 
     for (task, stream, rule) in [(&old, first, "live"), (&new, third, "renamed"), (&old_too, second, "live")] {
@@ -686,17 +666,6 @@ async fn a_new_configuration_loses_no_stream() {
         let pushed = push(&sidecar, &mint::complete_task(&task)).await;
         assert_broken_off(Http::Two, &ended.await.unwrap().unwrap(), pushed);
     }
-}
-
-/// As one change: Envoy looks when a file is moved to its place.
-fn write_extension(file: &std::path::Path, filter: &Value) {
-    let text = json!({"version_info": unique("version"), "resources": [{
-        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-        "name": "taskfence", "typed_config": filter
-    }]});
-    let aside = file.with_extension("new");
-    std::fs::write(&aside, text.to_string()).unwrap();
-    std::fs::rename(aside, file).unwrap();
 }
 
 /// The figures of the documentation. `cargo test --release -p taskfence-tests --test live -- --ignored --nocapture

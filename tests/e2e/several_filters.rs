@@ -3,17 +3,16 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 use taskfence_tests::{
-    artefacts,
     bootstrap::{self, Settings},
     capabilities,
     client::{self, Http, Request},
+    discovered::Discovered,
     grpc,
     jwks::{self, Jwks},
     mint::{self, Jwt, unique},
@@ -180,7 +179,7 @@ async fn what_the_second_filter_refuses_is_answered_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_streams_of_eight_plugins_end() {
     const EACH: usize = 250;
-    let file = extension_file();
+    let file = Discovered::new("crowd-extension").unwrap();
     let discovered = file.clone();
     let mut settings = Settings::new("crowd", config()).workers(1);
     let others: Vec<String> = (0..6).map(|number| format!("other-{number}")).collect();
@@ -191,17 +190,10 @@ async fn two_thousand_streams_of_eight_plugins_end() {
         settings = settings.also(name, config);
     }
     let settings = settings.patch(move |bootstrap| {
-        bootstrap["node"] = json!({"id": "crowd", "cluster": "crowd"});
         // Envoy's own limit is 1,024 requests at once.
         let limits = json!({"thresholds": [{"max_connections": 10_000, "max_requests": 10_000, "max_pending_requests": 10_000}]});
         bootstrap["static_resources"]["clusters"][0]["circuit_breakers"] = limits;
-        let pointer = format!("{}/http_filters/0", bootstrap::APP);
-        let filter = bootstrap.pointer_mut(&pointer).unwrap();
-        write_extension(&discovered, &filter["typed_config"]);
-        *filter = json!({"name": "taskfence", "config_discovery": {
-            "config_source": {"path_config_source": {"path": discovered}, "resource_api_version": "V3"},
-            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"]
-        }});
+        discovered.discover(bootstrap);
     });
     let sidecar = Sidecar::start(settings).await.unwrap();
     let session = unique("sess");
@@ -215,7 +207,7 @@ async fn two_thousand_streams_of_eight_plugins_end() {
         .chain(std::iter::once(sidecar.app()));
     for (number, listener) in listeners.enumerate() {
         if number == others.len() + 1 {
-            replace_configuration(&sidecar, &file).await;
+            file.replace(&sidecar, r#""name":"live""#, r#""name":"renamed""#).await.unwrap();
         }
         let mut connection = Connection::open(listener, Http::Two).await.unwrap();
         let stranger = begin(&mut connection, &mint::token().session(&unique("sess"))).await;
@@ -243,38 +235,6 @@ async fn until_admitted(sidecar: &Sidecar, count: u64) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while sidecar.envoy().stats().await.unwrap().value("wasmcustom.taskfence.allowed").unwrap() < count {
         assert!(Instant::now() < deadline, "not all requests came through");
-        time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn extension_file() -> PathBuf {
-    let folder = artefacts::target().join("tests").join(unique("crowd-extension"));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder.join("extension.json")
-}
-
-/// As one change: Envoy looks when a file is moved to its place.
-fn write_extension(file: &std::path::Path, filter: &Value) {
-    let text = json!({"version_info": unique("version"), "resources": [{
-        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-        "name": "taskfence", "typed_config": filter
-    }]});
-    let aside = file.with_extension("new");
-    std::fs::write(&aside, text.to_string()).unwrap();
-    std::fs::rename(aside, file).unwrap();
-}
-
-async fn replace_configuration(sidecar: &Sidecar, file: &std::path::Path) {
-    let extension: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let mut filter = extension["resources"][0]["typed_config"].clone();
-    let config = &mut filter["config"]["configuration"]["value"];
-    *config = json!(config.as_str().unwrap().replace(r#""name":"live""#, r#""name":"renamed""#));
-    let name = "extension_config_discovery.http_filter.taskfence.config_reload";
-    let loaded = sidecar.envoy().stats().await.unwrap().value(name).unwrap();
-    write_extension(file, &filter);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while sidecar.envoy().stats().await.unwrap().value(name).unwrap() == loaded {
-        assert!(Instant::now() < deadline, "no new configuration:\n{}", sidecar.envoy().log());
         time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -14,6 +14,7 @@ pub mod artefacts;
 pub mod bootstrap;
 pub mod capabilities;
 pub mod client;
+pub mod discovered;
 pub mod envoy;
 pub mod frames;
 pub mod grpc;
