@@ -25,7 +25,7 @@ use taskfence_core::time::Timestamp;
 pub const TICK: u32 = 1000;
 
 /// The workers that want to be woken, in shared data.
-const ROSTER: &[u8] = b"taskfence/2/roster";
+const ROSTER: &[u8] = b"taskfence/3/roster";
 
 /// Losing a race over the roster this often is no race.
 const MAX_TRIES: usize = 1000;
@@ -200,7 +200,7 @@ impl Worker {
 }
 
 fn queue_name(number: usize) -> String {
-    format!("taskfence/2/wake/{number}")
+    format!("taskfence/3/wake/{number}")
 }
 
 /// Looks at the streams of one plugin, and ends those that may not go on, as far as `budget` allows. The next

@@ -10,6 +10,7 @@ use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::CheckSignature;
 use taskfence_core::ports::Ports;
+use taskfence_core::state::coverage::FeedId;
 use taskfence_core::state::store::SourceId;
 use taskfence_core::state::store::{Slot, Store, StoreError, Stored};
 
@@ -99,13 +100,17 @@ impl CheckSignature for EnvoySignatures {
 /// changes its form gets a new number. Keys and what was spent have kept theirs: both modules share them.
 fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
     match slot {
-        Slot::Version => "taskfence/2/version".into(),
-        Slot::Journal => "taskfence/2/journal".into(),
-        Slot::Ring(number) => format!("taskfence/2/ring/{number}").into(),
-        Slot::Bucket(number) => format!("taskfence/2/bucket/{number}").into(),
+        Slot::Version => "taskfence/3/version".into(),
+        Slot::Journal => "taskfence/3/journal".into(),
+        Slot::Ring(number) => format!("taskfence/3/ring/{number}").into(),
+        Slot::Bucket(number) => format!("taskfence/3/bucket/{number}").into(),
         Slot::KeyStatus(SourceId(id)) => format!("taskfence/1/keys/{:032x}/status", u128::from_be_bytes(id)).into(),
         Slot::KeyRecord(SourceId(id)) => format!("taskfence/1/keys/{:032x}/record", u128::from_be_bytes(id)).into(),
         Slot::Replay(number) => format!("taskfence/1/replay/{number}").into(),
+        Slot::FeedPosition(FeedId(id)) => format!("taskfence/3/feed/{:016x}", u64::from_be_bytes(id)).into(),
+        Slot::FeedLease(FeedId(id), keys) => {
+            format!("taskfence/3/feed/{:016x}/lease/{:016x}", u64::from_be_bytes(id), u64::from_be_bytes(keys)).into()
+        }
         Slot::NonceSecret => "taskfence/1/nonce_secret".into(),
     }
 }

@@ -240,6 +240,7 @@ fn method<'h>(request: &Request<'h>) -> &'h str {
 mod tests {
     use super::*;
     use crate::state::bucket::Entry;
+    use crate::state::bucket::SourceTag;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Heartbeat, TransmitterId};
     use crate::state::key::{Kind, StateKey};
@@ -292,8 +293,16 @@ mod tests {
 
     fn revoke(ports: &mut TestPorts, kind: Kind, name: &str) {
         let key = StateKey::new(kind, "https://jit.example", name);
-        let entry =
-            Entry { key, fact: Fact::Revoked, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
+        let entry = Entry {
+            key,
+            fact: Fact::Revoked,
+            at: NOW,
+            until: Timestamp::MAX,
+            conditions: vec![],
+            data: vec![],
+            source: SourceTag::NONE,
+            lifted: false,
+        };
         apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
     }
 
@@ -375,7 +384,16 @@ mod tests {
         assert_eq!(ports.store.reads, 3 + 1 + 2, "a change elsewhere costs the journal and no bucket");
         let key = StateKey::new(Kind::User, "https://jit.example", "alice");
         let fact = Fact::Risk(Risk::Low);
-        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
+        let entry = Entry {
+            key,
+            fact,
+            at: NOW,
+            until: Timestamp::MAX,
+            conditions: vec![],
+            data: Default::default(),
+            source: SourceTag::NONE,
+            lifted: false,
+        };
         apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
         for _ in 0..3 {
             ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW).unwrap();
@@ -537,7 +555,16 @@ mod tests {
             Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
             _ => StateKey::new(kind, issuer, name),
         };
-        let entry = Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: vec![], data: vec![] };
+        let entry = Entry {
+            key,
+            fact,
+            at: NOW,
+            until: Timestamp::MAX,
+            conditions: vec![],
+            data: vec![],
+            source: SourceTag::NONE,
+            lifted: false,
+        };
         apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
     }
 

@@ -161,6 +161,7 @@ mod tests {
     use crate::index::IssuerIndex;
     use crate::keys::keyring::Owner;
     use crate::state::bucket::Entry;
+    use crate::state::bucket::SourceTag;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Heartbeat, Status, TransmitterId};
     use crate::state::key::{Kind, StateKey};
@@ -225,7 +226,16 @@ mod tests {
                 Kind::Device => StateKey::foreign(kind, issuer, issuer, name),
                 _ => StateKey::new(kind, issuer, name),
             };
-            let entry = Entry { key, fact, at, until: Timestamp::MAX, conditions: vec![], data: Default::default() };
+            let entry = Entry {
+                key,
+                fact,
+                at,
+                until: Timestamp::MAX,
+                conditions: vec![],
+                data: Default::default(),
+                source: SourceTag::NONE,
+                lifted: false,
+            };
             apply(&mut self.ports.store, TransmitterId::UNKNOWN, &[entry], at).unwrap();
             record_heartbeat(&mut self.ports.store, &Heartbeat::new("https://idp.example", at), at).unwrap();
         }

@@ -158,6 +158,7 @@ mod tests {
     use crate::decision::session::Session;
     use crate::jose::signature::PureRust;
     use crate::state::bucket::Entry;
+    use crate::state::bucket::SourceTag;
     use crate::state::freshness::TransmitterId;
     use crate::state::key::{Kind, StateKey};
     use crate::state::revocations::{apply, set_up};
@@ -188,7 +189,16 @@ mod tests {
             apply(
                 &mut store,
                 TransmitterId::UNKNOWN,
-                &[Entry { key, fact, at: NOW, until: NOW, conditions: vec![], data: Default::default() }],
+                &[Entry {
+                    key,
+                    fact,
+                    at: NOW,
+                    until: NOW,
+                    conditions: vec![],
+                    data: Default::default(),
+                    source: SourceTag::NONE,
+                    lifted: false,
+                }],
                 NOW,
             )
             .unwrap();

@@ -224,6 +224,7 @@ mod tests {
     use crate::rules::evidence::{Evidence, RequestLine};
     use crate::rules::grant_status::GrantStatus;
     use crate::signal::event::narrowing_data;
+    use crate::state::bucket::SourceTag;
     use crate::state::key::{Kind, StateKey};
     use crate::state::payload::statement;
     use crate::testing::fixture::{self, NOW, token_with};
@@ -236,7 +237,16 @@ mod tests {
 
     fn entry(fact: Fact, data: Vec<u8>) -> Entry {
         let key = StateKey::new(Kind::Token, "https://jit.example", "tok-1");
-        Entry { key, fact, at: NOW, until: Timestamp::MAX, conditions: Vec::new(), data }
+        Entry {
+            key,
+            fact,
+            at: NOW,
+            until: Timestamp::MAX,
+            conditions: Vec::new(),
+            data,
+            source: SourceTag::NONE,
+            lifted: false,
+        }
     }
 
     fn grant_status(entries: impl IntoIterator<Item = Entry>) -> GrantStatus {

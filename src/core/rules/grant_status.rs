@@ -68,7 +68,8 @@ pub fn grant_status(
         let stored = store.read(Slot::Bucket(key.bucket()))?.ok_or(StoreError::Absent)?;
         let about = bucket::about(&stored.bytes, *key)?;
         about.marks.iter().for_each(|mark| grant_status.add_mark(mark, &mut start_unknown_until));
-        hits.extend(about.entries.into_iter().filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
+        let standing = about.entries.into_iter().filter(|entry| !entry.lifted);
+        hits.extend(standing.filter_map(|entry| fit(&entry, keys).map(|certain| (entry, certain))));
     }
     let start = session_start(grant, &hits);
     let mut changes = Changes::default();
@@ -83,7 +84,7 @@ pub fn grant_status(
         }
         grant_status.indeterminate |= !certain && entry.fact.restricts();
         match entry.fact {
-            Fact::Revoked | Fact::Completed | Fact::CutOff => {
+            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Blocked => {
                 grant_status.ended = grant_status.ended.or(Some(reason(entry)));
             }
             Fact::Device(_) | Fact::Risk(_) if !certain && !entry.fact.restricts() => {}
@@ -137,7 +138,9 @@ fn reason(entry: &Entry) -> Reason {
         Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri | Kind::ForeignUser => {
             Reason::UserRevoked
         }
-        Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant | Kind::Group => Reason::PrincipalRevoked,
+        Kind::Client | Kind::Actor | Kind::Device | Kind::Tenant | Kind::Group | Kind::Issuer => {
+            Reason::PrincipalRevoked
+        }
     }
 }
 
@@ -145,6 +148,7 @@ fn reason(entry: &Entry) -> Reason {
 mod tests {
     use super::*;
     use crate::jose::signature::PureRust;
+    use crate::state::bucket::SourceTag;
     use crate::state::fact::Claim;
     use crate::state::fact::Fact::{Completed, CutOff, Revoked};
     use crate::state::freshness::TransmitterId;
@@ -180,6 +184,8 @@ mod tests {
                 until: Timestamp::MAX,
                 conditions: conditions.iter().map(|(kind, name)| StateKey::new(*kind, ISSUER, name)).collect(),
                 data: Vec::new(),
+                source: SourceTag::NONE,
+                lifted: false,
             };
             apply(&mut store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
         }
@@ -250,7 +256,7 @@ mod tests {
         let entry = |key, fact, at| {
             let (until, conditions) = (NOW.plus(Span(500)), Vec::new());
             let data = if fact == Fact::Claim(Claim::Set) { b"\x01c1".to_vec() } else { Vec::new() };
-            Entry { key, fact, at, until, conditions, data }
+            Entry { key, fact, at, until, conditions, data, source: SourceTag::NONE, lifted: false }
         };
         let taken = (0..2_000).all(|n: u32| {
             let key = StateKey::new(kind, ISSUER, &format!("somebody-{n}"));
@@ -286,7 +292,16 @@ mod tests {
     fn a_beginning_that_found_no_room_leaves_a_cut_off_in_doubt() {
         let key = StateKey::new(Kind::User, ISSUER, "alice");
         let (at, until) = (Timestamp(NOW.0 - 300), NOW.plus(Span(500)));
-        let cut_off = Entry { key, fact: CutOff, at, until, conditions: Vec::new(), data: Vec::new() };
+        let cut_off = Entry {
+            key,
+            fact: CutOff,
+            at,
+            until,
+            conditions: Vec::new(),
+            data: Vec::new(),
+            source: SourceTag::NONE,
+            lifted: false,
+        };
         let after = |claims| beside_a_flood(Kind::Session, Fact::Began, Some(cut_off.clone()), &grant(claims));
         let unknown = after(json!({"auth_time": fixture::ABSENT}));
         assert_eq!((unknown.ended, unknown.unknown_until.is_some()), (None, true), "it may have begun before");

@@ -3,6 +3,7 @@
 use crate::signal::event;
 use crate::signal::event::{Event, EventError, Type};
 use crate::signal::subject::{Member, Subject};
+use crate::state::bucket::SourceTag;
 use crate::state::bucket::{Entry, MAX_CONDITIONS};
 use crate::state::fact::{Claim, Compliance, Fact, Risk};
 use crate::state::key::{Kind, StateKey};
@@ -200,7 +201,16 @@ pub fn entries(
                 let placed = meaning.place(&keys);
                 entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
-                    Some(Entry { key, fact, at, until: until(fact, key.kind(), now.max(at), issuer), conditions, data })
+                    Some(Entry {
+                        key,
+                        fact,
+                        at,
+                        until: until(fact, key.kind(), now.max(at), issuer),
+                        conditions,
+                        data,
+                        source: SourceTag::NONE,
+                        lifted: false,
+                    })
                 }));
             }
         }
@@ -338,6 +348,7 @@ fn selectivity(kind: Kind) -> u8 {
         Kind::User => 6,
         Kind::Client => 7,
         Kind::Group => 8,
+        Kind::Issuer => 9,
         Kind::Tenant => 9,
     }
 }

@@ -146,6 +146,7 @@ mod tests {
     use crate::keys::keyring::Keyring;
     use crate::signal::permissions::Permissions;
     use crate::state::bucket::Entry;
+    use crate::state::bucket::SourceTag;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::TransmitterId;
     use crate::state::key::Kind;
@@ -219,7 +220,9 @@ mod tests {
                 at: Timestamp(NOW.0 - 5),
                 until: NOW.plus(retention),
                 conditions: vec![],
-                data: vec![]
+                data: vec![],
+                source: SourceTag::NONE,
+                lifted: false
             }]
         );
     }

@@ -1,10 +1,10 @@
 //! One bucket of the pushed state: a compact table, stored as one value in the proxy's shared data.
 //!
-//! Format 3: `3`, the number of transmitters (1 byte) and the transmitters (8 bytes each), the number of marks (1) and
+//! Format 4: `4`, the number of transmitters (1 byte) and the transmitters (8 bytes each), the number of marks (1) and
 //! the marks (8 each: class (1), issuer (2), until (5)), then the entries. An entry is: key (19), fact (1: family and
-//! value, 4 bits each), at (5), until (5), the index of its transmitter (1), the number of conditions (1), the
-//! conditions (19 each), and, for a fact that has data, the length of the data (2) and the data. Numbers are
-//! little-endian, times are in seconds.
+//! value, 4 bits each), at (5), until (5), the index of its transmitter (1), the number of conditions (1; bit 7: it was
+//! lifted, bit 6: it has a source), the source (8, where it has one), the conditions (19 each), and, for a fact that has
+//! data, the length of the data (2) and the data. Numbers are little-endian, times are in seconds.
 //!
 //! An entry is removed after [`Entry::until`] and for no other reason: a full table does not evict entries. It refuses
 //! the new entry and sets a mark, see [`crate::state::room`].
@@ -17,15 +17,44 @@ use crate::state::payload::MAX_DATA;
 use crate::state::room::{self, Class, Load, Mark, Overflow};
 use crate::state::store::Corrupt;
 use crate::time::Timestamp;
+use sha2::{Digest, Sha256};
 
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 const FIXED: usize = StateKey::LEN + 13;
 
 /// The index of a transmitter that is not in the list at the start of the table.
 const UNLISTED: u8 = u8::MAX;
 
+/// Flags beside the number of conditions.
+const LIFTED: u8 = 0x80;
+const HAS_SOURCE: u8 = 0x40;
+const COUNT: u8 = 0x3f;
+
 /// The subject of a signal may name this many members beside the first.
 pub const MAX_CONDITIONS: usize = 8;
+
+/// The signal that an entry comes from, by a hash. A direct receiver does not record it; then all bytes are 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct SourceTag(pub [u8; 8]);
+
+impl SourceTag {
+    /// Nothing is recorded.
+    pub const NONE: SourceTag = SourceTag([0; 8]);
+
+    /// The signal `id` that `transmitter` sent into `feed`.
+    pub fn new(feed: &str, transmitter: &str, id: &str) -> SourceTag {
+        let mut hasher = Sha256::new();
+        for part in [feed, transmitter, id] {
+            // The length prefix keeps ("ab", "c") and ("a", "bc") apart.
+            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut tag = [0; 8];
+        tag.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+        // Zero means that nothing is recorded.
+        SourceTag(if tag == [0; 8] { [1; 8] } else { tag })
+    }
+}
 
 /// One fact about one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +71,10 @@ pub struct Entry {
     pub conditions: Vec<StateKey>,
     /// The data of a fact that has data, as [`crate::rules::grant_changes`] reads it; at most [`MAX_DATA`] bytes.
     pub data: Vec<u8>,
+    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone.
+    pub source: SourceTag,
+    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back.
+    pub lifted: bool,
 }
 
 /// What a table holds about one key.
@@ -208,7 +241,11 @@ impl Entry {
         push_time(bytes, self.at);
         push_time(bytes, self.until);
         bytes.push(place);
-        bytes.push(u8::try_from(self.conditions.len()).unwrap_or(u8::MAX));
+        let flags = (if self.lifted { LIFTED } else { 0 }) | (if self.has_source() { HAS_SOURCE } else { 0 });
+        bytes.push(u8::try_from(self.conditions.len()).unwrap_or(COUNT) & COUNT | flags);
+        if self.has_source() {
+            bytes.extend(self.source.0);
+        }
         self.conditions.iter().for_each(|condition| bytes.extend(condition.encode()));
         if self.fact.has_data() {
             bytes.extend(u16::try_from(self.data.len()).unwrap_or(u16::MAX).to_le_bytes());
@@ -216,11 +253,17 @@ impl Entry {
         }
     }
 
-    /// Whether the two entries replace each other: they hold the same kind of fact about the same subject.
+    fn has_source(&self) -> bool {
+        self.source != SourceTag::NONE
+    }
+
+    /// Whether the two entries replace each other: they hold the same kind of fact about the same subject, by the same
+    /// signal.
     fn is_about_same_as(&self, other: &Entry) -> bool {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
+            && self.source == other.source
             && payload::same_topic(self.fact, &self.data, &other.data)
     }
 
@@ -230,9 +273,11 @@ impl Entry {
     /// - for claims and assurances the later one wins, and two different ones of the same second are stored as
     ///   conflicting;
     /// - for all other facts see [`Fact::replaces`];
-    /// - the result is kept until the later of the two `until`.
+    /// - the result is kept until the later of the two `until`;
+    /// - it is lifted if one of the two is.
     fn merge(&mut self, new: Entry) {
         let until = self.until.max(new.until);
+        let lifted = self.lifted || new.lifted;
         let differ = (self.fact, &self.data) != (new.fact, &new.data);
         if let (Some(conflicting), true, true) = (new.fact.conflicting(), differ, self.at == new.at) {
             self.fact = conflicting;
@@ -241,6 +286,7 @@ impl Entry {
             *self = new;
         }
         self.until = until;
+        self.lifted = lifted;
     }
 }
 
@@ -262,11 +308,9 @@ impl<'b> Reader<'b> {
     fn skip_entry(&mut self) -> Result<(), Corrupt> {
         let [fact, .., conditions] = *self.take::<FIXED>()?.last_chunk::<{ FIXED - StateKey::LEN }>().ok_or(Corrupt)?;
         let fact = fact_of(fact)?;
-        let conditions = usize::from(conditions);
-        if conditions > MAX_CONDITIONS {
-            return Err(Corrupt);
-        }
-        self.skip(conditions.saturating_mul(StateKey::LEN))?;
+        let (flags, conditions) = flags_and_count(conditions)?;
+        let source = if flags & HAS_SOURCE == 0 { 0 } else { size_of::<SourceTag>() };
+        self.skip(conditions.saturating_mul(StateKey::LEN).saturating_add(source))?;
         if fact.has_data() { self.data().map(drop) } else { Ok(()) }
     }
 
@@ -323,14 +367,18 @@ impl<'b> Reader<'b> {
         let at = self.time()?;
         let until = self.time()?;
         let place = self.byte()?;
-        let conditions = usize::from(self.byte()?);
-        if conditions > MAX_CONDITIONS {
-            return Err(Corrupt);
-        }
+        let (flags, conditions) = flags_and_count(self.byte()?)?;
+        let source = if flags & HAS_SOURCE == 0 { SourceTag::NONE } else { SourceTag(self.take()?) };
         let conditions = (0..conditions).map(|_| self.key()).collect::<Result<_, _>>()?;
         let data = if fact.has_data() { self.data()?.to_vec() } else { Vec::new() };
-        Ok((Entry { key, fact, at, until, conditions, data }, place))
+        Ok((Entry { key, fact, at, until, conditions, data, source, lifted: flags & LIFTED != 0 }, place))
     }
+}
+
+/// The flags, and the number of conditions.
+fn flags_and_count(byte: u8) -> Result<(u8, usize), Corrupt> {
+    let count = usize::from(byte & COUNT);
+    if count <= MAX_CONDITIONS { Ok((byte & !COUNT, count)) } else { Err(Corrupt) }
 }
 
 fn fact_of(byte: u8) -> Result<Fact, Corrupt> {

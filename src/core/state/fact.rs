@@ -24,6 +24,8 @@ pub enum Fact {
     Assurance(Claim),
     /// The session began at the time of the entry (CAEP session-established).
     Began,
+    /// Refused until an operator lifts it, whatever began when.
+    Blocked,
 }
 
 /// Whether the value of a claim or an assurance is known. Neither of two values is stricter, so they cannot be ordered.
@@ -147,12 +149,13 @@ impl Fact {
             Fact::Assurance(Claim::Set) => (8, 0),
             Fact::Assurance(Claim::Conflicting) => (8, 1),
             Fact::Began => (9, 0),
+            Fact::Blocked => (10, 0),
         }
     }
 
     /// Reads the stored form.
     pub fn decode(family: u8, value: u8) -> Option<Fact> {
-        const ALL: [Fact; 14] = [
+        const ALL: [Fact; 15] = [
             Fact::Revoked,
             Fact::Completed,
             Fact::CutOff,
@@ -167,6 +170,7 @@ impl Fact {
             Fact::Assurance(Claim::Set),
             Fact::Assurance(Claim::Conflicting),
             Fact::Began,
+            Fact::Blocked,
         ];
         ALL.into_iter().find(|fact| fact.encode() == (family, value))
     }

@@ -36,12 +36,14 @@ pub enum Kind {
     ForeignUser,
     /// One group.
     Group,
+    /// All grants of one token issuer.
+    Issuer,
 }
 
 impl Kind {
     /// Whether every grant has a key of this kind.
     pub fn is_universal(self) -> bool {
-        matches!(self, Kind::Token | Kind::Task | Kind::User | Kind::Client)
+        matches!(self, Kind::Token | Kind::Task | Kind::User | Kind::Client | Kind::Issuer)
     }
 
     /// Whether it names something that begins and ends once (a token, a task, a session), unlike a principal.
@@ -49,7 +51,7 @@ impl Kind {
         matches!(self, Kind::Token | Kind::Task | Kind::Session)
     }
 
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Token,
         Kind::Task,
         Kind::Session,
@@ -65,6 +67,7 @@ impl Kind {
         Kind::Uri,
         Kind::ForeignUser,
         Kind::Group,
+        Kind::Issuer,
     ];
 
     /// The number of the kind in the stored format.
@@ -85,6 +88,7 @@ impl Kind {
             Kind::Uri => 13,
             Kind::ForeignUser => 14,
             Kind::Group => 15,
+            Kind::Issuer => 16,
         }
     }
 }
@@ -154,6 +158,11 @@ impl StateKey {
     /// permission for `issuer` cannot produce such a key.
     pub fn foreign(kind: Kind, issuer: &str, authority: &str, name: &str) -> StateKey {
         StateKey::new(kind, issuer, &format!("{}:{authority}{name}", authority.len()))
+    }
+
+    /// The key of everything that `issuer` granted.
+    pub fn of_issuer(issuer: &str) -> StateKey {
+        StateKey::new(Kind::Issuer, issuer, "")
     }
 
     /// The condition "the grant has nothing of `kind`".

@@ -1,12 +1,13 @@
 //! The version and the journal of changes.
 
+use crate::state::coverage::Feeds;
 use crate::state::freshness::Freshness;
 use crate::state::store::Corrupt;
 
 /// The journal holds the buckets of this many last changes. Part of the stored format.
-pub(crate) const JOURNAL: u64 = 64;
+pub(crate) const JOURNAL: u64 = 4096;
 
-pub(crate) const JOURNAL_LEN: usize = 64;
+pub(crate) const JOURNAL_LEN: usize = 4096;
 
 /// The journal holds one bit for each bucket, whether anything was ever written to it, in this many 64-bit words.
 pub(crate) const OCCUPIED_WORDS: usize = 64;
@@ -16,19 +17,30 @@ pub(crate) const OCCUPIED_WORDS: usize = 64;
 pub(crate) struct Version {
     pub(crate) epoch: u64,
     pub(crate) count: u64,
-    pub(crate) freshness: Freshness,
+    pub(crate) known: Known,
+}
+
+/// What the version says beside the number of changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// When each transmitter was last heard of.
+    pub freshness: Freshness,
+    /// What the feeds cover.
+    pub feeds: Feeds,
 }
 
 impl Version {
-    /// The format byte. In format 3 every writer increments the change gauge.
-    const FORMAT: u8 = 3;
+    /// The format byte. Since format 3 every writer increments the change gauge; since format 4 the feeds are part of
+    /// it.
+    const FORMAT: u8 = 4;
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![Version::FORMAT];
         for number in [self.epoch, self.count] {
             bytes.extend(number.to_le_bytes());
         }
-        self.freshness.encode(&mut bytes);
+        self.known.feeds.encode(&mut bytes);
+        self.known.freshness.encode(&mut bytes);
         bytes
     }
 
@@ -39,8 +51,13 @@ impl Version {
         if *format != Version::FORMAT {
             return Err(Corrupt);
         }
+        let (feeds, rest) = Feeds::decode(rest)?;
         let freshness = Freshness::decode(rest)?;
-        Ok(Version { epoch: u64::from_le_bytes(*epoch), count: u64::from_le_bytes(*count), freshness })
+        Ok(Version {
+            epoch: u64::from_le_bytes(*epoch),
+            count: u64::from_le_bytes(*count),
+            known: Known { freshness, feeds },
+        })
     }
 }
 
@@ -78,7 +95,7 @@ impl Occupied {
 }
 
 impl Journal {
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
     pub(crate) fn push(&mut self, bucket: u16) {
         if let Some(slot) = self.ring.get_mut(ring_slot(self.count)) {

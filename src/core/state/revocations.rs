@@ -12,6 +12,7 @@ use crate::state::bucket::{Entry, Table};
 use crate::state::freshness::{Heartbeat, TransmitterId};
 use crate::state::key::BUCKETS;
 use crate::state::log::Journal;
+use crate::state::log::Known;
 use crate::state::log::Version;
 use crate::state::seen_sets;
 use crate::state::store::MAX_TRIES;
@@ -43,36 +44,34 @@ pub fn set_up(store: &mut impl Store, epoch: u64) -> Result<(), StoreError> {
 
 /// Stores the `entries` of the transmitter `by`. After `Ok`, every reader that starts sees all of them.
 pub fn apply(store: &mut impl Store, by: TransmitterId, entries: &[Entry], now: Timestamp) -> Result<(), StoreError> {
+    let mut buckets: Vec<u16> = entries.iter().map(|entry| entry.key.bucket()).collect();
+    buckets.sort_unstable();
+    buckets.dedup();
     let mut saturated = false;
-    for entry in entries {
-        let bucket = entry.key.bucket();
-        saturated |= !insert(store, bucket, by, entry, now)?;
-        let count = note(store, bucket)?;
-        publish(store, |version| version.count = version.count.max(count))?;
+    for bucket in &buckets {
+        let own: Vec<_> = entries.iter().filter(|entry| entry.key.bucket() == *bucket).map(|one| (by, one)).collect();
+        saturated |= !merge(store, *bucket, &own, now)?;
     }
-    // Also when all entries were there already: the writer that stored them may have died before it incremented the
-    // counter.
-    store.ring()?;
+    // Also when all entries were there already: the writer that stored them may have died before it announced them.
+    announce(store, &buckets, |_| ())?;
     if saturated { Err(StoreError::Saturated) } else { Ok(()) }
 }
 
-/// Records a heartbeat.
-pub fn record_heartbeat(store: &mut impl Store, heartbeat: &Heartbeat, now: Timestamp) -> Result<(), StoreError> {
-    publish(store, |version| version.freshness.note(heartbeat, now))?;
-    store.ring()
-}
-
-pub(crate) fn insert(
+/// Merges `entries`, each with its transmitter, into the bucket that holds them all. No reader looks at the bucket
+/// before it was announced. `Ok(false)`: an entry did not fit, and left a mark.
+pub fn merge(
     store: &mut impl Store,
     bucket: u16,
-    by: TransmitterId,
-    entry: &Entry,
+    entries: &[(TransmitterId, &Entry)],
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Bucket(bucket))?.ok_or(StoreError::Absent)?;
         let mut table = Table::decode(&stored.bytes)?;
-        let fits = table.insert(entry.clone(), by, now);
+        let mut fits = true;
+        for (by, entry) in entries {
+            fits &= table.insert((*entry).clone(), *by, now);
+        }
         if store.swap(Slot::Bucket(bucket), &table.encode(), stored.cas)? {
             return Ok(fits);
         }
@@ -80,12 +79,28 @@ pub(crate) fn insert(
     Err(StoreError::Contended)
 }
 
-/// Writes into the journal that `bucket` changed. Returns the number of changes including this one.
-fn note(store: &mut impl Store, bucket: u16) -> Result<u64, StoreError> {
+/// Makes every reader that starts afterwards see what was merged into `buckets`, and `change` in the version: what is
+/// known about transmitters and feeds. `change` never moves anything back, so that the order of writers does not matter.
+pub fn announce(store: &mut impl Store, buckets: &[u16], change: impl Fn(&mut Known)) -> Result<(), StoreError> {
+    let count = if buckets.is_empty() { 0 } else { note(store, buckets)? };
+    publish(store, |version| {
+        version.count = version.count.max(count);
+        change(&mut version.known);
+    })?;
+    store.ring()
+}
+
+/// Records a heartbeat.
+pub fn record_heartbeat(store: &mut impl Store, heartbeat: &Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+    announce(store, &[], |known| known.freshness.note(heartbeat, now))
+}
+
+/// Writes into the journal that `buckets` changed. Returns the number of changes including these.
+fn note(store: &mut impl Store, buckets: &[u16]) -> Result<u64, StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Journal)?.ok_or(StoreError::Absent)?;
         let mut journal = Journal::decode(&stored.bytes)?;
-        journal.push(bucket);
+        buckets.iter().for_each(|bucket| journal.push(*bucket));
         if store.swap(Slot::Journal, &journal.encode(), stored.cas)? {
             return Ok(journal.count);
         }
@@ -110,6 +125,7 @@ fn publish(store: &mut impl Store, change: impl Fn(&mut Version)) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::bucket::SourceTag;
     use crate::state::fact::Fact;
     use crate::state::key::{Kind, StateKey};
     use crate::state::log::JOURNAL;
@@ -129,6 +145,8 @@ mod tests {
             until: Timestamp(100),
             conditions: Vec::new(),
             data: Vec::new(),
+            source: SourceTag::NONE,
+            lifted: false,
         }
     }
 
@@ -208,8 +226,8 @@ mod tests {
         let mut view = View::default();
         let before = view.refresh(&mut store).unwrap();
         // All of `apply` but the ring.
-        insert(&mut store, entry("a").key.bucket(), BY, &entry("a"), Timestamp(0)).unwrap();
-        let count = note(&mut store, entry("a").key.bucket()).unwrap();
+        merge(&mut store, entry("a").key.bucket(), &[(BY, &entry("a"))], Timestamp(0)).unwrap();
+        let count = note(&mut store, &[entry("a").key.bucket()]).unwrap();
         publish(&mut store, |version| version.count = count).unwrap();
         assert_eq!(view.refresh(&mut store), Ok(before), "nobody was answered yet");
         apply(&mut store, BY, &[entry("a")], Timestamp(0)).unwrap();
@@ -283,8 +301,10 @@ mod tests {
                     }
                     let writer = usize::from(order & (1 << step) != 0);
                     match done[writer] {
-                        0 => drop(insert(&mut store, bucket(writer), BY, &entry(names[writer]), Timestamp(0)).unwrap()),
-                        1 => counts[writer] = note(&mut store, bucket(writer)).unwrap(),
+                        0 => drop(
+                            merge(&mut store, bucket(writer), &[(BY, &entry(names[writer]))], Timestamp(0)).unwrap(),
+                        ),
+                        1 => counts[writer] = note(&mut store, &[bucket(writer)]).unwrap(),
                         2 => publish(&mut store, |version| version.count = version.count.max(counts[writer])).unwrap(),
                         _ => store.ring().unwrap(),
                     }

@@ -50,7 +50,7 @@ pub enum Group {
     Work,
     /// A user, by any kind of identifier.
     User,
-    /// A client.
+    /// A client, or all clients of an issuer.
     Client,
     /// An acting party.
     Actor,
@@ -103,7 +103,7 @@ impl Topic {
 
     fn of(fact: Fact) -> Topic {
         match fact {
-            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Narrowed => Topic::End,
+            Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Narrowed | Fact::Blocked => Topic::End,
             Fact::Claim(_) | Fact::Assurance(_) => Topic::Claim,
             Fact::Device(_) => Topic::Device,
             Fact::Risk(_) => Topic::Risk,
@@ -133,7 +133,7 @@ impl Group {
             Kind::User | Kind::Email | Kind::Phone | Kind::Account | Kind::Did | Kind::Uri | Kind::ForeignUser => {
                 Group::User
             }
-            Kind::Client => Group::Client,
+            Kind::Client | Kind::Issuer => Group::Client,
             Kind::Actor => Group::Actor,
             Kind::Device => Group::Device,
             Kind::Tenant | Kind::Group => Group::Tenant,

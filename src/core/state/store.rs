@@ -1,5 +1,7 @@
 //! Memory that all workers share, with compare-and-swap.
 
+use crate::state::coverage::FeedId;
+
 /// A slot of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {
@@ -19,6 +21,10 @@ pub enum Slot {
     NonceSecret,
     /// The ring of that number of recent SETs, below [`crate::state::seen_sets::RINGS`].
     Ring(u16),
+    /// How far this proxy has followed that feed.
+    FeedPosition(FeedId),
+    /// Which VM follows that feed, with keys of that hash.
+    FeedLease(FeedId, [u8; 8]),
 }
 
 /// The result of a read: the bytes, and the number that [`Store::swap`] needs to replace exactly this value.

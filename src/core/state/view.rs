@@ -1,8 +1,10 @@
 //! What one worker has read of the pushed state.
 
+use crate::state::coverage::{CoveredIssuer, FeedId, Feeds, NotReady};
 use crate::state::freshness::{Freshness, TransmitterId};
 use crate::state::key::BUCKETS;
 use crate::state::log::Journal;
+use crate::state::log::Known;
 use crate::state::log::Occupied;
 use crate::state::log::Version;
 use crate::state::store::Slot;
@@ -19,7 +21,9 @@ pub struct View {
     /// The value of the change counter before that read.
     doorbell: Option<u64>,
     freshness: Freshness,
-    /// Incremented whenever a transmitter became less reliable (its stream was paused or disabled).
+    feeds: Feeds,
+    /// Incremented whenever the state became less reliable: the stream of a transmitter was paused or disabled, or a feed
+    /// no longer covers an issuer.
     setbacks: u64,
     /// Incremented whenever this worker sees a change; never goes back.
     clock: u64,
@@ -36,6 +40,7 @@ impl Default for View {
             bytes: Vec::new(),
             doorbell: None,
             freshness: Freshness::default(),
+            feeds: Feeds::default(),
             setbacks: 0,
             clock: 0,
             changed: vec![0; usize::from(BUCKETS)],
@@ -66,10 +71,11 @@ impl View {
             return Ok(self.clock);
         }
         let version = Version::decode(&stored.bytes)?;
-        if version.freshness.is_worse_than(&self.freshness) {
+        let Known { freshness, feeds } = version.known;
+        if freshness.is_worse_than(&self.freshness) || feeds.is_worse_than(&self.feeds) {
             self.setbacks = self.setbacks.saturating_add(1);
         }
-        self.freshness = version.freshness;
+        (self.freshness, self.feeds) = (freshness, feeds);
         if self.seen == Some((version.epoch, version.count)) {
             self.bytes = stored.bytes;
             return Ok(self.clock);
@@ -126,6 +132,11 @@ impl View {
     /// How often this worker saw that the state had become less fresh than it was known to be.
     pub fn setbacks(&self) -> u64 {
         self.setbacks
+    }
+
+    /// Whether `feed` answers for the issuer that a filter needs as `needed`.
+    pub fn check_feed(&self, feed: FeedId, needed: &CoveredIssuer) -> Result<(), NotReady> {
+        self.feeds.check(feed, needed)
     }
 
     /// The time at which all of `transmitters` had been heard of; [`Timestamp`] 0 when one never was.

@@ -76,6 +76,7 @@ impl Grant {
             own(Kind::Task, &self.task),
             own(Kind::User, &self.subject),
             own(Kind::Client, &self.client_id),
+            StateKey::of_issuer(&self.issuer),
         ];
         keys.extend(self.session.as_ref().map(|session| own(Kind::Session, session)));
         let foreign = |kind, authority: &str, name: &str| StateKey::foreign(kind, &self.issuer, authority, name);

@@ -23,7 +23,16 @@ fn entry(name: &str, fact: Fact, at: u64, until: u64) -> Entry {
 
 fn about_kind(kind: Kind, name: &str, fact: Fact, at: u64, until: u64) -> Entry {
     let key = StateKey::new(kind, "i", name);
-    Entry { key, fact, at: Timestamp(at), until: Timestamp(until), conditions: Vec::new(), data: Vec::new() }
+    Entry {
+        key,
+        fact,
+        at: Timestamp(at),
+        until: Timestamp(until),
+        conditions: Vec::new(),
+        data: Vec::new(),
+        source: SourceTag::NONE,
+        lifted: false,
+    }
 }
 
 fn by(name: &str) -> TransmitterId {
@@ -212,6 +221,8 @@ fn said() -> impl Strategy<Value = Vec<(Entry, TransmitterId)>> {
                 until: Timestamp(100),
                 conditions: Vec::new(),
                 data: if fact.has_data() { vec![1, b'c', b'1'] } else { Vec::new() },
+                source: SourceTag::NONE,
+                lifted: false,
             };
             (entry, by(["t", "u", "v"][transmitter]))
         });
