@@ -6,7 +6,9 @@
 //! ```text
 //! token bytes ─► jws::Unverified ─► token::Verified ─► grant::Grant ─┐
 //! request    ─► path::Canonical ─► policy::Rule ─────────────────────┼─► judge ─► Verdict ─► answer
-//! signal     ─► signal::Signal ─► state ─► standing::Standing ───────┘
+//! signal     ─► accepted::Signal ─► state ─► GrantStatus ─────────────┘
+//!                                     ▲
+//! page       ─► feed::Page ───────────┘
 //! ```
 
 #![forbid(unsafe_code)]
@@ -18,6 +20,7 @@
 pub mod config;
 pub mod decision;
 pub mod encoding;
+pub mod feed;
 pub mod http;
 pub mod index;
 pub mod jose;

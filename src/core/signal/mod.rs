@@ -3,6 +3,7 @@
 pub mod accepted;
 pub(crate) mod effect;
 pub(crate) mod event;
+pub mod hub_source;
 pub(crate) mod interpret;
 pub(crate) mod oddity;
 pub(crate) mod permissions;

@@ -155,25 +155,33 @@ impl Fact {
 
     /// Reads the stored form.
     pub fn decode(family: u8, value: u8) -> Option<Fact> {
-        const ALL: [Fact; 15] = [
-            Fact::Revoked,
-            Fact::Completed,
-            Fact::CutOff,
-            Fact::Device(Compliance::Compliant),
-            Fact::Device(Compliance::NotCompliant),
-            Fact::Risk(Risk::Low),
-            Fact::Risk(Risk::Medium),
-            Fact::Risk(Risk::High),
-            Fact::Narrowed,
-            Fact::Claim(Claim::Set),
-            Fact::Claim(Claim::Conflicting),
-            Fact::Assurance(Claim::Set),
-            Fact::Assurance(Claim::Conflicting),
-            Fact::Began,
-            Fact::Blocked,
-        ];
-        ALL.into_iter().find(|fact| fact.encode() == (family, value))
+        Fact::ALL.into_iter().find(|fact| fact.encode() == (family, value))
     }
+
+    /// Reads the form in a page, which a newer version may have written: the strictest known fact of the family for a
+    /// value that is not known. `None` for a family that is not known.
+    pub fn decode_or_stricter(family: u8, value: u8) -> Option<Fact> {
+        let of_family = || Fact::ALL.into_iter().filter(|fact| fact.encode().0 == family);
+        Fact::decode(family, value).or_else(|| of_family().max_by_key(|fact| fact.encode().1))
+    }
+
+    const ALL: [Fact; 15] = [
+        Fact::Revoked,
+        Fact::Completed,
+        Fact::CutOff,
+        Fact::Device(Compliance::Compliant),
+        Fact::Device(Compliance::NotCompliant),
+        Fact::Risk(Risk::Low),
+        Fact::Risk(Risk::Medium),
+        Fact::Risk(Risk::High),
+        Fact::Narrowed,
+        Fact::Claim(Claim::Set),
+        Fact::Claim(Claim::Conflicting),
+        Fact::Assurance(Claim::Set),
+        Fact::Assurance(Claim::Conflicting),
+        Fact::Began,
+        Fact::Blocked,
+    ];
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! Who may call the hub, and as what.
+
+pub mod principal;

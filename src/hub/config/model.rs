@@ -1,0 +1,91 @@
+//! The configuration as it is written in `hub.yaml`.
+
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use taskfence_core::time::Span;
+
+/// The configuration of one hub.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubConfig {
+    /// The name that stands in its statements as `iss`. Default: `taskfence-hub`.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// The directory that it keeps its store and its keys in. Only the hub may read it.
+    pub data: PathBuf,
+    /// Where it listens.
+    #[serde(default)]
+    pub listen: ListenConfig,
+    /// Who may call it by the SPIFFE id of a client certificate. Bearer tokens are made by `taskfence hub token new`.
+    #[serde(default)]
+    pub access: Vec<AccessConfig>,
+    /// Where the clusters that key sets name are: the base URL of each, such as `https://idp.example`.
+    #[serde(default)]
+    pub clusters: BTreeMap<String, String>,
+    /// How far the clocks of proxies may differ from that of the hub; added to the life of each entry. Default: 2m.
+    #[serde(default = "default_skew")]
+    pub skew: Span,
+    /// The feeds.
+    pub feeds: Vec<FeedConfig>,
+}
+
+/// Where the hub listens.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Address and port. Default: `127.0.0.1:8500`. Anything but a loopback address needs `tls`.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Its certificate. Default: none; then it may only listen on loopback.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+}
+
+/// Files in PEM, read again when they change.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// The authorities whose client certificates are accepted. Default: none; then callers need bearer tokens.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Who may do what, by the SPIFFE id of a client certificate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessConfig {
+    /// The SPIFFE id, or a trust domain such as `spiffe://mesh.example/` that all ids below it belong to.
+    pub spiffe: String,
+    /// `sidecar`, `transmitter`, `issuer`, `operator` or `auditor`.
+    pub role: String,
+    /// The feeds that it may use. Default: all.
+    #[serde(default)]
+    pub feeds: Vec<String>,
+}
+
+/// One feed: a log with issuers, transmitters and roles of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedConfig {
+    /// Its name, which filters have in `signals.hub.feed`: lower-case letters, digits and `-`.
+    pub name: String,
+    /// The issuers that it covers, as in the configuration of a filter.
+    pub issuers: Value,
+    /// Who may push signals, and what their events do: `transmitters` and `effects` as in the configuration of a filter.
+    #[serde(default)]
+    pub signals: Value,
+}
+
+fn default_name() -> String {
+    "taskfence-hub".to_owned()
+}
+
+fn default_skew() -> Span {
+    Span::minutes(2)
+}

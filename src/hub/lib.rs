@@ -1,0 +1,13 @@
+//! The hub: takes signals in once, keeps them, and brings every proxy up to date.
+//!
+//! ```text
+//! transmitters, operators ─► intake ─► store ─► feed ─► proxies
+//!                                        │        │
+//!                                        └─► api ◄┘ (state, undo, receipts)
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod config;
+pub mod store;

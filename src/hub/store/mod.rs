@@ -1,0 +1,96 @@
+//! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
+
+pub mod model;
+
+use crate::store::model::{
+    Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
+};
+use std::path::Path;
+use taskfence_core::feed::revision::{Chain, Revision};
+use taskfence_core::state::key::StateKey;
+use taskfence_core::time::Timestamp;
+
+/// The store of a hub. All calls block; whoever is asynchronous makes them on a thread of their own.
+///
+/// One writer calls [`Store::commit`]; the others may be called from any thread at the same time.
+pub trait Store: Send + Sync + 'static {
+    /// The feed `name`, created with the random `epoch` if it does not exist. Returns its head.
+    fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError>;
+
+    /// Stores `changes` in order, in one transaction that is durable when this returns, and gives each new entry the
+    /// next number of its feed. One outcome for each change.
+    ///
+    /// An error means that nothing of the group is known to be stored: the caller tries its members one by one.
+    fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError>;
+
+    /// The last revision of the feed.
+    fn head(&self, feed: &str) -> Result<Revision, StoreError>;
+
+    /// The chain at the number; `None` where the feed no longer keeps it, or has not got that far.
+    fn chain(&self, feed: &str, number: u64) -> Result<Option<Chain>, StoreError>;
+
+    /// The entries after the number, in order, that are kept at `now`: as many as have `max_bytes` together, and at least
+    /// one. With them the revision up to which nothing is missing.
+    fn entries_after(
+        &self,
+        feed: &str,
+        after: u64,
+        max_bytes: usize,
+        now: Timestamp,
+    ) -> Result<(Vec<StoredEntry>, Revision), StoreError>;
+
+    /// Every entry up to the head that is kept at `now`, sorted by bucket, handed to `each`; and that head. All from one
+    /// snapshot.
+    fn full_state(&self, feed: &str, now: Timestamp, each: &mut dyn FnMut(StoredEntry))
+    -> Result<Revision, StoreError>;
+
+    /// The entries about a key that are kept at `now`, with the signals they come from.
+    fn about(&self, feed: &str, key: &StateKey, now: Timestamp)
+    -> Result<Vec<(StoredEntry, SignalRecord)>, StoreError>;
+
+    /// Signals, newest first.
+    fn signals(&self, feed: &str, query: &SignalQuery) -> Result<Vec<SignalRecord>, StoreError>;
+
+    /// The entries of one signal.
+    fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Appends to the audit log.
+    fn audit(&self, record: &Audit) -> Result<(), StoreError>;
+
+    /// The audit log, newest first, at most `limit` records before the id.
+    fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError>;
+
+    /// The principals with a bearer token.
+    fn principals(&self) -> Result<Vec<PrincipalRecord>, StoreError>;
+
+    /// Adds or replaces a principal.
+    fn put_principal(&self, principal: &PrincipalRecord) -> Result<(), StoreError>;
+
+    /// Removes a principal. `Ok(false)`: there is none of that name.
+    fn remove_principal(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// Adds or replaces followers, in one transaction.
+    fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError>;
+
+    /// The followers of a feed.
+    fn followers(&self, feed: &str) -> Result<Vec<FollowerRecord>, StoreError>;
+
+    /// Removes followers by id.
+    fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError>;
+
+    /// Sets a named value, such as the hash of the configuration.
+    fn set(&self, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// Reads a named value.
+    fn get(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
+    fn latest_time(&self) -> Result<u64, StoreError>;
+
+    /// Removes what is not needed any more at `now`: entries that have ended, signals all of whose entries have, old
+    /// chains. Returns how many entries were removed.
+    fn prune(&self, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// Copies the store into the new file `to` while it is in use.
+    fn backup(&self, to: &Path) -> Result<(), StoreError>;
+}
