@@ -12,6 +12,7 @@ mod differential;
 mod doorbell;
 mod doubt;
 mod flood;
+mod hub;
 mod keys;
 mod live;
 mod no_panic;
