@@ -20,6 +20,19 @@ pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
     hasher.finalize().into()
 }
 
+/// The first 8 bytes of the SHA-256 digest of `parts`, each with its length before it, so that ("ab", "c") and ("a",
+/// "bc") differ.
+pub(crate) fn short_hash(parts: &[&str]) -> [u8; 8] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut short = [0; 8];
+    short.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+    short
+}
+
 /// 43 characters hold two bits more than a digest has. In the example of RFC 8705 §3.1 they are set. To accept that is
 /// safe: the issuer signed the claim.
 pub(crate) const LENIENT: GeneralPurpose =

@@ -9,6 +9,7 @@
 //! An entry is removed after [`Entry::until`] and for no other reason: a full table does not evict entries. It refuses
 //! the new entry and sets a mark, see [`crate::state::room`].
 
+use crate::encoding::digest::short_hash;
 use crate::state::fact::Fact;
 use crate::state::freshness::TransmitterId;
 use crate::state::key::{IssuerTag, StateKey};
@@ -17,7 +18,6 @@ use crate::state::payload::MAX_DATA;
 use crate::state::room::{self, Class, Load, Mark, Overflow};
 use crate::state::store::Corrupt;
 use crate::time::Timestamp;
-use sha2::{Digest, Sha256};
 
 const FORMAT: u8 = 4;
 const FIXED: usize = StateKey::LEN + 13;
@@ -43,14 +43,7 @@ impl SourceTag {
 
     /// The signal `id` that `transmitter` sent into `feed`.
     pub fn new(feed: &str, transmitter: &str, id: &str) -> SourceTag {
-        let mut hasher = Sha256::new();
-        for part in [feed, transmitter, id] {
-            // The length prefix keeps ("ab", "c") and ("a", "bc") apart.
-            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            hasher.update(part);
-        }
-        let mut tag = [0; 8];
-        tag.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+        let tag = short_hash(&[feed, transmitter, id]);
         // Zero means that nothing is recorded.
         SourceTag(if tag == [0; 8] { [1; 8] } else { tag })
     }

@@ -4,8 +4,10 @@
 //! (8 bytes), whether the proxy has caught up (1), the number of issuers (1), and for each issuer its id (8) and the two
 //! retentions in seconds (5 each). Numbers are little-endian.
 
+use crate::encoding::digest::short_hash;
 use crate::state::freshness::TransmitterId;
 use crate::state::store::Corrupt;
+pub use crate::state::store::FeedId;
 use crate::time::Span;
 use sha2::{Digest, Sha256};
 
@@ -14,17 +16,6 @@ pub const MAX_ISSUERS: usize = 30;
 
 /// The state holds the feeds of this many configurations: the current one, and those that are being replaced.
 const MAX_FEEDS: usize = 4;
-
-/// A feed of a hub, by a hash of both names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FeedId(pub [u8; 8]);
-
-impl FeedId {
-    /// The feed `feed` of the hub that signs as `hub`.
-    pub fn new(hub: &str, feed: &str) -> FeedId {
-        FeedId(hash(&[hub, feed]))
-    }
-}
 
 /// An issuer with the names of the claims that its grants are known by, as a hash. A hub and a filter that read other
 /// claims have different ids.
@@ -35,7 +26,7 @@ impl IssuerId {
     /// The issuer `name`, whose `claims` are "what: claim" in a fixed order.
     pub fn new(name: &str, claims: &[String]) -> IssuerId {
         let parts: Vec<&str> = [name].into_iter().chain(claims.iter().map(String::as_str)).collect();
-        IssuerId(hash(&parts))
+        IssuerId(short_hash(&parts))
     }
 
     /// The name under which the freshness of the issuer in `feed` is kept.
@@ -177,18 +168,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Corrupt> {
 
 fn count(number: usize) -> u8 {
     u8::try_from(number.min(MAX_ISSUERS)).unwrap_or(u8::MAX)
-}
-
-/// The first 8 bytes of a hash over `parts`, each with its length before it.
-fn hash(parts: &[&str]) -> [u8; 8] {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.update(part);
-    }
-    let mut id = [0; 8];
-    id.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
-    id
 }
 
 #[cfg(test)]

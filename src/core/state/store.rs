@@ -1,6 +1,6 @@
 //! Memory that all workers share, with compare-and-swap.
 
-use crate::state::coverage::FeedId;
+use crate::encoding::digest::short_hash;
 
 /// A slot of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,6 +135,17 @@ pub struct Corrupt;
 /// The id of a key source in the shared memory: sources with the same cluster, host and path share their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceId(pub [u8; 16]);
+
+/// A feed of a hub, by a hash of both names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FeedId(pub [u8; 8]);
+
+impl FeedId {
+    /// The feed `feed` of the hub that signs as `hub`.
+    pub fn new(hub: &str, feed: &str) -> FeedId {
+        FeedId(short_hash(&[hub, feed]))
+    }
+}
 
 /// A writer gives up after it lost the compare-and-swap this many times.
 pub(crate) const MAX_TRIES: usize = 10_000;
