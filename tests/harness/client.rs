@@ -221,9 +221,14 @@ impl Connection {
 
     /// Sends one request and reads the whole answer.
     pub async fn send(&mut self, request: &Request) -> Result<Answer> {
+        self.send_within(request, ANSWER_WITHIN).await
+    }
+
+    /// Sends one request and reads the whole answer, which may take as long as `limit`.
+    pub async fn send_within(&mut self, request: &Request, limit: time::Duration) -> Result<Answer> {
         let probe = new_probe();
-        let answer = time::timeout(ANSWER_WITHIN, self.exchange(request, &probe)).await;
-        answer.map_err(|_| Error::new(format!("{}: no answer within {ANSWER_WITHIN:?}", request.line())))?
+        let answer = time::timeout(limit, self.exchange(request, &probe)).await;
+        answer.map_err(|_| Error::new(format!("{}: no answer within {limit:?}", request.line())))?
     }
 
     async fn exchange(&mut self, request: &Request, probe: &str) -> Result<Answer> {

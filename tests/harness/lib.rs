@@ -30,6 +30,7 @@ pub mod refusal;
 pub mod services;
 pub mod sidecar;
 pub mod socket;
+pub mod stand_in;
 pub mod streaming;
 pub mod tamper;
 pub mod tls;
