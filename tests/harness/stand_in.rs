@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{Request as HttpRequest, Response, StatusCode, header},
+    http::{HeaderMap, Response, StatusCode, Uri, header},
 };
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -154,16 +154,8 @@ pub async fn forward(hub: SocketAddr, asked: &Asked) -> Result<Answered> {
     Ok((answer.status, answer.body.to_vec()))
 }
 
-async fn answer(State(shared): State<Shared>, request: HttpRequest<Body>) -> Response<Body> {
-    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    let pairs = request.uri().query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let asked = Asked {
-        query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        target,
-        authorization: text("authorization"),
-        report: text("taskfence-follower").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
-    };
+async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    let asked = asked(&uri, &headers);
     shared.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
     let (status, body) = (shared.respond)(asked).await;
     Response::builder()
@@ -171,6 +163,17 @@ async fn answer(State(shared): State<Shared>, request: HttpRequest<Body>) -> Res
         .header(header::CONTENT_TYPE, page::MEDIA_TYPE)
         .body(Body::from(Bytes::from(body)))
         .expect("a fixed answer")
+}
+
+fn asked(uri: &Uri, headers: &HeaderMap) -> Asked {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    Asked {
+        query: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        target: uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        authorization: text("authorization"),
+        report: text("taskfence-follower").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+    }
 }
 
 /// Signs pages as a hub does.
