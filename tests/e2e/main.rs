@@ -13,6 +13,7 @@ mod doorbell;
 mod doubt;
 mod flood;
 mod hub;
+mod hub_faults;
 mod keys;
 mod live;
 mod no_panic;
