@@ -78,7 +78,7 @@ impl Filter<'_> {
     }
 
     /// Whether it runs `plugin`.
-    pub fn runs(&self, plugin: &Plugin<'_>) -> bool {
+    pub(super) fn runs(&self, plugin: &Plugin<'_>) -> bool {
         let Some((kind, config)) = &self.config else { return false };
         kind.ends_with(".filters.http.wasm.v3.Wasm")
             && config.get("config").is_some_and(|config| config.place == plugin.node.place)

@@ -23,7 +23,7 @@ pub struct RequirementReport {
 
 /// Records each rule that the judge tries and each requirement that it evaluates.
 #[derive(Debug, Default)]
-pub struct Recorder {
+pub(super) struct Recorder {
     /// For each rule up to the first that matches, why it does not; the last is `None` if one matches.
     pub tried: Vec<Option<Mismatch>>,
     /// What the path of the rule captured, by name.
@@ -151,7 +151,7 @@ fn filled(pattern: &Pattern, evidence: &Evidence<'_>) -> String {
 }
 
 /// A piece of a canonical path with its escapes decoded.
-pub fn decoded(piece: &str) -> String {
+fn decoded(piece: &str) -> String {
     String::from_utf8_lossy(&Decoded::new(piece).collect::<Vec<u8>>()).into_owned()
 }
 

@@ -128,7 +128,7 @@ impl SigningKey {
     }
 
     /// Signs `claims`, exactly as they are, into a compact JWT with this `typ` and the public key in its header.
-    pub fn sign_with_key(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
+    pub(super) fn sign_with_key(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
         let reason = |reason: &str| Error::Sign { reason: reason.to_owned() };
         let public = self.public_jwk().map_err(|error| reason(&error.to_string()))?;
         let members = ["kty", "crv", "x", "y", "n", "e"].into_iter();
