@@ -1,4 +1,4 @@
-//! One push through the receiver: a SET in, the answer of RFC 8935 out.
+//! One push of the `receiver` role: reads a SET, gives it to the receiver, and answers as RFC 8935 says.
 
 use crate::clock::now;
 use crate::host::{self, BufferType, MapType};
