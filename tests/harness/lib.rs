@@ -17,6 +17,7 @@ pub mod client;
 pub mod discovered;
 pub mod envoy;
 pub mod frames;
+pub mod grants;
 pub mod grpc;
 pub mod in_process;
 pub mod jwks;
