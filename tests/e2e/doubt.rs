@@ -1,5 +1,5 @@
-//! Signals as real transmitters write them: what ends or narrows is applied whatever is odd about it, and what permits is
-//! not; subjects in every shape; and answers that lose no signal.
+//! Signals with the deviations of real transmitters: what ends or narrows is applied, what permits is refused. Also
+//! subjects in every shape, and answers that lose no signal.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ fn retry_after(answer: &Answer) -> Option<u64> {
 
 type Change = fn(Jwt) -> Jwt;
 
-/// What is odd about a signal, and what of it is changed.
+/// Deviations from the specifications: a name, and the change that makes a signal odd.
 fn oddities() -> Vec<(&'static str, Change)> {
     vec![
         ("reason_admin is a string", |set| set.event("reason_admin", "policy")),
@@ -157,7 +157,7 @@ async fn what_ends_or_narrows_is_applied_whatever_is_odd_about_it() {
         logged(sidecar, &["[warning]", "\"odd\"", &format!("\"signal\":\"{}\"", set.id()), orders::TRANSMITTER]).await;
     }
     assert!(counter(sidecar, "signals_odd").await >= before + 19);
-    // What has one meaning, and what RFC 7519 allows.
+    // Not odd: a time in milliseconds has one meaning, and RFC 7519 allows fractions.
     for at in [json!(now() * 1_000), serde_json::from_str(&format!("{}.25", now())).unwrap()] {
         let grant = new_grant();
         sidecar.accept(&revoked(grant.of_user()).event("event_timestamp", at.clone())).await;
@@ -188,7 +188,7 @@ async fn what_permits_is_refused_for_a_doubt() {
     grant.meets(sidecar, "/device", None).await;
 }
 
-/// The time that it is for comes, and with it the transmitter, again.
+/// The transmitter pushes again when the time of the event has come.
 #[tokio::test]
 async fn what_permits_waits_for_its_time() {
     let sidecar = sidecar().await;
@@ -392,7 +392,7 @@ async fn a_device_may_be_named_by_whose_it_is() {
         grant.meets(sidecar, "/device", Some("device_not_compliant")).await;
         sidecar.accept(&is("compliant", 10)).await;
         grant.meets(sidecar, "/device", None).await;
-        // It is not known to be the device of this grant.
+        // The signal does not name the device of this grant.
         grant.meets(sidecar, "/known-device", Some("device_not_compliant")).await;
     }
 }
@@ -445,7 +445,7 @@ async fn two_streams_of_one_transmitter() {
     let set = revoked(grant.of_user()).claim("aud", SECOND[0]);
     assert_signal_refused(&push(&set, Some("Bearer second")).await, "access_denied");
     logged(sidecar, &["[info]", "access_denied", &set.id()]).await;
-    // The old shapes are what this stream is known for: nothing about them is odd.
+    // `legacy_subject` announces the old shapes, so they are not odd.
     let legacy = risc(json!({}), json!(SECOND[0])).without("sub_id").event("subject", json!({"user": grant.of_user()}));
     assert_signal_accepted(&push(&legacy, Some("Bearer second")).await);
     grant.meets(sidecar, "/open", Some("user_revoked")).await;

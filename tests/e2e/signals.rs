@@ -1,4 +1,5 @@
-//! Each kind of signal through a real receiver to a changed decision, on every worker; silence; and floods of garbage.
+//! Each kind of signal, pushed to a real receiver, changes decisions on every worker. Also silence, and floods of bad
+//! pushes.
 
 use std::{
     fs,
@@ -153,7 +154,7 @@ async fn each_event_changes_the_decision_that_it_is_about() {
         grant.meets(sidecar, path, Some(reason)).await;
         other.meets(sidecar, path, None).await;
     }
-    // And those that change nothing.
+    // These events change nothing.
     for name in [caep("session-established"), caep("session-presented"), risc("account-enabled"), risc("opt-in")] {
         let grant = new_grant();
         sidecar.accept(&signal_with(&name, grant.of_user(), &json!({}))).await;
@@ -161,7 +162,7 @@ async fn each_event_changes_the_decision_that_it_is_about() {
     }
 }
 
-/// A narrowed grant goes on with what is left, shows no more to the upstream, and gets nothing back.
+/// A narrowed grant passes with what is left, shows no more to the upstream, and later signals give nothing back.
 #[tokio::test]
 async fn a_narrowed_grant_stays_narrow() {
     let sidecar = sidecar().await;
@@ -182,8 +183,8 @@ async fn a_narrowed_grant_stays_narrow() {
     );
 }
 
-/// Whoever reads the claim sees what is left of it: `when`, `claims`, nested reads, the header for the upstream; whichever
-/// event took it, under whichever name.
+/// All readers of a claim see what is left of it: `when`, `claims`, nested reads, the header for the upstream. This
+/// holds for every event that narrows, and for each name of the claim.
 #[tokio::test]
 async fn a_narrowing_reaches_whoever_reads_the_claim() {
     let sidecar = sidecar().await;
@@ -274,7 +275,7 @@ async fn a_transmitter_says_what_it_may() {
     grant.meets(sidecar, "/device", Some("device_not_compliant")).await;
 }
 
-/// First wins; a 202 for the second would say that it was applied.
+/// The first SET with a `jti` counts. A 202 for the second would say that it was applied.
 #[tokio::test]
 async fn a_jti_means_one_thing() {
     let sidecar = sidecar().await;
@@ -292,7 +293,7 @@ async fn a_jti_means_one_thing() {
     assert!(stats.value("wasmcustom.taskfence.signals_contradictory").unwrap() >= 4);
 }
 
-/// The right code for each, nothing applied, and requests keep flowing meanwhile.
+/// Each bad push gets the right code, none is applied, and requests pass meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_garbage_changes_nothing() {
     let sidecar = sidecar().await;
@@ -345,7 +346,8 @@ async fn a_flood_of_garbage_changes_nothing() {
     grant.meets(sidecar, "/open", Some("task_completed")).await;
 }
 
-/// A sidecar of its own: whom nobody feeds refuses, except where a rule says otherwise by name.
+/// Without signals the state is stale, and requests are refused, unless a rule allows that. The sidecar is its own,
+/// because signals of other tests would make the state fresh.
 #[tokio::test]
 async fn silence_makes_the_state_stale() {
     let mut config = orders::config_of(json!([
@@ -378,7 +380,7 @@ async fn silence_makes_the_state_stale() {
     grant.meets(sidecar, "/guarded", None).await;
     grant.meets(sidecar, "/patient", None).await;
 
-    // One goes on, the other falls silent: the silent one counts.
+    // One transmitter goes on, the other falls silent. The silent one counts.
     let silent_since = Instant::now();
     loop {
         sidecar.accept(&beat(VENDOR)).await;
@@ -394,7 +396,7 @@ async fn silence_makes_the_state_stale() {
     grant.meets(sidecar, "/patient", None).await;
     grant.meets(sidecar, "/careless", None).await;
 
-    // A disabled stream is stale at once, whatever comes, until it is enabled again.
+    // A disabled stream makes the state stale at once, until it is enabled again.
     sidecar.accept(&stream_is("disabled")).await;
     grant.meets(sidecar, "/patient", Some("state_stale")).await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -420,11 +422,11 @@ fn assert_no_room(answer: &Answer) {
     assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", describe(answer));
 }
 
-/// More devices than one bucket takes words about. Only rules that ask about a device of that bucket are in doubt; who has
-/// none passes, other transmitters are heard, and what ends a grant is taken in.
+/// Signals about more devices than one bucket has room for. Only rules that ask for a device of that bucket refuse.
+/// Grants without a device pass, other transmitters still have room, and so has a signal that ends a grant.
 #[tokio::test]
 async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
-    /// What one transmitter may say about devices in one bucket.
+    /// How many entries about devices one transmitter may have in one bucket.
     const SHARE: usize = 384;
     let settings = Settings::new("full", config());
     let sidecar = &Sidecar::start(settings).await.unwrap();
@@ -457,7 +459,7 @@ async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
     for path in ["/open", "/device", "/risk"] {
         other.meets(sidecar, path, None).await;
     }
-    // Another transmitter is heard about devices of that bucket, and the flooded bucket takes in what ends a grant.
+    // The full bucket still has room for another transmitter's signal about a device, and for one that ends a grant.
     sidecar.accept(&say(&lost, orders::TRANSMITTER)).await;
     sidecar.accept(&mint::complete_task(&other.task)).await;
     other.meets(sidecar, "/open", Some("task_completed")).await;
@@ -465,7 +467,7 @@ async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
     assert!(stats.value("wasmcustom.taskfence.signals_failed").unwrap() >= 1);
 }
 
-/// When what fills a bucket has ended, there is room again and nobody is refused any more.
+/// When the entries that fill a bucket have expired, there is room again and no request is refused any more.
 #[tokio::test]
 async fn saturation_ends_by_itself() {
     /// How many cut-offs of clients one transmitter may leave in one bucket.
@@ -492,7 +494,7 @@ async fn saturation_ends_by_itself() {
     assert_allowed(sidecar, &ask(bystander).await);
     let full = Instant::now();
     assert_no_room(&sidecar.push(&end(lost)).await.unwrap());
-    // The one that was lost may have been about anybody in that bucket, and about nobody else.
+    // The lost entry may have been about any client of that bucket, but about no other.
     for client in [bystander, lost] {
         assert_refused(sidecar, &ask(client).await, "state_saturated");
     }

@@ -151,7 +151,7 @@ impl Signer {
         Self { kid, alg, key }
     }
 
-    /// A new key, known to nobody: what a client signs its DPoP proofs with.
+    /// A new key that no configuration has, for the DPoP proofs of a client.
     pub fn new(alg: Alg) -> Self {
         Self::generate(unique("client"), alg)
     }

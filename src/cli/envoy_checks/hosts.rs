@@ -95,7 +95,7 @@ fn spellings(host: &str, hosts: &VirtualHosts<'_>) -> Vec<String> {
     with_port.chain([format!("{host}."), format!("{host}..")]).collect()
 }
 
-/// Whether the filter refuses a spelling whose port or dot Envoy does not remove.
+/// With `hosts: exact` the filter refuses a host with a port or a final dot, so Envoy must remove them.
 fn check_exact(place: &str, findings: &mut Findings) {
     let message = "`hosts` is `exact`, and Envoy leaves ports or final dots: such requests are refused";
     let help = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in the connection manager";
