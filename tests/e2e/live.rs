@@ -440,7 +440,7 @@ async fn a_stream_ends_at_once_when_the_stream_of_signals_does() {
     assert_eq!(stats.value("wasmcustom.taskfence.ended.state_stale").unwrap(), 3);
 }
 
-/// A stream without a device goes on where the rule needs none. An anonymous stream belongs to no grant.
+/// A stream whose rule does not ask for the device goes on. An anonymous stream belongs to no grant, and goes on too.
 #[tokio::test]
 async fn only_what_its_rule_forbids_ends() {
     let sidecar = sidecar().await;
