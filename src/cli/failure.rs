@@ -57,7 +57,7 @@ impl Failure {
     }
 
     /// Whether the reader of our output closed the pipe, which is not worth a message.
-    pub fn is_broken_pipe(&self) -> bool {
+    pub(super) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }

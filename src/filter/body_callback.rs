@@ -1,13 +1,14 @@
-//! The callback for a request body, whose return value the SDK has no name for. `scripts/trim` exports it in place of the
-//! SDK's.
+//! The callback for a request body, whose return value the SDK has no name for. `scripts/trim` exports it in place of
+//! the SDK's.
 
 use proxy_wasm::types::Action;
 use std::cell::Cell;
 
-/// Envoy's `StopIterationAndWatermark`: Envoy keeps what has come, and reads no more from the client than its buffer takes.
+/// Envoy's `StopIterationAndWatermark`: Envoy keeps the body so far, and stops reading from the client when its buffer
+/// is full.
 ///
-/// [`Action::Pause`] is `StopIterationAndBuffer`: Envoy reads on, and answers 413 when its buffer is full. That is for
-/// filters that must see the whole body.
+/// [`Action::Pause`] is `StopIterationAndBuffer`: Envoy reads on, and answers 413 when its buffer is full. Filters that
+/// must see the whole body use that.
 const STOP_AND_WATERMARK: u32 = 2;
 
 thread_local! {
@@ -15,7 +16,7 @@ thread_local! {
     static HOLDS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Holds the body, however long it is. Only from `on_http_request_body`, as its return value.
+/// Holds the body, of any length. Call this only in `on_http_request_body`, and return its result.
 pub fn hold_body() -> Action {
     HOLDS.set(true);
     Action::Pause

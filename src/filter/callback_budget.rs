@@ -1,12 +1,12 @@
 //! How many streams one callback of a root context may answer or resume.
 //!
-//! Envoy answers and resumes after the callback, each stream from within the one before. A few hundred of them overflow the
-//! stack of the VM, whichever plugins they belong to.
+//! Envoy answers and resumes streams after the callback, and these calls are nested: each begins inside the one before.
+//! A few hundred of them overflow the stack of the VM, whichever plugins the streams belong to.
 
-/// At most so many streams are answered or resumed in one callback; the others in the next.
+/// At most so many streams are answered or resumed in one callback. The next callbacks do the others.
 const MAX_STREAMS: usize = 100;
 
-/// What is left of the streams that the current callback may answer or resume. All plugins of the VM share it.
+/// How many more streams the current callback may answer or resume. All plugins of the VM share it.
 #[derive(Debug)]
 pub struct CallbackBudget {
     left: usize,

@@ -1,4 +1,5 @@
-//! Signatures by Envoy's `verify_signature`, twenty times as fast as inside the VM; by the VM where Envoy cannot.
+//! Checks signatures with Envoy's `verify_signature`, which is twenty times as fast as code in the VM. Where Envoy
+//! cannot, code in the VM checks them.
 
 use crate::host;
 use taskfence_core::jose::algorithm::Algorithm;
@@ -6,12 +7,12 @@ use taskfence_core::jose::jws::Unverified;
 use taskfence_core::jose::key::Key;
 use taskfence_core::jose::signature::{CheckSignature, PureRust, to_der};
 
-/// Whether the signature of `token` by `key` under `algorithm` is good.
+/// Whether `key` verifies the signature of `token` under `algorithm`.
 pub fn check(token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> bool {
     by_proxy(token, key, algorithm).unwrap_or_else(|| PureRust.check(token, key, algorithm))
 }
 
-/// What Envoy says. `None` where it says nothing: it does not know the algorithm, or does not offer the function.
+/// Envoy's result. `None`: Envoy does not know the algorithm, or does not allow the function.
 fn by_proxy(token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> Option<bool> {
     let hash = match algorithm {
         Algorithm::RS256 | Algorithm::ES256 => "sha256",
@@ -19,7 +20,7 @@ fn by_proxy(token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> Option<b
         Algorithm::RS512 => "sha512",
         Algorithm::PS256 | Algorithm::EdDSA => return None,
     };
-    // The function is told no algorithm, only a key and a hash: that they belong together is checked here.
+    // The function gets a key and a hash, but no algorithm. So this checks that the key is for the algorithm.
     key.verifier(algorithm)?;
     let spki = key.spki()?;
     let Some(signature) = to_der(token.signature(), algorithm) else { return Some(false) };
@@ -48,8 +49,8 @@ fn arguments(hash: &str, spki: &[u8], signature: &[u8], text: &[u8]) -> Vec<u8> 
     message
 }
 
-/// `VerifySignatureResult`: result = 1, error = 2. A bad signature has no result, and whatever is not exactly "true"
-/// first is not good.
+/// `VerifySignatureResult`: result = 1, error = 2. The result of a bad signature is missing. Anything that does not
+/// begin with a `true` result counts as bad.
 fn is_good(result: &[u8]) -> bool {
     result.first_chunk() == Some(&[1 << 3, 1])
 }

@@ -1,8 +1,7 @@
-//! Every call into the proxy, in this one file. Bytes only, and nothing here can panic: a panic would take the
-//! worker's VM with it.
+//! All calls to the proxy. They pass bytes only, and nothing here can panic: a panic would end the worker's VM.
 //!
-//! The SDK's own wrappers turn header names and values into `String`s and panic on a status they do not know, so the
-//! functions of the proxy-wasm ABI 0.2.1 are declared here once more.
+//! The SDK's own wrappers turn header names and values into `String`s and panic on a status they do not know, so this
+//! file declares the functions of the proxy-wasm ABI 0.2.1 itself.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
@@ -255,8 +254,8 @@ pub fn allows_properties() -> bool {
     const NAME: &[u8] = b"taskfence.probe";
     const INTERNAL_FAILURE: u32 = 10;
     let (mut data, mut size) = (null_mut(), 0);
-    // SAFETY: the pointers and lengths are those of `NAME`; the return slots outlive the call, and a root context has no
-    // property of that name, so nothing is handed over in them.
+    // SAFETY: the pointers and lengths are those of `NAME`; the return slots outlive the call, and a root context has
+    // no property of that name, so nothing is handed over in them.
     let statuses = unsafe {
         [
             abi::proxy_set_property(NAME.as_ptr(), NAME.len(), NAME.as_ptr(), NAME.len()),
@@ -279,13 +278,14 @@ pub fn shared_data(key: &[u8]) -> Result<Option<(Vec<u8>, u32)>, HostError> {
     }
 }
 
-/// Writes a value of the shared data. `cas` 0 writes whatever stands there.
+/// Writes a value of the shared data. `cas` 0 writes without comparing.
 pub fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<(), HostError> {
     // SAFETY: the pointers and lengths are those of `key` and `value`.
     check(unsafe { abi::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) })
 }
 
-/// Answers the request at hand. Once per stream and nothing after it: a second answer takes the proxy down.
+/// Answers the current request. Call it once per stream, and make no other call for the stream after it: a second
+/// answer crashes the proxy.
 pub fn send_local_response(
     status: u16,
     details: &str,
@@ -327,13 +327,14 @@ pub fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, Hos
     }
 }
 
-/// Sends a request without a body to a cluster of the proxy; the answer comes to `on_http_call_response` of the root context under the number
-/// returned here. Only from callbacks of the root context, and not while another context is the effective one.
+/// Sends a request without a body to a cluster of the proxy. Returns the number of the call; the answer comes to
+/// `on_http_call_response` of the root context under that number. Call this only in callbacks of the root context, and
+/// not while another context is the effective one.
 ///
 /// Fails with [`HostError::BadArgument`] when the proxy does not know the cluster.
 ///
-/// This one goes through the SDK: it hands answers over only to calls that it made, and panics over all others. Its own
-/// panic is for a status that the proxy does not have for this call.
+/// This call goes through the SDK, because the SDK panics when an answer comes to a call that it did not make. The
+/// SDK's wrapper also panics on an unknown status, but the proxy returns no such status for this call.
 pub fn call(
     cluster: &str,
     method: &str,
@@ -352,20 +353,20 @@ pub fn call(
     })
 }
 
-/// Calls `on_tick` of this root context every so many milliseconds. Not from `on_tick` itself: the proxy replaces the timer
-/// whose callback is then still running.
+/// Sets how often the proxy calls `on_tick` of this root context. Do not call this in `on_tick`: the proxy would
+/// replace the timer while its callback still runs.
 pub fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
     // SAFETY: no pointers.
     check(unsafe { abi::proxy_set_tick_period_milliseconds(milliseconds) })
 }
 
-/// What follows in this callback is about the stream, or the root context, of that number.
+/// Makes the stream or root context with that number the effective one: later calls in this callback are about it.
 pub fn set_effective_context(id: u32) -> Result<(), HostError> {
     // SAFETY: no pointers.
     check(unsafe { abi::proxy_set_effective_context(id) })
 }
 
-/// Lets the paused request at hand go on. Its headers cannot be changed any more.
+/// Continues the current, paused request. Its headers cannot be changed after that.
 pub fn continue_request() -> Result<(), HostError> {
     // SAFETY: no pointers.
     check(unsafe { abi::proxy_continue_stream(0) })
@@ -387,8 +388,8 @@ fn serialize(headers: &[(&str, String)]) -> Vec<u8> {
     bytes
 }
 
-/// Opens a queue of that name under the `vm_id`, and has the plugin at hand called, on this thread, when something comes:
-/// nobody else that opened it before.
+/// Opens the queue of that name under the own `vm_id`. From then on the proxy calls the current root context, on this
+/// thread, when a message comes, and no longer the one that opened the queue before.
 pub fn register_queue(name: &str) -> Result<u32, HostError> {
     let mut id = 0;
     // SAFETY: the pointer and the length are those of `name`; `id` outlives the call.
@@ -404,7 +405,7 @@ pub fn resolve_queue(name: &str) -> Result<u32, HostError> {
     Ok(id)
 }
 
-/// Takes one piece out of a queue. `Ok(false)` when there is none.
+/// Removes one message from a queue. `Ok(false)` when it is empty.
 pub fn dequeue(queue: u32) -> Result<bool, HostError> {
     const EMPTY: HostError = HostError::Other(7);
     let (mut data, mut size) = (null_mut(), 0);
@@ -419,13 +420,13 @@ pub fn dequeue(queue: u32) -> Result<bool, HostError> {
     Ok(true)
 }
 
-/// Puts a piece into a queue.
+/// Adds a message to a queue.
 pub fn enqueue(queue: u32, data: &[u8]) -> Result<(), HostError> {
     // SAFETY: the pointer and the length are those of `data`.
     check(unsafe { abi::proxy_enqueue_shared_queue(queue, data.as_ptr(), data.len()) })
 }
 
-/// A counter of the proxy, shared by all workers. One that could not be defined counts nothing.
+/// A counter of the proxy, which all workers share. If it could not be defined, it counts nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Counter {
     id: Option<u32>,
@@ -449,7 +450,8 @@ impl Counter {
     }
 }
 
-/// A value of the proxy that goes up and down, shared by all workers. One that could not be defined shows nothing.
+/// A gauge of the proxy, which all workers share: its value goes up and down. If it could not be defined, it shows
+/// nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauge {
     id: Option<u32>,
@@ -472,7 +474,7 @@ impl Gauge {
         }
     }
 
-    /// Adds to it, in one step that no other worker can come between.
+    /// Adds `more`, atomically.
     pub fn add(self, more: u32) -> Result<(), HostError> {
         let id = self.id.ok_or(HostError::NotFound)?;
         // SAFETY: no pointers.

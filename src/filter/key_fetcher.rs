@@ -1,7 +1,8 @@
-//! Keys that are fetched: the calls of this VM, what it took over from others, and its requests that wait for them.
+//! Fetched keys: the HTTP calls of this VM, the keys that it took over from other VMs, and its requests that wait for
+//! keys.
 //!
-//! Who fetches, and when, is decided in `taskfence_core::keys::fetch`; this file moves the bytes. Calls are made by the root
-//! context alone: a call of a stream is cancelled with it.
+//! `taskfence_core::keys::fetch` decides who fetches, and when. This file moves the bytes. Only the root context makes
+//! calls, because the proxy cancels the calls of a stream when the stream ends.
 
 use crate::host::{self, BufferType, Counter, Gauge, Headers, HostError, MapType};
 use crate::metrics::metric_name;
@@ -19,17 +20,17 @@ use taskfence_core::keys::parked::{Parked, Progress, WaitFor};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::time::{Span, Timestamp};
 
-/// How often [`Keys::on_tick`] is to be called, in milliseconds.
+/// How often [`KeyFetcher::on_tick`] is to be called, in milliseconds.
 pub const TICK: u32 = 100;
 
-/// While nothing is to be waited for, only every so many ticks are worth a look.
+/// While no request waits and every owner has keys, only one of so many ticks reads the status.
 const IDLE_TICKS: u32 = 10;
 
-/// At most so many waiting requests are answered or resumed in one callback, which is less than its whole budget: another of
-/// our filters may answer a request that is resumed here, from within the same callback.
+/// At most so many waiting requests are answered or resumed in one callback. This is less than the budget of the
+/// callback, because another of our filters may answer a resumed request in the same callback.
 const MOST_AT_ONCE: usize = 50;
 
-/// How long the question may take how large a set is. A lease outlives the call before it by as much.
+/// The time-out of the call that asks how large a set is. A lease is longer than the call before it by the same time.
 const MEASURE: Duration = Duration::from_secs(1);
 
 /// RFC 7517 §8.5.
@@ -38,7 +39,7 @@ const ACCEPT: &str = "application/jwk-set+json, application/json";
 /// What one plugin in one VM does about fetched keys.
 #[derive(Debug)]
 pub struct KeyFetcher {
-    /// This VM among those that could hold a lease. Not 0.
+    /// The random number of this VM as a holder of leases. Not 0.
     me: u64,
     owners: Vec<Owner>,
     /// Calls that are under way.
@@ -61,10 +62,10 @@ struct Call {
 /// What a call is for.
 #[derive(Debug, Clone, Copy)]
 enum Purpose {
-    /// To get the set.
+    /// Gets the set.
     Fetch,
-    /// To learn how large it is, after no answer came: the proxy drops one that is larger than its buffer, and then says
-    /// no more than that the call has ended.
+    /// Asks how large the set is, after a fetch ended without an answer. The proxy drops an answer that is larger than
+    /// its buffer, and does not say why the call ended.
     Measure,
 }
 
@@ -78,10 +79,10 @@ struct Metrics {
     fetched_at: Vec<(Owner, Gauge)>,
 }
 
-/// What the last verdict lacked.
+/// Whether the keys that a verdict lacked can still come.
 #[derive(Debug)]
 pub enum Lacking {
-    /// Nothing that could still come.
+    /// No other keys will come: the verdict stands.
     Nothing,
     /// Keys that are here now: judge again.
     TakenOver,
@@ -129,10 +130,11 @@ impl KeyFetcher {
         })
     }
 
-    /// Sets the shared memory up, and takes over what others have fetched before. `true`: there is something to fetch, so
-    /// [`Keys::on_tick`] must be called.
+    /// Sets up the shared memory, and takes over keys that other VMs have fetched. `true`: there is something to fetch,
+    /// so [`KeyFetcher::on_tick`] must be called.
     ///
-    /// Nothing is fetched here: the first VM that is configured is thrown away, and would take the lease with it.
+    /// Nothing is fetched here. The proxy discards the first VM that it configures, and its lease would block the
+    /// others.
     pub fn set_up(&self, judge: &RefCell<Judge>) -> Result<bool, String> {
         let sources = self.sources(judge);
         for (owner, source) in &sources {
@@ -144,8 +146,8 @@ impl KeyFetcher {
         Ok(!sources.is_empty())
     }
 
-    /// Looks after all keys: takes over new ones and fetches what is due. Returns the streams that need not wait any
-    /// longer: [`Keys::take`] each and resume it.
+    /// Takes over new keys and fetches the sets that are due. Returns the streams that need not wait any
+    /// longer: [`KeyFetcher::take`] each and resume it.
     pub fn on_tick(&self, judge: &RefCell<Judge>) -> Vec<u32> {
         let tick = self.ticks.get();
         self.ticks.set(tick.wrapping_add(1));
@@ -164,7 +166,7 @@ impl KeyFetcher {
     }
 
     /// A call has been answered; `answered` is false when it ended without. Returns the streams that need not wait
-    /// any longer: [`Keys::take`] each and resume it.
+    /// any longer: [`KeyFetcher::take`] each and resume it.
     pub fn on_call_response(&self, judge: &RefCell<Judge>, call: u32, answered: bool, body_size: usize) -> Vec<u32> {
         let call = self.calls.try_borrow_mut().ok().and_then(|mut calls| {
             let at = calls.iter().position(|known| known.number == call)?;
@@ -185,7 +187,7 @@ impl KeyFetcher {
         self.ready(judge, &sources, now)
     }
 
-    /// Lets the stream of that number wait, with its `headers`. `false`: too many wait already.
+    /// Parks the stream of that number with its `headers`. `false`: too many streams wait already.
     pub fn wait(&self, stream: u32, wait: Wait, headers: Headers, waited: Rc<Waited>) -> bool {
         let Wait { issuer, reason, deadline } = wait;
         let waits = self
@@ -200,21 +202,21 @@ impl KeyFetcher {
         waits
     }
 
-    /// Takes out what the stream of that number waits with, since it is resumed or has ended: its headers as they came, and
-    /// what its own context learns of it. `None` if it does not wait.
+    /// Removes the stream of that number from the waiting ones, because it is resumed or has ended. Returns its headers
+    /// as they came, and the record that it shares with its context. `None` if it does not wait.
     pub fn take(&self, stream: u32) -> Option<(Headers, Rc<Waited>)> {
         self.waiting.try_borrow_mut().ok()?.take(stream)
     }
 
-    /// Keys of `owner` are lacking. `true`: others had fetched newer ones, and they are here now. Else they are fetched as
-    /// soon as may be.
+    /// Asks for keys of `owner`. `true`: another VM had fetched newer ones, and this VM has them now. Otherwise they
+    /// are fetched as soon as the times between fetches allow it.
     pub fn ask(&self, judge: &RefCell<Judge>, owner: Owner) -> bool {
         let Some(source) = source_of(judge, owner) else { return false };
         let Ok(status) = fetch::status(&mut SharedData, source.id()) else { return false };
         if self.follow(judge, owner, &source, &status) {
             return true;
         }
-        // Without any keys a fetch is due in any case.
+        // If there are no keys, a fetch is due without a request for it.
         if now().is_some_and(|now| is_usable(judge, owner, now)) {
             self.want(owner);
         }
@@ -237,7 +239,7 @@ impl KeyFetcher {
         let status = match fetch::status(&mut SharedData, source.id()) {
             Ok(status) => status,
             Err(error) => {
-                // It lasts, and every tick comes here.
+                // The error repeats at every tick, so only some are logged.
                 if self.ticks.get() % 100 == 1 {
                     log::error!("{}: {error}", about(judge, owner, source));
                 }
@@ -261,8 +263,8 @@ impl KeyFetcher {
         }
     }
 
-    /// Takes over what `status` says that others have fetched. `true`: there are other keys than before, or the same are
-    /// known to be newer.
+    /// Takes over the keys that other VMs have fetched, as `status` says. `true`: the keys are other ones, or the same
+    /// keys were fetched again later.
     fn follow(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, status: &Status) -> bool {
         let Ok(mut judge) = judge.try_borrow_mut() else { return false };
         let Some(keys) = judge.keyring_mut(owner) else { return false };
@@ -334,16 +336,18 @@ impl KeyFetcher {
         self.log_bad_keys(judge, owner, &about, jwks);
         let kids = kids(judge, owner);
         match kids.is_empty() {
-            true => log::error!("{about}: not one usable key, so every token of it is refused; next fetch in {next}"),
+            true => log::error!(
+                "{about}: no usable key in the set, so all tokens or signals of this issuer are refused; next fetch in {next}"
+            ),
             false => log::info!("{about}: fetched, keys {}; next fetch in {next}", kids.join(", ")),
         }
     }
 
-    /// Names the keys that were left out. Only whoever fetched them does, not every worker.
+    /// Logs and counts the keys that are not used. Only the worker that fetched the set does this.
     fn log_bad_keys(&self, judge: &RefCell<Judge>, owner: Owner, about: &str, jwks: &[u8]) {
         for (at, error) in bad_keys(judge, owner, jwks) {
             self.metrics.bad_keys.increment();
-            // The names are the issuer's words.
+            // The text comes from the issuer, so it is shortened and escaped.
             log::warn!("{about}: keys[{at}] is not used: {}", shown(&error.to_string()));
         }
     }
@@ -359,12 +363,12 @@ impl KeyFetcher {
                 let age = pause(now, status.fetched_at);
                 let left = match (status.generation, is_usable(judge, owner, now)) {
                     (0, _) => "there are no keys yet, so its requests wait and are then refused".to_owned(),
-                    (_, true) => format!("the keys of {age} ago stay in use"),
+                    (_, true) => format!("the keys fetched {age} ago stay in use"),
                     (_, false) => {
-                        format!("the keys of {age} ago are too old, so its requests wait and are then refused")
+                        format!("the keys fetched {age} ago are too old, so its requests wait and are then refused")
                     }
                 };
-                // An outage of an hour is not worth a thousand lines.
+                // A long outage repeats this, so only the 1st, 2nd, 4th, 8th ... failure is a warning.
                 let level = if status.failures.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
                 let failures = status.failures;
                 let error = shown(&error.to_string());
@@ -375,7 +379,7 @@ impl KeyFetcher {
         }
     }
 
-    /// What is to be done about keys of `issuer`, for want of which a request was refused.
+    /// Says what to do with a request that was refused because keys of `issuer` were lacking.
     pub fn lacking(&self, judge: &RefCell<Judge>, issuer: IssuerIndex) -> Lacking {
         let owner = Owner::Issuer(issuer);
         let (Some(source), Some(now)) = (source_of(judge, owner), now()) else { return Lacking::Nothing };
@@ -395,7 +399,7 @@ impl KeyFetcher {
         }
     }
 
-    /// The streams that need not wait any longer, a few at a time.
+    /// The streams that need not wait any longer, [`MOST_AT_ONCE`] at most.
     fn ready(&self, judge: &RefCell<Judge>, sources: &[(Owner, Source)], now: u64) -> Vec<u32> {
         if !self.waiting.try_borrow().is_ok_and(|waiting| !waiting.is_empty()) {
             return Vec::new();
@@ -423,7 +427,7 @@ fn is_usable(judge: &RefCell<Judge>, owner: Owner, now: u64) -> bool {
     judge.try_borrow().is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(now).is_some()))
 }
 
-/// Reads the answer of the call at hand.
+/// Reads the answer of the current call: a JWK Set.
 fn read_answer(answered: bool, body_size: usize) -> Result<Vec<u8>, FetchError> {
     if !answered {
         return Err(FetchError::NoAnswer);
@@ -442,7 +446,7 @@ fn read_answer(answered: bool, body_size: usize) -> Result<Vec<u8>, FetchError> 
     Ok(body)
 }
 
-/// Why no answer came, as far as the answer at hand tells, which has the headers of that one.
+/// Why a fetch got no answer. The current call is a HEAD for the same set, so its `content-length` tells the size.
 fn measured(answered: bool) -> FetchError {
     let length = || {
         let headers = host::headers(MapType::CallResponseHeaders).ok()?;
@@ -471,7 +475,7 @@ fn source_of(judge: &RefCell<Judge>, owner: Owner) -> Option<Source> {
     judge.try_borrow().ok()?.policy().keyring(owner)?.source().cloned()
 }
 
-/// Whose keys they are and where they come from, for the log.
+/// The owner of the keys and their source, for the log.
 fn about(judge: &RefCell<Judge>, owner: Owner, source: &Source) -> String {
     let judge = judge.try_borrow();
     let name = judge.as_ref().ok().and_then(|judge| match owner {
@@ -482,12 +486,12 @@ fn about(judge: &RefCell<Judge>, owner: Owner, source: &Source) -> String {
     format!("keys of `{name}` from cluster `{}`, {}{}", source.cluster, source.host, source.path)
 }
 
-/// The issuer's words for the log: in one line, and not a whole screen of them.
+/// Text of the issuer for the log: in one line, escaped, 200 characters at most.
 fn shown(text: &str) -> String {
     text.chars().take(200).flat_map(char::escape_debug).collect()
 }
 
-/// From `earlier` to `later`, for people.
+/// The time from `earlier` to `later`, both in milliseconds, as text for people.
 fn pause(later: u64, earlier: u64) -> String {
     let milliseconds = later.saturating_sub(earlier);
     match milliseconds {
@@ -501,7 +505,8 @@ fn now() -> Option<u64> {
     host::now_nanoseconds().ok().map(|nanoseconds| nanoseconds / 1_000_000)
 }
 
-/// A proxy without chance has no jitter, which is no reason not to fetch.
+/// A random number for the jitter. If the proxy has no random numbers there is no jitter, and keys are fetched all the
+/// same.
 fn chance() -> Chance {
     let mut bytes = [0; 2];
     let _ = getrandom::fill(&mut bytes);

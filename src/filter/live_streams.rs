@@ -1,7 +1,7 @@
-//! Live streams: woken when the state has changed, and at every tick, this ends those that may not go on.
+//! Live streams: when the worker is woken and at every tick, this looks for streams that may not go on, and ends them.
 //!
-//! The VM of a worker serves several plugins, the receiver and the filters of all listeners and of configurations that
-//! are on their way out, so streams are kept by plugin, and being woken is a matter of the VM.
+//! The VM of a worker serves several plugins: the receiver, and the filters of all listeners, also of configurations
+//! that were replaced and still drain. So each plugin keeps its own streams, and a wake-up is for the whole VM.
 
 use crate::callback_budget::CallbackBudget;
 use crate::clock::now;
@@ -21,13 +21,14 @@ use taskfence_core::live::streams::StreamSlot;
 use taskfence_core::live::wake_roster::{RENEW, Roster};
 use taskfence_core::time::Timestamp;
 
-/// A worker that was not woken looks for changes this often, and streams end this long after their time at the latest.
+/// The time between two ticks, in milliseconds. A worker that was not woken notices changes within this time, and a
+/// stream whose time is over ends within it.
 pub const TICK: u32 = 1000;
 
 /// The workers that want to be woken, in shared data.
 const ROSTER: &[u8] = b"taskfence/3/roster";
 
-/// Losing a race over the roster this often is no race.
+/// How often a write to the roster is tried when other workers write to it at the same time.
 const MAX_TRIES: usize = 1000;
 
 thread_local! {
@@ -52,7 +53,7 @@ struct RosterSlot {
     renewed_at: Timestamp,
 }
 
-/// Takes a configured plugin in. Runs on the proxy's main thread first, before any worker can write.
+/// Adds a configured plugin to this VM. Runs on the proxy's main thread first, before any worker can write.
 pub fn configure(shared: &Rc<Shared>) -> Result<(), HostError> {
     if host::shared_data(ROSTER)?.is_none() {
         host::set_shared_data(ROSTER, &Roster::default().encode(), 0)?;
@@ -64,7 +65,7 @@ pub fn configure(shared: &Rc<Shared>) -> Result<(), HostError> {
     Ok(())
 }
 
-/// A stream that is followed; dropping it, when the proxy has deleted the stream, takes it out.
+/// The entry of one live stream. Dropping it, when the proxy has deleted the stream, removes the entry.
 #[derive(Debug)]
 pub struct Followed {
     shared: Rc<Shared>,
@@ -73,22 +74,22 @@ pub struct Followed {
 
 impl Drop for Followed {
     fn drop(&mut self) {
-        // It may be out already, if it was ended. The proxy deletes no stream while streams are looked at: it does what
-        // a callback asks of it afterwards.
+        // If the stream was ended, its entry is gone already. The proxy deletes no stream during `look`: it carries out
+        // what a callback asks for after the callback.
         if let Ok(mut streams) = self.shared.streams.try_borrow_mut() {
             streams.remove(self.place);
         }
     }
 }
 
-/// Follows the stream `id` that was just admitted, where signals can be about it.
+/// Adds the stream `id`, which was just permitted, to the live streams. `None` where no signal can be about it.
 pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'_>) -> Option<Followed> {
     let admitted = Admitted::new(permit, request)?;
     let now = permit.admitted_at();
     let until = shared.judge.try_borrow().ok()?.holds_until(&admitted, now);
     let place = shared.streams.try_borrow_mut().ok()?.insert(id, admitted, until)?;
-    // Only a worker that has streams wants to be woken: the main thread and the VM that merely tries a configuration
-    // never have any, and so leave no queue behind.
+    // Only a worker that has streams takes a slot. The main thread and the VM in which the proxy tries a configuration
+    // never have streams, so they leave no queue behind.
     WORKER.with_borrow_mut(|worker| {
         if worker.slot.is_none() {
             worker.claim_slot(shared.root, now);
@@ -97,13 +98,14 @@ pub fn follow(shared: &Rc<Shared>, id: u32, permit: &Permit, request: &Request<'
     Some(Followed { shared: Rc::clone(shared), place })
 }
 
-/// The safety net: looks at the streams of one plugin whether it was woken or not.
+/// Looks at the streams of one plugin, also when the worker was not woken.
 pub fn on_tick(shared: &Rc<Shared>, budget: &mut CallbackBudget) {
     let root = shared.root;
     if let Ok(mut judge) = shared.judge.try_borrow_mut() {
         judge.force_refresh();
     }
-    // Before the streams are ended: those over the budget are left to the queue.
+    // This comes before streams are ended: streams over the budget are ended when the queue calls, so the slot is
+    // needed.
     WORKER.with_borrow_mut(|worker| {
         if worker.owner != 0
             && let Some(now) = now()
@@ -115,8 +117,9 @@ pub fn on_tick(shared: &Rc<Shared>, budget: &mut CallbackBudget) {
     look(root, shared, budget);
 }
 
-/// The proxy deletes a root context, after the last stream under a configuration that was replaced. If the queue called that
-/// root context, another one with streams opens the queue at once, and looks for changes: what was in the queue may be lost.
+/// The proxy deletes a root context, after the last stream under a configuration that was replaced. If the queue called
+/// that root context, another one with streams opens the queue at once, and looks for changes: what was in the queue
+/// may be lost.
 pub fn on_root_gone(root: u32) {
     WORKER.with_borrow_mut(|worker| {
         if worker.slot.is_none_or(|slot| slot.root != root) {
@@ -140,15 +143,15 @@ fn has_streams(shared: &Shared) -> bool {
     has_endings || shared.streams.try_borrow().is_ok_and(|streams| !streams.is_empty())
 }
 
-/// Somebody wrote to the queue: looks at the streams of all plugins of this VM.
+/// The queue has a message: looks at the streams of all plugins of this VM.
 pub fn on_queue_ready(root: u32, queue: u32, budget: &mut CallbackBudget) {
-    // One look serves all that was written so far.
+    // One look serves all messages that are in the queue now.
     while let Ok(true) = host::dequeue(queue) {}
     let plugins: Vec<_> = WORKER.with_borrow(|worker| worker.plugins.iter().filter_map(Weak::upgrade).collect());
     plugins.iter().for_each(|shared| look(root, shared, budget));
 }
 
-/// Wakes every worker that has streams. A worker that cannot be woken finds out at its next tick.
+/// Wakes every worker that has streams. A worker that cannot be woken notices the change at its next tick.
 pub fn wake(now: Timestamp) {
     let Ok(Some((bytes, _))) = host::shared_data(ROSTER) else { return };
     for number in Roster::decode(&bytes).alive(now) {
@@ -159,8 +162,8 @@ pub fn wake(now: Timestamp) {
 }
 
 impl Worker {
-    /// Takes a number or keeps it, and has `root` called on its queue. Where that fails it is tried again at the next
-    /// tick, and until then ticks do.
+    /// Takes a number in the roster or keeps it, and registers its queue for `root`. If that fails, the next tick tries
+    /// again, and until then the worker notices changes at its ticks.
     fn claim_slot(&mut self, root: u32, now: Timestamp) {
         let Some(number) = self.claim(now) else { return };
         let root = match self.slot.filter(|slot| slot.number == number) {
@@ -171,14 +174,14 @@ impl Worker {
         self.slot = Some(RosterSlot { number, root, renewed_at: now });
     }
 
-    /// Has this worker called again at once. Where that fails, its next tick does.
+    /// Asks for another callback of this worker at once. If that fails, its next tick is the next callback.
     fn wake(&self) {
         if let Some(queue) = self.slot.and_then(|slot| host::resolve_queue(&queue_name(slot.number)).ok()) {
             let _ = host::enqueue(queue, &[1]);
         }
     }
 
-    /// A number in the roster, for another while.
+    /// Takes a number in the roster, or renews it.
     fn claim(&mut self, now: Timestamp) -> Option<usize> {
         if self.owner == 0 {
             let mut bytes = [0; 8];
@@ -237,12 +240,11 @@ fn find(shared: &Shared) -> Vec<Ending> {
     judge.look(&mut streams, &mut SharedData, now)
 }
 
-/// Ends one stream, by the one terminal call that it ever gets: it has been taken out of the streams that are looked at, a
-/// request that was let through is not answered by its own context any more, and another filter in the same chain sees the
-/// mark of [`claim_answer`].
+/// Ends one stream. It gets one terminal call only: it is no longer among the live streams, its own context does not
+/// answer a permitted request, and another filter in the same chain sees the mark of [`claim_answer`].
 ///
-/// A local reply is a real answer where the response has not begun, and resets the stream where it has. `true`: the stream
-/// was ended here; `false`: it is gone, or was answered before.
+/// If the response has not begun, the client gets the local reply as an answer. If it has begun, the proxy resets the
+/// stream. `true`: this call ended the stream; `false`: the stream is gone, or was answered before.
 fn end(shared: &Shared, ending: &Ending) -> bool {
     if host::set_effective_context(ending.stream).is_err() {
         return false;
@@ -258,7 +260,7 @@ fn end(shared: &Shared, ending: &Ending) -> bool {
     true
 }
 
-/// Shadow mode: says what it would have ended.
+/// Shadow mode: counts and logs a stream that would have been ended.
 fn note(shared: &Shared, ending: &Ending) {
     let Ok(judge) = shared.judge.try_borrow() else { return };
     shared.metrics.shadow_ended(ending.refusal.reason);

@@ -8,13 +8,13 @@ use taskfence_core::reason::Reason;
 /// The property with the identifier of the decision that answered the stream.
 const DECISION: &str = "taskfence.decision";
 
-/// The one answer of a stream.
+/// Sends the one answer of the current stream. Call [`claim_answer`] before.
 pub fn reply(reason: Reason, answer: &Answer) -> Action {
     let details = format!("taskfence_{}", reason.code());
     let sent =
         host::send_local_response(answer.status, &details, &answer.headers, answer.body.as_bytes(), answer.grpc_status);
     if sent.is_err() {
-        // The request stays where it is: paused, and so refused.
+        // The request stays paused, so it never reaches the service.
         log::error!("the proxy did not take the answer to a refused request");
     }
     Action::Pause
@@ -33,11 +33,11 @@ pub fn decision_id() -> String {
     )
 }
 
-/// Takes the right to the one answer that an HTTP stream gets from all of our filters in its chain; `false`: it was taken.
+/// Claims the one answer that an HTTP stream gets from all of our filters in its chain. `false`: another filter has it.
 ///
-/// Two answers of two filters to one stream, asked for in one callback, take the proxy down. The contexts of the filters
-/// have different numbers, but the filter state of the stream is one, and what the one filter writes there the other reads
-/// at once. The access log prints it.
+/// If two filters answer one stream in one callback, the proxy crashes. The contexts of the filters have different
+/// numbers, but the stream has one filter state: what one filter writes there, the other reads at once. The access log
+/// prints it.
 pub fn claim_answer(reason: Reason, decision: &str) -> bool {
     if is_answered() {
         return false;
@@ -47,8 +47,8 @@ pub fn claim_answer(reason: Reason, decision: &str) -> bool {
     true
 }
 
-/// Whether one of our filters in the chain of the effective stream has claimed its answer. Also `false` where the proxy does
-/// not let the filter read or write properties.
+/// Whether one of our filters in the chain of the effective stream has claimed its answer. Also `false` where the proxy
+/// does not let the filter read or write properties.
 pub fn is_answered() -> bool {
     host::property(DECISION.as_bytes()).is_some_and(|known| !known.is_empty())
 }

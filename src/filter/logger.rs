@@ -7,8 +7,8 @@ struct HostLogger;
 
 static LOGGER: HostLogger = HostLogger;
 
-/// Sends what is logged to the proxy, as far as its level, `--component-log-level wasm:...`, asks for it. The level can
-/// change at any time, so it is asked for each time; what costs more to word than that asks first, by `log_enabled!`.
+/// Sends log records to the proxy, if the level of its component `wasm` includes them. The level can change at any
+/// time, so each record asks for it. Code that builds a long text asks first, with `log_enabled!`.
 pub fn install() {
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(LevelFilter::Debug);

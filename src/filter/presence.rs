@@ -1,8 +1,9 @@
 //! Whether the state of this `vm_id` has a receiver at all.
 //!
-//! A filter that takes signals reads a state that a receiver of the same `vm_id` writes. Under another `vm_id` the receiver
-//! answers 202 and the filter sees nothing. So a receiver leaves a mark in shared data when it is configured, and a filter
-//! looks for it at its tick until it is there. Once it is there nothing is read any more, and no request ever does.
+//! A filter that takes signals reads a state that a receiver of the same `vm_id` writes. Under another `vm_id` the
+//! receiver answers 202 and the filter sees nothing. So a receiver leaves a mark in shared data when it is configured,
+//! and a filter reads it at its tick until the mark is there. After that it does not read it again. No request reads
+//! it.
 
 use crate::clock::now;
 use crate::host::{self, Gauge, HostError};
@@ -21,7 +22,8 @@ const REPORTED: &[u8] = b"reported";
 /// A receiver was configured.
 const PRESENT: &[u8] = b"present";
 
-/// The listeners of one configuration need not come at the same moment.
+/// How long to wait for a receiver before the warning: the listeners of one configuration may come at different
+/// moments.
 const PATIENCE: Span = Span(5);
 
 /// What one plugin knows about the receiver of its `vm_id`.
@@ -33,8 +35,8 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Leaves the mark as a receiver, or prepares to look for it as a filter that takes signals. Runs on the proxy's main
-    /// thread first, before any worker can write: shared data has no "create if absent".
+    /// Leaves the mark as a receiver, or prepares to look for it as a filter that takes signals. Runs on the proxy's
+    /// main thread first, before any worker can write: shared data has no "create if absent".
     pub fn set_up(policy: &Policy) -> Result<Presence, HostError> {
         let mark = host::shared_data(MARK)?.map(|(mark, _)| mark);
         let missing = match policy.role() {
@@ -55,7 +57,8 @@ impl Presence {
         Ok(Presence { missing: Cell::new(missing), waiting_since: Cell::new(None) })
     }
 
-    /// Looks for the mark, where it is still looked for. One of the workers says in the log that it is not there.
+    /// Looks for the mark, unless it was found before. If it stays missing, one of the workers writes a warning to the
+    /// log.
     pub fn on_tick(&self) {
         let Some(missing) = self.missing.get() else { return };
         let Some(now) = now() else { return };
@@ -81,7 +84,8 @@ impl Presence {
     }
 }
 
-/// One gauge for each `vm_id`: gauges belong to the process, and each of its states has a receiver or not.
+/// There is one gauge for each `vm_id`, because gauges belong to the process, and the process has a state for each
+/// `vm_id`.
 fn gauge_name() -> String {
     match vm_id().as_str() {
         "" => "taskfence.receiver_missing".to_owned(),

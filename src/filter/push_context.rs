@@ -1,10 +1,11 @@
-//! One push through the receiver: a SET in, the answer of RFC 8935 out.
+//! One push of the `receiver` role: reads a SET, gives it to the receiver, and answers as RFC 8935 says.
 
 use crate::clock::now;
 use crate::host::{self, BufferType, MapType};
 use crate::live_streams;
 use crate::plugin::Shared;
 use crate::ports;
+use log::Level;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use taskfence_core::decision::record;
 use taskfence_core::signal::receiver::{self, Head, Received};
 use taskfence_core::signal::set::MAX_SET;
 use taskfence_core::signal::set_error::SetErrorCode;
+use taskfence_core::time::Timestamp;
 
 /// The context of one push.
 pub struct PushContext {
@@ -26,87 +28,62 @@ impl PushContext {
         PushContext { shared, head: Head::default(), answered: false }
     }
 
+    /// Receives the SET in `body`, counts and logs what became of it, and answers.
     fn take_in(&mut self, body: &[u8]) -> Action {
         let Some(now) = now() else { return self.answer(&Received::NotAPush(503)) };
-        let Ok(judge) = self.shared.judge.try_borrow() else { return self.answer(&Received::NotAPush(503)) };
-        let mut received = receiver::receive(
-            judge.policy().signals(),
-            judge.policy().issuers(),
-            &self.head,
-            body,
-            &mut ports::envoy(),
-            now,
-        );
-        let lacking = match &received {
-            Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable => {
-                receiver::lacks_keys_of(judge.policy().signals(), body)
-            }
-            _ => None,
-        };
-        drop(judge);
-        if let Some(owner) = lacking
-            && self.shared.keys.ask(&self.shared.judge, owner)
-            && let Ok(judge) = self.shared.judge.try_borrow()
-        {
-            received = receiver::receive(
-                judge.policy().signals(),
-                judge.policy().issuers(),
-                &self.head,
-                body,
-                &mut ports::envoy(),
-                now,
-            );
-        }
-        let metrics = &self.shared.metrics;
-        if let Received::Applied(signal) = &received {
-            if signal.notes().unknown_subject {
-                metrics.nobody.increment();
-            }
-            if signal.notes().is_alarming() {
-                metrics.alarming.increment();
-            }
-            if !signal.notes().oddities.is_empty() {
-                metrics.odd.increment();
-            }
-        }
-        let level = match &received {
-            Received::Applied(signal) => {
-                match signal.entries().is_empty() {
-                    true => metrics.ignored.increment(),
-                    false => metrics.applied.increment(),
-                }
-                if signal.notes().is_notable() { log::Level::Warn } else { log::Level::Info }
-            }
-            Received::Contradicts(_) => {
-                metrics.contradictory.increment();
-                log::Level::Warn
-            }
-            Received::Refused(error) => {
-                metrics.refused(error.code);
-                // What is not authentic may come from anybody, and as often as anybody likes.
-                if error.origin.is_some() { log::Level::Info } else { log::Level::Debug }
-            }
-            Received::Failed(..) => {
-                metrics.failed.increment();
-                log::Level::Error
-            }
-            Received::NotAPush(_) => {
-                metrics.not_a_push.increment();
-                log::Level::Debug
-            }
-        };
-        // A word about the stream of signals leaves nothing behind, and still makes the state stale.
-        if let Received::Applied(signal) = &received
-            && (!signal.entries().is_empty() || signal.heartbeat().stream.is_some())
-        {
+        let Some(received) = self.receive(body, now) else { return self.answer(&Received::NotAPush(503)) };
+        self.count(&received);
+        if affects_streams(&received) {
             live_streams::wake(now);
         }
-        if log::log_enabled!(level)
-            && let Some(line) = record::received(&received)
-        {
-            log::log!(level, "{line}");
-        }
+        log_received(&received);
         self.answer(&received)
+    }
+
+    /// Gives the SET to the receiver, and once more if another worker has fetched the keys that it lacked. `None`: the
+    /// judge is in use.
+    fn receive(&self, body: &[u8], now: Timestamp) -> Option<Received> {
+        let receive = || {
+            let judge = self.shared.judge.try_borrow().ok()?;
+            let (signals, issuers) = (judge.policy().signals(), judge.policy().issuers());
+            let received = receiver::receive(signals, issuers, &self.head, body, &mut ports::envoy(), now);
+            let lacks_keys =
+                matches!(&received, Received::Refused(error) if error.code == SetErrorCode::KeysUnavailable);
+            let owner = if lacks_keys { receiver::lacks_keys_of(signals, body) } else { None };
+            Some((received, owner))
+        };
+        let (received, owner) = receive()?;
+        match owner {
+            Some(owner) if self.shared.keys.ask(&self.shared.judge, owner) => {
+                Some(receive().map_or(received, |(again, _)| again))
+            }
+            _ => Some(received),
+        }
+    }
+
+    /// Counts what became of the push, and what the operator should know about the signal.
+    fn count(&self, received: &Received) {
+        let metrics = &self.shared.metrics;
+        match received {
+            Received::Applied(signal) => {
+                let (counter, notes) =
+                    (if signal.entries().is_empty() { metrics.ignored } else { metrics.applied }, signal.notes());
+                counter.increment();
+                if notes.unknown_subject {
+                    metrics.nobody.increment();
+                }
+                if notes.is_alarming() {
+                    metrics.alarming.increment();
+                }
+                if !notes.oddities.is_empty() {
+                    metrics.odd.increment();
+                }
+            }
+            Received::Contradicts(_) => metrics.contradictory.increment(),
+            Received::Refused(error) => metrics.refused(error.code),
+            Received::Failed(..) => metrics.failed.increment(),
+            Received::NotAPush(_) => metrics.not_a_push.increment(),
+        }
     }
 
     /// The one answer of this stream.
@@ -118,6 +95,37 @@ impl PushContext {
             }
         }
         Action::Pause
+    }
+}
+
+/// Whether a stream that was admitted may have to end. A signal about the transmitter's own stream leaves no entry, but
+/// it can make the state stale.
+fn affects_streams(received: &Received) -> bool {
+    match received {
+        Received::Applied(signal) => !signal.entries().is_empty() || signal.heartbeat().stream.is_some(),
+        _ => false,
+    }
+}
+
+/// Writes one line about the push, at the level of what became of it.
+fn log_received(received: &Received) {
+    let level = level(received);
+    if log::log_enabled!(level)
+        && let Some(line) = record::received(received)
+    {
+        log::log!(level, "{line}");
+    }
+}
+
+/// Anybody can send a SET that is not authentic, as often as they like, so a refusal of one is logged at debug.
+fn level(received: &Received) -> Level {
+    match received {
+        Received::Applied(signal) if signal.notes().is_notable() => Level::Warn,
+        Received::Applied(_) => Level::Info,
+        Received::Contradicts(_) => Level::Warn,
+        Received::Refused(error) if error.origin.is_some() => Level::Info,
+        Received::Refused(_) | Received::NotAPush(_) => Level::Debug,
+        Received::Failed(..) => Level::Error,
     }
 }
 

@@ -1,4 +1,4 @@
-//! One request through the sidecar: headers in, the verdict out.
+//! One request of the `filter` role: reads its headers, asks the judge, and carries out the verdict.
 
 use crate::body_callback;
 use crate::clock::now;
@@ -28,11 +28,12 @@ use taskfence_core::reason::Reason;
 pub struct RequestContext {
     id: u32,
     shared: Rc<Shared>,
-    /// Whether it was let on at its headers. Until then nothing of it passes, whatever comes.
+    /// Whether the request was permitted at its headers. Until then no body and no trailers of it pass.
     admitted: bool,
-    /// Once it was admitted. From then on its context says nothing more: what ends it is `live`.
+    /// The entry among the live streams, once the request was permitted. From then on only [`live_streams`] ends it;
+    /// this context does not answer it any more.
     followed: Option<Followed>,
-    /// What became of it, where it waited.
+    /// What happened to the request while it waited for keys. `None` if it did not wait.
     waited: Option<Rc<Waited>>,
 }
 
@@ -42,10 +43,10 @@ impl RequestContext {
         RequestContext { id, shared, admitted: false, followed: None, waited: None }
     }
 
-    /// Judges a request that waited, and lets it go on or answers it. From the root context, with this stream being the
-    /// effective one. Returns whether it goes on.
+    /// Judges a request that waited, and continues it or answers it. The root context calls this while this stream is
+    /// the effective context. [`Action::Continue`]: the request was permitted.
     pub fn resume(&self, headers: &Headers, waited: &Waited) -> Action {
-        // An earlier filter of the chain may have ended it while it waited here.
+        // An earlier filter of the chain may have answered the request while it waited here.
         if is_answered() {
             return Action::Pause;
         }
@@ -66,8 +67,8 @@ impl RequestContext {
             Err(refusal) => self.refuse(&refusal, request.grpc),
         };
         if action == Action::Continue && host::continue_request().is_err() {
-            // It stays where it is: paused, and so refused.
-            log::error!("the proxy did not let a permitted request go on");
+            // The request stays paused, so it never reaches the service.
+            log::error!("the proxy did not continue a permitted request");
         }
         action
     }
@@ -76,13 +77,14 @@ impl RequestContext {
         issuer.map_or(Lacking::Nothing, |issuer| self.shared.keys.lacking(&self.shared.judge, issuer))
     }
 
-    /// Whether what comes after the headers may pass. Where the proxy holds a paused request only until its body comes
-    /// (`allow_on_headers_stop_iteration`), this is what holds it.
+    /// Whether the body and the trailers may pass. With `allow_on_headers_stop_iteration` the proxy holds a paused
+    /// request only until its body comes; then this check holds it.
     fn is_admitted(&self) -> bool {
         self.admitted || self.waited.as_ref().is_some_and(|waited| waited.admitted.get())
     }
 
-    /// Lets the request on. Nobody can without a permit.
+    /// Counts and logs a permitted request, and sets the identity headers. This is the only way to let a request pass,
+    /// and it needs a permit.
     fn admit(&self, permit: &Permit, headers: &Headers, request: &Request<'_>) -> Action {
         let metrics = &self.shared.metrics;
         match permit.shadowed() {
@@ -119,7 +121,7 @@ impl RequestContext {
         if !claim_answer(refusal.reason, &decision) {
             return Action::Pause;
         }
-        // What a verified grant was refused is news; what strangers try is not.
+        // Anybody can send requests without a verified token, so their refusals are logged at debug.
         let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
             log::log!(level, "{}", record::refused(refusal, policy, &decision));
@@ -127,7 +129,7 @@ impl RequestContext {
         reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
     }
 
-    /// The filter itself cannot go on: closed, without a word about why.
+    /// Refuses the request because the filter itself failed. The answer does not say why.
     fn fail(&self, grpc: bool) -> Action {
         if !claim_answer(Reason::InternalError, &decision_id()) {
             return Action::Pause;
@@ -152,7 +154,7 @@ fn edit<'e>(map: MapType, edits: impl IntoIterator<Item = Edit<'e>>) -> bool {
 }
 
 impl Drop for RequestContext {
-    /// The proxy has deleted the stream, whatever ended it: from here on nothing may be done to it.
+    /// The proxy has deleted the stream. After this no host call may be made for it.
     fn drop(&mut self) {
         if self.waited.is_some() {
             self.shared.keys.take(self.id);
@@ -181,7 +183,7 @@ impl HttpContext for RequestContext {
                     return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
                 }
             },
-            // In shadow mode it passes all the same, and the keys are fetched for the next.
+            // In shadow mode the request passes without the keys. They are fetched for later requests.
             Ok(permit) if permit.lacks_keys_of().is_some() => match self.lacking(permit.lacks_keys_of()) {
                 Lacking::TakenOver => judge(&self.shared, &request),
                 Lacking::Nothing | Lacking::ToCome(_) => Ok(permit),
@@ -213,7 +215,7 @@ impl HttpContext for RequestContext {
             return Action::Pause;
         }
         if !clean_trailers(&self.shared) {
-            // The stream may have begun in both directions, so it cannot be answered: it is held where it is.
+            // The response may have begun, so the filter cannot answer any more. It holds the request instead.
             log::error!(
                 "cannot remove trailers that the service may not see, so the request is held: allow proxy_get_header_map_pairs and proxy_remove_header_map_value"
             );
@@ -223,7 +225,7 @@ impl HttpContext for RequestContext {
     }
 }
 
-/// Takes out of the trailers what only headers of ours may say. `false` when the proxy did not do it.
+/// Removes the trailers that have names of our identity headers. `false` when the proxy did not do it.
 fn clean_trailers(shared: &Shared) -> bool {
     let map = MapType::RequestTrailers;
     let (Ok(trailers), Ok(judge)) = (host::headers(map), shared.judge.try_borrow()) else { return false };
@@ -233,7 +235,7 @@ fn clean_trailers(shared: &Shared) -> bool {
 fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {
     match shared.judge.try_borrow() {
         Ok(judge) => Request::with_places(headers.iter(), judge.policy().places()),
-        // Without the policy nothing is judged, wherever a token stands.
+        // The judge is in use, so the request will be refused. Where its token stands does not matter.
         Err(_) => Request::from_headers(headers.iter()),
     }
 }

@@ -1,5 +1,5 @@
-//! What a client, an upstream and an operator get to see of a verdict: all of what they need, and not a byte that
-//! somebody else chose.
+//! What a client, an upstream and an operator see of a verdict: all that they need, and no byte that another party
+//! chose.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -65,7 +65,7 @@ async fn sidecar() -> &'static Sidecar {
     SIDECAR.get_or_init(|| async { Sidecar::start(settings()).await.unwrap() }).await
 }
 
-/// What must stand in an answer, to the letter.
+/// The exact content of an answer.
 struct Row {
     what: &'static str,
     request: Request,
@@ -352,7 +352,7 @@ async fn check_http(row: &Row) {
         let shown = format!("{}:\n{}", row.what, describe(&answer));
         check_common(row, &answer);
         let mut ours = vec!["content-type", "content-length"];
-        // After a bad request Envoy trusts nothing more on that connection.
+        // After a bad request Envoy closes the connection.
         ours.extend((http == Http::One && row.status == 400).then_some("connection"));
         assert_eq!(names(&answer), expected_names(row, &ours), "headers of {shown}");
         let mut body = json!({
@@ -421,7 +421,7 @@ async fn what_only_looks_like_grpc_is_answered_in_http() {
         let request = Request::get(orders::ORDER_PATH).header("content-type", content_type);
         assert_refused(sidecar, &sidecar.send(Http::Two, &request).await.unwrap(), "token_missing");
     }
-    // Whatever it is taken for: refused, and no hybrid of the two.
+    // It may count as gRPC or not, but the refusal must be wholly one or the other.
     for content_type in [
         "application/grpc;x",
         "application/grpc ; x",
@@ -582,7 +582,7 @@ fn seen(answer: &Answer, name: &str) -> Vec<String> {
     values.iter().map(|value| value.as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// A request full of lies about who sends it, in every spelling of a name that some server takes for the name.
+/// A request with forged identity headers, in every spelling of a name that some server treats as that name.
 fn with_lies(mut request: Http1Request) -> Http1Request {
     for fact in IDENTITY {
         for name in [
@@ -649,7 +649,7 @@ async fn what_a_client_says_about_itself_is_stripped_from_a_good_request() {
     assert_no_lie(&answer);
 }
 
-/// What the grant does not say stays unsaid.
+/// A fact that the grant does not have gets no header.
 #[tokio::test]
 async fn an_absent_fact_has_no_header() {
     let answer = lied_to("identity", order_with(&mint::token().without("sid").sign())).await;
@@ -756,7 +756,7 @@ async fn the_token_goes_on_unless_it_is_to_be_hidden() {
     }
 }
 
-/// Also where nobody looks at it: the service behind was never meant to have it.
+/// Also where the filter does not read the token: the service must not get it.
 #[tokio::test]
 async fn a_hidden_token_is_hidden_on_every_way_through() {
     let sidecar = sidecar().await;

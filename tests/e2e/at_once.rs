@@ -119,7 +119,7 @@ async fn ends_at_once(ended: &Jwt, untouched: &[Jwt], signal: &Jwt, reason: &str
 async fn a_completed_task_ends() {
     let task = unique("task");
     let other_task = mint::token().task(&unique("task"));
-    // The same word as the name of something else is not the task.
+    // A user or a session with the same name is not the task.
     let namesake = mint::token().session(&task).user(&task).task(&unique("task"));
     ends_at_once(&mint::token().task(&task), &[other_task, namesake], &mint::complete_task(&task), "task_completed")
         .await;
@@ -141,7 +141,7 @@ async fn a_revoked_session_ends() {
     ends_at_once(&token, &[other_session, sessionless], &mint::revoke_session(&session), "session_revoked").await;
 }
 
-/// Standing is about the session's end, not about when the event happened.
+/// A revoked session stays revoked, whatever the time of the event was.
 #[tokio::test]
 async fn a_session_revoked_long_ago_ends_too() {
     let session = unique("sess");
@@ -156,7 +156,7 @@ async fn a_revoked_user_ends() {
     ends_at_once(&mint::token().user(&user), &[other_user], &mint::revoke_user(&user), "user_revoked").await;
 }
 
-/// A cut-off ends what began at or before it; who signed in again afterwards is let in.
+/// A cut-off ends the sessions that began at or before it. Sessions that began later pass.
 #[tokio::test]
 async fn a_user_cut_off_counts_from_the_sign_in() {
     let (user, moment) = (unique("user"), now() - 100);
@@ -212,7 +212,8 @@ async fn a_repeated_signal_is_answered_as_if_new() {
     }
 }
 
-/// Between two requests of a worker any number of signals may come, and the one that counts may be long past.
+/// Any number of signals may come between two requests of a worker, and the one about its grant may be the first of
+/// them.
 #[tokio::test]
 async fn a_signal_is_not_lost_behind_many_others() {
     let (sidecar, _guard) = sidecar().await;
@@ -286,7 +287,7 @@ async fn signals_of_every_algorithm_and_version_of_http_are_taken() {
     }
 }
 
-/// SETs are not commands (RFC 8935 section 2): what does not interest us is received all the same.
+/// SETs are not commands (RFC 8935 section 2): events that the filter does not act on are accepted too.
 #[tokio::test]
 async fn an_event_of_no_interest_is_taken_and_changes_nothing() {
     let (sidecar, _guard) = sidecar().await;
@@ -311,8 +312,8 @@ async fn the_app_listener_takes_no_signals() {
     assert_allowed(sidecar, &answer);
 }
 
-/// Traffic does not stop for the signal: whatever starts after the 202 must be refused, whatever else is under way.
-/// What could go wrong here takes microseconds, so there are many rounds.
+/// Requests go on while the signal is pushed. Every request that starts after the 202 must be refused. A fault would
+/// show for microseconds only, so there are many rounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_race_with_the_signal() {
     let (sidecar, _guard) = sidecar().await;
@@ -462,7 +463,7 @@ async fn bad_signals_are_refused_and_apply_nothing() {
             assert_signal_refused(&answer, code);
         }
     }
-    // Spelled by hand: no library signs these.
+    // Written by hand, because no library signs these.
     for (what, body) in [
         ("alg none", tamper::unsigned(&good(), "none")),
         (

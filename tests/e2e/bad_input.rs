@@ -95,7 +95,7 @@ async fn deep_claims() {
 
 #[tokio::test]
 async fn large_claims() {
-    // A condition may give up on a token with so much in it.
+    // The condition may exceed its budget with such a token.
     for (path, expected) in [(orders::ORDER_PATH, &["200"][..]), ("/when", &["200", "403 condition_error"])] {
         let get = |text: &str| Request::get(path).bearer(&with_extra(text));
         survives("11 KB in one string", &get(&json!("x".repeat(11_000)).to_string()), &["200"]).await;
@@ -113,8 +113,8 @@ async fn large_claims() {
     survives("1,500 scopes", &Request::get(orders::ORDER_PATH).bearer(&jwt.sign()), &["200"]).await;
 }
 
-/// Whoever wrote the condition did not think of a token with thousands of groups. No token may hold a worker: such a
-/// condition is refused when it is loaded, or given up when it is weighed, or quick.
+/// A condition may be expensive for a token with thousands of groups. No token may block a worker: such a condition is
+/// refused when it is loaded, or stopped when it is evaluated, or it is fast.
 #[tokio::test]
 async fn loops_over_a_large_claim() {
     let conditions = [

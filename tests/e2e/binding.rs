@@ -1,5 +1,5 @@
-//! A token that leaked is worth nothing in other hands: what it is bound to is checked at every request, and what
-//! counts once counts once.
+//! A leaked token is useless to anybody else: its binding is checked at every request. Proofs and single-use tokens
+//! pass once.
 
 use std::{
     collections::BTreeSet,
@@ -104,7 +104,7 @@ async fn a_certificate_bound_token_is_for_its_certificate() {
     let get = Request::get("/open/a").bearer(&bound_to(&A7).sign());
     let before = denied("binding_mismatch").await;
     let mut refused = 0;
-    // Again and again: what is remembered about the token says nothing about who presents it.
+    // Several times: the token is remembered, but its presenter must be checked each time.
     for round in 0..6 {
         let http = Http::BOTH[round % 2];
         for listener in ["mtls", "app", "any"] {
@@ -118,7 +118,7 @@ async fn a_certificate_bound_token_is_for_its_certificate() {
         }
     }
     assert!(denied("binding_mismatch").await >= before + refused);
-    // Nobody even gets to present a token where a certificate must be shown.
+    // Without a certificate the handshake fails where one is required.
     let handshake = tls::send(sidecar.listener("mtls"), Http::One, None, &get).await;
     assert!(handshake.is_err(), "{:?}", handshake.map(|answer| answer.status));
 }
@@ -415,7 +415,7 @@ async fn an_old_nonce_is_no_nonce() {
 }
 
 /// Sends one request on many connections at once; how often it passed, and the reasons why not. `first` goes before it
-/// on each connection: every worker then knows the token, and little is left to do but to spend.
+/// on each connection: every worker then knows the token, so the requests that follow compete for the single use.
 async fn race(listener: &str, first: &Request, request: &Request, times: usize) -> (usize, BTreeSet<String>) {
     let to = sidecar().await.listener(listener);
     let start = Arc::new(Barrier::new(times));

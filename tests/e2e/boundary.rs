@@ -15,7 +15,8 @@ async fn sidecar() -> &'static Sidecar {
     SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("boundary", orders::config())).await.unwrap() }).await
 }
 
-/// Rules that say no, or ask for much, in front of one that asks for a token alone: whatever slips past them arrives.
+/// Rules that deny or have many requirements, before one that needs only a token: a request that the first ones miss
+/// passes.
 async fn fenced() -> &'static Sidecar {
     static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
     let config = orders::config_of(json!([
@@ -249,7 +250,7 @@ async fn health_is_open_to_everybody() {
     for http in Http::BOTH {
         let nobody = Request::get("/healthz");
         assert_allowed(sidecar, &sidecar.send(http, &nobody).await.unwrap());
-        // A query belongs to the path's rule; a bad token is nobody, not a reason to refuse.
+        // The query does not change the rule; a rule for anonymous requests ignores a bad token.
         assert_allowed(sidecar, &sidecar.send(http, &Request::get("/healthz?x=1")).await.unwrap());
         assert_allowed(sidecar, &sidecar.send(http, &nobody.bearer(&mint::token().expired().sign())).await.unwrap());
     }

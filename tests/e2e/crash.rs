@@ -1,4 +1,4 @@
-//! What a filter that dies leaves behind: everything that signals said, and no stream that nobody looks after.
+//! After a crash of the filter the state is complete, and no live stream goes on without supervision.
 
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,7 @@ async fn nothing_that_was_said_is_forgotten() {
                 assert_refused(&sidecar, &answer, reason);
             }
         }
-        // And what is said to the new machines counts too.
+        // Signals to the new machines count too.
         let name = unique("late");
         let late = with(orders::ORDER_PATH, &fresh().session(&name));
         for answer in everywhere(&sidecar, &late).await {
@@ -120,7 +120,7 @@ async fn nothing_that_was_said_is_forgotten() {
     }
 }
 
-/// The index of live streams dies with the machine. So must the streams: nobody would end them.
+/// The crash loses the entries of live streams. So the streams must end too, because no signal could end them later.
 #[tokio::test]
 async fn no_stream_goes_on_that_nobody_looks_after() {
     let sidecar = sidecar("crash-streams").await;

@@ -1,5 +1,5 @@
-//! A worker reads the state when its doorbell rang, a gauge of the proxy. Whatever becomes of that gauge, what was answered
-//! 202 holds at once.
+//! A worker reads the state when the doorbell, a gauge of the proxy, has another value. A signal that was answered 202
+//! counts at once, also if that gauge is reset, left out or denied.
 
 use serde_json::{Value, json};
 use taskfence_tests::{
@@ -25,8 +25,8 @@ fn restrict(bootstrap: &mut Value, listener: &str, taken: &[&str]) {
     plugin["capability_restriction_config"] = capabilities::all_but(taken).unwrap();
 }
 
-/// Task after task: every worker knows its token, it completes, and the very next requests are refused. `between` is done
-/// after the workers looked and before the task completes.
+/// Task after task: every worker knows its token, it completes, and the very next requests are refused. `between` is
+/// done after the workers looked and before the task completes.
 async fn assert_at_once(sidecar: &Sidecar, between: impl AsyncFn()) {
     for _ in 0..20 {
         let task = unique("task");
@@ -59,14 +59,14 @@ async fn each_signal_rings_once_and_by_another_number() {
     assert!(steps.len() == 5 && !steps.contains(&0), "steps by chance: {seen:?}");
 }
 
-/// Whoever looks at statistics since an incident resets them first.
+/// Operators reset statistics to see what happens from then on.
 #[tokio::test]
 async fn counters_that_are_reset_hide_nothing() {
     let sidecar = Sidecar::start(settings("doorbell-reset")).await.unwrap();
     assert_at_once(&sidecar, async || admin(sidecar.envoy(), "/reset_counters").await).await;
 }
 
-/// Many operators keep few statistics.
+/// Many operators keep only few statistics, so the gauge may be left out.
 #[tokio::test]
 async fn a_proxy_that_keeps_no_such_statistic_is_read_without() {
     let without = settings("doorbell-excluded").patch(|bootstrap| {
@@ -84,7 +84,7 @@ async fn a_filter_that_may_not_hear_it_reads_without() {
     assert_at_once(&Sidecar::start(deaf).await.unwrap(), async || ()).await;
 }
 
-/// It would answer 202 to what no worker hears of.
+/// Otherwise it would answer 202 to signals that no worker notices.
 #[tokio::test]
 async fn a_receiver_that_may_not_ring_does_not_start() {
     let mute = settings("doorbell-mute").patch(|bootstrap| {

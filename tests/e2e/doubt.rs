@@ -1,5 +1,5 @@
-//! Signals as real transmitters write them: what ends or narrows is applied whatever is odd about it, and what permits is
-//! not; subjects in every shape; and answers that lose no signal.
+//! Signals with the deviations of real transmitters: what ends or narrows is applied, what permits is refused. Also
+//! subjects in every shape, and answers that lose no signal.
 
 use std::time::Duration;
 
@@ -7,17 +7,14 @@ use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::Settings,
     client::{self, Answer, Http, Request},
-    mint::{self, Jwt, now, unique},
+    grants::{Grant, rule, rules},
+    mint::{self, Jwt, caep, now, risc, signal_with, ssf},
     orders,
-    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused, describe},
+    refusal::{assert_allowed, assert_signal_accepted, assert_signal_refused, describe},
     sidecar::Sidecar,
 };
 use tokio::sync::OnceCell;
 
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
-const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
-const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
-const NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
 /// The identity provider whose users the tokens name in `idp_sub`.
 const IDP: &str = "https://login.example";
 const GOOGLE: &str = "https://schemas.openid.net/secevent/risc/event-type/verification";
@@ -25,16 +22,7 @@ const GOOGLE: &str = "https://schemas.openid.net/secevent/risc/event-type/verifi
 const SECOND: [&str; 2] = ["https://orders.mesh/risc", "https://orders.mesh/risc-too"];
 
 fn config() -> Value {
-    let require =
-        |name: &str, require: Value| json!({"name": name, "match": {"path": format!("/{name}")}, "require": require});
-    let mut config = orders::config_of(json!([
-        require("open", json!({})),
-        require("refund", json!({"scope": "orders.refund"})),
-        require("device", json!({"device": {"status": "compliant", "unknown": "allow"}})),
-        require("known-device", json!({"device": "compliant"})),
-        require("risk", json!({"risk": {"below": "HIGH", "unknown": "allow"}})),
-        require("acr", json!({"acr": ["phr"]})),
-    ]));
+    let mut config = orders::config_of(rules([rule("known-device", json!({"device": "compliant"}))]));
     config["issuers"][0]["claims"] = json!({
         "device": "device_id", "tenant": "tid", "group": "groups",
         "subjects": {
@@ -60,83 +48,26 @@ async fn sidecar() -> &'static Sidecar {
     SIDECAR.get_or_init(start).await
 }
 
-/// A token with every name that a subject may have, none of which anything else in this process has.
-struct Grant {
-    name: String,
-    task: String,
-    session: String,
-    device: String,
-    number: u32,
-    token: Jwt,
+/// A grant whose token has every name that a subject may have.
+fn new_grant() -> Grant {
+    let grant = Grant::new();
+    let (name, number) = (grant.user.clone(), phone_number(&grant));
+    grant
+        .claim("phone", format!("+1 (206) {:03}-{:04}", number / 10_000, number % 10_000))
+        .claim("account", format!("{name}@Example.ORG"))
+        .claim("did", format!("did:example:{name}"))
+        .claim("idp_sub", format!("00u-{name}"))
+        .claim("tid", format!("tenant-{name}"))
+        .claim("groups", json!([format!("ops-{name}"), format!("dev-{name}")]))
 }
 
-impl Grant {
-    fn new() -> Self {
-        let [name, task, session, device] = ["user", "task", "sess", "dev"].map(unique);
-        let number = name.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 10_000_000;
-        let token = mint::token()
-            .user(&name)
-            .task(&task)
-            .session(&session)
-            .claim("device_id", device.as_str())
-            .claim("email", format!("{name}@example.org"))
-            .claim("phone", format!("+1 (206) {:03}-{:04}", number / 10_000, number % 10_000))
-            .claim("account", format!("{name}@Example.ORG"))
-            .claim("did", format!("did:example:{name}"))
-            .claim("idp_sub", format!("00u-{name}"))
-            .claim("tid", format!("tenant-{name}"))
-            .claim("groups", json!([format!("ops-{name}"), format!("dev-{name}")]))
-            .claim("scope", "orders.read orders.refund")
-            .claim("acr", "phr");
-        Self { name, task, session, device, number, token }
-    }
-
-    fn of_token(&self) -> Value {
-        json!({"format": "jwt_id", "iss": orders::ISSUER, "jti": self.token.id()})
-    }
-
-    fn of_user(&self) -> Value {
-        json!({"format": "iss_sub", "iss": orders::ISSUER, "sub": self.name})
-    }
-
-    fn of_task(&self) -> Value {
-        json!({"format": "complex", "task": {"format": "opaque", "id": self.task}})
-    }
-
-    fn of_device(&self) -> Value {
-        json!({"format": "complex", "device": {"format": "opaque", "id": self.device}})
-    }
-
-    /// On connections to both workers: every answer is the upstream's, or a refusal for `reason`.
-    async fn meets(&self, sidecar: &Sidecar, path: &str, reason: Option<&str>) {
-        let request = Request::get(path).bearer(&self.token.sign());
-        for number in 0..4 {
-            let answer = sidecar.send(Http::BOTH[number % 2], &request).await.unwrap();
-            match reason {
-                Some(reason) => assert_refused(sidecar, &answer, reason),
-                None => assert_allowed(sidecar, &answer),
-            }
-        }
-    }
-}
-
-fn caep(name: &str) -> String {
-    format!("{CAEP}{name}")
-}
-
-fn event(name: &str, subject: Value, members: Value) -> Jwt {
-    let members = members.as_object().unwrap().clone();
-    members.into_iter().fold(mint::signal(name, subject), |signal, (name, value)| signal.event(&name, value))
+/// The seven digits of the user's phone number that follow the area code.
+fn phone_number(grant: &Grant) -> u32 {
+    grant.user.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 10_000_000
 }
 
 fn revoked(subject: Value) -> Jwt {
-    event(&caep("session-revoked"), subject, json!({}))
-}
-
-async fn accept(sidecar: &Sidecar, signal: &Jwt) {
-    let answer = sidecar.push(signal).await.unwrap();
-    assert!(answer.status == 202, "{}\n{}", signal.claims_text(), describe(&answer));
-    assert_signal_accepted(&answer);
+    signal_with(&caep("session-revoked"), subject, &json!({}))
 }
 
 async fn counter(sidecar: &Sidecar, name: &str) -> u64 {
@@ -163,7 +94,7 @@ fn retry_after(answer: &Answer) -> Option<u64> {
 
 type Change = fn(Jwt) -> Jwt;
 
-/// What is odd about a signal, and what of it is changed.
+/// Deviations from the specifications: a name, and the change that makes a signal odd.
 fn oddities() -> Vec<(&'static str, Change)> {
     vec![
         ("reason_admin is a string", |set| set.event("reason_admin", "policy")),
@@ -207,11 +138,15 @@ async fn what_ends_or_narrows_is_applied_whatever_is_odd_about_it() {
     let sidecar = sidecar().await;
     let before = counter(sidecar, "signals_odd").await;
     for (number, (odd, change)) in oddities().into_iter().enumerate() {
-        let grant = Grant::new();
+        let grant = new_grant();
         let (set, path, reason) = match number % 4 {
             0 => (revoked(grant.of_token()), "/open", "token_revoked"),
             1 => (mint::complete_task(&grant.task), "/open", "task_completed"),
-            2 => (event(NARROWED, grant.of_task(), json!({"scope": "orders.read"})), "/refund", "scope_insufficient"),
+            2 => (
+                signal_with(mint::GRANT_NARROWED, grant.of_task(), &json!({"scope": "orders.read"})),
+                "/refund",
+                "scope_insufficient",
+            ),
             _ => (revoked(grant.of_user()), "/open", "user_revoked"),
         };
         let set = change(set);
@@ -222,13 +157,13 @@ async fn what_ends_or_narrows_is_applied_whatever_is_odd_about_it() {
         logged(sidecar, &["[warning]", "\"odd\"", &format!("\"signal\":\"{}\"", set.id()), orders::TRANSMITTER]).await;
     }
     assert!(counter(sidecar, "signals_odd").await >= before + 19);
-    // What has one meaning, and what RFC 7519 allows.
+    // Not odd: a time in milliseconds has one meaning, and RFC 7519 allows fractions.
     for at in [json!(now() * 1_000), serde_json::from_str(&format!("{}.25", now())).unwrap()] {
-        let grant = Grant::new();
-        accept(sidecar, &revoked(grant.of_user()).event("event_timestamp", at.clone())).await;
+        let grant = new_grant();
+        sidecar.accept(&revoked(grant.of_user()).event("event_timestamp", at.clone())).await;
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
-        let grant = Grant::new();
-        accept(sidecar, &revoked(grant.of_user()).claim("iat", at)).await;
+        let grant = new_grant();
+        sidecar.accept(&revoked(grant.of_user()).claim("iat", at)).await;
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
     }
 }
@@ -237,8 +172,8 @@ async fn what_ends_or_narrows_is_applied_whatever_is_odd_about_it() {
 async fn what_permits_is_refused_for_a_doubt() {
     let sidecar = sidecar().await;
     for (odd, change) in oddities() {
-        let grant = Grant::new();
-        accept(sidecar, &mint::device_is(&grant.device, "not-compliant").dated(now() - 20)).await;
+        let grant = new_grant();
+        sidecar.accept(&mint::device_is(&grant.device, "not-compliant").dated(now() - 20)).await;
         let set = change(mint::device_is(&grant.device, "compliant"));
         let answer = sidecar.push(&set).await.unwrap();
         assert_eq!(answer.status, 400, "{odd}: {}", describe(&answer));
@@ -247,18 +182,18 @@ async fn what_permits_is_refused_for_a_doubt() {
         logged(sidecar, &["[info]", "signal_refused", &set.id(), "device-compliance-change", orders::TRANSMITTER])
             .await;
     }
-    let grant = Grant::new();
-    accept(sidecar, &mint::device_is(&grant.device, "not-compliant").dated(now() - 20)).await;
-    accept(sidecar, &mint::device_is(&grant.device, "compliant").dated(now() * 1_000)).await;
+    let grant = new_grant();
+    sidecar.accept(&mint::device_is(&grant.device, "not-compliant").dated(now() - 20)).await;
+    sidecar.accept(&mint::device_is(&grant.device, "compliant").dated(now() * 1_000)).await;
     grant.meets(sidecar, "/device", None).await;
 }
 
-/// The time that it is for comes, and with it the transmitter, again.
+/// The transmitter pushes again when the time of the event has come.
 #[tokio::test]
 async fn what_permits_waits_for_its_time() {
     let sidecar = sidecar().await;
-    let grant = Grant::new();
-    accept(sidecar, &mint::device_is(&grant.device, "not-compliant").dated(now() - 20)).await;
+    let grant = new_grant();
+    sidecar.accept(&mint::device_is(&grant.device, "not-compliant").dated(now() - 20)).await;
     let set = mint::device_is(&grant.device, "compliant").dated(now() + 4);
     let answer = sidecar.push(&set).await.unwrap();
     assert_eq!(answer.status, 503, "{}", describe(&answer));
@@ -266,7 +201,7 @@ async fn what_permits_waits_for_its_time() {
     assert!((1..=4).contains(&after), "{after}");
     grant.meets(sidecar, "/device", Some("device_not_compliant")).await;
     tokio::time::sleep(Duration::from_secs(after + 1)).await;
-    accept(sidecar, &set).await;
+    sidecar.accept(&set).await;
     grant.meets(sidecar, "/device", None).await;
 }
 
@@ -304,8 +239,8 @@ async fn members_of_an_event_that_are_missing_or_misspelt() {
         ),
     ];
     for (name, subject, members, path, reason) in table {
-        let grant = Grant::new();
-        accept(sidecar, &event(&caep(name), subject(&grant), members.clone())).await;
+        let grant = new_grant();
+        sidecar.accept(&signal_with(&caep(name), subject(&grant), &members)).await;
         grant.meets(sidecar, path, Some(reason)).await;
     }
 }
@@ -316,16 +251,16 @@ async fn several_uris_may_name_one_event() {
     let events =
         |other: &str, payload: Value| json!({ caep("session-revoked"): {"event_timestamp": now()}, other: payload });
     for (other, payload) in [
-        (format!("{RISC}sessions-revoked"), json!({})),
-        (format!("{RISC}account-disabled"), json!({"reason": "hijacking"})),
+        (risc("sessions-revoked"), json!({})),
+        (risc("account-disabled"), json!({"reason": "hijacking"})),
         ("https://idp.example/logout".to_owned(), json!({"why": 1})),
         ("https://idp.example/its-own".to_owned(), json!("x")),
     ] {
-        let grant = Grant::new();
-        accept(sidecar, &revoked(grant.of_user()).claim("events", events(&other, payload))).await;
+        let grant = new_grant();
+        sidecar.accept(&revoked(grant.of_user()).claim("events", events(&other, payload))).await;
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
     }
-    let grant = Grant::new();
+    let grant = new_grant();
     let two = revoked(grant.of_user()).claim("events", events(mint::TASK_COMPLETED, json!({})));
     assert_signal_refused(&sidecar.push(&two).await.unwrap(), "invalid_request");
     grant.meets(sidecar, "/open", None).await;
@@ -334,15 +269,15 @@ async fn several_uris_may_name_one_event() {
 #[tokio::test]
 async fn a_second_subject_is_meant_as_well() {
     let sidecar = sidecar().await;
-    let [one, two] = [Grant::new(), Grant::new()];
-    accept(sidecar, &revoked(one.of_user()).event("subject", two.of_user())).await;
+    let [one, two] = [new_grant(), new_grant()];
+    sidecar.accept(&revoked(one.of_user()).event("subject", two.of_user())).await;
     one.meets(sidecar, "/open", Some("user_revoked")).await;
     two.meets(sidecar, "/open", Some("user_revoked")).await;
     let elsewhere = json!({"format": "iss_sub", "iss": "https://elsewhere.example", "sub": "a"});
     for (sub_id, inside) in [(true, elsewhere.clone()), (false, elsewhere)] {
-        let grant = Grant::new();
+        let grant = new_grant();
         let both = if sub_id { [grant.of_user(), inside] } else { [inside, grant.of_user()] };
-        accept(sidecar, &revoked(both[0].clone()).event("subject", both[1].clone())).await;
+        sidecar.accept(&revoked(both[0].clone()).event("subject", both[1].clone())).await;
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
     }
 }
@@ -355,11 +290,11 @@ async fn a_member_that_cannot_be_used_leaves_the_others() {
         json!({"format": "carrier-pigeon", "ring": 7}),
         json!("alice"),
     ] {
-        let grant = Grant::new();
+        let grant = new_grant();
         let before = counter(sidecar, "signals_alarming").await;
         let session = json!({"format": "opaque", "id": grant.session});
         let set = revoked(json!({"format": "complex", "user": odd, "session": session}));
-        accept(sidecar, &set).await;
+        sidecar.accept(&set).await;
         grant.meets(sidecar, "/open", Some("session_revoked")).await;
         assert!(counter(sidecar, "signals_alarming").await > before);
         logged(sidecar, &["[warning]", "\"unmatched\":\"user\"", &set.id()]).await;
@@ -376,46 +311,46 @@ async fn each_subject_meets_the_grant_that_it_names() {
         ("opaque", |grant| json!({"format": "opaque", "id": grant.session}), "session_revoked"),
         (
             "iss_sub of the identity provider",
-            |grant| json!({"format": "iss_sub", "iss": IDP, "sub": format!("00u-{}", grant.name)}),
+            |grant| json!({"format": "iss_sub", "iss": IDP, "sub": format!("00u-{}", grant.user)}),
             "user_revoked",
         ),
         (
             "that and a session",
-            |grant| json!({"format": "complex", "user": {"format": "iss_sub", "iss": IDP, "sub": format!("00u-{}", grant.name)}, "session": {"format": "opaque", "id": grant.session}}),
+            |grant| json!({"format": "complex", "user": {"format": "iss_sub", "iss": IDP, "sub": format!("00u-{}", grant.user)}, "session": {"format": "opaque", "id": grant.session}}),
             "session_revoked",
         ),
         (
             "E.164",
-            |grant| json!({"format": "phone_number", "phone_number": format!("+1206{:07}", grant.number)}),
+            |grant| json!({"format": "phone_number", "phone_number": format!("+1206{:07}", phone_number(grant))}),
             "user_revoked",
         ),
         (
             "account",
-            |grant| json!({"format": "account", "uri": format!("acct:{}@EXAMPLE.org", grant.name)}),
+            |grant| json!({"format": "account", "uri": format!("acct:{}@EXAMPLE.org", grant.user)}),
             "user_revoked",
         ),
         (
             "DID URL",
-            |grant| json!({"format": "did", "url": format!("did:example:{}#key-1", grant.name)}),
+            |grant| json!({"format": "did", "url": format!("did:example:{}#key-1", grant.user)}),
             "user_revoked",
         ),
         (
             "tenant",
-            |grant| json!({"format": "complex", "tenant": {"format": "opaque", "id": format!("tenant-{}", grant.name)}}),
+            |grant| json!({"format": "complex", "tenant": {"format": "opaque", "id": format!("tenant-{}", grant.user)}}),
             "principal_revoked",
         ),
         (
             "group",
-            |grant| json!({"format": "complex", "group": {"format": "opaque", "id": format!("dev-{}", grant.name)}}),
+            |grant| json!({"format": "complex", "group": {"format": "opaque", "id": format!("dev-{}", grant.user)}}),
             "principal_revoked",
         ),
         ("complex without format", |grant| json!({"user": grant.of_user()}), "user_revoked"),
         (
             "subject_type",
-            |grant| json!({"subject_type": "iss-sub", "iss": orders::ISSUER, "sub": grant.name}),
+            |grant| json!({"subject_type": "iss-sub", "iss": orders::ISSUER, "sub": grant.user}),
             "user_revoked",
         ),
-        ("email", |grant| json!({"format": "email", "email": format!("{}@EXAMPLE.org", grant.name)}), "user_revoked"),
+        ("email", |grant| json!({"format": "email", "email": format!("{}@EXAMPLE.org", grant.user)}), "user_revoked"),
         (
             "aliases, one of which is unknown",
             |grant| json!({"format": "aliases", "identifiers": [{"format": "x", "y": 1}, grant.of_user()]}),
@@ -423,7 +358,7 @@ async fn each_subject_meets_the_grant_that_it_names() {
         ),
     ];
     for (what, subject, reason) in table {
-        let (grant, other) = (Grant::new(), Grant::new());
+        let (grant, other) = (new_grant(), new_grant());
         grant.meets(sidecar, "/open", None).await;
         let answer = sidecar.push(&revoked(subject(&grant))).await.unwrap();
         assert_eq!(answer.status, 202, "{what}: {}", describe(&answer));
@@ -433,11 +368,11 @@ async fn each_subject_meets_the_grant_that_it_names() {
     // The whole subject inside the event, as Okta and Google have it.
     for inside in [
         |grant: &Grant| json!({"user": grant.of_user()}),
-        |grant: &Grant| json!({"subject_type": "iss-sub", "iss": orders::ISSUER, "sub": grant.name}),
+        |grant: &Grant| json!({"subject_type": "iss-sub", "iss": orders::ISSUER, "sub": grant.user}),
     ] {
-        let grant = Grant::new();
+        let grant = new_grant();
         let set = revoked(json!({})).without("sub_id").event("subject", inside(&grant)).dated(now() * 1_000);
-        accept(sidecar, &set).await;
+        sidecar.accept(&set).await;
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
     }
 }
@@ -446,18 +381,18 @@ async fn each_subject_meets_the_grant_that_it_names() {
 async fn a_device_may_be_named_by_whose_it_is() {
     let sidecar = sidecar().await;
     for subject in [
-        |grant: &Grant| json!({"format": "email", "email": format!("{}@example.org", grant.name)}),
+        |grant: &Grant| json!({"format": "email", "email": format!("{}@example.org", grant.user)}),
         |grant: &Grant| json!({"format": "opaque", "id": grant.session}),
     ] {
-        let grant = Grant::new();
+        let grant = new_grant();
         let is = |status: &str, ago: i64| {
             mint::device_is("x", status).claim("sub_id", subject(&grant)).dated((now() - ago) * 1_000)
         };
-        accept(sidecar, &is("not-compliant", 20)).await;
+        sidecar.accept(&is("not-compliant", 20)).await;
         grant.meets(sidecar, "/device", Some("device_not_compliant")).await;
-        accept(sidecar, &is("compliant", 10)).await;
+        sidecar.accept(&is("compliant", 10)).await;
         grant.meets(sidecar, "/device", None).await;
-        // It is not known to be the device of this grant.
+        // The signal does not name the device of this grant.
         grant.meets(sidecar, "/known-device", Some("device_not_compliant")).await;
     }
 }
@@ -466,7 +401,7 @@ async fn a_device_may_be_named_by_whose_it_is() {
 async fn a_token_without_an_identifier_passes_without_it() {
     let sidecar = sidecar().await;
     for nothing in [json!(""), json!([]), json!(["a@b"]), json!(null)] {
-        let mut token = Grant::new().token;
+        let mut token = new_grant().token;
         for claim in ["email", "phone", "account", "did", "idp_sub", "tid", "groups"] {
             token = token.claim(claim, nothing.clone());
         }
@@ -478,10 +413,10 @@ async fn a_token_without_an_identifier_passes_without_it() {
 #[tokio::test]
 async fn a_verification_of_the_transmitters_own() {
     let sidecar = sidecar().await;
-    let verify = |state: &str| event(GOOGLE, json!({}), json!({"state": state})).without("sub_id");
-    accept(sidecar, &verify("s3cret")).await;
+    let verify = |state: &str| signal_with(GOOGLE, json!({}), &json!({"state": state})).without("sub_id");
+    sidecar.accept(&verify("s3cret")).await;
     assert_signal_refused(&sidecar.push(&verify("other")).await.unwrap(), "invalid_state");
-    let standard = event(&format!("{SSF}verification"), json!({}), json!({})).without("sub_id");
+    let standard = signal_with(&ssf("verification"), json!({}), &json!({})).without("sub_id");
     assert_signal_refused(&sidecar.push(&standard).await.unwrap(), "invalid_request");
 }
 
@@ -496,21 +431,21 @@ async fn two_streams_of_one_transmitter() {
         client::send(sidecar.signals(), Http::One, &push).await.unwrap()
     };
     let risc = |subject: Value, audience: Value| {
-        event(&format!("{RISC}sessions-revoked"), subject, json!({})).claim("aud", audience)
+        signal_with(&risc("sessions-revoked"), subject, &json!({})).claim("aud", audience)
     };
     for audience in [json!(SECOND[0]), json!(SECOND[1]), json!(["https://other.example", SECOND[1]])] {
-        let grant = Grant::new();
+        let grant = new_grant();
         let set = risc(grant.of_user(), audience);
         assert_signal_refused(&push(&set, None).await, "authentication_failed");
         grant.meets(sidecar, "/open", None).await;
         assert_signal_accepted(&push(&set, Some("Bearer second")).await);
         grant.meets(sidecar, "/open", Some("user_revoked")).await;
     }
-    let grant = Grant::new();
+    let grant = new_grant();
     let set = revoked(grant.of_user()).claim("aud", SECOND[0]);
     assert_signal_refused(&push(&set, Some("Bearer second")).await, "access_denied");
     logged(sidecar, &["[info]", "access_denied", &set.id()]).await;
-    // The old shapes are what this stream is known for: nothing about them is odd.
+    // `legacy_subject` announces the old shapes, so they are not odd.
     let legacy = risc(json!({}), json!(SECOND[0])).without("sub_id").event("subject", json!({"user": grant.of_user()}));
     assert_signal_accepted(&push(&legacy, Some("Bearer second")).await);
     grant.meets(sidecar, "/open", Some("user_revoked")).await;
@@ -522,7 +457,7 @@ async fn two_streams_of_one_transmitter() {
 #[tokio::test]
 async fn a_compressed_push_is_415() {
     let sidecar = sidecar().await;
-    let grant = Grant::new();
+    let grant = new_grant();
     let set = revoked(grant.of_token()).sign();
     for http in Http::BOTH {
         let push = Request::push(orders::SIGNALS_PATH, &set).header("content-encoding", "gzip");

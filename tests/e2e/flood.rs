@@ -1,4 +1,4 @@
-//! A flood of bad signatures buys a bounded number of checks, and those who were let in before do not notice.
+//! A flood of bad signatures causes a bounded number of checks, and tokens that were verified before still pass.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn new_tokens_are_turned_away_and_known_ones_go_on() {
     assert!(turned_away > 50, "{turned_away} of 100 were turned away");
     assert_eq!(denied(&sidecar, "too_many_failures").await, turned_away);
     assert_eq!(denied(&sidecar, "signature_invalid").await, 100 - turned_away);
-    // Nobody can tell a good new token from the flood without checking it. When the flood is over, it is checked.
+    // A good new token of the same source looks like one of the flood, so it is not checked until the flood is over.
     sleep(Duration::from_secs(3)).await;
     assert_eq!(read(&sidecar, &mint::token().sign()).await.line(), "200");
 }

@@ -163,7 +163,7 @@ async fn without_keys_it_is_503_and_with_them_it_passes() {
     until_logged(&sidecar, "fetch 1 in a row failed: status 503").await;
     assert!(counter(&sidecar, "keys_fetch_failed.status").await > 0);
 
-    // Who goes away while waiting is forgotten: the answer that he does not wait for is no call on a stream that is gone.
+    // A client that disconnects while it waits is forgotten: later keys cause no call for a stream that is gone.
     for _ in 0..20 {
         let request = read_order();
         let to = sidecar.app();
@@ -279,7 +279,7 @@ async fn an_unknown_kid_asks_once() {
     }
     assert_eq!(server.requests(), 2, "one flight");
 
-    // A flood of names that nobody has.
+    // A flood of unknown `kid`s.
     let start = Instant::now();
     let mut flood = Vec::new();
     for lane in 0..8 {
@@ -571,7 +571,7 @@ async fn keys_that_nobody_confirms_are_given_up() {
     until("new keys", Duration::from_secs(10), async || send(&sidecar, &with_token(&token)).await.status == 200).await;
 }
 
-/// A stream is worth as much as the key that its token is by; also one whose request had to wait for that key.
+/// A stream ends when the key of its token is withdrawn; also one whose request had to wait for that key.
 #[tokio::test]
 async fn streams_end_with_the_key_of_their_token() {
     let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
@@ -629,7 +629,7 @@ async fn open_stream(sidecar: &Sidecar, alg: Alg) -> (streaming::Connection, str
     (connection, stream)
 }
 
-/// Nobody confirms the keys any more, and nothing else happens: no request, no signal.
+/// No fetch confirms the keys any more, and there is no request and no signal either.
 #[tokio::test]
 async fn a_stream_ends_when_the_keys_of_its_issuer_lapse() {
     let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
@@ -651,7 +651,7 @@ async fn a_stream_ends_when_the_keys_of_its_issuer_lapse() {
     assert_eq!(counter(&sidecar, "ended.keys_unavailable").await, 1);
 }
 
-/// An issuer publishes the same keys with other words about them, in another order.
+/// An issuer publishes the same keys with other members, in another order.
 #[tokio::test]
 async fn other_words_about_a_key_cut_no_stream() {
     let server = Jwks::start(mint::ISSUER.jwks()).unwrap();

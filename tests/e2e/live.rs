@@ -166,7 +166,7 @@ async fn a_narrowing_ends_what_a_condition_let_through() {
     }
 }
 
-/// Nor does it help a client not to read: what is stuck behind it ends as soon, and what it reads then is cut short.
+/// A client that does not read gains nothing: its stream ends as soon, and what it reads later is incomplete.
 #[tokio::test]
 async fn what_is_not_read_ends() {
     let sidecar = sidecar().await;
@@ -183,7 +183,7 @@ async fn what_is_not_read_ends() {
     }
 }
 
-/// Before the answer has begun there is a real one: 401 or 403, as at the door.
+/// If the response has not begun, the client gets a complete answer: 401 or 403, as a new request would.
 #[tokio::test]
 async fn before_the_answer_there_is_a_real_one() {
     let sidecar = sidecar().await;
@@ -351,7 +351,7 @@ async fn websockets_end() {
     assert_recorded(sidecar, &task, "task_completed").await;
 }
 
-/// Nobody signals anything: the token's time is over.
+/// Without any signal: the token expires.
 #[tokio::test]
 async fn a_stream_ends_with_its_token() {
     let sidecar = sidecar().await;
@@ -370,7 +370,7 @@ async fn a_stream_ends_with_its_token() {
     }
 }
 
-/// A rule may ask that the transmitter was heard of lately; a stream under it ends when it falls silent.
+/// A rule may limit the age of the state. A stream under it ends when the transmitter falls silent.
 #[tokio::test]
 async fn a_stream_ends_when_the_state_is_too_old_for_its_rule() {
     let sidecar = Sidecar::start(settings("live-stale")).await.unwrap();
@@ -392,8 +392,8 @@ async fn a_stream_ends_when_the_state_is_too_old_for_its_rule() {
     other.read(100).await.unwrap();
 }
 
-/// The transmitter says that it stops. Who asks for the age of the state, by the rule or by `signals.stale`, ends at once
-/// and not at the next tick; who does not goes on.
+/// The transmitter says that it stops. Who asks for the age of the state, by the rule or by `signals.stale`, ends at
+/// once and not at the next tick; who does not goes on.
 #[tokio::test]
 async fn a_stream_ends_at_once_when_the_stream_of_signals_does() {
     let with_stale = |name: &str| {
@@ -431,7 +431,7 @@ async fn a_stream_ends_at_once_when_the_stream_of_signals_does() {
             assert_broken_off(Http::Two, &stream.await.unwrap().unwrap(), pushed);
         }
         other.read(100).await.unwrap();
-        // Of two words for one second the worse counts.
+        // Of two statuses for one second the worse counts.
         time::sleep(Duration::from_millis(1_100)).await;
         push(&sidecar, &say("enabled", now())).await;
         time::sleep(Duration::from_millis(1_100)).await;
@@ -440,7 +440,7 @@ async fn a_stream_ends_at_once_when_the_stream_of_signals_does() {
     assert_eq!(stats.value("wasmcustom.taskfence.ended.state_stale").unwrap(), 3);
 }
 
-/// What asks for no device goes on without one, and what asks for no token is nobody's.
+/// A stream whose rule does not ask for the device goes on. An anonymous stream belongs to no grant, and goes on too.
 #[tokio::test]
 async fn only_what_its_rule_forbids_ends() {
     let sidecar = sidecar().await;
@@ -657,7 +657,8 @@ async fn a_new_configuration_loses_no_stream() {
         let record = log.lines().find(|line| line.contains(task) && line.contains("\"verdict\":\"ended\"")).unwrap();
         assert!(record.contains(&format!("\"rule\":\"{rule}\"")), "{record}");
     }
-    // Nothing is left of the old configuration. Whoever listened under it is replaced at the next tick.
+    // Nothing is left of the old configuration. If its root context had the queue, another one opens it at the next
+    // tick.
     time::sleep(TICKED).await;
     for _ in 0..4 {
         let task = unique("task");

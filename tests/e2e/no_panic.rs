@@ -13,7 +13,7 @@ use taskfence_tests::{
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-/// Raw paths: the filter gets to see what Envoy would otherwise repair or refuse.
+/// Paths are not normalised, so the filter gets paths that Envoy would otherwise repair or refuse.
 async fn sidecar() -> (&'static Sidecar, MutexGuard<'static, ()>) {
     static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -81,7 +81,7 @@ async fn bytes_in_headers() {
     let every_high_byte: Vec<u8> = (0x80..=0xff).collect();
     for value in [b"\xe9".as_slice(), b"caf\xe9 au lait", b"\xff\xfe\xfd", b"\xc3", b"\xed\xa0\x80", &every_high_byte] {
         let what = format!("{value:02x?}");
-        // A header that means nothing to us is none of our business.
+        // The filter ignores a header that it does not know.
         assert_eq!(survives(sidecar, &what, &good_request().header("x-name", value)).await, 200, "{what}");
         assert_eq!(survives(sidecar, &what, &good_request().header("cookie", value)).await, 200, "{what}");
         let anonymous = Http1Request::new("GET", orders::ORDER_PATH).header("x-name", value);

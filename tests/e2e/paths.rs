@@ -1,5 +1,5 @@
-//! No spelling of a path or a host is a way around a rule: in core, and behind an Envoy that normalises paths, that does
-//! not, and that is as strict as it can be.
+//! No spelling of a path or a host is a way around a rule: in core, and behind an Envoy that normalises paths, that
+//! does not, and that is as strict as it can be.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const AT_A_TIME: usize = 32;
 /// How many spellings the generated test tries, in each of the settings.
 const SPELLINGS: usize = 400;
 
-/// What is closed, and behind all of it a rule that is open: whatever slips past a rule arrives.
+/// Rules that deny, and after them a rule that permits: a request that the first ones miss reaches the service.
 fn fence() -> Value {
     orders::config_of(json!([
         {"name": "secret", "match": {"hosts": ["secret.com"]}, "deny": true},
@@ -766,7 +766,8 @@ async fn what_follows_a_refused_request_is_judged_for_itself() {
     }
 }
 
-/// Whatever arrives, arrives under the path that the upstream sees, and no service could read that path as a closed one.
+/// Whatever arrives, arrives under the path that the upstream sees, and no service could read that path as a closed
+/// one.
 #[tokio::test]
 async fn generated_spellings_arrive_only_where_a_rule_lets_them() {
     let bench = bench().await;

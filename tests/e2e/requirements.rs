@@ -143,7 +143,7 @@ async fn push(signal: &Jwt) {
     assert_signal_accepted(&sidecar().await.push(signal).await.unwrap());
 }
 
-/// A new token of a new user, who nobody said anything about.
+/// A new token of a new user, about whom there was no signal.
 fn stranger() -> (String, Jwt) {
     let user = unique("user");
     let jwt = mint::token().user(&user);
@@ -387,7 +387,7 @@ async fn step_up() {
         ("/auth-age", mint::token().without("auth_time"), "authentication_too_old", Some(&age)),
         ("/step-up", signed_in(400).claim("acr", "phr"), "authentication_too_old", Some(&age)),
         ("/step-up", signed_in(20).claim("acr", "phr"), "200", None),
-        // Signing in again would not help who may not do it at all.
+        // A new sign-in would not help a user who has no permission at all.
         ("/step-up", signed_in(400).claim("scope", "x"), "scope_insufficient", None),
     ] {
         meets(path, &jwt, expected).await;
@@ -410,7 +410,7 @@ async fn a_device_flips_with_what_is_said_about_it() {
     push(&mint::device_is(&device, "not-compliant").dated(mint::now() - 10)).await;
     meets("/device", &jwt, "device_not_compliant").await;
     meets("/device/lenient", &jwt, "device_not_compliant").await;
-    // The older word comes late, and changes nothing; of two words at one time the stricter counts.
+    // The older signal comes late and changes nothing; of two with the same time the stricter counts.
     push(&mint::device_is(&device, "compliant").dated(mint::now() - 15)).await;
     meets("/device", &jwt, "device_not_compliant").await;
     let moment = mint::now() - 5;
@@ -477,8 +477,8 @@ async fn a_condition_sees_what_rules_compare() {
     }
 }
 
-/// The largest token that is taken makes no condition dear: what takes more work than any request is worth is refused,
-/// also where the rest of the condition would hold; and what is in use passes with such a token too.
+/// No condition is expensive, even for the largest token: a condition that exceeds its budget refuses, also where the
+/// rest of it would hold. Ordinary conditions pass with such a token too.
 #[tokio::test]
 async fn a_condition_takes_bounded_work() {
     let many: Vec<&str> = std::iter::repeat_n("x", 2_500).chain(["last"]).collect();
@@ -631,14 +631,14 @@ async fn break_glass_lifts_by_name_and_every_use_is_seen() {
         "{record_of_use}"
     );
 
-    // Who needs no help does not break the glass.
+    // A request that meets all requirements is not counted as break-glass.
     let device = unique("device");
     push(&mint::device_is(&device, "compliant")).await;
     let well = holder.claim("device_id", device.as_str()).claim("acr", "phr").claim("jti", unique("tok"));
     meets("/glass/both", &well, "200").await;
     assert_eq!(counter("break_glass").await, before + 2);
     assert_eq!(record(&well.id()).await, None);
-    // Nor does it lift what signals ended.
+    // Break-glass does not lift a revocation.
     let task = unique("task");
     push(&mint::complete_task(&task)).await;
     meets("/glass/both", &mint::token().claim("scope", "orders.read emergency").task(&task), "task_completed").await;
@@ -690,7 +690,7 @@ async fn shadow_refuses_nothing_and_says_what_it_would_have_done() {
         "{said}"
     );
     assert_eq!(record(&ended.id()).await.unwrap()["reason"], "task_completed");
-    // A rule may be in earnest where the rest is not, and what cannot be read may be meant for it.
+    // One rule may be enforced while the rest is in shadow mode, and an unreadable path may be meant for that rule.
     for (request, reason) in [
         (Request::get("/strict").bearer(&token.sign()), "scope_insufficient"),
         (Request::get("/strict;a"), "path_refused"),
@@ -716,7 +716,7 @@ async fn one_rule_in_shadow() {
     meets("/scope/all", &token, "scope_insufficient").await;
 }
 
-/// Without word from the transmitter nobody knows what has been revoked.
+/// Without a signal from the transmitter the filter does not know what was revoked.
 #[tokio::test]
 async fn state_that_is_too_old_closes_until_a_signal_comes() {
     let rules = json!([
@@ -734,7 +734,7 @@ async fn state_that_is_too_old_closes_until_a_signal_comes() {
             assert_eq!(answer.header("retry-after").as_deref(), Some("1"), "{}", describe(&answer));
             assert_allowed(&sidecar, &sidecar.send(http, &Request::get("/any").bearer(&token)).await.unwrap());
         }
-        // A signal that was forged is no sign of life, nor is an old one that comes again.
+        // A forged signal does not make the state fresh, and neither does an old one that is pushed again.
         let forged = unrelated().signed_by(mint::FORGER.signer(mint::Alg::Es256)).header("kid", "idp-ES256");
         assert_eq!(sidecar.push(&forged).await.unwrap().status, 400);
         assert_signal_accepted(&sidecar.push(&unrelated().claim("iat", mint::now() - 60)).await.unwrap());

@@ -47,8 +47,8 @@ fn stricter() -> Value {
 /// The names of the listeners of [`chains`].
 const CHAINS: [&str; 3] = ["app", "identical", "four"];
 
-/// One Envoy with three chains in one VM: two filters with plugins of their own, two with the same configuration, which have
-/// one root context between them, and four.
+/// One Envoy with three chains in one VM: two filters with plugins of their own, two with the same configuration, which
+/// have one root context between them, and four.
 fn chains(name: &str) -> Settings {
     Settings::new(name, config())
         .behind("app", stricter())
@@ -77,7 +77,7 @@ async fn begin(connection: &mut Connection, token: &Jwt) -> Streamed {
     stream
 }
 
-/// Every kind of stream that all filters of a chain have admitted ends once, and what nobody spoke about goes on.
+/// Every kind of stream that all filters of a chain have admitted ends once. Streams without a signal go on.
 #[tokio::test]
 async fn the_filters_of_one_chain_end_a_stream_once() {
     let sidecar = Sidecar::start(chains("chain")).await.unwrap();
@@ -107,8 +107,8 @@ async fn the_filters_of_one_chain_end_a_stream_once() {
     }
 }
 
-/// The first filter follows what waits for keys at the second, and ends it there. Then the keys come, and the second does not
-/// touch it again.
+/// The first filter follows what waits for keys at the second, and ends it there. Then the keys come, and the second
+/// does not touch it again.
 #[tokio::test]
 async fn what_waits_at_a_later_filter_ends_once() {
     let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
@@ -198,7 +198,7 @@ async fn two_thousand_streams_of_eight_plugins_end() {
     let sidecar = Sidecar::start(settings).await.unwrap();
     let session = unique("sess");
     let token = mint::token().session(&session);
-    // Before its answer has begun a stream gets a real one, each from within the one before: that is what fills the stack.
+    // A stream whose response has not begun gets an answer, and Envoy nests these answers, which fills the stack.
     let request = Request::get(services::SILENCE).bearer(&token.sign());
     let mut waiting = Vec::new();
     let mut strangers = Vec::new();

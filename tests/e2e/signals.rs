@@ -1,4 +1,5 @@
-//! Each kind of signal through a real receiver to a changed decision, on every worker; silence; and floods of garbage.
+//! Each kind of signal, pushed to a real receiver, changes decisions on every worker. Also silence, and floods of bad
+//! pushes.
 
 use std::{
     fs,
@@ -12,58 +13,43 @@ use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_tests::{
     bootstrap::Settings,
     client::{self, Answer, Http, Request},
-    mint::{self, Alg, Jwt, now, unique},
+    grants::{Grant, rule, rules},
+    mint::{self, Alg, Jwt, caep, now, risc, signal_with, ssf, unique},
     orders,
-    refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused, describe},
+    refusal::{assert_allowed, assert_refused, assert_signal_refused, describe},
     sidecar::Sidecar,
     tamper,
 };
 use tokio::sync::OnceCell;
 
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
-const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type/";
-const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
-const NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
+/// A second transmitter, which manages devices.
+const VENDOR: &str = "https://mdm.example";
 
 /// One path for each thing that signals change.
 fn config() -> Value {
-    let require =
-        |name: &str, require: Value| json!({"name": name, "match": {"path": format!("/{name}")}, "require": require});
-    let mut config = orders::config_of(json!([
-        require("open", json!({})),
-        require("refund", json!({"scope": "orders.refund"})),
-        require("order", json!({"detail": {"type": "order", "action": "read", "identifier": "1881"}})),
-        require("device", json!({"device": {"status": "compliant", "unknown": "allow"}})),
-        require("risk", json!({"risk": {"below": "HIGH", "unknown": "allow"}})),
-        require("acr", json!({"acr": ["phr"]})),
-        require("network", json!({"claims": {"trusted_network": true}})),
-        require("when", json!({"when": "claims.trusted_network != false"})),
-        require("when-scope", json!({"when": "claims.scope.contains('orders.refund')"})),
-        require("when-scp", json!({"when": "'orders.refund' in claims.scp"})),
-        require("when-any", json!({"when": "claims.scp.exists(scope, scope == 'orders.refund')"})),
-        require(
-            "when-all-claims",
-            json!({"when": "claims['scp'].filter(scope, scope == 'orders.refund').size() == 1"})
-        ),
-        require("claim-scope", json!({"claims": {"scope": "orders.read orders.refund"}})),
-        require("claim-scp", json!({"claims": {"scp": ["orders.read", "orders.refund"]}})),
-        require(
-            "when-details",
-            json!({"when": "claims.authorization_details.exists(detail, 'read' in detail.actions)"})
-        ),
-        require("when-nested", json!({"when": "'read' in claims.authorization_details[0].actions"})),
-        require(
+    let mut config = orders::config_of(rules([
+        rule("order", json!({"detail": {"type": "order", "action": "read", "identifier": "1881"}})),
+        rule("network", json!({"claims": {"trusted_network": true}})),
+        rule("when", json!({"when": "claims.trusted_network != false"})),
+        rule("when-scope", json!({"when": "claims.scope.contains('orders.refund')"})),
+        rule("when-scp", json!({"when": "'orders.refund' in claims.scp"})),
+        rule("when-any", json!({"when": "claims.scp.exists(scope, scope == 'orders.refund')"})),
+        rule("when-all-claims", json!({"when": "claims['scp'].filter(scope, scope == 'orders.refund').size() == 1"})),
+        rule("claim-scope", json!({"claims": {"scope": "orders.read orders.refund"}})),
+        rule("claim-scp", json!({"claims": {"scp": ["orders.read", "orders.refund"]}})),
+        rule("when-details", json!({"when": "claims.authorization_details.exists(detail, 'read' in detail.actions)"})),
+        rule("when-nested", json!({"when": "'read' in claims.authorization_details[0].actions"})),
+        rule(
             "claim-details",
             json!({"claims": {
                 "authorization_details": [{"type": "order", "actions": ["read", "list"], "identifier": "1881"}]
-            }})
-        )
+            }}),
+        ),
     ]));
     config["issuers"][0]["claims"]["subjects"] = json!({"email": "email"});
-    let vendor = json!({
-        "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
-        "algorithms": Alg::names(), "keys": {"inline": mint::TRANSMITTER.jwks()}, "events": ["device-compliance-change"], "heartbeat": false
-    });
+    let mut vendor = device_vendor();
+    vendor["events"] = json!(["device-compliance-change"]);
+    vendor["heartbeat"] = json!(false);
     config["signals"]["transmitters"].as_array_mut().unwrap().push(vendor);
     config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret");
     config["identity"] = json!({"scope": "x-scope"});
@@ -76,84 +62,30 @@ async fn sidecar() -> &'static Sidecar {
     SIDECAR.get_or_init(start).await
 }
 
-/// A token of a user, a task and a session that nothing else in this process has.
-struct Grant {
-    user: String,
-    task: String,
-    session: String,
-    device: String,
-    token: Jwt,
+/// A grant that meets every rule.
+fn new_grant() -> Grant {
+    Grant::new()
+        .claim("scp", json!(["orders.read", "orders.refund"]))
+        .claim("authorization_details", json!([{"type": "order", "actions": ["read", "list"], "identifier": "1881"}]))
+        .claim("trusted_network", true)
 }
 
-impl Grant {
-    fn new() -> Self {
-        let [user, task, session, device] = ["user", "task", "sess", "dev"].map(unique);
-        let token = mint::token()
-            .user(&user)
-            .task(&task)
-            .session(&session)
-            .claim("device_id", device.as_str())
-            .claim("email", format!("{user}@example.org"))
-            .claim("scope", "orders.read orders.refund")
-            .claim("scp", json!(["orders.read", "orders.refund"]))
-            .claim(
-                "authorization_details",
-                json!([{"type": "order", "actions": ["read", "list"], "identifier": "1881"}]),
-            )
-            .claim("acr", "phr")
-            .claim("trusted_network", true);
-        Self { user, task, session, device, token }
-    }
-
-    fn of_user(&self) -> Value {
-        json!({"format": "iss_sub", "iss": orders::ISSUER, "sub": self.user})
-    }
-
-    fn of_task(&self) -> Value {
-        json!({"format": "complex", "task": {"format": "opaque", "id": self.task}})
-    }
-
-    fn of_session(&self) -> Value {
-        json!({"format": "complex", "session": {"format": "opaque", "id": self.session}})
-    }
-
-    fn of_token(&self) -> Value {
-        json!({"format": "jwt_id", "iss": orders::ISSUER, "jti": self.token.id()})
-    }
-
-    /// On enough connections that each worker takes some: every answer is the upstream's, or a refusal for `reason`.
-    async fn meets(&self, sidecar: &Sidecar, path: &str, reason: Option<&str>) {
-        let request = Request::get(path).bearer(&self.token.sign());
-        for number in 0..8 {
-            let answer = sidecar.send(Http::BOTH[number % 2], &request).await.unwrap();
-            match reason {
-                Some(reason) => assert_refused(sidecar, &answer, reason),
-                None => assert_allowed(sidecar, &answer),
-            }
-        }
-    }
-}
-
-fn event(name: &str, subject: Value, members: Value) -> Jwt {
-    let members = members.as_object().unwrap().clone();
-    members.into_iter().fold(mint::signal(name, subject), |signal, (name, value)| signal.event(&name, value))
-}
-
-async fn accept(sidecar: &Sidecar, signal: &Jwt) {
-    assert_signal_accepted(&sidecar.push(signal).await.unwrap());
+/// A transmitter of the configuration that signs with the keys of the first one.
+fn device_vendor() -> Value {
+    json!({
+        "issuer": VENDOR, "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
+        "algorithms": Alg::names(), "keys": {"inline": mint::TRANSMITTER.jwks()}
+    })
 }
 
 /// Every event that refuses: pushed, it turns a 200 into this refusal on every worker.
 #[tokio::test]
 async fn each_event_changes_the_decision_that_it_is_about() {
     let sidecar = sidecar().await;
-    let caep = |name: &str| format!("{CAEP}{name}");
-    let risc = |name: &str| format!("{RISC}{name}");
     type Row = (String, fn(&Grant) -> Value, Value, &'static str, &'static str);
     let email = |grant: &Grant| json!({"format": "email", "email": format!("{}@EXAMPLE.org", grant.user)});
     let aliases = |grant: &Grant| json!({"format": "aliases", "identifiers": [{"format": "phone_number", "phone_number": "+41"}, grant.of_user()]});
     let with_device = |grant: &Grant| json!({"format": "complex", "user": grant.of_user(), "device": {"format": "opaque", "id": grant.device}});
-    let device = |grant: &Grant| json!({"format": "complex", "device": {"format": "opaque", "id": grant.device}});
     let offline = json!({"claims": {"trusted_network": false}});
     let pin = json!({"credential_type": "pin", "change_type": "revoke"});
     let lower = json!({"namespace": "NIST-AAL", "current_level": "nist-aal1", "change_direction": "decrease"});
@@ -177,7 +109,7 @@ async fn each_event_changes_the_decision_that_it_is_about() {
         (caep("assurance-level-change"), Grant::of_user, lower, "/acr", "assurance_insufficient"),
         (
             caep("device-compliance-change"),
-            device,
+            Grant::of_device,
             json!({"previous_status": "compliant", "current_status": "not-compliant"}),
             "/device",
             "device_not_compliant",
@@ -200,9 +132,15 @@ async fn each_event_changes_the_decision_that_it_is_about() {
             "user_revoked",
         ),
         (mint::TASK_COMPLETED.to_owned(), Grant::of_task, json!({"outcome": "success"}), "/open", "task_completed"),
-        (NARROWED.to_owned(), Grant::of_task, json!({"scope": "orders.read"}), "/refund", "scope_insufficient"),
         (
-            NARROWED.to_owned(),
+            mint::GRANT_NARROWED.to_owned(),
+            Grant::of_task,
+            json!({"scope": "orders.read"}),
+            "/refund",
+            "scope_insufficient",
+        ),
+        (
+            mint::GRANT_NARROWED.to_owned(),
             Grant::of_task,
             json!({"authorization_details": [{"type": "order", "actions": ["write"], "identifier": "1881"}]}),
             "/order",
@@ -210,44 +148,47 @@ async fn each_event_changes_the_decision_that_it_is_about() {
         ),
     ];
     for (name, subject, members, path, reason) in table {
-        let (grant, other) = (Grant::new(), Grant::new());
+        let (grant, other) = (new_grant(), new_grant());
         grant.meets(sidecar, path, None).await;
-        accept(sidecar, &event(&name, subject(&grant), members)).await;
+        sidecar.accept(&signal_with(&name, subject(&grant), &members)).await;
         grant.meets(sidecar, path, Some(reason)).await;
         other.meets(sidecar, path, None).await;
     }
-    // And those that change nothing.
+    // These events change nothing.
     for name in [caep("session-established"), caep("session-presented"), risc("account-enabled"), risc("opt-in")] {
-        let grant = Grant::new();
-        accept(sidecar, &event(&name, grant.of_user(), json!({}))).await;
+        let grant = new_grant();
+        sidecar.accept(&signal_with(&name, grant.of_user(), &json!({}))).await;
         grant.meets(sidecar, "/open", None).await;
     }
 }
 
-/// A narrowed grant goes on with what is left, shows no more to the upstream, and gets nothing back.
+/// A narrowed grant passes with what is left, shows no more to the upstream, and later signals give nothing back.
 #[tokio::test]
 async fn a_narrowed_grant_stays_narrow() {
     let sidecar = sidecar().await;
-    let grant = Grant::new();
-    accept(sidecar, &event(NARROWED, grant.of_task(), json!({"scope": "orders.read"}))).await;
+    let grant = new_grant();
+    sidecar.accept(&signal_with(mint::GRANT_NARROWED, grant.of_task(), &json!({"scope": "orders.read"}))).await;
     grant.meets(sidecar, "/refund", Some("scope_insufficient")).await;
     grant.meets(sidecar, "/open", None).await;
     for scope in ["orders.refund", "orders.read orders.refund orders.admin"] {
-        accept(sidecar, &event(NARROWED, grant.of_task(), json!({"scope": scope}))).await;
+        sidecar.accept(&signal_with(mint::GRANT_NARROWED, grant.of_task(), &json!({"scope": scope}))).await;
         let widened = json!({"claims": {"scope": scope}});
-        accept(sidecar, &event(&format!("{CAEP}token-claims-change"), grant.of_token(), widened)).await;
+        sidecar.accept(&signal_with(&caep("token-claims-change"), grant.of_token(), &widened)).await;
         grant.meets(sidecar, "/refund", Some("scope_insufficient")).await;
     }
     let big = json!({"scope": "x".repeat(5_000)});
-    assert_signal_refused(&sidecar.push(&event(NARROWED, grant.of_task(), big)).await.unwrap(), "invalid_request");
+    assert_signal_refused(
+        &sidecar.push(&signal_with(mint::GRANT_NARROWED, grant.of_task(), &big)).await.unwrap(),
+        "invalid_request",
+    );
 }
 
-/// Whoever reads the claim sees what is left of it: `when`, `claims`, nested reads, the header for the upstream; whichever
-/// event took it, under whichever name.
+/// All readers of a claim see what is left of it: `when`, `claims`, nested reads, the header for the upstream. This
+/// holds for every event that narrows, and for each name of the claim.
 #[tokio::test]
 async fn a_narrowing_reaches_whoever_reads_the_claim() {
     let sidecar = sidecar().await;
-    let change = format!("{CAEP}token-claims-change");
+    let change = caep("token-claims-change");
     let order = |actions: Value| json!([{"type": "order", "actions": actions, "identifier": "1881"}]);
     let scopes = [
         ("/when-scope", "condition_failed"),
@@ -270,20 +211,20 @@ async fn a_narrowing_reaches_whoever_reads_the_claim() {
     ];
     type Outcomes<'o> = &'o [(&'o str, &'o str)];
     let table: Vec<(&str, Value, Outcomes<'_>)> = vec![
-        (NARROWED, json!({"scope": "orders.read"}), &scopes),
+        (mint::GRANT_NARROWED, json!({"scope": "orders.read"}), &scopes),
         (&change, json!({"claims": {"scope": "orders.read"}}), &scopes),
         (&change, json!({"claims": {"scp": ["orders.read"]}}), &scopes),
         (&change, json!({"claims": {"scp": "orders.read"}}), &scopes),
-        (NARROWED, json!({"authorization_details": order(json!(["list"]))}), &details),
+        (mint::GRANT_NARROWED, json!({"authorization_details": order(json!(["list"]))}), &details),
         (&change, json!({"claims": {"authorization_details": order(json!(["list"]))}}), &details),
-        (NARROWED, json!({"authorization_details": []}), &gone),
+        (mint::GRANT_NARROWED, json!({"authorization_details": []}), &gone),
     ];
     for (name, members, outcomes) in table {
-        let (grant, other) = (Grant::new(), Grant::new());
+        let (grant, other) = (new_grant(), new_grant());
         for (path, _) in outcomes {
             grant.meets(sidecar, path, None).await;
         }
-        accept(sidecar, &event(name, grant.of_task(), members.clone())).await;
+        sidecar.accept(&signal_with(name, grant.of_task(), &members.clone())).await;
         for (path, reason) in outcomes {
             grant.meets(sidecar, path, Some(reason)).await;
             other.meets(sidecar, path, None).await;
@@ -293,7 +234,7 @@ async fn a_narrowing_reaches_whoever_reads_the_claim() {
             "scope": "orders.read orders.refund", "scp": ["orders.read", "orders.refund"],
             "authorization_details": order(json!(["read", "list"]))
         }});
-        accept(sidecar, &event(&change, grant.of_task(), all)).await;
+        sidecar.accept(&signal_with(&change, grant.of_task(), &all)).await;
         for (path, reason) in outcomes {
             grant.meets(sidecar, path, Some(reason)).await;
         }
@@ -307,18 +248,18 @@ async fn a_narrowing_reaches_whoever_reads_the_claim() {
 #[tokio::test]
 async fn a_claim_can_change_back_and_a_contradiction_refuses() {
     let sidecar = sidecar().await;
-    let grant = Grant::new();
+    let grant = new_grant();
     let say = |value: bool, at: i64| {
         let claims = json!({"claims": {"trusted_network": value}});
-        event(&format!("{CAEP}token-claims-change"), grant.of_session(), claims).dated(at)
+        signal_with(&caep("token-claims-change"), grant.of_session(), &claims).dated(at)
     };
     let at = now() - 100;
-    accept(sidecar, &say(false, at)).await;
+    sidecar.accept(&say(false, at)).await;
     grant.meets(sidecar, "/network", Some("claim_mismatch")).await;
-    accept(sidecar, &say(true, at)).await;
+    sidecar.accept(&say(true, at)).await;
     grant.meets(sidecar, "/network", Some("claim_mismatch")).await;
     grant.meets(sidecar, "/when", Some("condition_error")).await;
-    accept(sidecar, &say(true, at + 1)).await;
+    sidecar.accept(&say(true, at + 1)).await;
     grant.meets(sidecar, "/network", None).await;
     grant.meets(sidecar, "/when", None).await;
 }
@@ -326,22 +267,22 @@ async fn a_claim_can_change_back_and_a_contradiction_refuses() {
 #[tokio::test]
 async fn a_transmitter_says_what_it_may() {
     let sidecar = sidecar().await;
-    let grant = Grant::new();
-    let complete = mint::complete_task(&grant.task).claim("iss", "https://mdm.example");
+    let grant = new_grant();
+    let complete = mint::complete_task(&grant.task).claim("iss", VENDOR);
     assert_signal_refused(&sidecar.push(&complete).await.unwrap(), "access_denied");
     grant.meets(sidecar, "/open", None).await;
-    accept(sidecar, &mint::device_is(&grant.device, "not-compliant").claim("iss", "https://mdm.example")).await;
+    sidecar.accept(&mint::device_is(&grant.device, "not-compliant").claim("iss", VENDOR)).await;
     grant.meets(sidecar, "/device", Some("device_not_compliant")).await;
 }
 
-/// First wins; a 202 for the second would say that it was applied.
+/// The first SET with a `jti` counts. A 202 for the second would say that it was applied.
 #[tokio::test]
 async fn a_jti_means_one_thing() {
     let sidecar = sidecar().await;
-    let (first, second) = (Grant::new(), Grant::new());
+    let (first, second) = (new_grant(), new_grant());
     let signal = mint::complete_task(&first.task);
-    accept(sidecar, &signal).await;
-    accept(sidecar, &signal.clone().claim("iat", now() - 1)).await;
+    sidecar.accept(&signal).await;
+    sidecar.accept(&signal.clone().claim("iat", now() - 1)).await;
     let other = mint::complete_task(&second.task).claim("jti", signal.id());
     for _ in 0..4 {
         assert_signal_refused(&sidecar.push(&other).await.unwrap(), "invalid_request");
@@ -352,12 +293,12 @@ async fn a_jti_means_one_thing() {
     assert!(stats.value("wasmcustom.taskfence.signals_contradictory").unwrap() >= 4);
 }
 
-/// The right code for each, nothing applied, and requests keep flowing meanwhile.
+/// Each bad push gets the right code, none is applied, and requests pass meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_garbage_changes_nothing() {
     let sidecar = sidecar().await;
     let machines = sidecar.machines_created().await.unwrap();
-    let grant = Grant::new();
+    let grant = new_grant();
     let forger = mint::FORGER.signer(Alg::Es256);
     let idp = mint::TRANSMITTER.signer(Alg::Es256);
     let good = || mint::complete_task(&grant.task);
@@ -376,9 +317,7 @@ async fn a_flood_of_garbage_changes_nothing() {
         ("a critical member that is not understood", good().claim("sub_id", critical).sign(), Some("invalid_request")),
         (
             "another state than asked",
-            mint::signal(&format!("{SSF}verification"), json!({"format": "opaque", "id": "s"}))
-                .event("state", "x")
-                .sign(),
+            mint::signal(&ssf("verification"), json!({"format": "opaque", "id": "s"})).event("state", "x").sign(),
             Some("invalid_state"),
         ),
         ("random bytes", "\u{fffd}\u{1}garbage".repeat(50), Some("invalid_request")),
@@ -403,11 +342,12 @@ async fn a_flood_of_garbage_changes_nothing() {
     futures_util::future::join(flood, traffic).await;
     grant.meets(sidecar, "/open", None).await;
     sidecar.check_no_crash_since(machines).await.unwrap();
-    accept(sidecar, &good()).await;
+    sidecar.accept(&good()).await;
     grant.meets(sidecar, "/open", Some("task_completed")).await;
 }
 
-/// A sidecar of its own: whom nobody feeds refuses, except where a rule says otherwise by name.
+/// Without signals the state is stale, and requests are refused, unless a rule allows that. The sidecar is its own,
+/// because signals of other tests would make the state fresh.
 #[tokio::test]
 async fn silence_makes_the_state_stale() {
     let mut config = orders::config_of(json!([
@@ -419,19 +359,14 @@ async fn silence_makes_the_state_stale() {
         {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
     ]));
     config["signals"]["stale"] = json!({"after": "3s"});
-    let chatty = json!({
-        "issuer": "https://mdm.example", "audience": orders::SIGNALS_AUDIENCE, "subjects": [orders::ISSUER],
-        "algorithms": Alg::names(), "keys": {"inline": mint::TRANSMITTER.jwks()}
-    });
-    config["signals"]["transmitters"].as_array_mut().unwrap().push(chatty);
+    config["signals"]["transmitters"].as_array_mut().unwrap().push(device_vendor());
     let sidecar = Sidecar::start(Settings::new("stale", config)).await.unwrap();
     let sidecar = &sidecar;
-    let grant = Grant::new();
-    let beat = |name: &str| {
-        mint::signal(&format!("{SSF}verification"), json!({"format": "opaque", "id": "s"})).claim("iss", name)
-    };
+    let grant = new_grant();
+    let beat =
+        |name: &str| mint::signal(&ssf("verification"), json!({"format": "opaque", "id": "s"})).claim("iss", name);
     let stream_is = |status: &str| {
-        let set = mint::signal(&format!("{SSF}stream-updated"), json!({"format": "opaque", "id": "s"}));
+        let set = mint::signal(&ssf("stream-updated"), json!({"format": "opaque", "id": "s"}));
         set.event("status", status)
     };
     grant.meets(sidecar, "/guarded", Some("state_stale")).await;
@@ -439,16 +374,16 @@ async fn silence_makes_the_state_stale() {
     grant.meets(sidecar, "/glass", Some("state_stale")).await;
     let emergency = Request::get("/glass").bearer(&mint::token().claim("scope", "emergency").sign());
     assert_allowed(sidecar, &sidecar.send(Http::One, &emergency).await.unwrap());
-    accept(sidecar, &beat(orders::TRANSMITTER)).await;
+    sidecar.accept(&beat(orders::TRANSMITTER)).await;
     grant.meets(sidecar, "/guarded", Some("state_stale")).await;
-    accept(sidecar, &beat("https://mdm.example")).await;
+    sidecar.accept(&beat(VENDOR)).await;
     grant.meets(sidecar, "/guarded", None).await;
     grant.meets(sidecar, "/patient", None).await;
 
-    // One goes on, the other falls silent: the silent one counts.
+    // One transmitter goes on, the other falls silent. The silent one counts.
     let silent_since = Instant::now();
     loop {
-        accept(sidecar, &beat("https://mdm.example")).await;
+        sidecar.accept(&beat(VENDOR)).await;
         let answer = sidecar.send(Http::One, &Request::get("/guarded").bearer(&grant.token.sign())).await.unwrap();
         if answer.status == 503 {
             break;
@@ -461,11 +396,11 @@ async fn silence_makes_the_state_stale() {
     grant.meets(sidecar, "/patient", None).await;
     grant.meets(sidecar, "/careless", None).await;
 
-    // A disabled stream is stale at once, whatever comes, until it is enabled again.
-    accept(sidecar, &stream_is("disabled")).await;
+    // A disabled stream makes the state stale at once, until it is enabled again.
+    sidecar.accept(&stream_is("disabled")).await;
     grant.meets(sidecar, "/patient", Some("state_stale")).await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    accept(sidecar, &stream_is("enabled")).await;
+    sidecar.accept(&stream_is("enabled")).await;
     grant.meets(sidecar, "/patient", None).await;
     let answer = sidecar.send(Http::One, &Request::get("/healthz")).await.unwrap();
     assert_allowed(sidecar, &answer);
@@ -487,11 +422,11 @@ fn assert_no_room(answer: &Answer) {
     assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true), "{}", describe(answer));
 }
 
-/// More devices than one bucket takes words about. Only rules that ask about a device of that bucket are in doubt; who has
-/// none passes, other transmitters are heard, and what ends a grant is taken in.
+/// Signals about more devices than one bucket has room for. Only rules that ask for a device of that bucket refuse.
+/// Grants without a device pass, other transmitters still have room, and so has a signal that ends a grant.
 #[tokio::test]
 async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
-    /// What one transmitter may say about devices in one bucket.
+    /// How many entries about devices one transmitter may have in one bucket.
     const SHARE: usize = 384;
     let settings = Settings::new("full", config());
     let sidecar = &Sidecar::start(settings).await.unwrap();
@@ -500,14 +435,14 @@ async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
     let say = |device: &str, issuer: &str| mint::device_is(device, "compliant").claim("iss", issuer);
     let known: Vec<String> = devices.by_ref().take(SHARE).collect();
     for device in &known {
-        accept(sidecar, &say(device, "https://mdm.example")).await;
+        sidecar.accept(&say(device, VENDOR)).await;
     }
     let lost = devices.next().unwrap();
     let push = async |signal: &Jwt| sidecar.push(signal).await.unwrap();
-    assert_no_room(&push(&say(&lost, "https://mdm.example")).await);
+    assert_no_room(&push(&say(&lost, VENDOR)).await);
 
     let grant = |device: &str| {
-        let mut grant = Grant::new();
+        let mut grant = new_grant();
         grant.token = grant.token.claim("device_id", device);
         grant
     };
@@ -517,22 +452,22 @@ async fn a_flood_of_words_about_devices_locks_out_nobody_else() {
         grant(device).meets(sidecar, "/risk", None).await;
     }
     // Somebody without a device, whose name and task are in that bucket.
-    let mut other = Grant::new();
+    let mut other = new_grant();
     other.user = names_in(bucket, Kind::User).next().unwrap();
     other.task = names_in(bucket, Kind::Task).next().unwrap();
     other.token = other.token.user(&other.user).task(&other.task).without("device_id");
     for path in ["/open", "/device", "/risk"] {
         other.meets(sidecar, path, None).await;
     }
-    // Another transmitter is heard about devices of that bucket, and the flooded bucket takes in what ends a grant.
-    accept(sidecar, &say(&lost, orders::TRANSMITTER)).await;
-    accept(sidecar, &mint::complete_task(&other.task)).await;
+    // The full bucket still has room for another transmitter's signal about a device, and for one that ends a grant.
+    sidecar.accept(&say(&lost, orders::TRANSMITTER)).await;
+    sidecar.accept(&mint::complete_task(&other.task)).await;
     other.meets(sidecar, "/open", Some("task_completed")).await;
     let stats = sidecar.envoy().stats().await.unwrap();
     assert!(stats.value("wasmcustom.taskfence.signals_failed").unwrap() >= 1);
 }
 
-/// When what fills a bucket has ended, there is room again and nobody is refused any more.
+/// When the entries that fill a bucket have expired, there is room again and no request is refused any more.
 #[tokio::test]
 async fn saturation_ends_by_itself() {
     /// How many cut-offs of clients one transmitter may leave in one bucket.
@@ -554,12 +489,12 @@ async fn saturation_ends_by_itself() {
     let (bystander, lost) = (&clients[SHARE], &clients[SHARE + 1]);
     assert_allowed(sidecar, &ask(bystander).await);
     for client in &clients[..SHARE] {
-        accept(sidecar, &end(client)).await;
+        sidecar.accept(&end(client)).await;
     }
     assert_allowed(sidecar, &ask(bystander).await);
     let full = Instant::now();
     assert_no_room(&sidecar.push(&end(lost)).await.unwrap());
-    // The one that was lost may have been about anybody in that bucket, and about nobody else.
+    // The lost entry may have been about any client of that bucket, but about no other.
     for client in [bystander, lost] {
         assert_refused(sidecar, &ask(client).await, "state_saturated");
     }
@@ -597,9 +532,9 @@ async fn a_new_configuration_loses_no_entry() {
             json!({"lds_config": {"resource_api_version": "V3", "path_config_source": {"path": in_patch.to_str().unwrap()}}});
     });
     let sidecar = Sidecar::start(settings).await.unwrap();
-    let (ended, narrowed) = (Grant::new(), Grant::new());
-    accept(&sidecar, &mint::complete_task(&ended.task)).await;
-    accept(&sidecar, &event(NARROWED, narrowed.of_task(), json!({"scope": "orders.read"}))).await;
+    let (ended, narrowed) = (new_grant(), new_grant());
+    sidecar.accept(&mint::complete_task(&ended.task)).await;
+    sidecar.accept(&signal_with(mint::GRANT_NARROWED, narrowed.of_task(), &json!({"scope": "orders.read"}))).await;
     ended.meets(&sidecar, "/open", Some("task_completed")).await;
     ended.meets(&sidecar, "/new", Some("rule_missing")).await;
 
@@ -618,7 +553,7 @@ async fn a_new_configuration_loses_no_entry() {
         *config = json!(parsed.to_string());
     }
     write_listeners(&file, &changed);
-    let fresh = Grant::new();
+    let fresh = new_grant();
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let answer = sidecar.send(Http::One, &Request::get("/new").bearer(&fresh.token.sign())).await.unwrap();
@@ -633,7 +568,7 @@ async fn a_new_configuration_loses_no_entry() {
         fresh.meets(&sidecar, path, None).await;
     }
     narrowed.meets(&sidecar, "/refund", Some("scope_insufficient")).await;
-    accept(&sidecar, &mint::complete_task(&fresh.task)).await;
+    sidecar.accept(&mint::complete_task(&fresh.task)).await;
     fresh.meets(&sidecar, "/new", Some("task_completed")).await;
     fs::remove_dir_all(&folder).unwrap();
 }

@@ -308,7 +308,7 @@ async fn a_time_out_cuts_a_stream() {
     assert_eq!(answer.status, 504);
 }
 
-/// With another `vm_id` a signal is answered 202 and does nothing; the filter says that nobody writes for it.
+/// With another `vm_id` a signal is answered 202 and does nothing; the filter's log says that it has no receiver.
 #[tokio::test]
 async fn another_vm_id_is_another_state_and_the_filter_says_so() {
     let sidecar = sidecar().await;
@@ -340,7 +340,7 @@ async fn await_gauge(sidecar: &Sidecar, vm_id: &str, value: u64) {
     }
 }
 
-/// A receiver that comes later ends the complaint, without a new configuration of the filter.
+/// When a receiver is configured later, the warning ends without a new configuration of the filter.
 #[tokio::test]
 async fn a_receiver_that_comes_later_is_noticed() {
     let folder = std::env::temp_dir().join(unique("taskfence-receiver"));
@@ -348,7 +348,7 @@ async fn a_receiver_that_comes_later_is_noticed() {
     let file = folder.join("listeners.json");
     let in_patch = file.clone();
     let settings = Settings::new("receiver-later", orders::config()).workers(2).patch(move |bootstrap| {
-        // The receiver comes from a file that Envoy watches; so far it has the vm_id of nobody.
+        // The receiver comes from a file that Envoy watches; at first it has a vm_id that no filter has.
         let signals = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().remove(1);
         write_listener(&in_patch, signals, "taskfence.elsewhere");
         bootstrap["node"] = json!({"id": "tests", "cluster": "tests"});

@@ -1,4 +1,5 @@
-//! The token stands where its issuer's configuration says, never in two places, and the upstream sees it only if it may.
+//! The token stands where its issuer's configuration says, never in two places, and the upstream sees it only if it
+//! may.
 
 use serde_json::{Value, json};
 use taskfence_tests::{
@@ -74,7 +75,7 @@ async fn each_issuer_has_its_place() {
         assert_allowed(sidecar, &on("app", http, &in_header(&partner)).await);
         assert_allowed(sidecar, &on("app", http, &in_header(&format!("Bearer {partner}"))).await);
         assert_allowed(sidecar, &on("app", http, &in_cookie(&browser)).await);
-        // Remembered as good, and still in the wrong place.
+        // The token is remembered as good, but it is in the wrong place.
         for wrong in [
             Request::get("/open").bearer(&partner),
             Request::get("/open").bearer(&browser),
@@ -150,7 +151,7 @@ async fn the_upstream_sees_the_token_only_where_it_may() {
         let answer = on("hidden", http, &alone).await;
         assert_allowed(sidecar, &answer);
         assert_eq!(seen(&answer.json(), "cookie"), None);
-        // Nobody looked at it, and still it is not the upstream's.
+        // The filter did not read it, but the upstream must not get it.
         let free = Request::get("/free").header("cookie", "__Host-jit=x; a=b").header("x-jit-token", "y").bearer("z");
         let answer = on("hidden", http, &free).await;
         assert_allowed(sidecar, &answer);

@@ -143,7 +143,7 @@ async fn a_tab_ends_the_scheme() {
     }
 }
 
-/// One worker serves several configurations; what one of them found good is nothing to the others.
+/// One worker serves several configurations. A token that one of them has verified is not verified for the others.
 #[tokio::test]
 async fn a_token_that_is_good_here_is_judged_anew_elsewhere() {
     let sidecar = sidecar().await;
@@ -170,7 +170,7 @@ async fn a_tampered_token_is_refused() {
     for alg in Alg::ALL {
         let jwt = mint::token().signed_by(mint::ISSUER.signer(alg));
         let token = jwt.sign();
-        // Warm: a cached token must not lend its verdict to one that differs in a bit.
+        // The original token is in the cache. A copy with one other bit must not get its verdict.
         allowed(&token).await;
         refused(&tamper::flip_signature_bit(&token), "signature_invalid").await;
         refused(&tamper::change_claim(&token, "scope", "orders.read orders.refund"), "signature_invalid").await;
@@ -269,8 +269,8 @@ async fn times() {
     allowed(&jwt.valid(-310, 300).sign()).await;
 }
 
-/// RFC 7519 section 2: a NumericDate may have a fraction. In doubt by less than a second the token is older, and not yet
-/// valid.
+/// RFC 7519 section 2: a NumericDate may have a fraction. In doubt by less than a second the token is older, and not
+/// yet valid.
 #[tokio::test]
 async fn times_may_have_fractions() {
     let jwt = mint::token();

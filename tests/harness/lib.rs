@@ -1,14 +1,12 @@
-//! The harness of the end-to-end tests: a real Envoy with the filter in it, a small upstream behind it, clients in
-//! front
-//! of it, and tokens and signals made by a library that the filter does not use.
+//! The harness of the end-to-end tests: a real Envoy with the filter in it, a small upstream behind it, clients
+//! in front of it, and tokens and signals made by a library that the filter does not use.
 //!
 //! ```text
 //! client ──► Envoy, app listener (role filter) ──► upstream     what a request may do
 //! client ──► Envoy, signals listener (role receiver)            what changes meanwhile
 //! ```
 //! A test asks [`sidecar::Sidecar`] for a running pair and speaks to it with [`client`]; [`orders`] is the sample
-//! service that
-//! all of them use, [`refusal`] says what a correct refusal looks like.
+//! service that all of them use, [`grants`] has grants for tests of signals, [`refusal`] checks answers.
 
 pub mod artefacts;
 pub mod bootstrap;
@@ -17,6 +15,7 @@ pub mod client;
 pub mod discovered;
 pub mod envoy;
 pub mod frames;
+pub mod grants;
 pub mod grpc;
 pub mod hub;
 pub mod in_process;

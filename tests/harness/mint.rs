@@ -151,7 +151,7 @@ impl Signer {
         Self { kid, alg, key }
     }
 
-    /// A new key, known to nobody: what a client signs its DPoP proofs with.
+    /// A new key that no configuration has, for the DPoP proofs of a client.
     pub fn new(alg: Alg) -> Self {
         Self::generate(unique("client"), alg)
     }
@@ -256,6 +256,8 @@ pub fn signal(event: &str, subject: Value) -> Jwt {
     )
 }
 
+/// The type of our grant-narrowed.
+pub const GRANT_NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
 /// The type of CAEP's session-revoked.
 pub const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 /// The type of our task-completed.
@@ -287,6 +289,27 @@ pub const DEVICE_COMPLIANCE_CHANGE: &str =
     "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
 /// The type of CAEP's risk-level-change.
 pub const RISK_LEVEL_CHANGE: &str = "https://schemas.openid.net/secevent/caep/event-type/risk-level-change";
+
+/// The type of the CAEP event with this name.
+pub fn caep(name: &str) -> String {
+    format!("https://schemas.openid.net/secevent/caep/event-type/{name}")
+}
+
+/// The type of the RISC event with this name.
+pub fn risc(name: &str) -> String {
+    format!("https://schemas.openid.net/secevent/risc/event-type/{name}")
+}
+
+/// The type of the SSF event with this name.
+pub fn ssf(name: &str) -> String {
+    format!("https://schemas.openid.net/secevent/ssf/event-type/{name}")
+}
+
+/// A [`signal`] whose event has these members too. `members` is an object.
+pub fn signal_with(event: &str, subject: Value, members: &Value) -> Jwt {
+    let members = members.as_object().expect("an object of members");
+    members.iter().fold(signal(event, subject), |signal, (name, value)| signal.event(name, value.clone()))
+}
 
 /// Says how this device (the claim `device_id`) stands: `compliant` or `not-compliant`.
 pub fn device_is(device: &str, status: &str) -> Jwt {

@@ -31,7 +31,7 @@ pub fn is_there(test: &str) -> bool {
     }
     let why = format!("{} is not there; install node and npm and run scripts/setup", folder.display());
     assert!(env::var_os("CI").is_none(), "{test} needs npm: {why}");
-    // Not `println!`, which nobody gets to see of a test that passed.
+    // Not `println!`, because its output is hidden when a test passes.
     let _ = writeln!(io::stderr(), "skipped: {test}: npm: {why}");
     false
 }
@@ -45,9 +45,9 @@ pub struct AuthorizationServer {
 /// A client that the server knows, and how its tokens are signed and bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// ES256, to whoever bears it.
+    /// ES256, a bearer token.
     Plain,
-    /// RS256, to whoever bears it.
+    /// RS256, a bearer token.
     Rsa,
     /// Bound to the key of a DPoP proof.
     Dpop,

@@ -1,4 +1,4 @@
-//! What a correct answer looks like: the same checks for every refusal and every pass, so that no test forgets one.
+//! Checks of answers: the same ones for every refusal and every pass, so that no test forgets one.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ pub fn assert_refused(sidecar: &Sidecar, answer: &Answer, reason: &str) {
     assert_body(answer, reason);
     assert_challenge(answer, challenge);
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"), "cache-control of\n{}", describe(answer));
-    // Whoever is to come back is told when.
+    // A client that may try again is told when.
     assert_eq!(
         answer.header("retry-after").is_some(),
         matches!(*status, 429 | 503),

@@ -1,4 +1,4 @@
-//! What the upstream does that does not end by itself: streams of every kind, each of which knows when it is cut off.
+//! Endless answers of the upstream: streams of every kind. Each one notices when it is cut off.
 
 use std::{
     sync::{

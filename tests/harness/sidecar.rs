@@ -14,6 +14,7 @@ use crate::{
     envoy::Envoy,
     mint::Jwt,
     orders,
+    refusal::{assert_signal_accepted, describe},
     upstream::Upstream,
 };
 
@@ -93,6 +94,13 @@ impl Sidecar {
     /// Pushes a signal, as a transmitter would.
     pub async fn push(&self, set: &Jwt) -> Result<Answer> {
         client::send(self.signals, Http::One, &Request::push(orders::SIGNALS_PATH, &set.sign())).await
+    }
+
+    /// Pushes a signal. Panics unless the receiver accepts it.
+    pub async fn accept(&self, set: &Jwt) {
+        let answer = self.push(set).await.unwrap();
+        assert_eq!(answer.status, 202, "of {}\n{}", set.claims_text(), describe(&answer));
+        assert_signal_accepted(&answer);
     }
 
     /// How many connections each worker accepted so far on the app listener.

@@ -91,7 +91,7 @@ impl Connection {
         Ok((sender, self.send(request, Either::Right(body)).await?))
     }
 
-    /// Whether nobody closed it.
+    /// Whether it is still open.
     pub fn is_open(&self) -> bool {
         match &self.0 {
             Sender::One(sender) => !sender.is_closed(),

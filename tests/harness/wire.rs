@@ -1,4 +1,4 @@
-//! A service that remembers every byte that reached it, for what must not reach a service before the verdict.
+//! A service that remembers every byte that reached it, for tests that nothing reaches a service before the verdict.
 
 use std::{
     io::{Read, Write},

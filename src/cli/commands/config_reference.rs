@@ -74,7 +74,7 @@ const FIELDS: [(&str, &str); 17] = [
 pub const EXAMPLE: &str = include_str!("example.yaml");
 
 /// The page for `schema`.
-pub fn markdown(schema: &Value) -> String {
+pub(super) fn markdown(schema: &Value) -> String {
     let mut page = Page { schema, text: INTRODUCTION.to_owned() };
     page.text.push_str("\n## Keys\n");
     page.section("", schema);

@@ -6,7 +6,7 @@ pub mod config_reference;
 pub mod explain;
 pub mod keys;
 pub mod man;
-pub mod proof;
+mod proof;
 pub mod schema;
 pub mod signal;
 pub mod test;

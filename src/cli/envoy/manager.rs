@@ -21,7 +21,7 @@ pub struct Filter<'e> {
 }
 
 impl<'e> Manager<'e> {
-    /// `node`, if it is the `Any` of a manager.
+    /// Reads `node`. `None` if it is not the `Any` of a manager.
     pub fn read(node: &Node<'e>) -> Option<Self> {
         let (kind, node) = node.typed()?;
         if !kind.ends_with(".http_connection_manager.v3.HttpConnectionManager") {
@@ -32,18 +32,18 @@ impl<'e> Manager<'e> {
         Some(Self { filters: filters.collect(), node })
     }
 
-    /// The field by which its routes, or some of its virtual hosts, come from elsewhere.
+    /// The field that gets its routes, or some of its virtual hosts, from a discovery service.
     pub fn discovery(&self) -> Option<Node<'e>> {
         let all = ["rds", "scoped_routes"].iter().find_map(|name| self.node.get(name));
         all.or_else(|| self.routes_here()?.get("vhds"))
     }
 
-    /// The routes that stand in it: a `RouteConfiguration`.
+    /// The routes that are in the file: a `RouteConfiguration`.
     pub fn routes_here(&self) -> Option<Node<'e>> {
         self.node.get("route_config")
     }
 
-    /// The actions of its routes that send a request to a cluster, wherever in the tree of matches they stand.
+    /// The actions of its routes that send a request to a cluster, at any depth of the tree of matches.
     pub fn actions(&self) -> Vec<Node<'e>> {
         let to_cluster = |action: &Node<'_>| {
             [
@@ -67,7 +67,7 @@ impl<'e> Manager<'e> {
 }
 
 impl Filter<'_> {
-    /// The name that per-route configuration calls it by.
+    /// The name of the filter, which per-route configuration refers to.
     pub fn name(&self) -> &str {
         self.node.text("name").unwrap_or_default()
     }
@@ -78,7 +78,7 @@ impl Filter<'_> {
     }
 
     /// Whether it runs `plugin`.
-    pub fn runs(&self, plugin: &Plugin<'_>) -> bool {
+    pub(super) fn runs(&self, plugin: &Plugin<'_>) -> bool {
         let Some((kind, config)) = &self.config else { return false };
         kind.ends_with(".filters.http.wasm.v3.Wasm")
             && config.get("config").is_some_and(|config| config.place == plugin.node.place)

@@ -40,7 +40,7 @@ impl<'e> Envoy<'e> {
             .any(|name| root.get(name).is_some())
     }
 
-    /// The manager in whose filters `plugin` stands, and the place among them.
+    /// The manager that has `plugin` among its filters, and the index of that filter.
     pub fn surroundings(&self, plugin: &Plugin<'_>) -> Option<(&Manager<'e>, usize)> {
         self.managers.iter().find_map(|manager| {
             let at = manager.filters.iter().position(|filter| filter.runs(plugin))?;
@@ -48,8 +48,8 @@ impl<'e> Envoy<'e> {
         })
     }
 
-    /// Whether this file has all listeners. In a file of resources, as Envoy reads one from disk, and beside a discovery
-    /// service, whatever is not here may stand elsewhere.
+    /// Whether this file has all listeners. A file of resources, which Envoy reads from disk, may be one of several,
+    /// and a discovery service may send more listeners.
     pub fn has_all_listeners(&self) -> bool {
         self.root.get("resources").is_none()
             && self
@@ -66,7 +66,7 @@ impl<'e> Envoy<'e> {
         listed.into_iter().chain(resources).filter_map(|cluster| cluster.text("name")).collect()
     }
 
-    /// Whether other clusters may come from elsewhere.
+    /// Whether clusters may come from a discovery service or another file.
     pub fn may_get_clusters(&self) -> bool {
         let dynamic = self.root.get("dynamic_resources");
         let discovered =

@@ -1,6 +1,7 @@
 //! A value in a configuration of Envoy and the place where it stands.
 //!
-//! Envoy reads protobuf's JSON: a field may be written as `vm_config` or as `vmConfig`, and `null` is the same as nothing.
+//! Envoy reads protobuf's JSON: a field may be written as `vm_config` or as `vmConfig`, and `null` means that it is
+//! missing.
 
 use serde_json::Value;
 
@@ -47,7 +48,7 @@ impl<'e> Node<'e> {
         self.get(name).is_some_and(|flag| flag.value == &Value::Bool(true))
     }
 
-    /// The members of a map by their names, or the items of a list under the name of nothing.
+    /// The members of a map, or the items of a list. Empty for any other value.
     pub fn children(&self) -> Vec<Self> {
         match self.value {
             Value::Array(items) => {
@@ -59,7 +60,8 @@ impl<'e> Node<'e> {
         }
     }
 
-    /// What a `google.protobuf.Any` holds, and the name of its type: of one in a `TypedStruct` too.
+    /// The name of the type of a `google.protobuf.Any`, and its value. A `TypedStruct` gives the type and value inside
+    /// it.
     pub fn typed(&self) -> Option<(&'e str, Self)> {
         let kind = type_name(self.text("@type")?);
         if kind.ends_with(".TypedStruct") {
@@ -68,7 +70,7 @@ impl<'e> Node<'e> {
         Some((kind, self.clone()))
     }
 
-    /// This value and all below it, each before what it holds.
+    /// This value and all values in it. A value comes before the values that it contains.
     pub fn descendants(&self) -> Vec<Self> {
         let mut all = vec![self.clone()];
         for child in self.children() {

@@ -12,23 +12,23 @@ use super::Node;
 pub struct Plugin<'e> {
     /// The plugin.
     pub node: Node<'e>,
-    /// Where its configuration stands.
+    /// The path of its configuration in the file.
     pub place: String,
     /// Its configuration.
     pub text: Text,
 }
 
-/// The configuration of a plugin, as Envoy would hand it over.
+/// The configuration of a plugin, as Envoy gives it to the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text {
-    /// This.
+    /// This text.
     Known(String),
     /// A message that cannot be read here: the name of its type.
     Unknown(String),
 }
 
 impl<'e> Plugin<'e> {
-    /// `node`, if it is a plugin and looks like one of ours.
+    /// Reads `node`. `None` if it is no plugin, or does not look like one of ours.
     pub fn read(node: &Node<'e>) -> Option<Self> {
         let (place, text) = match node.get("configuration") {
             Some(configuration) => text_of(&configuration)?,
@@ -38,12 +38,12 @@ impl<'e> Plugin<'e> {
         (plugin.has_our_text() || plugin.has_our_name()).then_some(plugin)
     }
 
-    /// The `vm_id` beside it; plugins share pushed state when they have the same.
+    /// Its `vm_id`. Plugins with the same `vm_id` share the pushed state.
     pub fn vm_id(&self) -> &'e str {
         self.node.get("vm_config").and_then(|vm| vm.text("vm_id")).unwrap_or_default()
     }
 
-    /// What it does, as far as its text can be read.
+    /// Its role. A text that cannot be read counts as [`Role::Filter`].
     pub fn role(&self) -> Role {
         match self.json().as_ref().and_then(|json| json.get("role")?.as_str()) {
             Some("receiver") => Role::Receiver,
@@ -64,7 +64,7 @@ impl<'e> Plugin<'e> {
         }
     }
 
-    /// A text that is broken may still be meant as ours.
+    /// Whether the text has keys of our configuration. A text with errors can be one of ours too.
     fn has_our_text(&self) -> bool {
         let Text::Known(text) = &self.text else { return false };
         let keys = ["issuers", "rules", "signals"];
@@ -83,8 +83,8 @@ impl<'e> Plugin<'e> {
     }
 }
 
-/// What Envoy hands to a plugin for this `google.protobuf.Any`: the text of a StringValue or a BytesValue as it is, a Struct
-/// as JSON.
+/// What Envoy gives to a plugin for this `google.protobuf.Any`: the text of a StringValue or a BytesValue unchanged, a
+/// Struct as JSON.
 fn text_of(configuration: &Node<'_>) -> Option<(String, Text)> {
     let (kind, _) = configuration.typed()?;
     let value = configuration.get("value");

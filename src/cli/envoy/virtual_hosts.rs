@@ -2,15 +2,15 @@
 
 use super::Node;
 
-/// The virtual hosts of a route configuration, and what is cut off a host before one is chosen.
+/// The virtual hosts of a route configuration, and what Envoy removes from a host before it chooses one.
 #[derive(Debug)]
 pub struct VirtualHosts<'e> {
     hosts: Vec<Domain<'e>>,
-    /// `strip_any_host_port` of the manager, for every reader behind it.
+    /// `strip_any_host_port` of the manager. All later filters and the service see the changed host.
     pub cuts_port: bool,
-    /// `strip_trailing_host_dot` of the manager, for every reader behind it.
+    /// `strip_trailing_host_dot` of the manager. All later filters and the service see the changed host.
     pub cuts_dot: bool,
-    /// `ignore_port_in_host_matching` of the routes, for the choice alone.
+    /// `ignore_port_in_host_matching` of the routes. It affects the choice of the virtual host only.
     ignores_port: bool,
 }
 
@@ -19,14 +19,14 @@ pub struct VirtualHosts<'e> {
 pub struct Domain<'e> {
     /// The domain as it is written.
     pub text: &'e str,
-    /// Where it stands.
+    /// The path of the domain in the file.
     pub place: String,
     /// The virtual host: its name, and its number.
     pub host: (&'e str, usize),
 }
 
 impl<'e> VirtualHosts<'e> {
-    /// Those that stand in `manager`.
+    /// The virtual hosts of `manager`.
     pub fn read(manager: &Node<'e>) -> Self {
         let routes = manager.get("route_config");
         let mut hosts = Vec::new();
@@ -54,7 +54,7 @@ impl<'e> VirtualHosts<'e> {
         self.hosts.iter().map(|domain| domain.host.1.saturating_add(1)).max().unwrap_or_default()
     }
 
-    /// What every reader behind the manager sees of the value of `:authority`.
+    /// The value of `:authority` as the filters and the service see it.
     pub fn seen(&self, authority: &str) -> String {
         let host = if self.cuts_dot { without_dot(authority) } else { authority.to_owned() };
         if self.cuts_port { without_port(&host).to_owned() } else { host }
@@ -90,7 +90,7 @@ impl Domain<'_> {
         (!port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty()).then_some(port)
     }
 
-    /// Whether no host that a manager cut port or final dot off can ever be this one.
+    /// Whether this domain cannot match a host after the manager removed its port or final dot.
     pub fn is_dead(&self, hosts: &VirtualHosts<'_>) -> bool {
         let has_port = self.port().is_some();
         let has_dot = self.text.ends_with('.') || self.text.contains(".:");
@@ -98,7 +98,7 @@ impl Domain<'_> {
     }
 }
 
-/// One dot, at the end or before a port.
+/// Removes one dot, at the end or before a port.
 fn without_dot(host: &str) -> String {
     match (host.strip_suffix('.'), host.rsplit_once(".:")) {
         (Some(name), _) => name.to_owned(),
@@ -107,7 +107,7 @@ fn without_dot(host: &str) -> String {
     }
 }
 
-/// A port is a number of 32 bits, whatever else stands behind the colon stays.
+/// Removes a port: a number of 32 bits. Any other text after the colon stays.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') && port.parse::<u32>().is_ok() => name,
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(chosen(&manager, host), "public.mesh", "{host}");
         }
         assert_eq!(chosen(&manager, "[::1]:80"), "[::1]");
-        // These the filter refuses.
+        // The filter refuses these hosts.
         for host in ["public.mesh:", "public.mesh:99999999999"] {
             assert_eq!(chosen(&manager, host), "public.*", "{host}");
         }

@@ -1,8 +1,8 @@
-//! Whether a plugin gets to see the body of a request that it holds at its headers.
+//! Whether a plugin that pauses a request at its headers gets the body.
 
 use super::{Findings, Installed};
 
-/// A receiver needs the body; a filter must not be resumed by it.
+/// A receiver needs the body. A filter must stay paused when the body comes.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let node = &one.plugin.node;
     let set = node.is_true("allow_on_headers_stop_iteration");

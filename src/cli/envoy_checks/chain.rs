@@ -2,7 +2,7 @@
 
 use super::{Findings, Installed};
 
-/// Kinds of filters that send a request on, so that none behind them sees it.
+/// Kinds of filters that end the chain: filters after them do not see the request.
 const ROUTERS: [&str; 2] = [".http.router.v3.Router", ".http.mcp_router.v3.McpRouter"];
 
 /// Kinds of filters that can give a request another path, host, method or body.
@@ -19,7 +19,7 @@ const REWRITERS: [&str; 10] = [
     ".http.wasm.v3.Wasm",
 ];
 
-/// Nothing may send a request on in front of the filter, or change it behind.
+/// No filter in front of ours may end the chain, and no filter after ours may change the request.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let Some(filter) = place.filter() else { return };

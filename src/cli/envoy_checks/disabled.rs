@@ -4,7 +4,8 @@ use super::{Findings, Installed};
 
 const HELP: &str = "take it out, and let a rule of the filter say what passes: `allow: anonymous`";
 
-/// `disabled` of the filter, and of its name in `typed_per_filter_config` of routes, virtual hosts and weighted clusters.
+/// `disabled` of the filter, and of its name in `typed_per_filter_config` of routes, virtual hosts and weighted
+/// clusters.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let Some(filter) = place.filter() else { return };
@@ -20,7 +21,7 @@ pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(routes) = place.manager.routes_here() else { return };
     for node in routes.descendants() {
         let Some(overrides) = node.get("typed_per_filter_config") else { continue };
-        // The names of filters are no fields: they have one spelling.
+        // Names of filters are map keys, not fields, so they have one spelling only.
         let ours =
             overrides.children().into_iter().find(|one| one.place == format!("{}.{}", overrides.place, filter.name()));
         let Some((kind, config)) = ours.as_ref().and_then(|any| any.typed()) else { continue };

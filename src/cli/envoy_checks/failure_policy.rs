@@ -6,7 +6,7 @@ use super::{Findings, Installed};
 
 const HELP: &str = "set `failure_policy: FAIL_RELOAD`: nothing passes without the module, and it is loaded anew";
 
-/// `FAIL_OPEN` lets every request pass unjudged; `FAIL_CLOSED`, the default, never loads the module again.
+/// `FAIL_OPEN` lets every request pass unjudged; `FAIL_CLOSED`, the default, does not load the module again.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let node = &one.plugin.node;
     let policy = node.get("failure_policy");

@@ -1,7 +1,7 @@
 //! Whether Envoy and the rules read a host in the same way.
 //!
-//! A rule for `h` takes `h:80` and `h.` as `h`. Envoy chooses a virtual host by the whole text, unless the connection manager
-//! cuts port and final dot off: then a request is judged for one host and sent to another.
+//! For a rule, `h:80` and `h.` are the host `h`. Envoy compares the whole text with its virtual hosts, unless the
+//! connection manager removes port and final dot. So a request could be judged for one host and sent to another.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::envoy::{Manager, VirtualHosts};
 
 const HELP: &str = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in this connection manager, and `\"hosts\": \"exact\"` in the filter's configuration";
 
-/// Looks for hosts that Envoy sends elsewhere than the rules think.
+/// Looks for hosts that Envoy and the rules read differently.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let manager = place.manager;
@@ -34,7 +34,7 @@ pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     }
 }
 
-/// The virtual host is chosen by another header than the one that is judged.
+/// Envoy chooses the virtual host by another header than the one that the filter judges.
 fn check_header(manager: &Manager<'_>, by_host: bool, findings: &mut Findings) {
     let header = manager.routes_here().and_then(|routes| routes.get("vhost_header"));
     let Some(header) = header.filter(|header| header.value() != "") else { return };
@@ -57,7 +57,7 @@ fn check_dead(hosts: &VirtualHosts<'_>, findings: &mut Findings) {
     }
 }
 
-/// Another spelling of a rule's host leads to another virtual host. Whether there is one.
+/// Reports spellings of a rule's host that lead to another virtual host. Returns whether there is one.
 fn check_choice(hosts: &VirtualHosts<'_>, policy: &Policy, manager: &Manager<'_>, findings: &mut Findings) -> bool {
     let mut found = false;
     for host in rules_hosts(policy) {
@@ -83,7 +83,8 @@ fn check_choice(hosts: &VirtualHosts<'_>, policy: &Policy, manager: &Manager<'_>
     found
 }
 
-/// What a client may write for `host`: a port or a dot, and one more of what Envoy cuts off once.
+/// Spellings of `host` that a client may send: with a port or a dot, and with a second one, since Envoy removes only
+/// one.
 fn spellings(host: &str, hosts: &VirtualHosts<'_>) -> Vec<String> {
     let ports: BTreeSet<&str> =
         hosts.domains().iter().filter_map(|domain| domain.port()).chain(["80", "443", "1"]).collect();
@@ -94,14 +95,14 @@ fn spellings(host: &str, hosts: &VirtualHosts<'_>) -> Vec<String> {
     with_port.chain([format!("{host}."), format!("{host}..")]).collect()
 }
 
-/// The filter refuses what Envoy does not cut off.
+/// With `hosts: exact` the filter refuses a host with a port or a final dot, so Envoy must remove them.
 fn check_exact(place: &str, findings: &mut Findings) {
     let message = "`hosts` is `exact`, and Envoy leaves ports or final dots: such requests are refused";
     let help = "set `strip_any_host_port: true` and `strip_trailing_host_dot: true` in the connection manager";
     findings.warning(place, message, help);
 }
 
-/// Where virtual hosts or rules tell hosts apart, the options belong there even if nothing leads astray yet.
+/// Asks for the options where virtual hosts or rules distinguish hosts, also if no spelling is misrouted yet.
 fn check_options(hosts: &VirtualHosts<'_>, by_host: bool, manager: &Manager<'_>, findings: &mut Findings) {
     let missing: Vec<String> = [("strip_any_host_port", hosts.cuts_port), ("strip_trailing_host_dot", hosts.cuts_dot)]
         .into_iter()

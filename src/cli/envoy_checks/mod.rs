@@ -21,14 +21,14 @@ use taskfence_core::policy::policy::Role;
 
 use crate::envoy::{Envoy, Filter, Manager, Plugin};
 
-/// What was found, by how bad it is.
+/// The findings, by severity.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// The filter cannot do its work.
     pub errors: Vec<Problem>,
-    /// It works, but not as it should, or something here may defeat it.
+    /// The filter works, but not as it should, or something in the file may defeat it.
     pub warnings: Vec<Problem>,
-    /// What could not be looked at.
+    /// What the checks could not see.
     pub notes: Vec<Problem>,
 }
 
@@ -42,7 +42,7 @@ impl Findings {
     }
 }
 
-/// One of our plugins, what its text means, and where it runs.
+/// One of our plugins, its policy, and where it runs.
 struct Installed<'a> {
     plugin: &'a Plugin<'a>,
     role: Role,
@@ -79,7 +79,7 @@ impl Installed<'_> {
     }
 }
 
-/// Looks at all that is around our plugins in `envoy`. `policies` are what their texts mean, one for each.
+/// Runs all checks on `envoy`. `policies` has the policy of each plugin, in the same order.
 pub fn check(envoy: &Envoy<'_>, policies: &[Option<&Policy>]) -> Findings {
     let mut findings = Findings::default();
     let policies = policies.iter().copied().chain(std::iter::repeat(None));
@@ -113,7 +113,7 @@ pub fn check(envoy: &Envoy<'_>, policies: &[Option<&Policy>]) -> Findings {
     findings
 }
 
-/// The names in a sentence: "`a`", "`a` and `b`", "`a`, `b` and 3 more".
+/// The names as part of a sentence: "`a`", "`a` and `b`", "`a`, `b` and 3 more".
 fn list(names: &[String]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.as_slice() {

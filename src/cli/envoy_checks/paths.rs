@@ -1,12 +1,13 @@
 //! Whether Envoy and the rules read a path in the same way.
 //!
-//! Rules compare the canonical path: `/%70ublic` is `/public`, and `/a%3Ab` is `/a:b`. Envoy chooses a route by the letters
-//! of the path. With `normalize_path` it decodes what is unreserved (RFC 3986 §2.3) before; other escapes stay.
+//! Rules compare the canonical path: `/%70ublic` is `/public`, and `/a%3Ab` is `/a:b`. Envoy compares the letters of
+//! the path with its routes. With `normalize_path` it first decodes escapes of unreserved characters (RFC 3986 §2.3),
+//! and no others.
 
 use super::{Findings, Installed, list};
 use crate::envoy::{Manager, Node};
 
-/// Looks for paths that Envoy routes elsewhere than the rules think.
+/// Looks for paths that Envoy and the rules read differently.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let matches = path_matches(place.manager);
@@ -36,7 +37,7 @@ fn check_option(manager: &Manager<'_>, matches: &[Node<'_>], findings: &mut Find
 /// A route for `/a:b` does not match `/a%3Ab`, which the rules read as the same.
 fn check_letters(matches: &[Node<'_>], findings: &mut Findings) {
     for node in matches {
-        // In a regular expression such letters mean something else.
+        // In a regular expression these letters have another meaning.
         let Some(text) = node.value().as_str() else { continue };
         let Some(letter) = text.chars().find(|letter| !is_unreserved(*letter) && *letter != '/') else { continue };
         let message = format!(
@@ -47,7 +48,7 @@ fn check_letters(matches: &[Node<'_>], findings: &mut Findings) {
     }
 }
 
-/// What the routes of a manager compare paths with: each field of a `match` beside an action.
+/// The values that the routes of a manager compare paths with: each field of a `match` that has an action.
 fn path_matches<'e>(manager: &Manager<'e>) -> Vec<Node<'e>> {
     let all = manager.routes_here().map(|routes| routes.descendants()).unwrap_or_default();
     let is_route = |node: &&Node<'_>| {

@@ -1,11 +1,11 @@
-//! Where a plugin runs, and what of Envoy's filters cannot be seen.
+//! Where a plugin runs, and which filters of Envoy are not in the file.
 
 use taskfence_core::config::problem::Problem;
 
 use super::{Findings, Installed};
 use crate::envoy::Envoy;
 
-/// A plugin that is wrapped, or that runs behind the router, is not asked about every request.
+/// A plugin that is wrapped in another filter, or that is behind the router, does not see every request.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     match &one.place {
         None => {

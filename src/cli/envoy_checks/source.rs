@@ -9,7 +9,7 @@ use super::{Findings, Installed};
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let manager = &place.manager.node;
-    // Whoever says how the address is found has decided.
+    // The operator has configured how the address is found.
     let decided =
         manager.is_true("use_remote_address") || !manager.items("original_ip_detection_extensions").is_empty();
     if decided {

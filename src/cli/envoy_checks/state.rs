@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Findings, Installed, list};
 use crate::envoy::{Envoy, Plugin};
 
-/// Looks at the plugins together.
+/// Checks the plugins together.
 pub(super) fn check(envoy: &Envoy<'_>, installed: &[Installed<'_>], findings: &mut Findings) {
     for (at, one) in installed.iter().enumerate() {
         check_text(one, installed.get(..at).unwrap_or_default(), findings);
@@ -73,7 +73,7 @@ fn check_alone(receiver: &Plugin<'_>, earlier: &[Installed<'_>], findings: &mut 
     }
 }
 
-/// Two that share a state differ in their role only. What is no JSON is an error by itself.
+/// The texts of two plugins that share a state may differ in `role` only. A text that is no JSON is reported elsewhere.
 fn check_text(one: &Installed<'_>, earlier: &[Installed<'_>], findings: &mut Findings) {
     let Some(text) = without_role(one.plugin) else { return };
     let sharing = earlier.iter().filter(|other| other.plugin.vm_id() == one.plugin.vm_id());

@@ -1,9 +1,9 @@
-//! Whether Envoy cuts streams that may go on.
+//! Whether a time-out of Envoy ends streams that are permitted.
 
 use super::{Findings, Installed};
 use crate::envoy::Node;
 
-/// The time-out of a route is for the whole response. Unset it is 15 seconds.
+/// The time-out of a route is for the whole response. The default is 15 seconds.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let Some(place) = one.place else { return };
     let cut: Vec<Node<'_>> = place.manager.actions().into_iter().filter(|action| !is_off(action)).collect();

@@ -11,12 +11,12 @@ use crate::input::document;
 use crate::input::file;
 use crate::input::problem::BadFile;
 
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Configuration {
     /// What it means.
     pub loaded: Loaded,
-    /// The text that Envoy would hand to the filter.
+    /// The text that Envoy would give to the filter.
     pub json: Vec<u8>,
 }
 

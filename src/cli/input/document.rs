@@ -1,4 +1,4 @@
-//! A document as people write it, YAML or JSON, turned into the JSON that is read.
+//! A document in YAML or JSON, converted to JSON.
 
 use taskfence_core::config::problem::Problem;
 
@@ -6,7 +6,7 @@ use crate::input::yaml;
 
 /// The JSON of `text`, which is JSON when it begins with `{` and YAML otherwise. `what` is what messages call it.
 ///
-/// JSON stays as it is, byte by byte: its mistakes are for whoever reads it to find.
+/// JSON is returned unchanged, byte by byte. The code that reads it reports its errors.
 pub fn to_json(text: &[u8], what: &str) -> Result<Vec<u8>, Problem> {
     if is_json(text) {
         return Ok(text.to_vec());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum Access {
     /// Its owner alone (mode 0600).
     Owner,
-    /// Whoever the umask lets (mode 0666 less the umask).
+    /// Everyone that the umask allows (mode 0666 without the bits of the umask).
     Everyone,
 }
 
@@ -36,7 +36,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read { path: path.into(), source })
 }
 
-/// Fails when something is at `path` that must be kept, so that a command can look before it starts to write.
+/// Fails if there is a file at `path` that must be kept. A command calls this before it writes its first file.
 pub fn check_free(path: &Path, existing: Existing) -> Result<(), Error> {
     if existing == Existing::Keep && fs::symlink_metadata(path).is_ok() {
         return Err(Error::Exists { path: path.into() });
@@ -84,7 +84,7 @@ pub enum Error {
     Exists { path: PathBuf },
 }
 
-/// The operating system's words, in the case that our messages have and without its error number.
+/// The message of the operating system, in lower case and without its error number.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),

@@ -1,4 +1,4 @@
-//! What is read: files, documents, configurations, secrets.
+//! Reads files, documents, configurations and secrets.
 
 pub mod configuration;
 pub mod document;

@@ -1,4 +1,4 @@
-//! What is wrong with a file that somebody wrote, printed for them to mend it.
+//! Prints the errors in a file, so that its author can correct them.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use taskfence_core::config::problem::Problem;
 
-/// Writes each problem with its place, and its remedy on a line below. `word` says how bad it is.
+/// Writes each problem with its place, and its remedy on a line below. `word` is the severity.
 pub fn print(word: &str, problems: &[Problem], err: &mut dyn Write) -> io::Result<()> {
     for Problem { path, message, help } in problems {
         let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
@@ -18,7 +18,7 @@ pub fn print(word: &str, problems: &[Problem], err: &mut dyn Write) -> io::Resul
     Ok(())
 }
 
-/// A problem for programs.
+/// A problem as JSON, for programs.
 pub fn to_json(problem: &Problem) -> Value {
     json!({"path": problem.path, "message": problem.message, "help": problem.help})
 }
@@ -50,7 +50,7 @@ pub fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// A number of things.
+/// A number with its noun, in the singular or plural.
 pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! A token on the command line, or where it stands.
+//! A token on the command line, or the file that has it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

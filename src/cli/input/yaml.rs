@@ -1,4 +1,4 @@
-//! YAML into JSON, strictly: what two YAML parsers could read in two ways is an error.
+//! Converts YAML to JSON, strictly: a text that two YAML parsers could read differently is an error.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use serde_json::Value;
 use serde_saphyr::UserMessageFormatter;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-/// Reads one YAML document as YAML 1.2 does: `no` and `on` are words, not truth values. Gives it back as JSON, the
-/// keys in the order in which they stand.
+/// Reads one YAML document as YAML 1.2 does: `no` and `on` are words, not truth values. Returns it as JSON, with the
+/// keys in the order of the document.
 ///
 /// An error is one line that ends with its place.
 pub fn to_json(text: &str) -> Result<String, String> {
@@ -21,7 +21,7 @@ pub fn to_json(text: &str) -> Result<String, String> {
         underscored_numbers_as_strings: true,
         reject_unsupported_tags: true,
         with_snippet: false,
-        // Anchors may save typing, not blow a small file up.
+        // Anchors may save typing, but must not make a small file large.
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000, max_replay_stack_depth: 8 },
     };
     let document: Ordered = serde_saphyr::from_str_with_options(text, options)

@@ -21,7 +21,7 @@ use crate::offline::token_report::{Credential, UnverifiedToken};
 use crate::terminal::text::time_from;
 
 /// What the operator should know beyond the reason code of `refusal`. `None` where there is nothing more to tell.
-pub fn diagnose(
+pub(super) fn diagnose(
     refusal: &Refusal,
     request: &Request<'_>,
     credential: &Credential,

@@ -18,7 +18,7 @@ use crate::offline::requirement_report::{Recorder, RequirementReport};
 use crate::offline::token_report::Credential;
 
 /// A placeholder for the decision id that every real refusal gets.
-pub const DECISION: &str = "00000000-0000-0000-0000-000000000000";
+const DECISION: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The verdict about one request, and what led to it.
 #[derive(Debug)]

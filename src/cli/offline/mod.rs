@@ -3,7 +3,7 @@
 pub mod case_file;
 pub mod case_suite;
 pub mod client_answer;
-pub mod diagnosis;
+mod diagnosis;
 pub mod evaluation;
 pub mod host;
 pub mod jwks_files;

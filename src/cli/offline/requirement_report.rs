@@ -23,7 +23,7 @@ pub struct RequirementReport {
 
 /// Records each rule that the judge tries and each requirement that it evaluates.
 #[derive(Debug, Default)]
-pub struct Recorder {
+pub(super) struct Recorder {
     /// For each rule up to the first that matches, why it does not; the last is `None` if one matches.
     pub tried: Vec<Option<Mismatch>>,
     /// What the path of the rule captured, by name.
@@ -69,23 +69,8 @@ fn describe(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             let held = grant.carriers.details.iter().filter_map(|name| evidence.claim(name));
             (detail(asked, evidence), with_changes(details(held), evidence))
         }
-        Check::Claims(asked) => {
-            let wanted = asked.iter().map(|(name, value)| format!("{name} = {value}"));
-            let held = asked.iter().map(|(name, _)| match evidence.claim(name) {
-                Some(value) => format!("{name} = {value}"),
-                None => format!("{name} is absent"),
-            });
-            (wanted.collect::<Vec<_>>().join(", "), held.collect::<Vec<_>>().join(", "))
-        }
-        Check::Actor(asked) => {
-            let asked = match asked {
-                ActorRequirement::None => "nobody acts for the subject".to_owned(),
-                ActorRequirement::Required => "somebody acts for the subject".to_owned(),
-                ActorRequirement::OneOf(agents) => format!("{} acts", one_of(agents)),
-            };
-            let actor = grant.actors.first().map(|actor| format!("{} acts", actor.subject));
-            (asked, actor.unwrap_or_else(|| "nobody acts".to_owned()))
-        }
+        Check::Claims(asked) => describe_claims(asked, evidence),
+        Check::Actor(asked) => describe_actor(asked, evidence),
         Check::Source(networks) => {
             let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
             let source = evidence.source.map_or_else(|| "address not known".to_owned(), |source| source.to_string());
@@ -117,6 +102,25 @@ fn describe(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             (one_of(accepted), with_changes(or_none(grant.acr.clone().unwrap_or_default()), evidence))
         }
     }
+}
+
+fn describe_claims(asked: &[(String, Value)], evidence: &Evidence<'_>) -> (String, String) {
+    let wanted = asked.iter().map(|(name, value)| format!("{name} = {value}"));
+    let held = asked.iter().map(|(name, _)| match evidence.claim(name) {
+        Some(value) => format!("{name} = {value}"),
+        None => format!("{name} is absent"),
+    });
+    (wanted.collect::<Vec<_>>().join(", "), held.collect::<Vec<_>>().join(", "))
+}
+
+fn describe_actor(asked: &ActorRequirement, evidence: &Evidence<'_>) -> (String, String) {
+    let asked = match asked {
+        ActorRequirement::None => "nobody acts for the subject".to_owned(),
+        ActorRequirement::Required => "somebody acts for the subject".to_owned(),
+        ActorRequirement::OneOf(agents) => format!("{} acts", one_of(agents)),
+    };
+    let actor = evidence.grant.actors.first().map(|actor| format!("{} acts", actor.subject));
+    (asked, actor.unwrap_or_else(|| "nobody acts".to_owned()))
 }
 
 /// `found` in the token, followed by what signals changed about the grant since.
@@ -151,7 +155,7 @@ fn filled(pattern: &Pattern, evidence: &Evidence<'_>) -> String {
 }
 
 /// A piece of a canonical path with its escapes decoded.
-pub fn decoded(piece: &str) -> String {
+fn decoded(piece: &str) -> String {
     String::from_utf8_lossy(&Decoded::new(piece).collect::<Vec<u8>>()).into_owned()
 }
 

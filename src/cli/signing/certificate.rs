@@ -1,4 +1,4 @@
-//! Certificates in files, as far as tokens are bound to them: by their SHA-256 (RFC 8705 section 3.1).
+//! The SHA-256 of a certificate in a file, which tokens are bound to (RFC 8705 section 3.1).
 
 use std::path::{Path, PathBuf};
 use taskfence_core::encoding::digest::sha256;

@@ -37,7 +37,7 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// A private key and the name (`kid`) that verifiers find its public half by.
+/// A private key and its name (`kid`), which verifiers use to find the public key.
 pub struct SigningKey {
     pair: Pair,
     kid: String,
@@ -128,7 +128,7 @@ impl SigningKey {
     }
 
     /// Signs `claims`, exactly as they are, into a compact JWT with this `typ` and the public key in its header.
-    pub fn sign_with_key(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
+    pub(super) fn sign_with_key(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
         let reason = |reason: &str| Error::Sign { reason: reason.to_owned() };
         let public = self.public_jwk().map_err(|error| reason(&error.to_string()))?;
         let members = ["kty", "crv", "x", "y", "n", "e"].into_iter();
@@ -149,7 +149,7 @@ impl SigningKey {
         }
     }
 
-    /// A bare signature. jwt-simple signs under headers of its own making only.
+    /// A signature without a JWT. jwt-simple only signs with a header that it makes itself.
     fn signature(&self, message: &[u8]) -> Option<Vec<u8>> {
         Some(match &self.pair {
             Pair::Es256(pair) => {
@@ -169,7 +169,7 @@ impl SigningKey {
 
     /// Signs `claims`, exactly as they are, into a compact JWT with this `typ` in its header.
     pub fn sign(&self, typ: &str, claims: &Map<String, Value>) -> Result<String, Error> {
-        // Every claim travels as a custom one: the typed fields would add a claim or change one.
+        // Every claim is passed as a custom claim, because jwt-simple's typed fields would add or change claims.
         let claims = JWTClaims {
             issued_at: None,
             expires_at: None,

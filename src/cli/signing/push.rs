@@ -42,9 +42,9 @@ impl<'a> Pusher<'a> {
         let mut client = Client::builder()
             .user_agent(concat!("taskfence/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout)
-            // A redirect would turn the POST into a GET, or carry the signal to a place nobody named.
+            // A redirect would change the POST to a GET, or send the signal to a receiver that was not configured.
             .redirect(Policy::none());
-        // Without certificates to trust the client cannot be built, and a minimal container has none.
+        // The client cannot be built without certificates to trust, and a minimal container has none.
         if receivers.iter().all(|to| to.scheme() == "http") {
             client = client.tls_certs_only([]);
         }
@@ -128,7 +128,7 @@ pub enum Error {
 fn refusal(response: Response) -> Answer {
     let status = response.status();
     let mut body = Vec::new();
-    // A body that breaks off is treated as none: the status alone decides.
+    // An incomplete body counts as an empty one: only the status decides.
     let members: Map<String, Value> = match response.take(READ_AT_MOST).read_to_end(&mut body) {
         Ok(_) => serde_json::from_slice(&body).unwrap_or_default(),
         Err(_) => Map::new(),

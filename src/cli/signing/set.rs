@@ -12,7 +12,7 @@ pub const TYP: &str = "secevent+jwt";
 /// CAEP: the sessions of the subject are over.
 pub const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 
-/// CAEP: a device has become compliant, or has ceased to be.
+/// CAEP: a device became compliant or not compliant.
 pub const DEVICE_COMPLIANCE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
 
 /// CAEP: the risk level of a principal changed.
@@ -33,7 +33,7 @@ pub const GRANT_NARROWED: &str = "urn:taskfence:secevent:grant-narrowed";
 /// Ours: the task is over, and with it every token granted for it.
 pub const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
 
-/// What happened, to whom.
+/// An event and its subject.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// The event type URI.
@@ -44,7 +44,7 @@ pub struct Event {
     pub details: Map<String, Value>,
 }
 
-/// Who set the event off (CAEP `initiating_entity`).
+/// Who caused the event (CAEP `initiating_entity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Initiator {
     Admin,
@@ -70,9 +70,9 @@ pub struct Envelope {
     /// The transmitter.
     pub issuer: String,
     pub audiences: Vec<String>,
-    /// The name of this one SET: a receiver that sees it twice takes it once.
+    /// The name of this one SET: a receiver that gets it twice applies it once.
     pub jti: String,
-    /// The name of what caused it, shared by the SETs that one cause sets off. Not the task id of a token.
+    /// The name of the cause, which is the same in all SETs with the same cause. Not the task id of a token.
     pub txn: String,
     /// Unix seconds.
     pub issued_at: u64,
