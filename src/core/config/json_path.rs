@@ -11,7 +11,7 @@ enum Level<'j> {
 
 /// The path of the first name of `json` that stands twice in an object. Names are compared as they are written, so that
 /// one that is escaped in two ways is not found.
-pub fn of_repeated(json: &[u8]) -> Option<String> {
+pub(crate) fn of_repeated(json: &[u8]) -> Option<String> {
     let mut levels: Vec<Level<'_>> = Vec::new();
     let mut bytes = json.iter().enumerate();
     while let Some((at, byte)) = bytes.next() {

@@ -17,7 +17,7 @@ const MAX_NAMED: usize = 3;
 
 /// Finds rules, and parts of rules, that can never decide. A rule that can never decide at all is an error. A rule that
 /// never decides some of its requests is a warning if the rule that decides them requires less, and else a note.
-pub fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
+pub(crate) fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
     let mut losses = Vec::new();
     for (at, rule) in rules.iter().enumerate() {
         let earlier = EarlierRules::new(rules.get(..at).unwrap_or_default(), rule);

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// Reads `value` as a `T`.
-pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
+pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
     T::deserialize(Reader(value))
 }
 
 /// An error of serde, with the path of the value.
 #[derive(Debug)]
-pub struct Misfit {
+pub(crate) struct Misfit {
     message: String,
     /// From the innermost to the outermost.
     steps: Vec<Step>,
@@ -31,12 +31,12 @@ enum Step {
 
 impl Misfit {
     /// The message.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// The path of the value: `rules[0].match.path`. Empty for the whole value.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut path = String::new();
         for step in self.steps.iter().rev() {
             match step {

@@ -12,7 +12,7 @@ use std::fmt;
 const MAX_SEGMENTS: usize = 64;
 
 /// The maximum number of captures of a template.
-pub const MAX_CAPTURES: usize = 8;
+pub(crate) const MAX_CAPTURES: usize = 8;
 
 /// A path template as a rule writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,7 +55,7 @@ impl GrantStatus {
 }
 
 /// Reads the status of `grant` from `store`. `keys` are the state keys of the grant; `view` must be fresh.
-pub fn grant_status(
+pub(crate) fn grant_status(
     store: &mut impl Store,
     view: &View,
     grant: &Grant,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 /// What is left of a claim with scope values, of which `is_left` says whether each is. `None`: nothing can be shown, for
 /// nobody knows what the claim says.
-pub fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
+pub(crate) fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
     match claim {
         Value::String(text) => {
             let words = || text.split(' ').filter(|word| !word.is_empty());
@@ -35,7 +35,7 @@ pub fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
 /// A request needs an object of the token and one of each narrowing that cover what its rule asks. So an object is left
 /// where both have the same members: a list with the values that both name, anything else where it is the same in both.
 /// A member that only one of them has is a restriction that the other lacks, and no rule that weighs it is met by both.
-pub fn details(claim: &Value, left: &[Map<String, Value>]) -> Option<Value> {
+pub(crate) fn details(claim: &Value, left: &[Map<String, Value>]) -> Option<Value> {
     let mut shown: Vec<Value> = Vec::new();
     for object in claim.as_array()?.iter().filter_map(readable) {
         for common in left.iter().filter_map(|left| in_common(object, left)) {

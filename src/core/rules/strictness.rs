@@ -11,7 +11,7 @@ use std::fmt;
 
 /// What a rule requires and another rule does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
+pub(crate) enum Missing {
     /// The rule denies, and the other does not.
     Denial,
     /// The other rule requires no token.
@@ -25,7 +25,7 @@ pub enum Missing {
 /// What `asking` requires and `other` does not, for requests to paths of `region`, which both rules match. `None` if
 /// every request that passes `other` would pass `asking`. If the comparison is not certain, the requirement counts as
 /// missing.
-pub fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Missing> {
+pub(crate) fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Missing> {
     let enforces = |rule: &Rule| rule.mode.unwrap_or(mode) == Mode::Enforce;
     if matches!(asking.effect, Effect::Anonymous) || !enforces(asking) {
         return None;

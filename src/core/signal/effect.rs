@@ -97,7 +97,7 @@ impl Default for Effects {
 /// Why an event cannot be turned into entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum EffectError {
+pub(crate) enum EffectError {
     #[error("a subject may have {MAX_CONDITIONS} members")]
     TooManyMembers,
     #[error("the event says more than {MAX_ENTRIES} things; split it")]
@@ -164,7 +164,7 @@ impl Effects {
 }
 
 /// Whether a signal may change the claim. Each of `issuers` may use other names for the claims that must not change.
-pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
+pub(crate) fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
     let named = |issuer: &&Issuer| {
         let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
         own.into_iter().chain([issuer.tenant_claim.as_ref()]).flatten().any(|name| name == claim)
@@ -176,7 +176,7 @@ pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
 
 /// The entries that `meanings` produce about `subject`; the member keys refer to `issuers` by index. If the signal is
 /// `faulty`, values of claims are stored as conflicting. The error is written for the transmitter's operator.
-pub fn entries(
+pub(crate) fn entries(
     meanings: &[Meaning],
     faulty: bool,
     subject: &Subject,
@@ -228,7 +228,7 @@ fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)>
 }
 
 /// Whether one issuer has a key for each of `members`.
-pub fn has_one_issuer(members: &[Member]) -> bool {
+pub(crate) fn has_one_issuer(members: &[Member]) -> bool {
     let Some((first, others)) = members.split_first() else { return true };
     let of_all = |place: &usize| others.iter().all(|other| other.keys.iter().any(|(at, _)| at == place));
     first.keys.iter().any(|(place, _)| of_all(place))

@@ -354,7 +354,7 @@ fn same_value(left: &str, right: &str) -> bool {
 
 /// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is written for
 /// the transmitter's operator.
-pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
+pub(crate) fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
     let mut members = Map::new();
     if let Some(scope) = scope {
         members.insert("scope".to_owned(), scopes(scope).ok_or(EventError::Scope)?);
@@ -368,7 +368,7 @@ pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<
 
 /// The data of a narrowing, if the claim in `data` carries scope or details: a change of such a claim can only narrow
 /// the grant, never restore what an earlier one removed. The error is written for the transmitter's operator.
-pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
+pub(crate) fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
     let Some((name, value)) = split(data) else { return Ok(None) };
     let Some(role) = carriers.role(name) else { return Ok(None) };
     let value = json::value(value).map_err(|_| EventError::ClaimNotJson)?;

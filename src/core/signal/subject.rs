@@ -18,7 +18,7 @@ const MAX_MEMBERS: usize = 16;
 
 /// The subject of a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The subject is everyone who has all members of one of these lists. Empty when no grant can match it.
     pub alternatives: Vec<Vec<Member>>,
     /// Names of members that no grant can be compared with. Without them the subject is wider than intended.
@@ -29,7 +29,7 @@ pub struct Subject {
 ///
 /// An `opaque` id names no issuer, so it stands for that id under each issuer that the transmitter may speak for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// The kind of thing that it names.
     pub kind: Kind,
     /// `(index of the issuer in the transmitter's list, key)`.
@@ -39,7 +39,7 @@ pub struct Member {
 /// Why a subject cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum SubjectError {
+pub(crate) enum SubjectError {
     #[error("sub_id is not a subject identifier of RFC 9493")]
     Malformed,
     #[error("`{0}` is not a subject identifier format of RFC 9493 or SSF 1.0")]
@@ -56,7 +56,7 @@ pub enum SubjectError {
 
 /// How subjects are read for one transmitter.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading<'r> {
+pub(crate) struct Reading<'r> {
     /// The issuers that the transmitter may speak for.
     pub issuers: &'r [&'r Issuer],
     /// Members of complex subjects that must not be ignored (`critical_subject_members`, SSF 1.0 §7.1).
@@ -70,7 +70,7 @@ pub struct Reading<'r> {
 impl Reading<'_> {
     /// Reads all `subjects` of one signal; the signal is about each of them. A subject that cannot be used is skipped
     /// if another can. An unknown critical member refuses all of them.
-    pub fn read_all(&self, subjects: &[&Value], oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+    pub(crate) fn read_all(&self, subjects: &[&Value], oddities: &mut Oddities) -> Result<Subject, SubjectError> {
         let mut all = Subject::default();
         let mut error = None;
         let mut any = false;
@@ -96,7 +96,7 @@ impl Reading<'_> {
     }
 
     /// Reads one subject, such as `sub_id`.
-    pub fn read(&self, subject: &Value, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+    pub(crate) fn read(&self, subject: &Value, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
         let object = subject.as_object().ok_or(SubjectError::Malformed)?;
         if self.is_complex(object, oddities)? {
             return self.complex(object, oddities);
