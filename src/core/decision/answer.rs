@@ -11,7 +11,7 @@ use crate::token::confirmation::Binding;
 use serde_json::json;
 
 /// The header that carries the decision id of a refusal.
-pub const DECISION_HEADER: &str = "x-taskfence-decision";
+pub(crate) const DECISION_HEADER: &str = "x-taskfence-decision";
 
 /// One local reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

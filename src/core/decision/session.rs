@@ -26,7 +26,7 @@ pub struct Session {
 
 impl Session {
     /// A session of `verified`. `conditions`: whether any rule has a condition to ask its claims.
-    pub fn new(verified: Verified, conditions: bool) -> Session {
+    pub(crate) fn new(verified: Verified, conditions: bool) -> Session {
         let claims = conditions.then(|| Claims::new(verified.grant()));
         let keys = verified.grant().state_keys();
         let buckets = keys.iter().map(StateKey::bucket).collect();
@@ -41,27 +41,27 @@ impl Session {
     }
 
     /// Its claims for conditions.
-    pub fn claims(&self) -> Option<&Claims> {
+    pub(crate) fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
     }
 
     /// The keys under which state about it is kept.
-    pub fn keys(&self) -> &[StateKey] {
+    pub(crate) fn keys(&self) -> &[StateKey] {
         &self.keys
     }
 
     /// The buckets of those keys.
-    pub fn buckets(&self) -> &[u16] {
+    pub(crate) fn buckets(&self) -> &[u16] {
         &self.buckets
     }
 
     /// What was last read, and at which clock.
-    pub fn last_grant_status(&self) -> Option<(u64, GrantStatus)> {
+    pub(crate) fn last_grant_status(&self) -> Option<(u64, GrantStatus)> {
         self.grant_status.try_borrow().ok().and_then(|known| known.clone())
     }
 
     /// Remembers what was read at `clock`.
-    pub fn remember(&self, clock: u64, grant_status: GrantStatus) {
+    pub(crate) fn remember(&self, clock: u64, grant_status: GrantStatus) {
         if let Ok(mut known) = self.grant_status.try_borrow_mut() {
             *known = Some((clock, grant_status));
         }

@@ -10,7 +10,7 @@ use memchr::memchr;
 use std::borrow::Cow;
 
 /// The maximum length of a path in bytes, without the query, as received and in canonical form.
-pub const MAX_PATH: usize = 8 * 1024;
+pub(crate) const MAX_PATH: usize = 8 * 1024;
 
 /// A canonical path: ASCII, begins with `/`, no empty, `.` or `..` segments, no query. Only [`Canonical::parse`]
 /// makes one.
@@ -85,11 +85,6 @@ impl<'p> Canonical<'p> {
     pub fn segments(&self) -> std::str::Split<'_, char> {
         self.path.strip_prefix('/').unwrap_or(&self.path).split('/')
     }
-}
-
-/// Whether `segment`, a part of a canonical path, decodes to `value`.
-pub fn decodes_to(segment: &str, value: &str) -> bool {
-    Decoded::new(segment).eq(value.bytes())
 }
 
 /// The decoded bytes of a part of a canonical path.
@@ -239,6 +234,11 @@ fn upper_hex(nibble: u8) -> char {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Whether `segment`, a part of a canonical path, decodes to `value`.
+    fn decodes_to(segment: &str, value: &str) -> bool {
+        Decoded::new(segment).eq(value.bytes())
+    }
 
     fn parse(path: &str) -> Result<String, PathError> {
         Canonical::parse(path.as_bytes()).map(|canonical| canonical.as_str().to_owned())

@@ -84,7 +84,7 @@ impl Status {
     }
 
     /// Whether a fetch is in progress.
-    pub fn is_held(&self, now: u64) -> bool {
+    pub(crate) fn is_held(&self, now: u64) -> bool {
         self.holder != 0 && now < self.held_until && self.held_until <= now.saturating_add(LONGEST_LEASE)
     }
 

@@ -4,10 +4,10 @@ use crate::index::IssuerIndex;
 use std::collections::BTreeMap;
 
 /// So many requests may wait at once, for all issuers together.
-pub const MAX_WAITING: usize = 1_000;
+pub(crate) const MAX_WAITING: usize = 1_000;
 
 /// What is kept of them may have so many bytes together.
-pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// The part of the room that one issuer may take.
 #[derive(Debug, Clone, Copy)]
@@ -112,11 +112,6 @@ impl<T> Parked<T> {
         by_turn.into_iter().take(most).map(|(_, stream)| stream).collect()
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.waiters.len()
-    }
-
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiters.is_empty()
@@ -156,7 +151,7 @@ mod tests {
             assert!(waiting.add(stream, IssuerIndex::new(0), WaitFor::Keys, 100, 100, ()));
         }
         assert!(!waiting.add(1_000, IssuerIndex::new(0), WaitFor::Keys, 100, 100, ()));
-        assert_eq!(waiting.len(), 1_000);
+        assert_eq!(waiting.waiters.len(), 1_000);
         for stream in 0..1_000 {
             waiting.take(stream).unwrap();
         }

@@ -80,7 +80,7 @@ impl Admitted {
     }
 
     /// The buckets of the state that its session is in.
-    pub fn buckets(&self) -> impl Iterator<Item = u16> {
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = u16> {
         self.session.buckets().iter().copied()
     }
 

@@ -3,7 +3,6 @@
 
 use crate::decision::evaluate::{Asked, NoopObserver, check_status, evaluate, grant_status, unreadable};
 use crate::decision::judge::Judge;
-use crate::decision::verdict::Refusal;
 use crate::http::method::Method;
 use crate::live::admitted::Admitted;
 use crate::live::admitted::Ending;
@@ -26,13 +25,6 @@ const EVERY: Span = Span(10);
 const TICK: Span = Span(1);
 
 impl Judge {
-    /// Decides again about a stream that was admitted: under the rule that admitted it, with the request as it was and
-    /// the state and the time as they are. What came before the token is not weighed again: the request has not changed.
-    pub fn review(&mut self, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Refusal> {
-        let clock = self.view.refresh(store).map_err(|error| admitted.refusal(unreadable(error)))?;
-        self.review_at(clock, admitted, store, now).map_err(|reason| admitted.refusal(reason))
-    }
-
     /// When to look at `admitted` again even if no signal comes: the first moment at which something that passes with
     /// time may not hold any more.
     pub fn holds_until(&self, admitted: &Admitted, now: Timestamp) -> Timestamp {

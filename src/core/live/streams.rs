@@ -76,7 +76,7 @@ impl Streams {
     }
 
     /// Those that were admitted with what `wanted` says yes to.
-    pub fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<StreamSlot> {
+    pub(crate) fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<StreamSlot> {
         let all = self.streams.iter().zip(0..);
         let place = |(stream, at): (&Option<Stream>, u32)| {
             let stream = stream.as_ref().filter(|stream| wanted(&stream.admitted))?;
@@ -86,13 +86,13 @@ impl Streams {
     }
 
     /// What the stream at `place` was admitted with.
-    pub fn admitted_mut(&mut self, place: StreamSlot) -> Option<&mut Admitted> {
+    pub(crate) fn admitted_mut(&mut self, place: StreamSlot) -> Option<&mut Admitted> {
         let stream = self.streams.get_mut(usize::try_from(place.at).ok()?)?.as_mut()?;
         (stream.id == place.id).then_some(&mut stream.admitted)
     }
 
     /// Looks at the stream at `place` again at `until`, whatever happens.
-    pub fn look_again(&mut self, place: StreamSlot, until: Timestamp) {
+    pub(crate) fn look_again(&mut self, place: StreamSlot, until: Timestamp) {
         if let Some(due) = usize::try_from(place.at).ok().and_then(|at| self.due.get_mut(at)) {
             *due = until;
             self.next_due = self.next_due.min(until);
@@ -100,7 +100,7 @@ impl Streams {
     }
 
     /// The streams with a key in a changed bucket, and those whose time has come.
-    pub fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<StreamSlot> {
+    pub(crate) fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<StreamSlot> {
         let mut touched = Vec::new();
         let changed = groups(changes.buckets());
         if changed != 0 {
@@ -125,12 +125,12 @@ impl Streams {
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<StreamSlot> {
+    pub(crate) fn all(&self) -> Vec<StreamSlot> {
         self.which(|_| true)
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.streams.len().saturating_sub(self.free.len())
     }
 
@@ -142,7 +142,7 @@ impl Streams {
 
 impl StreamSlot {
     /// The number that the proxy gave the stream.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.id
     }
 }

@@ -7,7 +7,7 @@
 use crate::time::{Span, Timestamp};
 
 /// Without a sign of life for so long a number is free.
-pub const LEASE: Span = Span(10);
+pub(crate) const LEASE: Span = Span(10);
 
 /// A worker gives a sign of life this often.
 pub const RENEW: Span = Span(3);

@@ -15,7 +15,7 @@ pub struct Claims {
 
 impl Claims {
     /// Converts those of `grant`.
-    pub fn new(grant: &Grant) -> Claims {
+    pub(crate) fn new(grant: &Grant) -> Claims {
         Claims::of(&grant.claims, grant.scopes.iter())
     }
 

@@ -53,7 +53,7 @@ pub enum ConditionError {
 
 impl Condition {
     /// Compiles `source`. `captures` are the names that the path of its rule captures.
-    pub fn compile(source: &str, captures: &[String]) -> Result<Condition, String> {
+    pub(crate) fn compile(source: &str, captures: &[String]) -> Result<Condition, String> {
         if source.len() > MAX_SOURCE {
             return Err(format!("is longer than {MAX_SOURCE} bytes"));
         }
@@ -80,17 +80,17 @@ impl Condition {
     }
 
     /// Whether it may ask for the address of the client.
-    pub fn names_source(&self) -> bool {
+    pub(crate) fn names_source(&self) -> bool {
         self.names_source
     }
 
     /// Whether its truth may change by the passing of time alone.
-    pub fn asks_for_time(&self) -> bool {
+    pub(crate) fn asks_for_time(&self) -> bool {
         ["now", "auth_age", "state_age"].iter().any(|name| self.source.contains(name))
     }
 
     /// Whether it may depend on what signals said about a device or a risk.
-    pub fn asks_for_context(&self) -> bool {
+    pub(crate) fn asks_for_context(&self) -> bool {
         self.source.split("context").skip(1).any(|rest| !rest.starts_with(".state_age"))
     }
 

@@ -51,7 +51,7 @@ pub struct RequestLine<'e> {
 
 impl<'e> Evidence<'e> {
     /// Whether the grant still holds the scope value: the token does, and no signal took it away.
-    pub fn holds_scope(&self, scope: &str) -> bool {
+    pub(crate) fn holds_scope(&self, scope: &str) -> bool {
         let left = self.grant_status.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         left && self.grant.scopes.iter().any(|held| held == scope)
     }
@@ -63,7 +63,7 @@ impl<'e> Evidence<'e> {
 
     /// The claims for conditions, as they are now. This and [`Evidence::claim`] hand out what signals left of a claim;
     /// no check reads the token's own.
-    pub fn claims(&self) -> Option<&'e Claims> {
+    pub(crate) fn claims(&self) -> Option<&'e Claims> {
         let minted = self.minted?;
         Some(self.changes().map_or(minted, |changes| changes.claims(self.grant)))
     }
@@ -74,7 +74,7 @@ impl<'e> Evidence<'e> {
     }
 
     /// Whether signals contradict each other about a claim.
-    pub fn claims_are_disputed(&self) -> bool {
+    pub(crate) fn claims_are_disputed(&self) -> bool {
         self.changes().is_some_and(|changes| changes.are_disputed())
     }
 
@@ -84,7 +84,7 @@ impl<'e> Evidence<'e> {
     }
 
     /// How long ago the transmitter of signals was last heard of.
-    pub fn state_age(&self) -> Span {
+    pub(crate) fn state_age(&self) -> Span {
         self.now.since(self.fresh_at)
     }
 

@@ -55,7 +55,7 @@ struct Details {
 impl Changes {
     /// Takes in what `entry`, which hits the grant, says. `certain`: whether the grant has all that the subject of the
     /// entry names; what a claim is worth for a grant that merely has nothing else is disputed.
-    pub fn add(&mut self, entry: &Entry, certain: bool) -> Result<(), Corrupt> {
+    pub(crate) fn add(&mut self, entry: &Entry, certain: bool) -> Result<(), Corrupt> {
         match entry.fact {
             Fact::Narrowed => {
                 self.narrowings.push(Narrowing::decode(&entry.data).ok_or(Corrupt)?);
@@ -68,25 +68,25 @@ impl Changes {
     }
 
     /// Whether nothing is changed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.narrowings.is_empty() && self.claims.is_empty() && self.assurances.is_empty()
     }
 
     /// Whether every narrowing leaves the scope value `scope`.
-    pub fn leave_scope(&self, scope: &str) -> bool {
+    pub(crate) fn leave_scope(&self, scope: &str) -> bool {
         let leaves = |scopes: &BTreeSet<String>| scopes.contains(scope);
         self.narrowings.iter().all(|narrowing| narrowing.scopes.as_ref().is_none_or(leaves))
     }
 
     /// Whether every narrowing leaves something that covers what is asked.
-    pub fn leave_detail(&self, asked: &DetailRequirement, captures: &Captures<'_>) -> bool {
+    pub(crate) fn leave_detail(&self, asked: &DetailRequirement, captures: &Captures<'_>) -> bool {
         let leaves = |details: &Details| details.read.iter().any(|left| asked.is_met(left, captures));
         self.narrowings.iter().all(|narrowing| narrowing.details.as_ref().is_none_or(leaves))
     }
 
     /// All claims of `grant` as they are now: with what was said about them, and those that carry scope or details without
     /// what narrowings took. A claim that is disputed is missing.
-    pub fn current(&self, grant: &Grant) -> &Map<String, Value> {
+    pub(crate) fn current(&self, grant: &Grant) -> &Map<String, Value> {
         self.current.get_or_init(|| {
             let mut all = grant.claims.clone();
             for (name, _, said) in &self.claims {
@@ -102,7 +102,7 @@ impl Changes {
     }
 
     /// [`Changes::current`] as conditions see it.
-    pub fn claims(&self, grant: &Grant) -> &Claims {
+    pub(crate) fn claims(&self, grant: &Grant) -> &Claims {
         self.converted.get_or_init(|| {
             Claims::of(self.current(grant), grant.scopes.iter().filter(|scope| self.leave_scope(scope)))
         })
@@ -131,17 +131,17 @@ impl Changes {
     }
 
     /// Whether signals contradict each other about a claim.
-    pub fn are_disputed(&self) -> bool {
+    pub(crate) fn are_disputed(&self) -> bool {
         self.claims.iter().any(|(.., said)| said.is_none())
     }
 
     /// Whether any claim is another than the token says.
-    pub fn touch_claims(&self) -> bool {
+    pub(crate) fn touch_claims(&self) -> bool {
         !self.claims.is_empty() || !self.narrowings.is_empty()
     }
 
     /// Whether the assurance is still what `accepted` asks for: no signal lowered it to something else.
-    pub fn leave_assurance(&self, accepted: &[String]) -> bool {
+    pub(crate) fn leave_assurance(&self, accepted: &[String]) -> bool {
         self.assurances.iter().all(|(.., said)| match said {
             Some(Value::Object(said)) => {
                 let level = said.get("level").and_then(Value::as_str);

@@ -35,7 +35,7 @@ pub struct GrantStatus {
 
 impl GrantStatus {
     /// The scope values of `grant` that no signal took away. `self` is the status of `grant`.
-    pub fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
+    pub(crate) fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
         let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         grant.scopes.iter().map(String::as_str).filter(left)
     }

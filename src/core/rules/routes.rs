@@ -29,7 +29,7 @@ impl<'p> Captures<'p> {
 
 /// A tree of templates, each with the index of its rule.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub(crate) struct Routes {
     nodes: Vec<Node>,
     /// Rules without a path, in order.
     anywhere: Vec<RuleIndex>,
@@ -49,7 +49,7 @@ struct Node {
 
 impl Routes {
     /// Builds the tree from the templates of all rules, in the order of the rules; `None` is a rule for every path.
-    pub fn new<'t>(templates: impl IntoIterator<Item = Option<&'t Template>>) -> Routes {
+    pub(crate) fn new<'t>(templates: impl IntoIterator<Item = Option<&'t Template>>) -> Routes {
         let mut routes = Routes { nodes: vec![Node::new(RuleIndex::AFTER_ALL)], anywhere: Vec::new() };
         for (position, template) in templates.into_iter().enumerate() {
             let rule = RuleIndex::new(position);
@@ -62,7 +62,7 @@ impl Routes {
     }
 
     /// The first rule whose template matches `path` and that `accept` takes. Nothing is allocated.
-    pub fn find(&self, path: &Canonical<'_>, mut accept: impl FnMut(RuleIndex) -> bool) -> Option<RuleIndex> {
+    pub(crate) fn find(&self, path: &Canonical<'_>, mut accept: impl FnMut(RuleIndex) -> bool) -> Option<RuleIndex> {
         let mut best = self.anywhere.iter().copied().find(|rule| accept(*rule));
         let rest = path.as_str().strip_prefix('/').unwrap_or_default();
         self.descend(0, Some(rest), &mut best, &mut accept);
@@ -119,7 +119,7 @@ impl Routes {
 }
 
 /// What `template` captures of `path`; `None` when it is for other paths.
-pub fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
+pub(crate) fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
     let mut rest = path.as_str().strip_prefix('/');
     let mut captures = Captures::default();
     for want in template.segments() {

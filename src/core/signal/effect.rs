@@ -108,7 +108,7 @@ pub(crate) enum EffectError {
 
 /// What an event means for its subject.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// It is revoked.
     Ended,
     /// The task is completed.
@@ -123,7 +123,7 @@ pub enum Meaning {
 
 impl Effects {
     /// What `event` means under these effects.
-    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
+    pub(crate) fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
         let (effect, worse, set) = match event {
             Event::Plain(Type::SessionRevoked) => return Ok(vec![Meaning::Ended]),
             Event::Plain(Type::TaskCompleted) => return Ok(vec![Meaning::Completed]),
@@ -236,7 +236,7 @@ pub(crate) fn has_one_issuer(members: &[Member]) -> bool {
 
 impl Meaning {
     /// The name of the claim that it sets.
-    pub fn claim(&self) -> Option<&str> {
+    pub(crate) fn claim(&self) -> Option<&str> {
         match self {
             Meaning::Change(Fact::Claim(_), data) => payload::name(data),
             _ => None,
@@ -244,7 +244,7 @@ impl Meaning {
     }
 
     /// Whether it revokes or narrows a grant. A claim in the same event that may not change does not prevent it.
-    pub fn revokes_or_narrows(&self) -> bool {
+    pub(crate) fn revokes_or_narrows(&self) -> bool {
         match self {
             Meaning::Ended | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
             Meaning::Is(..) | Meaning::Began | Meaning::Change(..) => false,

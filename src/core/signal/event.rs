@@ -68,17 +68,17 @@ impl Type {
     ];
 
     /// The last part of its URI; the configuration uses this name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.parts().1
     }
 
     /// The type with that name.
-    pub fn from_name(name: &str) -> Option<Type> {
+    pub(crate) fn from_name(name: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| known.name() == name)
     }
 
     /// The type with that URI.
-    pub fn from_uri(uri: &str) -> Option<Type> {
+    pub(crate) fn from_uri(uri: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| {
             let (base, name) = known.parts();
             uri.strip_prefix(base) == Some(name)
@@ -86,12 +86,12 @@ impl Type {
     }
 
     /// Whether it is about the stream itself and not about a subject.
-    pub fn is_of_the_stream(self) -> bool {
+    pub(crate) fn is_of_the_stream(self) -> bool {
         matches!(self, Type::Verification | Type::StreamUpdated)
     }
 
     /// Whether its subject may be inside the event, as in drafts of CAEP and RISC.
-    pub fn may_hold_subject(self) -> bool {
+    pub(crate) fn may_hold_subject(self) -> bool {
         matches!(self.parts().0, CAEP | RISC)
     }
 
@@ -169,7 +169,7 @@ pub enum Event {
 impl Event {
     /// Reads the payload of an event of type `kind`. Irregularities that have no effect go to `oddities`. Fails when
     /// the event cannot be understood; the error is written for the transmitter's operator.
-    pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
+    pub(crate) fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
         let mut payload = Payload { members: payload, oddities };
         if !kind.is_of_the_stream() {
             payload.check_common();
@@ -236,7 +236,7 @@ impl Event {
 
     /// Whether it may permit something that was refused before. Such an event is applied only if nothing about it is in
     /// doubt.
-    pub fn permits(&self) -> bool {
+    pub(crate) fn permits(&self) -> bool {
         match self {
             Event::Device(status) => *status == Compliance::Compliant,
             Event::Risk { level, lowered, .. } => *level == Risk::Low || *lowered,
@@ -251,7 +251,7 @@ impl Event {
 /// Why an event cannot be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum EventError {
+pub(crate) enum EventError {
     #[error("current_status is not one of compliant, not-compliant")]
     DeviceStatus,
     #[error("current_level is not one of LOW, MEDIUM, HIGH")]

@@ -24,7 +24,7 @@ impl Default for Carriers {
 
 impl Carriers {
     /// What the claim `name` carries; `None` if it carries neither.
-    pub fn role(&self, name: &str) -> Option<Role> {
+    pub(crate) fn role(&self, name: &str) -> Option<Role> {
         let among = |names: &[String]| names.iter().any(|known| known == name);
         match (among(&self.scope), among(&self.details)) {
             (true, _) => Some(Role::Scope),

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub const MAX_PROOF: usize = 4096;
 
 /// How far in the future the `iat` of a proof may be, because the clocks of clients differ from the proxy's.
-pub const AHEAD: Span = Span(15);
+pub(crate) const AHEAD: Span = Span(15);
 
 /// The maximum length of a `jti` in bytes. Only its hash is stored.
 const MAX_ID: usize = 1024;
@@ -78,7 +78,7 @@ impl Proof {
     }
 
     /// A hash of key, method, URI and `jti`, which differs for every proof.
-    pub fn id(&self) -> &Digest {
+    pub(crate) fn id(&self) -> &Digest {
         &self.id
     }
 

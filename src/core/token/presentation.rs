@@ -47,7 +47,7 @@ pub enum PeerClaim {
 
 /// Why the presenter may not use the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misuse {
+pub(crate) struct Misuse {
     /// The reason.
     pub reason: Reason,
     /// The nonce that the next proof must contain.
@@ -62,7 +62,7 @@ impl From<Reason> for Misuse {
 
 impl PeerClaim {
     /// The claim with that name; `act.sub` is the `sub` of the outermost `act`.
-    pub fn new(name: &str) -> PeerClaim {
+    pub(crate) fn new(name: &str) -> PeerClaim {
         match name {
             "sub" => PeerClaim::Subject,
             "client_id" => PeerClaim::Client,
@@ -85,7 +85,7 @@ impl PeerClaim {
 impl Presentation {
     /// Checks that `request` may present the verified token of `grant`. `Ok(Some)`: with a proof; the caller must still
     /// record its use.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         grant: &Grant,
         presented: Presented<'_>,
