@@ -120,7 +120,7 @@ impl Type {
 
 /// An event, with the information that its payload adds to its type.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// No additional information: session-revoked, the account events of RISC, credential-compromise,
     /// session-presented, task-completed.
     Plain(Type),

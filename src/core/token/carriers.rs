@@ -36,7 +36,7 @@ impl Carriers {
 
 /// What a claim carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Scope values.
     Scope,
     /// Objects of RFC 9396.
