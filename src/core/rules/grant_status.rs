@@ -164,9 +164,9 @@ mod tests {
             .clone()
     }
 
-    type Said<'a> = (Kind, &'a str, Fact, u64, &'a [(Kind, &'a str)]);
+    type Stored<'a> = (Kind, &'a str, Fact, u64, &'a [(Kind, &'a str)]);
 
-    fn after(entries: &[Said<'_>], grant: &Grant) -> GrantStatus {
+    fn after(entries: &[Stored<'_>], grant: &Grant) -> GrantStatus {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
         for (kind, name, fact, at, conditions) in entries {
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(with((Kind::Session, "other")), None);
         assert_eq!(with((Kind::Session, "sess-9")), Some(Reason::UserRevoked));
         let no_session = self::grant(json!({"sid": fixture::ABSENT}));
-        let entries: [Said<'_>; 1] = [(Kind::User, "alice", CutOff, NOW.0, &[(Kind::Session, "other")])];
+        let entries: [Stored<'_>; 1] = [(Kind::User, "alice", CutOff, NOW.0, &[(Kind::Session, "other")])];
         assert_eq!(after(&entries, &no_session).ended, Some(Reason::UserRevoked));
     }
 

@@ -1,5 +1,6 @@
 //! Subject identifiers (RFC 9493, SSF 1.0 §3): the subject of a signal as state keys.
 
+use crate::index::IssuerIndex;
 use crate::signal::oddity::Oddities;
 use crate::state::key::kind_of_format;
 use crate::state::key::{Kind, StateKey};
@@ -32,8 +33,8 @@ pub(crate) struct Subject {
 pub(crate) struct Member {
     /// The kind of thing that it names.
     pub kind: Kind,
-    /// `(index of the issuer in the transmitter's list, key)`.
-    pub keys: Vec<(usize, StateKey)>,
+    /// Its key under each issuer that has one.
+    pub keys: Vec<(IssuerIndex, StateKey)>,
 }
 
 /// Why a subject cannot be used.
@@ -58,7 +59,7 @@ pub(crate) enum SubjectError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading<'r> {
     /// The issuers that the transmitter may speak for.
-    pub issuers: &'r [&'r Issuer],
+    pub issuers: &'r [(IssuerIndex, &'r Issuer)],
     /// Members of complex subjects that must not be ignored (`critical_subject_members`, SSF 1.0 §7.1).
     pub critical: &'r [String],
     /// Whether the transmitter writes subjects as drafts did: `subject_type`, and no `format` in a complex subject.
@@ -221,7 +222,7 @@ impl Reading<'_> {
             (None, "opaque", Some((_, name))) => {
                 let kind = |issuer: &Issuer| issuer.opaque_subject.or(self.opaque);
                 let key = |issuer: &Issuer| kind(issuer).map(|kind| key(kind, issuer, None, name));
-                let first = self.issuers.iter().find_map(|issuer| kind(issuer));
+                let first = self.issuers.iter().find_map(|(_, issuer)| kind(issuer));
                 return Ok(first.and_then(|first| self.of_each_issuer(first, key)));
             }
             (None, "iss_sub", Some(named)) => (Kind::User, named),
@@ -233,7 +234,7 @@ impl Reading<'_> {
         };
         // Grants have groups only if the issuer names a group claim. Otherwise no grant can be compared with the
         // member.
-        let knows = |issuer: &&Issuer| kind != Kind::Group || issuer.group_claim.is_some();
+        let knows = |(_, issuer): &(IssuerIndex, &Issuer)| kind != Kind::Group || issuer.group_claim.is_some();
         if !self.issuers.iter().any(knows) {
             return Ok(None);
         }
@@ -251,8 +252,7 @@ impl Reading<'_> {
 
     /// The member with its key under each issuer; `None` when no issuer has a key for it.
     fn of_each_issuer(&self, kind: Kind, key: impl Fn(&Issuer) -> Option<StateKey>) -> Option<Member> {
-        let keys = self.issuers.iter().enumerate();
-        let keys: Vec<_> = keys.filter_map(|(at, issuer)| Some((at, key(issuer)?))).collect();
+        let keys: Vec<_> = self.issuers.iter().filter_map(|(index, issuer)| Some((*index, key(issuer)?))).collect();
         (!keys.is_empty()).then_some(Member { kind, keys })
     }
 }
@@ -380,7 +380,8 @@ mod tests {
         let a = named(A, vec![(Kind::Email, "email".to_owned())]);
         let b = named(B, Vec::new());
         let critical: Vec<String> = critical.iter().map(|name| (*name).to_owned()).collect();
-        let reading = Reading { issuers: &[&a, &b], critical: &critical, legacy: false, opaque: None };
+        let issuers = [(IssuerIndex::new(0), &a), (IssuerIndex::new(1), &b)];
+        let reading = Reading { issuers: &issuers, critical: &critical, legacy: false, opaque: None };
         reading.read(&sub_id, &mut Oddities::default())
     }
 
@@ -395,7 +396,10 @@ mod tests {
     #[test]
     fn simple_subjects() {
         let token = members(json!({"format": "jwt_id", "iss": B, "jti": "t"}));
-        assert_eq!(token, [[Member { kind: Kind::Token, keys: vec![(1, StateKey::new(Kind::Token, B, "t"))] }]]);
+        assert_eq!(
+            token,
+            [[Member { kind: Kind::Token, keys: vec![(IssuerIndex::new(1), StateKey::new(Kind::Token, B, "t"))] }]]
+        );
         let user = members(json!({"format": "iss_sub", "iss": A, "sub": "u"}));
         assert_eq!(user[0][0].kind, Kind::User);
         let foreign = json!({"format": "jwt_id", "iss": "https://c", "jti": "t"});
@@ -406,7 +410,7 @@ mod tests {
     fn a_claim_can_stand_for_a_format() {
         let email = members(json!({"format": "email", "email": "Alice@Example.org"}));
         let key = StateKey::new(Kind::Email, A, "alice@example.org");
-        assert_eq!(email, [[Member { kind: Kind::Email, keys: vec![(0, key)] }]]);
+        assert_eq!(email, [[Member { kind: Kind::Email, keys: vec![(IssuerIndex::new(0), key)] }]]);
         let inside = members(json!({"format": "complex", "user": {"format": "email", "email": "alice@example.org"}}));
         assert_eq!(inside, email);
     }
