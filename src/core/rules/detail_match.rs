@@ -95,8 +95,7 @@ impl Pattern {
     }
 
     /// Whether different captures could give the same value: two captures have no `/` between them. A capture never
-    /// contains
-    /// a `/`.
+    /// contains a `/`.
     pub(crate) fn is_ambiguous(&self) -> bool {
         let Pattern::Parts(parts) = self else { return false };
         let mut open = false;
