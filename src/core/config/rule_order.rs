@@ -93,7 +93,8 @@ impl<'r> EarlierRules<'r> {
     fn losses(&self, of: RuleIndex, rule: &Rule, mode: Mode) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (nth, (to, first, common)) in self.rules.iter().enumerate() {
-            // A narrower rule before a wider one is the usual way to write rules, unless the wider rule names what it loses.
+            // A narrower rule before a wider one is the usual way to write rules, unless the wider rule names what it
+            // loses.
             let exception = overlap::covers(&rule.matcher, &first.matcher);
             if exception && !overlap::is_named_part(common, &rule.matcher) {
                 continue;

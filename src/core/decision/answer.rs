@@ -49,8 +49,8 @@ pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) ->
     Answer { status: class.status(), grpc_status: class.grpc_status(), headers, body }
 }
 
-/// The challenge (RFC 6750 §3, RFC 9449 §7.1). A request without a credential gets no error code. A reason for which OAuth
-/// defines no error gets no challenge.
+/// The challenge (RFC 6750 §3, RFC 9449 §7.1). A request without a credential gets no error code. A reason for which
+/// OAuth defines no error gets no challenge.
 fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
     let class = refusal.reason.class();
     let mut parameters = String::new();

@@ -1,4 +1,5 @@
-//! Turns a token into a session: from the cache of the worker, or by a verification. Known bad tokens are refused again.
+//! Turns a token into a session: from the cache of the worker, or by a verification. Known bad tokens are refused
+//! again.
 
 use crate::decision::bad_signatures::Refused;
 use crate::decision::flood::Flood;

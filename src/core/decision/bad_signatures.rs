@@ -1,5 +1,5 @@
-//! Remembers tokens with a bad signature, so that the signature of one bad token is checked only once, however often it is
-//! sent.
+//! Remembers tokens with a bad signature, so that the signature of one bad token is checked only once, however often it
+//! is sent.
 
 use crate::jose::key::KeyId;
 use lru::LruCache;

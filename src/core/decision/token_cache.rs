@@ -40,8 +40,8 @@ impl Cache {
         Cache { known: LruCache::unbounded_with_hasher(hasher.clone()), hasher, bytes: 0, max_bytes }
     }
 
-    /// The hash of the end of the token, which is its signature: valid tokens differ there. A token with the same end is
-    /// found, but then does not equal the known one.
+    /// The hash of the end of the token, which is its signature: valid tokens differ there. A token with the same end
+    /// is found, but then does not equal the known one.
     fn hash(&self, token: &[u8]) -> u64 {
         self.hasher.hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))
     }
@@ -78,8 +78,8 @@ impl Cache {
 }
 
 impl Known {
-    /// The approximate bytes of an entry: the token as the key, the strings of its claims, and their values, which are the
-    /// largest part if there are many small ones.
+    /// The approximate bytes of an entry: the token as the key, the strings of its claims, and their values, which are
+    /// the largest part if there are many small ones.
     fn cost(&self) -> usize {
         let strings = self.token.len().saturating_mul(3);
         self.session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)

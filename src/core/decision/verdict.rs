@@ -72,8 +72,8 @@ impl Permit {
         self.peer.as_deref()
     }
 
-    /// The verified holder of the token. `None` under an anonymous rule, and if the request passes only because of shadow
-    /// mode, which proves nothing.
+    /// The verified holder of the token. `None` under an anonymous rule, and if the request passes only because of
+    /// shadow mode, which proves nothing.
     pub fn bearer(&self) -> Option<Bearer<'_>> {
         let session = self.session.as_deref().filter(|_| self.shadowed.is_none())?;
         let grant = session.verified().grant();
@@ -138,7 +138,8 @@ impl Refusal {
         Refusal { grant_status: Some(Box::new(status.clone())), ..self }
     }
 
-    /// Whether a signal took part in it that applies only because the grant lacks a subject member that the signal names.
+    /// Whether a signal took part in it that applies only because the grant lacks a subject member that the signal
+    /// names.
     pub fn is_indeterminate(&self) -> bool {
         self.grant_status.as_ref().is_some_and(|status| status.indeterminate)
     }

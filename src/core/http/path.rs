@@ -22,7 +22,7 @@ pub struct Canonical<'p> {
 /// Why a path was refused. In each case two parsers may read it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// Longer than [`MAX_PATH`].
+    /// Longer than `MAX_PATH`.
     #[error("longer than {MAX_PATH} bytes")]
     TooLong,
     /// Does not begin with `/`: `*`, an authority, or empty.

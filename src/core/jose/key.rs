@@ -170,7 +170,7 @@ pub enum KeySetError {
     /// There is no array `keys`.
     #[error("not a JWK Set: expected an object with an array `keys`")]
     NotAJwkSet,
-    /// The set has this many keys, which is more than [`MAX_KEYS`].
+    /// The set has this many keys, which is more than `MAX_KEYS`.
     #[error("{0} keys: at most {MAX_KEYS} are taken")]
     TooMany(usize),
 }
@@ -187,7 +187,7 @@ impl KeySet {
     /// Several keys may have the same `kid`: copies of the same key, and keys for other algorithms. Two different keys
     /// with the same `kid` and algorithm are both not used for it, because a token could mean either.
     ///
-    /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] keys.
+    /// Fails when `jwks` has no array `keys` or more than `MAX_KEYS` keys.
     pub(crate) fn from_jwks(
         jwks: &Value,
         allowed: &[Algorithm],

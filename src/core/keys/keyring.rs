@@ -164,7 +164,7 @@ impl Keyring {
 
 /// Reads a response body as a JWK Set (RFC 7517 §5), without checking the keys.
 ///
-/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or has more than [`MAX_KEYS`] keys.
+/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or has more than `MAX_KEYS` keys.
 pub fn read_jwks(body: &[u8]) -> Result<Value, JwksError> {
     if body.len() > MAX_JWKS {
         return Err(JwksError::TooLarge(body.len()));

@@ -87,7 +87,8 @@ impl<T> Parked<T> {
         Some(self.waiters.remove(at).kept)
     }
 
-    /// At most `most` streams that need not wait any longer at `now`, by the progress of the keys of each issuer. The issuers take turns, so that many requests of one issuer do not delay those of the others.
+    /// At most `most` streams that need not wait any longer at `now`, by the progress of the keys of each issuer. The
+    /// issuers take turns, so that many requests of one issuer do not delay those of the others.
     pub fn ready(&self, now: u64, most: usize, progress: impl Fn(IssuerIndex) -> Progress) -> Vec<u32> {
         let ready = self.waiters.iter().filter(|waiter| {
             let Progress { usable, ended } = progress(waiter.issuer);

@@ -43,8 +43,8 @@ pub struct Ending {
 }
 
 impl Admitted {
-    /// The stream of `request`, which `permit` admitted. `None` if there is nothing to decide again: no signal affects a
-    /// request without a session, and a request that passed only because of shadow mode was not admitted.
+    /// The stream of `request`, which `permit` admitted. `None` if there is nothing to decide again: no signal affects
+    /// a request without a session, and a request that passed only because of shadow mode was not admitted.
     pub fn new(permit: &Permit, request: &Request<'_>) -> Option<Admitted> {
         if permit.shadowed().is_some() {
             return None;

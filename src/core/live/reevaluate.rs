@@ -123,8 +123,8 @@ impl Judge {
         let session = &admitted.session;
         let issuer = self.policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
         verify::check_times(session.verified(), issuer, now)?;
-        // A token is no longer valid if its key has left the key set of the issuer, or if the set was not confirmed for too
-        // long.
+        // A token is no longer valid if its key has left the key set of the issuer, or if the set was not confirmed for
+        // too long.
         let keys = issuer.keys.current(now).ok_or(Reason::KeysUnavailable)?;
         if !keys.holds(session.verified().key()) {
             return Err(Reason::KeyUnknown);
@@ -223,13 +223,13 @@ mod tests {
             record_heartbeat(&mut self.ports.store, &Heartbeat::new("https://idp.example", at), at).unwrap();
         }
 
-        /// A sign of life, and what it says about the stream of signals.
+        /// A heartbeat, and the status of the stream of signals that it reports.
         fn beat(&mut self, at: Timestamp, stream: Option<(Status, Timestamp)>) {
             let heartbeat = Heartbeat { stream, ..Heartbeat::new("https://idp.example", at) };
             record_heartbeat(&mut self.ports.store, &heartbeat, at).unwrap();
         }
 
-        /// What ended: the stream, the reason, and whether for real.
+        /// The endings: the stream, the reason, and whether it is enforced.
         fn look(&mut self, now: Timestamp) -> Vec<(u32, Reason, bool)> {
             let endings = self.judge.look(&mut self.streams, &mut self.ports.store, now);
             endings.into_iter().map(|ending| (ending.stream, ending.refusal.reason, ending.enforced)).collect()
@@ -244,7 +244,8 @@ mod tests {
         token_with(json!({}), json!({"txn": task, "jti": format!("tok-{task}"), "sid": fixture::ABSENT}))
     }
 
-    /// A rule that asks for the age itself, one that `signals.stale` makes ask, one with a condition, and one that may be stale.
+    /// A rule that requires an age itself, one that does so because of `signals.stale`, one with a condition, and one
+    /// that accepts a stale state.
     fn worker_with_ages() -> (Worker, [u32; 4]) {
         let mut worker = Worker::of(|config| {
             config["signals"]["stale"] = json!({"after": "1h"});
@@ -279,7 +280,7 @@ mod tests {
     fn a_pause_that_began_before_ends_at_once_what_is_too_old_by_it() {
         let (mut worker, [own, _, when, _]) = worker_with_ages();
         assert_eq!(worker.look(NOW), []);
-        // No look in between: the better news and the worse come to the worker by its requests alone.
+        // No check of the streams in between: the worker sees both signals only by its requests.
         worker.beat(NOW.plus(Span(5)), None);
         worker.judge("/own", &of_task("t1"), NOW.plus(Span(5))).unwrap();
         worker.beat(NOW.plus(Span(6)), Some((Status::Paused, Timestamp(NOW.0 - 100))));
@@ -342,7 +343,7 @@ mod tests {
         let (one, other) = (worker.admit("/a", &of_task("t1")), worker.admit("/b", &of_task("t2")));
         assert_eq!(worker.look(NOW), []);
         worker.signal(Kind::Task, "t1", Fact::Completed, NOW);
-        // A request of the same grant reads the new state first; the stream is found all the same.
+        // A request of the same grant reads the new state first; the stream is found nevertheless.
         assert_eq!(worker.judge("/c", &of_task("t1"), NOW).unwrap_err(), Reason::TaskCompleted);
         assert_eq!(worker.look(NOW), [(one, Reason::TaskCompleted, true)]);
         worker.signal(Kind::Token, "tok-t1", Fact::Revoked, NOW);
@@ -381,7 +382,7 @@ mod tests {
         let _unmanaged = worker.admit("/elsewhere", &token);
         let _lifted = worker.admit("/risky", &token);
         let risky = worker.admit("/risky", &with(json!({"scope": "orders.read"})));
-        // It counts where the request came from, and not where whoever looks at it comes from.
+        // The address of the original request counts, not that of the request during which it is checked.
         worker.ports.connection.source = "192.0.2.1".parse().ok();
         worker.signal(Kind::Device, "d7", Fact::Device(Compliance::Compliant), NOW);
         assert_eq!(worker.look(NOW), []);
@@ -484,8 +485,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Whatever is signalled and however late it is: the stream goes on if and only if the same request would pass
-        /// now, and for the same reason.
+        /// After any signals and at any time, the stream continues if and only if the same request would pass now. If
+        /// not, the reasons are the same.
         #[test]
         fn a_stream_and_a_request_get_the_same_verdict(
             signals in proptest::collection::vec((facts(), 0u64..3), 0..4),

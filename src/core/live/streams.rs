@@ -1,8 +1,8 @@
 //! The live streams of one worker: which of them a change of the state affects, and which are due.
 //!
 //! Most requests end before the state changes, so insertion and removal must be cheap: one push and one pop. The rarer
-//! search reads all streams, in dense arrays: eight bytes of a stream nearly always suffice to see that a change does not
-//! affect it, and eight more to see that it is not due.
+//! search reads all streams, in dense arrays: eight bytes of a stream nearly always suffice to see that a change does
+//! not affect it, and eight more to see that it is not due.
 
 use crate::live::admitted::Admitted;
 use crate::state::view::Changes;

@@ -1,8 +1,8 @@
 //! The workers to wake when the state has changed: those with live streams. Each has a number of its own.
 //!
-//! A queue of the proxy wakes only one thread, the last one that registered its name. So each worker needs a name that no
-//! other worker uses, and that no earlier worker left behind. A worker claims the lowest free number and renews the claim.
-//! A claim that is not renewed expires, so that no message is sent for long to a queue that no worker reads.
+//! A queue of the proxy wakes only one thread, the last one that registered its name. So each worker needs a name that
+//! no other worker uses, and that no earlier worker left behind. A worker claims the lowest free number and renews the
+//! claim. A claim that is not renewed expires, so that no message is sent for long to a queue that no worker reads.
 
 use crate::time::{Span, Timestamp};
 

@@ -1,8 +1,8 @@
 //! `when`: a condition in CEL over verified claims, pushed context and the request.
 //!
 //! A condition is compiled and checked when the configuration is loaded. Unknown names and functions, comparisons of
-//! different kinds of values, and work that grows with the square of the size of a token are errors of the configuration.
-//! The evaluation for a request has a budget.
+//! different kinds of values, and work that grows with the square of the size of a token are errors of the
+//! configuration. The evaluation for a request has a budget.
 
 pub(crate) mod checker;
 pub(crate) mod evaluation;
@@ -39,8 +39,8 @@ pub struct Condition {
 /// Why a condition is neither `true` nor `false`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
-    /// Signals conflict about a claim, and the condition reads claims: it could hold only because that claim is treated as
-    /// missing.
+    /// Signals conflict about a claim, and the condition reads claims: it could hold only because that claim is treated
+    /// as missing.
     #[error("signals contradict each other about a claim")]
     Disputed,
     /// The budget was not enough for claims of this size.

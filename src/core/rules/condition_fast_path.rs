@@ -115,8 +115,8 @@ impl Predicate {
     }
 }
 
-/// The result of `&&`, where `deciding` is `false`, or of `||`, where it is `true`. One part with the deciding value decides,
-/// even if other parts are errors. So the grouping of the parts does not matter.
+/// The result of `&&`, where `deciding` is `false`, or of `||`, where it is `true`. One part with the deciding value
+/// decides, even if other parts are errors. So the grouping of the parts does not matter.
 fn decide(parts: &[Predicate], deciding: bool, evidence: &Evidence<'_>, work: &Work) -> Answer {
     let mut outcome = Some(!deciding);
     for part in parts {
@@ -202,7 +202,8 @@ mod tests {
         }
     }
 
-    /// Values of claims, and values to compare them with: each kind, equal numbers of different kinds, limits of each kind.
+    /// Values of claims, and values to compare them with: each kind, equal numbers of different kinds, limits of each
+    /// kind.
     const VALUES: [&str; 30] = [
         "null",
         "true",

@@ -19,7 +19,7 @@ pub struct Evidence<'e> {
     /// The verified grant.
     pub grant: &'e Grant,
     /// The claims of the token in the form that conditions read, if the policy has conditions. Conditions must use
-    /// [`Evidence::claims`], which applies what signals changed.
+    /// `Evidence::claims`, which applies what signals changed.
     pub minted: Option<&'e Claims>,
     /// The status of that grant.
     pub grant_status: &'e GrantStatus,
@@ -62,8 +62,8 @@ impl<'e> Evidence<'e> {
         self.grant_status.scopes(self.grant)
     }
 
-    /// The claims that conditions read, as they are now. A check must read claims by this or by [`Evidence::claim`], which
-    /// apply what signals changed, and never from the token.
+    /// The claims that conditions read, as they are now. A check must read claims by this or by [`Evidence::claim`],
+    /// which apply what signals changed, and never from the token.
     pub(crate) fn claims(&self) -> Option<&'e Claims> {
         let minted = self.minted?;
         Some(self.changes().map_or(minted, |changes| changes.claims(self.grant)))

@@ -1,4 +1,5 @@
-//! Changes that signals make to a grant without ending it: narrowed scope and details, changed claims, changed assurance.
+//! Changes that signals make to a grant without ending it: narrowed scope and details, changed claims, changed
+//! assurance.
 //!
 //! An entry of the state stores each change as bytes. A narrowing is a JSON object with `scope` and
 //! `authorization_details`. A claim and an assurance are the length of a name (1 byte), the name, and a value in JSON.
@@ -64,8 +65,8 @@ struct Details {
 
 impl Changes {
     /// Adds the change of `entry`, which applies to the grant. `certain`: whether the grant has every member of the
-    /// entry's subject. If it lacks one, the value of a claim counts as conflicting. Fails if the data of `entry` cannot
-    /// be read.
+    /// entry's subject. If it lacks one, the value of a claim counts as conflicting. Fails if the data of `entry`
+    /// cannot be read.
     pub(crate) fn add(&mut self, entry: &Entry, certain: bool) -> Result<(), Corrupt> {
         match entry.fact {
             Fact::Narrowed => {

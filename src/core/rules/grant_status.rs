@@ -101,9 +101,8 @@ pub(crate) fn grant_status(
 }
 
 /// When the session of the grant began: `auth_time`, else the time that a signal reported, else `iat` of the token.
-/// With
-/// `iat` alone, a new token would undo the cut-off of its session. If a signal reports a start that is later than `iat` of
-/// the token, the session began at `iat`.
+/// With `iat` alone, a new token would undo the cut-off of its session. If a signal reports a start that is later than
+/// `iat` of the token, the session began at `iat`.
 fn session_start(grant: &Grant, hits: &[(Entry, bool)]) -> Timestamp {
     let began = hits.iter().filter(|(entry, certain)| entry.fact == Fact::Began && *certain).map(|(entry, _)| entry.at);
     match grant.authenticated_at {
@@ -112,8 +111,9 @@ fn session_start(grant: &Grant, hits: &[(Entry, bool)]) -> Timestamp {
     }
 }
 
-/// Whether `entry`, which is stored under a key of the grant, applies to the grant. `None`: it does not. `Some(true)`: the
-/// grant has every member of the subject. `Some(false)`: it lacks a member, which counts as a match (SSF 1.0 §8.1.3.1).
+/// Whether `entry`, which is stored under a key of the grant, applies to the grant. `None`: it does not. `Some(true)`:
+/// the grant has every member of the subject. `Some(false)`: it lacks a member, which counts as a match (SSF 1.0
+/// §8.1.3.1).
 fn fit(entry: &Entry, keys: &[StateKey]) -> Option<bool> {
     let mut certain = true;
     for condition in &entry.conditions {

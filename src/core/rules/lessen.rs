@@ -29,14 +29,14 @@ pub(crate) fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Val
     }
 }
 
-/// The objects of RFC 9396 in `claim` after a narrowing to `left`: for each pair of an object of the claim and an object
-/// of the narrowing, what they have in common. `None` if the claim is not an array: its meaning is unknown, so nothing of
-/// it may be used.
+/// The objects of RFC 9396 in `claim` after a narrowing to `left`: for each pair of an object of the claim and an
+/// object of the narrowing, what they have in common. `None` if the claim is not an array: its meaning is unknown, so
+/// nothing of it may be used.
 ///
 /// A rule needs an object of the token that meets it, and one of each narrowing. So a pair has something in common only
-/// if both objects have the same members. Of a list it keeps the values that are in both; any other member must be equal
-/// in both. A member of only one object is a restriction that the other object lacks: no rule that checks it is met by
-/// both.
+/// if both objects have the same members. Of a list it keeps the values that are in both; any other member must be
+/// equal in both. A member of only one object is a restriction that the other object lacks: no rule that checks it is
+/// met by both.
 pub(crate) fn details(claim: &Value, left: &[Map<String, Value>]) -> Option<Value> {
     let mut shown: Vec<Value> = Vec::new();
     for object in claim.as_array()?.iter().filter_map(readable) {

@@ -122,7 +122,8 @@ impl Matcher {
         target: Target<'_>,
         connection: &mut Remembered<'_, S>,
     ) -> Option<Mismatch> {
-        // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore case: a client must not escape a rule by case.
+        // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore case: a client must not escape a rule by
+        // case.
         if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours.eq_ignore_ascii_case(target.method)) {
             return Some(Mismatch::Method);
         }

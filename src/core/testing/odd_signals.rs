@@ -1,5 +1,5 @@
-//! Doubt on the revoking side revokes: every way in which a signal that ends or narrows can be odd, through the receiver
-//! and the judge. And what permits is not believed when anything about it is.
+//! Odd signals, sent through the receiver and the judge. A signal that revokes or narrows is applied, however odd it
+//! is. A signal that permits something is refused if anything about it is odd.
 
 use crate::reason::Reason;
 use crate::signal::receiver::{self, Received};
@@ -14,7 +14,7 @@ fn narrow() -> String {
     format!("{OURS}grant-narrowed")
 }
 
-/// The claims of `set` with these changed; [`fixture::ABSENT`] leaves one out.
+/// The claims of `set` with `changes`; [`fixture::ABSENT`] removes a claim.
 fn with(mut set: Value, changes: Value) -> Value {
     for (name, value) in changes.as_object().unwrap() {
         match value.as_str() == Some(fixture::ABSENT) {
@@ -37,7 +37,7 @@ fn trusting(change: impl FnOnce(&mut Value)) -> Harness {
     harness
 }
 
-/// What is odd about members that steer nothing, and about times: `(member of the event, claims, what is told)`.
+/// Oddities of members without effect, and of times: `(members of the event, claims, reported oddity)`.
 fn oddities() -> Vec<(Value, Value, String)> {
     let none = json!({});
     let mut table = Vec::new();
@@ -59,7 +59,7 @@ fn oddities() -> Vec<(Value, Value, String)> {
         let told = |name: &str| format!("{name} is not a time in seconds since 1970");
         table.push((json!({"event_timestamp": value}), none.clone(), told("event_timestamp")));
         table.push((none.clone(), json!({"iat": value}), told("iat")));
-        // [`signed`] leaves null out.
+        // [`signed`] removes claims that are null.
         if !value.is_null() {
             table.push((none.clone(), json!({"toe": value}), told("toe")));
         }
@@ -131,7 +131,7 @@ fn what_permits_is_refused_for_a_doubt() {
         assert_eq!(harness.push(json!({}), odd.clone()), Err("invalid_request".to_owned()), "{told}: {odd}");
         assert_eq!(harness.ask("/risk", json!({})), Some(Reason::RiskTooHigh), "{odd}");
     }
-    // Each of the events that permit, with the mildest of all faults.
+    // Each event that permits something, with the mildest oddity.
     let odd = json!({"reason_admin": "x"});
     for (event, payload, subject) in [
         (caep("device-compliance-change"), device("compliant", NOW.0), complex(json!({"device": opaque("d7")}))),
@@ -148,7 +148,7 @@ fn what_permits_is_refused_for_a_doubt() {
         assert_eq!(refused, Err("invalid_request".to_owned()), "{event}");
         assert_eq!(harness.push(json!({}), set("2", &event, payload, subject)), Ok(()), "{event}");
     }
-    // What the configuration has ignored opens nothing, and is received.
+    // An event whose configured effect is `ignore` permits nothing, and is accepted.
     let mut harness = Harness::with(|config| config["signals"]["effects"] = json!({"session-established": "ignore"}));
     let begun = set("1", &caep("session-established"), odd, complex(json!({"session": opaque("sess-9")})));
     assert_eq!(harness.push(json!({}), begun), Ok(()));
@@ -240,7 +240,7 @@ fn what_permits_waits_for_its_time() {
     assert_eq!(answer.0, 503);
     assert!(answer.1.contains(&("retry-after", "20".to_owned())), "{answer:?}");
     assert_eq!(harness.ask("/device", asks.clone()), Some(Reason::DeviceNotCompliant));
-    // The same SET counts when its time has come, and not over a word that came in between.
+    // The same SET applies when its time has come, but it does not replace a signal that came in between.
     harness.say(&caep("device-compliance-change"), device("not-compliant", NOW.0), d7());
     assert!(matches!(harness.push_at(&early, Timestamp(NOW.0 + 20)), Received::Applied(_)));
     assert_eq!(harness.ask("/device", asks), None);
@@ -295,13 +295,13 @@ fn several_uris_may_name_one_event() {
         assert!(!signal.notes().oddities.is_empty(), "{events}");
         assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked), "{events}");
     }
-    // The later time counts for what ends.
+    // For a revocation the later time counts.
     let mut harness = Harness::new();
     let at = NOW.0 - 50;
     let events = json!({ revoked.as_str(): {"event_timestamp": at - 10}, known.as_str(): {"event_timestamp": at} });
     harness.applied(with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events })));
     assert_eq!(harness.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
-    // Two events are two SETs.
+    // Two different events need two SETs.
     for events in [
         json!({ revoked.as_str(): {}, narrow(): {"scope": "orders.read"} }),
         json!({ revoked.as_str(): {}, format!("{SSF}verification"): {} }),
@@ -311,7 +311,7 @@ fn several_uris_may_name_one_event() {
         let two = with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events }));
         assert_eq!(Harness::new().push(json!({}), two), Err("invalid_request".to_owned()), "{events}");
     }
-    // A URI that nobody knows may mean anything: what permits has none beside it.
+    // An unknown URI may mean anything, so an event that permits something must not stand beside one.
     let events = json!({ caep("risk-level-change"): risk("LOW", NOW.0), "https://idp.example/other": {} });
     let two = with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events }));
     assert_eq!(Harness::new().push(json!({}), two), Err("invalid_request".to_owned()));
@@ -364,7 +364,7 @@ fn a_second_subject_is_meant_as_well() {
     assert_eq!(two(&caep("risk-level-change"), risk("LOW", NOW.0)), Err("invalid_request".to_owned()), "it permits");
     let none = set("1", &caep("session-revoked"), json!({"subject": pigeon}), foreign);
     assert_eq!(Harness::new().push(json!({}), none), Err("access_denied".to_owned()), "neither can be used");
-    // The critical member of either keeps its word.
+    // The critical members of both are respected.
     let critical = complex(json!({"user": user("alice"), "task": {"format": "email", "email": "a@b"}}));
     let one = set("1", &caep("session-revoked"), json!({"subject": critical}), user("alice"));
     assert_eq!(Harness::new().push(json!({}), one), Err("invalid_request".to_owned()));
@@ -400,7 +400,7 @@ fn a_member_that_cannot_be_used_leaves_the_others() {
         only(complex(json!({"user": {"format": "x"}, "group": opaque("g")}))),
         Err("invalid_request".to_owned())
     );
-    // One of several names of one user makes the others no wider.
+    // An alias that is not understood does not make the subject wider.
     let mut harness = Harness::new();
     let names =
         json!({"format": "aliases", "identifiers": [{"format": "carrier-pigeon", "ring": 7}, foreign, user("alice")]});
@@ -439,7 +439,7 @@ fn claims_that_are_in_doubt_are_not_believed() {
         assert_eq!(harness.ask("/refund", grant.clone()), Some(Reason::ScopeInsufficient));
         assert_eq!(harness.ask("/network", grant), Some(Reason::ClaimMismatch), "{value}");
     }
-    // Whatever the claim is called that carries the scope, it narrows.
+    // The claim that carries the scope is narrowed, whatever its name is.
     for (claims, odd) in
         [(json!({"scp": "orders.read"}), odd()), (json!({"scp": "orders.read", "sub": "bob"}), json!({}))]
     {
@@ -447,7 +447,7 @@ fn claims_that_are_in_doubt_are_not_believed() {
         harness.applied(set("1", &caep("token-claims-change"), change(claims, odd), token("tok-1")));
         assert_eq!(harness.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
     }
-    // A claim that may not be set does not keep the narrowing beside it from being applied.
+    // A claim that may not be set does not prevent the narrowing in the same event.
     let mut harness = Harness::new();
     let claims = json!({"sub": "bob", "team": "x", "scope": "orders.read"});
     let signal = harness.applied(set("1", &caep("token-claims-change"), change(claims, json!({})), token("tok-1")));
@@ -474,7 +474,7 @@ fn events_about_the_stream() {
         let taken = if taken { Ok(()) } else { Err("invalid_request".to_owned()) };
         assert_eq!(Harness::new().push(json!({}), claims.clone()), taken, "{claims}");
     }
-    // A verification of the transmitter's own has no `sub_id`.
+    // A verification under the transmitter's own URI has no `sub_id`.
     let google = "https://schemas.openid.net/secevent/risc/event-type/verification";
     let mut harness = Harness::with(|config| {
         config["signals"]["transmitters"][0]["event_uris"] = json!({google: "verification"});
@@ -512,7 +512,7 @@ fn subjects_as_drafts_wrote_them() {
             assert!(harness.open(json!({"email": "alice@example.org"})).is_some(), "{subject}");
         }
     }
-    // Of a transmitter that is not known for it, what permits is not believed.
+    // Without `legacy_subject`, an event that permits something is refused.
     let low = set("1", &caep("risk-level-change"), with(risk("LOW", NOW.0), json!({"subject": hyphen})), Value::Null);
     assert_eq!(Harness::new().push(json!({}), low.clone()), Err("invalid_request".to_owned()));
     assert_eq!(Harness::with(legacy).push(json!({}), low), Ok(()));
@@ -623,7 +623,7 @@ fn a_device_may_be_named_by_whose_it_is() {
         assert_eq!(harness.ask("/device", grant.clone()), Some(Reason::DeviceNotCompliant), "{subject}");
         say(&mut harness, "compliant", 70, &subject);
         assert_eq!(harness.ask("/device", grant.clone()), None, "what was said is taken back: {subject}");
-        // It is no word about any other device.
+        // It says nothing about any other device.
         let mut harness = Harness::with(|config| {
             if let Some(kind) = opaque_is {
                 config["issuers"][0]["claims"]["subjects"]["opaque"] = json!(kind);

@@ -1,5 +1,5 @@
-//! The edge cases of the semantics of signals, each by its number in our list of them, through the receiver and the
-//! judge; and that the order of signals does not matter. What is odd about signals is in [`crate::testing::odd_signals`].
+//! What signals do, sent through the receiver and the judge, in edge cases and in every order. Odd signals are in
+//! [`crate::testing::odd_signals`].
 
 use crate::config::load;
 use crate::decision::judge::Judge;
@@ -28,7 +28,7 @@ pub(crate) struct Harness {
     sets: usize,
 }
 
-/// Two transmitters, and a rule for each thing that signals change.
+/// A configuration with two transmitters, and one rule for each thing that signals can change.
 fn config() -> Value {
     let keys = json!({"inline": fixture::jwks()});
     let transmitter = |name: &str| json!({"issuer": name, "audience": "us", "keys": keys, "subjects": [JIT], "settable_claims": ["trusted_network", "role"]});
@@ -89,7 +89,7 @@ impl Harness {
         )
     }
 
-    /// The signal that a SET with these claims is, which must be applied.
+    /// Pushes a SET with these claims, which must be applied, and returns its signal.
     pub(crate) fn applied(&mut self, claims: Value) -> Signal {
         match self.push_body(&signed(json!({}), claims.clone())) {
             Received::Applied(signal) => signal,
@@ -97,7 +97,7 @@ impl Harness {
         }
     }
 
-    /// What is answered to a SET with this header and these claims.
+    /// Pushes a SET with this header and these claims. The error is `err` of the answer, or its status.
     pub(crate) fn push(&mut self, header: Value, claims: Value) -> Result<(), String> {
         let received = self.push_body(&signed(header, claims));
         let (status, _, body) = receiver::answer(&received);
@@ -177,7 +177,7 @@ pub(crate) fn risk(level: &str, at: u64) -> Value {
 }
 
 #[test]
-fn annex_01_the_same_set_twice_is_one_effect_and_two_202() {
+fn a_repeated_set_is_accepted_and_has_no_second_effect() {
     let mut harness = Harness::new();
     let revoke = set("1", &caep("session-revoked"), json!({}), token("tok-1"));
     for _ in 0..2 {
@@ -197,7 +197,7 @@ fn annex_01_the_same_set_twice_is_one_effect_and_two_202() {
 }
 
 #[test]
-fn annex_02_the_same_jti_of_another_transmitter_is_another_set() {
+fn the_same_jti_of_another_transmitter_is_another_set() {
     let mut harness = Harness::new();
     assert_eq!(harness.push(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1"))), Ok(()));
     let mut other = set("1", &caep("session-revoked"), json!({}), token("tok-2"));
@@ -208,11 +208,11 @@ fn annex_02_the_same_jti_of_another_transmitter_is_another_set() {
 }
 
 #[test]
-fn annex_03_the_same_jti_with_another_body_is_refused() {
+fn the_same_jti_with_another_body_is_refused() {
     let mut harness = Harness::new();
     assert_eq!(harness.push(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1"))), Ok(()));
     let other = set("1", &caep("session-revoked"), json!({}), token("tok-2"));
-    // A 202 would say that it was applied.
+    // The answer 202 would mean that it was applied.
     assert_eq!(harness.push(json!({}), other.clone()), Err("invalid_request".to_owned()));
     assert!(matches!(harness.push_body(&signed(json!({}), other)), Received::Contradicts(_)), "an alarm");
     assert_eq!(harness.open(json!({})), Some(Reason::TokenRevoked), "the first stands");
@@ -220,7 +220,7 @@ fn annex_03_the_same_jti_with_another_body_is_refused() {
 }
 
 #[test]
-fn annex_04_an_older_word_that_comes_later_changes_nothing() {
+fn an_older_signal_that_comes_later_changes_nothing() {
     let mut harness = Harness::new();
     let subject = complex(json!({"device": opaque("d7")}));
     harness.say(&caep("device-compliance-change"), device("not-compliant", NOW.0 - 20), subject.clone());
@@ -232,7 +232,7 @@ fn annex_04_an_older_word_that_comes_later_changes_nothing() {
 }
 
 #[test]
-fn annex_05_of_two_words_at_one_time_the_stricter_counts() {
+fn of_two_signals_for_one_time_the_stricter_counts() {
     for order in [["compliant", "not-compliant"], ["not-compliant", "compliant"]] {
         let mut harness = Harness::new();
         for status in order {
@@ -252,7 +252,7 @@ fn annex_05_of_two_words_at_one_time_the_stricter_counts() {
 }
 
 #[test]
-fn annex_06_a_cut_off_hits_sessions_up_to_it() {
+fn a_cut_off_hits_sessions_up_to_it() {
     let mut harness = Harness::new();
     let at = NOW.0 - 50;
     harness.say(&caep("session-revoked"), json!({"event_timestamp": at}), user("alice"));
@@ -263,11 +263,11 @@ fn annex_06_a_cut_off_hits_sessions_up_to_it() {
 }
 
 #[test]
-fn annex_07_a_token_minted_anew_in_the_old_session_is_hit() {
+fn a_token_minted_anew_in_the_old_session_is_hit() {
     let mut harness = Harness::new();
     harness.say(&caep("session-revoked"), json!({"event_timestamp": NOW.0 - 50}), user("alice"));
     assert_eq!(harness.open(json!({"iat": NOW.0 - 10, "auth_time": NOW.0 - 60})), Some(Reason::UserRevoked));
-    // Where the token does not say when the session began, a signal may.
+    // If the token does not say when the session began, a signal can.
     let bare = json!({"iat": NOW.0 - 10, "auth_time": fixture::ABSENT});
     assert_eq!(harness.open(bare.clone()), None);
     harness.say(
@@ -279,7 +279,7 @@ fn annex_07_a_token_minted_anew_in_the_old_session_is_hit() {
 }
 
 #[test]
-fn annex_08_a_session_is_revoked_whenever_that_was() {
+fn a_revoked_session_stays_revoked_at_any_time() {
     let mut harness = Harness::new();
     harness.say(
         &caep("session-revoked"),
@@ -291,7 +291,7 @@ fn annex_08_a_session_is_revoked_whenever_that_was() {
 }
 
 #[test]
-fn annex_09_every_member_of_a_complex_subject_must_fit() {
+fn every_member_of_a_complex_subject_must_fit() {
     let mut harness = Harness::new();
     harness.say(&caep("session-revoked"), json!({}), complex(json!({"user": user("alice"), "device": opaque("d7")})));
     assert_eq!(harness.open(json!({"device_id": "d7"})), Some(Reason::PrincipalRevoked));
@@ -303,7 +303,7 @@ fn annex_09_every_member_of_a_complex_subject_must_fit() {
 }
 
 #[test]
-fn annex_10_members_that_are_not_understood() {
+fn members_that_are_not_understood() {
     let mut harness =
         Harness::with(|config| config["signals"]["transmitters"][0]["critical_members"] = json!(["team"]));
     let with = |extra: &str| complex(json!({"user": user("alice"), extra: opaque("x")}));
@@ -315,7 +315,7 @@ fn annex_10_members_that_are_not_understood() {
     assert!(signal.notes().is_alarming());
     assert_eq!(signal.notes().unmatched, ["group"]);
     assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked), "applied on the rest");
-    // What permits is not believed of more than was meant.
+    // A signal that permits something is not applied to a wider subject than intended.
     let low = complex(json!({"user": user("bob"), "group": opaque("x")}));
     harness.say(&caep("risk-level-change"), risk("HIGH", NOW.0 - 9), user("bob"));
     harness.say(&caep("risk-level-change"), risk("LOW", NOW.0), low);
@@ -323,7 +323,7 @@ fn annex_10_members_that_are_not_understood() {
 }
 
 #[test]
-fn annex_11_milliseconds_are_what_they_can_only_be() {
+fn a_time_in_milliseconds_is_recognized() {
     let mut harness = Harness::new();
     let at = NOW.0 - 50;
     let ms = set("1", &caep("session-revoked"), json!({"event_timestamp": at * 1000}), user("alice"));
@@ -334,7 +334,7 @@ fn annex_11_milliseconds_are_what_they_can_only_be() {
 }
 
 #[test]
-fn annex_12_without_a_time_of_its_own_toe_counts_then_iat() {
+fn without_event_timestamp_toe_counts_then_iat() {
     let at = NOW.0 - 50;
     for (toe, iat) in [(json!(at), NOW.0), (Value::Null, at)] {
         let mut harness = Harness::new();
@@ -348,7 +348,7 @@ fn annex_12_without_a_time_of_its_own_toe_counts_then_iat() {
 }
 
 #[test]
-fn annex_13_a_time_in_the_future_counts_as_now() {
+fn a_time_in_the_future_counts_as_now() {
     let mut harness = Harness::new();
     let mut ahead = set("1", &caep("session-revoked"), json!({"event_timestamp": NOW.0 + 5000}), user("alice"));
     ahead["iat"] = json!(NOW.0 - 90);
@@ -357,14 +357,14 @@ fn annex_13_a_time_in_the_future_counts_as_now() {
     assert_eq!(harness.open(json!({"auth_time": NOW.0, "iat": NOW.0})), Some(Reason::UserRevoked));
     let later = json!({"auth_time": NOW.0 + 1, "iat": NOW.0 + 1});
     assert_eq!(harness.open(later.clone()), None, "who signs in later is not locked out");
-    // Pushed again, it does not reach whoever signed in meanwhile.
+    // A repetition does not affect sessions that began in the meantime.
     let received = harness.push_at(&signed(json!({}), ahead), Timestamp(NOW.0 + 20));
     assert!(matches!(received, Received::Applied(_)));
     assert_eq!(harness.open(later), None);
 }
 
 #[test]
-fn annex_14_what_is_no_set_for_us_has_its_code() {
+fn each_refused_set_has_its_error_code() {
     let good = || set("1", &caep("session-revoked"), json!({}), token("tok-1"));
     let with = |name: &str, value: Value| {
         let mut claims = good();
@@ -393,7 +393,7 @@ fn annex_14_what_is_no_set_for_us_has_its_code() {
 }
 
 #[test]
-fn annex_15_tokens_are_no_sets_and_sets_are_no_tokens() {
+fn tokens_are_no_sets_and_sets_are_no_tokens() {
     let mut harness = Harness::new();
     assert!(matches!(harness.push_body(&token_with(json!({}), json!({}))), Received::Refused(_)));
     let set = signed(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1")));
@@ -402,7 +402,7 @@ fn annex_15_tokens_are_no_sets_and_sets_are_no_tokens() {
 }
 
 #[test]
-fn annex_16_a_verification_with_another_state_than_asked() {
+fn a_verification_with_another_state_than_asked() {
     let mut harness =
         Harness::with(|config| config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret"));
     let verify = |jti: &str, payload| set(jti, &format!("{SSF}verification"), payload, opaque("stream-1"));
@@ -412,7 +412,7 @@ fn annex_16_a_verification_with_another_state_than_asked() {
 }
 
 #[test]
-fn annex_17_a_paused_stream_grows_stale() {
+fn a_paused_stream_grows_stale() {
     let mut harness = Harness::with(|config| {
         config["signals"]["transmitters"].as_array_mut().unwrap().pop();
     });
@@ -443,7 +443,7 @@ fn annex_17_a_paused_stream_grows_stale() {
 }
 
 #[test]
-fn annex_18_nothing_gives_back_what_a_narrowing_took() {
+fn nothing_undoes_a_narrowing() {
     let narrow = |scope: &str| (format!("{OURS}grant-narrowed"), json!({"scope": scope}));
     let widen = (caep("token-claims-change"), json!({"claims": {"scope": "orders.read orders.refund orders.admin"}}));
     let mut harness = Harness::new();
@@ -461,7 +461,7 @@ fn annex_18_nothing_gives_back_what_a_narrowing_took() {
 }
 
 #[test]
-fn annex_19_objects_of_authorization_details_never_mix() {
+fn objects_of_authorization_details_never_mix() {
     let details = |lists: [(&str, &str); 2]| {
         Value::Array(lists.map(|(kind, action)| json!({"type": kind, "actions": [action]})).to_vec())
     };
@@ -476,11 +476,8 @@ fn annex_19_objects_of_authorization_details_never_mix() {
     assert_eq!(harness.ask("PUT /photos", grant), Some(Reason::DetailInsufficient));
 }
 
-// 20, a signal in the middle of a stream, and 21 and 22, spellings of paths and two credentials, are not about what a
-// signal means: the filter's tests and those of `path`, `authority` and `request` have them.
-
 #[test]
-fn annex_20_a_grant_that_passed_is_judged_anew() {
+fn a_grant_that_passed_is_judged_anew() {
     let mut harness = Harness::new();
     let token = token_with(json!({}), json!({}));
     assert!(harness.verdict("GET /open", &token, NOW).is_ok());
@@ -489,7 +486,7 @@ fn annex_20_a_grant_that_passed_is_judged_anew() {
 }
 
 #[test]
-fn annex_21_a_path_has_one_spelling() {
+fn a_path_has_one_normal_form() {
     let mut harness = Harness::new();
     for path in ["//open", "/./open", "/%2e%2e/open", "/open;x", "/%6Fpen%2F"] {
         assert_ne!(harness.ask(path, json!({})), None, "{path}");
@@ -498,7 +495,7 @@ fn annex_21_a_path_has_one_spelling() {
 }
 
 #[test]
-fn annex_22_one_credential() {
+fn a_request_has_one_credential() {
     let mut harness = Harness::new();
     let bearer = format!("Bearer {}", token_with(json!({}), json!({})));
     let headers = [
@@ -514,7 +511,7 @@ fn annex_22_one_credential() {
 }
 
 #[test]
-fn annex_23_the_second_of_expiry() {
+fn the_second_of_expiry() {
     for (skew, last) in [("0s", 199), ("60s", 259)] {
         let mut harness = Harness::with(|config| config["issuers"][0]["clock_skew"] = json!(skew));
         let token = token_with(json!({}), json!({}));
@@ -537,7 +534,7 @@ fn claims_are_what_was_said_last() {
     assert_eq!(both(&mut harness), (Some(Reason::ClaimMismatch), Some(Reason::ConditionFailed)), "older");
     harness.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 10), token("tok-1"));
     assert_eq!(both(&mut harness), (None, None));
-    // Two things for one second: nobody knows, so neither is good enough.
+    // Two values for the same second: it is unknown which one holds, so neither is accepted.
     harness.say(&caep("token-claims-change"), change(json!(false), NOW.0 - 10), token("tok-1"));
     assert_eq!(both(&mut harness), (Some(Reason::ClaimMismatch), Some(Reason::ConditionError)));
     harness.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 5), token("tok-1"));
@@ -683,7 +680,7 @@ fn vocabulary() -> Vec<(String, Value, Value)> {
     ]
 }
 
-/// Every answer that signals can change, of three tokens.
+/// Every answer that signals can change, for three tokens.
 fn answers(harness: &mut Harness) -> Vec<Option<Reason>> {
     let paths = ["/open", "/refund", "/orders/1881", "/device", "/risk", "/acr", "/network", "/when"];
     let base = json!({"device_id": "d7", "acr": "phr", "trusted_network": true});
@@ -705,7 +702,7 @@ proptest! {
         order_does_not_matter(&said, &swaps)?;
     }
 
-    /// Nothing here ends a grant, so that what its claims are shows.
+    /// None of these signals ends a grant, so that its claims can be compared.
     #[test]
     fn any_order_of_words_about_claims_gives_one_standing(
         said in proptest::collection::vec((7usize..12, 99u64..101), 2..6),
@@ -715,7 +712,7 @@ proptest! {
     }
 }
 
-/// `said`: places in the [`vocabulary`], and how many seconds ago.
+/// `said`: indices into [`vocabulary`], and how many seconds ago each was sent.
 fn order_does_not_matter(
     said: &[(usize, u64)],
     swaps: &[proptest::sample::Index],
@@ -745,7 +742,7 @@ fn order_does_not_matter(
     };
     let (one, two) = (after(&sets), after(&other));
     prop_assert_eq!(&one, &two);
-    // Narrowing only narrows: what the narrowings of a set refuse is refused with anything else beside them.
+    // Nothing undoes a narrowing: what the narrowings alone refuse is refused with any other signals too.
     let narrowings = sets.iter().zip(said).filter(|(_, (which, _))| (3..7).contains(which));
     let narrowed = after(&narrowings.map(|(set, _)| set.clone()).collect::<Vec<_>>());
     for (narrow, all) in narrowed.iter().zip(&one) {

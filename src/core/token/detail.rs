@@ -26,7 +26,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Parses the claim. `None` when it is not an array of at most [`MAX_DETAILS`] valid objects.
+    /// Parses the claim. `None` when it is not an array of at most `MAX_DETAILS` valid objects.
     pub fn list(claim: &Value) -> Option<Vec<Detail>> {
         let list = claim.as_array().filter(|list| list.len() <= MAX_DETAILS)?;
         list.iter().map(|detail| detail.as_object().and_then(Detail::read)).collect()

@@ -25,7 +25,7 @@ const MAX_NAME: usize = 1024;
 /// The maximum number of groups in a token. A signal may be about each of them, so none can be ignored.
 const MAX_GROUPS: usize = 256;
 
-/// A grant whose token's signature, type, issuer and audience were verified. Only [`Candidate::verify`] makes one.
+/// A grant whose token's signature, type, issuer and audience were verified. Only `Candidate::verify` makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     grant: Grant,
@@ -123,7 +123,7 @@ impl Candidate<'_, '_> {
     }
 
     /// Checks the signature. The times were checked before, but a caller that keeps the result must check them again
-    /// with [`check_times`].
+    /// with `check_times`.
     pub(crate) fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
         if !signatures.check(&self.jws, self.key, self.algorithm) {
             return Err(Reason::SignatureInvalid);
@@ -136,7 +136,7 @@ impl Candidate<'_, '_> {
     }
 }
 
-/// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then [`Candidate::verify`].
+/// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then `Candidate::verify`.
 pub fn verify(
     token: &[u8],
     issuers: &[Issuer],
@@ -161,7 +161,7 @@ pub(crate) fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) 
     Ok(())
 }
 
-/// The first second at which [`check_times`] refuses.
+/// The first second at which `check_times` refuses.
 pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
     let grant = verified.grant();
     let until = grant.expires_at.plus(issuer.clock_skew);

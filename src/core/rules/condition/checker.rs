@@ -239,8 +239,8 @@ impl<'c> Checker<'c> {
         Ok(Found { kind: result(call, target.is_some(), &kinds)?, long })
     }
 
-    /// Refuses a call that would read a long value for each item of a loop. A comparison reads as much as its shorter side,
-    /// so it is refused only if both sides are long.
+    /// Refuses a call that would read a long value for each item of a loop. A comparison reads as much as its shorter
+    /// side, so it is refused only if both sides are long.
     fn goes_through(&self, call: &CallExpr, target: Option<&Found>, arguments: &[Found]) -> Result<(), String> {
         let operation = operation(&call.func_name);
         match (call.func_name.as_str(), target, arguments) {

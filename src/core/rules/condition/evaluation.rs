@@ -1,8 +1,8 @@
 //! Evaluates CEL with a budget. It uses the values and the operations of the library, and charges for each operation
 //! before it runs.
 //!
-//! The evaluator of the library has no such limit. If the budget suffices, the result is the same as the library's; a test
-//! compares both.
+//! The evaluator of the library has no such limit. If the budget suffices, the result is the same as the library's; a
+//! test compares both.
 
 use super::loops::{Loop, Shape};
 use super::names::{FieldValue, NAMES, ROOTS, capture, field, reader};

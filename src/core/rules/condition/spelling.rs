@@ -1,5 +1,5 @@
-//! Checks constants that are compared with values of the request. These values are in normal form. A constant that is not
-//! in normal form equals none of them, so a condition that refuses by it would refuse nothing.
+//! Checks constants that are compared with values of the request. These values are in normal form. A constant that is
+//! not in normal form equals none of them, so a condition that refuses by it would refuse nothing.
 
 use crate::http::host::Host;
 use crate::http::method::Method;
@@ -56,8 +56,8 @@ fn texts(expression: &Expr) -> Vec<&str> {
     }
 }
 
-/// `None` if `text` is in the normal form of values of `field`. Otherwise that form, or `Some(None)` if no value of `field`
-/// has such a text. `is_whole`: it is compared with the whole value. `starts`: with its beginning.
+/// `None` if `text` is in the normal form of values of `field`. Otherwise that form, or `Some(None)` if no value of
+/// `field` has such a text. `is_whole`: it is compared with the whole value. `starts`: with its beginning.
 #[allow(clippy::option_option, reason = "in normal form, not in normal form, and no value at all are three results")]
 fn respelled(field: &str, text: &str, is_whole: bool, starts: bool) -> Option<Option<String>> {
     let right = match (field, is_whole) {

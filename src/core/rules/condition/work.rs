@@ -1,7 +1,8 @@
-//! The budget of one evaluation of a condition. Each operation is charged for the bytes and values that it reads or makes.
+//! The budget of one evaluation of a condition. Each operation is charged for the bytes and values that it reads or
+//! makes.
 //!
-//! One unit is about ten nanoseconds of native code. Claims can be as large as a token, and operations can be nested and
-//! repeated, so a limit on the length of a condition alone does not bound its cost.
+//! One unit is about ten nanoseconds of native code. Claims can be as large as a token, and operations can be nested
+//! and repeated, so a limit on the length of a condition alone does not bound its cost.
 
 use cel::common::types::{CelBytes, CelList, CelMap, CelMapKey, CelString};
 use cel::common::value::Val;
