@@ -20,7 +20,7 @@ pub struct Session {
     claims: Option<Claims>,
     /// The number of values in its claims and scopes.
     pub(crate) values: usize,
-    /// The clock of the worker's view at which the status of the grant was read.
+    /// The status of the grant that was last read, after the clock of the worker's view at which it was read.
     grant_status: RefCell<Option<(u64, GrantStatus)>>,
 }
 
