@@ -406,7 +406,7 @@ mod tests {
                 "path": evidence.request.path.as_str()
             },
             "context": {
-                "device": evidence.device_word(), "risk": evidence.risk_word(), "state_age": evidence.state_age().0
+                "device": evidence.device_status(), "risk": evidence.risk_level(), "state_age": evidence.state_age().0
             },
             "grant": {
                 "issuer": grant.issuer, "subject": grant.subject, "client": grant.client_id, "task": grant.task,

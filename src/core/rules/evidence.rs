@@ -90,12 +90,12 @@ impl<'e> Evidence<'e> {
     }
 
     /// The compliance of the device in the terms of CAEP, or `unknown`.
-    pub fn device_word(&self) -> &'static str {
+    pub fn device_status(&self) -> &'static str {
         self.grant_status.device.map_or("unknown", Compliance::as_str)
     }
 
     /// The risk level in the terms of CAEP, or `UNKNOWN`.
-    pub fn risk_word(&self) -> &'static str {
+    pub fn risk_level(&self) -> &'static str {
         self.grant_status.risk.map_or("UNKNOWN", Risk::as_str)
     }
 }

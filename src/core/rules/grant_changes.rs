@@ -165,7 +165,7 @@ impl Changes {
     }
 
     /// The changes as text for a person: ``scope narrowed to `orders.read` ``, `claim trusted_network is false`.
-    pub fn words(&self) -> impl Iterator<Item = String> {
+    pub fn descriptions(&self) -> impl Iterator<Item = String> {
         let narrowings = self.narrowings.iter().flat_map(|narrowing| {
             let words = |scopes: &BTreeSet<String>| scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
             let scopes = narrowing.scopes.as_ref().map(|scopes| format!("scope narrowed to `{}`", words(scopes)));

@@ -102,8 +102,8 @@ pub(super) const ROOTS: [Root; 4] = [
     Root {
         name: "context",
         fields: &[
-            short("device", Kind::Text, |evidence| text(evidence.device_word())),
-            short("risk", Kind::Text, |evidence| text(evidence.risk_word())),
+            short("device", Kind::Text, |evidence| text(evidence.device_status())),
+            short("risk", Kind::Text, |evidence| text(evidence.risk_level())),
             short("state_age", Kind::Number, |evidence| number(evidence.state_age().0)),
         ],
     },
