@@ -345,6 +345,25 @@ rules:
     }
 
     #[test]
+    fn a_filter_that_follows_a_hub() {
+        let key = SigningKey::generate(Algorithm::Es256, Some("h1".to_owned())).unwrap();
+        let keys = json!({"keys": [key.public_jwk().unwrap()]});
+        let hub = |stale: &str| {
+            let hub = format!("{{ cluster: hub, feed: main, keys: {{ inline: {keys} }} }}");
+            format!("{}signals:\n  hub: {hub}\n  stale: {stale}\n", good())
+        };
+        let (exit, capture) = check_text(&hub("{ after: 30s }"), &[]);
+        let line = "ok: standard input: role filter, 1 issuer, 2 rules, 0 transmitters, feed main of taskfence-hub\n";
+        assert_eq!((exit, capture.out()), (Exit::Done, line), "{}", capture.err());
+        let note = "note: signals.hub: followed through the cluster `hub` as hub/v1/feeds/main, not looked at here\n";
+        assert_eq!(capture.err(), note);
+        let (exit, capture) = check_text(&hub("never"), &["--output", "json"]);
+        let report: Value = serde_json::from_str(capture.out()).unwrap();
+        assert_eq!((exit, &report["summary"]["feed"]), (Exit::Done, &json!("main of taskfence-hub")));
+        assert_eq!(report["warnings"][0]["path"], "signals.stale");
+    }
+
+    #[test]
     fn printing_gives_the_text_for_envoy() {
         let (exit, capture) = check_text(&good(), &["--print"]);
         assert_eq!(exit, Exit::Done, "{}", capture.err());

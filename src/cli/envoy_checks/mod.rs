@@ -77,12 +77,6 @@ impl Installed<'_> {
     fn is_filter(&self) -> bool {
         self.role == Role::Filter
     }
-
-    /// Whether all of its signals come from a hub, so that it needs no receiver.
-    fn follows_only_a_hub(&self) -> bool {
-        let signals = self.policy.map(Policy::signals);
-        signals.is_some_and(|signals| signals.hub().is_some() && signals.transmitters().is_empty())
-    }
 }
 
 /// Looks at all that is around our plugins in `envoy`. `policies` are what their texts mean, one for each.

@@ -12,7 +12,7 @@ pub(super) fn check(envoy: &Envoy<'_>, installed: &[Installed<'_>], findings: &m
         check_text(one, installed.get(..at).unwrap_or_default(), findings);
         check_vm_id(one.plugin, findings);
         if one.is_filter() {
-            if !one.follows_only_a_hub() {
+            if !follows_only_a_hub(one.plugin) {
                 check_receiver(one.plugin, installed, envoy.has_all_listeners(), findings);
             }
             check_feed(one, installed, findings);
@@ -47,6 +47,14 @@ fn check_receiver(filter: &Plugin<'_>, all: &[Installed<'_>], complete: bool, fi
         );
         findings.error(&vm_place(filter), message, "give both the same `vm_config.vm_id`");
     }
+}
+
+/// Whether all of its signals come from a hub, so that it needs no receiver. Its text may have errors elsewhere.
+fn follows_only_a_hub(filter: &Plugin<'_>) -> bool {
+    let json = filter.json();
+    let signals = json.as_ref().and_then(|json| json.get("signals"));
+    let is = |name| signals.and_then(|signals| signals.get(name));
+    is("hub").is_some_and(Value::is_object) && is("also_receiver") != Some(&Value::Bool(true))
 }
 
 /// A receiver of the same state that stores names under another feed: the filter finds none of them.

@@ -112,7 +112,7 @@ fn request_lines(evaluation: &Evaluation, request: &Request<'_>) -> Vec<String> 
 
 fn hub_line(hub: &HubSource) -> String {
     let HubSource { hub, feed, .. } = hub;
-    format!("taken as caught up with the feed {feed} of {}, which holds no signal here", printable(hub))
+    format!("taken as caught up with the feed {feed} of {}; no signal of the feed is known here", printable(hub))
 }
 
 fn signal_line(received: &ReceivedSignal<'_>) -> String {
