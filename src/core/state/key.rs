@@ -104,7 +104,7 @@ impl IssuerTag {
 
     /// FNV-1a over the name, folded to 16 bits. The names come from the configuration, so an attacker cannot choose one
     /// that collides.
-    fn new(issuer: &str) -> IssuerTag {
+    pub(crate) fn new(issuer: &str) -> IssuerTag {
         let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         let hash = issuer.bytes().fold(0x811c_9dc5, step);
         let [a, b, c, d] = hash.to_le_bytes();
