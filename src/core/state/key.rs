@@ -191,6 +191,12 @@ impl StateKey {
         u16::from_le_bytes([first, second]) % crate::state::key::BUCKETS
     }
 
+    /// Part of the hash, for tables in memory: not the part that [`StateKey::bucket`] is made of.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let [_, _, _, _, _, _, _, _, rest @ ..] = self.hash;
+        u64::from_le_bytes(rest)
+    }
+
     /// The stored form.
     pub fn encode(&self) -> [u8; StateKey::LEN] {
         let mut bytes = [self.kind.number(); StateKey::LEN];
