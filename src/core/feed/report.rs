@@ -1,6 +1,8 @@
 //! What a follower tells the hub about itself, in the header `taskfence-follower` of each request.
 
 use crate::feed::position::Position;
+use crate::policy::policy::Policy;
+use crate::rules::mode::Mode;
 use crate::signal::hub_source::HubSource;
 use serde::Serialize;
 
@@ -25,6 +27,14 @@ pub struct Condition {
     pub skew_ms: i64,
     /// How many buckets had no room for an entry.
     pub saturated: u64,
+}
+
+/// What `mode` of the report is: `enforce` if some refusals are answered, `shadow` if all are only recorded.
+pub fn mode(policy: &Policy) -> &'static str {
+    match policy.mode_of_unreadable() {
+        Mode::Enforce => "enforce",
+        Mode::Shadow => "shadow",
+    }
 }
 
 #[derive(Serialize)]

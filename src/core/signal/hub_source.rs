@@ -50,7 +50,7 @@ pub fn covered(issuer: &Issuer) -> CoveredIssuer {
     claims.extend(foreign.flat_map(|(by, claim)| [format!("iss_sub issuer: {by}"), format!("iss_sub claim: {claim}")]));
     claims.extend(issuer.opaque_subject.map(|kind| format!("opaque: {}", name(kind))));
     CoveredIssuer {
-        id: IssuerId::new(&issuer.name, &claims),
+        id: IssuerId::new(&issuer.key_space, &claims),
         token_retention: issuer.token_retention(),
         session_retention: issuer.session_retention(),
     }

@@ -33,7 +33,7 @@ impl FeedId {
 pub struct IssuerId(pub [u8; 8]);
 
 impl IssuerId {
-    /// The issuer `name`, whose `claims` are "what: claim" in a fixed order.
+    /// The issuer whose names are hashed in the key space `name`, and whose `claims` are "what: claim" in a fixed order.
     pub fn new(name: &str, claims: &[String]) -> IssuerId {
         let parts: Vec<&str> = [name].into_iter().chain(claims.iter().map(String::as_str)).collect();
         let [_, _, hash @ ..] = hash(&parts);
