@@ -4,6 +4,8 @@ pub mod clock;
 pub mod model;
 pub mod room;
 pub mod sqlite;
+#[cfg(test)]
+mod testing;
 pub mod writer;
 
 use crate::store::model::{

@@ -248,3 +248,137 @@ fn used(class: Class, load: Load) -> usize {
     let percent = |used: usize, of: usize| used.saturating_mul(100).div_ceil(of.max(1));
     percent(load.entries, class.capacity()).max(percent(load.data, class.data()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::model::{Change, NewEntry};
+    use crate::store::testing::{FEED, ISSUER, commit, entry, lift, signal, store, stored, task};
+    use taskfence_core::state::bucket::Table;
+    use taskfence_core::state::fact::Fact;
+    use taskfence_core::state::key::{Kind, StateKey};
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn empty() -> Room {
+        Room { feeds: HashMap::from([(FEED.to_owned(), Mirror::new())]) }
+    }
+
+    /// A signal that blocks a client of one bucket. Its class has room for 64 entries.
+    fn block(transmitter: &str, n: usize) -> NewSignal {
+        let key = StateKey::new(Kind::Client, ISSUER, "agent");
+        let jti = n.to_string();
+        let entries = vec![entry(transmitter, &jti, key, Fact::Blocked, 9_000)];
+        NewSignal { entries, ..signal(transmitter, &jti, &[]) }
+    }
+
+    /// How many signals of the transmitter find room.
+    fn fill(room: &mut Room, transmitter: &str) -> usize {
+        (0..100).take_while(|n| room.take(&block(transmitter, *n), NOW).unwrap().is_ok()).count()
+    }
+
+    #[test]
+    fn transmitters_have_shares_and_operators_the_rest() {
+        let mut room = empty();
+        assert_eq!(fill(&mut room, "idp"), 48, "three quarters");
+        assert_eq!(fill(&mut room, "mdm"), 9, "57 of 64 are 90%");
+        assert_eq!(fill(&mut room, OPERATOR), 7, "all that is left");
+        let refused = room.take(&block(OPERATOR, 100), NOW).unwrap().unwrap_err();
+        assert_eq!(refused, NoRoom(Class::of(Fact::Blocked, &StateKey::new(Kind::Client, ISSUER, "agent"))));
+        // Other classes of the same buckets are not touched.
+        assert!(room.take(&signal("idp", "1", &[("a", 9_000)]), NOW).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_class_that_is_used_above_70_percent_is_counted() {
+        let mut room = empty();
+        let taken = (0..48).map(|n| room.take(&block("idp", n), NOW).unwrap().unwrap().nearly_full);
+        assert_eq!(taken.collect::<Vec<_>>(), [vec![0; 44], vec![1; 4]].concat());
+    }
+
+    #[test]
+    fn a_proxy_that_applies_what_was_admitted_marks_nothing() {
+        let mut room = empty();
+        let mut table = Table::default();
+        for n in 0..200usize {
+            let transmitter = ["idp", "mdm", OPERATOR][n % 3];
+            let new = block(transmitter, n);
+            let Ok(_) = room.take(&new, NOW).unwrap() else { continue };
+            let Some(Ok(Decoded::Known(read))) = entry::decode(&new.entries[0].bytes).next() else { panic!() };
+            assert!(table.insert(read.entry, read.by, NOW), "{n}");
+        }
+        assert_eq!(room.entries(FEED), 64);
+    }
+
+    #[test]
+    fn a_signal_takes_room_for_all_its_entries_or_for_none() {
+        let mut room = empty();
+        assert_eq!(fill(&mut room, "idp"), 48);
+        let mut new = signal("idp", "x", &[("a", 9_000), ("b", 9_000)]);
+        new.entries.extend(block("idp", 77).entries);
+        assert!(room.take(&new, NOW).unwrap().is_err());
+        assert_eq!(room.entries(FEED), 48);
+    }
+
+    #[test]
+    fn what_is_there_already_needs_no_room_and_what_was_not_stored_gives_it_back() {
+        let mut room = empty();
+        assert_eq!(fill(&mut room, "idp"), 48);
+        assert_eq!(room.take(&block("idp", 5), NOW), Ok(Ok(Taken::default())));
+        let taken = room.take(&block("mdm", 1), NOW).unwrap().unwrap();
+        room.give_back(FEED, &taken);
+        assert_eq!(room.entries(FEED), 48);
+    }
+
+    #[test]
+    fn room_comes_free_when_no_proxy_can_keep_the_entry_any_more() {
+        let mut room = empty();
+        assert_eq!(fill(&mut room, "idp"), 48);
+        let later = |room: &mut Room, now| room.take(&block("idp", 77), Timestamp(now)).unwrap().is_ok();
+        assert!(!later(&mut room, 9_000), "a proxy whose clock is behind still has them");
+        assert!(later(&mut room, 9_120));
+    }
+
+    #[test]
+    fn the_data_of_entries_counts_too() {
+        let mut room = empty();
+        let narrow = |n: usize| {
+            let (jti, data) = (n.to_string(), vec![b'x'; 4_000]);
+            let key = StateKey::new(Kind::Tenant, ISSUER, "t");
+            let mut new = entry("idp", &jti, key, Fact::Narrowed, 9_000);
+            let length = u16::try_from(new.bytes.len() - 2 + data.len()).unwrap();
+            new.bytes.extend(data);
+            new.bytes.splice(..2, length.to_le_bytes());
+            NewSignal { entries: vec![NewEntry { ..new }], ..signal("idp", &jti, &[]) }
+        };
+        // The class has 8 KiB for data, and a transmitter three quarters of it.
+        let fits: Vec<_> = (0..3).map(|n| room.take(&narrow(n), NOW).unwrap().is_ok()).collect();
+        assert_eq!(fits, [true, false, false]);
+    }
+
+    #[test]
+    fn what_is_loaded_from_the_store_is_what_was_taken() {
+        let (store, _folder) = store();
+        let mut room = empty();
+        let mut ids = Vec::new();
+        for n in 0..40 {
+            room.take(&block("idp", n), NOW).unwrap().unwrap();
+            ids.push(stored(commit(&store, Change::Signal(block("idp", n)))).0);
+        }
+        commit(&store, lift(ids[3]));
+        let ended = signal("idp", "e", &[("a", 500)]);
+        commit(&store, Change::Signal(ended));
+        let mut loaded = Room::load(&store, &[FEED.to_owned()], NOW).unwrap();
+        assert_eq!(loaded.entries(FEED), 40);
+        assert_eq!((fill(&mut loaded, "mdm"), fill(&mut room, "mdm")), (17, 17));
+        assert!(loaded.take(&block("idp", 3), NOW).unwrap().is_ok_and(|taken| taken == Taken::default()));
+        assert_eq!(task("a").kind(), Kind::Task);
+    }
+
+    #[test]
+    fn bytes_that_are_no_entry_are_an_error() {
+        let mut bad = signal("idp", "1", &[("a", 9_000)]);
+        bad.entries[0].bytes.truncate(9);
+        assert!(matches!(empty().take(&bad, NOW), Err(StoreError::Damaged(_))));
+    }
+}
