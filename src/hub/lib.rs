@@ -10,4 +10,6 @@
 
 pub mod access;
 pub mod config;
+pub mod feed;
+pub mod serve;
 pub mod store;

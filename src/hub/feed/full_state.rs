@@ -200,7 +200,10 @@ impl Kept {
     }
 
     fn touch(&mut self, state: &Arc<FullState>) {
-        self.states.iter_mut().filter(|(known, _)| Arc::ptr_eq(known, state)).for_each(|(_, used)| *used = Instant::now());
+        self.states
+            .iter_mut()
+            .filter(|(known, _)| Arc::ptr_eq(known, state))
+            .for_each(|(_, used)| *used = Instant::now());
     }
 
     fn admit(&mut self, follower: &str, max: usize) -> bool {

@@ -33,7 +33,8 @@ impl Latency {
 
     /// What it holds now.
     pub fn snapshot(&self) -> Snapshot {
-        let buckets = std::array::from_fn(|index| self.buckets.get(index).map_or(0, |count| count.load(Ordering::Relaxed)));
+        let buckets =
+            std::array::from_fn(|index| self.buckets.get(index).map_or(0, |count| count.load(Ordering::Relaxed)));
         Snapshot { buckets, sum_ms: self.sum.load(Ordering::Relaxed) }
     }
 }
@@ -47,7 +48,10 @@ mod tests {
         let latency = Latency::default();
         [0, 5, 6, 300_000, 300_001].into_iter().for_each(|ms| latency.observe(ms));
         let snapshot = latency.snapshot();
-        assert_eq!((snapshot.buckets[0], snapshot.buckets[1], snapshot.buckets[13], snapshot.buckets[14]), (2, 1, 1, 1));
+        assert_eq!(
+            (snapshot.buckets[0], snapshot.buckets[1], snapshot.buckets[13], snapshot.buckets[14]),
+            (2, 1, 1, 1)
+        );
         assert_eq!((snapshot.buckets.iter().sum::<u64>(), snapshot.sum_ms), (5, 600_012));
     }
 }

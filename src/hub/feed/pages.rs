@@ -1,4 +1,4 @@
-//! Pages of changes. A page is built once for each (position, format) and shared: 10,000 followers that wait at the same
+//! Pages of changes. A page is built once for each position and format, and shared: 10,000 followers that wait at the same
 //! position get the same bytes. A follower that is a little behind gets a range of its own.
 
 use crate::feed::heads::Head;
@@ -55,8 +55,11 @@ pub struct Page {
 /// The pages of one feed.
 #[derive(Debug, Default)]
 pub struct Pages {
-    cached: Mutex<HashMap<(Revision, u8), Slot>>,
+    cached: Mutex<HashMap<Key, Slot>>,
 }
+
+/// The position, the number up to which pages go, and the format.
+type Key = (Revision, u64, u8);
 
 #[derive(Debug, Clone)]
 struct Slot {
@@ -111,18 +114,13 @@ pub enum NoPage {
 }
 
 impl Pages {
-    /// The page after `after` in `format`: a recent one, or that which `build` makes. Only one caller builds it.
-    pub async fn after(
-        &self,
-        after: Revision,
-        format: u8,
-        build: impl Future<Output = Result<Page, NoPage>>,
-    ) -> Result<Arc<Page>, NoPage> {
-        let slot = self.slot((after, format));
+    /// The page for `key`: a recent one, or that which `build` makes. Only one caller builds it.
+    pub async fn get(&self, key: Key, build: impl Future<Output = Result<Page, NoPage>>) -> Result<Arc<Page>, NoPage> {
+        let slot = self.slot(key);
         slot.page.get_or_try_init(|| async { build.await.map(Arc::new) }).await.cloned()
     }
 
-    fn slot(&self, key: (Revision, u8)) -> Slot {
+    fn slot(&self, key: Key) -> Slot {
         let now = Instant::now();
         let mut cached = locked(&self.cached);
         let live = |slot: &Slot| now.saturating_duration_since(slot.made) < LIFE;

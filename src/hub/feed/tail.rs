@@ -78,7 +78,8 @@ impl Tail {
             self.bytes = self.bytes.saturating_add(bytes.len()).saturating_add(OVERHEAD);
             self.entries.push_back(TailEntry { chain, until: entry.entry.until, bytes: bytes.into() });
         }
-        if revision.number > self.head.number || self.chain(revision.number).is_some_and(|known| known != revision.chain)
+        if revision.number > self.head.number
+            || self.chain(revision.number).is_some_and(|known| known != revision.chain)
         {
             return Err(Gap);
         }
@@ -107,7 +108,8 @@ impl Tail {
     /// tail does not go back so far.
     pub fn range(&self, after: u64, limit: u64, max_bytes: usize, now: Timestamp) -> Option<Range> {
         let skipped = usize::try_from(after.checked_sub(self.start.number)?).ok()?;
-        let mut range = Range { upto: Revision { number: after, chain: self.chain(after)?, ..self.head }, ..Range::default() };
+        let mut range =
+            Range { upto: Revision { number: after, chain: self.chain(after)?, ..self.head }, ..Range::default() };
         for entry in self.entries.iter().skip(skipped) {
             let number = range.upto.number.saturating_add(1);
             let kept = entry.until >= now;
@@ -176,7 +178,10 @@ mod tests {
         let range = tail.range(1, 5, 9, Timestamp(0)).unwrap();
         assert_eq!((range.count, range.upto), (2, chain_of(&entries[..3])), "no more bytes than asked for");
         assert_eq!(tail.range(6, 9, 9, Timestamp(0)), None);
-        assert_eq!([tail.committed_at(3), tail.committed_at(4), tail.committed_at(6)], [Some(1_000), Some(2_000), None]);
+        assert_eq!(
+            [tail.committed_at(3), tail.committed_at(4), tail.committed_at(6)],
+            [Some(1_000), Some(2_000), None]
+        );
     }
 
     #[test]
