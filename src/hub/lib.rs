@@ -14,4 +14,6 @@
 
 pub mod access;
 pub mod config;
+pub mod feed;
+pub mod serve;
 pub mod store;
