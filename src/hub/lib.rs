@@ -10,4 +10,5 @@
 
 pub mod access;
 pub mod config;
+pub mod intake;
 pub mod store;
