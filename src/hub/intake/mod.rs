@@ -21,7 +21,6 @@ pub use key_request::KeyFailure;
 pub use push::router;
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -115,6 +115,7 @@ impl Intake {
         let (signal, claims) = read_event(&feed, &event, &id, Timestamp(now / 1_000))?;
         let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
         let mut record = origin.record(&signal, Value::Object(claims).to_string());
+        record.fingerprint = fingerprint(&event);
         record.reason = event.reason;
         let mut entries = signal.entries().to_vec();
         self.date(&feed, &mut entries, Timestamp(now / 1_000)).await?;
@@ -149,7 +150,7 @@ impl Intake {
             feed: feed.name.clone(),
             transmitter: OPERATOR.to_owned(),
             jti: id.clone(),
-            fingerprint: Sha256::digest(&subject).iter().take(8).copied().collect(),
+            fingerprint: Sha256::digest(&subject).to_vec(),
             event: STOP.to_owned(),
             claims: json!({"jti": id, "iat": at.0, "issuer": issuer, "stop": what}).to_string(),
             subject,
@@ -294,6 +295,13 @@ fn latest(store: &dyn Store, feed: &str, key: &StateKey, now: Timestamp) -> Resu
             Ok(Decoded::UnknownKind) | Err(_) => None,
         });
     Ok(times.max().unwrap_or_default())
+}
+
+/// What must be the same when an operator makes the same signal again. The time is not: a client that tries again does
+/// so later.
+fn fingerprint(event: &OperatorEvent) -> Vec<u8> {
+    let OperatorEvent { event, details, subject, issuer, reason: _, id: _ } = event;
+    Sha256::digest(json!([event, details, subject, issuer]).to_string()).to_vec()
 }
 
 fn id(given: Option<&str>) -> Result<String, OperatorError> {

@@ -52,10 +52,10 @@ async fn the_same_id_again_changes_nothing() {
     let hub = TestHub::new(|_| {});
     let said = |task: &str| OperatorEvent {
         id: Some("incident-7".to_owned()),
-        details: details(json!({"event_timestamp": NOW - 1})),
         ..event("task-completed", json!({"task": task}))
     };
     let first = hub.intake.operator_event("main", "alice", said("t")).await.unwrap();
+    hub.time.fetch_add(5_000, std::sync::atomic::Ordering::Relaxed);
     let again = hub.intake.operator_event("main", "alice", said("t")).await.unwrap();
     assert_eq!((again.signal, again.repeated), (first.signal, true));
     let other = hub.intake.operator_event("main", "alice", said("u")).await;
