@@ -132,7 +132,7 @@ pub struct TestHub {
     hub: Arc<Hub>,
     writer: Writer,
     clock: Clock,
-    _data: Arc<tempfile::TempDir>,
+    data: Arc<tempfile::TempDir>,
 }
 
 impl TestHub {
@@ -165,13 +165,20 @@ impl TestHub {
         let feeds: Vec<String> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
         let writer = Writer::start(store.clone(), clock.clone(), &feeds).unwrap();
         let intake = Intake::start(&hub, store.clone(), writer.clone(), clock.clone()).unwrap();
-        TestHub { intake, store, signer: Arc::new(signer), time, hub, writer, clock, _data: data }
+        TestHub { intake, store, signer: Arc::new(signer), time, hub, writer, clock, data }
     }
 
     /// The same hub after it was killed: what was not stored is gone.
     pub fn restarted(self) -> TestHub {
         let intake = Intake::start(&self.hub, self.store.clone(), self.writer.clone(), self.clock.clone()).unwrap();
         TestHub { intake, ..self }
+    }
+
+    /// From now on the store takes no signal.
+    pub fn break_store(&self) {
+        let other = rusqlite::Connection::open(self.data.path().join("hub.sqlite")).unwrap();
+        let broken = "CREATE TRIGGER broken BEFORE INSERT ON signal BEGIN SELECT RAISE(ABORT, 'broken'); END";
+        other.execute_batch(broken).unwrap();
     }
 
     /// The claims of a SET of [`IDP`] with one event about `subject`.

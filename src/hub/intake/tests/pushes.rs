@@ -143,6 +143,33 @@ async fn what_is_odd_is_taken_in_and_counted() {
 }
 
 #[tokio::test]
+async fn what_has_no_effect_is_acknowledged_and_kept() {
+    let hub = TestHub::new(|_| {});
+    let enabled = "https://schemas.openid.net/secevent/risc/event-type/account-enabled";
+    let user = json!({"format": "complex", "user": {"format": "opaque", "id": "u"}});
+    let set = hub.set(&TestHub::claims("set-1", enabled, json!({}), user));
+    for _ in 0..2 {
+        assert_eq!(hub.push(set.clone()).await.0, 202);
+    }
+    assert_eq!(counted(&hub, |counters| counters.without_effect.value()), 2);
+    assert_eq!(counted(&hub, |counters| counters.repeated.value()), 1);
+    let records = hub.store.signals("main", &Default::default()).unwrap();
+    assert_eq!((records.len(), hub.entries().len()), (1, 0));
+    assert_eq!(hub.push(hub.revoke("set-1", "task-42")).await.0, 400, "its id is taken");
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_take_comes_again() {
+    let hub = TestHub::new(|_| {});
+    hub.break_store();
+    let answer = hub.call(hub.request().body(Body::from(hub.revoke("set-1", "task-42"))).unwrap()).await;
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    assert_eq!(counted(&hub, |counters| counters.failed.value()), 1);
+    assert_eq!(counted(&hub, |counters| counters.taken.value()), 0);
+    assert_eq!(hub.intake.issuer_status("main", Timestamp(NOW))[0].heard, Timestamp(0), "not heard of");
+}
+
+#[tokio::test]
 async fn pushes_come_through_a_server() {
     let hub = TestHub::new(|_| {});
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
