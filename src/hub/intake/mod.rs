@@ -13,6 +13,7 @@ mod freshness;
 mod key_request;
 mod keys;
 pub mod operator;
+mod operator_error;
 mod push;
 pub mod service;
 mod words;
