@@ -16,4 +16,5 @@ pub mod access;
 pub mod config;
 pub mod feed;
 pub mod serve;
+pub mod intake;
 pub mod store;
