@@ -9,5 +9,9 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod api;
 pub mod config;
+pub mod problem;
 pub mod store;
+#[cfg(test)]
+mod testing;
