@@ -11,6 +11,7 @@
 pub mod access;
 pub mod api;
 pub mod config;
+pub mod intake;
 pub mod problem;
 pub mod store;
 #[cfg(test)]

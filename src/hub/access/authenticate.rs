@@ -118,7 +118,8 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
 mod tests {
     use super::*;
     use crate::access::tokens;
-    use crate::config::model::AccessConfig;
+    use crate::config::hub::Access as Rule;
+    use taskfence_core::http::spiffe::PeerPattern;
     use crate::testing::memory::MemoryStore;
     use axum::http::StatusCode;
 
@@ -127,9 +128,8 @@ mod tests {
     fn access() -> (Access, String) {
         let store = Arc::new(MemoryStore::default());
         let token = tokens::create(&*store, "ops", Role::Operator, &[], 1).unwrap();
-        let spiffe = "spiffe://mesh.example/ns/a/".to_owned();
-        let rule = AccessConfig { spiffe, role: "sidecar".to_owned(), feeds: Vec::new(), issuer: None };
-        let rules = CertificateRules::compile(&[rule], &[]).unwrap();
+        let peers = PeerPattern::parse("spiffe://mesh.example/ns/a/*").unwrap();
+        let rules = CertificateRules::new(vec![Rule { peers, role: Role::Sidecar, feeds: Vec::new(), issuer: None }]);
         let tokens = KnownTokens::open(store, 0).unwrap();
         (Access::new(tokens, rules, Arc::new(|| 5)), token)
     }

@@ -2,83 +2,27 @@
 //!
 //! rustls has verified the certificate against `listen.tls.client_ca` before this is asked.
 
-use crate::access::principal::{Principal, Role};
-use crate::config::model::AccessConfig;
-use taskfence_core::config::problem::Problem;
-use taskfence_core::encoding::nearest::nearest;
+use crate::access::principal::Principal;
+use crate::config::hub::Access;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// `access` of the configuration, compiled.
+/// What the holders of certificates may do: `access` of the configuration.
 #[derive(Debug, Default)]
-pub struct CertificateRules(Vec<Rule>);
-
-#[derive(Debug)]
-struct Rule {
-    /// A whole id, or one that ends with `/` and stands for all ids below it.
-    spiffe: String,
-    role: Role,
-    feeds: Vec<String>,
-    issuer: Option<String>,
-}
+pub struct CertificateRules(Vec<Access>);
 
 impl CertificateRules {
-    /// Compiles `access` for a hub with these feeds, or says all that is wrong with it.
-    pub fn compile(access: &[AccessConfig], feeds: &[&str]) -> Result<CertificateRules, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut rules = Vec::new();
-        for (index, entry) in access.iter().enumerate() {
-            let place = |member: &str| format!("access[{index}].{member}");
-            if let Some(problem) = check_id(&entry.spiffe) {
-                problems.push(Problem::at(place("spiffe"), problem).help("such as `spiffe://mesh.example/ns/a/sa/b`"));
-            }
-            let role = Role::from_name(&entry.role);
-            if role.is_none() {
-                let names: Vec<_> = Role::ALL.iter().map(|role| role.as_str()).collect();
-                let problem = Problem::at(place("role"), format!("`{}` is not a role", entry.role));
-                problems.push(match nearest(&entry.role, names.iter().copied()) {
-                    Some(near) => problem.help(format!("did you mean `{near}`?")),
-                    None => problem.help(format!("the roles are {}", names.join(", "))),
-                });
-            }
-            for (at, feed) in entry.feeds.iter().enumerate().filter(|(_, feed)| !feeds.contains(&feed.as_str())) {
-                let problem = Problem::at(place(&format!("feeds[{at}]")), format!("`{feed}` is not one of the feeds"));
-                problems.push(problem.help(format!("the feeds are {}", feeds.join(", "))));
-            }
-            let (is_issuer, issuer) = (role == Some(Role::Issuer), entry.issuer.clone());
-            if is_issuer && issuer.is_none() {
-                let problem = Problem::at(place("issuer"), "is missing");
-                problems.push(problem.help("name the issuer whose tokens the caller may end, as `feeds` names it"));
-            }
-            if !is_issuer && issuer.is_some() {
-                let problem = Problem::at(place("issuer"), "belongs to the role `issuer` only");
-                problems.push(problem.help("leave it out, or set `role: issuer`"));
-            }
-            if let Some(role) = role {
-                rules.push(Rule { spiffe: entry.spiffe.clone(), role, feeds: entry.feeds.clone(), issuer });
-            }
-        }
-        if problems.is_empty() { Ok(CertificateRules(rules)) } else { Err(problems) }
+    /// The first of `access` that matches a SPIFFE id decides.
+    pub fn new(access: Vec<Access>) -> CertificateRules {
+        CertificateRules(access)
     }
 
-    /// The principal that the SPIFFE id `id` is: by the rule that names it exactly, else by the longest that it is below.
-    /// Its name is the id, or with the role `issuer` the name of the issuer.
+    /// The principal that the SPIFFE id `id` is. Its name is the id, or with the role `issuer` the name of the issuer.
     pub fn principal(&self, id: &str) -> Option<Principal> {
-        let applies = |rule: &&Rule| rule.spiffe == id || (rule.spiffe.ends_with('/') && id.starts_with(&rule.spiffe));
-        let rule = self.0.iter().filter(applies).max_by_key(|rule| rule.spiffe.len())?;
+        let rule = self.0.iter().find(|rule| rule.peers.matches(id))?;
         let name = rule.issuer.clone().unwrap_or_else(|| id.to_owned());
         Some(Principal { name, role: rule.role, feeds: rule.feeds.clone() })
     }
-}
-
-fn check_id(id: &str) -> Option<&'static str> {
-    let Some(rest) = id.strip_prefix("spiffe://") else { return Some("must begin with `spiffe://`") };
-    let (domain, _) = rest.split_once('/').unwrap_or((rest, ""));
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
-    if domain.is_empty() || !domain.chars().all(fits) {
-        return Some("names no trust domain");
-    }
-    (!rest.contains('/')).then_some("must name a workload, or end with `/` to mean the whole trust domain")
 }
 
 /// The SPIFFE id of a certificate in DER: the only URI among its alternative names. `None` where it has none, or
@@ -97,6 +41,8 @@ pub fn spiffe_id(certificate: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::principal::Role;
+    use taskfence_core::http::spiffe::PeerPattern;
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     fn certificate(uris: &[&str]) -> Vec<u8> {
@@ -105,9 +51,9 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 
-    fn access(spiffe: &str, role: &str, feeds: &[&str]) -> AccessConfig {
-        let feeds = feeds.iter().map(|feed| (*feed).to_owned()).collect();
-        AccessConfig { spiffe: spiffe.to_owned(), role: role.to_owned(), feeds, issuer: None }
+    fn access(peers: &str, role: Role, issuer: Option<&str>) -> Access {
+        let peers = PeerPattern::parse(peers).unwrap();
+        Access { peers, role, feeds: Vec::new(), issuer: issuer.map(str::to_owned) }
     }
 
     #[test]
@@ -121,58 +67,19 @@ mod tests {
     }
 
     #[test]
-    fn the_most_exact_rule_decides() {
-        let rules = [
-            access("spiffe://mesh.example/", "sidecar", &[]),
-            access("spiffe://mesh.example/ns/ops/", "auditor", &["main"]),
-            access("spiffe://mesh.example/ns/ops/sa/on-call", "operator", &[]),
-        ];
-        let rules = CertificateRules::compile(&rules, &["main"]).unwrap();
+    fn the_first_rule_that_matches_decides() {
+        let rules = CertificateRules::new(vec![
+            access("spiffe://mesh.example/ns/ops/sa/on-call", Role::Operator, None),
+            access("spiffe://mesh.example/ns/ops/*", Role::Auditor, None),
+            access("spiffe://mesh.example/ns/jit/sa/jit", Role::Issuer, Some("https://jit.example")),
+            access("spiffe://mesh.example/*", Role::Sidecar, None),
+        ]);
         let role = |id| rules.principal(id).map(|principal| principal.role);
         assert_eq!(role("spiffe://mesh.example/ns/a/sa/b"), Some(Role::Sidecar));
         assert_eq!(role("spiffe://mesh.example/ns/ops/sa/other"), Some(Role::Auditor));
         assert_eq!(role("spiffe://mesh.example/ns/ops/sa/on-call"), Some(Role::Operator));
         assert_eq!(role("spiffe://mesh.example.evil/ns/a"), None);
-        assert_eq!(role("spiffe://mesh.example"), None);
-    }
-
-    #[test]
-    fn an_issuer_is_called_by_the_name_of_its_tokens() {
-        let issuer = |role: &str, issuer: Option<&str>| {
-            let issuer = issuer.map(str::to_owned);
-            let access = AccessConfig { issuer, ..access("spiffe://mesh.example/ns/jit/sa/jit", role, &[]) };
-            CertificateRules::compile(&[access], &["main"])
-        };
-        let rules = issuer("issuer", Some("https://jit.example")).unwrap();
-        let principal = rules.principal("spiffe://mesh.example/ns/jit/sa/jit").unwrap();
-        assert_eq!((principal.name.as_str(), principal.role), ("https://jit.example", Role::Issuer));
-        assert_eq!(issuer("issuer", None).unwrap_err()[0].path, "access[0].issuer");
-        assert_eq!(issuer("auditor", Some("https://jit.example")).unwrap_err()[0].path, "access[0].issuer");
-    }
-
-    #[test]
-    fn every_mistake_has_its_place() {
-        let bad = [
-            access("https://mesh.example/", "sidecar", &[]),
-            access("spiffe://mesh.example", "operater", &["mian"]),
-            access("spiffe:///a", "nobody", &[]),
-        ];
-        let problems = CertificateRules::compile(&bad, &["main"]).unwrap_err();
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        let help = "(such as `spiffe://mesh.example/ns/a/sa/b`)";
-        assert_eq!(
-            lines,
-            [
-                format!("access[0].spiffe: must begin with `spiffe://` {help}"),
-                format!(
-                    "access[1].spiffe: must name a workload, or end with `/` to mean the whole trust domain {help}"
-                ),
-                "access[1].role: `operater` is not a role (did you mean `operator`?)".to_owned(),
-                "access[1].feeds[0]: `mian` is not one of the feeds (the feeds are main)".to_owned(),
-                format!("access[2].spiffe: names no trust domain {help}"),
-                "access[2].role: `nobody` is not a role (the roles are sidecar, transmitter, issuer, operator, auditor)"
-                    .to_owned(),
-            ]
-        );
+        let issuer = rules.principal("spiffe://mesh.example/ns/jit/sa/jit").unwrap();
+        assert_eq!(issuer.name, "https://jit.example", "an issuer is called by the name of its tokens");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::access::principal::{Principal, Role};
 use crate::api::operations::Operations;
+use crate::config::hub::{Feed, Hub};
 use crate::problem::Problem;
 use crate::store::Store;
 use crate::store::model::StoreError;
@@ -9,7 +10,6 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use taskfence_core::token::issuer::Issuer;
 
 /// What the handlers use.
 #[derive(Clone)]
@@ -18,17 +18,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// Intake, feeds and receipts.
     pub operations: Arc<dyn Operations>,
-    /// The feeds.
-    pub feeds: Arc<Vec<Feed>>,
-}
-
-/// A feed as the API knows it.
-#[derive(Debug)]
-pub struct Feed {
-    /// Its name.
-    pub name: String,
-    /// The issuers that it covers.
-    pub issuers: Vec<Issuer>,
+    /// The configuration.
+    pub hub: Arc<Hub>,
 }
 
 /// May read everything.
@@ -42,8 +33,8 @@ impl Api {
             let detail = format!("`{}` may not use the feed `{name}`", principal.name);
             return Err(Problem::forbidden(detail, "ask an operator for a token with this feed"));
         }
-        self.feeds.iter().find(|feed| feed.name == name).ok_or_else(|| {
-            let names: Vec<_> = self.feeds.iter().map(|feed| feed.name.as_str()).collect();
+        self.hub.feeds.iter().find(|feed| feed.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
             Problem::missing(format!("there is no feed `{name}`"), format!("the feeds are {}", names.join(", ")))
         })
     }

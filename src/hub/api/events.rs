@@ -5,6 +5,7 @@ use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body};
 use crate::api::model::{EventRequest, StopRequest, TakenAnswer, What};
 use crate::api::operations::{OperatorEvent, StopOrder};
+use crate::config::hub::Feed;
 use crate::problem::Problem;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -74,11 +75,11 @@ pub async fn stop(
 }
 
 /// Whether the feed covers the issuer: a typing error must not look like a stop.
-pub fn check_issuer(feed: &crate::api::call::Feed, issuer: &str) -> Result<(), Problem> {
-    if feed.issuers.iter().any(|known| known.name == issuer) {
+pub fn check_issuer(feed: &Feed, issuer: &str) -> Result<(), Problem> {
+    if feed.policy.issuers().iter().any(|known| known.name == issuer) {
         return Ok(());
     }
-    let names: Vec<_> = feed.issuers.iter().map(|issuer| format!("`{}`", issuer.name)).collect();
+    let names: Vec<_> = feed.policy.issuers().iter().map(|issuer| format!("`{}`", issuer.name)).collect();
     let detail = format!("the feed `{}` has no issuer `{issuer}`", feed.name);
     Err(Problem::bad_request(detail, format!("its issuers are {}", names.join(", "))))
 }

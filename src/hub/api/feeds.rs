@@ -17,7 +17,7 @@ pub async fn list(
 ) -> Result<Json<Vec<FeedAnswer>>, Problem> {
     allow(&principal, &READERS)?;
     let mut answers = Vec::new();
-    for feed in api.feeds.iter().filter(|feed| principal.may(&READERS, &feed.name)) {
+    for feed in api.hub.feeds.iter().filter(|feed| principal.may(&READERS, &feed.name)) {
         let name = feed.name.clone();
         let head = api.with_store(move |store| store.head(&name)).await?;
         let followers = api.operations.followers(&feed.name).await?;
@@ -25,7 +25,7 @@ pub async fn list(
         answers.push(FeedAnswer {
             name: feed.name.clone(),
             revision: head.to_string(),
-            issuers: feed.issuers.iter().map(|issuer| issuer.name.clone()).collect(),
+            issuers: feed.policy.issuers().iter().map(|issuer| issuer.name.clone()).collect(),
             proxies: u64::try_from(followers.len()).unwrap_or(u64::MAX),
             behind: u64::try_from(behind).unwrap_or(u64::MAX),
         });

@@ -1,6 +1,6 @@
 //! What the API asks of the other parts of the hub: intake, feeds and receipts.
 
-use crate::api::model::{ReceiptAnswer, TakenAnswer};
+use crate::api::model::{ReceiptAnswer, TakenAnswer, What};
 use crate::problem::Problem;
 use crate::store::model::FollowerRecord;
 use futures_util::future::BoxFuture;
@@ -38,7 +38,7 @@ pub struct StopOrder {
     /// The issuer of the tokens.
     pub issuer: String,
     /// What of it; `None`: everything.
-    pub what: Option<(crate::api::model::What, String)>,
+    pub what: Option<(What, String)>,
     /// Why.
     pub reason: String,
 }

@@ -2,10 +2,11 @@
 
 use crate::access::principal::Principal;
 use crate::api::audit_log::Note;
-use crate::api::call::{Api, Feed, Query, READERS};
+use crate::api::call::{Api, Query, READERS};
 use crate::api::events::check_issuer;
 use crate::api::model::{AboutAnswer, EntryAnswer, StateAnswer, What};
 use crate::api::signals;
+use crate::config::hub::Feed;
 use crate::problem::Problem;
 use crate::store::model::{SignalRecord, StoredEntry};
 use axum::extract::{Path, State};
@@ -109,7 +110,7 @@ fn of_query(query: StateQuery, feed: &Feed) -> Result<Named, Problem> {
 }
 
 fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
-    let (grant, _) = read_unverified(token.trim_ascii(), &feed.issuers).map_err(|rejected| {
+    let (grant, _) = read_unverified(token.trim_ascii(), feed.policy.issuers()).map_err(|rejected| {
         let claim = rejected.claim.map(|claim| format!(", claim `{claim}`")).unwrap_or_default();
         let detail = format!("the token cannot be read: {}{claim}", rejected.reason.code());
         Problem::bad_request(detail, "send an access token of one of the issuers of the feed")

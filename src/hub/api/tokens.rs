@@ -41,7 +41,7 @@ pub async fn create(
         let names: Vec<_> = Role::ALL.iter().map(|role| role.as_str()).collect();
         Problem::bad_request(format!("`{role}` is not a role"), format!("the roles are {}", names.join(", ")))
     })?;
-    if let Some(unknown) = feeds.iter().find(|name| !api.feeds.iter().any(|feed| feed.name == **name)) {
+    if let Some(unknown) = feeds.iter().find(|name| !api.hub.feeds.iter().any(|feed| feed.name == **name)) {
         return Err(TokenError::Feed(unknown.clone()).into());
     }
     let (owner, now) = (name.clone(), api.operations.now());
