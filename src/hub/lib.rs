@@ -11,8 +11,11 @@
 pub mod access;
 pub mod api;
 pub mod config;
+pub mod health;
 pub mod intake;
+pub mod listener;
 pub mod problem;
 pub mod store;
+pub mod tls;
 #[cfg(test)]
 mod testing;
