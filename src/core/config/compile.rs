@@ -35,7 +35,7 @@ use crate::signal::effect::Effects;
 use crate::signal::signals::Signals;
 use crate::signal::transmitter::Transmitter;
 use crate::time::Span;
-use crate::token::issuer::Issuer;
+use crate::token::issuer::{Issuer, key_space};
 
 /// The longest `max_session` and `max_lifetime`. The state keeps signals for as long as sessions last, so it must be
 /// bounded.
@@ -45,7 +45,7 @@ const MAX_SESSION: Span = Span::hours(24 * 366);
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = CredentialLocations::none();
-    let issuers = issuers(&config.issuers, &mut places, &mut problems);
+    let issuers = issuers(config, &mut places, &mut problems);
     let stale = config.signals.as_ref().and_then(SignalsConfig::stale);
     let rules = config.rules.iter().enumerate();
     let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
@@ -193,7 +193,9 @@ fn identity(config: &Config, places: &CredentialLocations, problems: &mut Proble
     identity
 }
 
-fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
+fn issuers(config: &Config, places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
+    let configs = &config.issuers;
+    let feed = config.signals.as_ref().and_then(SignalsConfig::feed);
     if configs.is_empty() {
         problems.error("issuers", "must have at least one entry");
     }
@@ -237,6 +239,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems:
         let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
         issuers.push(Issuer {
             name: config.issuer.clone(),
+            key_space: key_space(feed, &config.issuer),
             audiences: config.audiences.clone(),
             keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
             algorithms,

@@ -695,6 +695,11 @@ pub struct SignalsConfig {
 }
 
 impl SignalsConfig {
+    /// The feed that the filters of this proxy follow.
+    pub(crate) fn feed(&self) -> Option<&str> {
+        self.hub.as_ref().map(|hub| hub.feed.as_str()).or(self.feed.as_deref())
+    }
+
     /// `stale`, unless it is `never`.
     pub(crate) fn stale(&self) -> Option<&StaleLimit> {
         match self.stale.as_ref()? {

@@ -141,7 +141,8 @@ impl StateKey {
     /// The length of [`StateKey::encode`] in bytes.
     pub const LEN: usize = 19;
 
-    /// The key of `name`, as `issuer` assigned it.
+    /// The key of `name`, as `issuer` assigned it. `issuer` is the key space of a token issuer: its name, with that of the
+    /// feed before it.
     pub fn new(kind: Kind, issuer: &str, name: &str) -> StateKey {
         let mut hasher = Sha256::new();
         hasher.update([kind.number()]);

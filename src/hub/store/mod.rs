@@ -1,6 +1,9 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
+pub mod clock;
 pub mod model;
+pub mod sqlite;
+pub mod writer;
 
 use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
