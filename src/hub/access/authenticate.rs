@@ -120,18 +120,18 @@ mod tests {
     use crate::access::tokens;
     use crate::config::hub::Access as Rule;
     use taskfence_core::http::spiffe::PeerPattern;
-    use crate::testing::memory::MemoryStore;
+    use crate::testing;
     use axum::http::StatusCode;
 
     const ENVOY: &str = "spiffe://mesh.example/ns/a/sa/envoy";
 
-    fn access() -> (Access, String) {
-        let store = Arc::new(MemoryStore::default());
+    fn access() -> (tempfile::TempDir, Access, String) {
+        let (folder, store) = testing::store();
         let token = tokens::create(&*store, "ops", Role::Operator, &[], 1).unwrap();
         let peers = PeerPattern::parse("spiffe://mesh.example/ns/a/*").unwrap();
         let rules = CertificateRules::new(vec![Rule { peers, role: Role::Sidecar, feeds: Vec::new(), issuer: None }]);
         let tokens = KnownTokens::open(store, 0).unwrap();
-        (Access::new(tokens, rules, Arc::new(|| 5)), token)
+        (folder, Access::new(tokens, rules, Arc::new(|| 5)), token)
     }
 
     fn peer(spiffe: Option<&str>) -> Peer {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_token_or_a_certificate() {
-        let (access, token) = access();
+        let (_folder, access, token) = access();
         let admit = |authorization: Option<&str>, spiffe| {
             let admitted = access.admit(&headers(authorization), &peer(spiffe));
             admitted.map(|principal| principal.role).map_err(|problem| problem.into_response().status())
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn failures_are_limited_and_slow_down_nobody_else() {
-        let (access, token) = access();
+        let (_folder, access, token) = access();
         let mut last = StatusCode::OK;
         for _ in 0..30 {
             last = access.admit(&headers(None), &peer(None)).unwrap_err().into_response().status();

@@ -85,11 +85,11 @@ impl KnownTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::memory::MemoryStore;
+    use crate::testing;
 
     #[test]
     fn a_token_is_known_until_it_is_revoked() {
-        let store = Arc::new(MemoryStore::default());
+        let (_folder, store) = testing::store();
         let token = tokens::create(&*store, "ops", Role::Operator, &[], 1).unwrap();
         let known = KnownTokens::open(store.clone(), 1000).unwrap();
         let principal = known.principal(&token, 1000).unwrap();
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn an_old_list_authenticates_nobody() {
-        let store = Arc::new(MemoryStore::default());
+        let (_folder, store) = testing::store();
         let token = tokens::create(&*store, "ops", Role::Operator, &[], 1).unwrap();
         let known = KnownTokens::open(store, 1000).unwrap();
         assert!(known.principal(&token, 1000 + MAX_AGE).is_ok());

@@ -129,48 +129,48 @@ fn keep_newest(record: &mut PrincipalRecord, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::memory::MemoryStore;
+    use crate::testing;
 
-    fn hashes(store: &MemoryStore) -> Vec<Vec<u8>> {
+    fn hashes(store: &dyn Store) -> Vec<Vec<u8>> {
         let principals = store.principals().unwrap();
         principals.into_iter().flat_map(|record| record.tokens).map(|(hash, ..)| hash).collect()
     }
 
     #[test]
     fn two_tokens_are_valid_at_once_and_never_three() {
-        let store = MemoryStore::default();
-        let one = create(&store, "ops", Role::Operator, &[], 1).unwrap();
-        assert_eq!(create(&store, "ops", Role::Auditor, &[], 2), Err(TokenError::Exists("ops".into())));
-        let two = rotate(&store, "ops", 2).unwrap();
-        assert_eq!(hashes(&store), [bearer::hash(&one), bearer::hash(&two)]);
-        let three = rotate(&store, "ops", 3).unwrap();
-        assert_eq!(hashes(&store), [bearer::hash(&two), bearer::hash(&three)]);
-        revoke(&store, "ops", true).unwrap();
-        assert_eq!(hashes(&store), [bearer::hash(&three)]);
-        revoke(&store, "ops", false).unwrap();
-        assert_eq!(hashes(&store), [] as [Vec<u8>; 0]);
-        assert_eq!(revoke(&store, "ops", false), Err(TokenError::Unknown("ops".into())));
-        assert_eq!(rotate(&store, "ops", 4), Err(TokenError::Unknown("ops".into())));
+        let (_folder, store) = testing::store();
+        let one = create(&*store, "ops", Role::Operator, &[], 1).unwrap();
+        assert_eq!(create(&*store, "ops", Role::Auditor, &[], 2), Err(TokenError::Exists("ops".into())));
+        let two = rotate(&*store, "ops", 2).unwrap();
+        assert_eq!(hashes(&*store), [bearer::hash(&one), bearer::hash(&two)]);
+        let three = rotate(&*store, "ops", 3).unwrap();
+        assert_eq!(hashes(&*store), [bearer::hash(&two), bearer::hash(&three)]);
+        revoke(&*store, "ops", true).unwrap();
+        assert_eq!(hashes(&*store), [bearer::hash(&three)]);
+        revoke(&*store, "ops", false).unwrap();
+        assert_eq!(hashes(&*store), [] as [Vec<u8>; 0]);
+        assert_eq!(revoke(&*store, "ops", false), Err(TokenError::Unknown("ops".into())));
+        assert_eq!(rotate(&*store, "ops", 4), Err(TokenError::Unknown("ops".into())));
     }
 
     #[test]
     fn a_use_is_shown_and_brings_nothing_back() {
-        let store = MemoryStore::default();
-        let token = create(&store, "ops", Role::Operator, &["main".into()], 1).unwrap();
-        note_use(&store, &bearer::hash(&token), 5).unwrap();
-        let listed = list(&store).unwrap();
+        let (_folder, store) = testing::store();
+        let token = create(&*store, "ops", Role::Operator, &["main".into()], 1).unwrap();
+        note_use(&*store, &bearer::hash(&token), 5).unwrap();
+        let listed = list(&*store).unwrap();
         assert_eq!((listed[0].role.as_str(), listed[0].tokens.as_slice()), ("operator", &[(1, 5)][..]));
-        revoke(&store, "ops", false).unwrap();
-        note_use(&store, &bearer::hash(&token), 6).unwrap();
-        assert_eq!(list(&store), Ok(Vec::new()));
+        revoke(&*store, "ops", false).unwrap();
+        note_use(&*store, &bearer::hash(&token), 6).unwrap();
+        assert_eq!(list(&*store), Ok(Vec::new()));
     }
 
     #[test]
     fn names_are_plain() {
-        let store = MemoryStore::default();
+        let (_folder, store) = testing::store();
         for bad in ["", "a b", "a\n", "é", "a\u{1b}[31m"] {
-            assert_eq!(create(&store, bad, Role::Auditor, &[], 1), Err(TokenError::Name(bad.into())));
+            assert_eq!(create(&*store, bad, Role::Auditor, &[], 1), Err(TokenError::Name(bad.into())));
         }
-        assert!(create(&store, "https://jit.example", Role::Issuer, &[], 1).is_ok());
+        assert!(create(&*store, "https://jit.example", Role::Issuer, &[], 1).is_ok());
     }
 }

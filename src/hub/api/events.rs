@@ -10,6 +10,7 @@ use crate::problem::Problem;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::json;
+use taskfence_core::token::issuer::Issuer;
 
 /// Reports an event, such as that a task is completed or a session revoked.
 #[utoipa::path(post, path = "/v1/feeds/{feed}/events", tag = "signals", params(("feed" = String, Path)),
@@ -37,7 +38,7 @@ pub async fn report(
         (_, issuer) => issuer,
     };
     if let Some(issuer) = issuer.as_deref() {
-        check_issuer(known, issuer)?;
+        find_issuer(known, issuer)?;
     }
     let (by, event, details) = (principal.name, request.event, request.details);
     let (subject, reason, jti) = (request.subject, request.reason, request.jti);
@@ -61,7 +62,7 @@ pub async fn stop(
         "issuer": request.issuer, "what": request.what, "name": request.name, "reason": request.reason,
     }));
     let known = api.feed(&principal, &[Role::Operator], &feed)?;
-    check_issuer(known, &request.issuer)?;
+    find_issuer(known, &request.issuer)?;
     let what: Option<(What, String)> = match (request.what, request.name) {
         (Some(what), Some(name)) if !name.is_empty() => Some((what, name)),
         (None, None) => None,
@@ -74,12 +75,12 @@ pub async fn stop(
     Ok(Json(api.operations.stop(order).await?))
 }
 
-/// Whether the feed covers the issuer: a typing error must not look like a stop.
-pub fn check_issuer(feed: &Feed, issuer: &str) -> Result<(), Problem> {
-    if feed.policy.issuers().iter().any(|known| known.name == issuer) {
-        return Ok(());
-    }
-    let names: Vec<_> = feed.policy.issuers().iter().map(|issuer| format!("`{}`", issuer.name)).collect();
-    let detail = format!("the feed `{}` has no issuer `{issuer}`", feed.name);
-    Err(Problem::bad_request(detail, format!("its issuers are {}", names.join(", "))))
+/// The issuer of that name: a typing error must not look like a stop.
+pub fn find_issuer<'f>(feed: &'f Feed, name: &str) -> Result<&'f Issuer, Problem> {
+    let issuers = feed.policy.issuers();
+    issuers.iter().find(|issuer| issuer.name == name).ok_or_else(|| {
+        let names: Vec<_> = issuers.iter().map(|issuer| format!("`{}`", issuer.name)).collect();
+        let detail = format!("the feed `{}` has no issuer `{name}`", feed.name);
+        Problem::bad_request(detail, format!("its issuers are {}", names.join(", ")))
+    })
 }

@@ -12,7 +12,6 @@ pub mod receipts;
 pub mod routes;
 pub mod signals;
 pub mod state;
-#[cfg(test)]
-mod tests;
+
 pub mod tokens;
 pub mod undo;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use taskfence_core::state::key::{Kind, StateKey};
+use taskfence_core::token::issuer::Issuer;
 use utoipa::ToSchema;
 
 /// A thing that grants can be of.
@@ -40,24 +41,17 @@ impl What {
         }
     }
 
-    /// The kind of key.
-    pub fn kind(self) -> Kind {
-        match self {
+    /// The key of `name` in the tokens of `issuer`.
+    pub fn key(self, issuer: &Issuer, name: &str) -> StateKey {
+        let kind = match self {
             What::Token => Kind::Token,
             What::Task => Kind::Task,
             What::Session => Kind::Session,
             What::User => Kind::User,
             What::Client => Kind::Client,
-            What::Device => Kind::Device,
-        }
-    }
-
-    /// The key of `name` in the tokens of `issuer`.
-    pub fn key(self, issuer: &str, name: &str) -> StateKey {
-        match self {
-            What::Device => StateKey::foreign(Kind::Device, issuer, issuer, name),
-            _ => StateKey::new(self.kind(), issuer, name),
-        }
+            What::Device => return StateKey::foreign(Kind::Device, &issuer.key_space, &issuer.name, name),
+        };
+        StateKey::new(kind, &issuer.key_space, name)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::access::principal::Principal;
 use crate::api::audit_log::Note;
 use crate::api::call::{Api, Query, READERS};
-use crate::api::events::check_issuer;
+use crate::api::events::find_issuer;
 use crate::api::model::{AboutAnswer, EntryAnswer, StateAnswer, What};
 use crate::api::signals;
 use crate::config::hub::Feed;
@@ -19,6 +19,7 @@ use taskfence_core::state::bucket::Entry;
 use taskfence_core::state::fact::{Claim, Fact};
 use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_core::time::Timestamp;
+use taskfence_core::token::issuer::Issuer;
 use taskfence_core::token::verify::read_unverified;
 use utoipa::IntoParams;
 
@@ -89,7 +90,7 @@ fn of_query(query: StateQuery, feed: &Feed) -> Result<Named, Problem> {
     let StateQuery { issuer, token, task, session, user, client, device } = query;
     let remedy = "send `issuer` and at most one of `token`, `task`, `session`, `user`, `client` and `device`";
     let issuer = issuer.ok_or_else(|| Problem::bad_request("`issuer` is missing", remedy))?;
-    check_issuer(feed, &issuer)?;
+    let issuer = find_issuer(feed, &issuer)?;
     let parts = [
         (What::Token, token),
         (What::Task, task),
@@ -103,10 +104,10 @@ fn of_query(query: StateQuery, feed: &Feed) -> Result<Named, Problem> {
         return Err(Problem::bad_request("several things are named", remedy));
     }
     let one = named.pop().map(|(what, name)| {
-        let key = what.key(&issuer, &name);
-        (AboutAnswer { what: what.as_str().to_owned(), issuer: issuer.clone(), name }, key)
+        let key = what.key(issuer, &name);
+        (AboutAnswer { what: what.as_str().to_owned(), issuer: issuer.name.clone(), name }, key)
     });
-    Ok(one.into_iter().chain([of_issuer(&issuer)]).collect())
+    Ok(one.into_iter().chain([of_issuer(issuer)]).collect())
 }
 
 fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
@@ -133,9 +134,9 @@ fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
     Ok(grant.state_keys().into_iter().map(about).collect())
 }
 
-fn of_issuer(issuer: &str) -> (AboutAnswer, StateKey) {
-    let about = AboutAnswer { what: "issuer".to_owned(), issuer: issuer.to_owned(), name: String::new() };
-    (about, StateKey::of_issuer(issuer))
+fn of_issuer(issuer: &Issuer) -> (AboutAnswer, StateKey) {
+    let about = AboutAnswer { what: "issuer".to_owned(), issuer: issuer.name.clone(), name: String::new() };
+    (about, StateKey::of_issuer(&issuer.key_space))
 }
 
 /// The entries as they are answered, the latest first. An entry that was lifted is stored twice, and answered once.
