@@ -71,9 +71,11 @@ pub struct Entry {
     pub conditions: Vec<StateKey>,
     /// The data of a fact that has data, as [`crate::rules::grant_changes`] reads it; at most [`MAX_DATA`] bytes.
     pub data: Vec<u8>,
-    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone.
+    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone. A table
+    /// records it where [`Fact::is_kept_by_signal`] says so.
     pub source: SourceTag,
-    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back.
+    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back. A table ignores an entry that is
+    /// lifted and not kept by signal.
     pub lifted: bool,
 }
 
@@ -159,9 +161,16 @@ impl Table {
     /// `false` when there is no room for the entry; its class is then marked as uncertain until `new.until`.
     ///
     /// The order of inserts does not matter: see `Entry::merge` and [`crate::state::room`].
-    pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
+    pub fn insert(&mut self, mut new: Entry, by: TransmitterId, now: Timestamp) -> bool {
         self.entries.retain(|held| held.entry.until > now);
         self.marks.retain(|mark| mark.until > now);
+        if !new.fact.is_kept_by_signal() {
+            // What a lift would take back may have been replaced by the word of another signal.
+            if new.lifted {
+                return true;
+            }
+            new.source = SourceTag::NONE;
+        }
         let class = Class::of(new.fact, &new.key);
         let mut known = None;
         let new_load = Load { entries: 1, data: new.data.len() };

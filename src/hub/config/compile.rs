@@ -9,6 +9,7 @@ use crate::config::model::HubConfig;
 use crate::config::name;
 use crate::config::problem::{Found, Problem, Problems};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use taskfence_core::config::load;
 use taskfence_core::time::Span;
 
@@ -50,7 +51,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
         found.error("feeds", "must have at least one entry", "add a feed with `name`, `issuers` and `signals`");
     }
     let feeds = config.feeds.iter().enumerate();
-    let feeds: Vec<_> = feeds.filter_map(|(at, one)| feed(&config, one, at, &mut found)).collect();
+    let feeds: Vec<_> = feeds.filter_map(|(at, one)| feed(&config, one, at, &mut found).map(Arc::new)).collect();
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }

@@ -30,7 +30,7 @@ pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Fo
     check_counts(feed, &path, found);
     let policy = policy(feed, &path, found)?;
     check_transmitters(hub, &policy, &path, found);
-    Some(Feed { name: feed.name.clone(), id: FeedId::new(&hub.name, &feed.name), policy })
+    Some(Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy))
 }
 
 fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {

@@ -7,6 +7,7 @@ use crate::config::problem::Problem;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use taskfence_core::http::spiffe::PeerPattern;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::state::coverage::FeedId;
@@ -28,7 +29,7 @@ pub struct Hub {
     /// What is added to the life of each entry, because the clocks of proxies may be behind.
     pub skew: Span,
     /// The feeds. Their names differ.
-    pub feeds: Vec<Feed>,
+    pub feeds: Vec<Arc<Feed>>,
     /// What is allowed but unsafe.
     pub warnings: Vec<Problem>,
 }
@@ -62,12 +63,25 @@ pub struct Feed {
     pub name: String,
     /// A hash of the names of hub and feed.
     pub id: FeedId,
-    /// The issuers and transmitters, as a receiver's configuration. `policy.signals().path()` is the path of the feed's
-    /// intake.
-    pub policy: Policy,
+    policy: RwLock<Policy>,
 }
 
 impl Feed {
+    pub(super) fn new(name: String, id: FeedId, policy: Policy) -> Feed {
+        Feed { name, id, policy: RwLock::new(policy) }
+    }
+
+    /// Its issuers and transmitters, as the configuration of a receiver, with the keys as last fetched. Do not hold this
+    /// over an `await`.
+    pub fn policy(&self) -> RwLockReadGuard<'_, Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, to store fetched keys.
+    pub(crate) fn policy_mut(&self) -> RwLockWriteGuard<'_, Policy> {
+        self.policy.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The path that takes SETs into the feed `name`.
     pub fn intake_path(name: &str) -> String {
         format!("/v1/feeds/{name}/signals")

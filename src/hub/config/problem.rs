@@ -20,7 +20,7 @@ impl Found {
 }
 
 /// The remedy for a name that is not one of `known`: the nearest one, or all.
-pub(super) fn known<'k>(typed: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Option<String> {
+pub(crate) fn known<'k>(typed: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Option<String> {
     if let Some(near) = nearest(typed, known.clone()) {
         return Some(format!("did you mean `{near}`?"));
     }

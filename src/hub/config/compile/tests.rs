@@ -46,8 +46,10 @@ fn problems(change: impl FnOnce(&mut Value)) -> Vec<String> {
 fn a_configuration_becomes_a_hub() {
     let hub = compiled(|_| {}).unwrap();
     assert_eq!((hub.name.as_str(), hub.skew), ("taskfence-hub", Span(120)));
-    let names: Vec<_> = hub.feeds.iter().map(|feed| (feed.name.as_str(), feed.policy.signals().path())).collect();
-    assert_eq!(names, [("main", "/v1/feeds/main/signals"), ("other", "/v1/feeds/other/signals")]);
+    let names: Vec<_> =
+        hub.feeds.iter().map(|feed| (feed.name.clone(), feed.policy().signals().path().to_owned())).collect();
+    let path = |name: &str| (name.to_owned(), format!("/v1/feeds/{name}/signals"));
+    assert_eq!(names, [path("main"), path("other")]);
     assert_ne!(hub.feeds[0].id, hub.feeds[1].id);
     let [access] = hub.access.as_slice() else { panic!("one") };
     assert_eq!((access.role, access.feeds.as_slice()), (Role::Sidecar, &["main".to_owned()][..]));
