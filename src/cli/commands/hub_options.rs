@@ -1,11 +1,14 @@
 //! The options of every command that calls a hub.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::remote::client::Client;
 use crate::remote::profile::{self, Profiles, Wanted};
+use crate::terminal::time;
 
 /// Which hub, and how to print what it answers.
 #[derive(Debug, Args)]
@@ -78,4 +81,9 @@ pub fn feed(named: Option<&str>, client: &Client) -> Result<String, Failure> {
         [] => Err(Failure::Usage("your token may use no feed of this hub; use `--feed NAME`".to_owned())),
         several => Err(Failure::Usage(format!("which feed? use `--feed NAME` with one of {}", several.join(", ")))),
     }
+}
+
+/// A value of `--wait`.
+pub fn wait(text: &str) -> Result<Duration, time::Error> {
+    time::duration(text)
 }

@@ -10,6 +10,7 @@ mod revoke;
 mod risk;
 mod sending;
 mod target;
+mod to_hub;
 #[cfg(test)]
 mod tests;
 mod verify;
