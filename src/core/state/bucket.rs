@@ -266,6 +266,20 @@ impl Entry {
         self.source != SourceTag::NONE
     }
 
+    /// A hash that two entries share exactly if they replace each other in a table: who mirrors a table keeps it instead
+    /// of the entry.
+    pub fn identity(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(self.key.encode());
+        hasher.update([self.fact.encode().0, u8::try_from(self.conditions.len()).unwrap_or(u8::MAX)]);
+        self.conditions.iter().for_each(|condition| hasher.update(condition.encode()));
+        hasher.update(self.source.0);
+        hasher.update(payload::topic_of(self.fact, &self.data));
+        let mut first = [0; 8];
+        first.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+        u64::from_le_bytes(first)
+    }
+
     /// Whether the two entries replace each other: they hold the same kind of fact about the same subject, by the same
     /// signal.
     fn is_about_same_as(&self, other: &Entry) -> bool {

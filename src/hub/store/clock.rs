@@ -53,3 +53,40 @@ fn system_time() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::model::Change;
+    use crate::store::testing::{commit, open, signal, store};
+
+    #[test]
+    fn time_never_goes_back_behind_itself_nor_behind_the_store() {
+        let (store, folder) = store();
+        let system = Arc::new(AtomicU64::new(500));
+        let clock = |store: &dyn Store| {
+            let system = Arc::clone(&system);
+            Clock::with_system(store, move || system.load(Ordering::Relaxed)).unwrap()
+        };
+        let first = clock(&store);
+        assert_eq!((first.now_ms(), first.lag()), (500, 0));
+        system.store(7_999, Ordering::Relaxed);
+        assert_eq!((first.now_ms(), first.now()), (7_999, Timestamp(7)));
+        system.store(6_000, Ordering::Relaxed);
+        assert_eq!((first.now_ms(), first.clone().now_ms(), first.lag()), (7_999, 7_999, 1_999));
+        // The signal was taken in at 1,000 s.
+        commit(&store, Change::Signal(signal("idp", "1", &[("a", 9_000)])));
+        drop(store);
+        let second = clock(&open(&folder));
+        assert_eq!(second.now(), Timestamp(1_000));
+        system.store(2_000_000, Ordering::Relaxed);
+        assert_eq!((second.now(), second.lag()), (Timestamp(2_000), 0));
+    }
+
+    #[test]
+    fn the_clock_of_the_system_is_in_milliseconds() {
+        let (store, _folder) = store();
+        let now = Clock::new(&store).unwrap().now();
+        assert!((Timestamp(1_700_000_000)..Timestamp::MAX).contains(&now));
+    }
+}

@@ -23,6 +23,15 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The feed.
+    pub fn feed(&self) -> &str {
+        match self {
+            Change::Signal(NewSignal { feed, .. }) | Change::Lift { feed, .. } => feed,
+        }
+    }
+}
+
 /// A signal that was verified or that an operator made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSignal {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::fact::{Compliance, Risk};
+use crate::state::fact::{Claim, Compliance, Risk};
 use crate::state::key::Kind;
 use crate::state::room::{Group, Topic};
 use proptest::prelude::*;
@@ -466,5 +466,31 @@ proptest! {
         let framed = [&[FORMAT, 0, 1][..], &bytes].concat();
         let _ = Table::decode(&framed);
         let _ = about(&framed, StateKey::new(Kind::User, "i", "a"));
+    }
+}
+
+#[test]
+fn entries_with_the_same_identity_replace_each_other() {
+    let mut with_condition = entry("a", Fact::Revoked, 1, 100);
+    with_condition.conditions = vec![StateKey::absent(Kind::Device)];
+    let with_source = |id| Entry { source: SourceTag::new("f", "t", id), ..entry("a", Fact::Revoked, 1, 100) };
+    let with_data = |fact, data: &[u8]| Entry { data: data.to_vec(), ..entry("a", fact, 1, 100) };
+    let claim = Fact::Claim(Claim::Set);
+    let mut entries = vec![
+        with_condition,
+        with_source("1"),
+        with_source("2"),
+        Entry { lifted: true, at: Timestamp(9), until: Timestamp(9), ..with_source("2") },
+        with_data(claim, b"\x05grade1"),
+        with_data(claim, b"\x05grade2"),
+        with_data(Fact::Claim(Claim::Conflicting), b"\x05grade"),
+        with_data(claim, b"\x05glade1"),
+        with_data(Fact::Narrowed, b"\x05grade1"),
+        with_data(Fact::Narrowed, b"\x05grade2"),
+        entry("b", Fact::Revoked, 1, 100),
+    ];
+    entries.extend(FACTS.map(|fact| entry("a", fact, 1, 100)));
+    for (left, right) in entries.iter().flat_map(|left| entries.iter().map(move |right| (left, right))) {
+        assert_eq!(left.is_about_same_as(right), left.identity() == right.identity(), "{left:?} {right:?}");
     }
 }

@@ -1,6 +1,8 @@
 //! A copy of the store while it is in use.
 
+use crate::store::BACKUP;
 use crate::store::model::StoreError;
+use crate::store::sqlite::records;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use std::fs::{self, File, OpenOptions};
@@ -41,6 +43,8 @@ fn copy(from: &Connection, to: &Path) -> Result<(), StoreError> {
         other => return Err(StoreError::Failed(format!("the copy ended with {other:?}"))),
     }
     drop(copy);
+    let time = records::latest_time(&target)?;
+    records::set(&target, BACKUP, &time.to_string())?;
     // The copy is one file, without a log beside it.
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, error)| error.into())

@@ -196,3 +196,13 @@ pub fn open_feed(connection: &Connection, name: &str, epoch: u64) -> Result<Revi
         Ok(reads::feed(connection, name)?.1)
     })
 }
+
+/// See `Store::renew_feed`.
+pub fn renew_feed(connection: &Connection, name: &str, epoch: u64) -> Result<Revision, StoreError> {
+    transaction::write(connection, |connection| {
+        connection
+            .prepare_cached("UPDATE feed SET epoch = ? WHERE name = ?")?
+            .execute(params![epoch.cast_signed(), name])?;
+        Ok(reads::feed(connection, name)?.1)
+    })
+}

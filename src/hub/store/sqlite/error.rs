@@ -22,3 +22,21 @@ pub fn of_commit(error: rusqlite::Error) -> StoreError {
         _ => StoreError::Uncertain(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::{Error, ffi};
+
+    #[test]
+    fn a_commit_that_may_have_happened_is_uncertain() {
+        let error = |code| Error::SqliteFailure(ffi::Error::new(code), None);
+        assert!(matches!(of_commit(error(ffi::SQLITE_IOERR_FSYNC)), StoreError::Uncertain(_)));
+        assert!(matches!(of_commit(error(ffi::SQLITE_IOERR_WRITE)), StoreError::Uncertain(_)));
+        assert!(matches!(of_commit(error(ffi::SQLITE_FULL)), StoreError::Full(_)));
+        assert!(matches!(of_commit(error(ffi::SQLITE_BUSY)), StoreError::Failed(_)));
+        assert!(matches!(StoreError::from(error(ffi::SQLITE_FULL)), StoreError::Full(_)));
+        assert!(matches!(StoreError::from(error(ffi::SQLITE_IOERR_READ)), StoreError::Failed(_)));
+        assert!(matches!(StoreError::from(error(ffi::SQLITE_CORRUPT)), StoreError::Damaged(_)));
+    }
+}

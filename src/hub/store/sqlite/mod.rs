@@ -10,6 +10,7 @@ mod error;
 mod prune;
 mod reads;
 mod records;
+mod reserve;
 mod schema;
 mod transaction;
 mod value;
@@ -19,8 +20,11 @@ use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use connection::Connections;
+use reserve::Reserve;
 use rusqlite::Connection;
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
@@ -28,20 +32,85 @@ use taskfence_core::time::Timestamp;
 /// The chain is kept for so many of the last numbers. A proxy that stopped before them starts from the full state.
 const WINDOW: u64 = 200_000;
 
-/// The store of a hub in the file `hub.sqlite`, with its log beside it (`-wal`, `-shm`).
+/// How many bytes of the disk are kept for signals.
+pub const RESERVE: u64 = 256 * 1024 * 1024;
+
+/// The store of a hub in the file `hub.sqlite`, with its log (`-wal`, `-shm`), its reserve (`.reserve`) and its lock
+/// (`.lock`) beside it.
 pub struct SqliteStore {
+    path: PathBuf,
     connections: Connections,
     window: u64,
+    reserve: Reserve,
+    /// A commit failed, and whether it happened is not known: nothing is written any more.
+    is_uncertain: AtomicBool,
+    /// The lock, while this process is the hub.
+    lock: Option<File>,
 }
 
 impl SqliteStore {
-    /// Opens the store in the file `path`, and creates it if it does not exist.
+    /// Opens the store in the file `path`, and creates it if it does not exist. The hub then calls
+    /// [`SqliteStore::claim`]; commands that only need principals or a backup do not.
     ///
     /// [`StoreError::Newer`]: a newer hub has written it. [`StoreError::Damaged`]: it is no store of a hub.
     pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
         let connections = Connections::open(path)?;
         schema::migrate(&connections.writer())?;
-        Ok(SqliteStore { connections, window: WINDOW })
+        let reserve = Reserve::new(path, 0);
+        let path = path.to_owned();
+        Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain: AtomicBool::new(false), lock: None })
+    }
+
+    /// Makes this process the one hub that uses the store, until it ends, and keeps `reserve` bytes of the disk for
+    /// signals (see [`RESERVE`]). If the disk has no room for the reserve now, [`Store::prune`] tries again.
+    ///
+    /// [`StoreError::Failed`]: another hub uses the store.
+    pub fn claim(mut self, reserve: u64) -> Result<SqliteStore, StoreError> {
+        let path = self.path.with_extension("lock");
+        let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
+        let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Failed(format!("another hub uses {}", self.path.display())),
+            TryLockError::Error(error) => failed(error),
+        })?;
+        self.lock = Some(lock);
+        self.reserve = Reserve::new(&self.path, reserve);
+        self.keep_reserve();
+        Ok(self)
+    }
+
+    /// Whether the reserve is there. If not, the disk was full, and somebody must make room.
+    pub fn has_reserve(&self) -> bool {
+        self.reserve.is_kept()
+    }
+
+    fn keep_reserve(&self) {
+        match self.reserve.keep() {
+            Ok(true) => {}
+            Ok(false) => tracing::error!("the disk has too little room: no reserve for signals is kept"),
+            Err(error) => tracing::error!("no reserve for signals can be kept: {error}"),
+        }
+    }
+
+    /// Writes, and gives up the reserve where the disk is full.
+    fn write<T>(&self, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let once = || {
+            if self.is_uncertain.load(Ordering::Acquire) {
+                return Err(StoreError::Uncertain("an earlier commit failed".to_owned()));
+            }
+            let done = body(&self.connections.writer());
+            if matches!(done, Err(StoreError::Uncertain(_))) {
+                self.is_uncertain.store(true, Ordering::Release);
+            }
+            done
+        };
+        match once() {
+            Err(StoreError::Full(why)) if self.reserve.give_up().unwrap_or(false) => {
+                tracing::error!("the disk is full: the reserve for signals is given up: {why}");
+                once()
+            }
+            done => done,
+        }
     }
 
     /// Reads one feed, all of one moment. `body` gets its id and its head.
@@ -61,11 +130,15 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        commits::open_feed(&self.connections.writer(), name, epoch)
+        self.write(|connection| commits::open_feed(connection, name, epoch))
+    }
+
+    fn renew_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
+        self.write(|connection| commits::renew_feed(connection, name, epoch))
     }
 
     fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
-        commits::commit(&self.connections.writer(), changes)
+        self.write(|connection| commits::commit(connection, changes))
     }
 
     fn head(&self, feed: &str) -> Result<Revision, StoreError> {
@@ -116,7 +189,7 @@ impl Store for SqliteStore {
     }
 
     fn audit(&self, record: &Audit) -> Result<(), StoreError> {
-        records::audit(&self.connections.writer(), record)
+        self.write(|connection| records::audit(connection, record))
     }
 
     fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError> {
@@ -128,15 +201,15 @@ impl Store for SqliteStore {
     }
 
     fn put_principal(&self, principal: &PrincipalRecord) -> Result<(), StoreError> {
-        records::put_principal(&self.connections.writer(), principal)
+        self.write(|connection| records::put_principal(connection, principal))
     }
 
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError> {
-        records::remove_principal(&self.connections.writer(), name)
+        self.write(|connection| records::remove_principal(connection, name))
     }
 
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError> {
-        records::put_followers(&self.connections.writer(), followers)
+        self.write(|connection| records::put_followers(connection, followers))
     }
 
     fn followers(&self, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
@@ -144,11 +217,11 @@ impl Store for SqliteStore {
     }
 
     fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError> {
-        records::remove_followers(&self.connections.writer(), feed, ids)
+        self.write(|connection| records::remove_followers(connection, feed, ids))
     }
 
     fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        records::set(&self.connections.writer(), name, value)
+        self.write(|connection| records::set(connection, name, value))
     }
 
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -162,11 +235,12 @@ impl Store for SqliteStore {
     fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (mut removed, mut next) = (0u64, Some((i64::MIN, i64::MIN)));
         while let Some(cursor) = next {
-            let step = prune::ended(&self.connections.writer(), now, cursor)?;
+            let step = self.write(|connection| prune::ended(connection, now, cursor))?;
             removed = removed.saturating_add(step.0);
             next = step.1;
         }
-        while prune::chains(&self.connections.writer(), self.window)? {}
+        while self.write(|connection| prune::chains(connection, self.window))? {}
+        self.keep_reserve();
         Ok(removed)
     }
 
@@ -174,3 +248,6 @@ impl Store for SqliteStore {
         self.connections.read(|connection| backup::backup(connection, to))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,3 +142,51 @@ fn migrate_by(connection: &Connection, steps: &[&str]) -> Result<(), StoreError>
 fn pragma(connection: &Connection, name: &str) -> Result<u32, StoreError> {
     Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_a_newer_hub_is_refused_and_left_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        let newer = [STEPS, &["CREATE TABLE more (id INTEGER)"]].concat();
+        migrate_by(&connection, &newer).unwrap();
+        let (found, known) = (2, 1);
+        assert_eq!(migrate(&connection), Err(StoreError::Newer { found, known }));
+        assert_eq!(pragma(&connection, "user_version"), Ok(found));
+    }
+
+    #[test]
+    fn an_older_store_is_brought_up_to_date_and_keeps_its_rows() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection).unwrap();
+        connection.execute("INSERT INTO value VALUES ('a', 'b')", []).unwrap();
+        let newer = [STEPS, &["ALTER TABLE value ADD COLUMN more INTEGER NOT NULL DEFAULT 5"]].concat();
+        migrate_by(&connection, &newer).unwrap();
+        migrate_by(&connection, &newer).unwrap();
+        let more: i64 = connection.query_row("SELECT more FROM value WHERE name = 'a'", [], |row| row.get(0)).unwrap();
+        assert_eq!((more, pragma(&connection, "user_version")), (5, Ok(2)));
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing() {
+        let connection = Connection::open_in_memory().unwrap();
+        assert!(migrate_by(&connection, &["CREATE TABLE a (id INTEGER)", "CREATE TABLE a (id INTEGER)"]).is_err());
+        assert_eq!(pragma(&connection, "user_version"), Ok(0));
+        migrate(&connection).unwrap();
+    }
+
+    #[test]
+    fn the_database_of_another_program_is_not_touched() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE theirs (id INTEGER)").unwrap();
+        assert!(matches!(migrate(&connection), Err(StoreError::Damaged(_))));
+        assert_eq!(pragma(&connection, "application_id"), Ok(0));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.sqlite");
+        std::fs::write(&path, [b'x'; 4096]).unwrap();
+        let opened = crate::store::sqlite::SqliteStore::open(&path).map(drop);
+        assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+    }
+}
