@@ -20,6 +20,8 @@ pub(super) struct FeedFreshness {
     name: String,
     heard: Mutex<Freshness>,
     changed: AtomicBool,
+    /// Held while the store is written. `heard` is not: pushes wait for it.
+    writing: Mutex<()>,
 }
 
 impl FeedFreshness {
@@ -36,7 +38,8 @@ impl FeedFreshness {
                 Freshness::default()
             }),
         };
-        Ok(FeedFreshness { name, heard: Mutex::new(heard), changed: AtomicBool::new(false) })
+        let (changed, writing) = (AtomicBool::new(false), Mutex::new(()));
+        Ok(FeedFreshness { name, heard: Mutex::new(heard), changed, writing })
     }
 
     /// Records a heartbeat in memory.
@@ -55,10 +58,10 @@ impl FeedFreshness {
 
     /// Writes it, also when another thread is about to.
     pub(super) fn save_always(&self, store: &dyn Store) -> Result<(), StoreError> {
-        // Writers take turns, so that the last one writes what the others have recorded too.
-        let heard = self.lock();
+        // Writers take turns, so that none overwrites what is newer.
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
-        heard.encode(&mut bytes);
+        self.lock().encode(&mut bytes);
         store.set(&self.name, &STANDARD.encode(bytes))
     }
 

@@ -13,6 +13,7 @@ mod freshness;
 mod key_request;
 mod keys;
 pub mod operator;
+mod operator_error;
 mod push;
 pub mod service;
 mod words;
@@ -21,5 +22,6 @@ pub use key_request::KeyFailure;
 pub use push::router;
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test may panic")]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

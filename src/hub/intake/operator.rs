@@ -3,14 +3,13 @@
 use crate::config::hub::Feed;
 use crate::config::problem;
 use crate::intake::derive::Origin;
+pub use crate::intake::operator_error::OperatorError;
 use crate::intake::service::Intake;
 use crate::intake::words::{self, Named};
 use crate::store::Store;
 use crate::store::model::{Change, NewSignal, Outcome, StoreError};
-use crate::store::writer::SubmitError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::fmt;
 use taskfence_core::feed::entry::{self, Decoded};
 use taskfence_core::feed::revision::Revision;
 use taskfence_core::signal::accepted::Signal;
@@ -61,50 +60,6 @@ pub struct Made {
     pub repeated: bool,
 }
 
-/// Why an operator's signal was not made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OperatorError {
-    /// There is no feed of that name.
-    UnknownFeed(String),
-    /// The event, the subject or a member cannot be used.
-    Bad {
-        /// What is wrong.
-        message: String,
-        /// What to write instead; may be empty.
-        help: String,
-    },
-    /// The id was used before for another signal.
-    Contradicts(u64),
-    /// It could not be stored, and may be later.
-    Submit(SubmitError),
-}
-
-impl std::error::Error for OperatorError {}
-
-impl fmt::Display for OperatorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OperatorError::UnknownFeed(feed) => write!(f, "there is no feed `{feed}`"),
-            OperatorError::Bad { message, help } if help.is_empty() => f.write_str(message),
-            OperatorError::Bad { message, help } => write!(f, "{message} ({help})"),
-            OperatorError::Contradicts(signal) => write!(f, "the id was used before, for signal {signal}"),
-            OperatorError::Submit(error) => error.fmt(f),
-        }
-    }
-}
-
-impl OperatorError {
-    pub(super) fn subject(message: impl Into<String>, help: impl Into<String>) -> OperatorError {
-        OperatorError::Bad { message: message.into(), help: help.into() }
-    }
-}
-
-impl From<StoreError> for OperatorError {
-    fn from(error: StoreError) -> OperatorError {
-        OperatorError::Submit(SubmitError::Store(error))
-    }
-}
-
 impl Intake {
     /// Takes in an event that the operator `by` reports into `feed`. Its meaning is that of the same event in a SET. The
     /// signal is durable when this returns.
@@ -115,6 +70,7 @@ impl Intake {
         let (signal, claims) = read_event(&feed, &event, &id, Timestamp(now / 1_000))?;
         let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
         let mut record = origin.record(&signal, Value::Object(claims).to_string());
+        record.fingerprint = fingerprint(&event);
         record.reason = event.reason;
         let mut entries = signal.entries().to_vec();
         self.date(&feed, &mut entries, Timestamp(now / 1_000)).await?;
@@ -149,7 +105,7 @@ impl Intake {
             feed: feed.name.clone(),
             transmitter: OPERATOR.to_owned(),
             jti: id.clone(),
-            fingerprint: Sha256::digest(&subject).iter().take(8).copied().collect(),
+            fingerprint: Sha256::digest(&subject).to_vec(),
             event: STOP.to_owned(),
             claims: json!({"jti": id, "iat": at.0, "issuer": issuer, "stop": what}).to_string(),
             subject,
@@ -294,6 +250,13 @@ fn latest(store: &dyn Store, feed: &str, key: &StateKey, now: Timestamp) -> Resu
             Ok(Decoded::UnknownKind) | Err(_) => None,
         });
     Ok(times.max().unwrap_or_default())
+}
+
+/// What must be the same when an operator makes the same signal again. The time is not: a client that tries again does
+/// so later.
+fn fingerprint(event: &OperatorEvent) -> Vec<u8> {
+    let OperatorEvent { event, details, subject, issuer, reason: _, id: _ } = event;
+    Sha256::digest(json!([event, details, subject, issuer]).to_string()).to_vec()
 }
 
 fn id(given: Option<&str>) -> Result<String, OperatorError> {

@@ -1,7 +1,7 @@
 //! Subjects in the words of an operator: `{"issuer": "https://jit.example", "task": "task-42"}`.
 
 use crate::config::problem;
-use crate::intake::operator::OperatorError;
+use crate::intake::operator_error::OperatorError;
 use serde_json::{Map, Value, json};
 
 /// The members that name something. They are the members of a complex subject (SSF 1.0 §3.1).
