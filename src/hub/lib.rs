@@ -15,6 +15,8 @@ pub mod health;
 pub mod intake;
 pub mod listener;
 pub mod problem;
+pub mod feed;
+pub mod serve;
 pub mod store;
 pub mod tls;
 #[cfg(test)]
