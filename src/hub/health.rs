@@ -51,6 +51,13 @@ pub struct Check {
     detail: String,
 }
 
+impl Check {
+    /// Whether it is good.
+    pub fn is_ok(&self) -> bool {
+        self.ok
+    }
+}
+
 impl Default for Health {
     fn default() -> Health {
         Health { state: Mutex::new(State { draining: false, found: None }) }

@@ -11,13 +11,15 @@
 pub mod access;
 pub mod api;
 pub mod config;
+pub mod feed;
 pub mod health;
 pub mod intake;
-pub mod listener;
+pub mod metrics;
+pub mod operations;
 pub mod problem;
-pub mod feed;
 pub mod serve;
+pub mod server;
 pub mod store;
-pub mod tls;
 #[cfg(test)]
 mod testing;
+pub mod tls;

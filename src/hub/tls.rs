@@ -8,7 +8,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Why the files of `listen.tls` cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,30 +32,32 @@ pub enum TlsError {
 /// The current configuration of TLS.
 pub struct Tls {
     files: TlsConfig,
-    current: RwLock<(Arc<ServerConfig>, [u8; 32])>,
+    read: [u8; 32],
+    current: watch::Sender<Arc<ServerConfig>>,
 }
 
 impl Tls {
     /// Reads the files.
     pub fn read(files: TlsConfig) -> Result<Tls, TlsError> {
-        let current = RwLock::new((Arc::new(server_config(&files)?), fingerprint(&files)));
-        Ok(Tls { files, current })
+        let (read, current) = (fingerprint(&files), watch::Sender::new(Arc::new(server_config(&files)?)));
+        Ok(Tls { files, read, current })
     }
 
     /// What new connections use.
-    pub fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).0)
+    pub fn current(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.current.subscribe()
     }
 
     /// Reads the files again if they have changed. `Ok(true)`: new connections use them. After an error the old ones stay
     /// in use.
-    pub fn refresh(&self) -> Result<bool, TlsError> {
+    pub fn refresh(&mut self) -> Result<bool, TlsError> {
         let fingerprint = fingerprint(&self.files);
-        if self.current.read().unwrap_or_else(PoisonError::into_inner).1 == fingerprint {
+        if self.read == fingerprint {
             return Ok(false);
         }
         let config = Arc::new(server_config(&self.files)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = (config, fingerprint);
+        self.current.send_replace(config);
+        self.read = fingerprint;
         Ok(true)
     }
 }
@@ -127,16 +130,17 @@ mod tests {
     #[test]
     fn files_are_read_again_when_they_change() {
         let folder = tempfile::tempdir().unwrap();
-        let tls = Tls::read(write(folder.path())).unwrap();
-        let before = tls.current();
+        let mut tls = Tls::read(write(folder.path())).unwrap();
+        let current = |tls: &Tls| Arc::clone(&*tls.current().borrow());
+        let before = current(&tls);
         assert_eq!(tls.refresh(), Ok(false));
         let files = write(folder.path());
         assert_eq!(tls.refresh(), Ok(true));
-        assert!(!Arc::ptr_eq(&before, &tls.current()));
-        let current = tls.current();
+        assert!(!Arc::ptr_eq(&before, &current(&tls)));
+        let after = current(&tls);
         fs::write(&files.key, "no key").unwrap();
         assert!(matches!(tls.refresh(), Err(TlsError::File { what: "a private key", .. })));
-        assert!(Arc::ptr_eq(&current, &tls.current()), "the old files stay in use");
+        assert!(Arc::ptr_eq(&after, &current(&tls)), "the old files stay in use");
     }
 
     #[test]

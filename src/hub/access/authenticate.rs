@@ -1,27 +1,21 @@
 //! Says who a caller is, before any handler runs: by its bearer token, or by the certificate of its connection.
 
 use crate::access::bearer;
-use crate::access::certificate::CertificateRules;
+use crate::access::certificate::{self, CertificateRules};
 use crate::access::known_tokens::{KnownTokens, NotKnown};
 use crate::access::principal::{Principal, Role};
 use crate::access::rate_limit::RateLimit;
+use crate::config::hub::Feed;
 use crate::problem::Problem;
+use crate::serve::Peer;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
-
-/// Where a connection comes from. The server puts it into the extensions of each request.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// The address.
-    pub address: IpAddr,
-    /// The SPIFFE id of the verified client certificate, if there is one.
-    pub spiffe: Option<Arc<str>>,
-}
+use taskfence_core::encoding::bytes::constant_time_eq;
 
 /// The clock of the hub, in milliseconds since 1970.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -35,18 +29,28 @@ pub struct Access {
     callers: RateLimit<String>,
     /// For proxies and transmitters; many share a principal.
     machines: RateLimit<String>,
+    /// What transmitters send in `authorization` that have agreed on a value of their own: the path of the intake of the
+    /// feed, and the value.
+    streams: Vec<(String, String)>,
     now: Now,
 }
 
 impl Access {
-    /// Callers have one of `tokens`, or a certificate that `certificates` names.
-    pub fn new(tokens: KnownTokens, certificates: CertificateRules, now: Now) -> Access {
+    /// Callers have one of `tokens`, or a certificate that `certificates` names. Transmitters of `hub` may have a value of
+    /// their own, which the intake compares again with the stream of the SET.
+    pub fn new(tokens: KnownTokens, certificates: CertificateRules, hub: &[Arc<Feed>], now: Now) -> Access {
+        let streams = hub.iter().flat_map(|feed| {
+            let policy = feed.policy();
+            let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.clone());
+            values.map(|value| (Feed::intake_path(&feed.name), value)).collect::<Vec<_>>()
+        });
         Access {
             tokens,
             certificates,
             failures: RateLimit::new(1, 20),
             callers: RateLimit::new(500, 2_000),
             machines: RateLimit::new(20_000, 50_000),
+            streams: streams.collect(),
             now,
         }
     }
@@ -71,10 +75,12 @@ impl Access {
                 NotKnown::Unavailable => Problem::unavailable("the store does not answer, so no token can be checked"),
             });
         }
-        let Some(id) = &peer.spiffe else {
-            return Err(Problem::unauthenticated("there is neither a token nor a client certificate", false));
+        let leaf = peer.certificates.first();
+        let Some(id) = leaf.and_then(|leaf| certificate::spiffe_id(leaf)) else {
+            let detail = "there is neither a token nor a client certificate with a SPIFFE id";
+            return Err(Problem::unauthenticated(detail, false));
         };
-        self.certificates.principal(id).ok_or_else(|| {
+        self.certificates.principal(&id).ok_or_else(|| {
             let remedy = "add it to `access` in the configuration of the hub, or send a bearer token";
             Problem::forbidden(format!("`{id}` has no role here"), remedy)
         })
@@ -84,7 +90,7 @@ impl Access {
         let now = self.now();
         // Only callers that fail are slowed down: others behind the same address go on.
         let principal = self.authenticate(headers, peer).map_err(|problem| {
-            let limited = self.failures.take(&peer.address, now);
+            let limited = self.failures.take(&peer.address.ip().to_canonical(), now);
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
@@ -98,10 +104,25 @@ impl Access {
     }
 }
 
+impl Access {
+    /// Whether it is a push with the value that a transmitter of the feed has agreed on. Such a push has no principal.
+    fn is_push(&self, headers: &HeaderMap, path: &str) -> bool {
+        let Some(header) = headers.get(AUTHORIZATION) else { return false };
+        let same = |(known, value): &(String, String)| {
+            known == path && constant_time_eq(value.as_bytes(), header.as_bytes())
+        };
+        self.streams.iter().any(same)
+    }
+}
+
 /// Puts the [`Principal`] into the extensions of the request, or answers 401, 403, 429 or 503.
 pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
-    let nowhere = Peer { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), spiffe: None };
-    let peer = request.extensions().get::<Peer>().cloned().unwrap_or(nowhere);
+    let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
+        return Problem::unavailable("the connection of the request is not known").into_response();
+    };
+    if access.is_push(request.headers(), request.uri().path()) {
+        return next.run(request).await;
+    }
     match access.admit(request.headers(), &peer) {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
@@ -131,11 +152,12 @@ mod tests {
         let peers = PeerPattern::parse("spiffe://mesh.example/ns/a/*").unwrap();
         let rules = CertificateRules::new(vec![Rule { peers, role: Role::Sidecar, feeds: Vec::new(), issuer: None }]);
         let tokens = KnownTokens::open(store, 0).unwrap();
-        (folder, Access::new(tokens, rules, Arc::new(|| 5)), token)
+        (folder, Access::new(tokens, rules, &[], Arc::new(|| 5)), token)
     }
 
     fn peer(spiffe: Option<&str>) -> Peer {
-        Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), spiffe: spiffe.map(Into::into) }
+        let certificate = |id: &str| certificate::tests::certificate(&[id]).into();
+        Peer { address: "127.0.0.1:9".parse().unwrap(), certificates: spiffe.map(certificate).into_iter().collect() }
     }
 
     fn headers(authorization: Option<&str>) -> HeaderMap {

@@ -39,13 +39,14 @@ pub fn spiffe_id(certificate: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::access::principal::Role;
     use taskfence_core::http::spiffe::PeerPattern;
     use rcgen::{CertificateParams, KeyPair, SanType};
 
-    fn certificate(uris: &[&str]) -> Vec<u8> {
+    /// A certificate with these URIs, in DER.
+    pub fn certificate(uris: &[&str]) -> Vec<u8> {
         let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use utoipa::IntoParams;
 
@@ -39,7 +40,10 @@ pub async fn record(State(api): State<Api>, mut request: Request, next: Next) ->
     let audit = Audit { at: api.operations.now(), by, call, status, detail: detail.to_string() };
     tracing::info!(by = audit.by, call = audit.call, status, "api");
     match api.with_store(move |store| store.audit(&audit)).await {
-        Ok(()) => response,
+        Ok(()) => {
+            api.audited.fetch_add(1, Ordering::Relaxed);
+            response
+        }
         Err(_) if response.status().is_success() => {
             Problem::unavailable("the audit log cannot be written; what the call changed stays").into_response()
         }

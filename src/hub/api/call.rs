@@ -10,6 +10,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What the handlers use.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Api {
     pub operations: Arc<dyn Operations>,
     /// The configuration.
     pub hub: Arc<Hub>,
+    /// How many lines this process wrote into the audit log.
+    pub audited: Arc<AtomicU64>,
 }
 
 /// May read everything.
@@ -33,7 +36,7 @@ impl Api {
             let detail = format!("`{}` may not use the feed `{name}`", principal.name);
             return Err(Problem::forbidden(detail, "ask an operator for a token with this feed"));
         }
-        self.hub.feeds.iter().find(|feed| feed.name == name).ok_or_else(|| {
+        self.hub.feeds.iter().find(|feed| feed.name == name).map(|feed| &**feed).ok_or_else(|| {
             let names: Vec<_> = self.hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
             Problem::missing(format!("there is no feed `{name}`"), format!("the feeds are {}", names.join(", ")))
         })

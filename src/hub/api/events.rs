@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::json;
-use taskfence_core::token::issuer::Issuer;
+use std::sync::Arc;
 
 /// Reports an event, such as that a task is completed or a session revoked.
 #[utoipa::path(post, path = "/v1/feeds/{feed}/events", tag = "signals", params(("feed" = String, Path)),
@@ -75,10 +75,12 @@ pub async fn stop(
     Ok(Json(api.operations.stop(order).await?))
 }
 
-/// The issuer of that name: a typing error must not look like a stop.
-pub fn find_issuer<'f>(feed: &'f Feed, name: &str) -> Result<&'f Issuer, Problem> {
-    let issuers = feed.policy.issuers();
-    issuers.iter().find(|issuer| issuer.name == name).ok_or_else(|| {
+/// The key space of the issuer of that name: a typing error must not look like a stop.
+pub fn find_issuer(feed: &Feed, name: &str) -> Result<Arc<str>, Problem> {
+    let policy = feed.policy();
+    let issuers = policy.issuers();
+    let found = issuers.iter().find(|issuer| issuer.name == name).map(|issuer| Arc::clone(&issuer.key_space));
+    found.ok_or_else(|| {
         let names: Vec<_> = issuers.iter().map(|issuer| format!("`{}`", issuer.name)).collect();
         let detail = format!("the feed `{}` has no issuer `{name}`", feed.name);
         Problem::bad_request(detail, format!("its issuers are {}", names.join(", ")))

@@ -20,13 +20,13 @@ pub async fn list(
     for feed in api.hub.feeds.iter().filter(|feed| principal.may(&READERS, &feed.name)) {
         let name = feed.name.clone();
         let head = api.with_store(move |store| store.head(&name)).await?;
-        let followers = api.operations.followers(&feed.name).await?;
-        let behind = followers.iter().filter(|follower| follower.applied != head).count();
+        let proxies = api.operations.proxies(&feed.name)?;
+        let behind = proxies.iter().filter(|proxy| proxy.behind != Some(0)).count();
         answers.push(FeedAnswer {
             name: feed.name.clone(),
             revision: head.to_string(),
-            issuers: feed.policy.issuers().iter().map(|issuer| issuer.name.clone()).collect(),
-            proxies: u64::try_from(followers.len()).unwrap_or(u64::MAX),
+            issuers: feed.policy().issuers().iter().map(|issuer| issuer.name.clone()).collect(),
+            proxies: u64::try_from(proxies.len()).unwrap_or(u64::MAX),
             behind: u64::try_from(behind).unwrap_or(u64::MAX),
         });
     }

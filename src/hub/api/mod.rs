@@ -15,3 +15,6 @@ pub mod state;
 
 pub mod tokens;
 pub mod undo;
+
+#[cfg(test)]
+mod tests;

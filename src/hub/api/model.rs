@@ -4,7 +4,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use taskfence_core::state::key::{Kind, StateKey};
-use taskfence_core::token::issuer::Issuer;
 use utoipa::ToSchema;
 
 /// A thing that grants can be of.
@@ -41,17 +40,17 @@ impl What {
         }
     }
 
-    /// The key of `name` in the tokens of `issuer`.
-    pub fn key(self, issuer: &Issuer, name: &str) -> StateKey {
+    /// The key of `name` in the tokens of `issuer`, which has the key space `space`.
+    pub fn key(self, (issuer, space): (&str, &str), name: &str) -> StateKey {
         let kind = match self {
             What::Token => Kind::Token,
             What::Task => Kind::Task,
             What::Session => Kind::Session,
             What::User => Kind::User,
             What::Client => Kind::Client,
-            What::Device => return StateKey::foreign(Kind::Device, &issuer.key_space, &issuer.name, name),
+            What::Device => return StateKey::foreign(Kind::Device, space, issuer, name),
         };
-        StateKey::new(kind, &issuer.key_space, name)
+        StateKey::new(kind, space, name)
     }
 }
 
@@ -125,6 +124,8 @@ pub struct TakenAnswer {
     pub entries: u64,
     /// Whether it was taken before.
     pub repeated: bool,
+    /// What is odd about it, and changed nothing.
+    pub notes: Vec<String>,
 }
 
 /// A stored signal.
@@ -234,6 +235,8 @@ pub struct ProxyAnswer {
     pub behind: Option<u64>,
     /// When it was last heard of, in milliseconds since 1970.
     pub seen_ms: u64,
+    /// Whether a request of it waits now.
+    pub waits: bool,
     /// `signals.stale.after` in seconds: how long after the last word of the hub it closes itself; `null`: never.
     pub stale_after: Option<u64>,
     /// By when it has closed itself if it hears nothing more, in milliseconds since 1970; `null`: never.
@@ -253,12 +256,17 @@ pub struct ReceiptAnswer {
     pub committed_at_ms: Option<u64>,
     /// On how many proxies it is in force.
     pub confirmed: u64,
-    /// Whether it is in force on every proxy that is known.
+    /// How many proxies have not applied anything yet: they refuse all requests.
+    pub starting: u64,
+    /// Whether it is in force on every proxy, and all proxies are known.
     pub complete: bool,
     /// The proxy that took longest.
     pub slowest: Option<SlowestAnswer>,
     /// The proxies that have not confirmed it.
     pub waiting: Vec<WaitingAnswer>,
+    /// Until when there may be proxies that the hub does not know, because it started a short time ago; in milliseconds
+    /// since 1970.
+    pub may_miss_until_ms: Option<u64>,
     /// What else must be known to read this, such as that the hub started a moment ago.
     pub note: Option<String>,
 }
@@ -266,9 +274,7 @@ pub struct ReceiptAnswer {
 /// The proxy that took longest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SlowestAnswer {
-    /// Its id.
-    pub id: String,
-    /// The node of Envoy.
+    /// The node of Envoy, or the id of a proxy that reports none.
     pub node: String,
     /// How long it took from the commit, in milliseconds.
     pub after_ms: u64,

@@ -1,8 +1,7 @@
 //! What the API asks of the other parts of the hub: intake, feeds and receipts.
 
-use crate::api::model::{ReceiptAnswer, TakenAnswer, What};
+use crate::api::model::{ProxyAnswer, ReceiptAnswer, TakenAnswer, What};
 use crate::problem::Problem;
-use crate::store::model::FollowerRecord;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -61,5 +60,5 @@ pub trait Operations: Send + Sync + 'static {
     fn receipt(&self, feed: &str, number: u64, wait: Duration) -> BoxFuture<'_, Result<ReceiptAnswer, Problem>>;
 
     /// The proxies that follow the feed.
-    fn followers(&self, feed: &str) -> BoxFuture<'_, Result<Vec<FollowerRecord>, Problem>>;
+    fn proxies(&self, feed: &str) -> Result<Vec<ProxyAnswer>, Problem>;
 }

@@ -19,7 +19,6 @@ use taskfence_core::state::bucket::Entry;
 use taskfence_core::state::fact::{Claim, Fact};
 use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_core::time::Timestamp;
-use taskfence_core::token::issuer::Issuer;
 use taskfence_core::token::verify::read_unverified;
 use utoipa::IntoParams;
 
@@ -90,7 +89,7 @@ fn of_query(query: StateQuery, feed: &Feed) -> Result<Named, Problem> {
     let StateQuery { issuer, token, task, session, user, client, device } = query;
     let remedy = "send `issuer` and at most one of `token`, `task`, `session`, `user`, `client` and `device`";
     let issuer = issuer.ok_or_else(|| Problem::bad_request("`issuer` is missing", remedy))?;
-    let issuer = find_issuer(feed, &issuer)?;
+    let space = find_issuer(feed, &issuer)?;
     let parts = [
         (What::Token, token),
         (What::Task, task),
@@ -104,14 +103,14 @@ fn of_query(query: StateQuery, feed: &Feed) -> Result<Named, Problem> {
         return Err(Problem::bad_request("several things are named", remedy));
     }
     let one = named.pop().map(|(what, name)| {
-        let key = what.key(issuer, &name);
-        (AboutAnswer { what: what.as_str().to_owned(), issuer: issuer.name.clone(), name }, key)
+        let key = what.key((&issuer, &space), &name);
+        (AboutAnswer { what: what.as_str().to_owned(), issuer: issuer.clone(), name }, key)
     });
-    Ok(one.into_iter().chain([of_issuer(issuer)]).collect())
+    Ok(one.into_iter().chain([of_issuer(&issuer, &space)]).collect())
 }
 
 fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
-    let (grant, _) = read_unverified(token.trim_ascii(), feed.policy.issuers()).map_err(|rejected| {
+    let (grant, _) = read_unverified(token.trim_ascii(), feed.policy().issuers()).map_err(|rejected| {
         let claim = rejected.claim.map(|claim| format!(", claim `{claim}`")).unwrap_or_default();
         let detail = format!("the token cannot be read: {}{claim}", rejected.reason.code());
         Problem::bad_request(detail, "send an access token of one of the issuers of the feed")
@@ -134,9 +133,9 @@ fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
     Ok(grant.state_keys().into_iter().map(about).collect())
 }
 
-fn of_issuer(issuer: &Issuer) -> (AboutAnswer, StateKey) {
-    let about = AboutAnswer { what: "issuer".to_owned(), issuer: issuer.name.clone(), name: String::new() };
-    (about, StateKey::of_issuer(&issuer.key_space))
+fn of_issuer(issuer: &str, space: &str) -> (AboutAnswer, StateKey) {
+    let about = AboutAnswer { what: "issuer".to_owned(), issuer: issuer.to_owned(), name: String::new() };
+    (about, StateKey::of_issuer(space))
 }
 
 /// The entries as they are answered, the latest first. An entry that was lifted is stored twice, and answered once.
