@@ -65,11 +65,11 @@ impl Verifier {
 /// Identifies a key for one algorithm: a hash of its thumbprint (RFC 7638), its `kid` and the algorithm. Other members
 /// of the JWK, such as `x5t` or `iat`, do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyId([u8; 16]);
+pub struct KeyId([u8; 16]);
 
 impl KeyId {
     /// The hash.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -92,7 +92,7 @@ pub struct Key {
 
 impl Key {
     /// The id of this key for `algorithm`, if it is for it. Another key with the same `kid` has another id.
-    pub(crate) fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
+    pub fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
         self.find(algorithm).map(|(_, id, _)| *id)
     }
 
@@ -188,10 +188,7 @@ impl KeySet {
     /// with the same `kid` and algorithm are both not used for it, because a token could mean either.
     ///
     /// Fails when `jwks` has no array `keys` or more than `MAX_KEYS` keys.
-    pub(crate) fn from_jwks(
-        jwks: &Value,
-        allowed: &[Algorithm],
-    ) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
+    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
         let Some(list) = jwks.get("keys").and_then(Value::as_array) else {
             return Err(KeySetError::NotAJwkSet);
         };
@@ -229,7 +226,7 @@ impl KeySet {
     }
 
     /// The key for a signature with `algorithm` whose header has this `kid`, or no `kid`.
-    pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
+    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
         let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
         if named.peek().is_none() {
             return Err(NoKey::Unknown);
