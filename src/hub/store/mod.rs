@@ -1,6 +1,8 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
 pub mod clock;
+#[cfg(test)]
+mod measure;
 pub mod model;
 pub mod room;
 pub mod sqlite;

@@ -19,7 +19,7 @@ fn writer() -> (Writer, Arc<Probe>, TempDir) {
 }
 
 fn start(probe: &Arc<Probe>, queue: usize) -> Writer {
-    let store: Arc<dyn Store> = Arc::clone(probe) as Arc<dyn Store>;
+    let store: Arc<dyn Store> = probe.clone();
     let clock = Clock::with_system(store.as_ref(), || 1_000_000).unwrap();
     let end = Arc::clone(probe);
     Writer::start_with(store, clock, &[FEED.to_owned()], queue, move |why| {

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 /// One thing that happens to a store.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A group of signals: the transmitter, `jti`, fingerprint, and for each entry the task and how long it lives.
-    Signals(Vec<(u8, u8, u8, Vec<(u8, u8)>)>),
+    /// A group of signals.
+    Signals(Vec<New>),
     /// The signal with this place in the history is lifted.
     Lift(usize),
     /// So much time passes, and the store is pruned.
@@ -16,6 +16,9 @@ enum Step {
     /// The process ends, and another one opens the store.
     Reopen,
 }
+
+/// A signal: the transmitter, `jti`, fingerprint, and for each entry the task and how long it lives.
+type New = (u8, u8, u8, Vec<(u8, u8)>);
 
 /// A signal that the store is said to hold.
 #[derive(Debug, Clone)]
@@ -54,6 +57,10 @@ impl Model {
             self.chains.push(self.head.chain);
             self.entries.push(stored.clone());
         }
+    }
+
+    fn chain(&self, number: u64) -> Chain {
+        self.chains[usize::try_from(number).unwrap()]
     }
 
     fn signal(&mut self, new: &NewSignal, fingerprint: u8, outcome: Outcome) {
@@ -106,11 +113,11 @@ impl Model {
         }
     }
 
-    fn prune(&mut self) -> u64 {
+    fn prune(&mut self) -> usize {
         let before = self.entries.len();
         let now = self.now;
         self.entries.retain(|stored| stored.entry.until.0 > now);
-        (before - self.entries.len()) as u64
+        before - self.entries.len()
     }
 
     /// The store holds exactly what the model holds, and every way to read it agrees.
@@ -127,13 +134,13 @@ impl Model {
             while at < self.head.number {
                 let (page, upto) = store.entries_after(FEED, at, 150, now).unwrap();
                 assert!(upto.number > at, "a page moves on");
-                assert_eq!(upto.chain, self.chains[upto.number as usize]);
+                assert_eq!(upto.chain, self.chain(upto.number));
                 pages.extend(page);
                 at = upto.number;
             }
             assert_eq!(pages, expected);
             let chain = store.chain(FEED, after).unwrap();
-            assert!(chain.is_none_or(|chain| chain == self.chains[after as usize]));
+            assert!(chain.is_none_or(|chain| chain == self.chain(after)));
             assert!(chain.is_some() || after + store.window <= self.head.number, "{after} is one of the last");
         }
         let mut state = Vec::new();
@@ -197,7 +204,7 @@ proptest! {
                 Step::Prune(seconds) => {
                     model.now += u64::from(seconds);
                     let removed = store.prune(Timestamp(model.now)).unwrap();
-                    prop_assert_eq!(removed, model.prune());
+                    prop_assert_eq!(usize::try_from(removed), Ok(model.prune()));
                 }
                 Step::Reopen => {
                     drop(store);
