@@ -107,7 +107,7 @@ impl Server {
             tokio::spawn(async move {
                 let service = service(router, peer);
                 let connection = http.serve_connection(TokioIo::new(stream), service);
-                Timed(Box::pin(watcher.watch(connection))).await;
+                timed(watcher.watch(connection)).await;
                 drop(permit);
             });
             return;
@@ -123,13 +123,14 @@ impl Server {
             let certificates = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
             let service = service(router, Arc::new(Peer { address, certificates }));
             let connection = http.serve_connection(TokioIo::new(stream), service);
-            Timed(Box::pin(watcher.watch(connection))).await;
+            timed(watcher.watch(connection)).await;
             drop(permit);
         });
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
+/// How connections are served.
+pub fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -162,6 +163,11 @@ fn service(
 
 /// A connection whose polls are timed: see [`Meter`].
 struct Timed<F>(Pin<Box<F>>);
+
+/// Runs a connection, and times its polls, so that the pace knows what pages cost: see [`Meter`].
+pub async fn timed<F: Future>(connection: F) {
+    Timed(Box::pin(connection)).await;
+}
 
 impl<F: Future> Future for Timed<F> {
     type Output = ();

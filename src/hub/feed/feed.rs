@@ -174,6 +174,8 @@ impl Feed {
                 Position::Ahead => self.wait(|head| head >= request.after.number, deadline, NoAnswer::Ahead).await?,
             }
         }
+        // Who sends a nonce refuses all requests until the answer comes: it does not wait for something new.
+        let deadline = if request.nonce.is_some() { Instant::now() } else { deadline };
         let changed = self.wait(|head| head > request.after.number, deadline, ()).await.is_ok();
         let answer = async {
             match changed {
@@ -229,11 +231,14 @@ impl Feed {
         let limit = self.published.borrow().number;
         let built = self.pages.get((after, limit, format), self.build(after, limit, format));
         let page = timeout(STORE_WAIT, built).await.map_err(|_| NoAnswer::Store)?.map_err(NoAnswer::from)?;
-        match &request.nonce {
-            Some(nonce) => {
-                let head = self.new_head().await?;
-                self.signed(&page.content, &head, Some(nonce), polling)
-            }
+        if let Some(nonce) = &request.nonce {
+            let head = self.new_head().await?;
+            return self.signed(&page.content, &head, Some(nonce), polling);
+        }
+        // A page that was built before the last statement to this follower must not take its `at` back.
+        let newer = self.heads.latest().filter(|_| self.followers.last_statement(polling.id()) > Some(page.head.at));
+        match newer {
+            Some(head) => self.signed(&page.content, &head, None, polling),
             None => {
                 Ok(self.send(PageBody::new(page.statement.clone(), page.content.entries.clone()), &page.head, polling))
             }

@@ -177,6 +177,11 @@ impl Followers {
         }
     }
 
+    /// `at` of the last statement that was sent to a follower.
+    pub fn last_statement(&self, id: &str) -> Option<u64> {
+        locked(&self.state).by_id.get(id)?.statements.last()
+    }
+
     /// All followers, with their ids.
     pub fn all(&self) -> Vec<(String, Follower)> {
         locked(&self.state).by_id.iter().map(|(id, follower)| (id.to_string(), follower.clone())).collect()

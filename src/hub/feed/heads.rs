@@ -123,6 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::await_holding_lock, reason = "the lock is what stalls the store")]
     async fn a_store_that_fails_or_stalls_makes_no_head() {
         let store = Arc::new(MemoryStore::new("main", 7));
         let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Vec::new()));

@@ -27,10 +27,13 @@ pub mod tail;
 pub mod tasks;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
 mod load;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
 mod protocol;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
 mod testing;
 
 use crate::feed::feed::{Feed, NoAnswer};

@@ -1,10 +1,15 @@
 //! The rules of the protocol that are the hub's side, by requests as a follower makes them.
 
 use crate::access::principal::{Principal, Role};
+use crate::feed::keys::Keys;
 use crate::feed::receipts::{Closes, Never};
-use crate::feed::testing::{MemoryStore, SetClock, feeds};
-use crate::feed::{Feeds, Receipts, Settings, router};
+use crate::feed::testing::{MemoryStore, SetClock, entry, feeds};
+use crate::feed::{Feeds, Now, Receipts, Settings, router};
 use crate::store::Store;
+use crate::store::clock::Clock;
+use crate::store::model::{Change, NewSignal, Outcome};
+use crate::store::sqlite::SqliteStore;
+use crate::store::writer::Writer;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
@@ -142,7 +147,7 @@ impl Follower {
             self.entries.extend(split(page.entries()));
             self.position = statement.upto;
         }
-        assert!(page.statement().at + 1_000 >= self.at, "`at` goes back by the life of a page at most");
+        assert!(page.statement().part.is_some() || page.statement().at >= self.at, "`at` never goes back");
         self.at = self.at.max(page.statement().at);
         self.position.number == page.statement().head
     }
@@ -300,6 +305,33 @@ async fn a_request_waits_for_what_is_new_and_gets_a_heartbeat_otherwise() {
     };
     let (statement, ()) = tokio::join!(hub.statement(two, "&wait=20"), close);
     assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 4), "a hub that stops answers all who wait");
+}
+
+#[tokio::test]
+async fn at_never_goes_back_for_a_follower() {
+    let hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let two = hub.add(&[(2, LATER)]);
+    let first = hub.statement(one, "").await;
+    let other = async || hub.page(&format!("after={one}&applied={one}"), &report("follower-2", "")).await;
+    assert_eq!(*other().await.statement(), first);
+    hub.clock.set(NOW + 100);
+    let same = hub.statement(one, "").await;
+    assert_eq!(first, same, "the page is shared");
+    let newer = hub.statement(two, "&nonce=n").await;
+    assert_eq!((newer.at, newer.nonce.as_deref()), (NOW + 100, Some("n")));
+    let again = hub.statement(one, "").await;
+    assert_eq!((again.at, again.upto, again.digest), (NOW + 100, first.upto, first.digest), "signed anew");
+    assert_eq!(other().await.statement().at, NOW, "for others it is still good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_a_nonce_does_not_wait() {
+    let hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let begun = tokio::time::Instant::now();
+    let statement = hub.statement(one, "&wait=20&nonce=n").await;
+    assert_eq!((statement.count, statement.upto, begun.elapsed().as_secs()), (0, one, 0));
 }
 
 #[tokio::test]
@@ -528,4 +560,76 @@ async fn a_key_is_not_switched_to_before_live_followers_know_it() {
     hub.add(&[(2, LATER)]);
     poll(&format!("{old:?},{new:?}")).await;
     assert_eq!(hub.feeds.keys().current(), new);
+}
+
+/// The feed on SQLite, with the writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_writer_commits_comes_to_those_who_wait_and_survives_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory.path().join("hub.sqlite")).unwrap());
+        let clock = Clock::new(&*store).unwrap();
+        let names = ["main".to_owned()];
+        let writer = Writer::start(store.clone(), clock.clone(), &names).unwrap();
+        let committed = writer.committed();
+        let keys = Arc::new(Keys::open(&directory.path().join("keys")).unwrap());
+        let now: Now = Arc::new(move || clock.now_ms());
+        let feeds = Feeds::open(Settings::new("hub"), &names, store, keys, (now, Arc::new(|_, _| Vec::new()))).unwrap();
+        (writer, committed, feeds)
+    };
+    let ask = async |feeds: &Arc<Feeds>, after: Revision| {
+        let principal = Principal { name: "proxy".to_owned(), role: Role::Sidecar, feeds: vec![] };
+        let request = Request::get(format!("/v1/feeds/main?after={after}&applied={after}&wait=20"))
+            .header("taskfence-follower", report("follower-1", r#","stale_after":90"#));
+        let router = router(feeds.clone()).layer(axum::Extension(principal));
+        let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let keys = KeySet::from_jwks(&feeds.keys().jwks(), &[Algorithm::ES256]).unwrap().0;
+        Page::verify(&bytes, ("hub", "main"), &keys, &mut PureRust).unwrap()
+    };
+    let signal = |task: u64| {
+        Change::Signal(NewSignal {
+            feed: "main".to_owned(),
+            transmitter: "idp".to_owned(),
+            jti: task.to_string(),
+            fingerprint: vec![1],
+            event: "e".to_owned(),
+            subject: "{}".to_owned(),
+            claims: "{}".to_owned(),
+            by: "idp".to_owned(),
+            reason: String::new(),
+            at: Timestamp(1),
+            taken_in: NOW,
+            entries: vec![entry(task, 4_000_000_000)],
+        })
+    };
+    let (writer, committed, feeds) = open();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(feeds.clone().run(committed, async { _ = stopped.await }));
+    let empty = ask(&feeds, Revision::START).await.statement().upto;
+    let (page, outcome) = tokio::join!(ask(&feeds, empty), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        writer.submit(signal(1)).await.unwrap()
+    });
+    let Outcome::Stored { revision, .. } = outcome else { panic!("it is new") };
+    assert_eq!((page.statement().upto, page.statement().count), (revision, 1));
+    let receipts = Receipts::new(feeds.clone());
+    let (receipt, _) = tokio::join!(receipts.wait("main", 1, Duration::from_secs(20)), async {
+        let next = ask(&feeds, revision);
+        let more = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            writer.submit(signal(2)).await.unwrap()
+        };
+        tokio::join!(next, more)
+    });
+    assert_eq!(receipt.unwrap().unwrap().confirmed, 1);
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    drop((writer, feeds, receipts));
+    let (_writer, _, feeds) = open();
+    let page = ask(&feeds, revision).await;
+    assert_eq!((page.statement().prev, page.statement().upto.number, page.statement().part), (1, 2, None));
+    let receipt = Receipts::new(feeds).wait("main", 1, Duration::ZERO).await.unwrap().unwrap();
+    assert_eq!((receipt.confirmed, receipt.complete), (1, true), "followers were written at the end");
+    assert!(receipt.may_miss_until.is_some());
 }

@@ -71,9 +71,9 @@ async fn take_in(feeds: Arc<Feeds>, mut committed: Receiver<Arc<Committed>>) {
             }
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "commits were missed: pages come from the store");
-                for feed in feeds.iter().cloned() {
-                    let reported = feed.clone();
-                    report(&reported, spawn_blocking(move || feed.resume()).await);
+                for feed in feeds.iter() {
+                    let resumed = feed.clone();
+                    report(feed, spawn_blocking(move || resumed.resume()).await);
                 }
             }
             Err(RecvError::Closed) => return,

@@ -133,6 +133,11 @@ impl Store for MemoryStore {
         self.head(feed)
     }
 
+    fn renew_feed(&self, feed: &str, epoch: u64) -> Result<Revision, StoreError> {
+        self.set_epoch(epoch);
+        self.head(feed)
+    }
+
     fn commit(&self, _: &[Change]) -> Result<Vec<Outcome>, StoreError> {
         no()
     }
