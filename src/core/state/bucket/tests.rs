@@ -490,6 +490,7 @@ fn entries_with_the_same_identity_replace_each_other() {
         entry("b", Fact::Revoked, 1, 100),
     ];
     entries.extend(FACTS.map(|fact| entry("a", fact, 1, 100)));
+    entries.extend(FACTS.map(|fact| Entry { source: SourceTag::new("f", "t", "3"), ..entry("a", fact, 2, 100) }));
     for (left, right) in entries.iter().flat_map(|left| entries.iter().map(move |right| (left, right))) {
         assert_eq!(left.is_about_same_as(right), left.identity() == right.identity(), "{left:?} {right:?}");
     }
