@@ -1,7 +1,7 @@
 //! `/livez` and `/readyz`: whether the process works, and whether it should get requests.
 
-use crate::store::Store;
-use crate::store::model::StoreError;
+use crate::store::model::{Audit, StoreError};
+use crate::store::{RESTORED, Store};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,8 @@ pub struct Findings {
     pub store: Option<String>,
     /// The hash that the store holds, if it is another one.
     pub other_config: Option<String>,
+    /// The store was restored, and is complete up to this time in milliseconds since 1970.
+    pub restored: Option<u64>,
     /// The median of how far the proxies' clocks are ahead, in milliseconds; `None`: none follows.
     pub median_skew: Option<i64>,
 }
@@ -103,6 +105,10 @@ impl Health {
                 .map(|hash| format!("the store is used with the configuration {hash}: {remedy}"))
                 .unwrap_or_default(),
         });
+        let restored = found.restored.map(|at| {
+            format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`")
+        });
+        checks.push(Check { name: "restore", ok: restored.is_none(), detail: restored.unwrap_or_default() });
         let skew = found.median_skew.unwrap_or_default();
         let is_near = skew.unsigned_abs() <= MAX_SKEW.unsigned_abs();
         let detail =
@@ -147,6 +153,23 @@ pub fn other_config(store: &dyn Store, own: &str) -> Result<Option<String>, Stor
     }
 }
 
+/// Up to when a restored store is complete, in milliseconds since 1970; `None` for one that was not restored, or whose
+/// gap was accepted.
+pub fn restored(store: &dyn Store) -> Result<Option<u64>, StoreError> {
+    let at = store.get(RESTORED)?.filter(|at| !at.is_empty());
+    Ok(at.map(|at| at.parse().unwrap_or_default()))
+}
+
+/// Accepts that what was taken in after the backup is not in the store. Returns the time of the backup, in milliseconds
+/// since 1970; `None`: there is no gap.
+pub fn accept_loss(store: &dyn Store, by: &str, now: u64) -> Result<Option<u64>, StoreError> {
+    let Some(at) = restored(store)? else { return Ok(None) };
+    let detail = json!({"complete_until_ms": at}).to_string();
+    store.audit(&Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail })?;
+    store.set(RESTORED, "")?;
+    Ok(Some(at))
+}
+
 /// Makes the configuration with the hash `own` the current one.
 pub fn accept_config(store: &dyn Store, own: &str) -> Result<(), StoreError> {
     store.set(CONFIG, own)
@@ -168,8 +191,11 @@ mod tests {
         assert_eq!(failed(&health, now), [""; 0]);
         assert_eq!(failed(&health, now + MAX_AGE + Duration::from_millis(1)), ["store"]);
         let store = Some("disk".to_owned());
-        health.note(Findings { store, other_config: Some("abc".into()), median_skew: Some(60_001) }, now);
-        assert_eq!(failed(&health, now), ["store", "configuration", "clock"]);
+        health.note(
+            Findings { store, other_config: Some("abc".into()), restored: Some(1), median_skew: Some(60_001) },
+            now,
+        );
+        assert_eq!(failed(&health, now), ["store", "configuration", "restore", "clock"]);
         health.drain();
         health.note(Findings::default(), now);
         assert_eq!(failed(&health, now), ["running"]);
@@ -179,6 +205,16 @@ mod tests {
     fn the_median_is_not_moved_by_one() {
         assert_eq!(median(Vec::new()), None);
         assert_eq!(median(vec![5, -3, 1_000_000]), Some(5));
+    }
+
+    #[test]
+    fn a_gap_is_accepted_by_name() {
+        let (_folder, store) = crate::testing::store();
+        assert_eq!(accept_loss(&*store, "root", 5), Ok(None));
+        store.set(RESTORED, "7").unwrap();
+        assert_eq!((restored(&*store), accept_loss(&*store, "root", 5)), (Ok(Some(7)), Ok(Some(7))));
+        assert_eq!(restored(&*store), Ok(None));
+        assert_eq!(store.audits(None, 9).unwrap()[0].1.by, "root");
     }
 
     #[test]

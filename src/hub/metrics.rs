@@ -60,6 +60,12 @@ impl Collector for Source {
         self.signals(&mut encoder)?;
         self.feeds(&mut encoder)?;
         self.receipts(&mut encoder)?;
+        let counts = self.parts.writer.counts();
+        let all = [("groups", counts.groups), ("changes", counts.stored)];
+        let commits = all.map(|(what, count)| (vec![("what", what)], count));
+        counter(&mut encoder, "commits", "Groups that were committed, and changes in them", commits)?;
+        let help = "Entries stored while more than 70% of the room of their class was used";
+        counter(&mut encoder, "entries_nearly_full", help, [(Vec::new(), counts.nearly_full)])?;
         let ready = self.health.checks(Instant::now()).iter().all(|check| check.is_ok());
         gauge(&mut encoder, "ready", "Whether `/readyz` says yes", [(Vec::new(), i64::from(ready))])?;
         let lag = signed(self.parts.clock.lag());

@@ -318,6 +318,10 @@ impl Ticker {
             Ok(other) => findings.other_config = other,
             Err(error) => findings.store = Some(error.to_string()),
         }
+        match health::restored(&*self.store) {
+            Ok(restored) => findings.restored = restored,
+            Err(error) => findings.store = Some(error.to_string()),
+        }
         if let Err(error) = self.access.tokens().refresh(self.access.now()) {
             tracing::error!(%error, "the tokens cannot be read");
             findings.store = Some(error.to_string());

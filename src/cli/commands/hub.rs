@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use taskfence_core::config::problem::Problem;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::time::Timestamp;
 use taskfence_hub::config::compile::compile;
 use taskfence_hub::config::hub::Hub as HubConfig;
 use taskfence_hub::feed::keys::Keys;
@@ -21,8 +23,7 @@ use crate::input::file;
 use crate::input::problem::{self, BadFile, count};
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
-
-pub use coverage::compare;
+use crate::terminal::text;
 
 /// Run a hub: it takes signals in once, keeps them, and brings every proxy up to date
 #[derive(Debug, Args)]
@@ -91,6 +92,13 @@ Examples:
 
 A hub whose configuration is not the current one is not ready. Those that run look again each second.")]
     AcceptConfig(OfHub),
+    /// After a restore: accept that what was taken in after the backup is not in the store
+    #[command(after_help = "\
+Examples:
+  taskfence hub accept-loss --config hub.yaml --by alice
+
+A hub whose store was restored is not ready until then. The audit log names who accepted.")]
+    AcceptLoss(AcceptLoss),
 }
 
 /// Which hub.
@@ -110,6 +118,16 @@ struct Backup {
     to: PathBuf,
 }
 
+/// What `accept-loss` takes.
+#[derive(Debug, Args)]
+struct AcceptLoss {
+    #[command(flatten)]
+    of: OfHub,
+    /// Who accepts it, for the audit log
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    by: String,
+}
+
 impl Hub {
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
@@ -123,6 +141,7 @@ impl Hub {
             Some(HubCommand::Keys(of)) => of.keys(console),
             Some(HubCommand::Backup(backup)) => backup.run(console),
             Some(HubCommand::AcceptConfig(of)) => of.accept(console),
+            Some(HubCommand::AcceptLoss(accept)) => accept.run(console),
         }
     }
 
@@ -155,6 +174,22 @@ impl OfHub {
         let hash = health::config_hash(&json);
         health::accept_config(&store, &hash).map_err(failed)?;
         writeln!(console.out, "the configuration {hash} is current")?;
+        Ok(Exit::Done)
+    }
+}
+
+impl AcceptLoss {
+    fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let (hub, _) = read(&self.of.config)?;
+        let store = server::open_store(&hub).map_err(failed)?;
+        let accepted = health::accept_loss(&store, &self.by, console.now.saturating_mul(1000)).map_err(failed)?;
+        match accepted {
+            Some(at) => {
+                let at = text::time(Timestamp(at / 1000));
+                writeln!(console.out, "accepted: what was taken in after {at} is not in the store")?;
+            }
+            None => writeln!(console.out, "the store was not restored, so nothing is lost")?,
+        }
         Ok(Exit::Done)
     }
 }
@@ -193,11 +228,20 @@ fn parse(text: &[u8]) -> Result<(HubConfig, Value), Vec<Problem>> {
     Ok((hub, serde_json::from_slice(&json).unwrap_or_default()))
 }
 
+/// What is wrong between a filter and the hub whose configuration stands at `path`.
+pub fn compare_with(path: &Path, filter: &Policy) -> Result<Vec<Problem>, Failure> {
+    let (hub, _) = read(path)?;
+    let folder = hub.data.join(server::KEYS);
+    // Elsewhere than on the host of the hub there are no keys to compare, and none must be made.
+    let jwks = if folder.is_dir() { Some(Keys::open(&folder).map_err(failed)?.jwks()) } else { None };
+    Ok(coverage::compare(filter, &hub, jwks.as_ref()))
+}
+
 /// Says what `taskfence check` says about the configuration of a hub.
 pub fn check(path: &Path, text: &[u8], console: &mut Console<'_>) -> Result<Exit, Failure> {
     let (hub, _) = parse(text).map_err(|problems| BadFile::new(path, problems))?;
     problem::print("warning", &hub.warnings, console.err)?;
-    let feeds: Vec<_> = hub.feeds.iter().map(describe).collect();
+    let feeds: Vec<_> = hub.feeds.iter().map(|feed| describe(feed)).collect();
     writeln!(
         console.out,
         "ok: {}: hub `{}` on {}, {}",

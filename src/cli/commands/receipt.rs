@@ -24,11 +24,13 @@ struct Taken {
     revision: String,
     entries: u64,
     repeated: bool,
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Receipt {
     confirmed: u64,
+    starting: u64,
     complete: bool,
     slowest: Option<Slowest>,
     waiting: Vec<Waiting>,
@@ -38,7 +40,6 @@ struct Receipt {
 #[derive(Debug, Deserialize)]
 struct Slowest {
     node: String,
-    id: String,
     after_ms: u64,
 }
 
@@ -64,6 +65,9 @@ pub fn report(
         let repeated = if read.repeated { "taken before" } else { "taken in" };
         let revision = &read.revision;
         writeln!(console.out, "{repeated}: signal {}, jti {}, revision {revision}", read.signal, printable(&read.jti))?;
+        for note in &read.notes {
+            writeln!(console.err, "note: {}", printable(note))?;
+        }
         if read.entries == 0 && !read.repeated {
             writeln!(console.err, "note: no grant of this feed can be meant, so nothing changes")?;
         }
@@ -101,11 +105,14 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
     let waiting = u64::try_from(receipt.waiting.len()).unwrap_or(u64::MAX);
     let all = receipt.confirmed.saturating_add(waiting);
     let slowest = match &receipt.slowest {
-        Some(Slowest { node, id, after_ms }) => format!("; the slowest was {} after {after_ms} ms", name(node, id)),
+        Some(Slowest { node, after_ms }) => format!("; the slowest was {} after {after_ms} ms", printable(node)),
         None => String::new(),
     };
     let word = if all == 1 { "proxy" } else { "proxies" };
     writeln!(console.out, "in force on {} of {all} {word}{slowest}", receipt.confirmed)?;
+    if receipt.starting > 0 {
+        writeln!(console.out, "  starting, so that they refuse all requests: {}", receipt.starting)?;
+    }
     for proxy in &receipt.waiting {
         let name = name(&proxy.node, &proxy.id);
         match (proxy.closes_at_ms, &proxy.never) {

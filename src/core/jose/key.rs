@@ -157,7 +157,7 @@ impl fmt::Debug for Key {
 
 /// Why a set has no key for a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoKey {
+pub enum NoKey {
     /// No key has that `kid`.
     Unknown,
     /// The keys with that `kid` are for other algorithms.

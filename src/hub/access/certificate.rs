@@ -39,7 +39,7 @@ pub fn spiffe_id(certificate: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::access::principal::Role;
     use rcgen::{CertificateParams, KeyPair, SanType};

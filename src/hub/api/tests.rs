@@ -92,7 +92,8 @@ async fn every_path_of_the_document_is_served() {
             assert!(!missing, "{method} {path} answered {status} {answer}");
         }
         let (status, _) = hub.call("DELETE", &path, Some(&token), None).await;
-        assert_eq!(status, 405, "DELETE {path}");
+        // Where SETs are pushed, the role is looked at first.
+        assert!(status == 405 || (status == 403 && path.ends_with("/signals")), "DELETE {path}: {status}");
     }
     assert_eq!(hub.call("GET", "/v1/nothing", Some(&token), None).await.0, 404);
     hub.stop().await;

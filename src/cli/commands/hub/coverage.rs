@@ -24,7 +24,7 @@ pub fn compare(filter: &Policy, hub: &Hub, jwks: Option<&serde_json::Value>) -> 
         problems.push(problem.help(format!("set `name: {}`", hub.name)));
     }
     match hub.feeds.iter().find(|feed| feed.name == source.feed) {
-        Some(feed) => compare_issuers(filter, source, feed.policy(), &mut problems),
+        Some(feed) => compare_issuers(filter, source, &feed.policy(), &mut problems),
         None => {
             let known: Vec<_> = hub.feeds.iter().map(|feed| format!("`{}`", feed.name)).collect();
             let problem = Problem::at("signals.hub.feed", format!("the hub has no feed `{}`", source.feed));
