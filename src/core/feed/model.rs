@@ -12,6 +12,8 @@
 //! In the end, without faults, everything that the hub holds is seen. With any one rule of the follower switched off, some
 //! run breaks one of these.
 
+#![expect(clippy::as_conversions, reason = "the model counts to a few hundred")]
+
 use crate::feed::entry::{FORMAT, FeedEntry};
 use crate::feed::follower::{self, Answer, Follower, Host, Todo};
 use crate::feed::position;
