@@ -3,8 +3,8 @@
 
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
-    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleLimit, SubjectsConfig, TransmitterConfig,
-    UnknownConfig,
+    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, StaleLimit, SubjectsConfig,
+    TransmitterConfig, UnknownConfig,
 };
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -241,6 +241,11 @@ pub fn ask_for_fresh_state(stale: Option<&StaleLimit>, rule: &RuleConfig, requir
 pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
     if signals.transmitters.len() > MAX_TRANSMITTERS {
         problems.error("signals.transmitters", format!("must have at most {MAX_TRANSMITTERS} entries"));
+    }
+    if matches!(signals.stale, Some(StaleConfig::Never)) && signals.hub.is_some() {
+        let message =
+            "is `never`: when the hub falls silent, requests are judged with the last known state, however old it is";
+        problems.warnings.push(Problem::at("signals.stale", message));
     }
     let Some(stale) = signals.stale() else {
         for (at, rule) in config.rules.iter().enumerate() {

@@ -664,6 +664,10 @@ pub enum AllowConfig {
 /// Which signals are accepted, and from whom.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("if" = {"not": {"required": ["hub"]}}, "then" = {"required": ["transmitters"]}))
+)]
 #[serde(deny_unknown_fields)]
 pub struct SignalsConfig {
     /// The hub that this filter follows: it brings the signals of all transmitters, so no receiver is needed.
@@ -734,7 +738,7 @@ pub struct HubConfig {
     #[serde(default)]
     pub authorization: Option<String>,
     /// How long the hub may hold a request when it has nothing new: at most 25s, and at most a third of
-    /// `signals.stale.after` and of every `state_age`. Default: the longest of these.
+    /// `signals.stale.after` and of every `state_age`. Default: as long as it may be.
     #[serde(default)]
     pub wait: Option<Span>,
 }

@@ -40,8 +40,7 @@ pub struct HubSource {
 /// What a feed must cover for tokens of `issuer`. A hub and a filter that find subjects in other claims, or hash names for
 /// another feed, have different ids, so the filter does not take the feed for that issuer.
 pub fn covered(issuer: &Issuer) -> CoveredIssuer {
-    let names = format!("names: {}", issuer.key_space);
-    let mut claims = vec![names, format!("task: {}", issuer.task_claim), format!("session: {}", issuer.session_claim)];
+    let mut claims = vec![format!("task: {}", issuer.task_claim), format!("session: {}", issuer.session_claim)];
     let optional = [("device", &issuer.device_claim), ("tenant", &issuer.tenant_claim), ("group", &issuer.group_claim)];
     claims.extend(optional.into_iter().filter_map(|(what, claim)| Some(format!("{what}: {}", claim.as_ref()?))));
     claims.extend(issuer.subject_claims.iter().map(|(kind, claim)| format!("{}: {claim}", name(*kind))));

@@ -72,9 +72,11 @@ pub struct Entry {
     pub conditions: Vec<StateKey>,
     /// The data of a fact that has data, as [`crate::rules::grant_changes`] reads it; at most [`MAX_DATA`] bytes.
     pub data: Vec<u8>,
-    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone.
+    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone. A table
+    /// records it where [`Fact::is_kept_by_signal`] says so.
     pub source: SourceTag,
-    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back.
+    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back. A table ignores an entry that is
+    /// lifted and not kept by signal.
     pub lifted: bool,
 }
 
@@ -178,7 +180,12 @@ impl Table {
         all_fit
     }
 
-    fn insert_one(&mut self, new: Entry, by: TransmitterId, now: Timestamp, index: &mut Index) -> bool {
+    fn insert_one(&mut self, mut new: Entry, by: TransmitterId, now: Timestamp, index: &mut Index) -> bool {
+        // What a lift would take back may have been replaced by the word of another signal.
+        if new.lifted && !new.fact.is_kept_by_signal() {
+            return true;
+        }
+        new.source = new.kept_source();
         let class = Class::of(new.fact, &new.key);
         let known = index.find(&self.entries, &new);
         if known.is_none() && new.until <= now {
@@ -295,7 +302,7 @@ impl Index {
 
 /// Entries that replace each other have the same fingerprint. The hashes of a key and of a source are evenly spread.
 fn fingerprint(entry: &Entry) -> u64 {
-    entry.key.fingerprint() ^ u64::from_le_bytes(entry.source.0)
+    entry.key.fingerprint() ^ u64::from_le_bytes(entry.kept_source().0)
 }
 
 /// The index of `by` in the list of transmitters. Adds `by` to the list if it is new.
@@ -351,13 +358,32 @@ impl Entry {
         self.source != SourceTag::NONE
     }
 
+    /// A hash that two entries share exactly if they replace each other in a table: who mirrors a table keeps it instead
+    /// of the entry.
+    pub fn identity(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(self.key.encode());
+        hasher.update([self.fact.encode().0, u8::try_from(self.conditions.len()).unwrap_or(u8::MAX)]);
+        self.conditions.iter().for_each(|condition| hasher.update(condition.encode()));
+        hasher.update(self.kept_source().0);
+        hasher.update(payload::topic_of(self.fact, &self.data));
+        let mut first = [0; 8];
+        first.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+        u64::from_le_bytes(first)
+    }
+
+    /// The signal that tells it from other entries in a table, see [`Fact::is_kept_by_signal`].
+    fn kept_source(&self) -> SourceTag {
+        if self.fact.is_kept_by_signal() { self.source } else { SourceTag::NONE }
+    }
+
     /// Whether the two entries replace each other: they hold the same kind of fact about the same subject, by the same
-    /// signal.
+    /// signal where entries are kept by signal.
     fn is_about_same_as(&self, other: &Entry) -> bool {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
-            && self.source == other.source
+            && self.kept_source() == other.kept_source()
             && payload::same_topic(self.fact, &self.data, &other.data)
     }
 

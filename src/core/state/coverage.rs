@@ -4,9 +4,9 @@
 //! (8 bytes), whether the proxy has caught up (1), the number of issuers (1), and for each issuer its id (8) and the two
 //! retentions in seconds (5 each). Numbers are little-endian.
 
+use crate::state::corrupt::Corrupt;
 use crate::state::freshness::TransmitterId;
 use crate::state::key::IssuerTag;
-use crate::state::store::Corrupt;
 use crate::time::Span;
 use sha2::{Digest, Sha256};
 
