@@ -7,7 +7,8 @@
 //! - everything up to the position, and up to every revision that was acknowledged, is seen by readers of the state;
 //! - a proxy that says it has caught up sees everything that the hub held when the proxy started, and holds still;
 //! - a state that says it is as new as some time has everything that the hub held then;
-//! - no time goes back, and none is more than 60 s ahead of the proxy's clock.
+//! - no time goes back, and none is more than 60 s ahead of the proxy's clock;
+//! - no entry is held about an issuer that the feed does not cover.
 //!
 //! In the end, without faults, everything that the hub holds is seen. With any one rule of the follower switched off, some
 //! run breaks one of these.
@@ -244,6 +245,13 @@ fn entry(signal: u64) -> FeedEntry {
         lifted: false,
     };
     FeedEntry { entry, by: TransmitterId::new("idp") }
+}
+
+/// An entry that the hub puts into every page although the statement does not cover its issuer.
+fn not_covered() -> FeedEntry {
+    let mut entry = entry(0);
+    entry.entry.key = StateKey::new(Kind::Task, "https://other.example", "task-1");
+    entry
 }
 
 fn covered() -> CoveredIssuer {
@@ -517,6 +525,9 @@ impl World {
     fn page(&self, signals: &[u64], prev: usize, upto: Revision, part: Option<Part>, nonce: Option<String>) -> Vec<u8> {
         let mut entries = Vec::new();
         signals.iter().for_each(|signal| entry(*signal).encode(&mut entries));
+        if !signals.is_empty() {
+            not_covered().encode(&mut entries);
+        }
         let statement = Statement {
             hub: "hub".to_owned(),
             feed: "main".to_owned(),
@@ -541,6 +552,11 @@ impl World {
     }
 
     fn check(&mut self) -> Result<(), String> {
+        let key = not_covered().entry.key;
+        let bucket = self.proxy.store.read(Slot::Bucket(key.bucket())).unwrap().unwrap();
+        if !about(&bucket.bytes, key).unwrap().entries.is_empty() {
+            return Err("the proxy holds an entry about an issuer that the feed does not cover".to_owned());
+        }
         let now = self.now();
         for revision in std::mem::take(&mut self.acknowledged) {
             let claimed = self.ledger.get(&revision).ok_or_else(|| format!("{revision} was acknowledged"))?;
