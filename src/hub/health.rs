@@ -99,7 +99,11 @@ impl Health {
         checks.push(Check {
             name: "configuration",
             ok: found.other_config.is_none(),
-            detail: found.other_config.as_ref().map(|hash| format!("the store is used with the configuration {hash}: {remedy}")).unwrap_or_default(),
+            detail: found
+                .other_config
+                .as_ref()
+                .map(|hash| format!("the store is used with the configuration {hash}: {remedy}"))
+                .unwrap_or_default(),
         });
         let restored = found.restored.map(|at| {
             format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`")
@@ -107,7 +111,8 @@ impl Health {
         checks.push(Check { name: "restore", ok: restored.is_none(), detail: restored.unwrap_or_default() });
         let skew = found.median_skew.unwrap_or_default();
         let is_near = skew.unsigned_abs() <= MAX_SKEW.unsigned_abs();
-        let detail = format!("the clocks of half of the proxies are {skew} ms or more apart from this one: set this clock");
+        let detail =
+            format!("the clocks of half of the proxies are {skew} ms or more apart from this one: set this clock");
         checks.push(Check { name: "clock", ok: is_near, detail: if is_near { String::new() } else { detail } });
         checks
     }
@@ -186,7 +191,10 @@ mod tests {
         assert_eq!(failed(&health, now), [""; 0]);
         assert_eq!(failed(&health, now + MAX_AGE + Duration::from_millis(1)), ["store"]);
         let store = Some("disk".to_owned());
-        health.note(Findings { store, other_config: Some("abc".into()), restored: Some(1), median_skew: Some(60_001) }, now);
+        health.note(
+            Findings { store, other_config: Some("abc".into()), restored: Some(1), median_skew: Some(60_001) },
+            now,
+        );
         assert_eq!(failed(&health, now), ["store", "configuration", "restore", "clock"]);
         health.drain();
         health.note(Findings::default(), now);

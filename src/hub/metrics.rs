@@ -91,9 +91,12 @@ impl Source {
                 ("failed", &counters.failed),
                 ("by_operators", &counters.by_operators),
             ];
-            outcomes.extend(all.map(|(outcome, counter)| (vec![("feed", feed), ("outcome", outcome)], counter.value())));
+            outcomes
+                .extend(all.map(|(outcome, counter)| (vec![("feed", feed), ("outcome", outcome)], counter.value())));
             let codes = SetErrorCode::ALL.into_iter();
-            refused.extend(codes.map(|code| (vec![("feed", feed), ("code", code.code())], counters.refused(code).value())));
+            refused.extend(
+                codes.map(|code| (vec![("feed", feed), ("code", code.code())], counters.refused(code).value())),
+            );
             let kinds = [
                 ("alarming", &counters.alarming),
                 ("odd", &counters.odd),
@@ -101,7 +104,9 @@ impl Source {
             ];
             odd.extend(kinds.map(|(kind, counter)| (vec![("feed", feed), ("kind", kind)], counter.value())));
             let fetches = [("fetched", &counters.keys_fetched), ("failed", &counters.keys_failed)];
-            keys.extend(fetches.map(|(outcome, counter)| (vec![("feed", feed), ("outcome", outcome)], counter.value())));
+            keys.extend(
+                fetches.map(|(outcome, counter)| (vec![("feed", feed), ("outcome", outcome)], counter.value())),
+            );
         }
         counter(encoder, "signals", "Signals by what became of them", outcomes)?;
         counter(encoder, "signals_refused", "SETs that were refused, by the code of the answer", refused)?;

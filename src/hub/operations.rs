@@ -76,9 +76,8 @@ impl Operations for Parts {
         let (receipts, feed) = (Receipts::new(Arc::clone(&self.feeds)), feed.to_owned());
         async move {
             let receipt = receipts.wait(&feed, number, wait).await?;
-            let missing = || {
-                Problem::missing(format!("the feed has no entry {number} any more"), "look at the state instead")
-            };
+            let missing =
+                || Problem::missing(format!("the feed has no entry {number} any more"), "look at the state instead");
             Ok(receipt_answer(receipt.ok_or_else(missing)?))
         }
         .boxed()
@@ -108,7 +107,9 @@ fn receipt_answer(receipt: Receipt) -> ReceiptAnswer {
         WaitingAnswer { id, node, applied, seen_ms: waiting.seen, closes_at_ms, never }
     });
     let note = |until| {
-        format!("the hub started a short time ago: until {until} ms since 1970 there may be proxies that it does not know")
+        format!(
+            "the hub started a short time ago: until {until} ms since 1970 there may be proxies that it does not know"
+        )
     };
     ReceiptAnswer {
         number: receipt.revision.number,

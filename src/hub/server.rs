@@ -188,7 +188,7 @@ impl Server {
         let health = Arc::new(Health::default());
         let audited = Arc::<AtomicU64>::default();
         let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audited)));
-        let operations: Arc<dyn Operations> = Arc::clone(&parts) as _;
+        let operations: Arc<dyn Operations> = parts.clone();
         let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audited };
         let router = router(&parts, api, metrics, &health, &access);
 
@@ -196,7 +196,14 @@ impl Server {
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, wait(stopped.clone()));
-        let ticker = Ticker { store, access, health: Arc::clone(&health), parts: Arc::clone(&parts), tls, config: config.to_owned() };
+        let ticker = Ticker {
+            store,
+            access,
+            health: Arc::clone(&health),
+            parts: Arc::clone(&parts),
+            tls,
+            config: config.to_owned(),
+        };
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
             address,
@@ -327,7 +334,9 @@ impl Ticker {
         self.health.note(findings, Instant::now());
         match self.tls.as_mut().map(Tls::refresh) {
             Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),
-            Some(Err(error)) => tracing::error!(%error, "the files of `listen.tls` cannot be read again; the old ones stay in use"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the files of `listen.tls` cannot be read again; the old ones stay in use")
+            }
             Some(Ok(false)) | None => {}
         }
     }

@@ -149,7 +149,10 @@ mod tests {
         let mut files = write(folder.path());
         fs::write(&files.certificate, "").unwrap();
         let error = Tls::read(files.clone()).err().unwrap().to_string();
-        assert!(error.ends_with("cert.pem` cannot be used as certificates of authorities: it holds no certificate"), "{error}");
+        assert!(
+            error.ends_with("cert.pem` cannot be used as certificates of authorities: it holds no certificate"),
+            "{error}"
+        );
         files.client_ca = None;
         files.certificate = folder.path().join("missing.pem");
         let error = Tls::read(files).err().unwrap().to_string();

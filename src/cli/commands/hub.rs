@@ -27,13 +27,17 @@ use crate::terminal::text;
 
 /// Run a hub: it takes signals in once, keeps them, and brings every proxy up to date
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
 Examples:
   taskfence hub --config hub.yaml
   taskfence hub token new --config hub.yaml --name ops --role operator
   taskfence hub keys --config hub.yaml
 
-SIGTERM ends it: it stops being ready, answers who waits, and ends when all is stored.")]
+SIGTERM ends it: it stops being ready, answers who waits, and ends when all is stored."
+)]
 pub struct Hub {
     #[command(subcommand)]
     command: Option<HubCommand>,
@@ -196,7 +200,12 @@ impl Backup {
         file::check_free(&self.to, file::Existing::Keep)?;
         let store = server::open_store(&hub).map_err(failed)?;
         store.backup(&self.to).map_err(failed)?;
-        writeln!(console.out, "{}: copied; keep the keys in `{}` too", self.to.display(), hub.data.join(server::KEYS).display())?;
+        writeln!(
+            console.out,
+            "{}: copied; keep the keys in `{}` too",
+            self.to.display(),
+            hub.data.join(server::KEYS).display()
+        )?;
         Ok(Exit::Done)
     }
 }
@@ -233,7 +242,14 @@ pub fn check(path: &Path, text: &[u8], console: &mut Console<'_>) -> Result<Exit
     let (hub, _) = parse(text).map_err(|problems| BadFile::new(path, problems))?;
     problem::print("warning", &hub.warnings, console.err)?;
     let feeds: Vec<_> = hub.feeds.iter().map(|feed| describe(feed)).collect();
-    writeln!(console.out, "ok: {}: hub `{}` on {}, {}", problem::name(path), hub.name, hub.listen.address, feeds.join("; "))?;
+    writeln!(
+        console.out,
+        "ok: {}: hub `{}` on {}, {}",
+        problem::name(path),
+        hub.name,
+        hub.listen.address,
+        feeds.join("; ")
+    )?;
     Ok(Exit::Done)
 }
 

@@ -22,13 +22,7 @@ pub struct HubOptions {
     profile: Option<String>,
 
     /// The bearer token; better in the environment or a profile than on the command line
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "TASKFENCE_HUB_TOKEN",
-        hide_env_values = true,
-        help_heading = "Hub"
-    )]
+    #[arg(long, value_name = "TOKEN", env = "TASKFENCE_HUB_TOKEN", hide_env_values = true, help_heading = "Hub")]
     hub_token: Option<String>,
 
     /// The feed [default: that of the profile, or the only one of the hub]
@@ -52,8 +46,7 @@ pub enum Output {
 impl HubOptions {
     /// The hub that the options, the environment and the profiles name.
     pub fn connect(&self) -> Result<Client, Failure> {
-        let wanted =
-            Wanted { url: self.hub.clone(), profile: self.profile.clone(), token: self.hub_token.clone() };
+        let wanted = Wanted { url: self.hub.clone(), profile: self.profile.clone(), token: self.hub_token.clone() };
         connect(&wanted)
     }
 

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use taskfence_core::time::Timestamp;
 
+use crate::commands::hub_options::Output;
 use crate::failure::Failure;
 use crate::remote::client::Client;
-use crate::commands::hub_options::Output;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
 use crate::terminal::text::{printable, time_from};
@@ -122,7 +122,8 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
                 writeln!(console.out, "  not on {name}: {word} {}", time_from(at, Timestamp(console.now)))?;
             }
             (None, why) => {
-                let why = why.as_deref().map(printable).unwrap_or_else(|| "its filter has no `signals.stale`".to_owned());
+                let why =
+                    why.as_deref().map(printable).unwrap_or_else(|| "its filter has no `signals.stale`".to_owned());
                 writeln!(console.out, "  not on {name}: never closes itself: {why}")?;
             }
         }

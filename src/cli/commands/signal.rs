@@ -10,9 +10,9 @@ mod revoke;
 mod risk;
 mod sending;
 mod target;
-mod to_hub;
 #[cfg(test)]
 mod tests;
+mod to_hub;
 mod verify;
 
 use clap::Subcommand;

@@ -69,7 +69,8 @@ impl Profiles {
             return Ok(Profiles::default());
         }
         let text = file::read(path)?;
-        let json = document::to_json(&text, "the file of profiles").map_err(|problem| BadFile::new(path, vec![problem]))?;
+        let json =
+            document::to_json(&text, "the file of profiles").map_err(|problem| BadFile::new(path, vec![problem]))?;
         let profiles = load::parse(&json, "the file of profiles");
         Ok(profiles.map_err(|problem| BadFile::new(path, vec![problem]))?)
     }
@@ -87,7 +88,8 @@ impl Profiles {
         let mut profile = match (named, &wanted.url) {
             (Some(profile), Some(url)) if !same_url(&profile.url, url) => {
                 let (other, name) = (&profile.url, wanted.profile.as_deref().unwrap_or_default());
-                let message = format!("--hub says `{url}`, and the profile `{name}` is about `{other}`; use one of them");
+                let message =
+                    format!("--hub says `{url}`, and the profile `{name}` is about `{other}`; use one of them");
                 return Err(Error::Usage(message));
             }
             (Some(profile), _) => profile.clone(),
@@ -162,7 +164,11 @@ mod tests {
         Profiles::read(&path).unwrap()
     }
 
-    fn choose(url: Option<&str>, profile: Option<&str>, token: Option<&str>) -> Result<(String, Option<String>), String> {
+    fn choose(
+        url: Option<&str>,
+        profile: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<(String, Option<String>), String> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let wanted = Wanted { url: own(url), profile: own(profile), token: own(token) };
         let chosen = profiles().choose(&wanted).map_err(|failure| failure.to_string())?;

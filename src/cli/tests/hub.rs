@@ -154,7 +154,8 @@ fn a_receipt_says_which_proxy_waits_and_by_when_it_closes_itself() {
     std::thread::sleep(Duration::from_millis(1500));
     let follow = |id: &str, applied: &str, stale: Value| {
         let url = format!("{}/v1/feeds/main?after={applied}&applied={applied}&wait=0&format=1", hub.url());
-        let report = json!({"id": id, "node": id, "mode": "enforce", "config": "c", "stale_after": stale, "version": "1"});
+        let report =
+            json!({"id": id, "node": id, "mode": "enforce", "config": "c", "stale_after": stale, "version": "1"});
         let client = reqwest::blocking::Client::builder().tls_certs_only([]).build().unwrap();
         let request = client.get(url).header("taskfence-follower", report.to_string());
         let response = request.header("authorization", format!("Bearer {sidecar}")).send().unwrap();
@@ -165,7 +166,10 @@ fn a_receipt_says_which_proxy_waits_and_by_when_it_closes_itself() {
     let (exit, said) = complete("two", "--wait=1s");
     assert_eq!(exit, Exit::Failed, "{said}");
     assert!(said.contains("in force on 0 of 2 proxies\n"), "{said}");
-    assert!(said.contains("  not on envoy-one: closes itself by ") || said.contains("has closed itself since"), "{said}");
+    assert!(
+        said.contains("  not on envoy-one: closes itself by ") || said.contains("has closed itself since"),
+        "{said}"
+    );
     assert!(said.contains("  not on envoy-two: never closes itself: its `signals.stale` is not set"), "{said}");
 
     let revision = said.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
@@ -221,7 +225,10 @@ fn the_host_of_the_hub_keeps_tokens_keys_and_backups() {
     let listed: Value = serde_json::from_str(capture.out()).unwrap();
     assert_eq!(listed[0]["tokens"].as_array().unwrap().len(), 2);
     assert!(!capture.out().contains(&first));
-    assert_eq!(capture.run(&["hub", "token", "revoke", "--config", config, "--name", "ops", "--but-the-newest"]), Exit::Done);
+    assert_eq!(
+        capture.run(&["hub", "token", "revoke", "--config", config, "--name", "ops", "--but-the-newest"]),
+        Exit::Done
+    );
     assert_eq!(capture.run(&["hub", "token", "revoke", "--config", config, "--name", "none"]), Exit::Failed);
     assert_eq!(capture.err(), "error: there is no token named `none`: see the list of tokens\n");
 
@@ -255,7 +262,7 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
     let keys: Value = serde_json::from_str(capture.out()).unwrap();
     let good = json!({
         "issuers": [issuer()], "rules": [{"name": "a", "match": {"path": "/a"}, "require": {"scope": "a"}}],
-        "signals": {"hub": {"cluster": "hub", "feed": "main", "keys": keys}, "stale": {"after": "90s"}}
+        "signals": {"hub": {"cluster": "hub", "feed": "main", "keys": {"inline": keys}}, "stale": {"after": "90s"}}
     });
     let changes = [
         ("/mode", json!("enforce")),
@@ -264,7 +271,7 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
         ("/issuers/0/claims", json!({"task": "job"})),
         ("/signals/hub/feed", json!("other")),
         ("/signals/hub/name", json!("another")),
-        ("/signals/hub/keys", jwks("old")),
+        ("/signals/hub/keys", json!({"inline": jwks("old")})),
         ("/signals/stale/after", json!("3s")),
     ];
     for (pointer, value) in changes {

@@ -97,8 +97,7 @@ impl Access {
             Role::Sidecar | Role::Transmitter => &self.machines,
             Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
         };
-        let too_many =
-            |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
+        let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
         limit.take(&principal.name, now).map_err(too_many)?;
         Ok(principal)
     }
@@ -108,9 +107,8 @@ impl Access {
     /// Whether it is a push with the value that a transmitter of the feed has agreed on. Such a push has no principal.
     fn is_push(&self, headers: &HeaderMap, path: &str) -> bool {
         let Some(header) = headers.get(AUTHORIZATION) else { return false };
-        let same = |(known, value): &(String, String)| {
-            known == path && constant_time_eq(value.as_bytes(), header.as_bytes())
-        };
+        let same =
+            |(known, value): &(String, String)| known == path && constant_time_eq(value.as_bytes(), header.as_bytes());
         self.streams.iter().any(same)
     }
 }
@@ -140,9 +138,9 @@ mod tests {
     use super::*;
     use crate::access::tokens;
     use crate::config::hub::Access as Rule;
-    use taskfence_core::http::spiffe::PeerPattern;
     use crate::testing;
     use axum::http::StatusCode;
+    use taskfence_core::http::spiffe::PeerPattern;
 
     const ENVOY: &str = "spiffe://mesh.example/ns/a/sa/envoy";
 

@@ -42,8 +42,8 @@ pub fn spiffe_id(certificate: &[u8]) -> Option<String> {
 pub(crate) mod tests {
     use super::*;
     use crate::access::principal::Role;
-    use taskfence_core::http::spiffe::PeerPattern;
     use rcgen::{CertificateParams, KeyPair, SanType};
+    use taskfence_core::http::spiffe::PeerPattern;
 
     /// A certificate with these URIs, in DER.
     pub fn certificate(uris: &[&str]) -> Vec<u8> {

@@ -114,7 +114,10 @@ async fn an_event_stands_until_it_is_undone() {
     let (_, state) = ops.get(about).await;
     assert_eq!(state["restricted"], true);
     let entry = &state["entries"][0];
-    assert_eq!((&entry["what"], &entry["fact"], &entry["undone"]), (&json!("task"), &json!("completed"), &json!(false)));
+    assert_eq!(
+        (&entry["what"], &entry["fact"], &entry["undone"]),
+        (&json!("task"), &json!("completed"), &json!(false))
+    );
     assert_eq!((&entry["signal"]["by"], &entry["signal"]["reason"]), (&json!("ops"), &json!("ticket 7")));
     let (_, other) = ops.get("/v1/feeds/main/state?issuer=https://two.example&task=task-42").await;
     assert_eq!(other["entries"], json!([]), "another issuer has other tasks");
@@ -140,14 +143,14 @@ async fn an_event_stands_until_it_is_undone() {
 async fn a_stop_is_about_what_it_names_and_nothing_is_undone_twice_over() {
     let hub = Running::start().await;
     let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
-    let stop = |issuer: &str, what: Value, name: Value| {
-        json!({"issuer": issuer, "what": what, "name": name, "reason": "a loop"})
-    };
-    let (status, one) = ops.post("/v1/feeds/main/stops", stop("https://jit.example", json!("client"), json!("a7"))).await;
+    let stop = |issuer: &str, what: Value, name: Value| json!({"issuer": issuer, "what": what, "name": name, "reason": "a loop"});
+    let (status, one) =
+        ops.post("/v1/feeds/main/stops", stop("https://jit.example", json!("client"), json!("a7"))).await;
     assert_eq!(status, 200, "{one}");
     let (status, all) = ops.post("/v1/feeds/main/stops", stop("https://two.example", json!(null), json!(null))).await;
     assert_eq!(status, 200, "{all}");
-    let restricted = async |query: &str| ops.get(&format!("/v1/feeds/main/state?{query}")).await.1["restricted"].clone();
+    let restricted =
+        async |query: &str| ops.get(&format!("/v1/feeds/main/state?{query}")).await.1["restricted"].clone();
     assert_eq!(restricted("issuer=https://jit.example&client=a7").await, true);
     assert_eq!(restricted("issuer=https://jit.example&client=b8").await, false);
     assert_eq!(restricted("issuer=https://two.example&device=d").await, true, "all of the issuer is stopped");
@@ -200,8 +203,14 @@ async fn mistakes_are_answered_with_a_remedy() {
 async fn everybody_may_do_what_the_role_says() {
     let hub = Running::start().await;
     let reads = [
-        "/v1/feeds", "/v1/feeds/main/state?issuer=https://jit.example", "/v1/feeds/main/signals",
-        "/v1/feeds/main/proxies", "/v1/feeds/main/receipts/0", "/v1/audit", "/v1/tokens", "/metrics",
+        "/v1/feeds",
+        "/v1/feeds/main/state?issuer=https://jit.example",
+        "/v1/feeds/main/signals",
+        "/v1/feeds/main/proxies",
+        "/v1/feeds/main/receipts/0",
+        "/v1/audit",
+        "/v1/tokens",
+        "/metrics",
     ];
     let event = json!({"event": "task-completed", "subject": task("t"), "issuer": "https://jit.example"});
     let writes = [
@@ -261,7 +270,8 @@ async fn every_call_is_in_the_audit_log_without_secrets() {
     let secret = "eyJhbGciOiJFUzI1NiJ9.e30.c2VjcmV0LXNpZ25hdHVyZQ";
     let url = format!("http://{}/v1/feeds/main/state", hub.server.address());
     let asked = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
-    let asked = asked.get(url).header("authorization", format!("Bearer {}", ops.token)).header("taskfence-token", secret);
+    let asked =
+        asked.get(url).header("authorization", format!("Bearer {}", ops.token)).header("taskfence-token", secret);
     assert_eq!(asked.send().await.unwrap().status().as_u16(), 400, "it is no access token");
     assert_eq!(auditor.post("/v1/feeds/main/undo", json!({"signal": 1, "reason": "r"})).await.0, 403);
     let (_, tokens) = ops.get("/v1/tokens").await;
@@ -276,7 +286,10 @@ async fn every_call_is_in_the_audit_log_without_secrets() {
     }
     let line = |call: &str| log.as_array().unwrap().iter().find(|line| line["call"] == call).unwrap().clone();
     let made = line("POST /v1/tokens");
-    assert_eq!((&made["by"], &made["status"], &made["detail"]["role"]), (&json!("ops"), &json!(200), &json!("sidecar")));
+    assert_eq!(
+        (&made["by"], &made["status"], &made["detail"]["role"]),
+        (&json!("ops"), &json!(200), &json!("sidecar"))
+    );
     let refused = line("POST /v1/feeds/main/undo");
     assert_eq!((&refused["by"], &refused["status"]), (&json!("book"), &json!(403)));
     assert_eq!(line("POST /v1/tokens/revoke")["detail"]["but_the_newest"], true);
@@ -303,7 +316,8 @@ async fn a_token_shows_what_stands_against_all_it_names() {
     let token = format!("{}.{}.{}", part(json!({"alg": "ES256", "typ": "at+jwt"})), part(claims), "AAAA");
     let url = format!("http://{}/v1/feeds/main/state", hub.server.address());
     let client = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
-    let request = client.get(url).header("authorization", format!("Bearer {}", ops.token)).header("taskfence-token", token);
+    let request =
+        client.get(url).header("authorization", format!("Bearer {}", ops.token)).header("taskfence-token", token);
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let state: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
@@ -311,7 +325,8 @@ async fn a_token_shows_what_stands_against_all_it_names() {
     assert_eq!((status, &state["restricted"]), (200, &json!(true)), "{state}");
     let entry = &state["entries"][0];
     assert_eq!((&entry["what"], &entry["fact"]), (&json!("client"), &json!("blocked")));
-    let named: BTreeSet<_> = state["about"].as_array().unwrap().iter().map(|about| about["what"].as_str().unwrap()).collect();
+    let named: BTreeSet<_> =
+        state["about"].as_array().unwrap().iter().map(|about| about["what"].as_str().unwrap()).collect();
     assert_eq!(named, BTreeSet::from(["client", "issuer", "session", "task", "token", "user"]));
     hub.stop().await;
 }
@@ -325,8 +340,7 @@ async fn what_was_stored_is_there_after_a_restart() {
     let token = ops.token.clone();
     let folder = hub.stop().await;
     let hub = Running::start_with(testing::config(folder.path()), folder).await;
-    let (status, state) =
-        hub.call("GET", "/v1/feeds/main/state?issuer=https://jit.example", Some(&token), None).await;
+    let (status, state) = hub.call("GET", "/v1/feeds/main/state?issuer=https://jit.example", Some(&token), None).await;
     assert_eq!((status, &state["restricted"]), (200, &json!(true)));
     assert_eq!(state["entries"][0]["signal"]["signal"], taken["signal"]);
     hub.stop().await;

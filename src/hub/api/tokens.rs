@@ -20,7 +20,7 @@ pub async fn list(
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Vec<TokensAnswer>>, Problem> {
     allow_all_feeds(&principal, &READERS)?;
-    let all = api.with_store(|store| tokens::list(store)).await?;
+    let all = api.with_store(tokens::list).await?;
     Ok(Json(all.into_iter().map(answer).collect()))
 }
 
@@ -97,7 +97,12 @@ fn answer(info: TokenInfo) -> TokensAnswer {
         made_ms: *made_ms,
         used_ms: Some(*used).filter(|used| *used > 0),
     };
-    TokensAnswer { name: info.name, role: info.role, feeds: info.feeds, tokens: info.tokens.iter().map(use_of).collect() }
+    TokensAnswer {
+        name: info.name,
+        role: info.role,
+        feeds: info.feeds,
+        tokens: info.tokens.iter().map(use_of).collect(),
+    }
 }
 
 impl From<TokenError> for Problem {

@@ -49,7 +49,9 @@ pub(super) fn access(config: &HubConfig, found: &mut Found) -> Vec<Access> {
 fn check_issuer(entry: &AccessConfig, role: Option<Role>, path: &str, found: &mut Found) {
     let path = format!("{path}.issuer");
     match (role == Some(Role::Issuer), &entry.issuer) {
-        (true, None) => found.error(path, "is missing", "name the issuer whose grants the caller may end, as `feeds` does"),
+        (true, None) => {
+            found.error(path, "is missing", "name the issuer whose grants the caller may end, as `feeds` does")
+        }
         (false, Some(_)) => found.error(path, "belongs to `role: issuer` only", "remove it"),
         _ => {}
     }

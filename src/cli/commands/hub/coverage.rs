@@ -19,7 +19,8 @@ pub fn compare(filter: &Policy, hub: &Hub, jwks: Option<&serde_json::Value>) -> 
     };
     let mut problems = Vec::new();
     if source.hub != hub.name {
-        let problem = Problem::at("signals.hub.name", format!("is `{}`, and the hub signs as `{}`", source.hub, hub.name));
+        let problem =
+            Problem::at("signals.hub.name", format!("is `{}`, and the hub signs as `{}`", source.hub, hub.name));
         problems.push(problem.help(format!("set `name: {}`", hub.name)));
     }
     match hub.feeds.iter().find(|feed| feed.name == source.feed) {
@@ -54,7 +55,12 @@ fn compare_issuers(filter: &Policy, source: &HubSource, feed: &Policy, problems:
         }
         let spans = [
             ("token", needed.token_retention, has.token_retention, "`max_lifetime` and `clock_skew`"),
-            ("session", needed.session_retention, has.session_retention, "`max_session`, `max_lifetime` and `clock_skew`"),
+            (
+                "session",
+                needed.session_retention,
+                has.session_retention,
+                "`max_session`, `max_lifetime` and `clock_skew`",
+            ),
         ];
         for (what, needed, has, keys) in spans {
             if needed > has {

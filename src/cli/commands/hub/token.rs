@@ -160,8 +160,11 @@ impl List {
             let all: Vec<_> = all
                 .iter()
                 .map(|info| {
-                    let tokens: Vec<_> =
-                        info.tokens.iter().map(|(made, last)| json!({"made_ms": made, "used_ms": used(*last)})).collect();
+                    let tokens: Vec<_> = info
+                        .tokens
+                        .iter()
+                        .map(|(made, last)| json!({"made_ms": made, "used_ms": used(*last)}))
+                        .collect();
                     json!({"name": info.name, "role": info.role, "feeds": info.feeds, "tokens": tokens})
                 })
                 .collect();
