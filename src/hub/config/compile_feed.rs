@@ -61,7 +61,9 @@ fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
             signals.retain(|name, _| SIGNALS.contains(&name.as_str()));
             signals.insert("path".to_owned(), Feed::intake_path(&feed.name).into());
             // Filters that follow the feed hash names under it, so the hub must too.
-            signals.insert("feed".to_owned(), feed.name.clone().into());
+            if name::is_feed_name(&feed.name) {
+                signals.insert("feed".to_owned(), feed.name.clone().into());
+            }
             insert(&mut config, "signals", Value::Object(signals));
         }
         other => insert(&mut config, "signals", other.clone()),
@@ -73,10 +75,7 @@ fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
         }
         Err(errors) => {
             // A name that is no path was reported as a name.
-            let own = errors
-                .0
-                .into_iter()
-                .filter(|problem| !["signals.path", "signals.feed"].contains(&problem.path.as_str()));
+            let own = errors.0.into_iter().filter(|problem| problem.path != "signals.path");
             found.errors.extend(own.map(|problem| placed(problem, path)));
             None
         }

@@ -18,6 +18,7 @@ use taskfence_core::state::bucket::{Entry, SourceTag};
 use taskfence_core::state::fact::Fact;
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
+use taskfence_core::token::issuer::key_space;
 
 /// The longest id that an operator may give.
 const MAX_ID: usize = 1024;
@@ -233,7 +234,10 @@ fn stopped(feed: &Feed, what: &Value) -> Result<(StateKey, String), OperatorErro
     let named = words::read(what, None, &names)?;
     let help = "write `issuer`, and at most one of `task`, `token`, `session`, `user`, `client`, `device`, `tenant`";
     let issuer = named.issuer.ok_or_else(|| OperatorError::subject("what to stop is not in these words", help))?;
-    let Some(subject) = named.subject else { return Ok((StateKey::of_issuer(&issuer), issuer)) };
+    let Some(subject) = named.subject else {
+        let space = key_space(Some(&feed.name), &issuer);
+        return Ok((StateKey::of_issuer(&space), issuer));
+    };
     let compiled = policy.issuers().iter().find(|known| known.name == issuer);
     let key = compiled.and_then(|compiled| operator::key(&subject, compiled));
     let key = key
