@@ -2,6 +2,8 @@
 //!
 //! Keys, tokens and the signal are made by the `taskfence` command, as a reader of the screen would make them.
 
+mod hub;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -82,6 +84,7 @@ async fn run(keep: bool) -> Result<bool> {
     demo.a_device_goes_bad().await?;
     demo.a_grant_is_narrowed().await?;
     demo.what_is_running_ends().await?;
+    demo.through_a_hub().await?;
     let right = demo.steps.summary();
     if keep {
         demo.keep().await?;
@@ -269,6 +272,14 @@ impl Demo {
         let came = if late.is_empty() { "all ended".to_owned() } else { format!("late: {}", late.join(", ")) };
         self.steps.end("all ended", &came);
         Ok(())
+    }
+
+    async fn through_a_hub(&mut self) -> Result<()> {
+        let config = read_json(&self.folder.join("taskfence.json"))?;
+        let mut hub = hub::HubDemo::set_up(&self.folder, &self.command, &config).await?;
+        hub.a_task_ends_everywhere(&mut self.steps).await?;
+        hub.restarts(&config, &mut self.steps).await?;
+        hub.a_mistake_is_undone(&mut self.steps).await
     }
 
     /// One request, once over HTTP/1 and once over HTTP/2; the answer over HTTP/1.
