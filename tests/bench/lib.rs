@@ -13,6 +13,7 @@
 pub mod calls;
 pub mod cases;
 pub mod chart;
+pub mod hub;
 pub mod live;
 pub mod load;
 pub mod machine;
