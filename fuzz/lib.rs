@@ -120,7 +120,7 @@ pub fn proof(bytes: &[u8]) -> bool {
     // The key of the proof, as if the token were bound to it: else nothing gets behind that check.
     let jwk = Unverified::parse_with_key(&text, dpop::MAX_PROOF).ok().map(|(_, jwk)| jwk);
     let key: Digest = jwk.as_ref().and_then(thumbprint::thumbprint).unwrap_or_default();
-    let claim = dpop::Claim {
+    let expected = dpop::Expected {
         method: b"GET",
         scheme: b"https",
         authority: b"orders.mesh",
@@ -129,11 +129,12 @@ pub fn proof(bytes: &[u8]) -> bool {
         key: &key,
     };
     let settings = dpop::Settings { algorithms: Algorithm::ALL.to_vec(), ..dpop::Settings::default() };
-    let believed = dpop::verify(&text, claim, &settings, None, &mut Credulous, NOW);
+    let believed = dpop::verify(&text, expected, &settings, None, &mut Credulous, NOW);
     let another = [0xA5; 32];
-    let stolen = dpop::verify(&text, dpop::Claim { key: &another, ..claim }, &settings, None, &mut Credulous, NOW);
+    let stolen =
+        dpop::verify(&text, dpop::Expected { key: &another, ..expected }, &settings, None, &mut Credulous, NOW);
     assert!(stolen.is_err(), "a proof by another key");
-    if dpop::verify(&text, claim, &settings, None, &mut PureRust, NOW).is_ok() {
+    if dpop::verify(&text, expected, &settings, None, &mut PureRust, NOW).is_ok() {
         assert!(believed.is_ok(), "a signature can only refuse");
     }
     if let Ok(proof) = &believed {

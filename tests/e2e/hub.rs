@@ -7,7 +7,7 @@ use taskfence_tests::{
     Result,
     bootstrap::Settings,
     client::{Answer, Http, Request},
-    hub::{self, FEED, Hub, SOON, wait_ready},
+    hub::{FEED, Hub, SOON, wait_ready, without_receiver},
     jwks,
     mint::{self, Jwt, complete_task, unique},
     orders,
@@ -18,30 +18,14 @@ use taskfence_tests::{
 };
 use tokio::time;
 
-/// A sidecar as plain Envoy has it: filter and receiver share a `vm_id`. It follows `hub`.
+/// A sidecar as plain Envoy has it, that follows `hub`.
 async fn follower(name: &str, hub: &Hub) -> Sidecar {
-    let settings = Settings::new(name, hub.followed_by(&config())).workers(2).balanced();
-    let cluster = hub.cluster();
-    let settings = settings.patch(jwks::with_clusters(vec![cluster])).patch(without_receiver);
-    Sidecar::start(settings).await.unwrap()
+    Sidecar::start(hub.plain(name, &config())).await.unwrap()
 }
 
-/// A sidecar as Istio and Envoy Gateway set it up: one plugin, no `vm_id`, no receiver.
+/// A sidecar as Istio and Envoy Gateway set it up.
 async fn lone_plugin(name: &str, hub: &Hub) -> Sidecar {
-    let settings = Settings::new(name, hub.followed_by(&config())).workers(2).balanced();
-    let settings = settings.patch(jwks::with_clusters(vec![hub.cluster()])).patch(without_receiver);
-    let settings = settings.patch(|bootstrap| {
-        let pointer = format!("{}/http_filters/0/typed_config/config/vm_config", taskfence_tests::bootstrap::APP);
-        bootstrap.pointer_mut(&pointer).unwrap().as_object_mut().unwrap().remove("vm_id");
-    });
-    Sidecar::start(settings).await.unwrap()
-}
-
-/// The listener for signals answers 404 to everything: there is no receiver in the proxy.
-fn without_receiver(bootstrap: &mut Value) {
-    let pointer = format!("{}/http_filters", taskfence_tests::bootstrap::SIGNALS);
-    let filters = bootstrap.pointer_mut(&pointer).unwrap().as_array_mut().unwrap();
-    filters.remove(0);
+    Sidecar::start(hub.lone(name, &config())).await.unwrap()
 }
 
 fn config() -> Value {
@@ -221,5 +205,4 @@ async fn a_silent_hub_closes_the_proxy_after_its_time() {
         assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
         time::sleep(Duration::from_millis(50)).await;
     }
-    let _ = hub::SOON;
 }

@@ -24,9 +24,9 @@ use taskfence_core::{
     time::Timestamp,
 };
 use taskfence_tests::{
-    bootstrap::{self, Settings},
+    bootstrap::Settings,
     client::{Answer, Http, Request},
-    hub::{CLUSTER, FEED, Hub, SOON, wait_ready},
+    hub::{CLUSTER, FEED, Hub, SOON, wait_ready, without_receiver},
     jwks,
     mint::{self, Jwt, complete_task, now, unique},
     orders,
@@ -75,10 +75,6 @@ async fn follower(name: &str, cluster: Value, keys: &Value, stale: &str, change:
     });
     change(&mut config);
     let settings = Settings::new(name, config).workers(1).patch(jwks::with_clusters(vec![cluster]));
-    let without_receiver = |bootstrap: &mut Value| {
-        let filters = bootstrap.pointer_mut(&format!("{}/http_filters", bootstrap::SIGNALS)).unwrap();
-        filters.as_array_mut().unwrap().remove(0);
-    };
     Sidecar::start(settings.patch(without_receiver)).await.unwrap()
 }
 
@@ -86,7 +82,7 @@ async fn follower(name: &str, cluster: Value, keys: &Value, stale: &str, change:
 async fn behind(name: &str, hub: &Hub, cluster: Value) -> Sidecar {
     let config = hub.followed_by(&orders::config());
     let settings = Settings::new(name, config).workers(1).patch(jwks::with_clusters(vec![cluster]));
-    Sidecar::start(settings).await.unwrap()
+    Sidecar::start(settings.patch(without_receiver)).await.unwrap()
 }
 
 /// The end of a task, as it stands in a page.

@@ -13,6 +13,7 @@ use tokio::time;
 
 use crate::{
     Error, Result, artefacts,
+    bootstrap::{self, Settings},
     client::{self, Answer, Http, Request},
     jwks,
     mint::{Jwt, unique},
@@ -188,6 +189,22 @@ impl Hub {
         config
     }
 
+    /// A sidecar that follows it as plain Envoy does: with a `vm_id`, and no receiver.
+    pub fn plain(&self, name: &str, base: &Value) -> Settings {
+        let settings = Settings::new(name, self.followed_by(base)).balanced();
+        settings.patch(jwks::with_clusters(vec![self.cluster()])).patch(without_receiver)
+    }
+
+    /// The same as Istio and Envoy Gateway set it up: one plugin, and no `vm_id`.
+    pub fn lone(&self, name: &str, base: &Value) -> Settings {
+        self.plain(name, base).patch(|bootstrap| {
+            let pointer = format!("{}/http_filters/0/typed_config/config/vm_config", bootstrap::APP);
+            if let Some(vm) = bootstrap.pointer_mut(&pointer).and_then(Value::as_object_mut) {
+                vm.remove("vm_id");
+            }
+        })
+    }
+
     /// The cluster that leads to it.
     pub fn cluster(&self) -> Value {
         jwks::cluster(CLUSTER, self.address)
@@ -273,6 +290,13 @@ impl Hub {
             Some(true) => Ok(receipt),
             _ => Err(Error::new(format!("not everywhere: {} {receipt}\n{}", answer.status, self.log()))),
         }
+    }
+}
+
+/// The listener for signals answers 404 to everything: there is no receiver in the proxy.
+pub fn without_receiver(bootstrap: &mut Value) {
+    if let Some(filters) = bootstrap.pointer_mut(&format!("{}/http_filters", bootstrap::SIGNALS)) {
+        filters.as_array_mut().expect("our own bootstrap").remove(0);
     }
 }
 

@@ -108,7 +108,7 @@ mod tests {
                 json!({"jti": "p", "htm": "POST", "htu": "https://orders.mesh/v1", "iat": Capture::NOW, "ath": ath, "nonce": "n"})
             );
             let thumbprint = thumbprint(&header["jwk"]).unwrap();
-            let claim = dpop::Claim {
+            let expected = dpop::Expected {
                 method: b"POST",
                 scheme: b"https",
                 authority: b"orders.mesh",
@@ -118,7 +118,7 @@ mod tests {
             };
             let settings = dpop::Settings { algorithms: Algorithm::ALL.to_vec(), ..dpop::Settings::default() };
             let now = Timestamp(Capture::NOW);
-            let verified = dpop::verify(proof.as_bytes(), claim, &settings, None, &mut PureRust, now);
+            let verified = dpop::verify(proof.as_bytes(), expected, &settings, None, &mut PureRust, now);
             assert!(verified.is_ok(), "{alg}: {verified:?}");
         }
     }

@@ -13,7 +13,7 @@ use taskfence_core::policy::policy::Policy;
 use taskfence_core::reason::Reason;
 use taskfence_core::time::Timestamp;
 use taskfence_core::token::confirmation::Binding;
-use taskfence_core::token::dpop::{self, Claim, ProofError};
+use taskfence_core::token::dpop::{self, Expected, ProofError};
 use taskfence_core::token::grant::Grant;
 use taskfence_core::token::presentation::Presentation;
 
@@ -91,8 +91,8 @@ fn proof_error(
     now: Timestamp,
 ) -> Option<ProofError> {
     let Request { method, scheme, authority, path, .. } = *request;
-    let claim = Claim { method, scheme, authority, path, token, key: key? };
-    dpop::verify(request.proof().ok()??, claim, &presentation.dpop, None, &mut PureRust, now).err()
+    let expected = Expected { method, scheme, authority, path, token, key: key? };
+    dpop::verify(request.proof().ok()??, expected, &presentation.dpop, None, &mut PureRust, now).err()
 }
 
 /// Why a token that is not verified was refused, apart from the shape of its claims.

@@ -80,9 +80,11 @@ fn describe(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             let patterns: Vec<String> = patterns.iter().map(PeerPattern::text).collect();
             (one_of(&patterns), evidence.peer.unwrap_or("no workload known by a certificate").to_owned())
         }
-        Check::Device { unknown } => (format!("compliant{}", or_unknown(*unknown)), evidence.device_word().to_owned()),
+        Check::Device { unknown } => {
+            (format!("compliant{}", or_unknown(*unknown)), evidence.device_status().to_owned())
+        }
         Check::Risk { below, unknown } => {
-            (format!("below {}{}", below.as_str(), or_unknown(*unknown)), evidence.risk_word().to_owned())
+            (format!("below {}{}", below.as_str(), or_unknown(*unknown)), evidence.risk_level().to_owned())
         }
         Check::When(condition) => {
             let found = match condition.holds(evidence) {
@@ -125,7 +127,7 @@ fn describe_actor(asked: &ActorRequirement, evidence: &Evidence<'_>) -> (String,
 
 /// `found` in the token, followed by what signals changed about the grant since.
 fn with_changes(found: String, evidence: &Evidence<'_>) -> String {
-    let changes = evidence.grant_status.changes.iter().flat_map(|changes| changes.words());
+    let changes = evidence.grant_status.changes.iter().flat_map(|changes| changes.descriptions());
     std::iter::once(found).chain(changes).collect::<Vec<_>>().join("; ")
 }
 

@@ -20,10 +20,10 @@ const MAX_WINDOW: Span = Span::minutes(10);
 const MAX_NONCE: Span = Span::hours(1);
 
 /// The greatest `max_actors`.
-pub const MAX_ACTORS: usize = 32;
+pub(crate) const MAX_ACTORS: usize = 32;
 
 /// Compiles the settings of the issuer at `path`. Adds the location of its tokens to `places`.
-pub fn presentation(
+pub(crate) fn presentation(
     config: &IssuerConfig,
     path: &str,
     places: &mut CredentialLocations,
@@ -53,7 +53,7 @@ pub fn presentation(
 }
 
 /// The greatest number of parties in the chain of `act` of the issuer's tokens.
-pub fn max_actors(config: &IssuerConfig, path: &str, problems: &mut Problems) -> usize {
+pub(crate) fn max_actors(config: &IssuerConfig, path: &str, problems: &mut Problems) -> usize {
     if config.max_actors > MAX_ACTORS {
         problems.error(format!("{path}.max_actors"), format!("must be at most {MAX_ACTORS}"));
     }

@@ -19,7 +19,12 @@ use serde_json::Value;
 
 /// The checks of `config`, in the order of their evaluation: first the age of the state, then the content of the grant,
 /// then its context, then the authentication of its user.
-pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problems: &mut Problems) -> Requirement {
+pub(crate) fn requirement(
+    config: &RequireConfig,
+    names: &[String],
+    path: &str,
+    problems: &mut Problems,
+) -> Requirement {
     let mut checks = Vec::new();
     let at = |key: &str| format!("{path}.{key}");
     if let Some(age) = config.state_age {
@@ -77,7 +82,7 @@ pub fn requirement(config: &RequireConfig, names: &[String], path: &str, problem
 }
 
 /// Compiles `break_glass` of a rule. `requirement` already includes the check that `stale` adds.
-pub fn break_glass(
+pub(crate) fn break_glass(
     config: &BreakGlassConfig,
     requirement: &Requirement,
     stale: Option<&StaleConfig>,

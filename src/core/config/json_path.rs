@@ -1,7 +1,7 @@
-//! Where in a JSON document a name stands twice, as a path for people: `rules[0].match.path`.
+//! Finds a repeated name in a JSON document, and reports its path, such as `rules[0].match.path`.
 //!
-//! Whoever reads the document knows the line and the column. The text of a plugin is often one line, where that helps
-//! nobody.
+//! The JSON parser reports a line and a column. A plugin's configuration is often a single line, where these do not
+//! help.
 
 /// One level of nesting: the object with the names that were seen in it, or the array and its index.
 enum Level<'j> {
@@ -9,9 +9,9 @@ enum Level<'j> {
     Array { index: usize },
 }
 
-/// The path of the first name of `json` that stands twice in an object. Names are compared as they are written, so that
-/// one that is escaped in two ways is not found.
-pub fn of_repeated(json: &[u8]) -> Option<String> {
+/// The path of the first name in `json` that an object has twice. Names are compared as written, so a name that is
+/// escaped in two ways is not found.
+pub(crate) fn of_repeated(json: &[u8]) -> Option<String> {
     let mut levels: Vec<Level<'_>> = Vec::new();
     let mut bytes = json.iter().enumerate();
     while let Some((at, byte)) = bytes.next() {
@@ -42,7 +42,7 @@ pub fn of_repeated(json: &[u8]) -> Option<String> {
     None
 }
 
-/// Where the quote stands that ends the string which `bytes` are in.
+/// The position of the quote that ends the string at whose contents `bytes` begin.
 fn end_of_string<'j>(bytes: &mut impl Iterator<Item = (usize, &'j u8)>) -> Option<usize> {
     while let Some((at, byte)) = bytes.next() {
         match byte {

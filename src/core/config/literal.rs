@@ -5,7 +5,7 @@ use crate::config::problem::Problems;
 
 /// What to report for a string that is only a wildcard, such as `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoneWildcard {
+pub(crate) enum LoneWildcard {
     /// An error: no real value looks like this.
     Error,
     /// A warning: an issuer could use such a value.
@@ -13,7 +13,13 @@ pub enum LoneWildcard {
 }
 
 /// Reports a `*` in `text`, which is compared literally. `help` says what to write to match any value.
-pub fn check_wildcard(text: &str, lone: LoneWildcard, path: impl Into<String>, help: &str, problems: &mut Problems) {
+pub(crate) fn check_wildcard(
+    text: &str,
+    lone: LoneWildcard,
+    path: impl Into<String>,
+    help: &str,
+    problems: &mut Problems,
+) {
     let is_wildcard_only = is_wildcard(text);
     if !is_wildcard_only && !text.contains('*') {
         return;
@@ -27,19 +33,19 @@ pub fn check_wildcard(text: &str, lone: LoneWildcard, path: impl Into<String>, h
 }
 
 /// [`check_wildcard`] for each string of a list at `path`.
-pub fn check_wildcards(texts: &[String], lone: LoneWildcard, path: &str, help: &str, problems: &mut Problems) {
+pub(crate) fn check_wildcards(texts: &[String], lone: LoneWildcard, path: &str, help: &str, problems: &mut Problems) {
     for (at, text) in texts.iter().enumerate() {
         check_wildcard(text, lone, format!("{path}[{at}]"), help, problems);
     }
 }
 
 /// Whether `text` is a pattern that matches any value in other systems.
-pub fn is_wildcard(text: &str) -> bool {
+pub(crate) fn is_wildcard(text: &str) -> bool {
     matches!(text, "*" | "**" | ".*" | ".+")
 }
 
 /// Warns about a claim name that looks like a path: only top-level claims can be named.
-pub fn check_claim_name(name: &str, path: impl Into<String>, help: &str, problems: &mut Problems) {
+pub(crate) fn check_claim_name(name: &str, path: impl Into<String>, help: &str, problems: &mut Problems) {
     let is_uri = name.contains("://") || name.starts_with("urn:");
     let is_path = name.contains(['.', '[']) || name.starts_with(['/', '$']);
     if is_path && !is_uri {

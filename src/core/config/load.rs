@@ -7,7 +7,7 @@ use crate::config::model::Config;
 use crate::config::problem::{Errors, Problem};
 use crate::encoding::json::{self, JsonError};
 use crate::encoding::nearest::nearest;
-use crate::encoding::typed::{self, Misfit};
+use crate::encoding::typed::{self, ReadError};
 use serde::de::{self};
 
 /// Reads a configuration from JSON.
@@ -26,7 +26,7 @@ pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Prob
         return Err(Problem::at("", format!("{what} is not a JSON object")));
     }
     let value = json::value(json).map_err(|error| unreadable(json, &error))?;
-    typed::read(&value).map_err(|misfit| describe(&misfit))
+    typed::read(&value).map_err(|error| describe(&error))
 }
 
 pub(crate) fn unreadable(json: &[u8], error: &JsonError) -> Problem {
@@ -41,8 +41,8 @@ pub(crate) fn unreadable(json: &[u8], error: &JsonError) -> Problem {
 }
 
 /// Rewrites an error message of serde. The list in its `expected one of ...` gives the nearest known key.
-pub(crate) fn describe(misfit: &Misfit) -> Problem {
-    let (path, text) = (misfit.path(), misfit.message());
+pub(crate) fn describe(error: &ReadError) -> Problem {
+    let (path, text) = (error.path(), error.message());
     for (lead, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         if let Some((word, rest)) = text.strip_prefix(lead).and_then(|rest| rest.split_once('`')) {
             let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();

@@ -3,6 +3,7 @@
 
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
+use crate::index::RuleIndex;
 use crate::rules::mode::Mode;
 use crate::rules::overlap;
 use crate::rules::rule::{Matcher, Rule};
@@ -17,10 +18,10 @@ const MAX_NAMED: usize = 3;
 
 /// Finds rules, and parts of rules, that can never decide. A rule that can never decide at all is an error. A rule that
 /// never decides some of its requests is a warning if the rule that decides them requires less, and else a note.
-pub fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
+pub(crate) fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
     let mut losses = Vec::new();
-    for (at, rule) in rules.iter().enumerate() {
-        let earlier = EarlierRules::new(rules.get(..at).unwrap_or_default(), rule);
+    for (at, rule) in RuleIndex::enumerate(rules) {
+        let earlier = EarlierRules::new(rules.get(..at.position()).unwrap_or_default(), rule);
         match earlier.takers_of_all(rule) {
             Some(takers) => {
                 let message = match takers.as_slice() {
@@ -37,23 +38,23 @@ pub fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
         }
     }
     report(losses, rules, problems);
-    for (at, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.matcher.grpc) {
+    for (at, rule) in RuleIndex::enumerate(rules).filter(|(_, rule)| rule.matcher.grpc) {
         problems.warnings.extend(way_around(rules, at, rule, mode));
     }
 }
 
-/// The rules before one rule that match some of its requests, in order. Each has its position and the requests that
+/// The rules before one rule that match some of its requests, in order. Each has its index and the requests that
 /// both rules match.
 struct EarlierRules<'r> {
-    rules: Vec<(usize, &'r Rule, Matcher)>,
+    rules: Vec<(RuleIndex, &'r Rule, Matcher)>,
 }
 
 /// The requests that a rule matches and never decides, because an earlier rule does.
 struct Loss {
-    /// The position of the rule that never decides them.
-    of: usize,
-    /// The position of the earlier rule that decides them.
-    to: usize,
+    /// The rule that never decides them.
+    of: RuleIndex,
+    /// The earlier rule that decides them.
+    to: RuleIndex,
     /// A description of these requests.
     what: String,
     /// What the earlier rule does not require.
@@ -64,8 +65,9 @@ struct Loss {
 
 impl<'r> EarlierRules<'r> {
     fn new(earlier: &'r [Rule], rule: &Rule) -> EarlierRules<'r> {
-        let meets = |(at, first): (usize, &'r Rule)| Some((at, first, overlap::common(&first.matcher, &rule.matcher)?));
-        EarlierRules { rules: earlier.iter().enumerate().filter_map(meets).collect() }
+        let meets =
+            |(at, first): (RuleIndex, &'r Rule)| Some((at, first, overlap::common(&first.matcher, &rule.matcher)?));
+        EarlierRules { rules: RuleIndex::enumerate(earlier).filter_map(meets).collect() }
     }
 
     /// The names of the rules that together match every request of `rule`.
@@ -88,15 +90,16 @@ impl<'r> EarlierRules<'r> {
         Some(takers)
     }
 
-    fn losses(&self, of: usize, rule: &Rule, mode: Mode) -> Vec<Loss> {
+    fn losses(&self, of: RuleIndex, rule: &Rule, mode: Mode) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for (index, (to, first, common)) in self.rules.iter().enumerate() {
-            // A narrower rule before a wider one is the usual way to write rules, unless the wider rule names what it loses.
+        for (nth, (to, first, common)) in self.rules.iter().enumerate() {
+            // A narrower rule before a wider one is the usual way to write rules, unless the wider rule names what it
+            // loses.
             let exception = overlap::covers(&rule.matcher, &first.matcher);
             if exception && !overlap::is_named_part(common, &rule.matcher) {
                 continue;
             }
-            let before = self.rules.iter().take(index).map(|(_, earlier, _)| &earlier.matcher);
+            let before = self.rules.iter().take(nth).map(|(_, earlier, _)| &earlier.matcher);
             let Some(what) = left(common, before, &rule.matcher) else { continue };
             losses.push(Loss {
                 of,
@@ -135,8 +138,8 @@ fn left<'m>(part: &Matcher, before: impl Iterator<Item = &'m Matcher>, whole: &M
 
 /// Reports losses: one problem for each rule that loses requests, or a single one for a rule that takes them from many.
 fn report(losses: Vec<Loss>, rules: &[Rule], problems: &mut Problems) {
-    let name = |at: usize| rules.get(at).map(Rule::name).unwrap_or_default();
-    let mut by_taker: BTreeMap<(usize, bool), Vec<&Loss>> = BTreeMap::new();
+    let name = |at: RuleIndex| at.of(rules).map(Rule::name).unwrap_or_default();
+    let mut by_taker: BTreeMap<(RuleIndex, bool), Vec<&Loss>> = BTreeMap::new();
     for loss in &losses {
         by_taker.entry((loss.to, loss.missing.is_some())).or_default().push(loss);
     }
@@ -180,12 +183,12 @@ fn add(is_warning: bool, problem: Problem, problems: &mut Problems) {
 
 /// A warning if the path of a rule for gRPC, called in another way than by gRPC, is decided by a rule that requires
 /// less.
-fn way_around(rules: &[Rule], at: usize, rule: &Rule, mode: Mode) -> Option<Problem> {
+fn way_around(rules: &[Rule], at: RuleIndex, rule: &Rule, mode: Mode) -> Option<Problem> {
     let otherwise = Matcher { grpc: false, ..rule.matcher.clone() };
-    for (place, later) in rules.iter().enumerate().skip(at.saturating_add(1)) {
+    for (later_at, later) in RuleIndex::enumerate(rules).skip_while(|(index, _)| *index <= at) {
         let common = overlap::common(&otherwise, &later.matcher).filter(|common| !common.grpc);
         let Some(common) = common else { continue };
-        let before = rules.iter().take(place).map(|earlier| &earlier.matcher);
+        let before = rules.iter().take(later_at.position()).map(|earlier| &earlier.matcher);
         if let Some(missing) = strictness::missing(later, rule, common.template.as_ref(), mode)
             && left(&common, before, &otherwise).is_some()
         {
@@ -226,13 +229,13 @@ mod tests {
     use serde_json::{Value, json};
 
     #[derive(Debug, Default, PartialEq)]
-    struct Said {
+    struct Reported {
         errors: Vec<String>,
         warnings: Vec<String>,
         notes: Vec<String>,
     }
 
-    fn said(rules: Value) -> Said {
+    fn reported(rules: Value) -> Reported {
         let keys = json!({"inline": fixture::jwks()});
         let config = json!({
             "issuers": [{"issuer": "i", "audiences": ["a"], "keys": keys}],
@@ -241,18 +244,20 @@ mod tests {
         });
         let texts = |problems: &[Problem]| problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
         match load(config.to_string().as_bytes()) {
-            Ok(loaded) => Said { warnings: texts(&loaded.warnings), notes: texts(&loaded.notes), ..Said::default() },
-            Err(errors) => Said { errors: texts(&errors.0), ..Said::default() },
+            Ok(loaded) => {
+                Reported { warnings: texts(&loaded.warnings), notes: texts(&loaded.notes), ..Reported::default() }
+            }
+            Err(errors) => Reported { errors: texts(&errors.0), ..Reported::default() },
         }
     }
 
-    fn two(first: (Value, Value), second: (Value, Value)) -> Said {
+    fn two(first: (Value, Value), second: (Value, Value)) -> Reported {
         let rule = |name: &str, (matches, says): (Value, Value)| {
             let mut rule = json!({"name": name, "match": matches});
             rule.as_object_mut().unwrap().extend(says.as_object().unwrap().clone());
             rule
         };
-        said(json!([rule("one", first), rule("two", second)]))
+        reported(json!([rule("one", first), rule("two", second)]))
     }
 
     fn token() -> Value {
@@ -276,7 +281,7 @@ mod tests {
             )
         };
         let lost = "rules[1].match: never decides `GET` requests: rule `one` before it decides them";
-        let less = |missing: &str| Said { warnings: vec![format!("{lost}, and {missing}")], ..Said::default() };
+        let less = |missing: &str| Reported { warnings: vec![format!("{lost}, and {missing}")], ..Reported::default() };
         assert_eq!(two(token(), scope()), less("does not require the same `scope`"));
         assert_eq!(two(token(), deny()), less("does not deny"));
         assert_eq!(two(json!({"allow": "anonymous"}), token()), less("requires no token"));
@@ -285,7 +290,7 @@ mod tests {
             less("records refusals but does not enforce them")
         );
         for as_much in [scope(), deny(), json!({"require": {"scope": "s t"}})] {
-            assert_eq!(two(as_much, scope()), Said { notes: vec![lost.to_owned()], ..Said::default() });
+            assert_eq!(two(as_much, scope()), Reported { notes: vec![lost.to_owned()], ..Reported::default() });
         }
     }
 
@@ -302,7 +307,7 @@ mod tests {
                 json!({"path": "/x", "metadata": {"tier": "silver"}}),
             ),
         ] {
-            assert_eq!(two((first.clone(), token()), (second, deny())), Said::default(), "{first}");
+            assert_eq!(two((first.clone(), token()), (second, deny())), Reported::default(), "{first}");
         }
     }
 
@@ -321,10 +326,10 @@ mod tests {
             (json!({"metadata": {"tier": "gold"}}), json!({"path": "/o"}), "requests on routes with `tier: gold`"),
             (json!({"grpc": {"service": "s"}}), json!({"path": "/s/Purge"}), "requests over gRPC"),
         ] {
-            let said = two((first.clone(), token()), (second, deny()));
+            let reported = two((first.clone(), token()), (second, deny()));
             let want =
                 format!("rules[1].match: never decides {lost}: rule `one` before it decides them, and does not deny");
-            assert!(said.warnings.contains(&want), "{first}: {want}\n{said:?}");
+            assert!(reported.warnings.contains(&want), "{first}: {want}\n{reported:?}");
         }
     }
 
@@ -335,9 +340,9 @@ mod tests {
             rule.as_object_mut().unwrap().extend(says.as_object().unwrap().clone());
             rule
         };
-        let one = said(json!([rule("a", &["GET", "HEAD"], token()), rule("b", &["GET"], deny())]));
+        let one = reported(json!([rule("a", &["GET", "HEAD"], token()), rule("b", &["GET"], deny())]));
         assert_eq!(one.errors, ["rules[1]: is never reached: rule `a` before it matches all of its requests"]);
-        let together = said(json!([
+        let together = reported(json!([
             rule("a", &["GET"], token()),
             rule("b", &["HEAD"], token()),
             rule("c", &["HEAD", "GET"], deny())
@@ -348,13 +353,13 @@ mod tests {
     /// What an even earlier rule takes is not lost to this one.
     #[test]
     fn the_rule_that_decides_is_named() {
-        let said = said(json!([
+        let reported = reported(json!([
             {"name": "closed", "match": {"methods": ["GET"], "path": "/o/secret"}, "deny": true},
             {"name": "wide", "match": {"methods": ["GET", "PUT"], "path": "/{r...}"}, "require": {}},
             {"name": "secret", "match": {"path": "/o/secret"}, "require": {"scope": "admin"}}
         ]));
         let want = "rules[2].match: never decides `PUT` requests: rule `wide` before it decides them, and does not require the same `scope`";
-        assert_eq!(said.warnings, [want]);
+        assert_eq!(reported.warnings, [want]);
     }
 
     #[test]
@@ -362,10 +367,10 @@ mod tests {
         let mut rules = vec![json!({"name": "reads", "match": {"methods": ["GET"]}, "require": {}})];
         rules
             .extend((0..5).map(|n| json!({"name": format!("r{n}"), "match": {"path": format!("/{n}")}, "deny": true})));
-        let said = said(json!(rules));
+        let reported = reported(json!(rules));
         let want = "rules[0].match: decides requests that 5 later rules also match, and requires less than they do: \
                     `r0`, `r1`, `r2`, and 2 more; for `r0` these are `GET` requests";
-        assert_eq!(said.warnings, [want]);
+        assert_eq!(reported.warnings, [want]);
     }
 
     #[test]
@@ -436,7 +441,7 @@ mod tests {
     #[test]
     fn a_rule_for_grpc_in_front_of_a_wider_one() {
         let grpc = json!({"grpc": {"service": "s", "method": "Purge"}});
-        let warned = |rules: Value| said(rules).warnings;
+        let warned = |rules: Value| reported(rules).warnings;
         let purge = json!({"name": "purge", "match": grpc, "require": {"scope": "admin"}});
         let all = json!({"name": "all", "match": {"path": "/{rest...}"}, "require": {}});
         let want = "rules[0].match.grpc: matches gRPC only: requests for its path by gRPC-Web, Connect or JSON are decided by rule `all`, which does not require the same `scope`";
@@ -453,9 +458,9 @@ mod tests {
     #[test]
     fn a_rule_that_denies_grpc_denies_its_path() {
         let grpc = json!({"service": "s", "method": "Purge"});
-        let said = two((json!({"grpc": grpc}), token()), (json!({"grpc": grpc}), deny()));
+        let reported = two((json!({"grpc": grpc}), token()), (json!({"grpc": grpc}), deny()));
         // What is left for it is what is not gRPC.
-        assert_eq!(said, Said::default());
+        assert_eq!(reported, Reported::default());
         let wide = two((json!({"grpc": {"service": "s"}}), token()), (json!({"grpc": grpc}), deny()));
         let want =
             "rules[1].match: never decides requests over gRPC: rule `one` before it decides them, and does not deny";
@@ -477,7 +482,7 @@ mod tests {
         let hosts: Vec<String> = (0..50).map(|n| format!("h{n}")).collect();
         rules.push(json!({"name": "wide", "match": {"methods": ["GET"], "hosts": hosts}, "deny": true}));
         rules.push(json!({"name": "wider", "match": {"methods": ["GET", "PUT"]}, "deny": true}));
-        assert!(said(json!(rules)).errors.is_empty());
+        assert!(reported(json!(rules)).errors.is_empty());
     }
 
     fn list(all: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
@@ -532,13 +537,14 @@ mod tests {
                     prop_assert!(!decided.contains(&at), "{at} decides after all: {rules:?}");
                     continue;
                 }
-                let said: Vec<usize> = earlier.losses(at, rule, Mode::Enforce).iter().map(|loss| loss.to).collect();
-                for to in &said {
+                let losses = earlier.losses(RuleIndex::new(at), rule, Mode::Enforce);
+                let takers: Vec<usize> = losses.iter().map(|loss| loss.to.position()).collect();
+                for to in &takers {
                     prop_assert!(lost.contains(&(at, *to)), "{at} loses nothing to {to}: {rules:?}");
                 }
                 for (_, to) in lost.iter().filter(|(of, _)| *of == at) {
                     let exception = overlap::covers(&rule.matcher, &rules[*to].matcher);
-                    prop_assert!(exception || said.contains(to), "{at} loses to {to}: {rules:?}");
+                    prop_assert!(exception || takers.contains(to), "{at} loses to {to}: {rules:?}");
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! What the client sees of a refusal: RFC 6750 challenges and RFC 9457 problem documents, never a byte of its own.
+//! What the client sees of a refusal: RFC 6750 challenges and RFC 9457 problem documents. They never contain
+//! bytes of the client.
 
 use crate::decision::verdict::Refusal;
 use crate::http::credential_location::Scheme;
@@ -11,9 +12,9 @@ use crate::token::confirmation::Binding;
 use serde_json::json;
 
 /// The header that carries the decision id of a refusal.
-pub const DECISION_HEADER: &str = "x-taskfence-decision";
+pub(crate) const DECISION_HEADER: &str = "x-taskfence-decision";
 
-/// One local reply.
+/// An answer that the proxy sends instead of forwarding the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status code.
@@ -48,13 +49,13 @@ pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) ->
     Answer { status: class.status(), grpc_status: class.grpc_status(), headers, body }
 }
 
-/// RFC 6750 §3, RFC 9449 §7.1. A request without a credential gets no error code; what OAuth has no word for gets no
-/// challenge.
+/// The challenge (RFC 6750 §3, RFC 9449 §7.1). A request without a credential gets no error code. A reason for which
+/// OAuth defines no error gets no challenge.
 fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
     let class = refusal.reason.class();
     let mut parameters = String::new();
     match class.oauth_error() {
-        // A request that is refused before any credential was looked at is not the token's fault.
+        // The request was refused before its credential was read, so the error is not in the token.
         Some(_) if matches!(refusal.reason, Reason::PathRefused | Reason::HostRefused) => return None,
         Some(error) => {
             parameters.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", refusal.reason.title()));
@@ -81,7 +82,7 @@ fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
     Some(schemes.join(", "))
 }
 
-/// The schemes that would do better: that of a token which is known, else those of all issuers.
+/// The schemes that the client may use: that of the issuer of the token if it is known, or else those of all issuers.
 fn schemes(refusal: &Refusal, policy: &Policy) -> Vec<Scheme> {
     let issuers = policy.issuers();
     if let Some(session) = &refusal.session {
@@ -96,7 +97,8 @@ fn schemes(refusal: &Refusal, policy: &Policy) -> Vec<Scheme> {
     [(Scheme::Bearer, bearer), (Scheme::Dpop, dpop)].into_iter().filter(|(_, taken)| *taken).map(|(s, _)| s).collect()
 }
 
-/// The signature algorithms that a proof may have: those of the token's issuer, else of all who speak DPoP.
+/// The signature algorithms that a proof may have: those of the token's issuer if it is known, or else those of all
+/// issuers that use DPoP.
 fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
     let known = refusal.session.as_ref().map(|session| session.verified().issuer());
     let mut names: Vec<&'static str> = Vec::new();
@@ -109,7 +111,7 @@ fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
     names
 }
 
-/// RFC 9470 §3: what authentication would do.
+/// The authentication that the rule requires (RFC 9470 §3).
 fn step_up(refusal: &Refusal, policy: &Policy) -> Option<String> {
     let Effect::Require(requirement) = policy.rule(refusal.rule?)?.effect() else { return None };
     requirement.checks().iter().find_map(|check| match (refusal.reason, check) {
@@ -121,7 +123,8 @@ fn step_up(refusal: &Refusal, policy: &Policy) -> Option<String> {
     })
 }
 
-/// RFC 9457. `txn` names the task of a verified token, for whoever talks about it with the operator.
+/// The problem document (RFC 9457). Its `txn` is the task of a verified token, so that the client can report it to the
+/// operator.
 fn problem(refusal: &Refusal, decision: &str) -> String {
     let code = refusal.reason.code();
     let mut problem = json!({

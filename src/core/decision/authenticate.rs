@@ -1,4 +1,5 @@
-//! What one worker knows about tokens, and how a token becomes a session: remembered, refused again, or verified now.
+//! Turns a token into a session: from the cache of the worker, or by a verification. Known bad tokens are refused
+//! again.
 
 use crate::decision::bad_signatures::Refused;
 use crate::decision::flood::Flood;
@@ -22,7 +23,7 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Knows no token yet. `seed` is random.
+    /// Knows no token yet. `seed` must be random.
     pub(crate) fn new(policy: &Policy, seed: u64) -> Authenticator {
         let limits = policy.limits();
         Authenticator {
@@ -32,7 +33,7 @@ impl Authenticator {
         }
     }
 
-    /// The session of `token`. What passes with time is checked at every call, what never changes only once.
+    /// The session of `token`. Times are checked at every call, everything that cannot change only once.
     pub(crate) fn session<S>(
         &mut self,
         token: &[u8],
@@ -42,7 +43,7 @@ impl Authenticator {
     ) -> Result<Rc<Session>, Rejected> {
         if let Some(session) = self.sessions.find(token) {
             let issuer = policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
-            // A key that has left the issuer's set takes with it what it signed.
+            // A token is no longer valid if its key has left the key set of the issuer.
             if issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
                 return match verify::check_times(session.verified(), issuer, now) {
                     Ok(()) => Ok(session),
@@ -61,7 +62,7 @@ impl Authenticator {
         Ok(session)
     }
 
-    /// Checks the signature, unless it is known to be bad or comes from where too many bad ones came from.
+    /// Checks the signature, unless it is known to be bad, or its source has sent too many bad ones.
     fn verify<S>(
         &mut self,
         candidate: Candidate<'_, '_>,

@@ -1,17 +1,18 @@
-//! Tokens whose signature was checked and is bad, so that one bad token buys one check however often it is sent.
+//! Remembers tokens with a bad signature, so that the signature of one bad token is checked only once, however often it
+//! is sent.
 
 use crate::jose::key::KeyId;
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 
-/// A worker remembers this many; 16 bytes each, and their place in the map.
+/// The number of tokens that a worker remembers: 16 bytes each, and an entry of the map.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// A digest of a token that nobody outside can choose, since nobody knows the seed in it.
+/// A digest of a token and a secret seed: without the seed, a client cannot choose tokens whose digests collide.
 type Fingerprint = [u8; 16];
 
-/// The tokens with a bad signature that this worker saw last.
+/// The latest tokens with a bad signature that this worker has seen.
 #[derive(Debug)]
 pub(crate) struct Refused {
     seed: u64,
@@ -19,14 +20,14 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// Remembers nothing yet. `seed` is random.
+    /// An empty memory. `seed` must be random.
     pub(crate) fn new(seed: u64) -> Refused {
         Refused { seed, tokens: LruCache::new(CAPACITY) }
     }
 
     /// Whether the signature of `token` is known not to be by `key`.
     pub(crate) fn contains(&mut self, token: &[u8], key: KeyId) -> bool {
-        // On a quiet day there is nothing to look for, and no digest to pay.
+        // Usually the memory is empty: then no digest is computed.
         !self.tokens.is_empty() && self.tokens.get(&self.fingerprint(token, key)).is_some()
     }
 

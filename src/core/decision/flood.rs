@@ -1,4 +1,4 @@
-//! Floods of bad signatures: how many a source may have checked before its new tokens are turned away unchecked.
+//! Limits floods of bad signatures: after this many, new tokens of a source are refused without a check.
 
 use crate::policy::limits::Limit;
 use crate::time::Timestamp;
@@ -6,24 +6,24 @@ use lru::LruCache;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 
-/// A worker watches this many sources, those that failed last.
+/// The number of sources that a worker remembers: those that sent a bad signature most recently.
 const SOURCES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// The sources that sent bad signatures lately.
+/// The sources that sent bad signatures recently.
 #[derive(Debug)]
 pub(crate) struct Flood {
     limit: Limit,
     sources: LruCache<Option<Source>, Allowance>,
 }
 
-/// An IPv4 address, or the /64 that an IPv6 host can choose its address in.
+/// An IPv4 address, or a /64 of IPv6, in which a host can choose its addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     V4([u8; 4]),
     V6([u8; 8]),
 }
 
-/// What a source had left when it was last seen.
+/// The number of failures that a source had left when it last failed.
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     left: u32,
@@ -31,17 +31,17 @@ struct Allowance {
 }
 
 impl Flood {
-    /// Nobody has failed yet.
+    /// No source has failed yet.
     pub(crate) fn new(limit: Limit) -> Flood {
         Flood { limit, sources: LruCache::new(SOURCES) }
     }
 
-    /// Whether nobody failed lately, so that nobody needs to be asked where they come from.
+    /// Whether no source has failed recently, so that the source of a request need not be read.
     pub(crate) fn is_calm(&self) -> bool {
         self.sources.is_empty()
     }
 
-    /// Whether `source` has used up what it may fail. Sources that nobody knows are one.
+    /// Whether `source` has no failure left. All requests of unknown source count as one source.
     pub(crate) fn is_exhausted(&mut self, source: Option<IpAddr>, now: Timestamp) -> bool {
         let source = source.map(Source::from);
         let Some(allowance) = self.sources.peek(&source).map(|allowance| allowance.at_time(now, self.limit)) else {
@@ -53,7 +53,7 @@ impl Flood {
         allowance.left == 0
     }
 
-    /// `source` sent a bad signature, and it was checked.
+    /// Records that a signature from `source` was checked and is bad.
     pub(crate) fn failed(&mut self, source: Option<IpAddr>, now: Timestamp) {
         let source = source.map(Source::from);
         let fresh = Allowance { left: self.limit.burst, at: now };
@@ -63,7 +63,7 @@ impl Flood {
 }
 
 impl Allowance {
-    /// What is left at `now`. A clock that goes back gives nothing.
+    /// The failures left at `now`. If the clock was set back, none are added.
     fn at_time(self, now: Timestamp, limit: Limit) -> Allowance {
         let seconds = u32::try_from(now.since(self.at).0).unwrap_or(u32::MAX);
         let left = self.left.saturating_add(limit.per_second.saturating_mul(seconds)).min(limit.burst);

@@ -210,22 +210,22 @@ fn use_once(
     now: Timestamp,
 ) -> Result<(), Reason> {
     if let Some(proof) = &bearer.proof {
-        let coin = SingleUseEntry::proof(proof.id(), proof.key(), proof.until(), trial);
-        consume(store, &coin, Reason::DpopProofReplayed, now)?;
+        let entry = SingleUseEntry::proof(proof.id(), proof.key(), proof.until(), trial);
+        consume(store, &entry, Reason::DpopProofReplayed, now)?;
     }
     if requirement.single_use() {
         let grant = bearer.session.verified().grant();
-        let coin =
+        let entry =
             SingleUseEntry::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
-        consume(store, &coin, Reason::TokenUsed, now)?;
+        consume(store, &entry, Reason::TokenUsed, now)?;
     }
     Ok(())
 }
 
-/// Uses `coin` up, or says why not: `spent` if it was used before.
-fn consume(store: &mut impl Store, coin: &SingleUseEntry, spent: Reason, now: Timestamp) -> Result<(), Reason> {
-    single_use::consume(store, coin, now).map_err(|error| match error {
-        ConsumeError::AlreadyUsed => spent,
+/// Records the use of `entry`, or says why not: `already_used` if it was used before.
+fn consume(store: &mut impl Store, entry: &SingleUseEntry, already_used: Reason, now: Timestamp) -> Result<(), Reason> {
+    single_use::consume(store, entry, now).map_err(|error| match error {
+        ConsumeError::AlreadyUsed => already_used,
         ConsumeError::Full => Reason::ReplaySaturated,
         ConsumeError::Store(_) => Reason::StateUnavailable,
     })
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_once_is_spent_by_what_passes() {
+    fn only_a_request_that_passes_consumes_a_single_use() {
         let rules = json!([
             {"name": "tried", "match": {"path": "/tried"}, "require": {"single_use": true}, "mode": "shadow"},
             {"name": "refused", "match": {"path": "/refused"}, "require": {"single_use": true, "scope": "x"}},

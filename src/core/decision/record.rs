@@ -1,4 +1,4 @@
-//! What the operator sees of a decision: one line of JSON, in which no byte of a client can end a line or hide another.
+//! What the operator sees of a decision: one line of JSON. No byte of a client can end the line or hide a part of it.
 
 use crate::decision::verdict::{Permit, Refusal};
 use crate::index::RuleIndex;
@@ -22,7 +22,7 @@ pub fn would_end(refusal: &Refusal, policy: &Policy) -> String {
     line(refusal, policy, "would_end", None)
 }
 
-/// The record of a request that passed, where that is worth a line: break-glass, or shadow.
+/// The record of a request that passed, if it passed by break-glass or by shadow mode; otherwise `None`.
 pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
     if let Some(refusal) = permit.shadowed() {
         return Some(line(refusal, policy, "would_deny", None));
@@ -37,7 +37,7 @@ pub fn admitted(permit: &Permit, policy: &Policy) -> Option<String> {
     })
 }
 
-/// The record of a push: applied, refused or failed. `None` for what is no push at all.
+/// The record of a push: applied, refused or failed. `None` for a request that is not a push.
 pub fn received(received: &Received) -> Option<String> {
     let record = match received {
         Received::Applied(signal) => {
@@ -107,12 +107,12 @@ fn who(grant: &crate::token::grant::Grant) -> impl Iterator<Item = (String, Valu
         ("actor", grant.actors.first().map(|actor| &actor.subject)),
     ];
     let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())));
-    // Behind the acting party stand those who acted before it: history, and no authority (RFC 8693 §4.1).
+    // Inner `act` claims are earlier actors: they are history and have no authority (RFC 8693 §4.1).
     let chain: Vec<Value> = grant.actors.iter().map(|actor| actor.subject.as_str().into()).collect();
     members.chain((chain.len() > 1).then(|| ("actors".to_owned(), chain.into())))
 }
 
-/// JSON in printable ASCII: what a terminal or a log shipper could take for more than text is escaped.
+/// JSON in printable ASCII: every character that a terminal or a log shipper could interpret is escaped.
 fn ascii(value: &Value) -> String {
     let mut out = String::new();
     for c in value.to_string().chars() {

@@ -7,7 +7,7 @@ use crate::token::verify::Verified;
 use serde_json::Value;
 use std::cell::RefCell;
 
-/// What one value of a claim costs, as JSON and for conditions.
+/// The approximate bytes of one value of a claim, as JSON and as a CEL value.
 pub(crate) const PER_VALUE: usize = 128;
 
 /// A verified token, and what this worker last read about it in the state.
@@ -16,17 +16,17 @@ pub struct Session {
     verified: Verified,
     keys: Vec<StateKey>,
     buckets: Vec<u16>,
-    /// The claims for conditions, where the policy has any.
+    /// The claims in the form that conditions read, if the policy has conditions.
     claims: Option<Claims>,
-    /// How many values its claims and scopes have.
+    /// The number of values in its claims and scopes.
     pub(crate) values: usize,
-    /// The clock of the worker's view at which `Standing` was read.
+    /// The status of the grant that was last read, after the clock of the worker's view at which it was read.
     grant_status: RefCell<Option<(u64, GrantStatus)>>,
 }
 
 impl Session {
-    /// A session of `verified`. `conditions`: whether any rule has a condition to ask its claims.
-    pub fn new(verified: Verified, conditions: bool) -> Session {
+    /// A session of `verified`. `conditions`: whether any rule has a condition.
+    pub(crate) fn new(verified: Verified, conditions: bool) -> Session {
         let claims = conditions.then(|| Claims::new(verified.grant()));
         let keys = verified.grant().state_keys();
         let buckets = keys.iter().map(StateKey::bucket).collect();
@@ -40,28 +40,28 @@ impl Session {
         &self.verified
     }
 
-    /// Its claims for conditions.
-    pub fn claims(&self) -> Option<&Claims> {
+    /// Its claims in the form that conditions read.
+    pub(crate) fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
     }
 
-    /// The keys under which state about it is kept.
-    pub fn keys(&self) -> &[StateKey] {
+    /// The keys of entries of the state about it.
+    pub(crate) fn keys(&self) -> &[StateKey] {
         &self.keys
     }
 
     /// The buckets of those keys.
-    pub fn buckets(&self) -> &[u16] {
+    pub(crate) fn buckets(&self) -> &[u16] {
         &self.buckets
     }
 
-    /// What was last read, and at which clock.
-    pub fn last_grant_status(&self) -> Option<(u64, GrantStatus)> {
+    /// The status of the grant that was last read, and the clock at which it was read.
+    pub(crate) fn last_grant_status(&self) -> Option<(u64, GrantStatus)> {
         self.grant_status.try_borrow().ok().and_then(|known| known.clone())
     }
 
-    /// Remembers what was read at `clock`.
-    pub fn remember(&self, clock: u64, grant_status: GrantStatus) {
+    /// Remembers the status that was read at `clock`.
+    pub(crate) fn remember(&self, clock: u64, grant_status: GrantStatus) {
         if let Ok(mut known) = self.grant_status.try_borrow_mut() {
             *known = Some((clock, grant_status));
         }

@@ -1,7 +1,7 @@
-//! Tokens that were verified, so that a warm request pays for no signature.
+//! A cache of verified tokens, so that a request with a known token needs no check of its signature.
 //!
-//! The whole token is the key: one flipped bit misses. What passes with time and what is pushed is not part of what is
-//! remembered; it is checked at every hit.
+//! The key is the whole token: a token with one other bit is not found. Conditions that depend on time or on the pushed
+//! state are not cached; they are checked at every request.
 
 use crate::decision::session::PER_VALUE;
 use crate::decision::session::Session;
@@ -12,21 +12,21 @@ use lru::LruCache;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 
-/// What a token costs beside its own length: its claims as values, its keys, its place in the map.
+/// The approximate bytes of a session in addition to its token: claims as values, keys, an entry of the map.
 const OVERHEAD: usize = 1024;
 
-/// Verified tokens of one worker under one configuration; the least recently used go first.
+/// Verified tokens of one worker under one configuration; the least recently used are removed first.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// By a hash of the token. Two tokens with one hash take each other's place.
+    /// By a hash of the token. Of two tokens with the same hash, only the later one is kept.
     known: LruCache<u64, Known, SeedableRandomState>,
-    /// Nobody who sends tokens knows its seed, so nobody can make many of them fall into one place.
+    /// Its seed is secret, so that no client can choose tokens whose hashes collide.
     hasher: SeedableRandomState,
     bytes: usize,
     max_bytes: usize,
 }
 
-/// A token, whole, and its session.
+/// A whole token and its session.
 #[derive(Debug)]
 struct Known {
     token: Box<[u8]>,
@@ -40,8 +40,8 @@ impl Cache {
         Cache { known: LruCache::unbounded_with_hasher(hasher.clone()), hasher, bytes: 0, max_bytes }
     }
 
-    /// Of its end, which is its signature: good tokens differ there, and whoever has another token end like a good one
-    /// finds that it is not the same.
+    /// The hash of the end of the token, which is its signature: valid tokens differ there. A token with the same end
+    /// is found, but then does not equal the known one.
     fn hash(&self, token: &[u8]) -> u64 {
         self.hasher.hash_one(token.last_chunk::<64>().map_or(token, <[u8; 64]>::as_slice))
     }
@@ -78,8 +78,8 @@ impl Cache {
 }
 
 impl Known {
-    /// The token stands here as the key, as the strings of its claims, and as their values, which for many small ones
-    /// are most of it.
+    /// The approximate bytes of an entry: the token as the key, the strings of its claims, and their values, which are
+    /// the largest part if there are many small ones.
     fn cost(&self) -> usize {
         let strings = self.token.len().saturating_mul(3);
         self.session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)

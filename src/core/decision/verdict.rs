@@ -15,26 +15,26 @@ use std::rc::Rc;
 pub struct Permit {
     pub(crate) rule: Option<RuleIndex>,
     pub(crate) session: Option<Rc<Session>>,
-    /// What signals said about its grant, as it was decided with.
+    /// The status of its grant that the decision used.
     pub(crate) grant_status: Option<GrantStatus>,
     pub(crate) broken_glass: bool,
     pub(crate) shadowed: Option<Refusal>,
-    /// Known where the rule asks for it.
+    /// Known if the rule needs it.
     pub(crate) source: Option<IpAddr>,
-    /// Known where the rule asks for it.
+    /// Known if the rule needs it.
     pub(crate) peer: Option<String>,
     pub(crate) admitted_at: Timestamp,
 }
 
 impl Permit {
-    /// For a request that needs no token, by the rule at that place.
+    /// A permit for a request that needs no token, by that rule.
     pub(crate) fn anonymous(rule: RuleIndex, now: Timestamp) -> Permit {
         let rule = Some(rule);
         let (session, grant_status, shadowed, source, peer) = (None, None, None, None, None);
         Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
     }
 
-    /// For a request that would have been refused, if refusals were enforced.
+    /// A permit for a request that would have been refused if refusals were enforced.
     pub(crate) fn shadowing(refusal: Refusal, now: Timestamp) -> Permit {
         let (rule, session, grant_status) =
             (refusal.rule, refusal.session.clone(), refusal.grant_status.as_deref().cloned());
@@ -42,7 +42,7 @@ impl Permit {
         Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
     }
 
-    /// The place of the rule that allowed it, or would have refused it.
+    /// The index of the rule that allowed it, or would have refused it.
     pub fn rule(&self) -> Option<RuleIndex> {
         self.rule
     }
@@ -52,27 +52,28 @@ impl Permit {
         self.session.as_deref()
     }
 
-    /// [`Permit::session`], to be kept.
+    /// [`Permit::session`], to be kept after the request.
     pub(crate) fn shared_session(&self) -> Option<&Rc<Session>> {
         self.session.as_ref()
     }
 
-    /// When it was given.
+    /// The time of the decision.
     pub fn admitted_at(&self) -> Timestamp {
         self.admitted_at
     }
 
-    /// The address that the request came from, where the rule asks for it.
+    /// The address of the client, if the rule needs it.
     pub(crate) fn source(&self) -> Option<IpAddr> {
         self.source
     }
 
-    /// The workload that the request came from, where the rule asks for it.
+    /// The URI in the certificate of the client, if the rule needs it.
     pub(crate) fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
 
-    /// Whose request the upstream may take it for; nobody's where it passes in shadow mode only, which proves nothing.
+    /// The verified holder of the token. `None` under an anonymous rule, and if the request passes only because of
+    /// shadow mode, which proves nothing.
     pub fn bearer(&self) -> Option<Bearer<'_>> {
         let session = self.session.as_deref().filter(|_| self.shadowed.is_none())?;
         let grant = session.verified().grant();
@@ -80,7 +81,7 @@ impl Permit {
         Some(Bearer { grant, scopes })
     }
 
-    /// The place of the issuer for want of whose keys it would have been refused, if they are fetched.
+    /// The issuer whose keys were missing when it would have been refused, if they are fetched.
     pub fn lacks_keys_of(&self) -> Option<IssuerIndex> {
         self.shadowed.as_ref()?.lacks_keys_of
     }
@@ -90,7 +91,7 @@ impl Permit {
         self.broken_glass
     }
 
-    /// What would have been refused if refusals were enforced here.
+    /// The refusal that was not enforced, if there is one.
     pub fn shadowed(&self) -> Option<&Refusal> {
         self.shadowed.as_ref()
     }
@@ -101,44 +102,44 @@ impl Permit {
 pub struct Refusal {
     /// The reason.
     pub reason: Reason,
-    /// The place of the rule that matched, if one did.
+    /// The index of the rule that matched, if one did.
     pub rule: Option<RuleIndex>,
     /// The verified token, if the request had one.
     pub session: Option<Rc<Session>>,
-    /// The nonce that the next DPoP proof must carry, where that is the reason.
+    /// The nonce that the next DPoP proof must have, if that is the reason.
     pub nonce: Option<String>,
-    /// The claim that is missing or has the wrong shape, where that is the reason. For the operator only.
+    /// The claim that is missing or has the wrong shape, if that is the reason. Only the operator may see it.
     pub claim: Option<String>,
-    /// What signals said about its grant, where the decision came that far.
+    /// The status of its grant, if it was read before the refusal.
     pub grant_status: Option<Box<GrantStatus>>,
-    /// The place of the issuer for want of whose keys it was refused, if they are fetched: newer ones may change the
-    /// verdict.
+    /// The issuer whose keys were missing, if they are fetched: newer keys may change the verdict.
     pub lacks_keys_of: Option<IssuerIndex>,
 }
 
 impl Refusal {
-    /// For that reason, and nothing more is known.
+    /// A refusal with that reason and nothing else.
     pub fn new(reason: Reason) -> Refusal {
         let (rule, session, nonce, claim, grant_status, lacks_keys_of) = (None, None, None, None, None, None);
         Refusal { reason, rule, session, nonce, claim, grant_status, lacks_keys_of }
     }
 
-    /// By the rule at that place.
+    /// Adds the rule that refused.
     pub(crate) fn by(self, rule: RuleIndex) -> Refusal {
         Refusal { rule: Some(rule), ..self }
     }
 
-    /// Of a request with that verified token.
+    /// Adds the verified token of the request.
     pub(crate) fn about(self, session: &Rc<Session>) -> Refusal {
         Refusal { session: Some(Rc::clone(session)), ..self }
     }
 
-    /// Decided with that status of its grant.
+    /// Adds the status of the grant that the decision used.
     pub(crate) fn with_status(self, status: &GrantStatus) -> Refusal {
         Refusal { grant_status: Some(Box::new(status.clone())), ..self }
     }
 
-    /// Whether a signal had a part in it that hits the grant only because the grant lacks what the signal names.
+    /// Whether a signal took part in it that applies only because the grant lacks a subject member that the signal
+    /// names.
     pub fn is_indeterminate(&self) -> bool {
         self.grant_status.as_ref().is_some_and(|status| status.indeterminate)
     }

@@ -1,13 +1,13 @@
 //! Comparing bytes: in constant time for secrets, or fast.
 
 /// Whether the two slices are equal. The time it takes does not depend on where they differ. For secrets.
-pub fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differ, (l, r)| differ | (l ^ r)) == 0
 }
 
 /// Whether the two slices are equal, compared sixteen bytes at a time. Not for secrets. `==` calls the C library of
 /// wasm32-wasip1, which compares byte by byte, and a token has hundreds of bytes.
-pub fn fast_eq(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn fast_eq(one: &[u8], other: &[u8]) -> bool {
     let ((blocks, rest), (other_blocks, other_rest)) = (one.as_chunks::<16>(), other.as_chunks::<16>());
     let mut pairs = blocks.iter().zip(other_blocks);
     one.len() == other.len()

@@ -42,7 +42,7 @@ pub(crate) const LENIENT: GeneralPurpose =
 pub type Digest = [u8; 32];
 
 /// Decodes a digest from base64url without padding.
-pub fn digest(text: &str) -> Option<Digest> {
+pub(crate) fn digest(text: &str) -> Option<Digest> {
     LENIENT.decode(text).ok()?.try_into().ok()
 }
 

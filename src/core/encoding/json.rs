@@ -8,22 +8,22 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// The maximum depth of nested objects and arrays.
-pub const MAX_DEPTH: u8 = 32;
+pub(crate) const MAX_DEPTH: u8 = 32;
 
 /// Why bytes were not accepted as JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct JsonError(#[from] serde_json::Error);
+pub(crate) struct JsonError(#[from] serde_json::Error);
 
 impl JsonError {
     /// Whether the bytes are not JSON at all, and not merely JSON that is refused.
-    pub fn is_no_json(&self) -> bool {
+    pub(crate) fn is_no_json(&self) -> bool {
         self.0.is_syntax() || self.0.is_eof()
     }
 }
 
 /// Parses one JSON object that fills `bytes`.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match value(bytes)? {
         Value::Object(map) => Ok(map),
         _ => Err(JsonError(de::Error::custom("expected a JSON object"))),
@@ -31,7 +31,7 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
 }
 
 /// Parses one JSON value that fills `bytes`.
-pub fn value(bytes: &[u8]) -> Result<Value, JsonError> {
+pub(crate) fn value(bytes: &[u8]) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: MAX_DEPTH }.deserialize(&mut deserializer)?;
     deserializer.end()?;

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// Reads `value` as a `T`.
-pub fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
+pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ReadError> {
     T::deserialize(Reader(value))
 }
 
 /// An error of serde, with the path of the value.
 #[derive(Debug)]
-pub struct Misfit {
+pub(crate) struct ReadError {
     message: String,
     /// From the innermost to the outermost.
     steps: Vec<Step>,
@@ -29,14 +29,14 @@ enum Step {
     Index(usize),
 }
 
-impl Misfit {
+impl ReadError {
     /// The message.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// The path of the value: `rules[0].match.path`. Empty for the whole value.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut path = String::new();
         for step in self.steps.iter().rev() {
             match step {
@@ -48,30 +48,30 @@ impl Misfit {
         path
     }
 
-    fn inside(mut self, step: Step) -> Misfit {
+    fn inside(mut self, step: Step) -> ReadError {
         self.steps.push(step);
         self
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Misfit {}
+impl std::error::Error for ReadError {}
 
-impl de::Error for Misfit {
-    fn custom<T: fmt::Display>(message: T) -> Misfit {
-        Misfit { message: message.to_string(), steps: Vec::new() }
+impl de::Error for ReadError {
+    fn custom<T: fmt::Display>(message: T) -> ReadError {
+        ReadError { message: message.to_string(), steps: Vec::new() }
     }
 
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Misfit {
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
         match found {
             // JSON calls it null.
-            Unexpected::Unit => Misfit::custom(format_args!("invalid type: null, expected {expected}")),
-            found => Misfit::custom(format_args!("invalid type: {found}, expected {expected}")),
+            Unexpected::Unit => ReadError::custom(format_args!("invalid type: null, expected {expected}")),
+            found => ReadError::custom(format_args!("invalid type: {found}, expected {expected}")),
         }
     }
 }
@@ -79,7 +79,7 @@ impl de::Error for Misfit {
 struct Reader<'v>(&'v Value);
 
 impl<'de> Reader<'de> {
-    fn object(self, expected: &dyn de::Expected) -> Result<&'de Map<String, Value>, Misfit> {
+    fn object(self, expected: &dyn de::Expected) -> Result<&'de Map<String, Value>, ReadError> {
         match self.0 {
             Value::Object(members) => Ok(members),
             Value::Array(_) => Err(de::Error::custom("is a list, and must be an object")),
@@ -89,9 +89,9 @@ impl<'de> Reader<'de> {
 }
 
 impl<'de> Deserializer<'de> for Reader<'de> {
-    type Error = Misfit;
+    type Error = ReadError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.0 {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -106,14 +106,14 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.0 {
             Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, ReadError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -122,11 +122,11 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, ReadError> {
         self.deserialize_map(visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let members = self.object(&visitor)?.iter();
         visitor.visit_map(Members { members, current: None })
     }
@@ -137,10 +137,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, ReadError> {
         match self.0 {
             Value::String(text) => {
-                let text: StrDeserializer<'_, Misfit> = text.as_str().into_deserializer();
+                let text: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
                 text.deserialize_enum(name, variants, visitor)
             }
             other => Err(de::Error::invalid_type(unexpected(other), &"a string")),
@@ -173,11 +173,11 @@ struct Items<'v> {
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'de> {
-    type Error = Misfit;
+    type Error = ReadError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
         let Some((index, item)) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Reader(item)).map(Some).map_err(|misfit| misfit.inside(Step::Index(index)))
+        seed.deserialize(Reader(item)).map(Some).map_err(|error| error.inside(Step::Index(index)))
     }
 }
 
@@ -187,18 +187,18 @@ struct Members<'v> {
 }
 
 impl<'de> de::MapAccess<'de> for Members<'de> {
-    type Error = Misfit;
+    type Error = ReadError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
         self.current = self.members.next();
         let Some((key, _)) = self.current else { return Ok(None) };
-        let reader: StrDeserializer<'_, Misfit> = key.as_str().into_deserializer();
-        seed.deserialize(reader).map(Some).map_err(|misfit| misfit.inside(Step::Key(key.clone())))
+        let reader: StrDeserializer<'_, ReadError> = key.as_str().into_deserializer();
+        seed.deserialize(reader).map(Some).map_err(|error| error.inside(Step::Key(key.clone())))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         let Some((key, value)) = self.current else { return Err(de::Error::custom("a value without a key")) };
-        seed.deserialize(Reader(value)).map_err(|misfit| misfit.inside(Step::Key(key.clone())))
+        seed.deserialize(Reader(value)).map_err(|error| error.inside(Step::Key(key.clone())))
     }
 }
 
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_misfit_has_the_path_of_what_is_wrong() {
+    fn every_error_has_the_path_of_what_is_wrong() {
         for (json, path) in [
             (r#"{}"#, ""),
             (r#"{"lst":[]}"#, "lst"),
@@ -281,19 +281,15 @@ mod tests {
             (json!({"list": [{"name": "a", "inner": {"name": "b", "inner": [[]]}}]}), "list[0].inner.inner"),
             (json!({"list": [], "map": [["a", 1]]}), "map"),
         ] {
-            let misfit = read::<Outer>(&value).unwrap_err();
-            assert_eq!(
-                (misfit.path().as_str(), misfit.message()),
-                (path, "is a list, and must be an object"),
-                "{value}"
-            );
+            let error = read::<Outer>(&value).unwrap_err();
+            assert_eq!((error.path().as_str(), error.message()), (path, "is a list, and must be an object"), "{value}");
         }
     }
 
     #[test]
     fn a_word_is_no_object() {
-        let misfit = read::<Outer>(&json!({"list": [{"name": "a", "word": {"one": null}}]})).unwrap_err();
-        assert_eq!(misfit.path(), "list[0].word");
+        let error = read::<Outer>(&json!({"list": [{"name": "a", "word": {"one": null}}]})).unwrap_err();
+        assert_eq!(error.path(), "list[0].word");
     }
 
     proptest! {

@@ -32,12 +32,12 @@ pub struct Remembered<'s, S> {
 
 impl<'s, S: ConnectionInfo> Remembered<'s, S> {
     /// A cache without any values.
-    pub fn new(surroundings: &'s mut S) -> Remembered<'s, S> {
+    pub(crate) fn new(surroundings: &'s mut S) -> Remembered<'s, S> {
         Remembered { surroundings, metadata: Vec::new() }
     }
 
     /// Whether the route's metadata `name` is `value`.
-    pub fn is_metadata(&mut self, name: &str, value: &str) -> bool {
+    pub(crate) fn is_metadata(&mut self, name: &str, value: &str) -> bool {
         if let Some((_, known)) = self.metadata.iter().find(|(have, _)| have == name) {
             return known.as_deref() == Some(value.as_bytes());
         }

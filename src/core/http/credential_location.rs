@@ -61,7 +61,7 @@ impl CredentialLocations {
     }
 
     /// The places, each with its index.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &CredentialLocation)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &CredentialLocation)> {
         self.0.iter().enumerate()
     }
 
@@ -71,17 +71,17 @@ impl CredentialLocations {
     }
 
     /// Whether a token may stand in a cookie.
-    pub fn has_cookies(&self) -> bool {
+    pub(crate) fn has_cookies(&self) -> bool {
         self.0.iter().any(|place| matches!(place, CredentialLocation::Cookie(_)))
     }
 
     /// The index of `authorization`, if it is a place.
-    pub fn authorization(&self) -> Option<usize> {
+    pub(crate) fn authorization(&self) -> Option<usize> {
         self.0.iter().position(|place| *place == CredentialLocation::Authorization)
     }
 
     /// The index of the header `name`, if it is a place. Names that a server may take for the same header match.
-    pub fn header(&self, name: &[u8]) -> Option<usize> {
+    pub(crate) fn header(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
             CredentialLocation::Header(own) => is_same_to_servers(own.as_bytes(), name),
             CredentialLocation::Authorization | CredentialLocation::Cookie(_) => false,
@@ -89,7 +89,7 @@ impl CredentialLocations {
     }
 
     /// The index of the cookie `name`, if it is a place. Cookie names are case-sensitive (RFC 6265 §5.4).
-    pub fn cookie(&self, name: &[u8]) -> Option<usize> {
+    pub(crate) fn cookie(&self, name: &[u8]) -> Option<usize> {
         self.0.iter().position(|place| match place {
             CredentialLocation::Cookie(own) => own.as_bytes() == name,
             CredentialLocation::Authorization | CredentialLocation::Header(_) => false,
@@ -111,7 +111,7 @@ impl CredentialLocation {
 impl Scheme {
     /// The scheme at the start of `value`, and the rest. Schemes are not case-sensitive (RFC 9110 §11.1); whitespace is
     /// a space or a tab (RFC 9110 §5.6.3).
-    pub fn split(value: &[u8]) -> Option<(Scheme, &[u8])> {
+    pub(crate) fn split(value: &[u8]) -> Option<(Scheme, &[u8])> {
         [(Scheme::Bearer, &b"bearer"[..]), (Scheme::Dpop, b"dpop")].into_iter().find_map(|(scheme, name)| {
             let (start, rest) = value.split_at_checked(name.len())?;
             let ends = matches!(rest.first(), None | Some(b' ' | b'\t'));
@@ -122,7 +122,7 @@ impl Scheme {
 
 /// The cookies of one `cookie` header as `(name, value, whole pair)` (RFC 6265 §4.2.1). Quotes around a value are not
 /// part of it.
-pub fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+pub(crate) fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
     header.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let (name, value) = pair.split_at_checked(at).unwrap_or((pair, &[]));
@@ -135,14 +135,14 @@ pub fn cookies(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
 /// Joins the `cookie` headers of a request, without the cookies that hold tokens. The result is `None` when there is no
 /// such cookie.
 #[derive(Debug, Default)]
-pub struct CookieFilter {
+pub(crate) struct CookieFilter {
     kept: Vec<u8>,
     removed: bool,
 }
 
 impl CookieFilter {
     /// Adds one `cookie` header.
-    pub fn take(&mut self, header: &[u8], places: &CredentialLocations) {
+    pub(crate) fn take(&mut self, header: &[u8], places: &CredentialLocations) {
         for (name, _, pair) in cookies(header) {
             if places.cookie(name).is_some() {
                 self.removed = true;
@@ -156,7 +156,7 @@ impl CookieFilter {
     }
 
     /// The new value of the single `cookie` header; empty: remove the header. `None`: change nothing.
-    pub fn left(self) -> Option<Vec<u8>> {
+    pub(crate) fn left(self) -> Option<Vec<u8>> {
         self.removed.then_some(self.kept)
     }
 }

@@ -6,7 +6,7 @@
 const SPECIAL: [char; 6] = ['*', ':', '$', '(', ')', '+'];
 
 /// How to write `segment` of a path template if it is a pattern of another system; `last`: it is the last segment.
-pub fn remedy(segment: &str, last: bool) -> Option<String> {
+pub(crate) fn remedy(segment: &str, last: bool) -> Option<String> {
     match segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
         Some(inner) => remedy_of_capture(inner),
         None => remedy_of_literal(segment, last),
@@ -79,7 +79,7 @@ fn remedy_of_literal(segment: &str, last: bool) -> Option<String> {
 }
 
 /// Removes the escapes that only templates have: `%2A` becomes `*`. Other escapes stay.
-pub fn unescape(segment: &str) -> String {
+pub(crate) fn unescape(segment: &str) -> String {
     SPECIAL.iter().fold(segment.to_owned(), |text, special| {
         let escaped = escape_of(*special);
         text.replace(&escaped, special.encode_utf8(&mut [0; 4]))
@@ -88,7 +88,7 @@ pub fn unescape(segment: &str) -> String {
 }
 
 /// Escapes a segment of a canonical path for a template, if it would look like a pattern of another system.
-pub fn escape(segment: &str) -> String {
+pub(crate) fn escape(segment: &str) -> String {
     if remedy_is_needless(segment) {
         return segment.to_owned();
     }

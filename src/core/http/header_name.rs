@@ -1,10 +1,10 @@
 //! Header names: which are reserved for the filter, and which ones a server may confuse.
 
 /// Headers with this prefix are always reserved for the filter, whether the configuration uses them or not.
-pub const PREFIX: &[u8] = b"x-taskfence-";
+pub(crate) const PREFIX: &[u8] = b"x-taskfence-";
 
 /// Whether the header is reserved for the filter.
-pub fn is_reserved(name: &[u8]) -> bool {
+pub(crate) fn is_reserved(name: &[u8]) -> bool {
     name.split_at_checked(PREFIX.len()).is_some_and(|(start, _)| is_same_to_servers(PREFIX, start))
 }
 

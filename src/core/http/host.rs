@@ -51,7 +51,7 @@ impl<'h> Host<'h> {
     }
 
     /// Reads the value of `:authority` in the given way.
-    pub fn read(authority: &'h [u8], reading: Reading) -> Result<Host<'h>, HostError> {
+    pub(crate) fn read(authority: &'h [u8], reading: Reading) -> Result<Host<'h>, HostError> {
         let host = Host::parse(authority)?;
         match reading == Reading::Exact && host.name.len() != authority.len() {
             true => Err(HostError::NotExact),
@@ -61,7 +61,7 @@ impl<'h> Host<'h> {
 
     /// Reads the authority of a URI in a token or a proof. There an empty port means the default port (RFC 3986
     /// §6.2.3); such a URI is not used for routing.
-    pub fn parse_in_uri(authority: &'h str) -> Result<Host<'h>, HostError> {
+    pub(crate) fn parse_in_uri(authority: &'h str) -> Result<Host<'h>, HostError> {
         let (name, port) = split_port(authority)?;
         Host::of(name, port.filter(|port| !port.is_empty()))
     }
@@ -93,7 +93,7 @@ impl<'h> Host<'h> {
     }
 
     /// The host in the form that is compared: lower case, without port and final dot.
-    pub fn folded(&self) -> Cow<'h, str> {
+    pub(crate) fn folded(&self) -> Cow<'h, str> {
         match self.name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(self.name.to_ascii_lowercase()),
             false => Cow::Borrowed(self.name),

@@ -9,7 +9,7 @@ pub struct Method<'h>(Cow<'h, str>);
 
 impl<'h> Method<'h> {
     /// Converts a method to upper case.
-    pub fn fold(text: &'h str) -> Method<'h> {
+    pub(crate) fn fold(text: &'h str) -> Method<'h> {
         match text.bytes().any(|byte| byte.is_ascii_lowercase()) {
             true => Method(Cow::Owned(text.to_ascii_uppercase())),
             false => Method(Cow::Borrowed(text)),
@@ -17,7 +17,7 @@ impl<'h> Method<'h> {
     }
 
     /// The method in upper case.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

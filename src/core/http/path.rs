@@ -10,7 +10,7 @@ use memchr::memchr;
 use std::borrow::Cow;
 
 /// The maximum length of a path in bytes, without the query, as received and in canonical form.
-pub const MAX_PATH: usize = 8 * 1024;
+pub(crate) const MAX_PATH: usize = 8 * 1024;
 
 /// A canonical path: ASCII, begins with `/`, no empty, `.` or `..` segments, no query. Only [`Canonical::parse`]
 /// makes one.
@@ -22,7 +22,7 @@ pub struct Canonical<'p> {
 /// Why a path was refused. In each case two parsers may read it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// Longer than [`MAX_PATH`].
+    /// Longer than `MAX_PATH`.
     #[error("longer than {MAX_PATH} bytes")]
     TooLong,
     /// Does not begin with `/`: `*`, an authority, or empty.
@@ -85,11 +85,6 @@ impl<'p> Canonical<'p> {
     pub fn segments(&self) -> std::str::Split<'_, char> {
         self.path.strip_prefix('/').unwrap_or(&self.path).split('/')
     }
-}
-
-/// Whether `segment`, a part of a canonical path, decodes to `value`.
-pub fn decodes_to(segment: &str, value: &str) -> bool {
-    Decoded::new(segment).eq(value.bytes())
 }
 
 /// The decoded bytes of a part of a canonical path.
@@ -239,6 +234,11 @@ fn upper_hex(nibble: u8) -> char {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Whether `segment`, a part of a canonical path, decodes to `value`.
+    fn decodes_to(segment: &str, value: &str) -> bool {
+        Decoded::new(segment).eq(value.bytes())
+    }
 
     fn parse(path: &str) -> Result<String, PathError> {
         Canonical::parse(path.as_bytes()).map(|canonical| canonical.as_str().to_owned())

@@ -12,18 +12,18 @@ use std::fmt;
 const MAX_SEGMENTS: usize = 64;
 
 /// The maximum number of captures of a template.
-pub const MAX_CAPTURES: usize = 8;
+pub(crate) const MAX_CAPTURES: usize = 8;
 
 /// A path template as a rule writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+pub(crate) struct Template {
     segments: Vec<Segment>,
     names: Vec<String>,
 }
 
 /// One segment of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
+pub(crate) enum Segment {
     /// Exactly this text.
     Literal(Box<str>),
     /// One segment that is not empty.
@@ -35,7 +35,7 @@ pub enum Segment {
 /// Why a template cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum TemplateError {
+pub(crate) enum TemplateError {
     #[error("the template does not begin with `/`")]
     NotAbsolute,
     #[error("`{0}` is not a literal segment, `{{name}}` or `{{name...}}`")]
@@ -58,7 +58,7 @@ pub enum TemplateError {
 
 impl TemplateError {
     /// How to write the template instead, if known.
-    pub fn help(&self) -> Option<&str> {
+    pub(crate) fn help(&self) -> Option<&str> {
         match self {
             TemplateError::Foreign { remedy, .. } => Some(remedy),
             _ => None,
@@ -68,7 +68,7 @@ impl TemplateError {
 
 impl Template {
     /// Reads a template.
-    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+    pub(crate) fn parse(text: &str) -> Result<Template, TemplateError> {
         let rest = text.strip_prefix('/').ok_or(TemplateError::NotAbsolute)?;
         let parts: Vec<&str> = rest.split('/').collect();
         if parts.len() > MAX_SEGMENTS {
@@ -92,28 +92,28 @@ impl Template {
     }
 
     /// The segments, in order.
-    pub fn segments(&self) -> &[Segment] {
+    pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
     /// The names of the captures, in the order of the segments.
-    pub fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
     /// Whether it matches every path.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         matches!(self.segments.as_slice(), [Segment::Rest])
     }
 
     /// Whether some path matches both templates. Does not allocate.
-    pub fn meets(&self, other: &Template) -> bool {
+    pub(crate) fn meets(&self, other: &Template) -> bool {
         segments_meet(&self.segments, &other.segments)
     }
 
     /// The template that matches the paths which match both; `None` when there are none. It has the capture names of
     /// `other`, and those of this template for segments that only this one captures.
-    pub fn common(&self, other: &Template) -> Option<Template> {
+    pub(crate) fn common(&self, other: &Template) -> Option<Template> {
         if !self.meets(other) {
             return None;
         }

@@ -3,7 +3,7 @@
 /// The canonical form of an absolute `http` or `https` URI: scheme and host in lower case, no default port, a path of
 /// at least `/`, unreserved characters not escaped. Other absolute URIs only get their scheme in lower case. `None`
 /// when `text` is not an absolute URI, has user information, or has an ambiguous path.
-pub fn canonical(text: &str) -> Option<String> {
+pub(crate) fn canonical(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
     let scheme_letters = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
     if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme_letters || rest.is_empty() {

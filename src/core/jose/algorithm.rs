@@ -27,7 +27,7 @@ impl Algorithm {
 
     /// The algorithm with that registered name, case-sensitive. `Ed25519` is EdDSA with the only curve that is
     /// supported.
-    pub fn from_name(name: &str) -> Option<Algorithm> {
+    pub(crate) fn from_name(name: &str) -> Option<Algorithm> {
         match name {
             "Ed25519" => Some(Algorithm::EdDSA),
             _ => Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name),

@@ -70,7 +70,7 @@ pub enum KeyError {
 impl KeyError {
     /// Whether the key is valid but not for the signatures that are checked here. Issuers publish such keys with the
     /// others.
-    pub fn is_for_other_use(&self) -> bool {
+    pub(crate) fn is_for_other_use(&self) -> bool {
         match self {
             KeyError::Use { .. } | KeyError::Operations { .. } | KeyError::Algorithm { .. } | KeyError::Kind { .. } => {
                 true
@@ -107,7 +107,7 @@ fn several(kid: Option<&str>) -> String {
 
 impl<'j> Jwk<'j> {
     /// Reads `kid`, and refuses a JWK with private members.
-    pub fn read(jwk: &'j Value) -> Result<Jwk<'j>, KeyError> {
+    pub(crate) fn read(jwk: &'j Value) -> Result<Jwk<'j>, KeyError> {
         let members = jwk.as_object().ok_or(KeyError::NotAnObject)?;
         let kid = match members.get("kid") {
             None | Some(Value::Null) => None,
@@ -122,12 +122,12 @@ impl<'j> Jwk<'j> {
     }
 
     /// `kid`, if there is one.
-    pub fn kid(&self) -> Option<&'j str> {
+    pub(crate) fn kid(&self) -> Option<&'j str> {
         self.kid
     }
 
     /// The key, and the algorithms among `allowed` that it can be used for: at least one.
-    pub fn material(&self, allowed: &[Algorithm]) -> Result<(Material, Vec<Algorithm>), KeyError> {
+    pub(crate) fn material(&self, allowed: &[Algorithm]) -> Result<(Material, Vec<Algorithm>), KeyError> {
         self.check_purpose()?;
         let algorithm = self.algorithm(allowed)?;
         let kind = self.kind()?;
@@ -153,7 +153,7 @@ impl<'j> Jwk<'j> {
     }
 
     /// The key's name for messages.
-    pub fn named(&self) -> KeyName {
+    pub(crate) fn named(&self) -> KeyName {
         KeyName(self.kid.map(str::to_owned))
     }
 

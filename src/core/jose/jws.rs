@@ -99,7 +99,7 @@ impl<'t> Unverified<'t> {
     }
 
     /// Whether `typ` is `expected`, a media type without `application/`; letter case does not matter (RFC 7515 §4.1.9).
-    pub fn is_typ(&self, expected: &str) -> bool {
+    pub(crate) fn is_typ(&self, expected: &str) -> bool {
         self.typ().is_some_and(|typ| short_type(typ).eq_ignore_ascii_case(expected))
     }
 

@@ -1,7 +1,7 @@
 //! The keys of an issuer: a JWK Set (RFC 7517), parsed into keys that each know the algorithms they verify.
 
 use crate::jose::algorithm::Algorithm;
-pub use crate::jose::jwk::{KeyError, KeyName};
+pub use crate::jose::jwk::KeyError;
 
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256_of;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// The maximum number of keys in a set.
-pub const MAX_KEYS: usize = 100;
+pub(crate) const MAX_KEYS: usize = 100;
 
 /// A public key for one algorithm.
 pub enum Verifier {
@@ -65,11 +65,11 @@ impl Verifier {
 /// Identifies a key for one algorithm: a hash of its thumbprint (RFC 7638), its `kid` and the algorithm. Other members
 /// of the JWK, such as `x5t` or `iat`, do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyId([u8; 16]);
+pub(crate) struct KeyId([u8; 16]);
 
 impl KeyId {
     /// The hash.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -92,7 +92,7 @@ pub struct Key {
 
 impl Key {
     /// The id of this key for `algorithm`, if it is for it. Another key with the same `kid` has another id.
-    pub fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
+    pub(crate) fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
         self.find(algorithm).map(|(_, id, _)| *id)
     }
 
@@ -120,7 +120,7 @@ impl Key {
     ///
     /// `None` when it is not a public key for `algorithm`, has private members, or is an RSA key outside 2048 to 4096
     /// bits.
-    pub fn embedded(jwk: &Value, algorithm: Algorithm) -> Option<Key> {
+    pub(crate) fn embedded(jwk: &Value, algorithm: Algorithm) -> Option<Key> {
         let mut jwk = jwk.clone();
         jwk.as_object_mut()?.remove("kid");
         Key::from_jwk(&jwk, &[algorithm]).ok().map(|(key, _)| key)
@@ -157,7 +157,7 @@ impl fmt::Debug for Key {
 
 /// Why a set has no key for a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoKey {
+pub(crate) enum NoKey {
     /// No key has that `kid`.
     Unknown,
     /// The keys with that `kid` are for other algorithms.
@@ -170,7 +170,7 @@ pub enum KeySetError {
     /// There is no array `keys`.
     #[error("not a JWK Set: expected an object with an array `keys`")]
     NotAJwkSet,
-    /// The set has this many keys, which is more than [`MAX_KEYS`].
+    /// The set has this many keys, which is more than `MAX_KEYS`.
     #[error("{0} keys: at most {MAX_KEYS} are taken")]
     TooMany(usize),
 }
@@ -187,8 +187,11 @@ impl KeySet {
     /// Several keys may have the same `kid`: copies of the same key, and keys for other algorithms. Two different keys
     /// with the same `kid` and algorithm are both not used for it, because a token could mean either.
     ///
-    /// Fails when `jwks` has no array `keys` or more than [`MAX_KEYS`] keys.
-    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
+    /// Fails when `jwks` has no array `keys` or more than `MAX_KEYS` keys.
+    pub(crate) fn from_jwks(
+        jwks: &Value,
+        allowed: &[Algorithm],
+    ) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
         let Some(list) = jwks.get("keys").and_then(Value::as_array) else {
             return Err(KeySetError::NotAJwkSet);
         };
@@ -226,7 +229,7 @@ impl KeySet {
     }
 
     /// The key for a signature with `algorithm` whose header has this `kid`, or no `kid`.
-    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
+    pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
         let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
         if named.peek().is_none() {
             return Err(NoKey::Unknown);
@@ -235,7 +238,7 @@ impl KeySet {
     }
 
     /// Whether the set still has this key for the algorithm that it was used for.
-    pub fn holds(&self, id: KeyId) -> bool {
+    pub(crate) fn holds(&self, id: KeyId) -> bool {
         self.keys.iter().flat_map(|key| &key.verifiers).any(|(_, known, _)| *known == id)
     }
 
@@ -245,12 +248,13 @@ impl KeySet {
     }
 
     /// The number of usable keys.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// Whether there is no usable key.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 }

@@ -9,7 +9,7 @@ use superboring::pkey::{PKey, Public};
 use superboring::rsa::{Padding, Rsa};
 
 /// Whether `signature`, in the form of a JWS (RFC 7518 §3, RFC 8037 §3.1), is valid for `message`.
-pub fn verify(verifier: &Verifier, message: &[u8], signature: &[u8]) -> bool {
+pub(crate) fn verify(verifier: &Verifier, message: &[u8], signature: &[u8]) -> bool {
     let good = match verifier {
         Verifier::RS256(key) => {
             rsa(key.public_key().as_ref(), MessageDigest::sha256(), Padding::PKCS1, message, signature)

@@ -84,7 +84,7 @@ impl Status {
     }
 
     /// Whether a fetch is in progress.
-    pub fn is_held(&self, now: u64) -> bool {
+    pub(crate) fn is_held(&self, now: u64) -> bool {
         self.holder != 0 && now < self.held_until && self.held_until <= now.saturating_add(LONGEST_LEASE)
     }
 
@@ -514,8 +514,8 @@ mod tests {
             }
         }
 
-        /// Whatever several VMs do and in whatever order, and however often one dies: at most one fetches at a time, the
-        /// number only grows, and the record never lags behind the status.
+        /// Whatever several VMs do and in whatever order, and however often one dies: at most one fetches at a time,
+        /// the number only grows, and the record never lags behind the status.
         #[test]
         fn any_interleaving_keeps_one_flight(steps in proptest::collection::vec((0u64..4, 0u8..5, 0u64..3_000, any::<u16>()), 1..300)) {
             let (mut store, source, mut now) = (store(), source(), START);

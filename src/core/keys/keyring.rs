@@ -77,12 +77,12 @@ struct Fetched {
 
 impl Keyring {
     /// A keyring with keys from the configuration.
-    pub fn inline(keys: KeySet) -> Keyring {
+    pub(crate) fn inline(keys: KeySet) -> Keyring {
         Keyring { keys, fetched: None }
     }
 
     /// A keyring for `algorithms` whose keys are not fetched yet.
-    pub fn fetched(source: Source, algorithms: Vec<Algorithm>) -> Keyring {
+    pub(crate) fn fetched(source: Source, algorithms: Vec<Algorithm>) -> Keyring {
         let never = Timestamp(0);
         let fetched = Fetched { source, algorithms, generation: 0, fetched_at: never, until: never };
         Keyring { keys: KeySet::default(), fetched: Some(fetched) }
@@ -100,7 +100,7 @@ impl Keyring {
     }
 
     /// When the keys expire unless they are fetched again. `None` for keys from the configuration.
-    pub fn lapses_at(&self) -> Option<Timestamp> {
+    pub(crate) fn lapses_at(&self) -> Option<Timestamp> {
         self.fetched.as_ref().map(|fetched| fetched.until)
     }
 
@@ -164,7 +164,7 @@ impl Keyring {
 
 /// Reads a response body as a JWK Set (RFC 7517 §5), without checking the keys.
 ///
-/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or has more than [`MAX_KEYS`] keys.
+/// Fails when it is longer than [`MAX_JWKS`], is not JSON, has no array `keys`, or has more than `MAX_KEYS` keys.
 pub fn read_jwks(body: &[u8]) -> Result<Value, JwksError> {
     if body.len() > MAX_JWKS {
         return Err(JwksError::TooLarge(body.len()));

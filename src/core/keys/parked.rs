@@ -1,15 +1,15 @@
-//! Requests of one worker that wait for keys: how many may, for how long, and which of them go on.
+//! Requests of one worker that wait for keys: how many may wait, for how long, and which may continue.
 
 use crate::index::IssuerIndex;
 use std::collections::BTreeMap;
 
-/// So many requests may wait at once, for all issuers together.
-pub const MAX_WAITING: usize = 1_000;
+/// The maximum number of waiting requests, for all issuers together.
+pub(crate) const MAX_WAITING: usize = 1_000;
 
-/// What is kept of them may have so many bytes together.
-pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The maximum number of bytes that are kept for all waiting requests together.
+pub(crate) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// The part of the room that one issuer may take.
+/// The part of the room that requests of one issuer may take.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     requests: usize,
@@ -19,22 +19,22 @@ struct Share {
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitFor {
-    /// The first keys of the issuer, or the first after too long without.
+    /// The keys of the issuer: none were fetched yet, or they have expired.
     Keys,
-    /// The end of the fetch that an unknown `kid` asked for: of any fetch after this many have ended.
+    /// The end of a fetch because of an unknown `kid`: any fetch that ends after this many have ended.
     Refetch(u64),
 }
 
-/// How far the keys of an issuer are.
+/// The progress of the keys of an issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether there are any that may be used.
+    /// Whether there are keys that may be used.
     pub usable: bool,
-    /// How many fetches have ended.
+    /// The number of fetches that have ended.
     pub ended: u64,
 }
 
-/// The requests that wait, by the number of their stream, each with `T`. Those that came first are first.
+/// The waiting requests, by the id of their stream, each with a `T`. Earlier requests come first.
 #[derive(Debug)]
 pub struct Parked<T> {
     waiters: Vec<ParkedRequest<T>>,
@@ -52,7 +52,7 @@ struct ParkedRequest<T> {
 }
 
 impl<T> Parked<T> {
-    /// Room that `issuers` share equally: whoever floods the filter with tokens of one issuer takes no place of another.
+    /// Room that `issuers` share equally: a flood of tokens of one issuer takes no room from another.
     pub fn shared_by(issuers: usize) -> Parked<T> {
         let issuers = issuers.max(1);
         let part = |room: usize| room.checked_div(issuers).unwrap_or_default().max(1);
@@ -81,14 +81,14 @@ impl<T> Parked<T> {
         room
     }
 
-    /// Takes out what `stream` waits with: it goes on, or has ended.
+    /// Removes `stream`, because it continues or has ended. Returns its `T`.
     pub fn take(&mut self, stream: u32) -> Option<T> {
         let at = self.waiters.iter().position(|waiter| waiter.stream == stream)?;
         Some(self.waiters.remove(at).kept)
     }
 
-    /// The streams, `most` of them at most, that need not wait any longer at `now`, by what became of the keys of each
-    /// issuer. The issuers take turns, so that many requests of one issuer do not delay those of the others.
+    /// At most `most` streams that need not wait any longer at `now`, by the progress of the keys of each issuer. The
+    /// issuers take turns, so that many requests of one issuer do not delay those of the others.
     pub fn ready(&self, now: u64, most: usize, progress: impl Fn(IssuerIndex) -> Progress) -> Vec<u32> {
         let ready = self.waiters.iter().filter(|waiter| {
             let Progress { usable, ended } = progress(waiter.issuer);
@@ -112,12 +112,7 @@ impl<T> Parked<T> {
         by_turn.into_iter().take(most).map(|(_, stream)| stream).collect()
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.waiters.len()
-    }
-
-    /// Whether none waits.
+    /// Whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.waiters.is_empty()
     }
@@ -156,7 +151,7 @@ mod tests {
             assert!(waiting.add(stream, IssuerIndex::new(0), WaitFor::Keys, 100, 100, ()));
         }
         assert!(!waiting.add(1_000, IssuerIndex::new(0), WaitFor::Keys, 100, 100, ()));
-        assert_eq!(waiting.len(), 1_000);
+        assert_eq!(waiting.waiters.len(), 1_000);
         for stream in 0..1_000 {
             waiting.take(stream).unwrap();
         }

@@ -1,4 +1,4 @@
-//! A stream that was admitted, and what ends it.
+//! An admitted stream, and the ending of one.
 
 use crate::decision::session::Session;
 use crate::decision::verdict::{Permit, Refusal};
@@ -10,42 +10,41 @@ use crate::reason::Reason;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-/// All that is needed to decide about a stream again. Small: there may be a hundred thousand of them.
+/// Everything that is needed to decide about a stream again. It is small, because there may be 100,000 of them.
 #[derive(Debug)]
 pub struct Admitted {
     rule: RuleIndex,
     pub(crate) session: Rc<Session>,
-    /// `:method`, `:authority` and `:path` without its query, as they came.
+    /// `:method`, `:authority` and `:path` without its query, as received, one after the other.
     line: Box<[u8]>,
     method_len: u32,
     host_len: u32,
-    /// Known where the rule asks for it, which few do.
+    /// The address of the client, if the rule needs it. Few rules do.
     pub(crate) source: Option<Box<IpAddr>>,
-    /// Likewise.
+    /// The URI in the certificate of the client, if the rule needs it.
     pub(crate) peer: Option<Box<str>>,
-    /// Whether the proxy answers it as gRPC.
+    /// Whether the proxy must answer in the form of gRPC.
     pub(crate) grpc: bool,
-    /// The reasons for which shadow mode has already said that it would have ended it: a bit for each of
-    /// [`Reason::ALL`].
-    said: u64,
+    /// The reasons that shadow mode has already reported for it: one bit for each of [`Reason::ALL`].
+    reported: u64,
 }
 
-/// A stream that may not go on.
+/// A stream that may not continue.
 #[derive(Debug)]
 pub struct Ending {
-    /// The number that the proxy gave it.
+    /// The id that the proxy gave the stream.
     pub stream: u32,
-    /// Why.
+    /// Why it may not continue.
     pub refusal: Refusal,
-    /// Whether the proxy answers it as gRPC.
+    /// Whether the proxy must answer in the form of gRPC.
     pub grpc: bool,
-    /// Whether to end it. Otherwise it goes on, in shadow mode, and this is said once for each reason.
+    /// Whether to end it. If not, its rule is in shadow mode: the stream continues, and each reason is reported once.
     pub enforced: bool,
 }
 
 impl Admitted {
-    /// What `request` was admitted with by `permit`. `None` where there is nothing to decide again: without a session
-    /// no signal is about it, and what shadow mode let pass was not admitted.
+    /// The stream of `request`, which `permit` admitted. `None` if there is nothing to decide again: no signal affects
+    /// a request without a session, and a request that passed only because of shadow mode was not admitted.
     pub fn new(permit: &Permit, request: &Request<'_>) -> Option<Admitted> {
         if permit.shadowed().is_some() {
             return None;
@@ -60,7 +59,7 @@ impl Admitted {
             source: permit.source().map(Box::new),
             peer: permit.peer().map(Box::from),
             grpc: request.grpc,
-            said: 0,
+            reported: 0,
         })
     }
 
@@ -75,12 +74,12 @@ impl Admitted {
             source: None,
             peer: None,
             grpc: false,
-            said: 0,
+            reported: 0,
         }
     }
 
-    /// The buckets of the state that its session is in.
-    pub fn buckets(&self) -> impl Iterator<Item = u16> {
+    /// The buckets of the state that can hold entries about its session.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = u16> {
         self.session.buckets().iter().copied()
     }
 
@@ -95,17 +94,17 @@ impl Admitted {
     pub(crate) fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {
         let (method, rest) = self.line.split_at_checked(usize::try_from(self.method_len).ok()?)?;
         let (host, path) = rest.split_at_checked(usize::try_from(self.host_len).ok()?)?;
-        // What the judge has read once reads the same again.
+        // The judge has parsed this request before, so it parses the same way again.
         let method = std::str::from_utf8(method).unwrap_or_default();
         Some((method, Host::parse(host).ok()?, Canonical::parse(path).ok()?))
     }
 
-    /// Whether `reason` is said for the first time.
+    /// Records that `reason` is reported. Returns whether this is the first time.
     pub(crate) fn is_new(&mut self, reason: Reason) -> bool {
         let bit = Reason::ALL.iter().position(|known| *known == reason).and_then(|at| u32::try_from(at).ok());
         let bit = bit.and_then(|at| 1u64.checked_shl(at)).unwrap_or(1 << 63);
-        let new = self.said & bit == 0;
-        self.said |= bit;
+        let new = self.reported & bit == 0;
+        self.reported |= bit;
         new
     }
 }

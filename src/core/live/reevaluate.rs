@@ -1,9 +1,8 @@
-//! Deciding again about what is running: a stream that was admitted is held against the state of now, under the rule
-//! that admitted it.
+//! Decides again about admitted streams: the rule that admitted a stream is evaluated against the current state and
+//! time.
 
 use crate::decision::evaluate::{Asked, NoopObserver, check_status, evaluate, grant_status, unreadable};
 use crate::decision::judge::Judge;
-use crate::decision::verdict::Refusal;
 use crate::http::method::Method;
 use crate::live::admitted::Admitted;
 use crate::live::admitted::Ending;
@@ -18,23 +17,16 @@ use crate::state::store::Store;
 use crate::time::{Span, Timestamp};
 use crate::token::verify;
 
-/// How often a stream is looked at again that nothing else gives a time for: conditions may ask for the time, and what
-/// shadow mode lets run on is only counted.
-const EVERY: Span = Span(10);
+/// The time after which a stream is checked again if its next check has no other time: its condition reads the time, or
+/// its rule is in shadow mode.
+const INTERVAL: Span = Span(10);
 
-/// A second.
-const TICK: Span = Span(1);
+/// From the last second at which a limit is met to the first at which it is not.
+const ONE_SECOND: Span = Span(1);
 
 impl Judge {
-    /// Decides again about a stream that was admitted: under the rule that admitted it, with the request as it was and
-    /// the state and the time as they are. What came before the token is not weighed again: the request has not changed.
-    pub fn review(&mut self, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Refusal> {
-        let clock = self.view.refresh(store).map_err(|error| admitted.refusal(unreadable(error)))?;
-        self.review_at(clock, admitted, store, now).map_err(|reason| admitted.refusal(reason))
-    }
-
-    /// When to look at `admitted` again even if no signal comes: the first moment at which something that passes with
-    /// time may not hold any more.
+    /// When to check `admitted` again even if no signal arrives: the first time at which a check may fail because time
+    /// has passed.
     pub fn holds_until(&self, admitted: &Admitted, now: Timestamp) -> Timestamp {
         let verified = admitted.session.verified();
         let Some(issuer) = self.policy.issuer(verified.issuer()) else { return now };
@@ -48,47 +40,47 @@ impl Judge {
         };
         for check in checks {
             let limit = match check {
-                Check::StateAge(longest) => Some(fresh_at.plus(*longest).plus(TICK)),
-                Check::AuthAge(longest) => authenticated_at.map(|at| at.plus(*longest).plus(TICK)),
-                Check::When(condition) if condition.asks_for_time() => Some(now.plus(EVERY)),
+                Check::StateAge(longest) => Some(fresh_at.plus(*longest).plus(ONE_SECOND)),
+                Check::AuthAge(longest) => authenticated_at.map(|at| at.plus(*longest).plus(ONE_SECOND)),
+                Check::When(condition) if condition.asks_for_time() => Some(now.plus(INTERVAL)),
                 _ => None,
             };
-            // What break-glass lifts may have passed already.
-            let limit = limit.map(|limit| if limit > now { limit } else { now.plus(EVERY) });
+            // A limit that break-glass lifted may lie in the past.
+            let limit = limit.map(|limit| if limit > now { limit } else { now.plus(INTERVAL) });
             until = limit.map_or(until, |limit| until.min(limit));
         }
         until
     }
 
-    /// Looks at those of `streams` that the changes since the last look touch and at those whose time has come, and
-    /// takes out the ones that may not go on.
+    /// Checks the `streams` that are affected by changes since the last call, and those that are due. Removes from
+    /// `streams` those that must end, and returns what to end or to report.
     pub fn look(&mut self, streams: &mut Streams, store: &mut impl Store, now: Timestamp) -> Vec<Ending> {
         let (clock, touched) = match self.view.refresh(store) {
             Ok(clock) => {
-                self.look_at_whoever_asks_for_age(streams, now);
+                self.make_due_if_state_aged(streams, now);
                 let touched = streams.touched(&self.view.changes_since(streams.seen), now);
                 streams.seen = clock;
                 (Ok(clock), touched)
             }
-            // Nobody knows what changed: no stream is above doubt.
+            // It is not known what changed, so any stream may be affected.
             Err(error) => (Err(unreadable(error)), streams.all()),
         };
-        touched.into_iter().filter_map(|place| self.look_at(place, clock, streams, store, now)).collect()
+        touched.into_iter().filter_map(|slot| self.look_at(slot, clock, streams, store, now)).collect()
     }
 
-    /// Most signals are a sign of life, and make the state no older. A stream of signals that was paused or disabled does:
-    /// then the time has come for whoever asks for its age.
-    fn look_at_whoever_asks_for_age(&self, streams: &mut Streams, now: Timestamp) {
+    /// Makes due the streams whose rule depends on the age of the state, if the state became older than it was. Most
+    /// signals make it younger; a transmitter that pauses or disables its stream makes it older.
+    fn make_due_if_state_aged(&self, streams: &mut Streams, now: Timestamp) {
         if streams.setbacks == self.view.setbacks() {
             return;
         }
         streams.setbacks = self.view.setbacks();
-        for place in streams.which(|admitted| self.asks_for_state_age(admitted)) {
-            streams.look_again(place, now);
+        for slot in streams.which(|admitted| self.asks_for_state_age(admitted)) {
+            streams.look_again(slot, now);
         }
     }
 
-    /// Whether the rule that admitted it asks how old the state is, by itself or because of `signals.stale`.
+    /// Whether the rule that admitted it depends on the age of the state, by its own `require` or by `signals.stale`.
     fn asks_for_state_age(&self, admitted: &Admitted) -> bool {
         let Some(Effect::Require(requirement)) = rule(&self.policy, admitted).map(Rule::effect) else { return false };
         requirement.checks().iter().any(|check| match check {
@@ -100,38 +92,39 @@ impl Judge {
 
     fn look_at(
         &mut self,
-        place: StreamSlot,
+        slot: StreamSlot,
         clock: Result<u64, Reason>,
         streams: &mut Streams,
         store: &mut impl Store,
         now: Timestamp,
     ) -> Option<Ending> {
-        let admitted = streams.admitted_mut(place)?;
+        let admitted = streams.admitted_mut(slot)?;
         let verdict = clock.and_then(|clock| self.review_at(clock, admitted, store, now));
         let Err(reason) = verdict else {
             let until = self.holds_until(admitted, now);
-            streams.look_again(place, until);
+            streams.look_again(slot, until);
             return None;
         };
         let (refusal, grpc) = (admitted.refusal(reason), admitted.grpc);
         let enforced = self.policy.mode(Some(admitted.rule())) == Mode::Enforce;
         if enforced {
-            streams.remove(place);
+            streams.remove(slot);
         } else {
             let new = admitted.is_new(reason);
-            streams.look_again(place, now.plus(EVERY));
+            streams.look_again(slot, now.plus(INTERVAL));
             if !new {
                 return None;
             }
         }
-        Some(Ending { stream: place.id(), refusal, grpc, enforced })
+        Some(Ending { stream: slot.id(), refusal, grpc, enforced })
     }
 
     fn review_at(&self, clock: u64, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Reason> {
         let session = &admitted.session;
         let issuer = self.policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
         verify::check_times(session.verified(), issuer, now)?;
-        // A key that has left the issuer's set takes with it what it signed, and so do keys that nobody confirmed for long.
+        // A token is no longer valid if its key has left the key set of the issuer, or if the set was not confirmed for
+        // too long.
         let keys = issuer.keys.current(now).ok_or(Reason::KeysUnavailable)?;
         if !keys.holds(session.verified().key()) {
             return Err(Reason::KeyUnknown);
@@ -240,13 +233,13 @@ mod tests {
             record_heartbeat(&mut self.ports.store, &Heartbeat::new("https://idp.example", at), at).unwrap();
         }
 
-        /// A sign of life, and what it says about the stream of signals.
+        /// A heartbeat, and the status of the stream of signals that it reports.
         fn beat(&mut self, at: Timestamp, stream: Option<(Status, Timestamp)>) {
             let heartbeat = Heartbeat { stream, ..Heartbeat::new("https://idp.example", at) };
             record_heartbeat(&mut self.ports.store, &heartbeat, at).unwrap();
         }
 
-        /// What ended: the stream, the reason, and whether for real.
+        /// The endings: the stream, the reason, and whether it is enforced.
         fn look(&mut self, now: Timestamp) -> Vec<(u32, Reason, bool)> {
             let endings = self.judge.look(&mut self.streams, &mut self.ports.store, now);
             endings.into_iter().map(|ending| (ending.stream, ending.refusal.reason, ending.enforced)).collect()
@@ -261,7 +254,8 @@ mod tests {
         token_with(json!({}), json!({"txn": task, "jti": format!("tok-{task}"), "sid": fixture::ABSENT}))
     }
 
-    /// A rule that asks for the age itself, one that `signals.stale` makes ask, one with a condition, and one that may be stale.
+    /// A rule that requires an age itself, one that does so because of `signals.stale`, one with a condition, and one
+    /// that accepts a stale state.
     fn worker_with_ages() -> (Worker, [u32; 4]) {
         let mut worker = Worker::of(|config| {
             config["signals"]["stale"] = json!({"after": "1h"});
@@ -289,14 +283,14 @@ mod tests {
         ended.sort_by_key(|(stream, ..)| *stream);
         let (is_stale, failed) = (Reason::StateStale, Reason::ConditionFailed);
         assert_eq!(ended, [(own, is_stale, true), (stale, is_stale, true), (when, failed, true)]);
-        worker.streams.all().iter().for_each(|place| assert_eq!(place.id(), careless));
+        worker.streams.all().iter().for_each(|slot| assert_eq!(slot.id(), careless));
     }
 
     #[test]
     fn a_pause_that_began_before_ends_at_once_what_is_too_old_by_it() {
         let (mut worker, [own, _, when, _]) = worker_with_ages();
         assert_eq!(worker.look(NOW), []);
-        // No look in between: the better news and the worse come to the worker by its requests alone.
+        // No check of the streams in between: the worker sees both signals only by its requests.
         worker.beat(NOW.plus(Span(5)), None);
         worker.judge("/own", &of_task("t1"), NOW.plus(Span(5))).unwrap();
         worker.beat(NOW.plus(Span(6)), Some((Status::Paused, Timestamp(NOW.0 - 100))));
@@ -359,7 +353,7 @@ mod tests {
         let (one, other) = (worker.admit("/a", &of_task("t1")), worker.admit("/b", &of_task("t2")));
         assert_eq!(worker.look(NOW), []);
         worker.signal(Kind::Task, "t1", Fact::Completed, NOW);
-        // A request of the same grant reads the new state first; the stream is found all the same.
+        // A request of the same grant reads the new state first; the stream is found nevertheless.
         assert_eq!(worker.judge("/c", &of_task("t1"), NOW).unwrap_err(), Reason::TaskCompleted);
         assert_eq!(worker.look(NOW), [(one, Reason::TaskCompleted, true)]);
         worker.signal(Kind::Token, "tok-t1", Fact::Revoked, NOW);
@@ -398,7 +392,7 @@ mod tests {
         let _unmanaged = worker.admit("/elsewhere", &token);
         let _lifted = worker.admit("/risky", &token);
         let risky = worker.admit("/risky", &with(json!({"scope": "orders.read"})));
-        // It counts where the request came from, and not where whoever looks at it comes from.
+        // The address of the original request counts, not that of the request during which it is checked.
         worker.ports.connection.source = "192.0.2.1".parse().ok();
         worker.signal(Kind::Device, "d7", Fact::Device(Compliance::Compliant), NOW);
         assert_eq!(worker.look(NOW), []);
@@ -433,7 +427,7 @@ mod tests {
             });
             let (second, ended) = ended.unwrap();
             assert_eq!(ended, [(stream, reason, true)]);
-            let late = if reason == Reason::ConditionFailed { EVERY.0 } else { 1 };
+            let late = if reason == Reason::ConditionFailed { INTERVAL.0 } else { 1 };
             assert!((last + 1..=last + late).contains(&second), "{reason:?} at {second}, not after {last}");
         }
     }
@@ -501,8 +495,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Whatever is signalled and however late it is: the stream goes on if and only if the same request would pass
-        /// now, and for the same reason.
+        /// After any signals and at any time, the stream continues if and only if the same request would pass now. If
+        /// not, the reasons are the same.
         #[test]
         fn a_stream_and_a_request_get_the_same_verdict(
             signals in proptest::collection::vec((facts(), 0u64..3), 0..4),

@@ -1,28 +1,28 @@
-//! The live streams of one worker: which of them a change of the state touches, and which are due by the clock.
+//! The live streams of one worker: which of them a change of the state affects, and which are due.
 //!
-//! Most requests are over before anything changes, so putting one in and taking it out must cost next to nothing: a
-//! push and a pop. What is asked seldom walks over all of them instead, in arrays that lie close: eight bytes for each
-//! stream tell nearly always that a change is not about it, and eight more that its time has not come.
+//! Most requests end before the state changes, so insertion and removal must be cheap: one push and one pop. The rarer
+//! search reads all streams, in dense arrays: eight bytes of a stream nearly always suffice to see that a change does
+//! not affect it, and eight more to see that it is not due.
 
 use crate::live::admitted::Admitted;
 use crate::state::view::Changes;
 use crate::time::Timestamp;
 
-/// The streams of one worker under one configuration, by the number that the proxy gave each.
+/// The streams of one worker under one configuration.
 #[derive(Debug, Default)]
 pub struct Streams {
-    /// By place, which of 64 groups of buckets its session is in; 0 where there is no stream.
+    /// For each slot, one bit for each of the 64 groups of buckets that its session uses; 0 for a free slot.
     groups: Vec<u64>,
-    /// By place, when to look at it again whatever happens; the end of time where there is no stream.
+    /// For each slot, when to check its stream again in any case; the greatest time for a free slot.
     due: Vec<Timestamp>,
     streams: Vec<Option<Stream>>,
-    /// Places without a stream.
+    /// The free slots.
     free: Vec<u32>,
-    /// Not later than the earliest in `due`.
+    /// At most the earliest time in `due`.
     next_due: Timestamp,
-    /// The clock of the judge's view up to which changes were looked at.
+    /// The clock of the judge's view up to which changes were processed.
     pub(crate) seen: u64,
-    /// The setbacks of the judge's view that were looked at.
+    /// The number of setbacks in the judge's view that were processed.
     pub(crate) setbacks: u64,
 }
 
@@ -32,7 +32,7 @@ struct Stream {
     admitted: Admitted,
 }
 
-/// Where a stream stands in [`Streams`], for whoever takes it out again.
+/// The slot of a stream in [`Streams`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamSlot {
     at: u32,
@@ -40,8 +40,8 @@ pub struct StreamSlot {
 }
 
 impl Streams {
-    /// Puts the stream `id` in, which goes on as `admitted` until `until`. `None` when there is no room in the address
-    /// space.
+    /// Inserts `admitted`, to which the proxy gave `id`, and which is checked again at `until`. `None` if there are too
+    /// many streams to count.
     pub fn insert(&mut self, id: u32, admitted: Admitted, until: Timestamp) -> Option<StreamSlot> {
         let at = match self.free.pop() {
             Some(at) => at,
@@ -61,50 +61,50 @@ impl Streams {
         Some(StreamSlot { at, id })
     }
 
-    /// Takes a stream out. Nothing happens when it is out already, whoever stands in its place now.
-    pub fn remove(&mut self, place: StreamSlot) -> Option<Admitted> {
-        let index = usize::try_from(place.at).ok()?;
+    /// Removes a stream. If it was removed before, nothing happens, even if another stream now has its slot.
+    pub fn remove(&mut self, slot: StreamSlot) -> Option<Admitted> {
+        let index = usize::try_from(slot.at).ok()?;
         let stream = self.streams.get_mut(index)?;
-        if stream.as_ref().is_none_or(|stream| stream.id != place.id) {
+        if stream.as_ref().is_none_or(|stream| stream.id != slot.id) {
             return None;
         }
         let stream = stream.take()?;
         *self.groups.get_mut(index)? = 0;
         *self.due.get_mut(index)? = Timestamp(u64::MAX);
-        self.free.push(place.at);
+        self.free.push(slot.at);
         Some(stream.admitted)
     }
 
-    /// Those that were admitted with what `wanted` says yes to.
-    pub fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<StreamSlot> {
+    /// The streams for which `wanted` is true.
+    pub(crate) fn which(&self, wanted: impl Fn(&Admitted) -> bool) -> Vec<StreamSlot> {
         let all = self.streams.iter().zip(0..);
-        let place = |(stream, at): (&Option<Stream>, u32)| {
+        let slot = |(stream, at): (&Option<Stream>, u32)| {
             let stream = stream.as_ref().filter(|stream| wanted(&stream.admitted))?;
             Some(StreamSlot { at, id: stream.id })
         };
-        all.filter_map(place).collect()
+        all.filter_map(slot).collect()
     }
 
-    /// What the stream at `place` was admitted with.
-    pub fn admitted_mut(&mut self, place: StreamSlot) -> Option<&mut Admitted> {
-        let stream = self.streams.get_mut(usize::try_from(place.at).ok()?)?.as_mut()?;
-        (stream.id == place.id).then_some(&mut stream.admitted)
+    /// The stream in `slot`.
+    pub(crate) fn admitted_mut(&mut self, slot: StreamSlot) -> Option<&mut Admitted> {
+        let stream = self.streams.get_mut(usize::try_from(slot.at).ok()?)?.as_mut()?;
+        (stream.id == slot.id).then_some(&mut stream.admitted)
     }
 
-    /// Looks at the stream at `place` again at `until`, whatever happens.
-    pub fn look_again(&mut self, place: StreamSlot, until: Timestamp) {
-        if let Some(due) = usize::try_from(place.at).ok().and_then(|at| self.due.get_mut(at)) {
+    /// Makes the stream in `slot` due at `until`.
+    pub(crate) fn look_again(&mut self, slot: StreamSlot, until: Timestamp) {
+        if let Some(due) = usize::try_from(slot.at).ok().and_then(|at| self.due.get_mut(at)) {
             *due = until;
             self.next_due = self.next_due.min(until);
         }
     }
 
-    /// The streams with a key in a changed bucket, and those whose time has come.
-    pub fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<StreamSlot> {
+    /// The streams with a key in a changed bucket, and those that are due at `now`.
+    pub(crate) fn touched(&mut self, changes: &Changes, now: Timestamp) -> Vec<StreamSlot> {
         let mut touched = Vec::new();
         let changed = groups(changes.buckets());
         if changed != 0 {
-            // Two of a stream's eight groups may stand for other buckets: the session knows its own.
+            // A group stands for 64 buckets, so the buckets of the session are compared too.
             let hits = self.groups.iter().zip(&self.streams).zip(0..).filter(|((groups, _), _)| *groups & changed != 0);
             touched.extend(hits.filter_map(|((_, stream), at)| {
                 let stream = stream.as_ref()?;
@@ -118,36 +118,36 @@ impl Streams {
                 touched.extend(stream.as_ref().filter(|_| *due <= now).map(|stream| StreamSlot { at, id: stream.id }));
             }
             self.next_due = next_due;
-            touched.sort_unstable_by_key(|place| place.at);
+            touched.sort_unstable_by_key(|slot| slot.at);
             touched.dedup();
         }
         touched
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<StreamSlot> {
+    /// All streams.
+    pub(crate) fn all(&self) -> Vec<StreamSlot> {
         self.which(|_| true)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    /// The number of streams.
+    pub(crate) fn len(&self) -> usize {
         self.streams.len().saturating_sub(self.free.len())
     }
 
-    /// Whether there are none.
+    /// Whether there is no stream.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl StreamSlot {
-    /// The number that the proxy gave the stream.
-    pub fn id(&self) -> u32 {
+    /// The id that the proxy gave the stream.
+    pub(crate) fn id(&self) -> u32 {
         self.id
     }
 }
 
-/// One bit for each 64th of the buckets.
+/// The groups of `buckets`: bucket `n` belongs to group `n % 64`, which is one bit.
 fn groups(buckets: impl IntoIterator<Item = u16>) -> u64 {
     buckets.into_iter().fold(0, |groups, bucket| groups | 1u64.rotate_left(u32::from(bucket)))
 }
@@ -178,7 +178,7 @@ mod tests {
         Rc::new(Session::new(verified, false))
     }
 
-    /// The changes that a worker learns of after signals about these tasks.
+    /// The changes that a worker sees after signals about these tasks.
     fn changes(tasks: &[u64]) -> Changes {
         let (mut store, mut view) = (MemoryStore::default(), View::default());
         set_up(&mut store, 1).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// What is touched is what a list of all streams says, whatever came and went before.
+        /// After any insertions and removals, the affected streams are the same as in a plain list.
         #[test]
         fn finds_what_is_touched(steps in steps()) {
             let sessions: Vec<_> = (0..6).map(session).collect();
@@ -238,14 +238,14 @@ mod tests {
                     Step::Insert(n, until) => {
                         let n = usize::try_from(n).unwrap();
                         let admitted = Admitted::of(Rc::clone(&sessions[n]), "GET", "orders.mesh", "/v1/orders/1881");
-                        let place = streams.insert(id, admitted, Timestamp(until)).unwrap();
-                        model.insert(id, (place, n, until));
+                        let slot = streams.insert(id, admitted, Timestamp(until)).unwrap();
+                        model.insert(id, (slot, n, until));
                     }
                     Step::Remove(nth) => {
                         let Some(id) = model.keys().cycle().nth(nth).copied() else { continue };
-                        let (place, ..) = model.remove(&id).unwrap();
-                        prop_assert!(streams.remove(place).is_some());
-                        gone.push(place);
+                        let (slot, ..) = model.remove(&id).unwrap();
+                        prop_assert!(streams.remove(slot).is_some());
+                        gone.push(slot);
                     }
                     Step::Touch(tasks, now) => {
                         let changes = changes(&tasks);
@@ -261,13 +261,13 @@ mod tests {
                 }
                 prop_assert_eq!(streams.len(), model.len());
                 prop_assert_eq!(streams.all().len(), model.len());
-                // Taking out twice takes nobody else out.
-                prop_assert!(gone.iter().all(|place| streams.remove(*place).is_none()));
+                // A second removal removes no other stream.
+                prop_assert!(gone.iter().all(|slot| streams.remove(*slot).is_none()));
             }
         }
     }
 
-    /// What an allocator adds to each piece that it gives away.
+    /// Bytes that an allocator adds to each allocation.
     const PER_PIECE: usize = 16;
 
     #[test]
@@ -297,8 +297,8 @@ mod tests {
         let begun = std::time::Instant::now();
         for id in 100_000..200_000 {
             let admitted = Admitted::of(Rc::clone(&sessions[0]), "GET", "orders.mesh", "/v1/orders/1881");
-            let place = streams.insert(id, admitted, Timestamp(u64::MAX - 1)).unwrap();
-            assert!(streams.remove(place).is_some());
+            let slot = streams.insert(id, admitted, Timestamp(u64::MAX - 1)).unwrap();
+            assert!(streams.remove(slot).is_some());
         }
         println!("in and out: {:?}", begun.elapsed() / 100_000);
     }

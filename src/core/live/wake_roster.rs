@@ -1,21 +1,21 @@
-//! Who is to be woken when the state has changed: the workers that have live streams, each under a number of its own.
+//! The workers to wake when the state has changed: those with live streams. Each has a number of its own.
 //!
-//! A queue of the proxy wakes one thread only, the last that registered its name, so each worker needs a name that no
-//! other has and that is not left over from one that is gone. A worker takes the lowest number that is free, keeps it
-//! by a sign of life, and loses it when there was none for a while: what nobody reads is not written to for long.
+//! A queue of the proxy wakes only one thread, the last one that registered its name. So each worker needs a name that
+//! no other worker uses, and that no earlier worker left behind. A worker claims the lowest free number and renews the
+//! claim. A claim that is not renewed expires, so that no message is sent for long to a queue that no worker reads.
 
 use crate::time::{Span, Timestamp};
 
-/// Without a sign of life for so long a number is free.
-pub const LEASE: Span = Span(10);
+/// A number is free when its claim was not renewed for this long.
+pub(crate) const LEASE: Span = Span(10);
 
-/// A worker gives a sign of life this often.
+/// A worker renews its claim this often.
 pub const RENEW: Span = Span(3);
 
-/// More workers than this are not woken, and notice changes at their next tick.
+/// The maximum number of workers that are woken. Others see changes at their next tick.
 const MAX_ROWS: usize = 512;
 
-/// The workers, by number. A value of the shared data, changed by compare-and-swap.
+/// The claims of the workers, by number. It is one value of the shared data, and is changed by compare-and-swap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roster {
     rows: Vec<Row>,
@@ -23,7 +23,7 @@ pub struct Roster {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
-    /// A random number that the worker drew.
+    /// The random id of the worker.
     owner: u64,
     alive_at: Timestamp,
 }
@@ -31,8 +31,8 @@ struct Row {
 impl Roster {
     const FORMAT: u8 = 1;
 
-    /// The number of `owner`, alive at `now`: the one that it has, or the lowest free one. `None` when there are too
-    /// many workers.
+    /// Claims a number for `owner` at `now`, or renews its claim: the number that it has, or else the lowest free one.
+    /// `None` if there are too many workers.
     pub fn claim(&mut self, owner: u64, now: Timestamp) -> Option<usize> {
         let own = self.rows.iter().position(|row| row.owner == owner);
         let at = own.or_else(|| self.rows.iter().position(|row| !row.is_alive(now))).unwrap_or(self.rows.len());
@@ -45,7 +45,7 @@ impl Roster {
         Some(at)
     }
 
-    /// The numbers of the workers that are alive.
+    /// The numbers whose claims have not expired at `now`.
     pub fn alive(&self, now: Timestamp) -> impl Iterator<Item = usize> {
         self.rows.iter().enumerate().filter(move |(_, row)| row.is_alive(now)).map(|(at, _)| at)
     }
@@ -60,7 +60,7 @@ impl Roster {
         bytes
     }
 
-    /// Reads the stored form. What is not one is nobody: nothing is decided by it.
+    /// Reads the stored form. Other bytes give an empty roster: no decision depends on it.
     pub fn decode(bytes: &[u8]) -> Roster {
         let mut roster = Roster::default();
         let Some((&Roster::FORMAT, mut rest)) = bytes.split_first() else { return roster };
@@ -77,7 +77,7 @@ impl Roster {
 }
 
 impl Row {
-    /// A clock that was set back leaves everybody alive: waking one too many costs nothing.
+    /// If the clock was set back, no claim expires: to wake too many workers does no harm.
     fn is_alive(&self, now: Timestamp) -> bool {
         now.since(self.alive_at) < LEASE
     }

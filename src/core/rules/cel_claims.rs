@@ -6,7 +6,7 @@ use cel::common::value::Val;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// The claims and scopes of a token as CEL sees them, converted once per token.
+/// The claims and scopes of a token as CEL values, converted once per token.
 #[derive(Debug)]
 pub struct Claims {
     all: CelMap<'static>,
@@ -14,12 +14,12 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Converts those of `grant`.
-    pub fn new(grant: &Grant) -> Claims {
+    /// Converts the claims and scopes of `grant`.
+    pub(crate) fn new(grant: &Grant) -> Claims {
         Claims::of(&grant.claims, grant.scopes.iter())
     }
 
-    /// Converts these.
+    /// Converts `claims` and `scopes`.
     pub(crate) fn of<'s>(claims: &Map<String, Value>, scopes: impl Iterator<Item = &'s String>) -> Claims {
         let scopes = scopes.map(|scope| -> Box<dyn Val> { Box::new(CelString::from(scope.clone())) });
         Claims { all: map(claims), scopes: CelList::from(scopes.collect::<Vec<_>>()) }
@@ -30,7 +30,7 @@ impl Claims {
         member(&self.all, name)
     }
 
-    /// All of them.
+    /// All claims, as one map.
     pub(crate) fn all(&self) -> &CelMap<'static> {
         &self.all
     }
@@ -46,7 +46,7 @@ pub(crate) fn map(members: &Map<String, Value>) -> CelMap<'static> {
     CelMap::from(entries.collect::<HashMap<_, _>>())
 }
 
-/// A value of JSON as CEL sees it.
+/// Converts a JSON value to a CEL value.
 pub(crate) fn convert(value: &Value) -> Box<dyn Val> {
     match value {
         Value::Null => Box::new(CelNull),
@@ -65,7 +65,7 @@ pub(crate) fn convert(value: &Value) -> Box<dyn Val> {
 
 /// The member `name` of `map`.
 pub(crate) fn member<'m, 'v>(map: &'m CelMap<'v>, name: &'m str) -> Option<&'m (dyn Val + 'v)> {
-    // The key lives shorter than those in the map.
+    // The key has a shorter lifetime than the keys in the map.
     let members: &'m HashMap<CelMapKey<'m>, Box<dyn Val + 'v>> = map.inner();
     members.get(&CelMapKey::String(CelString::from(name))).map(AsRef::as_ref)
 }

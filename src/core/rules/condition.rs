@@ -1,8 +1,8 @@
 //! `when`: a condition in CEL over verified claims, pushed context and the request.
 //!
-//! Compiled and checked once, when the configuration is loaded: a name that does not exist, a comparison of two kinds
-//! of value, an unknown function, work that grows with the square of a token are faults of the configuration, not
-//! surprises of a request. What is left to do at a request has a budget.
+//! A condition is compiled and checked when the configuration is loaded. Unknown names and functions, comparisons of
+//! different kinds of values, and work that grows with the square of the size of a token are errors of the
+//! configuration. The evaluation for a request has a budget.
 
 pub(crate) mod checker;
 pub(crate) mod evaluation;
@@ -25,7 +25,7 @@ pub(crate) use evaluation::evaluate;
 pub use names::vocabulary;
 pub(crate) use work::{Exhausted, Work};
 
-/// A condition may have this many bytes.
+/// The maximum length of a condition in bytes.
 const MAX_SOURCE: usize = 4096;
 
 /// A compiled condition.
@@ -36,24 +36,25 @@ pub struct Condition {
     names_source: bool,
 }
 
-/// A condition that can be evaluated neither to `true` nor to `false`.
+/// Why a condition is neither `true` nor `false`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
-    /// Signals contradict each other about a claim, and the condition asks for claims: it could hold because of a claim
-    /// that seems to be missing.
+    /// Signals conflict about a claim, and the condition reads claims: it could hold only because that claim is treated
+    /// as missing.
     #[error("signals contradict each other about a claim")]
     Disputed,
-    /// The claims are too large for what it does with them.
+    /// The budget was not enough for claims of this size.
     #[error("the condition takes too much work with claims of this size")]
     TooMuchWork,
-    /// A claim that is not there, a value of another kind: [`Condition::fault`] says what.
+    /// A claim is missing, or a value is of another kind. [`Condition::fault`] gives the details.
     #[error("the condition gives no boolean")]
     NoTruth,
 }
 
 impl Condition {
-    /// Compiles `source`. `captures` are the names that the path of its rule captures.
-    pub fn compile(source: &str, captures: &[String]) -> Result<Condition, String> {
+    /// Compiles `source`. `captures` are the names of the captures of its rule's path. The error is a message
+    /// whose subject is the condition.
+    pub(crate) fn compile(source: &str, captures: &[String]) -> Result<Condition, String> {
         if source.len() > MAX_SOURCE {
             return Err(format!("is longer than {MAX_SOURCE} bytes"));
         }
@@ -74,23 +75,23 @@ impl Condition {
         }
     }
 
-    /// The condition as it was written.
+    /// The text of the condition.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether it may ask for the address of the client.
-    pub fn names_source(&self) -> bool {
+    /// Whether it may read the address of the client.
+    pub(crate) fn names_source(&self) -> bool {
         self.names_source
     }
 
-    /// Whether its truth may change by the passing of time alone.
-    pub fn asks_for_time(&self) -> bool {
+    /// Whether its result may change only because time passes.
+    pub(crate) fn asks_for_time(&self) -> bool {
         ["now", "auth_age", "state_age"].iter().any(|name| self.source.contains(name))
     }
 
-    /// Whether it may depend on what signals said about a device or a risk.
-    pub fn asks_for_context(&self) -> bool {
+    /// Whether it may depend on facts about a device or a risk.
+    pub(crate) fn asks_for_context(&self) -> bool {
         self.source.split("context").skip(1).any(|rest| !rest.starts_with(".state_age"))
     }
 
@@ -101,14 +102,14 @@ impl Condition {
         }
         let work = Work::default();
         match self.predicate.holds(evidence, &work) {
-            // Of `error || true` the second part decides, but not where the first was cut short.
+            // In `error || true` the second part decides, but not if the first part exhausted the budget.
             _ if work.is_exhausted() => Err(ConditionError::TooMuchWork),
             Ok(Some(holds)) => Ok(holds),
             Ok(None) | Err(Exhausted) => Err(ConditionError::NoTruth),
         }
     }
 
-    /// Why [`Condition::holds`] is an error, for people.
+    /// Why [`Condition::holds`] fails, as a message for a person; `None` if it does not fail.
     pub fn fault(&self, evidence: &Evidence<'_>) -> Option<String> {
         match self.holds(evidence) {
             Ok(_) => None,

@@ -1,8 +1,8 @@
-//! The plain shapes of a condition, evaluated without building a value of CEL on the heap.
+//! Evaluates simple conditions without CEL values on the heap.
 //!
-//! Most conditions compare what a name stands for with a constant. Those, and `&&`, `||` and `!` of them, become a
-//! tree of their own; every other part is left to CEL. What is compared is CEL's own values, by CEL's own comparison,
-//! so that only the way to them is another one.
+//! Most conditions compare a name with a constant. Such comparisons, and `&&`, `||` and `!` of them, are compiled to a
+//! [`Predicate`]. All other parts are evaluated by CEL. A predicate compares CEL values by the comparison of CEL, so it
+//! gives the same result.
 
 use crate::rules::condition::evaluation::{Fault, evaluate};
 use crate::rules::condition::names::{FieldReader, FieldValue, capture, reader};
@@ -27,11 +27,11 @@ pub(crate) enum Predicate {
     /// `claims.x`, `true`.
     Truth(Operand),
     Relation(Relation, [Operand; 2]),
-    /// Whatever else there is in CEL.
+    /// Any other expression; CEL evaluates it.
     Other(IdedExpr),
 }
 
-/// What stands at either side of a relation.
+/// One side of a relation.
 #[derive(Debug)]
 pub(crate) enum Operand {
     Constant(Box<dyn Val>),
@@ -41,7 +41,7 @@ pub(crate) enum Operand {
 }
 
 impl Predicate {
-    /// Reads `expression`, which the checker has accepted and in which `request.method` is one name.
+    /// Compiles `expression`, which the checker has accepted and `flatten` has simplified.
     pub(crate) fn new(expression: &IdedExpr) -> Predicate {
         Predicate::plain(&expression.expr).unwrap_or_else(|| Predicate::Other(expression.clone()))
     }
@@ -85,7 +85,7 @@ impl Predicate {
         }
     }
 
-    /// Whether it holds, exactly where CEL says so. `None` where CEL has an error.
+    /// Whether it holds. The result is that of CEL; `None` if CEL gives an error.
     pub(crate) fn holds(&self, evidence: &Evidence<'_>, work: &Work) -> Answer {
         work.charge(1)?;
         match self {
@@ -115,8 +115,8 @@ impl Predicate {
     }
 }
 
-/// `&&`, which a `false` decides, and `||`, which a `true` decides. An error counts where nothing decides; so it does not
-/// matter how the parts are grouped.
+/// The result of `&&`, where `deciding` is `false`, or of `||`, where it is `true`. One part with the deciding value
+/// decides, even if other parts are errors. So the grouping of the parts does not matter.
 fn decide(parts: &[Predicate], deciding: bool, evidence: &Evidence<'_>, work: &Work) -> Answer {
     let mut outcome = Some(!deciding);
     for part in parts {
@@ -202,7 +202,8 @@ mod tests {
         }
     }
 
-    /// What claims hold, and what they are compared with: each kind, equal numbers of other kinds, the edges of each.
+    /// Values of claims, and values to compare them with: each kind, equal numbers of different kinds, limits of each
+    /// kind.
     const VALUES: [&str; 30] = [
         "null",
         "true",
@@ -238,7 +239,7 @@ mod tests {
 
     const CLAIMS: [&str; 4] = ["a", "b", "c", "d"];
 
-    /// What can stand at a side of a relation: in the tree's own terms, and beyond them.
+    /// Operands of a relation: those that a predicate can hold, and others.
     fn operands() -> impl Strategy<Value = String> {
         let literals = select(VALUES.to_vec()).prop_map(|value| match value.strip_prefix("18446744073709551615") {
             Some(_) => "18446744073709551615u".to_owned(),
@@ -302,7 +303,7 @@ mod tests {
         prop_oneof![3 => literals, 4 => claims, 3 => names.prop_map(str::to_owned), 1 => others.prop_map(str::to_owned)]
     }
 
-    /// What mostly is a text.
+    /// Operands that are mostly strings.
     fn texts() -> impl Strategy<Value = String> {
         let known = select(vec!["'a b'", "'a'", "' b'", "''", "request.method", "'G'", "'ET'", "captures.order"]);
         prop_oneof![3 => known.prop_map(str::to_owned), 1 => operands()]
@@ -362,7 +363,7 @@ mod tests {
         })
     }
 
-    /// Claims, many of them absent, all of any kind.
+    /// Claims of any kind, many of them missing.
     fn claims() -> impl Strategy<Value = Map<String, Value>> {
         let value = select(VALUES.to_vec()).prop_map(|value| serde_json::from_str(value).unwrap());
         proptest::collection::btree_map(select(CLAIMS.to_vec()).prop_map(str::to_owned), value, 0..5)
@@ -405,7 +406,7 @@ mod tests {
                 "path": evidence.request.path.as_str()
             },
             "context": {
-                "device": evidence.device_word(), "risk": evidence.risk_word(), "state_age": evidence.state_age().0
+                "device": evidence.device_status(), "risk": evidence.risk_level(), "state_age": evidence.state_age().0
             },
             "grant": {
                 "issuer": grant.issuer, "subject": grant.subject, "client": grant.client_id, "task": grant.task,

@@ -43,7 +43,7 @@ pub enum Part {
 impl DetailRequirement {
     /// Whether the object `held` permits the request. An object with a restriction that the rule does not check is
     /// refused.
-    pub fn is_met(&self, held: &Detail, captures: &Captures<'_>) -> bool {
+    pub(crate) fn is_met(&self, held: &Detail, captures: &Captures<'_>) -> bool {
         let identifier = held.identifier.as_ref().map(std::slice::from_ref);
         self.kind == held.kind
             && held.unknown.is_empty()
@@ -77,7 +77,7 @@ fn covers_location(asked: Option<&Pattern>, held: Option<&[String]>, captures: &
 
 impl Pattern {
     /// Whether `value` matches the pattern with `captures` inserted. Allocates nothing.
-    pub fn matches(&self, value: &str, captures: &Captures<'_>) -> bool {
+    pub(crate) fn matches(&self, value: &str, captures: &Captures<'_>) -> bool {
         let Pattern::Parts(parts) = self else { return true };
         let mut rest = value.bytes();
         for part in parts {
@@ -95,9 +95,8 @@ impl Pattern {
     }
 
     /// Whether different captures could give the same value: two captures have no `/` between them. A capture never
-    /// contains
-    /// a `/`.
-    pub fn is_ambiguous(&self) -> bool {
+    /// contains a `/`.
+    pub(crate) fn is_ambiguous(&self) -> bool {
         let Pattern::Parts(parts) = self else { return false };
         let mut open = false;
         parts.iter().any(|part| match part {
@@ -110,7 +109,7 @@ impl Pattern {
     }
 
     /// Reads `text`, in which `{name}` stands for one of `names`. The error is the first unknown name.
-    pub fn parse(text: &str, names: &[String]) -> Result<Pattern, String> {
+    pub(crate) fn parse(text: &str, names: &[String]) -> Result<Pattern, String> {
         if text == "*" {
             return Ok(Pattern::Any);
         }

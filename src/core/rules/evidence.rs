@@ -1,4 +1,4 @@
-//! Everything that one decision may depend on.
+//! The evidence of one decision: everything that a requirement may depend on.
 
 use crate::http::host::Host;
 use crate::http::method::Method;
@@ -18,27 +18,28 @@ use std::net::IpAddr;
 pub struct Evidence<'e> {
     /// The verified grant.
     pub grant: &'e Grant,
-    /// The claims of the token for conditions, where the policy has any. What is left of them is [`Evidence::claims`].
+    /// The claims of the token in the form that conditions read, if the policy has conditions. Conditions must use
+    /// `Evidence::claims`, which applies what signals changed.
     pub minted: Option<&'e Claims>,
-    /// What signals said about it.
+    /// The status of that grant.
     pub grant_status: &'e GrantStatus,
-    /// The request, read.
+    /// The parsed request.
     pub request: RequestLine<'e>,
-    /// The names of what the path captured.
+    /// The names of the captures of the path.
     pub capture_names: &'e [String],
-    /// What the path captured.
+    /// The captures of the path.
     pub captures: Captures<'e>,
-    /// The address that the request came from, where a rule asks for it.
+    /// The address of the client, if a rule needs it.
     pub source: Option<IpAddr>,
-    /// The workload that the request came from, by the URI in its certificate, where a rule asks for it.
+    /// The URI in the certificate of the client, which names its workload, if a rule needs it.
     pub peer: Option<&'e str>,
     /// The time of the last signal of the transmitter that has been silent for the longest time.
     pub fresh_at: Timestamp,
-    /// Now.
+    /// The time of the decision.
     pub now: Timestamp,
 }
 
-/// A request line in the one spelling that rules compare.
+/// A request line in the normal form that rules compare.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLine<'e> {
     /// The method.
@@ -50,51 +51,51 @@ pub struct RequestLine<'e> {
 }
 
 impl<'e> Evidence<'e> {
-    /// Whether the grant still holds the scope value: the token does, and no signal took it away.
-    pub fn holds_scope(&self, scope: &str) -> bool {
+    /// Whether the grant still has the scope value: the token has it, and no narrowing removed it.
+    pub(crate) fn holds_scope(&self, scope: &str) -> bool {
         let left = self.grant_status.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         left && self.grant.scopes.iter().any(|held| held == scope)
     }
 
-    /// The scope values that the grant still holds.
+    /// The scope values that the grant still has.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.grant_status.scopes(self.grant)
     }
 
-    /// The claims for conditions, as they are now. This and [`Evidence::claim`] hand out what signals left of a claim;
-    /// no check reads the token's own.
-    pub fn claims(&self) -> Option<&'e Claims> {
+    /// The claims that conditions read, as they are now. A check must read claims by this or by [`Evidence::claim`],
+    /// which apply what signals changed, and never from the token.
+    pub(crate) fn claims(&self) -> Option<&'e Claims> {
         let minted = self.minted?;
         Some(self.changes().map_or(minted, |changes| changes.claims(self.grant)))
     }
 
-    /// What a claim is now. `None` too when signals contradict each other about it.
+    /// The value of a claim now. Also `None` if signals conflict about it.
     pub fn claim(&self, name: &str) -> Option<&'e Value> {
         self.changes().map_or(&self.grant.claims, |changes| changes.current(self.grant)).get(name)
     }
 
-    /// Whether signals contradict each other about a claim.
-    pub fn claims_are_disputed(&self) -> bool {
+    /// Whether signals conflict about a claim.
+    pub(crate) fn claims_are_disputed(&self) -> bool {
         self.changes().is_some_and(|changes| changes.are_disputed())
     }
 
-    /// What signals changed about claims, where they changed any.
+    /// The changes, if they change claims.
     fn changes(&self) -> Option<&'e Changes> {
         self.grant_status.changes.as_deref().filter(|changes| changes.touch_claims())
     }
 
-    /// How long ago the transmitter of signals was last heard of.
-    pub fn state_age(&self) -> Span {
+    /// The time since the last signal of the transmitter that has been silent for the longest time.
+    pub(crate) fn state_age(&self) -> Span {
         self.now.since(self.fresh_at)
     }
 
-    /// The device's compliance as CAEP words it, or `unknown`.
-    pub fn device_word(&self) -> &'static str {
+    /// The compliance of the device in the terms of CAEP, or `unknown`.
+    pub fn device_status(&self) -> &'static str {
         self.grant_status.device.map_or("unknown", Compliance::as_str)
     }
 
-    /// The risk as CAEP words it, or `UNKNOWN`.
-    pub fn risk_word(&self) -> &'static str {
+    /// The risk level in the terms of CAEP, or `UNKNOWN`.
+    pub fn risk_level(&self) -> &'static str {
         self.grant_status.risk.map_or("UNKNOWN", Risk::as_str)
     }
 }

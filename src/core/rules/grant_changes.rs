@@ -1,8 +1,9 @@
-//! What signals change about a grant short of ending it: less scope and fewer details, other claims, another assurance.
+//! Changes that signals make to a grant without ending it: narrowed scope and details, changed claims, changed
+//! assurance.
 //!
-//! An entry of the state keeps each as bytes. A narrowing is JSON with `scope` and `authorization_details`; a claim and
-//! an assurance are the length of a name (1 byte), the name, and a value in JSON. The name is the *matter*: two entries
-//! of one matter are two words about the same thing, of which one stands.
+//! An entry of the state stores each change as bytes. A narrowing is a JSON object with `scope` and
+//! `authorization_details`. A claim and an assurance are the length of a name (1 byte), the name, and a value in JSON.
+//! Of two entries with the same name, the later one counts.
 
 use crate::encoding::json;
 use crate::rules::cel_claims::Claims;
@@ -25,74 +26,85 @@ use std::sync::OnceLock;
 #[derive(Debug, Default)]
 pub struct Changes {
     narrowings: Vec<Narrowing>,
-    /// By name, with the time it was said for.
-    claims: Vec<(String, Timestamp, Said)>,
-    /// By namespace, with the time it was said for.
-    assurances: Vec<(String, Timestamp, Said)>,
-    /// All claims of the grant as they are now, made when first asked for.
+    /// One statement for each name of a claim.
+    claims: Vec<Statement>,
+    /// One statement for each namespace.
+    assurances: Vec<Statement>,
+    /// All claims of the grant as they are now; computed at the first use.
     current: OnceLock<Map<String, Value>>,
-    /// The same as conditions see them, made when first asked for.
+    /// The same in the form that conditions read; computed at the first use.
     converted: OnceLock<Claims>,
 }
 
-/// The last word about a matter; `None`: two for the same time, and nobody knows which holds.
-type Said = Option<Value>;
+/// The latest statement of signals about one claim or one assurance.
+#[derive(Debug)]
+struct Statement {
+    /// The name of the claim, or the namespace of the assurance.
+    name: String,
+    /// The time of the event that stated it.
+    at: Timestamp,
+    /// The value; `None` if two signals state different values for the same time.
+    value: Option<Value>,
+}
 
-/// One narrowing: the grant is no more than this.
+/// One narrowing: the grant includes at most this.
 #[derive(Debug, PartialEq)]
 struct Narrowing {
     scopes: Option<BTreeSet<String>>,
     details: Option<Details>,
 }
 
-/// Objects of RFC 9396, as they are written and as they are read.
+/// The objects of `authorization_details` (RFC 9396 §2) in a narrowing.
 #[derive(Debug, PartialEq)]
 struct Details {
-    written: Vec<Map<String, Value>>,
-    read: Vec<Detail>,
+    /// The JSON objects.
+    objects: Vec<Map<String, Value>>,
+    /// The same objects, parsed.
+    parsed: Vec<Detail>,
 }
 
 impl Changes {
-    /// Takes in what `entry`, which hits the grant, says. `certain`: whether the grant has all that the subject of the
-    /// entry names; what a claim is worth for a grant that merely has nothing else is disputed.
-    pub fn add(&mut self, entry: &Entry, certain: bool) -> Result<(), Corrupt> {
+    /// Adds the change of `entry`, which applies to the grant. `certain`: whether the grant has every member of the
+    /// entry's subject. If it lacks one, the value of a claim counts as conflicting. Fails if the data of `entry`
+    /// cannot be read.
+    pub(crate) fn add(&mut self, entry: &Entry, certain: bool) -> Result<(), Corrupt> {
         match entry.fact {
             Fact::Narrowed => {
                 self.narrowings.push(Narrowing::decode(&entry.data).ok_or(Corrupt)?);
                 Ok(())
             }
-            Fact::Claim(word) => add_word(&mut self.claims, entry, word, certain),
-            Fact::Assurance(word) => add_word(&mut self.assurances, entry, word, certain),
+            Fact::Claim(claim) => add_statement(&mut self.claims, entry, claim, certain),
+            Fact::Assurance(claim) => add_statement(&mut self.assurances, entry, claim, certain),
             _ => Err(Corrupt),
         }
     }
 
-    /// Whether nothing is changed.
-    pub fn is_empty(&self) -> bool {
+    /// Whether there is no change.
+    pub(crate) fn is_empty(&self) -> bool {
         self.narrowings.is_empty() && self.claims.is_empty() && self.assurances.is_empty()
     }
 
-    /// Whether every narrowing leaves the scope value `scope`.
-    pub fn leave_scope(&self, scope: &str) -> bool {
+    /// Whether every narrowing keeps the scope value `scope`.
+    pub(crate) fn leave_scope(&self, scope: &str) -> bool {
         let leaves = |scopes: &BTreeSet<String>| scopes.contains(scope);
         self.narrowings.iter().all(|narrowing| narrowing.scopes.as_ref().is_none_or(leaves))
     }
 
-    /// Whether every narrowing leaves something that covers what is asked.
-    pub fn leave_detail(&self, asked: &DetailRequirement, captures: &Captures<'_>) -> bool {
-        let leaves = |details: &Details| details.read.iter().any(|left| asked.is_met(left, captures));
+    /// Whether every narrowing keeps a detail that meets `asked`.
+    pub(crate) fn leave_detail(&self, asked: &DetailRequirement, captures: &Captures<'_>) -> bool {
+        let leaves = |details: &Details| details.parsed.iter().any(|left| asked.is_met(left, captures));
         self.narrowings.iter().all(|narrowing| narrowing.details.as_ref().is_none_or(leaves))
     }
 
-    /// All claims of `grant` as they are now: with what was said about them, and those that carry scope or details without
-    /// what narrowings took. A claim that is disputed is missing.
-    pub fn current(&self, grant: &Grant) -> &Map<String, Value> {
+    /// All claims of `grant` as they are now: changed by statements and reduced by narrowings. A claim about which
+    /// signals conflict is missing.
+    pub(crate) fn current(&self, grant: &Grant) -> &Map<String, Value> {
         self.current.get_or_init(|| {
             let mut all = grant.claims.clone();
-            for (name, _, said) in &self.claims {
-                match said {
-                    // A word about what carries scope could give back what a narrowing took.
-                    Some(said) if grant.carriers.role(name).is_none() => all.insert(name.clone(), said.clone()),
+            for Statement { name, value, .. } in &self.claims {
+                match value {
+                    // A statement about a claim that carries scope could restore what a narrowing removed.
+                    Some(value) if grant.carriers.role(name).is_none() => all.insert(name.clone(), value.clone()),
                     _ => all.remove(name),
                 };
             }
@@ -101,14 +113,14 @@ impl Changes {
         })
     }
 
-    /// [`Changes::current`] as conditions see it.
-    pub fn claims(&self, grant: &Grant) -> &Claims {
+    /// [`Changes::current`] in the form that conditions read.
+    pub(crate) fn claims(&self, grant: &Grant) -> &Claims {
         self.converted.get_or_init(|| {
             Claims::of(self.current(grant), grant.scopes.iter().filter(|scope| self.leave_scope(scope)))
         })
     }
 
-    /// Takes out of `claims`, whose `carriers` these are, what narrowings took.
+    /// Removes from `claims` what narrowings removed. `carriers` names the claims with scope and details.
     fn lessen(&self, claims: &mut Map<String, Value>, carriers: &Carriers) {
         let mut replace = |name: &String, left: &dyn Fn(&Value) -> Option<Value>| {
             if let Some(value) = claims.get_mut(name) {
@@ -125,70 +137,66 @@ impl Changes {
         }
         for left in self.narrowings.iter().filter_map(|narrowing| narrowing.details.as_ref()) {
             for name in &carriers.details {
-                replace(name, &|claim| lessen::details(claim, &left.written));
+                replace(name, &|claim| lessen::details(claim, &left.objects));
             }
         }
     }
 
-    /// Whether signals contradict each other about a claim.
-    pub fn are_disputed(&self) -> bool {
-        self.claims.iter().any(|(.., said)| said.is_none())
+    /// Whether signals conflict about a claim.
+    pub(crate) fn are_disputed(&self) -> bool {
+        self.claims.iter().any(|claim| claim.value.is_none())
     }
 
-    /// Whether any claim is another than the token says.
-    pub fn touch_claims(&self) -> bool {
+    /// Whether any claim may differ from the claim in the token.
+    pub(crate) fn touch_claims(&self) -> bool {
         !self.claims.is_empty() || !self.narrowings.is_empty()
     }
 
-    /// Whether the assurance is still what `accepted` asks for: no signal lowered it to something else.
-    pub fn leave_assurance(&self, accepted: &[String]) -> bool {
-        self.assurances.iter().all(|(.., said)| match said {
-            Some(Value::Object(said)) => {
-                let level = said.get("level").and_then(Value::as_str);
-                let raised = said.get("raised").and_then(Value::as_bool) == Some(true);
+    /// Whether the changed assurance still meets `accepted`: each signal raised it or set it to an accepted level.
+    pub(crate) fn leave_assurance(&self, accepted: &[String]) -> bool {
+        self.assurances.iter().all(|assurance| match &assurance.value {
+            Some(Value::Object(change)) => {
+                let level = change.get("level").and_then(Value::as_str);
+                let raised = change.get("raised").and_then(Value::as_bool) == Some(true);
                 raised || level.is_some_and(|level| accepted.iter().any(|accepted| accepted == level))
             }
             _ => false,
         })
     }
 
-    /// What they are, for people: `scope orders.read`, `claim trusted_network = false`.
-    pub fn words(&self) -> impl Iterator<Item = String> {
+    /// The changes as text for a person: ``scope narrowed to `orders.read` ``, `claim trusted_network is false`.
+    pub fn descriptions(&self) -> impl Iterator<Item = String> {
         let narrowings = self.narrowings.iter().flat_map(|narrowing| {
             let words = |scopes: &BTreeSet<String>| scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
             let scopes = narrowing.scopes.as_ref().map(|scopes| format!("scope narrowed to `{}`", words(scopes)));
             let details =
-                narrowing.details.as_ref().map(|left| format!("details narrowed to {} of a signal", left.read.len()));
+                narrowing.details.as_ref().map(|left| format!("details narrowed to {} of a signal", left.parsed.len()));
             [scopes, details].into_iter().flatten()
         });
-        let word = |what: &str, (name, _, said): &(String, Timestamp, Said)| match said {
+        let text = |what: &str, Statement { name, value, .. }: &Statement| match value {
             Some(value) => format!("{what} {name} is {value}"),
             None => format!("{what} {name} is disputed"),
         };
-        let claims = self.claims.iter().map(move |said| word("claim", said));
-        narrowings.chain(claims).chain(self.assurances.iter().map(move |said| word("assurance", said)))
+        let claims = self.claims.iter().map(move |claim| text("claim", claim));
+        narrowings.chain(claims).chain(self.assurances.iter().map(move |assurance| text("assurance", assurance)))
     }
 }
 
-fn add_word(
-    known: &mut Vec<(String, Timestamp, Said)>,
-    entry: &Entry,
-    word: Claim,
-    certain: bool,
-) -> Result<(), Corrupt> {
-    let (name, value) = split(&entry.data).ok_or(Corrupt)?;
-    let said = match word {
-        Claim::Set => Some(json::value(value).map_err(|_| Corrupt)?),
-        Claim::Conflicting if value.is_empty() => None,
+/// Adds the statement of `entry` to `known`, where it replaces an earlier one of the same name.
+fn add_statement(known: &mut Vec<Statement>, entry: &Entry, claim: Claim, certain: bool) -> Result<(), Corrupt> {
+    let (name, text) = split(&entry.data).ok_or(Corrupt)?;
+    let value = match claim {
+        Claim::Set => Some(json::value(text).map_err(|_| Corrupt)?),
+        Claim::Conflicting if text.is_empty() => None,
         Claim::Conflicting => return Err(Corrupt),
     };
-    let said = said.filter(|_| certain);
-    match known.iter_mut().find(|(known, ..)| known == name) {
-        // The same word may stand under several keys of one grant.
-        Some((_, at, old)) if *at == entry.at && *old != said => *old = None,
-        Some((_, at, old)) if *at < entry.at => (*at, *old) = (entry.at, said),
+    let value = value.filter(|_| certain);
+    match known.iter_mut().find(|known| known.name == name) {
+        // The state may hold the same statement under several keys of one grant.
+        Some(old) if old.at == entry.at && old.value != value => old.value = None,
+        Some(old) if old.at < entry.at => (old.at, old.value) = (entry.at, value),
         Some(_) => {}
-        None => known.push((name.to_owned(), entry.at, said)),
+        None => known.push(Statement { name: name.to_owned(), at: entry.at, value }),
     }
     Ok(())
 }
@@ -202,8 +210,8 @@ impl Narrowing {
         };
         let details = match members.get("authorization_details") {
             Some(details) => {
-                let written = details.as_array()?.iter().map(|object| object.as_object().cloned());
-                Some(Details { read: Detail::list(details)?, written: written.collect::<Option<_>>()? })
+                let objects = details.as_array()?.iter().map(|object| object.as_object().cloned());
+                Some(Details { parsed: Detail::list(details)?, objects: objects.collect::<Option<_>>()? })
             }
             None => None,
         };
@@ -285,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_about_what_carries_scope_is_a_narrowing() {
+    fn a_statement_about_a_claim_that_carries_scope_is_a_narrowing() {
         let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
         let carried =
             |name: &str, value: Value| crate::signal::event::carried(&statement(name, &value).unwrap(), &carriers);
@@ -306,8 +314,8 @@ mod tests {
         let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
         let own = Grant { carriers: Arc::new(carriers), ..own };
         let narrowed = narrowing_data(Some(&json!("a")), Some(&json!([{"type": "y"}]))).unwrap();
-        // A word about a claim that carries scope may be older than the configuration that says so.
-        let said = statement("perm", &json!(["a", "b", "c"])).unwrap();
+        // A statement about a claim that carries scope may be older than the configuration that says so.
+        let stated = statement("perm", &json!(["a", "b", "c"])).unwrap();
         let without = grant_status([entry(Fact::Narrowed, narrowed.clone())]);
         with_evidence(&own, &without, |evidence| {
             assert_eq!(evidence.claim("perm"), Some(&json!(["a"])));
@@ -318,7 +326,7 @@ mod tests {
                 Ok(true)
             );
         });
-        let with = grant_status([entry(Fact::Narrowed, narrowed), entry(Fact::Claim(Claim::Set), said)]);
+        let with = grant_status([entry(Fact::Narrowed, narrowed), entry(Fact::Claim(Claim::Set), stated)]);
         with_evidence(&own, &with, |evidence| assert_eq!(evidence.claim("perm"), None));
     }
 

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use crate::token::grant::Grant;
 use std::sync::Arc;
 
-/// What signals said about one grant.
+/// The status of one grant, as signals left it.
 #[derive(Debug, Clone, Default)]
 pub struct GrantStatus {
     /// Why the grant has ended, if it has.
@@ -27,15 +27,15 @@ pub struct GrantStatus {
     pub device: Option<Compliance>,
     /// The highest risk that a signal reported about its user, device, session, client, actor or tenant.
     pub risk: Option<Risk>,
-    /// What signals narrowed or changed, if they did.
+    /// What signals narrowed or changed; `None` if nothing.
     pub changes: Option<Arc<Changes>>,
     /// Whether some restriction applies only because the grant lacks a subject member that the signal names.
     pub indeterminate: bool,
 }
 
 impl GrantStatus {
-    /// The scope values of `grant` that no signal took away. `self` is the status of `grant`.
-    pub fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
+    /// The scope values of `grant` that no narrowing removed. `self` is the status of `grant`.
+    pub(crate) fn scopes<'g>(&'g self, grant: &'g Grant) -> impl Iterator<Item = &'g str> {
         let left = |scope: &&str| self.changes.as_ref().is_none_or(|changes| changes.leave_scope(scope));
         grant.scopes.iter().map(String::as_str).filter(left)
     }
@@ -55,7 +55,7 @@ impl GrantStatus {
 }
 
 /// Reads the status of `grant` from `store`. `keys` are the state keys of the grant; `view` must be fresh.
-pub fn grant_status(
+pub(crate) fn grant_status(
     store: &mut impl Store,
     view: &View,
     grant: &Grant,
@@ -102,8 +102,8 @@ pub fn grant_status(
 }
 
 /// When the session of the grant began: `auth_time`, else the time that a signal reported, else `iat` of the token.
-/// `iat` alone would let a token minted anew clear the cut-off that its session fell under. A session that is said to
-/// have begun after its own token began with the token.
+/// With `iat` alone, a new token would undo the cut-off of its session. If a signal reports a start that is later than
+/// `iat` of the token, the session began at `iat`.
 fn session_start(grant: &Grant, hits: &[(Entry, bool)]) -> Timestamp {
     let began = hits.iter().filter(|(entry, certain)| entry.fact == Fact::Began && *certain).map(|(entry, _)| entry.at);
     match grant.authenticated_at {
@@ -112,14 +112,14 @@ fn session_start(grant: &Grant, hits: &[(Entry, bool)]) -> Timestamp {
     }
 }
 
-/// Whether `entry`, which is about a key of the grant, hits the grant: `None`: no; `Some(false)`: for all that is known.
-///
-/// SSF 1.0 §8.1.3.1: a member undefined on either side matches.
+/// Whether `entry`, which is stored under a key of the grant, applies to the grant. `None`: it does not. `Some(true)`:
+/// the grant has every member of the subject. `Some(false)`: it lacks a member, which counts as a match (SSF 1.0
+/// §8.1.3.1).
 fn fit(entry: &Entry, keys: &[StateKey]) -> Option<bool> {
     let mut certain = true;
     for condition in &entry.conditions {
-        let nothing_of_it = keys.iter().all(|key| key.kind() != condition.kind());
-        match (condition.is_absent() || !keys.contains(condition), nothing_of_it) {
+        let has_no_such_member = keys.iter().all(|key| key.kind() != condition.kind());
+        match (condition.is_absent() || !keys.contains(condition), has_no_such_member) {
             (false, _) => {}
             (true, true) => certain = false,
             (true, false) => return None,
@@ -168,9 +168,9 @@ mod tests {
             .clone()
     }
 
-    type Said<'a> = (Kind, &'a str, Fact, u64, &'a [(Kind, &'a str)]);
+    type Stored<'a> = (Kind, &'a str, Fact, u64, &'a [(Kind, &'a str)]);
 
-    fn after(entries: &[Said<'_>], grant: &Grant) -> GrantStatus {
+    fn after(entries: &[Stored<'_>], grant: &Grant) -> GrantStatus {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
         for (kind, name, fact, at, conditions) in entries {
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(with((Kind::Session, "other")), None);
         assert_eq!(with((Kind::Session, "sess-9")), Some(Reason::UserRevoked));
         let no_session = self::grant(json!({"sid": fixture::ABSENT}));
-        let entries: [Said<'_>; 1] = [(Kind::User, "alice", CutOff, NOW.0, &[(Kind::Session, "other")])];
+        let entries: [Stored<'_>; 1] = [(Kind::User, "alice", CutOff, NOW.0, &[(Kind::Session, "other")])];
         assert_eq!(after(&entries, &no_session).ended, Some(Reason::UserRevoked));
     }
 
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(after(&said, &grant).risk, Some(Risk::High), "the highest of all principals");
     }
 
-    /// How `grant` stands where the class of `fact` is full in the bucket of its key of `kind`, beside `said`.
+    /// The status of `grant` if the class of `fact` is full in the bucket of its key of `kind`, with `said` stored too.
     fn beside_a_flood(kind: Kind, fact: Fact, said: Option<Entry>, grant: &Grant) -> GrantStatus {
         let keys = grant.state_keys();
         let bucket = keys.iter().find(|key| key.kind() == kind).unwrap().bucket();

@@ -1,15 +1,15 @@
-//! What narrowings leave of a claim that carries scope or details, in the shape that the claim has.
+//! Applies narrowings to a claim that carries scope or details. The claim keeps its shape.
 //!
-//! It never shows more than is left. Where what is left cannot be written exactly, it shows less.
+//! The result never contains more than the narrowings keep. If the exact rest cannot be written, it contains less.
 
 use crate::http::uri;
 use crate::token::detail::{Detail, MAX_DETAILS};
 use hashbrown::HashSet;
 use serde_json::{Map, Value};
 
-/// What is left of a claim with scope values, of which `is_left` says whether each is. `None`: nothing can be shown, for
-/// nobody knows what the claim says.
-pub fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
+/// The scope values of `claim` for which `is_left` is true. `None` if the claim is neither a string nor an array: its
+/// meaning is unknown, so nothing of it may be used.
+pub(crate) fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
     match claim {
         Value::String(text) => {
             let words = || text.split(' ').filter(|word| !word.is_empty());
@@ -18,7 +18,7 @@ pub fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
             }
             Some(words().filter(|word| is_left(word)).collect::<Vec<_>>().join(" ").into())
         }
-        // A value with a space is one value to some and two to others.
+        // Some readers take a value with a space for one scope value, others for two.
         Value::Array(values) => {
             let is_left = |value: &&Value| {
                 value.as_str().is_some_and(|text| text.split(' ').all(|word| !word.is_empty() && is_left(word)))
@@ -29,13 +29,15 @@ pub fn scope(claim: &Value, is_left: impl Fn(&str) -> bool) -> Option<Value> {
     }
 }
 
-/// What is left of a claim with objects of RFC 9396 after a narrowing to `left`: of each object what it has in common with
-/// an object of the narrowing. `None`: nothing can be shown, for nobody knows what the claim says.
+/// The objects of RFC 9396 in `claim` after a narrowing to `left`: for each pair of an object of the claim and an
+/// object of the narrowing, what they have in common. `None` if the claim is not an array: its meaning is unknown, so
+/// nothing of it may be used.
 ///
-/// A request needs an object of the token and one of each narrowing that cover what its rule asks. So an object is left
-/// where both have the same members: a list with the values that both name, anything else where it is the same in both.
-/// A member that only one of them has is a restriction that the other lacks, and no rule that weighs it is met by both.
-pub fn details(claim: &Value, left: &[Map<String, Value>]) -> Option<Value> {
+/// A rule needs an object of the token that meets it, and one of each narrowing. So a pair has something in common only
+/// if both objects have the same members. Of a list it keeps the values that are in both; any other member must be
+/// equal in both. A member of only one object is a restriction that the other object lacks: no rule that checks it is
+/// met by both.
+pub(crate) fn details(claim: &Value, left: &[Map<String, Value>]) -> Option<Value> {
     let mut shown: Vec<Value> = Vec::new();
     for object in claim.as_array()?.iter().filter_map(readable) {
         for common in left.iter().filter_map(|left| in_common(object, left)) {
@@ -48,7 +50,7 @@ pub fn details(claim: &Value, left: &[Map<String, Value>]) -> Option<Value> {
     Some(Value::Array(shown))
 }
 
-/// An object that is one of RFC 9396.
+/// `object` as a valid object of RFC 9396; `None` if it is not one.
 fn readable(object: &Value) -> Option<&Map<String, Value>> {
     object.as_object().filter(|members| Detail::read(members).is_some())
 }
@@ -71,7 +73,7 @@ fn in_common(object: &Map<String, Value>, left: &Map<String, Value>) -> Option<M
     object.iter().map(member).collect()
 }
 
-/// The values of a list that are among those which are left. Locations are compared as places.
+/// The `values` of the list `name` that are also in `left`. Locations are compared as canonical URIs.
 fn same_values(name: &str, values: &[Value], left: &[Value]) -> Vec<Value> {
     let key = |value: &Value| {
         let text = value.as_str()?;
@@ -133,7 +135,7 @@ mod tests {
         }
         let limited = |limit: u64| json!([{"type": "order", "actions": ["pay"], "limit": {"eur": limit}}]);
         assert_eq!(left(limited(3), limited(3)), Some(limited(3)));
-        assert_eq!(left(limited(3), limited(2)), Some(json!([])), "nobody here knows which of the two is less");
+        assert_eq!(left(limited(3), limited(2)), Some(json!([])), "which of the two limits is lower is not known");
         let at = |place: &str| json!([{"type": "order", "locations": [place]}]);
         assert_eq!(left(at("https://A:443/"), at("https://a")), Some(at("https://A:443/")));
         assert_eq!(left(json!([7, {"no": "type"}]), token()), Some(json!([])));

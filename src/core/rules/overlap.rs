@@ -7,7 +7,7 @@ use crate::http::path_template::{Segment, Template};
 use crate::rules::rule::Matcher;
 
 /// Whether `first` matches every request that `second` matches.
-pub fn covers(first: &Matcher, second: &Matcher) -> bool {
+pub(crate) fn covers(first: &Matcher, second: &Matcher) -> bool {
     let within = |first: &[String], second: &[String]| {
         first.is_empty() || !second.is_empty() && second.iter().all(|item| first.contains(item))
     };
@@ -19,7 +19,7 @@ pub fn covers(first: &Matcher, second: &Matcher) -> bool {
 }
 
 /// Whether some request matches both. Allocates nothing.
-pub fn meet(first: &Matcher, second: &Matcher) -> bool {
+pub(crate) fn meet(first: &Matcher, second: &Matcher) -> bool {
     let contradicts = |(name, value): &(String, String)| {
         second.metadata.iter().any(|(other, wanted)| other == name && wanted != value)
     };
@@ -33,7 +33,7 @@ pub fn meet(first: &Matcher, second: &Matcher) -> bool {
 }
 
 /// A matcher for the requests that both match; `None` when there are none.
-pub fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
+pub(crate) fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
     if !meet(first, second) {
         return None;
     }
@@ -53,7 +53,7 @@ pub fn common(first: &Matcher, second: &Matcher) -> Option<Matcher> {
 }
 
 /// The same requests, split into one matcher for each pair of a method and a host that `matcher` names.
-pub fn cells(matcher: &Matcher) -> Vec<Matcher> {
+pub(crate) fn cells(matcher: &Matcher) -> Vec<Matcher> {
     let each = |names: &[String]| match names {
         [] => vec![Vec::new()],
         names => names.iter().map(|name| vec![name.clone()]).collect(),
@@ -66,7 +66,7 @@ pub fn cells(matcher: &Matcher) -> Vec<Matcher> {
 }
 
 /// Whether `part`, a part of `whole`, differs from it only in methods and hosts that `whole` names.
-pub fn is_named_part(part: &Matcher, whole: &Matcher) -> bool {
+pub(crate) fn is_named_part(part: &Matcher, whole: &Matcher) -> bool {
     let named = |part: &[String], whole: &[String]| !whole.is_empty() || part.is_empty();
     named(&part.methods, &whole.methods)
         && named(&part.hosts, &whole.hosts)
@@ -76,7 +76,7 @@ pub fn is_named_part(part: &Matcher, whole: &Matcher) -> bool {
 }
 
 /// Describes `part`, a part of `whole`, by what restricts it further: "`GET` requests for `/a/b`".
-pub fn describe(part: &Matcher, whole: &Matcher) -> String {
+pub(crate) fn describe(part: &Matcher, whole: &Matcher) -> String {
     let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let mut words = Vec::new();
     if part.methods.len() != whole.methods.len() {
@@ -103,7 +103,7 @@ pub fn describe(part: &Matcher, whole: &Matcher) -> String {
 }
 
 /// Whether each also matches paths that the other does not match.
-pub fn paths_cross(first: &Matcher, second: &Matcher) -> bool {
+pub(crate) fn paths_cross(first: &Matcher, second: &Matcher) -> bool {
     let (one, other) = (first.template.as_ref(), second.template.as_ref());
     !template_covers(one, other) && !template_covers(other, one)
 }

@@ -113,12 +113,12 @@ impl Requirement {
     }
 
     /// Whether a token can be used for one request only.
-    pub fn single_use(&self) -> bool {
+    pub(crate) fn single_use(&self) -> bool {
         self.single_use
     }
 
     /// Evaluates one check, with break-glass.
-    pub fn evaluate(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
+    pub(crate) fn evaluate(&self, check: &Check, evidence: &Evidence<'_>) -> Outcome {
         match check.evaluate(evidence) {
             Ok(()) => Outcome::Met,
             Err(reason) if self.lifts(check, evidence) => Outcome::Lifted(reason),
@@ -127,7 +127,7 @@ impl Requirement {
     }
 
     /// The scope values that a challenge names (RFC 6750 §3).
-    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
         let scopes = self.checks.iter().filter_map(|check| match check {
             Check::Scope { all, any } => Some(all.iter().chain(any)),
             _ => None,
@@ -149,14 +149,14 @@ impl BreakGlass {
     }
 
     /// The names of the checks that it lifts.
-    pub fn lifts(&self) -> &[&'static str] {
+    pub(crate) fn lifts(&self) -> &[&'static str] {
         &self.lifts
     }
 }
 
 impl Check {
     /// Whether it passes when no signal reported the value.
-    pub fn lets_unknown_pass(&self) -> bool {
+    pub(crate) fn lets_unknown_pass(&self) -> bool {
         matches!(self, Check::Device { unknown: Unknown::Allow } | Check::Risk { unknown: Unknown::Allow, .. })
     }
 
@@ -170,7 +170,7 @@ impl Check {
     }
 
     /// Whether it needs the certificate of the client.
-    pub fn needs_peer(&self) -> bool {
+    pub(crate) fn needs_peer(&self) -> bool {
         matches!(self, Check::Peer(_))
     }
 

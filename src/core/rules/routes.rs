@@ -1,11 +1,11 @@
-//! Which rules a path can be for: a tree of templates, so that a request does not try every rule.
+//! Finds the rules whose path template matches, by a tree of templates, so that a request does not try every rule.
 
 use crate::http::path::Canonical;
 use crate::http::path_template::{MAX_CAPTURES, Segment, Template};
 use crate::index::RuleIndex;
 use hashbrown::HashMap;
 
-/// The segments that a template captured, in the order of its names; as they stand in the canonical path.
+/// The segments that a template captured, in the order of its names, still encoded as in the canonical path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Captures<'p> {
     values: [&'p str; MAX_CAPTURES],
@@ -29,7 +29,7 @@ impl<'p> Captures<'p> {
 
 /// A tree of templates, each with the index of its rule.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub(crate) struct Routes {
     nodes: Vec<Node>,
     /// Rules without a path, in order.
     anywhere: Vec<RuleIndex>,
@@ -41,15 +41,15 @@ struct Node {
     capture: Option<usize>,
     /// Rules whose template ends here, in order.
     ends: Vec<RuleIndex>,
-    /// Rules that take all that is left, in order.
+    /// Rules whose template ends with a capture of the rest of the path, in order.
     rests: Vec<RuleIndex>,
     /// The first rule at or below this node.
     first: RuleIndex,
 }
 
 impl Routes {
-    /// Builds the tree from the templates of all rules, in the order of the rules; `None` is a rule for every path.
-    pub fn new<'t>(templates: impl IntoIterator<Item = Option<&'t Template>>) -> Routes {
+    /// Builds the tree from the templates of all rules, in the order of the rules; `None` matches every path.
+    pub(crate) fn new<'t>(templates: impl IntoIterator<Item = Option<&'t Template>>) -> Routes {
         let mut routes = Routes { nodes: vec![Node::new(RuleIndex::AFTER_ALL)], anywhere: Vec::new() };
         for (position, template) in templates.into_iter().enumerate() {
             let rule = RuleIndex::new(position);
@@ -61,15 +61,15 @@ impl Routes {
         routes
     }
 
-    /// The first rule whose template matches `path` and that `accept` takes. Nothing is allocated.
-    pub fn find(&self, path: &Canonical<'_>, mut accept: impl FnMut(RuleIndex) -> bool) -> Option<RuleIndex> {
+    /// The first rule whose template matches `path` and for which `accept` is true. Allocates nothing.
+    pub(crate) fn find(&self, path: &Canonical<'_>, mut accept: impl FnMut(RuleIndex) -> bool) -> Option<RuleIndex> {
         let mut best = self.anywhere.iter().copied().find(|rule| accept(*rule));
         let rest = path.as_str().strip_prefix('/').unwrap_or_default();
         self.descend(0, Some(rest), &mut best, &mut accept);
         best
     }
 
-    /// `rest` is the path from this node on, or `None` behind its last segment.
+    /// Searches below `node`. `rest` is the path from this node on; `None` after the last segment.
     fn descend(
         &self,
         node: usize,
@@ -118,8 +118,8 @@ impl Routes {
     }
 }
 
-/// What `template` captures of `path`; `None` when it is for other paths.
-pub fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
+/// What `template` captures of `path`; `None` if it does not match.
+pub(crate) fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
     let mut rest = path.as_str().strip_prefix('/');
     let mut captures = Captures::default();
     for want in template.segments() {
@@ -136,9 +136,9 @@ pub fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Option<Capt
     rest.is_none().then_some(captures)
 }
 
-/// The segment that `path` begins with, and what stands behind its `/`; `None` behind the last segment.
+/// The first segment of `path`, and the path after its `/`; `None` after the last segment.
 fn first_segment(path: &str) -> (&str, Option<&str>) {
-    // Segments are short: searching them byte by byte is faster than beginning to search them by words.
+    // Segments are short: a search byte by byte is faster than the setup of a search by machine words.
     let end = path.bytes().position(|byte| byte == b'/').and_then(|end| path.split_at_checked(end));
     end.map_or((path, None), |(segment, rest)| (segment, rest.strip_prefix('/')))
 }
@@ -159,7 +159,7 @@ mod tests {
         Some((rule, captures(&templates[rule], path).unwrap()))
     }
 
-    /// What [`Routes`] must agree with: each template tried in order.
+    /// The reference for [`Routes`]: tries each template in order.
     fn find_in_order(templates: &[Template], path: &Canonical<'_>) -> Option<usize> {
         templates.iter().position(|template| {
             let mut segments = path.segments();

@@ -90,7 +90,7 @@ impl Rule {
 
 impl Matcher {
     /// The paths that it matches; `None` for every path.
-    pub fn template(&self) -> Option<&Template> {
+    pub(crate) fn template(&self) -> Option<&Template> {
         self.template.as_ref()
     }
 
@@ -100,12 +100,12 @@ impl Matcher {
     }
 
     /// The names of the captures of its path.
-    pub fn capture_names(&self) -> &[String] {
+    pub(crate) fn capture_names(&self) -> &[String] {
         self.template.as_ref().map(Template::names).unwrap_or_default()
     }
 
     /// Why it does not match `target`; `None` if it does.
-    pub fn mismatch(&self, target: Target<'_>, connection: &mut impl ConnectionInfo) -> Option<Mismatch> {
+    pub(crate) fn mismatch(&self, target: Target<'_>, connection: &mut impl ConnectionInfo) -> Option<Mismatch> {
         match self.captures(target.path) {
             Some(_) => self.mismatch_beside_path(target, &mut Remembered::new(connection)),
             None => Some(Mismatch::Path),
@@ -113,7 +113,7 @@ impl Matcher {
     }
 
     /// The captures of `path`; `None` if it does not match `path`.
-    pub fn captures<'p>(&self, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
+    pub(crate) fn captures<'p>(&self, path: &'p Canonical<'_>) -> Option<Captures<'p>> {
         self.template.as_ref().map_or(Some(Captures::default()), |template| captures(template, path))
     }
 
@@ -122,7 +122,8 @@ impl Matcher {
         target: Target<'_>,
         connection: &mut Remembered<'_, S>,
     ) -> Option<Mismatch> {
-        // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore case: a client must not escape a rule by case.
+        // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore case: a client must not escape a rule by
+        // case.
         if !self.methods.is_empty() && !self.methods.iter().any(|ours| ours.eq_ignore_ascii_case(target.method)) {
             return Some(Mismatch::Method);
         }

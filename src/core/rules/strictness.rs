@@ -11,7 +11,7 @@ use std::fmt;
 
 /// What a rule requires and another rule does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
+pub(crate) enum Missing {
     /// The rule denies, and the other does not.
     Denial,
     /// The other rule requires no token.
@@ -25,7 +25,7 @@ pub enum Missing {
 /// What `asking` requires and `other` does not, for requests to paths of `region`, which both rules match. `None` if
 /// every request that passes `other` would pass `asking`. If the comparison is not certain, the requirement counts as
 /// missing.
-pub fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Missing> {
+pub(crate) fn missing(other: &Rule, asking: &Rule, region: Option<&Template>, mode: Mode) -> Option<Missing> {
     let enforces = |rule: &Rule| rule.mode.unwrap_or(mode) == Mode::Enforce;
     if matches!(asking.effect, Effect::Anonymous) || !enforces(asking) {
         return None;
@@ -130,7 +130,7 @@ impl Comparison<'_> {
         have.kind == want.kind && members.into_iter().all(implied)
     }
 
-    /// What `parts` stand for in a path of the region, independent of the names of the captures of `template`.
+    /// The values of `parts` in a path of the region, independent of the names of the captures of `template`.
     fn pieces(&self, parts: &[Part], template: Option<&Template>) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
         for part in parts {
@@ -146,7 +146,7 @@ impl Comparison<'_> {
         pieces
     }
 
-    /// What the capture at `index` of `template` is in the region.
+    /// The value of the capture at `index` of `template` in the region.
     fn piece(&self, index: usize, template: Option<&Template>) -> Piece {
         let places = template.iter().flat_map(|template| template.segments().iter().enumerate());
         let mut captures = places.filter(|(_, segment)| !matches!(segment, Segment::Literal(_)));
@@ -172,7 +172,7 @@ impl Comparison<'_> {
     }
 }
 
-/// A part of a pattern, by its place in the path.
+/// A part of a pattern, by its position in the path.
 #[derive(Debug, PartialEq, Eq)]
 enum Piece {
     Literal(Vec<u8>),
@@ -180,7 +180,7 @@ enum Piece {
     Tail(usize),
 }
 
-/// Where a template captures, and what.
+/// For each segment of `template`: `None` for a literal, otherwise whether it captures the rest of the path.
 fn kinds(template: &Template) -> Vec<Option<bool>> {
     let kind = |segment: &Segment| match segment {
         Segment::Literal(_) => None,
@@ -190,7 +190,7 @@ fn kinds(template: &Template) -> Vec<Option<bool>> {
     template.segments().iter().map(kind).collect()
 }
 
-/// Whether break-glass lifts that check of `have` for nobody for whom it does not lift it of `want`.
+/// Whether each grant for which break-glass lifts that check of `have` is one for which it lifts it in `want` too.
 fn lifts_no_more(have: &Requirement, want: &Requirement, check: &str) -> bool {
     let scope = |requirement: &Requirement| {
         requirement.break_glass().filter(|glass| glass.lifts().contains(&check)).map(|glass| glass.scope().to_owned())

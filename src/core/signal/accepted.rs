@@ -79,7 +79,7 @@ impl Signal {
     }
 
     /// The fingerprint, by which another SET with the same `jti` and other contents is recognized.
-    pub fn fingerprint(&self) -> &Fingerprint {
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
@@ -90,7 +90,7 @@ impl Signal {
 
     /// Whether its entries have the time of reading, because the SET is dated in the future. The same SET read later
     /// has entries with a later time.
-    pub fn is_dated_ahead(&self) -> bool {
+    pub(crate) fn is_dated_ahead(&self) -> bool {
         self.dated_ahead
     }
 }

@@ -1,5 +1,6 @@
 //! The effect of an event: from an event and its subject to entries of the state.
 
+use crate::index::IssuerIndex;
 use crate::signal::event;
 use crate::signal::event::{Event, EventError, Type};
 use crate::signal::subject::{Member, Subject};
@@ -98,7 +99,7 @@ impl Default for Effects {
 /// Why an event cannot be turned into entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum EffectError {
+pub(crate) enum EffectError {
     #[error("a subject may have {MAX_CONDITIONS} members")]
     TooManyMembers,
     #[error("the event says more than {MAX_ENTRIES} things; split it")]
@@ -109,13 +110,13 @@ pub enum EffectError {
 
 /// What an event means for its subject.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// It is revoked.
-    Ended,
+    Revoked,
     /// The task is completed.
     Completed,
     /// A fact about the principal of that kind, or about the most selective member of the subject if no kind is given.
-    Is(Fact, Option<Kind>),
+    Fact(Fact, Option<Kind>),
     /// The session began.
     Began,
     /// A change of the grant, with its data.
@@ -124,9 +125,9 @@ pub enum Meaning {
 
 impl Effects {
     /// What `event` means under these effects.
-    pub fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
+    pub(crate) fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
         let (effect, worse, set) = match event {
-            Event::Plain(Type::SessionRevoked) => return Ok(vec![Meaning::Ended]),
+            Event::Plain(Type::SessionRevoked) => return Ok(vec![Meaning::Revoked]),
             Event::Plain(Type::TaskCompleted) => return Ok(vec![Meaning::Completed]),
             Event::Narrowed(data) => return Ok(vec![Meaning::Change(Fact::Narrowed, data.clone())]),
             Event::Plain(Type::AccountDisabled) => (self.account_disabled, true, Vec::new()),
@@ -138,11 +139,11 @@ impl Effects {
             Event::Credential { created: false } => (self.credential_change, true, Vec::new()),
             Event::Established => (self.session_established, false, vec![Meaning::Began]),
             Event::Device(status) => {
-                let is = Meaning::Is(Fact::Device(*status), Some(Kind::Device));
-                (self.device_compliance_change, *status == Compliance::NotCompliant, vec![is])
+                let fact = Meaning::Fact(Fact::Device(*status), Some(Kind::Device));
+                (self.device_compliance_change, *status == Compliance::NotCompliant, vec![fact])
             }
             Event::Risk { level, principal, .. } => {
-                (self.risk_level_change, *level == Risk::High, vec![Meaning::Is(Fact::Risk(*level), *principal)])
+                (self.risk_level_change, *level == Risk::High, vec![Meaning::Fact(Fact::Risk(*level), *principal)])
             }
             Event::Assurance { namespace, level, raised } => {
                 let data = payload::statement(namespace, &json!({"level": level, "raised": raised}))?;
@@ -159,14 +160,14 @@ impl Effects {
         };
         let ends = worse && matches!(effect, Effect::End | Effect::SetAndEnd);
         let mut meanings = if matches!(effect, Effect::Set | Effect::SetAndEnd) { set } else { Vec::new() };
-        meanings.extend(ends.then_some(Meaning::Ended));
+        meanings.extend(ends.then_some(Meaning::Revoked));
         Ok(meanings)
     }
 }
 
 /// Whether a signal may change the claim. Each of `issuers` may use other names for the claims that must not change.
-pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
-    let named = |issuer: &&Issuer| {
+pub(crate) fn may_change(claim: &str, issuers: &[(IssuerIndex, &Issuer)]) -> bool {
+    let named = |(_, issuer): &(IssuerIndex, &Issuer)| {
         let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
         own.into_iter().chain([issuer.tenant_claim.as_ref()]).flatten().any(|name| name == claim)
             || issuer.subject_claims.iter().any(|(_, name)| name == claim)
@@ -175,13 +176,13 @@ pub fn may_change(claim: &str, issuers: &[&Issuer]) -> bool {
     !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
 }
 
-/// The entries that `meanings` produce about `subject`; the member keys refer to `issuers` by index. If the signal is
+/// The entries that `meanings` produce about `subject` in the grants of each of `issuers`. If the signal is
 /// `faulty`, values of claims are stored as conflicting. The error is written for the transmitter's operator.
-pub fn entries(
+pub(crate) fn entries(
     meanings: &[Meaning],
     faulty: bool,
     subject: &Subject,
-    issuers: &[&Issuer],
+    issuers: &[(IssuerIndex, &Issuer)],
     at: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<Entry>, EffectError> {
@@ -190,16 +191,16 @@ pub fn entries(
         if members.len() > MAX_CONDITIONS {
             return Err(EffectError::TooManyMembers);
         }
-        for (place, issuer) in issuers.iter().enumerate() {
-            let Some((keys, whole)) = keys_under(members, place) else { continue };
+        for (index, issuer) in issuers {
+            let Some((keys, whole)) = keys_under(members, *index) else { continue };
             let wider = !whole || !subject.unmatched.is_empty();
             for meaning in meanings {
                 let mut meaning = meaning.about_grants_of(issuer)?;
                 if faulty {
                     meaning.to_mut().mark_claims_conflicting();
                 }
-                let placed = meaning.place(&keys);
-                entries.extend(placed.into_iter().filter_map(|(key, conditions)| {
+                let stored = meaning.stored_under(&keys);
+                entries.extend(stored.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
                     Some(Entry {
                         key,
@@ -224,9 +225,9 @@ pub fn entries(
 /// The keys of `members` under the issuer with that index, and whether every member has one. All members describe one
 /// principal, so they should belong to one issuer. If they belong to several, the issuer of the most selective member
 /// is meant, and members of other issuers are ignored.
-fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)> {
-    let key = |member: &Member, place: usize| member.keys.iter().find(|(at, _)| *at == place).map(|(_, key)| *key);
-    let keys: Vec<StateKey> = members.iter().filter_map(|member| key(member, place)).collect();
+fn keys_under(members: &[Member], issuer: IssuerIndex) -> Option<(Vec<StateKey>, bool)> {
+    let key = |member: &Member| member.keys.iter().find(|(index, _)| *index == issuer).map(|(_, key)| *key);
+    let keys: Vec<StateKey> = members.iter().filter_map(key).collect();
     if keys.len() == members.len() {
         return Some((keys, true));
     }
@@ -234,19 +235,19 @@ fn keys_under(members: &[Member], place: usize) -> Option<(Vec<StateKey>, bool)>
         return None;
     }
     let closest = members.iter().min_by_key(|member| selectivity(member.kind))?;
-    key(closest, place).map(|_| (keys, false))
+    key(closest).map(|_| (keys, false))
 }
 
 /// Whether one issuer has a key for each of `members`.
-pub fn has_one_issuer(members: &[Member]) -> bool {
+pub(crate) fn has_one_issuer(members: &[Member]) -> bool {
     let Some((first, others)) = members.split_first() else { return true };
-    let of_all = |place: &usize| others.iter().all(|other| other.keys.iter().any(|(at, _)| at == place));
-    first.keys.iter().any(|(place, _)| of_all(place))
+    let of_all = |issuer: &IssuerIndex| others.iter().all(|other| other.keys.iter().any(|(index, _)| index == issuer));
+    first.keys.iter().any(|(issuer, _)| of_all(issuer))
 }
 
 impl Meaning {
     /// The name of the claim that it sets.
-    pub fn claim(&self) -> Option<&str> {
+    pub(crate) fn claim(&self) -> Option<&str> {
         match self {
             Meaning::Change(Fact::Claim(_), data) => payload::name(data),
             _ => None,
@@ -254,10 +255,10 @@ impl Meaning {
     }
 
     /// Whether it revokes or narrows a grant. A claim in the same event that may not change does not prevent it.
-    pub fn revokes_or_narrows(&self) -> bool {
+    pub(crate) fn revokes_or_narrows(&self) -> bool {
         match self {
-            Meaning::Ended | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
-            Meaning::Is(..) | Meaning::Began | Meaning::Change(..) => false,
+            Meaning::Revoked | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
+            Meaning::Fact(..) | Meaning::Began | Meaning::Change(..) => false,
         }
     }
 
@@ -282,28 +283,28 @@ impl Meaning {
     /// conditions. A grant that lacks this member is affected too (SSF 1.0 §8.1.3.1). So there is a second entry, for
     /// grants without it, under the next member, and so on. A fact about a device or a risk is stored under the one
     /// principal alone, so that the next fact about it replaces it, whichever other members the subject has.
-    fn place(&self, keys: &[StateKey]) -> Vec<(StateKey, Vec<StateKey>)> {
+    fn stored_under(&self, keys: &[StateKey]) -> Vec<(StateKey, Vec<StateKey>)> {
         let keys = by_selectivity(keys);
         let one = |key: Option<&StateKey>| key.map(|key| (*key, Vec::new())).into_iter().collect();
         match self {
-            Meaning::Is(_, principal) => {
+            Meaning::Fact(_, principal) => {
                 return one(keys.iter().find(|key| Some(key.kind()) == *principal).or(keys.first()));
             }
             Meaning::Began => return one(keys.iter().find(|key| key.kind() == Kind::Session)),
-            Meaning::Ended | Meaning::Completed | Meaning::Change(..) => {}
+            Meaning::Revoked | Meaning::Completed | Meaning::Change(..) => {}
         }
-        let mut places = Vec::new();
+        let mut stored = Vec::new();
         let mut absent = Vec::new();
         let mut rest = keys.as_slice();
         while let Some((key, others)) = rest.split_first() {
-            places.push((*key, absent.iter().chain(others).copied().collect()));
+            stored.push((*key, absent.iter().chain(others).copied().collect()));
             if key.kind().is_universal() {
                 break;
             }
             absent.push(StateKey::absent(key.kind()));
             rest = others;
         }
-        places
+        stored
     }
 
     /// The fact to store under a key of `kind`, with its data. Revoking a principal, which can begin new sessions, is a
@@ -311,16 +312,16 @@ impl Meaning {
     fn fact(&self, kind: Kind, wider: bool) -> Option<(Fact, Vec<u8>)> {
         let bare = |fact| Some((fact, Vec::new()));
         match self {
-            Meaning::Is(fact, _) if wider && !fact.restricts() => None,
-            Meaning::Is(fact, _) => bare(*fact),
+            Meaning::Fact(fact, _) if wider && !fact.restricts() => None,
+            Meaning::Fact(fact, _) => bare(*fact),
             Meaning::Began => bare(Fact::Began),
             Meaning::Change(fact, data) => match fact.conflicting().filter(|_| wider) {
                 Some(conflicting) => Some((conflicting, payload::topic(data).to_vec())),
                 None => Some((*fact, data.clone())),
             },
-            Meaning::Ended | Meaning::Completed if !kind.is_singular() => bare(Fact::CutOff),
+            Meaning::Revoked | Meaning::Completed if !kind.is_singular() => bare(Fact::CutOff),
             Meaning::Completed => bare(Fact::Completed),
-            Meaning::Ended => bare(Fact::Revoked),
+            Meaning::Revoked => bare(Fact::Revoked),
         }
     }
 }

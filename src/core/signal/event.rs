@@ -68,17 +68,17 @@ impl Type {
     ];
 
     /// The last part of its URI; the configuration uses this name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.parts().1
     }
 
     /// The type with that name.
-    pub fn from_name(name: &str) -> Option<Type> {
+    pub(crate) fn from_name(name: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| known.name() == name)
     }
 
     /// The type with that URI.
-    pub fn from_uri(uri: &str) -> Option<Type> {
+    pub(crate) fn from_uri(uri: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| {
             let (base, name) = known.parts();
             uri.strip_prefix(base) == Some(name)
@@ -86,12 +86,12 @@ impl Type {
     }
 
     /// Whether it is about the stream itself and not about a subject.
-    pub fn is_of_the_stream(self) -> bool {
+    pub(crate) fn is_of_the_stream(self) -> bool {
         matches!(self, Type::Verification | Type::StreamUpdated)
     }
 
     /// Whether its subject may be inside the event, as in drafts of CAEP and RISC.
-    pub fn may_hold_subject(self) -> bool {
+    pub(crate) fn may_hold_subject(self) -> bool {
         matches!(self.parts().0, CAEP | RISC)
     }
 
@@ -120,7 +120,7 @@ impl Type {
 
 /// An event, with the information that its payload adds to its type.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// No additional information: session-revoked, the account events of RISC, credential-compromise,
     /// session-presented, task-completed.
     Plain(Type),
@@ -169,7 +169,7 @@ pub enum Event {
 impl Event {
     /// Reads the payload of an event of type `kind`. Irregularities that have no effect go to `oddities`. Fails when
     /// the event cannot be understood; the error is written for the transmitter's operator.
-    pub fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
+    pub(crate) fn read(kind: Type, payload: &Map<String, Value>, oddities: &mut Oddities) -> Result<Event, EventError> {
         let mut payload = Payload { members: payload, oddities };
         if !kind.is_of_the_stream() {
             payload.check_common();
@@ -236,7 +236,7 @@ impl Event {
 
     /// Whether it may permit something that was refused before. Such an event is applied only if nothing about it is in
     /// doubt.
-    pub fn permits(&self) -> bool {
+    pub(crate) fn permits(&self) -> bool {
         match self {
             Event::Device(status) => *status == Compliance::Compliant,
             Event::Risk { level, lowered, .. } => *level == Risk::Low || *lowered,
@@ -251,7 +251,7 @@ impl Event {
 /// Why an event cannot be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum EventError {
+pub(crate) enum EventError {
     #[error("current_status is not one of compliant, not-compliant")]
     DeviceStatus,
     #[error("current_level is not one of LOW, MEDIUM, HIGH")]
@@ -354,7 +354,7 @@ fn same_value(left: &str, right: &str) -> bool {
 
 /// The data of a narrowing, from the members `scope` and `authorization_details` of an event. The error is written for
 /// the transmitter's operator.
-pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
+pub(crate) fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<Vec<u8>, EventError> {
     let mut members = Map::new();
     if let Some(scope) = scope {
         members.insert("scope".to_owned(), scopes(scope).ok_or(EventError::Scope)?);
@@ -368,7 +368,7 @@ pub fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> Result<
 
 /// The data of a narrowing, if the claim in `data` carries scope or details: a change of such a claim can only narrow
 /// the grant, never restore what an earlier one removed. The error is written for the transmitter's operator.
-pub fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
+pub(crate) fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
     let Some((name, value)) = split(data) else { return Ok(None) };
     let Some(role) = carriers.role(name) else { return Ok(None) };
     let value = json::value(value).map_err(|_| EventError::ClaimNotJson)?;

@@ -1,6 +1,7 @@
 //! Interprets an authenticated SET: its event, its subject, its time, and the entries that result.
 
 use crate::encoding::bytes::constant_time_eq;
+use crate::index::IssuerIndex;
 use crate::signal::accepted::Notes;
 use crate::signal::accepted::Origin;
 use crate::signal::accepted::Signal;
@@ -127,8 +128,9 @@ impl Set<'_> {
         at: Timestamp,
         oddities: &mut Oddities,
     ) -> Result<(), SetError> {
-        let issuers: Vec<&Issuer> =
-            self.transmitter.subjects.iter().filter_map(|(_, index)| index.of(self.issuers)).collect();
+        let subjects_of = self.transmitter.subjects.iter();
+        let issuers: Vec<(IssuerIndex, &Issuer)> =
+            subjects_of.filter_map(|(_, index)| Some((*index, index.of(self.issuers)?))).collect();
         let permissions = &self.transmitter.permissions;
         let reading = Reading {
             issuers: &issuers,
@@ -260,12 +262,12 @@ impl Set<'_> {
     fn check_claims(
         &self,
         meanings: &mut Vec<Meaning>,
-        issuers: &[&Issuer],
+        issuers: &[(IssuerIndex, &Issuer)],
         oddities: &mut Oddities,
     ) -> Result<(), SetError> {
         let mut error = None;
         // A grant may always be narrowed.
-        let narrows = |name: &str| issuers.iter().all(|issuer| issuer.carriers.role(name).is_some());
+        let narrows = |name: &str| issuers.iter().all(|(_, issuer)| issuer.carriers.role(name).is_some());
         meanings.retain(|meaning| {
             let Some(name) = meaning.claim().filter(|name| !narrows(name)) else { return true };
             let allowed = &self.transmitter.permissions.claims;

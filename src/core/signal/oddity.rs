@@ -19,14 +19,14 @@ pub struct Oddities {
 
 impl Oddities {
     /// Records an irregularity that refuses a signal which permits something.
-    pub fn fault(&mut self, text: impl Into<String>) {
+    pub(crate) fn fault(&mut self, text: impl Into<String>) {
         let text = shortened(text.into());
         self.first_fault.get_or_insert_with(|| text.clone());
         self.note(text);
     }
 
     /// Records an irregularity for the operator's log only.
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
         let text = shortened(text.into());
         if self.all.len() < MOST && !self.all.contains(&text) {
             self.all.push(text);
@@ -34,7 +34,7 @@ impl Oddities {
     }
 
     /// The first fault.
-    pub fn first_fault(&self) -> Option<&str> {
+    pub(crate) fn first_fault(&self) -> Option<&str> {
         self.first_fault.as_deref()
     }
 

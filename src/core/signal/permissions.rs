@@ -41,13 +41,13 @@ impl Default for Permissions {
 
 impl Permissions {
     /// The type of the event `uri`, if it is supported.
-    pub fn type_of(&self, uri: &str) -> Option<Type> {
+    pub(crate) fn type_of(&self, uri: &str) -> Option<Type> {
         let own = self.uris.iter().find(|(known, _)| known == uri);
         own.map(|(_, kind)| *kind).or_else(|| Type::from_uri(uri))
     }
 
     /// Whether it may send events of that type. Every transmitter may send events about its own stream.
-    pub fn may_send(&self, kind: Type) -> bool {
+    pub(crate) fn may_send(&self, kind: Type) -> bool {
         kind.is_of_the_stream() || self.events.as_ref().is_none_or(|events| events.contains(&kind))
     }
 }

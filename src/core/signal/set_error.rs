@@ -66,7 +66,7 @@ impl SetErrorCode {
     }
 
     /// An error with this code.
-    pub fn because(self, description: impl Into<String>) -> SetError {
+    pub(crate) fn because(self, description: impl Into<String>) -> SetError {
         let retry_after = matches!(self, SetErrorCode::KeysUnavailable | SetErrorCode::TooEarly).then_some(Span(1));
         SetError { code: self, description: description.into(), origin: None, retry_after }
     }

@@ -10,7 +10,7 @@ const MILLISECONDS: f64 = 1e11;
 
 /// A time as the SET states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stated {
+pub(crate) struct Stated {
     /// The whole seconds, rounded down.
     pub floor: Timestamp,
     /// The whole seconds, rounded up.
@@ -21,7 +21,7 @@ pub struct Stated {
 
 /// The form in which a time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// A JSON number of seconds.
     Seconds,
     /// A JSON number of milliseconds, as drafts of CAEP had it.
@@ -32,7 +32,7 @@ pub enum Form {
 
 /// Reads a time. `None` when it is not a time after 1970 and up to [`Timestamp::MAX`]. Zero is not accepted: it is the
 /// value of a field that was never set.
-pub fn read(value: &Value) -> Option<Stated> {
+pub(crate) fn read(value: &Value) -> Option<Stated> {
     match value {
         Value::Number(number) => match number.as_u64() {
             Some(seconds) if seconds > 0 && Timestamp(seconds) <= Timestamp::MAX => {

@@ -21,7 +21,7 @@ impl Signals {
 
     /// The transmitters that must have been heard of recently for the state about grants of the issuer with that index
     /// to be fresh.
-    pub fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
+    pub(crate) fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
         issuer.of(&self.heartbeats).map(Vec::as_slice).unwrap_or_default()
     }
 

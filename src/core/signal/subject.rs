@@ -1,5 +1,6 @@
 //! Subject identifiers (RFC 9493, SSF 1.0 §3): the subject of a signal as state keys.
 
+use crate::index::IssuerIndex;
 use crate::signal::oddity::Oddities;
 use crate::state::key::kind_of_format;
 use crate::state::key::{Kind, StateKey};
@@ -18,7 +19,7 @@ const MAX_MEMBERS: usize = 16;
 
 /// The subject of a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The subject is everyone who has all members of one of these lists. Empty when no grant can match it.
     pub alternatives: Vec<Vec<Member>>,
     /// Names of members that no grant can be compared with. Without them the subject is wider than intended.
@@ -29,17 +30,17 @@ pub struct Subject {
 ///
 /// An `opaque` id names no issuer, so it stands for that id under each issuer that the transmitter may speak for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// The kind of thing that it names.
     pub kind: Kind,
-    /// `(index of the issuer in the transmitter's list, key)`.
-    pub keys: Vec<(usize, StateKey)>,
+    /// Its key under each issuer that has one.
+    pub keys: Vec<(IssuerIndex, StateKey)>,
 }
 
 /// Why a subject cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum SubjectError {
+pub(crate) enum SubjectError {
     #[error("sub_id is not a subject identifier of RFC 9493")]
     Malformed,
     #[error("`{0}` is not a subject identifier format of RFC 9493 or SSF 1.0")]
@@ -56,9 +57,9 @@ pub enum SubjectError {
 
 /// How subjects are read for one transmitter.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading<'r> {
+pub(crate) struct Reading<'r> {
     /// The issuers that the transmitter may speak for.
-    pub issuers: &'r [&'r Issuer],
+    pub issuers: &'r [(IssuerIndex, &'r Issuer)],
     /// Members of complex subjects that must not be ignored (`critical_subject_members`, SSF 1.0 §7.1).
     pub critical: &'r [String],
     /// Whether the transmitter writes subjects as drafts did: `subject_type`, and no `format` in a complex subject.
@@ -70,7 +71,7 @@ pub struct Reading<'r> {
 impl Reading<'_> {
     /// Reads all `subjects` of one signal; the signal is about each of them. A subject that cannot be used is skipped
     /// if another can. An unknown critical member refuses all of them.
-    pub fn read_all(&self, subjects: &[&Value], oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+    pub(crate) fn read_all(&self, subjects: &[&Value], oddities: &mut Oddities) -> Result<Subject, SubjectError> {
         let mut all = Subject::default();
         let mut error = None;
         let mut any = false;
@@ -96,7 +97,7 @@ impl Reading<'_> {
     }
 
     /// Reads one subject, such as `sub_id`.
-    pub fn read(&self, subject: &Value, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+    pub(crate) fn read(&self, subject: &Value, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
         let object = subject.as_object().ok_or(SubjectError::Malformed)?;
         if self.is_complex(object, oddities)? {
             return self.complex(object, oddities);
@@ -221,7 +222,7 @@ impl Reading<'_> {
             (None, "opaque", Some((_, name))) => {
                 let kind = |issuer: &Issuer| issuer.opaque_subject.or(self.opaque);
                 let key = |issuer: &Issuer| kind(issuer).map(|kind| key(kind, issuer, None, name));
-                let first = self.issuers.iter().find_map(|issuer| kind(issuer));
+                let first = self.issuers.iter().find_map(|(_, issuer)| kind(issuer));
                 return Ok(first.and_then(|first| self.of_each_issuer(first, key)));
             }
             (None, "iss_sub", Some(named)) => (Kind::User, named),
@@ -233,7 +234,7 @@ impl Reading<'_> {
         };
         // Grants have groups only if the issuer names a group claim. Otherwise no grant can be compared with the
         // member.
-        let knows = |issuer: &&Issuer| kind != Kind::Group || issuer.group_claim.is_some();
+        let knows = |(_, issuer): &(IssuerIndex, &Issuer)| kind != Kind::Group || issuer.group_claim.is_some();
         if !self.issuers.iter().any(knows) {
             return Ok(None);
         }
@@ -251,8 +252,7 @@ impl Reading<'_> {
 
     /// The member with its key under each issuer; `None` when no issuer has a key for it.
     fn of_each_issuer(&self, kind: Kind, key: impl Fn(&Issuer) -> Option<StateKey>) -> Option<Member> {
-        let keys = self.issuers.iter().enumerate();
-        let keys: Vec<_> = keys.filter_map(|(at, issuer)| Some((at, key(issuer)?))).collect();
+        let keys: Vec<_> = self.issuers.iter().filter_map(|(index, issuer)| Some((*index, key(issuer)?))).collect();
         (!keys.is_empty()).then_some(Member { kind, keys })
     }
 }
@@ -380,7 +380,8 @@ mod tests {
         let a = named(A, vec![(Kind::Email, "email".to_owned())]);
         let b = named(B, Vec::new());
         let critical: Vec<String> = critical.iter().map(|name| (*name).to_owned()).collect();
-        let reading = Reading { issuers: &[&a, &b], critical: &critical, legacy: false, opaque: None };
+        let issuers = [(IssuerIndex::new(0), &a), (IssuerIndex::new(1), &b)];
+        let reading = Reading { issuers: &issuers, critical: &critical, legacy: false, opaque: None };
         reading.read(&sub_id, &mut Oddities::default())
     }
 
@@ -395,7 +396,10 @@ mod tests {
     #[test]
     fn simple_subjects() {
         let token = members(json!({"format": "jwt_id", "iss": B, "jti": "t"}));
-        assert_eq!(token, [[Member { kind: Kind::Token, keys: vec![(1, StateKey::new(Kind::Token, B, "t"))] }]]);
+        assert_eq!(
+            token,
+            [[Member { kind: Kind::Token, keys: vec![(IssuerIndex::new(1), StateKey::new(Kind::Token, B, "t"))] }]]
+        );
         let user = members(json!({"format": "iss_sub", "iss": A, "sub": "u"}));
         assert_eq!(user[0][0].kind, Kind::User);
         let foreign = json!({"format": "jwt_id", "iss": "https://c", "jti": "t"});
@@ -406,7 +410,7 @@ mod tests {
     fn a_claim_can_stand_for_a_format() {
         let email = members(json!({"format": "email", "email": "Alice@Example.org"}));
         let key = StateKey::new(Kind::Email, A, "alice@example.org");
-        assert_eq!(email, [[Member { kind: Kind::Email, keys: vec![(0, key)] }]]);
+        assert_eq!(email, [[Member { kind: Kind::Email, keys: vec![(IssuerIndex::new(0), key)] }]]);
         let inside = members(json!({"format": "complex", "user": {"format": "email", "email": "alice@example.org"}}));
         assert_eq!(inside, email);
     }

@@ -12,22 +12,22 @@ use jwt_simple::prelude::*;
 use serde_json::{Map, Value, json};
 use std::sync::OnceLock;
 
-pub const NOW: Timestamp = Timestamp(1_790_000_100);
+pub(crate) const NOW: Timestamp = Timestamp(1_790_000_100);
 
 /// Stands for "leave this claim out".
-pub const ABSENT: &str = "<absent>";
+pub(crate) const ABSENT: &str = "<absent>";
 
-pub fn key() -> &'static ES256KeyPair {
+pub(crate) fn key() -> &'static ES256KeyPair {
     static KEY: OnceLock<ES256KeyPair> = OnceLock::new();
     KEY.get_or_init(|| ES256KeyPair::generate().with_key_id("jit-1"))
 }
 
-pub fn jwks() -> Value {
+pub(crate) fn jwks() -> Value {
     let jwk: Value = serde_json::from_str(&key().public_key().to_jwk()).unwrap();
     json!({ "keys": [jwk] })
 }
 
-pub fn issuer() -> Issuer {
+pub(crate) fn issuer() -> Issuer {
     let (keys, problems) = KeySet::from_jwks(&jwks(), &[Algorithm::ES256]).unwrap();
     assert_eq!(problems, []);
     Issuer {
@@ -55,7 +55,7 @@ pub fn issuer() -> Issuer {
 
 /// A token of [`issuer`], good but for the header parameters and claims given; null leaves a header parameter out,
 /// [`ABSENT`] a claim.
-pub fn token_with(header: Value, claims: Value) -> String {
+pub(crate) fn token_with(header: Value, claims: Value) -> String {
     let mut head = json!({"alg": "ES256", "typ": "at+jwt", "kid": "jit-1"});
     let mut body = json!({
         "iss": "https://jit.example", "sub": "alice", "aud": "https://orders.mesh", "client_id": "agent-a7",
@@ -69,7 +69,7 @@ pub fn token_with(header: Value, claims: Value) -> String {
 }
 
 /// A JWS of `header` and `payload`, signed by [`key`] whatever the header says.
-pub fn sign(header: &Value, payload: &Value) -> String {
+pub(crate) fn sign(header: &Value, payload: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let input = format!("{}.{}", encode(header), encode(payload));
     let signature = p256_sign(input.as_bytes());

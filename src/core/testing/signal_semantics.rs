@@ -1,5 +1,5 @@
-//! The edge cases of the semantics of signals, each by its number in our list of them, through the receiver and the
-//! judge; and that the order of signals does not matter. What is odd about signals is in [`crate::testing::doubt`].
+//! What signals do, sent through the receiver and the judge, in edge cases and in every order. Odd signals are in
+//! [`crate::testing::odd_signals`].
 
 use crate::config::load;
 use crate::decision::judge::Judge;
@@ -21,13 +21,14 @@ pub(crate) const RISC: &str = "https://schemas.openid.net/secevent/risc/event-ty
 pub(crate) const SSF: &str = "https://schemas.openid.net/secevent/ssf/event-type/";
 pub(crate) const OURS: &str = "urn:taskfence:secevent:";
 
-pub(crate) struct World {
+/// A receiver and a judge that share one state.
+pub(crate) struct Harness {
     judge: Judge,
     ports: TestPorts,
     sets: usize,
 }
 
-/// Two transmitters, and a rule for each thing that signals change.
+/// A configuration with two transmitters, and one rule for each thing that signals can change.
 fn config() -> Value {
     let keys = json!({"inline": fixture::jwks()});
     let transmitter = |name: &str| json!({"issuer": name, "audience": "us", "keys": keys, "subjects": [JIT], "settable_claims": ["trusted_network", "role"]});
@@ -52,21 +53,21 @@ fn config() -> Value {
     })
 }
 
-impl World {
-    pub(crate) fn new() -> World {
-        World::with(|_| {})
+impl Harness {
+    pub(crate) fn new() -> Harness {
+        Harness::with(|_| {})
     }
 
-    pub(crate) fn with(change: impl FnOnce(&mut Value)) -> World {
+    pub(crate) fn with(change: impl FnOnce(&mut Value)) -> Harness {
         let mut config = config();
         change(&mut config);
         let policy = load::load(config.to_string().as_bytes()).unwrap().policy;
         let mut ports = TestPorts { store: TestStore::with_doorbell(), ..TestPorts::default() };
         set_up(&mut ports.store, 1).unwrap();
-        World { judge: Judge::new(policy), ports, sets: 0 }
+        Harness { judge: Judge::new(policy), ports, sets: 0 }
     }
 
-    /// Takes every signature for good from now on.
+    /// Accepts every signature from now on.
     pub(crate) fn trust_signatures(&mut self) {
         self.ports.signatures.trusting = true;
     }
@@ -88,7 +89,7 @@ impl World {
         )
     }
 
-    /// The signal that a SET with these claims is, which must be applied.
+    /// Pushes a SET with these claims, which must be applied, and returns its signal.
     pub(crate) fn applied(&mut self, claims: Value) -> Signal {
         match self.push_body(&signed(json!({}), claims.clone())) {
             Received::Applied(signal) => signal,
@@ -96,7 +97,7 @@ impl World {
         }
     }
 
-    /// What is answered to a SET with this header and these claims.
+    /// Pushes a SET with this header and these claims. The error is `err` of the answer, or its status.
     pub(crate) fn push(&mut self, header: Value, claims: Value) -> Result<(), String> {
         let received = self.push_body(&signed(header, claims));
         let (status, _, body) = receiver::answer(&received);
@@ -176,12 +177,12 @@ pub(crate) fn risk(level: &str, at: u64) -> Value {
 }
 
 #[test]
-fn annex_01_the_same_set_twice_is_one_effect_and_two_202() {
-    let mut world = World::new();
+fn a_repeated_set_is_accepted_and_has_no_second_effect() {
+    let mut harness = Harness::new();
     let revoke = set("1", &caep("session-revoked"), json!({}), token("tok-1"));
     for _ in 0..2 {
-        assert_eq!(world.push(json!({}), revoke.clone()), Ok(()));
-        assert_eq!(world.open(json!({})), Some(Reason::TokenRevoked));
+        assert_eq!(harness.push(json!({}), revoke.clone()), Ok(()));
+        assert_eq!(harness.open(json!({})), Some(Reason::TokenRevoked));
     }
     let later = Value::Object(
         revoke
@@ -192,177 +193,178 @@ fn annex_01_the_same_set_twice_is_one_effect_and_two_202() {
             .chain([("iat".to_owned(), json!(NOW.0 + 1)), ("txn".to_owned(), json!("t"))])
             .collect(),
     );
-    assert_eq!(world.push(json!({}), later), Ok(()), "told again later, it is the same");
+    assert_eq!(harness.push(json!({}), later), Ok(()), "told again later, it is the same");
 }
 
 #[test]
-fn annex_02_the_same_jti_of_another_transmitter_is_another_set() {
-    let mut world = World::new();
-    assert_eq!(world.push(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1"))), Ok(()));
+fn the_same_jti_of_another_transmitter_is_another_set() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.push(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1"))), Ok(()));
     let mut other = set("1", &caep("session-revoked"), json!({}), token("tok-2"));
     other["iss"] = json!("https://mdm.example");
-    assert_eq!(world.push(json!({}), other), Ok(()));
-    assert_eq!(world.open(json!({})), Some(Reason::TokenRevoked));
-    assert_eq!(world.open(json!({"jti": "tok-2"})), Some(Reason::TokenRevoked));
+    assert_eq!(harness.push(json!({}), other), Ok(()));
+    assert_eq!(harness.open(json!({})), Some(Reason::TokenRevoked));
+    assert_eq!(harness.open(json!({"jti": "tok-2"})), Some(Reason::TokenRevoked));
 }
 
 #[test]
-fn annex_03_the_same_jti_with_another_body_is_refused() {
-    let mut world = World::new();
-    assert_eq!(world.push(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1"))), Ok(()));
+fn the_same_jti_with_another_body_is_refused() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.push(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1"))), Ok(()));
     let other = set("1", &caep("session-revoked"), json!({}), token("tok-2"));
-    // A 202 would say that it was applied.
-    assert_eq!(world.push(json!({}), other.clone()), Err("invalid_request".to_owned()));
-    assert!(matches!(world.push_body(&signed(json!({}), other)), Received::Contradicts(_)), "an alarm");
-    assert_eq!(world.open(json!({})), Some(Reason::TokenRevoked), "the first stands");
-    assert_eq!(world.open(json!({"jti": "tok-2"})), None);
+    // The answer 202 would mean that it was applied.
+    assert_eq!(harness.push(json!({}), other.clone()), Err("invalid_request".to_owned()));
+    assert!(matches!(harness.push_body(&signed(json!({}), other)), Received::Contradicts(_)), "an alarm");
+    assert_eq!(harness.open(json!({})), Some(Reason::TokenRevoked), "the first stands");
+    assert_eq!(harness.open(json!({"jti": "tok-2"})), None);
 }
 
 #[test]
-fn annex_04_an_older_word_that_comes_later_changes_nothing() {
-    let mut world = World::new();
+fn an_older_signal_that_comes_later_changes_nothing() {
+    let mut harness = Harness::new();
     let subject = complex(json!({"device": opaque("d7")}));
-    world.say(&caep("device-compliance-change"), device("not-compliant", NOW.0 - 20), subject.clone());
-    world.say(&caep("device-compliance-change"), device("compliant", NOW.0 - 30), subject.clone());
+    harness.say(&caep("device-compliance-change"), device("not-compliant", NOW.0 - 20), subject.clone());
+    harness.say(&caep("device-compliance-change"), device("compliant", NOW.0 - 30), subject.clone());
     let asks = json!({"device_id": "d7"});
-    assert_eq!(world.ask("/device", asks.clone()), Some(Reason::DeviceNotCompliant));
-    world.say(&caep("device-compliance-change"), device("compliant", NOW.0 - 10), subject);
-    assert_eq!(world.ask("/device", asks), None);
+    assert_eq!(harness.ask("/device", asks.clone()), Some(Reason::DeviceNotCompliant));
+    harness.say(&caep("device-compliance-change"), device("compliant", NOW.0 - 10), subject);
+    assert_eq!(harness.ask("/device", asks), None);
 }
 
 #[test]
-fn annex_05_of_two_words_at_one_time_the_stricter_counts() {
+fn of_two_signals_for_one_time_the_stricter_counts() {
     for order in [["compliant", "not-compliant"], ["not-compliant", "compliant"]] {
-        let mut world = World::new();
+        let mut harness = Harness::new();
         for status in order {
-            world.say(
+            harness.say(
                 &caep("device-compliance-change"),
                 device(status, NOW.0),
                 complex(json!({"device": opaque("d7")})),
             );
         }
-        assert_eq!(world.ask("/device", json!({"device_id": "d7"})), Some(Reason::DeviceNotCompliant), "{order:?}");
+        assert_eq!(harness.ask("/device", json!({"device_id": "d7"})), Some(Reason::DeviceNotCompliant), "{order:?}");
     }
     for order in [["HIGH", "LOW"], ["LOW", "HIGH"]] {
-        let mut world = World::new();
-        order.iter().for_each(|level| world.say(&caep("risk-level-change"), risk(level, NOW.0), user("alice")));
-        assert_eq!(world.ask("/risk", json!({})), Some(Reason::RiskTooHigh), "{order:?}");
+        let mut harness = Harness::new();
+        order.iter().for_each(|level| harness.say(&caep("risk-level-change"), risk(level, NOW.0), user("alice")));
+        assert_eq!(harness.ask("/risk", json!({})), Some(Reason::RiskTooHigh), "{order:?}");
     }
 }
 
 #[test]
-fn annex_06_a_cut_off_hits_sessions_up_to_it() {
-    let mut world = World::new();
+fn a_cut_off_hits_sessions_up_to_it() {
+    let mut harness = Harness::new();
     let at = NOW.0 - 50;
-    world.say(&caep("session-revoked"), json!({"event_timestamp": at}), user("alice"));
+    harness.say(&caep("session-revoked"), json!({"event_timestamp": at}), user("alice"));
     let began = |auth_time: u64| json!({"auth_time": auth_time});
-    assert_eq!(world.open(began(at - 1)), Some(Reason::UserRevoked));
-    assert_eq!(world.open(began(at)), Some(Reason::UserRevoked));
-    assert_eq!(world.open(began(at + 1)), None);
+    assert_eq!(harness.open(began(at - 1)), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(began(at)), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(began(at + 1)), None);
 }
 
 #[test]
-fn annex_07_a_token_minted_anew_in_the_old_session_is_hit() {
-    let mut world = World::new();
-    world.say(&caep("session-revoked"), json!({"event_timestamp": NOW.0 - 50}), user("alice"));
-    assert_eq!(world.open(json!({"iat": NOW.0 - 10, "auth_time": NOW.0 - 60})), Some(Reason::UserRevoked));
-    // Where the token does not say when the session began, a signal may.
+fn a_token_minted_anew_in_the_old_session_is_hit() {
+    let mut harness = Harness::new();
+    harness.say(&caep("session-revoked"), json!({"event_timestamp": NOW.0 - 50}), user("alice"));
+    assert_eq!(harness.open(json!({"iat": NOW.0 - 10, "auth_time": NOW.0 - 60})), Some(Reason::UserRevoked));
+    // If the token does not say when the session began, a signal can.
     let bare = json!({"iat": NOW.0 - 10, "auth_time": fixture::ABSENT});
-    assert_eq!(world.open(bare.clone()), None);
-    world.say(
+    assert_eq!(harness.open(bare.clone()), None);
+    harness.say(
         &caep("session-established"),
         json!({"event_timestamp": NOW.0 - 60}),
         complex(json!({"session": opaque("sess-9")})),
     );
-    assert_eq!(world.open(bare), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(bare), Some(Reason::UserRevoked));
 }
 
 #[test]
-fn annex_08_a_session_is_revoked_whenever_that_was() {
-    let mut world = World::new();
-    world.say(
+fn a_revoked_session_stays_revoked_at_any_time() {
+    let mut harness = Harness::new();
+    harness.say(
         &caep("session-revoked"),
         json!({"event_timestamp": 1000}),
         complex(json!({"session": opaque("sess-9")})),
     );
-    assert_eq!(world.open(json!({})), Some(Reason::SessionRevoked));
-    assert_eq!(world.open(json!({"sid": "other"})), None);
+    assert_eq!(harness.open(json!({})), Some(Reason::SessionRevoked));
+    assert_eq!(harness.open(json!({"sid": "other"})), None);
 }
 
 #[test]
-fn annex_09_every_member_of_a_complex_subject_must_fit() {
-    let mut world = World::new();
-    world.say(&caep("session-revoked"), json!({}), complex(json!({"user": user("alice"), "device": opaque("d7")})));
-    assert_eq!(world.open(json!({"device_id": "d7"})), Some(Reason::PrincipalRevoked));
-    assert_eq!(world.open(json!({"device_id": "d8"})), None);
-    assert_eq!(world.open(json!({"device_id": "d7", "sub": "bob"})), None);
-    let refusal = world.verdict("GET /open", &token_with(json!({}), json!({})), NOW).unwrap_err();
+fn every_member_of_a_complex_subject_must_fit() {
+    let mut harness = Harness::new();
+    harness.say(&caep("session-revoked"), json!({}), complex(json!({"user": user("alice"), "device": opaque("d7")})));
+    assert_eq!(harness.open(json!({"device_id": "d7"})), Some(Reason::PrincipalRevoked));
+    assert_eq!(harness.open(json!({"device_id": "d8"})), None);
+    assert_eq!(harness.open(json!({"device_id": "d7", "sub": "bob"})), None);
+    let refusal = harness.verdict("GET /open", &token_with(json!({}), json!({})), NOW).unwrap_err();
     assert_eq!(refusal.reason, Reason::UserRevoked, "a token that names no device");
     assert!(refusal.is_indeterminate());
 }
 
 #[test]
-fn annex_10_members_that_are_not_understood() {
-    let mut world = World::with(|config| config["signals"]["transmitters"][0]["critical_members"] = json!(["team"]));
+fn members_that_are_not_understood() {
+    let mut harness =
+        Harness::with(|config| config["signals"]["transmitters"][0]["critical_members"] = json!(["team"]));
     let with = |extra: &str| complex(json!({"user": user("alice"), extra: opaque("x")}));
-    let refused = world.push(json!({}), set("1", &caep("session-revoked"), json!({}), with("team")));
+    let refused = harness.push(json!({}), set("1", &caep("session-revoked"), json!({}), with("team")));
     assert_eq!(refused, Err("invalid_request".to_owned()), "critical: discarded");
-    assert_eq!(world.open(json!({})), None, "as a whole");
-    let received = world.push_body(&signed(json!({}), set("2", &caep("session-revoked"), json!({}), with("group"))));
+    assert_eq!(harness.open(json!({})), None, "as a whole");
+    let received = harness.push_body(&signed(json!({}), set("2", &caep("session-revoked"), json!({}), with("group"))));
     let Received::Applied(signal) = received else { panic!("{received:?}") };
     assert!(signal.notes().is_alarming());
     assert_eq!(signal.notes().unmatched, ["group"]);
-    assert_eq!(world.open(json!({})), Some(Reason::UserRevoked), "applied on the rest");
-    // What permits is not believed of more than was meant.
+    assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked), "applied on the rest");
+    // A signal that permits something is not applied to a wider subject than intended.
     let low = complex(json!({"user": user("bob"), "group": opaque("x")}));
-    world.say(&caep("risk-level-change"), risk("HIGH", NOW.0 - 9), user("bob"));
-    world.say(&caep("risk-level-change"), risk("LOW", NOW.0), low);
-    assert_eq!(world.ask("/risk", json!({"sub": "bob"})), Some(Reason::RiskTooHigh));
+    harness.say(&caep("risk-level-change"), risk("HIGH", NOW.0 - 9), user("bob"));
+    harness.say(&caep("risk-level-change"), risk("LOW", NOW.0), low);
+    assert_eq!(harness.ask("/risk", json!({"sub": "bob"})), Some(Reason::RiskTooHigh));
 }
 
 #[test]
-fn annex_11_milliseconds_are_what_they_can_only_be() {
-    let mut world = World::new();
+fn a_time_in_milliseconds_is_recognized() {
+    let mut harness = Harness::new();
     let at = NOW.0 - 50;
     let ms = set("1", &caep("session-revoked"), json!({"event_timestamp": at * 1000}), user("alice"));
-    let signal = world.applied(ms);
+    let signal = harness.applied(ms);
     assert_eq!(signal.notes().oddities.iter().collect::<Vec<_>>(), ["event_timestamp is in milliseconds"]);
-    assert_eq!(world.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
-    assert_eq!(world.open(json!({"auth_time": at + 1})), None);
+    assert_eq!(harness.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(json!({"auth_time": at + 1})), None);
 }
 
 #[test]
-fn annex_12_without_a_time_of_its_own_toe_counts_then_iat() {
+fn without_event_timestamp_toe_counts_then_iat() {
     let at = NOW.0 - 50;
     for (toe, iat) in [(json!(at), NOW.0), (Value::Null, at)] {
-        let mut world = World::new();
+        let mut harness = Harness::new();
         let mut revoke = set("1", &caep("session-revoked"), json!({}), user("alice"));
         revoke["toe"] = toe;
         revoke["iat"] = json!(iat);
-        assert_eq!(world.push(json!({}), revoke), Ok(()));
-        assert_eq!(world.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
-        assert_eq!(world.open(json!({"auth_time": at + 1})), None);
+        assert_eq!(harness.push(json!({}), revoke), Ok(()));
+        assert_eq!(harness.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
+        assert_eq!(harness.open(json!({"auth_time": at + 1})), None);
     }
 }
 
 #[test]
-fn annex_13_a_time_in_the_future_counts_as_now() {
-    let mut world = World::new();
+fn a_time_in_the_future_counts_as_now() {
+    let mut harness = Harness::new();
     let mut ahead = set("1", &caep("session-revoked"), json!({"event_timestamp": NOW.0 + 5000}), user("alice"));
     ahead["iat"] = json!(NOW.0 - 90);
-    let signal = world.applied(ahead.clone());
+    let signal = harness.applied(ahead.clone());
     assert!(signal.notes().future && signal.notes().is_alarming());
-    assert_eq!(world.open(json!({"auth_time": NOW.0, "iat": NOW.0})), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(json!({"auth_time": NOW.0, "iat": NOW.0})), Some(Reason::UserRevoked));
     let later = json!({"auth_time": NOW.0 + 1, "iat": NOW.0 + 1});
-    assert_eq!(world.open(later.clone()), None, "who signs in later is not locked out");
-    // Pushed again, it does not reach whoever signed in meanwhile.
-    let received = world.push_at(&signed(json!({}), ahead), Timestamp(NOW.0 + 20));
+    assert_eq!(harness.open(later.clone()), None, "who signs in later is not locked out");
+    // A repetition does not affect sessions that began in the meantime.
+    let received = harness.push_at(&signed(json!({}), ahead), Timestamp(NOW.0 + 20));
     assert!(matches!(received, Received::Applied(_)));
-    assert_eq!(world.open(later), None);
+    assert_eq!(harness.open(later), None);
 }
 
 #[test]
-fn annex_14_what_is_no_set_for_us_has_its_code() {
+fn each_refused_set_has_its_error_code() {
     let good = || set("1", &caep("session-revoked"), json!({}), token("tok-1"));
     let with = |name: &str, value: Value| {
         let mut claims = good();
@@ -384,33 +386,34 @@ fn annex_14_what_is_no_set_for_us_has_its_code() {
             "access_denied",
         ),
     ] {
-        let mut world = World::new();
-        assert_eq!(world.push(header.clone(), claims.clone()), Err(code.to_owned()), "{header} {claims}");
-        assert_eq!(world.open(json!({})), None);
+        let mut harness = Harness::new();
+        assert_eq!(harness.push(header.clone(), claims.clone()), Err(code.to_owned()), "{header} {claims}");
+        assert_eq!(harness.open(json!({})), None);
     }
 }
 
 #[test]
-fn annex_15_tokens_are_no_sets_and_sets_are_no_tokens() {
-    let mut world = World::new();
-    assert!(matches!(world.push_body(&token_with(json!({}), json!({}))), Received::Refused(_)));
+fn tokens_are_no_sets_and_sets_are_no_tokens() {
+    let mut harness = Harness::new();
+    assert!(matches!(harness.push_body(&token_with(json!({}), json!({}))), Received::Refused(_)));
     let set = signed(json!({}), set("1", &caep("session-revoked"), json!({}), token("tok-1")));
-    let refusal = world.verdict("GET /open", &set, NOW).unwrap_err();
+    let refusal = harness.verdict("GET /open", &set, NOW).unwrap_err();
     assert!(matches!(refusal.reason, Reason::TokenType | Reason::IssuerUnknown), "{:?}", refusal.reason);
 }
 
 #[test]
-fn annex_16_a_verification_with_another_state_than_asked() {
-    let mut world = World::with(|config| config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret"));
+fn a_verification_with_another_state_than_asked() {
+    let mut harness =
+        Harness::with(|config| config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret"));
     let verify = |jti: &str, payload| set(jti, &format!("{SSF}verification"), payload, opaque("stream-1"));
-    assert_eq!(world.push(json!({}), verify("1", json!({"state": "other"}))), Err("invalid_state".to_owned()));
-    assert_eq!(world.push(json!({}), verify("2", json!({"state": "s3cret"}))), Ok(()));
-    assert_eq!(world.push(json!({}), verify("3", json!({}))), Ok(()), "of the transmitter's own accord");
+    assert_eq!(harness.push(json!({}), verify("1", json!({"state": "other"}))), Err("invalid_state".to_owned()));
+    assert_eq!(harness.push(json!({}), verify("2", json!({"state": "s3cret"}))), Ok(()));
+    assert_eq!(harness.push(json!({}), verify("3", json!({}))), Ok(()), "of the transmitter's own accord");
 }
 
 #[test]
-fn annex_17_a_paused_stream_grows_stale() {
-    let mut world = World::with(|config| {
+fn a_paused_stream_grows_stale() {
+    let mut harness = Harness::with(|config| {
         config["signals"]["transmitters"].as_array_mut().unwrap().pop();
     });
     let stream = |jti: &str, status: &str, iat: u64| {
@@ -418,85 +421,82 @@ fn annex_17_a_paused_stream_grows_stale() {
         set["iat"] = json!(iat);
         set
     };
-    let fresh = |world: &mut World, now: u64| {
-        world
+    let fresh = |harness: &mut Harness, now: u64| {
+        harness
             .verdict("GET /fresh", &token_with(json!({}), json!({})), Timestamp(now))
             .err()
             .map(|refusal| refusal.reason)
     };
-    assert_eq!(fresh(&mut world, NOW.0), Some(Reason::StateStale), "nobody was ever heard of");
-    world.push(json!({}), stream("1", "paused", NOW.0 - 20)).unwrap();
-    assert_eq!(fresh(&mut world, NOW.0), None);
-    world.say(&caep("session-revoked"), json!({}), token("another"));
+    assert_eq!(fresh(&mut harness, NOW.0), Some(Reason::StateStale), "nobody was ever heard of");
+    harness.push(json!({}), stream("1", "paused", NOW.0 - 20)).unwrap();
+    assert_eq!(fresh(&mut harness, NOW.0), None);
+    harness.say(&caep("session-revoked"), json!({}), token("another"));
     assert_eq!(
-        fresh(&mut world, NOW.0 + 11),
+        fresh(&mut harness, NOW.0 + 11),
         Some(Reason::StateStale),
         "what still trickles in does not stop the timer"
     );
-    world.push(json!({}), stream("2", "enabled", NOW.0)).unwrap();
-    assert_eq!(fresh(&mut world, NOW.0 + 11), None);
-    world.push(json!({}), stream("3", "disabled", NOW.0 + 1)).unwrap();
-    assert_eq!(fresh(&mut world, NOW.0 + 11), Some(Reason::StateStale), "at once");
+    harness.push(json!({}), stream("2", "enabled", NOW.0)).unwrap();
+    assert_eq!(fresh(&mut harness, NOW.0 + 11), None);
+    harness.push(json!({}), stream("3", "disabled", NOW.0 + 1)).unwrap();
+    assert_eq!(fresh(&mut harness, NOW.0 + 11), Some(Reason::StateStale), "at once");
 }
 
 #[test]
-fn annex_18_nothing_gives_back_what_a_narrowing_took() {
+fn nothing_undoes_a_narrowing() {
     let narrow = |scope: &str| (format!("{OURS}grant-narrowed"), json!({"scope": scope}));
     let widen = (caep("token-claims-change"), json!({"claims": {"scope": "orders.read orders.refund orders.admin"}}));
-    let mut world = World::new();
+    let mut harness = Harness::new();
     let task = complex(json!({"task": opaque("task-42")}));
-    assert_eq!(world.ask("/refund", json!({})), None);
-    world.say(&narrow("orders.read").0, narrow("orders.read").1, task.clone());
-    assert_eq!(world.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
-    assert_eq!(world.open(json!({})), None);
-    world.say(&widen.0, widen.1.clone(), token("tok-1"));
-    world.say(&narrow("orders.refund").0, narrow("orders.refund").1, task.clone());
-    assert_eq!(world.ask("/refund", json!({})), Some(Reason::ScopeInsufficient), "the intersection of all");
-    world.say(&format!("{OURS}task-completed"), json!({"outcome": "success"}), task.clone());
-    world.say(&widen.0, widen.1, task);
-    assert_eq!(world.ask("/refund", json!({})), Some(Reason::TaskCompleted));
+    assert_eq!(harness.ask("/refund", json!({})), None);
+    harness.say(&narrow("orders.read").0, narrow("orders.read").1, task.clone());
+    assert_eq!(harness.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
+    assert_eq!(harness.open(json!({})), None);
+    harness.say(&widen.0, widen.1.clone(), token("tok-1"));
+    harness.say(&narrow("orders.refund").0, narrow("orders.refund").1, task.clone());
+    assert_eq!(harness.ask("/refund", json!({})), Some(Reason::ScopeInsufficient), "the intersection of all");
+    harness.say(&format!("{OURS}task-completed"), json!({"outcome": "success"}), task.clone());
+    harness.say(&widen.0, widen.1, task);
+    assert_eq!(harness.ask("/refund", json!({})), Some(Reason::TaskCompleted));
 }
 
 #[test]
-fn annex_19_objects_of_authorization_details_never_mix() {
+fn objects_of_authorization_details_never_mix() {
     let details = |lists: [(&str, &str); 2]| {
         Value::Array(lists.map(|(kind, action)| json!({"type": kind, "actions": [action]})).to_vec())
     };
     let grant = json!({"authorization_details": details([("photos", "GET"), ("contacts", "PUT")])});
-    let mut world = World::new();
-    assert_eq!(world.ask("GET /photos", grant.clone()), None);
-    assert_eq!(world.ask("PUT /photos", grant.clone()), Some(Reason::DetailInsufficient));
+    let mut harness = Harness::new();
+    assert_eq!(harness.ask("GET /photos", grant.clone()), None);
+    assert_eq!(harness.ask("PUT /photos", grant.clone()), Some(Reason::DetailInsufficient));
     // Nor do those of a token and of a narrowing.
     let narrowed = json!({"authorization_details": details([("photos", "PUT"), ("contacts", "GET")])});
-    world.say(&format!("{OURS}grant-narrowed"), narrowed, token("tok-1"));
-    assert_eq!(world.ask("GET /photos", grant.clone()), Some(Reason::DetailInsufficient));
-    assert_eq!(world.ask("PUT /photos", grant), Some(Reason::DetailInsufficient));
+    harness.say(&format!("{OURS}grant-narrowed"), narrowed, token("tok-1"));
+    assert_eq!(harness.ask("GET /photos", grant.clone()), Some(Reason::DetailInsufficient));
+    assert_eq!(harness.ask("PUT /photos", grant), Some(Reason::DetailInsufficient));
 }
 
-// 20, a signal in the middle of a stream, and 21 and 22, spellings of paths and two credentials, are not about what a
-// signal means: the filter's tests and those of `path`, `authority` and `request` have them.
-
 #[test]
-fn annex_20_a_grant_that_passed_is_judged_anew() {
-    let mut world = World::new();
+fn a_grant_that_passed_is_judged_anew() {
+    let mut harness = Harness::new();
     let token = token_with(json!({}), json!({}));
-    assert!(world.verdict("GET /open", &token, NOW).is_ok());
-    world.say(&caep("session-revoked"), json!({}), self::token("tok-1"));
-    assert_eq!(world.verdict("GET /open", &token, NOW).unwrap_err().reason, Reason::TokenRevoked);
+    assert!(harness.verdict("GET /open", &token, NOW).is_ok());
+    harness.say(&caep("session-revoked"), json!({}), self::token("tok-1"));
+    assert_eq!(harness.verdict("GET /open", &token, NOW).unwrap_err().reason, Reason::TokenRevoked);
 }
 
 #[test]
-fn annex_21_a_path_has_one_spelling() {
-    let mut world = World::new();
+fn a_path_has_one_normal_form() {
+    let mut harness = Harness::new();
     for path in ["//open", "/./open", "/%2e%2e/open", "/open;x", "/%6Fpen%2F"] {
-        assert_ne!(world.ask(path, json!({})), None, "{path}");
+        assert_ne!(harness.ask(path, json!({})), None, "{path}");
     }
-    assert_eq!(world.ask("/%6Fpen", json!({})), None, "an unreserved escape is its letter");
+    assert_eq!(harness.ask("/%6Fpen", json!({})), None, "an unreserved escape is its letter");
 }
 
 #[test]
-fn annex_22_one_credential() {
-    let mut world = World::new();
+fn a_request_has_one_credential() {
+    let mut harness = Harness::new();
     let bearer = format!("Bearer {}", token_with(json!({}), json!({})));
     let headers = [
         (":method", "GET"),
@@ -506,70 +506,70 @@ fn annex_22_one_credential() {
         ("authorization", "DPoP x"),
     ];
     let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-    let refusal = world.judge.judge(&request, &mut world.ports, NOW).unwrap_err();
+    let refusal = harness.judge.judge(&request, &mut harness.ports, NOW).unwrap_err();
     assert_eq!(refusal.reason, Reason::CredentialsAmbiguous);
 }
 
 #[test]
-fn annex_23_the_second_of_expiry() {
+fn the_second_of_expiry() {
     for (skew, last) in [("0s", 199), ("60s", 259)] {
-        let mut world = World::with(|config| config["issuers"][0]["clock_skew"] = json!(skew));
+        let mut harness = Harness::with(|config| config["issuers"][0]["clock_skew"] = json!(skew));
         let token = token_with(json!({}), json!({}));
-        assert!(world.verdict("GET /open", &token, Timestamp(NOW.0 + last)).is_ok(), "{skew}");
-        let refusal = world.verdict("GET /open", &token, Timestamp(NOW.0 + last + 1)).unwrap_err();
+        assert!(harness.verdict("GET /open", &token, Timestamp(NOW.0 + last)).is_ok(), "{skew}");
+        let refusal = harness.verdict("GET /open", &token, Timestamp(NOW.0 + last + 1)).unwrap_err();
         assert_eq!(refusal.reason, Reason::TokenExpired, "{skew}");
     }
 }
 
 #[test]
 fn claims_are_what_was_said_last() {
-    let mut world = World::new();
+    let mut harness = Harness::new();
     let change = |value: Value, at: u64| json!({"claims": {"trusted_network": value}, "event_timestamp": at});
     let claims = json!({"trusted_network": true});
-    let both = |world: &mut World| (world.ask("/network", claims.clone()), world.ask("/when", claims.clone()));
-    assert_eq!(both(&mut world), (None, None));
-    world.say(&caep("token-claims-change"), change(json!(false), NOW.0 - 20), token("tok-1"));
-    assert_eq!(both(&mut world), (Some(Reason::ClaimMismatch), Some(Reason::ConditionFailed)));
-    world.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 30), token("tok-1"));
-    assert_eq!(both(&mut world), (Some(Reason::ClaimMismatch), Some(Reason::ConditionFailed)), "older");
-    world.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 10), token("tok-1"));
-    assert_eq!(both(&mut world), (None, None));
-    // Two things for one second: nobody knows, so neither is good enough.
-    world.say(&caep("token-claims-change"), change(json!(false), NOW.0 - 10), token("tok-1"));
-    assert_eq!(both(&mut world), (Some(Reason::ClaimMismatch), Some(Reason::ConditionError)));
-    world.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 5), token("tok-1"));
-    assert_eq!(both(&mut world), (None, None), "a later word settles it");
+    let both = |harness: &mut Harness| (harness.ask("/network", claims.clone()), harness.ask("/when", claims.clone()));
+    assert_eq!(both(&mut harness), (None, None));
+    harness.say(&caep("token-claims-change"), change(json!(false), NOW.0 - 20), token("tok-1"));
+    assert_eq!(both(&mut harness), (Some(Reason::ClaimMismatch), Some(Reason::ConditionFailed)));
+    harness.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 30), token("tok-1"));
+    assert_eq!(both(&mut harness), (Some(Reason::ClaimMismatch), Some(Reason::ConditionFailed)), "older");
+    harness.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 10), token("tok-1"));
+    assert_eq!(both(&mut harness), (None, None));
+    // Two values for the same second: it is unknown which one holds, so neither is accepted.
+    harness.say(&caep("token-claims-change"), change(json!(false), NOW.0 - 10), token("tok-1"));
+    assert_eq!(both(&mut harness), (Some(Reason::ClaimMismatch), Some(Reason::ConditionError)));
+    harness.say(&caep("token-claims-change"), change(json!(true), NOW.0 - 5), token("tok-1"));
+    assert_eq!(both(&mut harness), (None, None), "a later word settles it");
 }
 
 #[test]
 fn what_makes_a_token_this_token_cannot_be_changed() {
-    let mut world = World::new();
-    let push = |world: &mut World, name: &str| {
+    let mut harness = Harness::new();
+    let push = |harness: &mut Harness, name: &str| {
         let jti = format!("fixed-{name}");
-        world.push(json!({}), set(&jti, &caep("token-claims-change"), json!({"claims": {name: "x"}}), token("tok-1")))
+        harness.push(json!({}), set(&jti, &caep("token-claims-change"), json!({"claims": {name: "x"}}), token("tok-1")))
     };
     for name in
         ["sub", "exp", "aud", "jti", "iss", "act", "cnf", "client_id", "txn", "sid", "device_id", "email", "acr"]
     {
-        assert_eq!(push(&mut world, name), Err("invalid_request".to_owned()), "{name}");
+        assert_eq!(push(&mut harness, name), Err("invalid_request".to_owned()), "{name}");
     }
-    assert_eq!(push(&mut world, "team"), Err("access_denied".to_owned()), "not one that this transmitter may set");
-    assert_eq!(push(&mut world, "role"), Ok(()));
+    assert_eq!(push(&mut harness, "team"), Err("access_denied".to_owned()), "not one that this transmitter may set");
+    assert_eq!(push(&mut harness, "role"), Ok(()));
 }
 
 #[test]
 fn assurance_can_fall_and_rise_again_and_never_beyond_the_token() {
-    let mut world = World::new();
+    let mut harness = Harness::new();
     let to = |level: &str, direction: &str, at: u64| json!({"namespace": "acr", "current_level": level, "change_direction": direction, "event_timestamp": at});
     let phr = json!({"acr": "phr"});
-    assert_eq!(world.ask("/acr", phr.clone()), None);
-    world.say(&caep("assurance-level-change"), to("pwd", "decrease", NOW.0 - 20), user("alice"));
-    assert_eq!(world.ask("/acr", phr.clone()), Some(Reason::AssuranceInsufficient));
-    assert_eq!(world.ask("/acr", json!({"acr": "phr", "auth_time": NOW.0 - 10})), None, "who signs in anew");
-    world.say(&caep("assurance-level-change"), to("phr", "increase", NOW.0 - 10), user("alice"));
-    assert_eq!(world.ask("/acr", phr), None);
+    assert_eq!(harness.ask("/acr", phr.clone()), None);
+    harness.say(&caep("assurance-level-change"), to("pwd", "decrease", NOW.0 - 20), user("alice"));
+    assert_eq!(harness.ask("/acr", phr.clone()), Some(Reason::AssuranceInsufficient));
+    assert_eq!(harness.ask("/acr", json!({"acr": "phr", "auth_time": NOW.0 - 10})), None, "who signs in anew");
+    harness.say(&caep("assurance-level-change"), to("phr", "increase", NOW.0 - 10), user("alice"));
+    assert_eq!(harness.ask("/acr", phr), None);
     assert_eq!(
-        world.ask("/acr", json!({"acr": "pwd"})),
+        harness.ask("/acr", json!({"acr": "pwd"})),
         Some(Reason::AssuranceInsufficient),
         "a step-up mints a token"
     );
@@ -577,7 +577,7 @@ fn assurance_can_fall_and_rise_again_and_never_beyond_the_token() {
 
 #[test]
 fn a_transmitter_speaks_within_its_remit() {
-    let mut world = World::with(|config| {
+    let mut harness = Harness::with(|config| {
         config["signals"]["transmitters"][1]["events"] = json!(["device-compliance-change"]);
         config["signals"]["transmitters"][1]["event_uris"] =
             json!({"https://mdm.example/posture": "device-compliance-change"});
@@ -585,13 +585,13 @@ fn a_transmitter_speaks_within_its_remit() {
     let mut complete =
         set("1", &format!("{OURS}task-completed"), json!({}), complex(json!({"task": opaque("task-42")})));
     complete["iss"] = json!("https://mdm.example");
-    assert_eq!(world.push(json!({}), complete), Err("access_denied".to_owned()));
-    assert_eq!(world.open(json!({})), None);
+    assert_eq!(harness.push(json!({}), complete), Err("access_denied".to_owned()));
+    assert_eq!(harness.open(json!({})), None);
     let mut posture =
         set("2", "https://mdm.example/posture", device("compliant", NOW.0), complex(json!({"device": opaque("d7")})));
     posture["iss"] = json!("https://mdm.example");
-    assert_eq!(world.push(json!({}), posture), Ok(()));
-    assert_eq!(world.ask("/device", json!({"device_id": "d7"})), None);
+    assert_eq!(harness.push(json!({}), posture), Ok(()));
+    assert_eq!(harness.ask("/device", json!({"device_id": "d7"})), None);
 }
 
 #[test]
@@ -609,9 +609,9 @@ fn the_accounts_of_risc_and_credentials_end_sessions() {
         (caep("session-presented"), json!({}), false),
     ] {
         for subject in [user("alice"), json!({"format": "email", "email": "Alice@example.org"})] {
-            let mut world = World::new();
-            world.say(&event, payload.clone(), subject.clone());
-            let refused = world.open(json!({"email": "alice@example.org"}));
+            let mut harness = Harness::new();
+            harness.say(&event, payload.clone(), subject.clone());
+            let refused = harness.open(json!({"email": "alice@example.org"}));
             assert_eq!(refused, ends.then_some(Reason::UserRevoked), "{event} {subject}");
         }
     }
@@ -619,21 +619,21 @@ fn the_accounts_of_risc_and_credentials_end_sessions() {
 
 #[test]
 fn effects_can_be_chosen() {
-    let mut world = World::with(|config| {
+    let mut harness = Harness::with(|config| {
         config["signals"]["effects"] = json!({"risk-level-change": "set_and_end", "credential-change": "ignore"});
     });
-    world.say(&caep("credential-change"), json!({"credential_type": "pin", "change_type": "revoke"}), user("alice"));
-    world.say(&caep("risk-level-change"), risk("MEDIUM", NOW.0 - 10), user("alice"));
-    assert_eq!(world.open(json!({})), None);
-    world.say(&caep("risk-level-change"), risk("HIGH", NOW.0), user("alice"));
-    assert_eq!(world.open(json!({})), Some(Reason::UserRevoked));
+    harness.say(&caep("credential-change"), json!({"credential_type": "pin", "change_type": "revoke"}), user("alice"));
+    harness.say(&caep("risk-level-change"), risk("MEDIUM", NOW.0 - 10), user("alice"));
+    assert_eq!(harness.open(json!({})), None);
+    harness.say(&caep("risk-level-change"), risk("HIGH", NOW.0), user("alice"));
+    assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked));
 }
 
 #[test]
 fn a_subject_that_nobody_is_known_by_is_received() {
-    let mut world = World::new();
+    let mut harness = Harness::new();
     let phone = json!({"format": "phone_number", "phone_number": "+41441234567"});
-    let received = world.push_body(&signed(json!({}), set("1", &caep("session-revoked"), json!({}), phone)));
+    let received = harness.push_body(&signed(json!({}), set("1", &caep("session-revoked"), json!({}), phone)));
     let Received::Applied(signal) = received else { panic!("{received:?}") };
     assert!(signal.notes().unknown_subject && signal.entries().is_empty());
 }
@@ -680,15 +680,15 @@ fn vocabulary() -> Vec<(String, Value, Value)> {
     ]
 }
 
-/// Every answer that signals can change, of three tokens.
-fn answers(world: &mut World) -> Vec<Option<Reason>> {
+/// Every answer that signals can change, for three tokens.
+fn answers(harness: &mut Harness) -> Vec<Option<Reason>> {
     let paths = ["/open", "/refund", "/orders/1881", "/device", "/risk", "/acr", "/network", "/when"];
     let base = json!({"device_id": "d7", "acr": "phr", "trusted_network": true});
     let mut tokens = [base.clone(), base.clone(), base];
     tokens[1]["auth_time"] = json!(fixture::ABSENT);
     tokens[2]["auth_time"] = json!(NOW.0 - 100);
     tokens[2]["sid"] = json!(fixture::ABSENT);
-    tokens.iter().flat_map(|claims| paths.map(|path| world.ask(path, claims.clone()))).collect()
+    tokens.iter().flat_map(|claims| paths.map(|path| harness.ask(path, claims.clone()))).collect()
 }
 
 proptest! {
@@ -702,7 +702,7 @@ proptest! {
         order_does_not_matter(&said, &swaps)?;
     }
 
-    /// Nothing here ends a grant, so that what its claims are shows.
+    /// None of these signals ends a grant, so that its claims can be compared.
     #[test]
     fn any_order_of_words_about_claims_gives_one_standing(
         said in proptest::collection::vec((7usize..12, 99u64..101), 2..6),
@@ -712,7 +712,7 @@ proptest! {
     }
 }
 
-/// `said`: places in the [`vocabulary`], and how many seconds ago.
+/// `said`: indices into [`vocabulary`], and how many seconds ago each was sent.
 fn order_does_not_matter(
     said: &[(usize, u64)],
     swaps: &[proptest::sample::Index],
@@ -733,16 +733,16 @@ fn order_does_not_matter(
         other.swap(at, to.index(len));
     }
     let after = |sets: &[String]| {
-        let mut world = World::new();
-        world.ports.signatures.trusting = true;
+        let mut harness = Harness::new();
+        harness.ports.signatures.trusting = true;
         for set in sets {
-            assert!(matches!(world.push_body(set), Received::Applied(_)));
+            assert!(matches!(harness.push_body(set), Received::Applied(_)));
         }
-        answers(&mut world)
+        answers(&mut harness)
     };
     let (one, two) = (after(&sets), after(&other));
     prop_assert_eq!(&one, &two);
-    // Narrowing only narrows: what the narrowings of a set refuse is refused with anything else beside them.
+    // Nothing undoes a narrowing: what the narrowings alone refuse is refused with any other signals too.
     let narrowings = sets.iter().zip(said).filter(|(_, (which, _))| (3..7).contains(which));
     let narrowed = after(&narrowings.map(|(set, _)| set.clone()).collect::<Vec<_>>());
     for (narrow, all) in narrowed.iter().zip(&one) {

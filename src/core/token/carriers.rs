@@ -24,7 +24,7 @@ impl Default for Carriers {
 
 impl Carriers {
     /// What the claim `name` carries; `None` if it carries neither.
-    pub fn role(&self, name: &str) -> Option<Role> {
+    pub(crate) fn role(&self, name: &str) -> Option<Role> {
         let among = |names: &[String]| names.iter().any(|known| known == name);
         match (among(&self.scope), among(&self.details)) {
             (true, _) => Some(Role::Scope),
@@ -36,7 +36,7 @@ impl Carriers {
 
 /// What a claim carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Scope values.
     Scope,
     /// Objects of RFC 9396.

@@ -35,7 +35,7 @@ impl Confirmation {
     ///
     /// `None` when the claim has no member that can be checked here: a token that is bound to something unknown must
     /// not pass as an unbound token. Unknown members next to a known one are ignored (RFC 7800 §3.1).
-    pub fn read(claim: Option<&Value>) -> Option<Confirmation> {
+    pub(crate) fn read(claim: Option<&Value>) -> Option<Confirmation> {
         let Some(claim) = claim else { return Some(Confirmation::default()) };
         let members = claim.as_object()?;
         let member = |name: &str| match members.get(name) {
@@ -47,14 +47,14 @@ impl Confirmation {
     }
 
     /// Whether the token is bound to anything.
-    pub fn is_bound(&self) -> bool {
+    pub(crate) fn is_bound(&self) -> bool {
         self.certificate.is_some() || self.key.is_some()
     }
 }
 
 impl Binding {
     /// Whether a token with this confirmation has the required binding.
-    pub fn is_met(self, confirmation: &Confirmation) -> bool {
+    pub(crate) fn is_met(self, confirmation: &Confirmation) -> bool {
         match self {
             Binding::None => true,
             Binding::Mtls => confirmation.certificate.is_some(),

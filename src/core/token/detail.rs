@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// The maximum number of objects in a grant.
-pub const MAX_DETAILS: usize = 128;
+pub(crate) const MAX_DETAILS: usize = 128;
 
 /// One object of `authorization_details`. It permits every combination of the values in its lists; values of two
 /// objects are never combined (RFC 9396 §2).
@@ -26,14 +26,14 @@ pub struct Detail {
 }
 
 impl Detail {
-    /// Parses the claim. `None` when it is not an array of at most [`MAX_DETAILS`] valid objects.
+    /// Parses the claim. `None` when it is not an array of at most `MAX_DETAILS` valid objects.
     pub fn list(claim: &Value) -> Option<Vec<Detail>> {
         let list = claim.as_array().filter(|list| list.len() <= MAX_DETAILS)?;
         list.iter().map(|detail| detail.as_object().and_then(Detail::read)).collect()
     }
 
     /// Parses one object. `None` when it is not valid.
-    pub fn read(members: &Map<String, Value>) -> Option<Detail> {
+    pub(crate) fn read(members: &Map<String, Value>) -> Option<Detail> {
         let kind = members.get("type")?.as_str()?.to_owned();
         let identifier = match members.get("identifier") {
             None => None,
@@ -51,7 +51,7 @@ impl Detail {
     }
 
     /// Whether the member `name` is a list of which a request must match one value.
-    pub fn is_list(name: &str) -> bool {
+    pub(crate) fn is_list(name: &str) -> bool {
         KNOWN_LISTS.contains(&name)
     }
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub const MAX_PROOF: usize = 4096;
 
 /// How far in the future the `iat` of a proof may be, because the clocks of clients differ from the proxy's.
-pub const AHEAD: Span = Span(15);
+pub(crate) const AHEAD: Span = Span(15);
 
 /// The maximum length of a `jti` in bytes. Only its hash is stored.
 const MAX_ID: usize = 1024;
@@ -45,21 +45,21 @@ impl Default for Settings {
     }
 }
 
-/// What a proof must prove.
+/// What a proof must state: the request, the access token, and the key that the token is bound to.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim<'c> {
+pub struct Expected<'e> {
     /// The method of the request; for gRPC it is POST.
-    pub method: &'c [u8],
+    pub method: &'e [u8],
     /// `:scheme`.
-    pub scheme: &'c [u8],
+    pub scheme: &'e [u8],
     /// `:authority`.
-    pub authority: &'c [u8],
+    pub authority: &'e [u8],
     /// `:path`; its query is ignored.
-    pub path: &'c [u8],
+    pub path: &'e [u8],
     /// The access token, as presented.
-    pub token: &'c [u8],
+    pub token: &'e [u8],
     /// `cnf.jkt` of that token.
-    pub key: &'c Digest,
+    pub key: &'e Digest,
 }
 
 /// A proof that passed all checks, except that it was not used before. Only [`verify`] makes one.
@@ -78,7 +78,7 @@ impl Proof {
     }
 
     /// A hash of key, method, URI and `jti`, which differs for every proof.
-    pub fn id(&self) -> &Digest {
+    pub(crate) fn id(&self) -> &Digest {
         &self.id
     }
 
@@ -137,7 +137,7 @@ pub enum ProofError {
 /// `nonces` must be there if `settings` require a nonce.
 pub fn verify(
     proof: &[u8],
-    claim: Claim<'_>,
+    expected: Expected<'_>,
     settings: &Settings,
     nonces: Option<&Nonces>,
     signatures: &mut impl CheckSignature,
@@ -160,20 +160,20 @@ pub fn verify(
     let dated = jws.claims().get("iat");
     let issued = dated.and_then(numeric_date).ok_or(ProofError::Claim("iat"))?;
     let not_before = dated.and_then(numeric_date_up).ok_or(ProofError::Claim("iat"))?;
-    if method.as_bytes() != claim.method {
+    if method.as_bytes() != expected.method {
         return Err(ProofError::Method);
     }
     let uri = normalise(uri).ok_or(ProofError::Claim("htu"))?;
-    if !is_ours(&uri, claim, &settings.origins) {
+    if !is_ours(&uri, expected, &settings.origins) {
         return Err(ProofError::Uri);
     }
     if not_before > now.plus(AHEAD) || now > issued.plus(settings.window) {
         return Err(ProofError::Time);
     }
-    if token_hash != digest_text(&sha256(claim.token)) {
+    if token_hash != digest_text(&sha256(expected.token)) {
         return Err(ProofError::TokenHash);
     }
-    if thumbprint(&jwk).ok_or(ProofError::BadKey)? != *claim.key {
+    if thumbprint(&jwk).ok_or(ProofError::BadKey)? != *expected.key {
         return Err(ProofError::Key);
     }
     if let Some(lifetime) = settings.nonce {
@@ -186,17 +186,18 @@ pub fn verify(
     if !signatures.check(&jws, &key, algorithm) {
         return Err(ProofError::Signature);
     }
-    Ok(Proof { key: *claim.key, id: identify(claim.key, method, &uri, id), until: issued.plus(settings.window) })
+    Ok(Proof { key: *expected.key, id: identify(expected.key, method, &uri, id), until: issued.plus(settings.window) })
 }
 
 /// Whether `uri`, in canonical form, is the URI of the request.
-fn is_ours(uri: &str, claim: Claim<'_>, origins: &[String]) -> bool {
-    let Ok(path) = std::str::from_utf8(claim.path) else { return false };
+fn is_ours(uri: &str, expected: Expected<'_>, origins: &[String]) -> bool {
+    let Ok(path) = std::str::from_utf8(expected.path) else { return false };
     let is_at = |origin: &str| normalise(&format!("{origin}{path}")).is_some_and(|own| own == uri);
     if !origins.is_empty() {
         return origins.iter().any(|origin| is_at(origin));
     }
-    let (Ok(scheme), Ok(authority)) = (std::str::from_utf8(claim.scheme), std::str::from_utf8(claim.authority)) else {
+    let (Ok(scheme), Ok(authority)) = (std::str::from_utf8(expected.scheme), std::str::from_utf8(expected.authority))
+    else {
         return false;
     };
     is_at(&format!("{scheme}://{authority}"))

@@ -41,7 +41,7 @@ impl Nonces {
     }
 
     /// Whether `nonce` was created for `lifetime` in the current interval or the one before.
-    pub fn is_good(&self, nonce: &str, lifetime: Span, now: Timestamp) -> bool {
+    pub(crate) fn is_good(&self, nonce: &str, lifetime: Span, now: Timestamp) -> bool {
         let stretch = stretch(lifetime, now);
         let is = |stretch: u64| constant_time_eq(nonce.as_bytes(), self.of(stretch, lifetime).as_bytes());
         // Always compare both, so that the time taken reveals nothing.

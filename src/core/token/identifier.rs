@@ -6,7 +6,7 @@ use crate::state::key::StateKey;
 use crate::token::identifier;
 
 /// The normal form of `value`, which is an identifier of `kind`. A value without a normal form is returned unchanged.
-pub fn canonical(kind: Kind, value: &str) -> String {
+pub(crate) fn canonical(kind: Kind, value: &str) -> String {
     match kind {
         Kind::Email => value.trim().to_ascii_lowercase(),
         Kind::Phone => phone(value).map_or_else(|| value.to_owned(), |phone| phone.digits),
@@ -18,7 +18,7 @@ pub fn canonical(kind: Kind, value: &str) -> String {
 }
 
 /// Whether `value` is a valid identifier of `kind` in a subject identifier (RFC 9493 §3.2).
-pub fn is_one(kind: Kind, value: &str) -> bool {
+pub(crate) fn is_one(kind: Kind, value: &str) -> bool {
     match kind {
         Kind::Email => value.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty()),
         Kind::Phone => phone(value).is_some_and(|phone| phone.international && (1..=15).contains(&phone.digits.len())),
@@ -100,7 +100,7 @@ fn unreserved(text: &str) -> String {
 }
 
 /// The key of a user of `issuer` whose claim has `value`, in any spelling.
-pub fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
+pub(crate) fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
     StateKey::new(kind, issuer, &identifier::canonical(kind, value))
 }
 

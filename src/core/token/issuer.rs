@@ -54,12 +54,12 @@ pub struct Issuer {
 
 impl Issuer {
     /// After a signal about a token: the time after which this token is no longer valid.
-    pub fn token_retention(&self) -> Span {
+    pub(crate) fn token_retention(&self) -> Span {
         self.max_lifetime.plus(self.clock_skew).plus(self.clock_skew)
     }
 
     /// After a signal about a session, a task or a user: the time after which no affected token is valid.
-    pub fn session_retention(&self) -> Span {
+    pub(crate) fn session_retention(&self) -> Span {
         self.max_session.plus(self.max_lifetime).plus(self.clock_skew).plus(self.clock_skew)
     }
 }

@@ -12,7 +12,7 @@ use crate::reason::Reason;
 use crate::state::store::Store;
 use crate::time::Timestamp;
 use crate::token::confirmation::Binding;
-use crate::token::dpop::{self, Claim, Proof, ProofError, Settings};
+use crate::token::dpop::{self, Expected, Proof, ProofError, Settings};
 use crate::token::dpop_nonce::Nonces;
 use crate::token::grant::Grant;
 use serde_json::Value;
@@ -47,7 +47,7 @@ pub enum PeerClaim {
 
 /// Why the presenter may not use the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misuse {
+pub(crate) struct Misuse {
     /// The reason.
     pub reason: Reason,
     /// The nonce that the next proof must contain.
@@ -62,7 +62,7 @@ impl From<Reason> for Misuse {
 
 impl PeerClaim {
     /// The claim with that name; `act.sub` is the `sub` of the outermost `act`.
-    pub fn new(name: &str) -> PeerClaim {
+    pub(crate) fn new(name: &str) -> PeerClaim {
         match name {
             "sub" => PeerClaim::Subject,
             "client_id" => PeerClaim::Client,
@@ -85,7 +85,7 @@ impl PeerClaim {
 impl Presentation {
     /// Checks that `request` may present the verified token of `grant`. `Ok(Some)`: with a proof; the caller must still
     /// record its use.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         grant: &Grant,
         presented: Presented<'_>,
@@ -118,14 +118,14 @@ impl Presentation {
         let Some(key) = &bound.key else { return Ok(None) };
         let proof = request.proof()?.ok_or(Reason::DpopProofMissing)?;
         let Request { method, scheme, authority, path, .. } = *request;
-        let claim = Claim { method, scheme, authority, path, token: presented.token, key };
-        self.prove(proof, claim, ports, now).map(Some)
+        let expected = Expected { method, scheme, authority, path, token: presented.token, key };
+        self.prove(proof, expected, ports, now).map(Some)
     }
 
     fn prove<C>(
         &self,
         proof: &[u8],
-        claim: Claim<'_>,
+        expected: Expected<'_>,
         ports: &mut Ports<impl Store, impl CheckSignature, C>,
         now: Timestamp,
     ) -> Result<Proof, Misuse> {
@@ -133,14 +133,15 @@ impl Presentation {
             Some(_) => Some(Nonces::read(&mut ports.store).map_err(|_| Reason::StateUnavailable)?),
             None => None,
         };
-        dpop::verify(proof, claim, &self.dpop, nonces.as_ref(), &mut ports.signatures, now).map_err(|error| match error
-        {
-            ProofError::Key => Reason::BindingMismatch.into(),
-            ProofError::Nonce => {
-                let nonce = nonces.zip(self.dpop.nonce).map(|(nonces, lifetime)| nonces.current(lifetime, now));
-                Misuse { reason: Reason::DpopNonceRequired, nonce }
+        dpop::verify(proof, expected, &self.dpop, nonces.as_ref(), &mut ports.signatures, now).map_err(|error| {
+            match error {
+                ProofError::Key => Reason::BindingMismatch.into(),
+                ProofError::Nonce => {
+                    let nonce = nonces.zip(self.dpop.nonce).map(|(nonces, lifetime)| nonces.current(lifetime, now));
+                    Misuse { reason: Reason::DpopNonceRequired, nonce }
+                }
+                _ => Reason::DpopProofInvalid.into(),
             }
-            _ => Reason::DpopProofInvalid.into(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// The name in a simple subject, and its issuer if it has one.
-pub fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
+pub(crate) fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
     match format(subject)? {
         "opaque" => Some((None, text(subject, "id")?)),
         "iss_sub" => Some((Some(text(subject, "iss")?), text(subject, "sub")?)),
@@ -13,7 +13,7 @@ pub fn name(subject: &Map<String, Value>) -> Option<(Option<&str>, &str)> {
 }
 
 /// The format of a subject: `format`, or `subject_type`, whose values have hyphens in drafts.
-pub fn format(subject: &Map<String, Value>) -> Option<&str> {
+pub(crate) fn format(subject: &Map<String, Value>) -> Option<&str> {
     Some(match text(subject, "format").or_else(|| text(subject, "subject_type"))? {
         "iss-sub" => "iss_sub",
         "jwt-id" => "jwt_id",
@@ -24,6 +24,6 @@ pub fn format(subject: &Map<String, Value>) -> Option<&str> {
 }
 
 /// The member `name`, if it is a string and not empty.
-pub fn text<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
+pub(crate) fn text<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v str> {
     object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }

@@ -25,7 +25,7 @@ const MAX_NAME: usize = 1024;
 /// The maximum number of groups in a token. A signal may be about each of them, so none can be ignored.
 const MAX_GROUPS: usize = 256;
 
-/// A grant whose token's signature, type, issuer and audience were verified. Only [`Candidate::verify`] makes one.
+/// A grant whose token's signature, type, issuer and audience were verified. Only `Candidate::verify` makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     grant: Grant,
@@ -45,7 +45,7 @@ impl Verified {
     }
 
     /// The key that verified it. When the issuer no longer has this key, the token is no longer valid.
-    pub fn key(&self) -> KeyId {
+    pub(crate) fn key(&self) -> KeyId {
         self.key
     }
 }
@@ -118,13 +118,13 @@ pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -
 
 impl Candidate<'_, '_> {
     /// The key that must verify its signature.
-    pub fn key(&self) -> KeyId {
+    pub(crate) fn key(&self) -> KeyId {
         self.key_id
     }
 
     /// Checks the signature. The times were checked before, but a caller that keeps the result must check them again
-    /// with [`check_times`].
-    pub fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
+    /// with `check_times`.
+    pub(crate) fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
         if !signatures.check(&self.jws, self.key, self.algorithm) {
             return Err(Reason::SignatureInvalid);
         }
@@ -136,7 +136,7 @@ impl Candidate<'_, '_> {
     }
 }
 
-/// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then [`Candidate::verify`].
+/// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then `Candidate::verify`.
 pub fn verify(
     token: &[u8],
     issuers: &[Issuer],
@@ -148,7 +148,7 @@ pub fn verify(
 
 /// Repeats the checks that depend on time: `exp`, and the age of the session. `issuer` is the issuer that the token was
 /// verified with.
-pub fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
+pub(crate) fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Result<(), Reason> {
     let grant = verified.grant();
     if now >= grant.expires_at.plus(issuer.clock_skew) {
         return Err(Reason::TokenExpired);
@@ -161,7 +161,7 @@ pub fn check_times(verified: &Verified, issuer: &Issuer, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// The first second at which [`check_times`] refuses.
+/// The first second at which `check_times` refuses.
 pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
     let grant = verified.grant();
     let until = grant.expires_at.plus(issuer.clock_skew);

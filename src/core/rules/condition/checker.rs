@@ -1,5 +1,5 @@
-//! What can be said of a condition before there is a request: the kinds of its values, and how often it reads what
-//! clients and issuers can make long.
+//! Checks a condition when it is compiled: the kinds of its values, and whether a loop reads values that clients and
+//! issuers can make long.
 
 use super::evaluation::indexed;
 use super::loops::Loop;
@@ -8,28 +8,28 @@ use super::spelling;
 use crate::encoding::nearest::nearest;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, operators as op};
 
-/// A condition may be nested this deep; evaluating it takes stack for each level.
+/// The maximum depth of nesting. The evaluation uses stack for each level.
 const MAX_DEPTH: usize = 40;
 
-/// A condition may have this many nodes.
+/// The maximum number of nodes of a condition.
 pub(super) const MAX_NODES: usize = 500;
 
-/// Finds the faults of a condition.
+/// Checks one condition.
 pub(super) struct Checker<'c> {
     captures: &'c [String],
-    /// The variable of the loop around the expression at hand, whose body is evaluated for each item.
+    /// The variable of the loop whose body is being checked.
     variable: Option<String>,
-    /// How many expressions are around the one at hand.
+    /// The nesting depth of the current expression.
     depth: usize,
-    /// How many expressions have been seen.
+    /// The number of expressions checked so far.
     nodes: usize,
 }
 
-/// What is known of an expression.
+/// What is known about an expression.
 #[derive(Debug, Clone)]
 struct Found {
     kind: Kind,
-    /// What it hands on that can be as long as a token or a path, and is the same for each item of a loop.
+    /// The name of its value if that can be as long as a token or a path, and is the same for each item of a loop.
     long: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl Found {
     }
 }
 
-/// Functions of the standard library: name, whether it is called on a value, what it gives.
+/// Functions of the standard library: name, whether it is called on a value, kind of its result.
 const FUNCTIONS: [(&str, bool, Kind); 12] = [
     ("startsWith", true, Kind::Bool),
     ("endsWith", true, Kind::Bool),
@@ -56,12 +56,12 @@ const FUNCTIONS: [(&str, bool, Kind); 12] = [
 ];
 
 impl<'c> Checker<'c> {
-    /// A checker of a condition of a rule whose path captures `captures`.
+    /// A checker for a condition of a rule whose path has these captures.
     pub(super) fn new(captures: &'c [String]) -> Checker<'c> {
         Checker { captures, variable: None, depth: 0, nodes: 0 }
     }
 
-    /// The kind of value that `expression` gives, or what is wrong with it.
+    /// The kind of value of `expression`, or an error message.
     pub(super) fn kind(&mut self, expression: &Expr) -> Result<Kind, String> {
         self.find(expression).map(|found| found.kind)
     }
@@ -144,7 +144,7 @@ impl<'c> Checker<'c> {
         Ok(Kind::List)
     }
 
-    /// Refuses an operation that takes in all of `found` where that is done for each item of a loop.
+    /// Refuses an operation that reads all of a long value for each item of a loop.
     fn copies(&self, operation: &str, found: &Found) -> Result<(), String> {
         match (&self.variable, &found.long) {
             (Some(variable), Some(long)) => Err(format!(
@@ -169,7 +169,7 @@ impl<'c> Checker<'c> {
         }
     }
 
-    /// A field of the root of that name.
+    /// A field of the root with that name, for an error message.
     fn example(&self, root: &str) -> &str {
         let fields = ROOTS.iter().find(|known| known.name == root).map(|root| root.fields).unwrap_or_default();
         let first = fields.first().map(|field| field.name);
@@ -239,8 +239,8 @@ impl<'c> Checker<'c> {
         Ok(Found { kind: result(call, target.is_some(), &kinds)?, long })
     }
 
-    /// Refuses what would take in something long for each item of a loop. A comparison ends with the shorter side; so it
-    /// does not where both are long.
+    /// Refuses a call that would read a long value for each item of a loop. A comparison reads as much as its shorter
+    /// side, so it is refused only if both sides are long.
     fn goes_through(&self, call: &CallExpr, target: Option<&Found>, arguments: &[Found]) -> Result<(), String> {
         let operation = operation(&call.func_name);
         match (call.func_name.as_str(), target, arguments) {
@@ -262,12 +262,12 @@ impl<'c> Checker<'c> {
     }
 }
 
-/// An operation as it is written.
+/// An operation as it is written in a condition.
 fn operation(name: &str) -> String {
     format!("`{}`", name.replace(['_', '@'], ""))
 }
 
-/// The kind that a call gives, whose arguments are of `kinds`.
+/// The kind of the result of a call with arguments of `kinds`.
 fn result(call: &CallExpr, member: bool, kinds: &[Kind]) -> Result<Kind, String> {
     let all = |wanted: Kind| kinds.iter().copied().find(|kind| *kind != Kind::Dyn && *kind != wanted);
     match (call.func_name.as_str(), kinds) {

@@ -1,7 +1,8 @@
-//! CEL, evaluated over its own values by its own operations, each charged for what it touches before it is done.
+//! Evaluates CEL with a budget. It uses the values and the operations of the library, and charges for each operation
+//! before it runs.
 //!
-//! The evaluator of the library has no limit on what it does. This one gives the same results, which a test compares,
-//! or none.
+//! The evaluator of the library has no such limit. If the budget suffices, the result is the same as the library's; a
+//! test compares both.
 
 use super::loops::{Loop, Shape};
 use super::names::{FieldValue, NAMES, ROOTS, capture, field, reader};
@@ -16,16 +17,16 @@ use cel::{Context, Env, Value as CelValue};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// Why there is no value.
+/// Why an expression has no value.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Nothing is known by that name.
+    /// There is no value with that name.
     Missing(String),
-    /// The operation does not take such values.
+    /// The operation does not accept values of these kinds.
     Kinds(&'static str),
-    /// It took too much work.
+    /// The budget is exhausted.
     Exhausted,
-    /// As the library says.
+    /// An error of the library.
     Other(String),
 }
 
@@ -87,7 +88,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         }
     }
 
-    /// A value of its own, copied where it stands elsewhere.
+    /// The value of `expression`, copied if it is borrowed.
     fn owned(&self, expression: &'b IdedExpr) -> Outcome<Box<dyn Val + 'v>> {
         let value = self.value(expression)?;
         if value.is_borrowed() {
@@ -112,7 +113,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
             _ if name == "claims" => Ok(CowVal::Borrowed(claims()?.all())),
             _ => {
                 let held = reader(name).and_then(|read| read(self.evidence)).ok_or_else(missing)?;
-                // What is not lent is made, and stands on the heap.
+                // A value that is not borrowed is allocated.
                 self.work.charge(if matches!(held, FieldValue::Lent(_)) { 0 } else { MADE })?;
                 Ok(held.into())
             }
@@ -185,7 +186,8 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         }
     }
 
-    /// `&&`, which a `false` decides, and `||`, which a `true` decides, whatever error stands before it.
+    /// The result of `&&`, where `deciding` is `false`, or of `||`, where it is `true`. A side with the deciding value
+    /// decides, even if other sides are errors.
     fn decide(&self, sides: &'b [IdedExpr], deciding: bool) -> Outcome<bool> {
         let mut outcome = Ok(!deciding);
         for side in sides {
@@ -203,7 +205,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         let (of, index) = (self.value(of)?, self.value(index)?);
         self.work.charge(MADE)?;
         self.work.charge_search(length(index.as_ref()))?;
-        // The library's error for a number with a fraction holds a copy of the whole list.
+        // The library's error for a number with a fraction would contain a copy of the whole list.
         let fraction = index.downcast_ref::<CelDouble>().is_some_and(|number| number.inner().fract() != 0.0);
         if fraction && of.downcast_ref::<CelList>().is_some() {
             return Err(Fault::Kinds("`[]`"));
@@ -231,7 +233,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
     fn calculate(&self, name: &'b str, left: &'b IdedExpr, right: &'b IdedExpr) -> Outcome<CowVal<'b, 'v>> {
         let (left, right) = (self.value(left)?, self.value(right)?);
         let (left, right) = (left.as_ref(), right.as_ref());
-        // The library's error for values of other kinds holds copies of them.
+        // The library's error for values of other kinds would contain copies of them.
         let lists = left.downcast_ref::<CelList>().is_some() && right.as_iterable().is_some();
         if !lists && !same_kind(left, right) {
             return Err(Fault::Kinds("a calculation"));
@@ -254,7 +256,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         result.map(|value| CowVal::Owned(value.into_owned())).map_err(other)
     }
 
-    /// The functions that make a value of another kind, which are the library's.
+    /// Calls one of [`CONVERSIONS`] of the library.
     fn convert(&self, name: &'b str, of: &'b IdedExpr) -> Outcome<CowVal<'b, 'v>> {
         let of = self.owned(of)?;
         self.work.charge(CONVERSION)?;
@@ -314,13 +316,13 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         }
     }
 
-    /// The evaluation for one item of a loop.
+    /// The evaluation of the body of `over` for `item`.
     fn at<'i>(&self, over: &Loop<'i>, item: &'i (dyn Val + 'v)) -> Evaluation<'i, 'v> {
         Evaluation { evidence: self.evidence, work: self.work, item: Some((over.variable, item)) }
     }
 }
 
-/// A truth value, without the heap.
+/// A boolean, without an allocation.
 fn truth<'b, 'v>(truth: bool) -> CowVal<'b, 'v> {
     CowVal::Borrowed(if truth { &CelBool::TRUE } else { &CelBool::FALSE })
 }
@@ -329,7 +331,7 @@ fn other(error: cel::ExecutionError) -> Fault {
     Fault::Other(error.to_string())
 }
 
-/// Whether both are texts, bytes, or numbers of one kind.
+/// Whether both are strings, both bytes, or both numbers of one kind.
 fn same_kind(left: &dyn Val, right: &dyn Val) -> bool {
     let both = |is: fn(&dyn Val) -> bool| is(left) && is(right);
     both(|value| value.downcast_ref::<CelString>().is_some())
@@ -339,13 +341,13 @@ fn same_kind(left: &dyn Val, right: &dyn Val) -> bool {
         || both(|value| value.downcast_ref::<CelBytes>().is_some())
 }
 
-/// Units for a call of the library.
+/// The units for a call of the library.
 const CONVERSION: usize = 60;
 
-/// What the argument of a conversion is called.
+/// The name of the argument of a conversion.
 const ARGUMENT: &str = "of";
 
-/// The functions of the library that take one value.
+/// The functions of the library that convert one value.
 const CONVERSIONS: [&str; 6] = ["int", "uint", "double", "string", "bool", "type"];
 
 /// The call of one of [`CONVERSIONS`].
@@ -360,15 +362,15 @@ fn conversion(name: &str) -> Option<&'static IdedExpr> {
     calls.get(at)
 }
 
-/// The standard library of CEL, made once for all conditions.
+/// The standard library of CEL, created once for all conditions.
 pub(super) fn environment() -> &'static Arc<Env> {
     static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
     ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib()))
 }
 
-/// Turns `request.method` and `captures["order"]` into one name, so that it is looked up in one step.
+/// Replaces `request.method` and `captures["order"]` by one name each, so that the lookup is one step.
 ///
-/// The checker has made sure that no variable of a macro hides a name of ours.
+/// The checker has refused loop variables that would hide such a name.
 pub(super) fn flatten(expression: &mut Expr) {
     match expression {
         Expr::Select(select) => {
@@ -396,7 +398,7 @@ pub(super) fn flatten(expression: &mut Expr) {
     }
 }
 
-/// The root and the field of `captures["order"]`. Claims are looked up as they are: their names may have dots.
+/// The root and the field of `captures["order"]`. Not for claims, because their names may contain dots.
 pub(super) fn indexed(call: &CallExpr) -> Option<(&str, &str)> {
     match (call.func_name.as_str(), call.args.as_slice()) {
         (op::INDEX, [of, index]) => match (&of.expr, &index.expr) {

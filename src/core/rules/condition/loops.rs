@@ -1,4 +1,4 @@
-//! The macros that loop, in the form in which the parser of CEL leaves them.
+//! The macros of CEL that loop, recognized in the form that the parser expands them to.
 
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, operators as op};
@@ -8,27 +8,27 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, operator
 pub(crate) struct Loop<'x> {
     /// What it loops over.
     pub range: &'x IdedExpr,
-    /// The name of the item at hand.
+    /// The name of the variable that holds the current item.
     pub variable: &'x str,
-    /// What becomes of the items.
+    /// What the macro does with the items.
     pub shape: Shape<'x>,
 }
 
 /// Which macro it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shape<'x> {
-    /// `all`: whether this holds for each.
+    /// `all`: whether this is true for each item.
     All(&'x IdedExpr),
-    /// `exists`: whether this holds for any.
+    /// `exists`: whether this is true for any item.
     Exists(&'x IdedExpr),
-    /// `exists_one`: whether this holds for one and no other.
+    /// `exists_one`: whether this is true for exactly one item.
     ExistsOne(&'x IdedExpr),
-    /// `map` and `filter`: a list of what these give for each item, or for each for which the first holds.
+    /// `map` and `filter`: a list of the second for each item, or for each item for which the first is true.
     List(Option<&'x IdedExpr>, &'x [IdedExpr]),
 }
 
 impl<'x> Loop<'x> {
-    /// Reads `written`. `None` where it is none of the macros.
+    /// Recognizes `written`. `None` if it is none of these macros.
     pub(crate) fn of(written: &'x ComprehensionExpr) -> Option<Loop<'x>> {
         if written.iter_var2.is_some() {
             return None;
@@ -37,7 +37,7 @@ impl<'x> Loop<'x> {
         Some(Loop { range: &written.iter_range, variable: &written.iter_var, shape })
     }
 
-    /// What is asked of each item.
+    /// The test that is evaluated for each item; `None` if there is none.
     pub(crate) fn test(&self) -> Option<&'x IdedExpr> {
         match self.shape {
             Shape::All(test) | Shape::Exists(test) | Shape::ExistsOne(test) => Some(test),
@@ -45,7 +45,7 @@ impl<'x> Loop<'x> {
         }
     }
 
-    /// What is made of each item; `None` where the loop only asks.
+    /// The elements that each item adds to the resulting list; `None` if the loop gives a boolean.
     pub(crate) fn elements(&self) -> Option<&'x [IdedExpr]> {
         match self.shape {
             Shape::List(_, elements) => Some(elements),
@@ -57,7 +57,7 @@ impl<'x> Loop<'x> {
         let is_accumulator =
             |expression: &IdedExpr| matches!(&expression.expr, Expr::Ident(name) if *name == written.accu_var);
         let Expr::Call(step) = &written.loop_step.expr else { return None };
-        // What is added to the accumulator.
+        // The operand that is added to the accumulator.
         let added = |call: &'x CallExpr| match call.args.as_slice() {
             [accumulator, added] if call.func_name == op::ADD && is_accumulator(accumulator) => Some(added),
             _ => None,
@@ -92,7 +92,7 @@ impl<'x> Loop<'x> {
     }
 }
 
-/// The elements of a list that is written out.
+/// The elements of a list literal.
 fn items(list: &IdedExpr) -> Option<&[IdedExpr]> {
     match &list.expr {
         Expr::List(list) if list.optional_indices.is_empty() => Some(&list.elements),

@@ -1,4 +1,4 @@
-//! What the names of a condition stand for. Nothing is built before it is asked for.
+//! The names that conditions can use, and their values. A value is read only when an expression needs it.
 
 use super::work::{Exhausted, Work};
 use crate::http::path::Decoded;
@@ -7,10 +7,10 @@ use cel::common::types::{CelInt, CelString};
 use cel::common::value::{CowVal, Val};
 use std::fmt;
 
-/// The names that stand for something.
+/// The names that a condition can use.
 pub(super) const NAMES: [&str; 6] = ["claims", "request", "context", "grant", "captures", "now"];
 
-/// What is known about the value of an expression before there is one.
+/// The kind of value of an expression, as far as it is known before the evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Text,
     List,
     Other,
-    /// Known only when it is there: claims.
+    /// Known only during the evaluation: claims.
     Dyn,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a name stands for, held without the heap.
+/// The value of a field, without an allocation on the heap.
 pub(crate) enum FieldValue<'e> {
     Text(CelString<'e>),
     Number(CelInt),
@@ -43,7 +43,7 @@ pub(crate) enum FieldValue<'e> {
 }
 
 impl<'e> FieldValue<'e> {
-    /// It, as CEL sees it.
+    /// The value in the form of CEL.
     pub(crate) fn value(&self) -> &(dyn Val + 'e) {
         match self {
             FieldValue::Text(text) => text,
@@ -63,7 +63,7 @@ impl<'e> From<FieldValue<'e>> for CowVal<'e, 'e> {
     }
 }
 
-/// Reads what a name stands for. `None` where nobody knows.
+/// Reads the value of a field. `None` if it is not known.
 pub(crate) type FieldReader = for<'e> fn(&Evidence<'e>) -> Option<FieldValue<'e>>;
 
 /// One of the names with known fields.
@@ -77,7 +77,7 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     read: FieldReader,
-    /// Whether it can be long, so that it is too dear to be read for each item of a loop.
+    /// Whether it can be long: then it is too expensive to read for each item of a loop.
     pub(super) is_long: bool,
 }
 
@@ -102,8 +102,8 @@ pub(super) const ROOTS: [Root; 4] = [
     Root {
         name: "context",
         fields: &[
-            short("device", Kind::Text, |evidence| text(evidence.device_word())),
-            short("risk", Kind::Text, |evidence| text(evidence.risk_word())),
+            short("device", Kind::Text, |evidence| text(evidence.device_status())),
+            short("risk", Kind::Text, |evidence| text(evidence.risk_level())),
             short("state_age", Kind::Number, |evidence| number(evidence.state_age().0)),
         ],
     },
@@ -127,12 +127,12 @@ pub(super) const ROOTS: [Root; 4] = [
     Root { name: "captures", fields: &[] },
 ];
 
-/// The names with known fields, for documentation: name, field, and the kind of value in words.
+/// The fields that conditions can read, for documentation: name, field, and the kind of value as text.
 pub fn vocabulary() -> impl Iterator<Item = (&'static str, &'static str, String)> {
     ROOTS.iter().flat_map(|root| root.fields.iter().map(|field| (root.name, field.name, field.kind.to_string())))
 }
 
-/// What reads `name`, such as `request.method`, where it is one of a fixed set.
+/// The reader of `name`, such as `request.method`; `None` if it is not one of the known fields.
 pub(crate) fn reader(name: &str) -> Option<FieldReader> {
     match name.split_once('.') {
         Some((root, field)) => ROOTS.iter().find(|known| known.name == root)?.reader(field),
@@ -141,7 +141,7 @@ pub(crate) fn reader(name: &str) -> Option<FieldReader> {
     }
 }
 
-/// The field `name` of the root `root`, such as `source` of `request`.
+/// The value of the field `name` of `root`, such as `source` of `request`.
 pub(super) fn field<'e>(
     root: &str,
     name: &str,
@@ -157,7 +157,7 @@ pub(super) fn field<'e>(
     }
 }
 
-/// What the path captured as `name`.
+/// The decoded value of the capture `name`.
 pub(crate) fn capture<'e>(
     name: &str,
     evidence: &Evidence<'e>,

@@ -1,4 +1,4 @@
-//! How two values of a condition are compared.
+//! Relations between two values of a condition, such as `==`, `in` and `startsWith`.
 
 use super::work::{Exhausted, Work, length};
 use cel::common::ast::operators as op;
@@ -10,10 +10,10 @@ use cel::common::types::{CelBool, CelBytes, CelString};
 use cel::common::value::Val;
 use std::cmp::Ordering;
 
-/// Whether two values are related. `None` where CEL has an error: values that cannot be compared.
+/// A relation. Its result is `None` if CEL gives an error, because the values cannot be compared.
 pub(crate) type Relation = fn(&dyn Val, &dyn Val, &Work) -> Answer;
 
-/// The relation that `name` stands for; `member` where it is called on a value.
+/// The relation with that name. `member`: it is called on a value, as in `a.contains(b)`.
 pub(crate) fn relation(name: &str, member: bool) -> Option<Relation> {
     Some(match (name, member) {
         (op::EQUALS, false) => |left, right, work| work.equals(left, right).map(Some),
@@ -39,7 +39,8 @@ pub(crate) fn relation(name: &str, member: bool) -> Option<Relation> {
     })
 }
 
-/// Values of other kinds have no order. The library says so by an error that holds copies of them.
+/// Compares values that have an order. The library is not asked about other kinds of values, because its error would
+/// contain copies of them.
 pub(crate) fn order(left: &dyn Val, right: &dyn Val, work: &Work, holds: fn(Ordering) -> bool) -> Answer {
     work.charge_comparison(length(left).min(length(right)))?;
     let both = |is: fn(&dyn Val) -> bool| is(left) && is(right);
@@ -67,7 +68,7 @@ pub(crate) fn is_number(value: &dyn Val) -> bool {
         || value.downcast_ref::<CelDouble>().is_some()
 }
 
-/// `None` where CEL has an error; an error where there is no budget left.
+/// `None` if CEL gives an error. Fails if the budget is exhausted.
 pub(crate) type Answer = Result<Option<bool>, Exhausted>;
 
 pub(crate) fn texts<'t>(left: &'t dyn Val, right: &'t dyn Val) -> Option<(&'t str, &'t str)> {

@@ -1,5 +1,5 @@
-//! Values of a request have one spelling each, which is the one that rules compare. A constant in another spelling is
-//! equal to none of them, so that a condition that refuses by it would refuse nothing.
+//! Checks constants that are compared with values of the request. These values are in normal form. A constant that is
+//! not in normal form equals none of them, so a condition that refuses by it would refuse nothing.
 
 use crate::http::host::Host;
 use crate::http::method::Method;
@@ -7,7 +7,7 @@ use crate::http::path::Canonical;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, operators as op};
 use std::net::IpAddr;
 
-/// Refuses a comparison of a value of the request with a constant that it never is.
+/// Refuses a comparison of a value of the request with a constant that it can never equal.
 pub(super) fn check(call: &CallExpr) -> Result<(), String> {
     let (of, constant, is_whole) = match (call.func_name.as_str(), call.target.as_deref(), call.args.as_slice()) {
         (op::EQUALS | op::NOT_EQUALS, None, [left, right]) => match field(&left.expr) {
@@ -24,7 +24,7 @@ pub(super) fn check(call: &CallExpr) -> Result<(), String> {
         if let Some(right) = respelled(field, text, is_whole, starts) {
             let help = match right {
                 Some(right) => format!("write `{}`", right.escape_debug()),
-                None => "it is no such value".to_owned(),
+                None => "no value has this form".to_owned(),
             };
             return Err(format!(
                 "compares `request.{field}` with `{}`, which matches nothing: {help}",
@@ -35,7 +35,7 @@ pub(super) fn check(call: &CallExpr) -> Result<(), String> {
     Ok(())
 }
 
-/// The field of `request` that `expression` is.
+/// The field of `request` that `expression` reads; `None` if it reads none.
 fn field(expression: &Expr) -> Option<&str> {
     let (of, name) = match expression {
         Expr::Select(select) if !select.test => (&select.operand.expr, select.field.as_str()),
@@ -47,7 +47,7 @@ fn field(expression: &Expr) -> Option<&str> {
     matches!(of, Expr::Ident(root) if root == "request").then_some(name)
 }
 
-/// A text, or the texts of a list, that are written out.
+/// The string of a literal, or the strings in a list literal.
 fn texts(expression: &Expr) -> Vec<&str> {
     match expression {
         Expr::Literal(LiteralValue::String(text)) => vec![text.inner()],
@@ -56,9 +56,9 @@ fn texts(expression: &Expr) -> Vec<&str> {
     }
 }
 
-/// Where `text` is not spelled as values of `field` are: how it is, if there is such a value. `is_whole`: it is compared
-/// with the whole value. `starts`: with its beginning.
-#[allow(clippy::option_option, reason = "rightly spelled, wrongly spelled, and no value at all are three answers")]
+/// `None` if `text` is in the normal form of values of `field`. Otherwise that form, or `Some(None)` if no value of
+/// `field` has such a text. `is_whole`: it is compared with the whole value. `starts`: with its beginning.
+#[allow(clippy::option_option, reason = "in normal form, not in normal form, and no value at all are three results")]
 fn respelled(field: &str, text: &str, is_whole: bool, starts: bool) -> Option<Option<String>> {
     let right = match (field, is_whole) {
         ("method", _) => Some(Method::fold(text).as_str().to_owned()),
@@ -66,7 +66,7 @@ fn respelled(field: &str, text: &str, is_whole: bool, starts: bool) -> Option<Op
         ("source", true) => text.parse::<IpAddr>().ok().map(|address| address.to_string()),
         ("host" | "source", false) => Some(text.to_ascii_lowercase()),
         ("path", true) => Canonical::parse(text.as_bytes()).ok().map(|path| path.as_str().to_owned()),
-        // The beginning of a path need not be one.
+        // The beginning of a path need not be a valid path.
         ("path", false) if starts => match Canonical::parse(text.as_bytes()) {
             Ok(path) => Some(path.as_str().to_owned()),
             Err(_) => return None,
@@ -87,13 +87,13 @@ mod tests {
             ("'orders.mesh:443' != request.host", "write `orders.mesh`"),
             ("!(request.host in ['a.mesh', 'b.mesh.'])", "write `b.mesh`"),
             ("request['host'] == 'A.mesh'", "write `a.mesh`"),
-            ("request.host == 'https://a.mesh'", "it is no such value"),
+            ("request.host == 'https://a.mesh'", "no value has this form"),
             ("request.host.endsWith('.Mesh')", "write `.mesh`"),
             ("request.method != 'delete'", "write `DELETE`"),
             ("request.method.startsWith('p')", "write `P`"),
             ("request.source == '2001:DB8::1'", "write `2001:db8::1`"),
-            ("request.source == '10.0.0.0/8'", "it is no such value"),
-            ("request.path == '/a b'", "it is no such value"),
+            ("request.source == '10.0.0.0/8'", "no value has this form"),
+            ("request.path == '/a b'", "no value has this form"),
             ("request.path == '/%7euser'", "write `/~user`"),
             ("request.path.startsWith('/%7Euser')", "write `/~user`"),
             ("request.path == '/a?b=c'", "write `/a`"),

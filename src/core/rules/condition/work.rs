@@ -1,30 +1,30 @@
-//! What a condition may cost: a budget that each operation is charged to, for what it really touches.
+//! The budget of one evaluation of a condition. Each operation is charged for the bytes and values that it reads or
+//! makes.
 //!
-//! A unit is about ten nanoseconds of native code. Claims are as large as a token, and operations can be nested and
-//! repeated, so no limit on the text of a condition alone bounds what it takes.
+//! One unit is about ten nanoseconds of native code. Claims can be as large as a token, and operations can be nested
+//! and repeated, so a limit on the length of a condition alone does not bound its cost.
 
 use cel::common::types::{CelBytes, CelList, CelMap, CelMapKey, CelString};
 use cel::common::value::Val;
 use std::cell::Cell;
 
-/// The units that one evaluation may take.
+/// The number of units that one evaluation may use.
 const BUDGET: usize = 100_000;
 
-/// Bytes that are compared for one unit.
+/// The number of bytes that one unit compares.
 const COMPARED: usize = 64;
-/// Bytes that are searched, decoded or parsed for one unit.
+/// The number of bytes that one unit searches, decodes or parses.
 const SEARCHED: usize = 8;
-/// Bytes that are copied for one unit.
+/// The number of bytes that one unit copies.
 const COPIED: usize = 32;
-/// Units for a value on the heap: to make it and to drop it.
+/// The units to allocate a value on the heap and to free it.
 pub(crate) const MADE: usize = 5;
 
-/// The condition took more work than [`BUDGET`]. No part of it decides any more, also none that would otherwise decide
-/// whatever the others say.
+/// The evaluation needed more than [`BUDGET`]. It has no result then, even if one part alone would decide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exhausted;
 
-/// What is left of the budget of one evaluation.
+/// The rest of the budget of one evaluation.
 #[derive(Debug)]
 pub(crate) struct Work {
     left: Cell<usize>,
@@ -38,7 +38,7 @@ impl Default for Work {
 }
 
 impl Work {
-    /// Takes `units` from what is left.
+    /// Subtracts `units` from the budget. Fails if fewer are left.
     pub(crate) fn charge(&self, units: usize) -> Result<(), Exhausted> {
         match self.left.get().checked_sub(units) {
             Some(left) => {
@@ -53,27 +53,27 @@ impl Work {
         }
     }
 
-    /// Whether more was asked for than there was.
+    /// Whether a charge has failed.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted.get()
     }
 
-    /// For `bytes` that are searched, decoded or parsed.
+    /// Charges for `bytes` that are searched, decoded or parsed.
     pub(crate) fn charge_search(&self, bytes: usize) -> Result<(), Exhausted> {
         self.charge(units(bytes, SEARCHED))
     }
 
-    /// For `bytes` that are compared.
+    /// Charges for `bytes` that are compared.
     pub(crate) fn charge_comparison(&self, bytes: usize) -> Result<(), Exhausted> {
         self.charge(units(bytes, COMPARED))
     }
 
-    /// For a new text of `bytes`.
+    /// Charges for a new string of `bytes`.
     pub(crate) fn charge_text(&self, bytes: usize) -> Result<(), Exhausted> {
         self.charge(MADE.saturating_add(units(bytes, COPIED)))
     }
 
-    /// For a copy of `value`, all that is in it included.
+    /// Charges for a deep copy of `value`.
     pub(crate) fn charge_copy(&self, value: &dyn Val) -> Result<(), Exhausted> {
         if let Some(list) = value.downcast_ref::<CelList>() {
             self.charge(MADE)?;
@@ -82,7 +82,7 @@ impl Work {
         if let Some(map) = value.downcast_ref::<CelMap>() {
             self.charge(MADE)?;
             return map.inner().iter().try_for_each(|(key, value)| {
-                // The place in the map, and the key.
+                // The map entry and the key.
                 self.charge(MADE.saturating_mul(2))?;
                 self.charge_text(key_length(key))?;
                 self.charge_copy(value.as_ref())
@@ -91,7 +91,7 @@ impl Work {
         self.charge_text(length(value))
     }
 
-    /// `left == right`, as CEL says, charged for what is compared before the first difference.
+    /// `left == right` as in CEL. Charges for what is compared up to the first difference.
     pub(crate) fn equals(&self, left: &dyn Val, right: &dyn Val) -> Result<bool, Exhausted> {
         if let Some(left) = left.downcast_ref::<CelList>() {
             self.charge(1)?;
@@ -109,7 +109,7 @@ impl Work {
             if left.inner().len() != right.inner().len() {
                 return Ok(false);
             }
-            // The keys are names of claims: no map can be written in a condition.
+            // The keys are names of claims, because a condition cannot contain a map.
             return every(left.inner().iter(), |(key, left)| {
                 self.charge(MADE)?;
                 self.charge_search(key_length(key))?;
@@ -135,7 +135,7 @@ impl Work {
     }
 }
 
-/// Whether `holds` for all.
+/// Whether `holds` is true for all `items`.
 fn every<T>(
     mut items: impl Iterator<Item = T>,
     mut holds: impl FnMut(T) -> Result<bool, Exhausted>,
@@ -153,7 +153,7 @@ fn units(bytes: usize, per_unit: usize) -> usize {
     bytes.checked_div(per_unit).unwrap_or(bytes)
 }
 
-/// The bytes of a text; nothing for what has none.
+/// The length of a string or of bytes; 0 for any other value.
 pub(crate) fn length(value: &dyn Val) -> usize {
     match value.downcast_ref::<CelString>() {
         Some(text) => text.inner().len(),
@@ -182,7 +182,7 @@ mod tests {
     use crate::token::grant::Grant;
     use serde_json::{Value, json};
 
-    /// The largest token there can be, all of it the claim `c`.
+    /// A grant of the largest possible token, which consists mostly of the claim `c`.
     fn largest(claim: impl Fn(usize) -> Value) -> Grant {
         let token = |size| token_with(json!({}), json!({"c": claim(size), "d": "aab", "scope": "a"}));
         let fits = |size: &usize| token(*size).len() <= 16 * 1024;
@@ -192,7 +192,7 @@ mod tests {
         verified.grant().clone()
     }
 
-    /// With the longest path there can be, all of it a capture that is to be decoded.
+    /// Evaluates with the longest possible path, all of which is a capture that must be decoded.
     fn with_evidence<T>(grant: &Grant, evaluate: impl FnOnce(&Evidence<'_>) -> T) -> T {
         at(&format!("/{}", "%C3%A9".repeat(1_300)), grant, evaluate)
     }
@@ -224,7 +224,7 @@ mod tests {
         Condition::compile(source, &captures).unwrap_or_else(|fault| panic!("{source}: {fault}"))
     }
 
-    /// One condition of as many of `part` as fit.
+    /// The longest valid condition that repeats `part`.
     fn many(part: &str, between: &str) -> String {
         let fits = |count: &usize| {
             let source = vec![part; *count].join(between);
@@ -237,7 +237,7 @@ mod tests {
         vec![part; count].join(between)
     }
 
-    /// Conditions that do as much as can be done with a claim, for each kind of claim.
+    /// The most expensive conditions, with a grant for each kind of claim.
     fn worst() -> Vec<(Grant, Vec<String>)> {
         let numbers = largest(|size| json!(vec![1; size]));
         let texts = largest(|size| json!(vec!["a"; size / 2]));
@@ -311,7 +311,7 @@ mod tests {
         [numbers, texts, long, lists, objects, members, words].map(|grant| (grant, loops.to_vec())).into()
     }
 
-    /// Whatever it names, however it is written: with the largest token that is taken.
+    /// With the largest token that is accepted, every condition has a result or exhausts the budget.
     #[test]
     fn a_condition_has_an_answer_or_ran_out_of_work() {
         for (grant, sources) in worst() {

@@ -45,12 +45,12 @@ fn proof(header: Value, claims: Value) -> String {
     fixture::sign(&head, &body)
 }
 
-fn claim(key: &Digest) -> Claim<'_> {
-    Claim { method: b"GET", scheme: b"https", authority: b"api.example", path: b"/o/1?q=1", token: TOKEN, key }
+fn expected(key: &Digest) -> Expected<'_> {
+    Expected { method: b"GET", scheme: b"https", authority: b"api.example", path: b"/o/1?q=1", token: TOKEN, key }
 }
 
 fn check(proof: &str) -> Result<Proof, ProofError> {
-    verify(proof.as_bytes(), claim(&key()), &Settings::default(), None, &mut PureRust, NOW)
+    verify(proof.as_bytes(), expected(&key()), &Settings::default(), None, &mut PureRust, NOW)
 }
 
 fn refused(header: Value, claims: Value) -> ProofError {
@@ -60,7 +60,7 @@ fn refused(header: Value, claims: Value) -> ProofError {
 #[test]
 fn the_example_of_rfc_9449() {
     let key = digest(RFC_JKT).unwrap();
-    let claim = Claim {
+    let expected = Expected {
         method: b"GET",
         scheme: b"https",
         authority: b"resource.example.org",
@@ -68,13 +68,13 @@ fn the_example_of_rfc_9449() {
         token: RFC_TOKEN,
         key: &key,
     };
-    let at = |now| verify(RFC_PROOF.as_bytes(), claim, &Settings::default(), None, &mut PureRust, Timestamp(now));
+    let at = |now| verify(RFC_PROOF.as_bytes(), expected, &Settings::default(), None, &mut PureRust, Timestamp(now));
     let good = at(RFC_IAT + 1).unwrap();
     assert_eq!((good.key(), good.until()), (&key, Timestamp(RFC_IAT + 60)));
     assert_eq!(at(RFC_IAT + 61), Err(ProofError::Time));
     let (start, _) = RFC_PROOF.split_at(RFC_PROOF.len() - 4);
     let bent = format!("{start}AAAA");
-    let outcome = verify(bent.as_bytes(), claim, &Settings::default(), None, &mut PureRust, Timestamp(RFC_IAT));
+    let outcome = verify(bent.as_bytes(), expected, &Settings::default(), None, &mut PureRust, Timestamp(RFC_IAT));
     assert_eq!(outcome, Err(ProofError::Signature));
 }
 
@@ -168,8 +168,14 @@ fn each_of_the_twelve_checks() {
     }
     let other = digest_text(&Sha256::digest(b"another token").into());
     assert_eq!(refused(json!({}), json!({ "ath": other })), ProofError::TokenHash);
-    let outcome =
-        verify(proof(json!({}), json!({})).as_bytes(), claim(&[0; 32]), &Settings::default(), None, &mut PureRust, NOW);
+    let outcome = verify(
+        proof(json!({}), json!({})).as_bytes(),
+        expected(&[0; 32]),
+        &Settings::default(),
+        None,
+        &mut PureRust,
+        NOW,
+    );
     assert_eq!(outcome, Err(ProofError::Key));
     let mut bent = proof(json!({}), json!({})).into_bytes();
     let last = bent.len() - 10;
@@ -190,7 +196,7 @@ fn the_origin_of_the_configuration_counts_more_than_the_host_of_the_request() {
     };
     let at = |htu: &str| {
         let proof = proof(json!({}), json!({ "htu": htu }));
-        verify(proof.as_bytes(), claim(&key()), &settings, None, &mut PureRust, NOW).err()
+        verify(proof.as_bytes(), expected(&key()), &settings, None, &mut PureRust, NOW).err()
     };
     assert_eq!(at("https://a.example/o/1"), None);
     assert_eq!(at("https://b.example:8443/o/1"), None);
@@ -207,7 +213,7 @@ fn a_nonce_is_asked_for_once_the_configuration_does() {
     let settings = Settings { nonce: Some(lifetime), ..Settings::default() };
     let with = |claims: Value, now: Timestamp| {
         let proof = proof(json!({}), claims);
-        verify(proof.as_bytes(), claim(&key()), &settings, Some(&nonces), &mut PureRust, now).err()
+        verify(proof.as_bytes(), expected(&key()), &settings, Some(&nonces), &mut PureRust, now).err()
     };
     assert_eq!(with(json!({}), NOW), Some(ProofError::Nonce));
     assert_eq!(with(json!({"nonce": 7}), NOW), Some(ProofError::Nonce));
@@ -273,15 +279,15 @@ fn other_algorithms_where_they_are_allowed() {
         let (input, _) = template.rsplit_once('.').unwrap();
         let proof = format!("{input}.{}", URL_SAFE_NO_PAD.encode(sign(input.as_bytes())));
         let key = thumbprint(jwk).unwrap();
-        let outcome = |settings| verify(proof.as_bytes(), claim(&key), settings, None, &mut PureRust, NOW).err();
+        let outcome = |settings| verify(proof.as_bytes(), expected(&key), settings, None, &mut PureRust, NOW).err();
         assert_eq!(outcome(&all), None, "{alg}");
         assert_eq!(outcome(&none), Some(ProofError::Algorithm), "{alg}");
         let bent = format!("{input}.{}", URL_SAFE_NO_PAD.encode(sign(b"another message")));
-        let outcome = verify(bent.as_bytes(), claim(&key), &all, None, &mut PureRust, NOW).err();
+        let outcome = verify(bent.as_bytes(), expected(&key), &all, None, &mut PureRust, NOW).err();
         assert_eq!(outcome, Some(ProofError::Signature), "{alg}");
         // The key decides what it is for, not the header.
         let other = crate::token::dpop::tests::proof(json!({"alg": "PS256", "jwk": jwk}), json!({}));
-        let outcome = verify(other.as_bytes(), claim(&key), &all, None, &mut PureRust, NOW).err();
+        let outcome = verify(other.as_bytes(), expected(&key), &all, None, &mut PureRust, NOW).err();
         assert!(matches!(outcome, Some(ProofError::BadKey | ProofError::Signature)), "{alg}: {outcome:?}");
     }
 }
@@ -293,7 +299,7 @@ fn weak_rsa_keys_prove_nothing() {
     let key = thumbprint(&jwk).unwrap();
     let proof = proof(json!({"alg": "RS256", "jwk": jwk}), json!({}));
     let settings = Settings { algorithms: vec![Algorithm::RS256], ..Settings::default() };
-    let outcome = verify(proof.as_bytes(), claim(&key), &settings, None, &mut PureRust, NOW);
+    let outcome = verify(proof.as_bytes(), expected(&key), &settings, None, &mut PureRust, NOW);
     assert_eq!(outcome, Err(ProofError::BadKey));
 }
 
@@ -360,7 +366,7 @@ proptest! {
 
     #[test]
     fn proofs_of_any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let outcome = verify(&bytes, claim(&[0; 32]), &Settings::default(), None, &mut PureRust, NOW);
+        let outcome = verify(&bytes, expected(&[0; 32]), &Settings::default(), None, &mut PureRust, NOW);
         prop_assert!(outcome.is_err());
     }
 
@@ -370,7 +376,7 @@ proptest! {
         let mut bytes = GOOD.get_or_init(|| proof(json!({}), json!({}))).clone().into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-        let outcome = verify(&bytes, claim(&key()), &Settings::default(), None, &mut PureRust, NOW);
+        let outcome = verify(&bytes, expected(&key()), &Settings::default(), None, &mut PureRust, NOW);
         prop_assert!(outcome.is_err());
     }
 }

@@ -1,11 +1,11 @@
-//! Doubt on the revoking side revokes: every way in which a signal that ends or narrows can be odd, through the receiver
-//! and the judge. And what permits is not believed when anything about it is.
+//! Odd signals, sent through the receiver and the judge. A signal that revokes or narrows is applied, however odd it
+//! is. A signal that permits something is refused if anything about it is odd.
 
 use crate::reason::Reason;
 use crate::signal::receiver::{self, Received};
 use crate::testing::fixture::{self, NOW};
 use crate::testing::signal_semantics::{
-    JIT, OURS, RISC, SSF, World, caep, complex, device, opaque, risk, set, signed, token, user,
+    Harness, JIT, OURS, RISC, SSF, caep, complex, device, opaque, risk, set, signed, token, user,
 };
 use crate::time::Timestamp;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn narrow() -> String {
     format!("{OURS}grant-narrowed")
 }
 
-/// The claims of `set` with these changed; [`fixture::ABSENT`] leaves one out.
+/// The claims of `set` with `changes`; [`fixture::ABSENT`] removes a claim.
 fn with(mut set: Value, changes: Value) -> Value {
     for (name, value) in changes.as_object().unwrap() {
         match value.as_str() == Some(fixture::ABSENT) {
@@ -30,14 +30,14 @@ fn fraction(at: u64, part: &str) -> Value {
     serde_json::from_str(&format!("{at}.{part}")).unwrap()
 }
 
-/// A world in which signatures are taken for good: jwt-simple does not read every shape of `iat`.
-fn trusting(change: impl FnOnce(&mut Value)) -> World {
-    let mut world = World::with(change);
-    world.trust_signatures();
-    world
+/// A harness that accepts every signature, because jwt-simple does not read every form of `iat`.
+fn trusting(change: impl FnOnce(&mut Value)) -> Harness {
+    let mut harness = Harness::with(change);
+    harness.trust_signatures();
+    harness
 }
 
-/// What is odd about members that steer nothing, and about times: `(member of the event, claims, what is told)`.
+/// Oddities of members without effect, and of times: `(members of the event, claims, reported oddity)`.
 fn oddities() -> Vec<(Value, Value, String)> {
     let none = json!({});
     let mut table = Vec::new();
@@ -59,7 +59,7 @@ fn oddities() -> Vec<(Value, Value, String)> {
         let told = |name: &str| format!("{name} is not a time in seconds since 1970");
         table.push((json!({"event_timestamp": value}), none.clone(), told("event_timestamp")));
         table.push((none.clone(), json!({"iat": value}), told("iat")));
-        // [`signed`] leaves null out.
+        // [`signed`] removes claims that are null.
         if !value.is_null() {
             table.push((none.clone(), json!({"toe": value}), told("toe")));
         }
@@ -105,13 +105,13 @@ fn what_ends_or_narrows_is_applied_whatever_is_odd_about_it() {
     ];
     for (event, payload, subject, path, reason) in &events {
         for (members, claims, told) in oddities() {
-            let mut world = trusting(|_| {});
+            let mut harness = trusting(|_| {});
             let odd = with(set("1", event, with(payload.clone(), members), subject.clone()), claims);
-            let signal = world.applied(odd.clone());
+            let signal = harness.applied(odd.clone());
             assert!(signal.notes().oddities.iter().any(|odd| odd == told), "{told}: {:?}", signal.notes());
             assert!(signal.notes().is_notable(), "{odd}");
             let asks = json!({"device_id": "d7"});
-            assert_eq!(world.ask(path, asks), Some(*reason), "{odd}");
+            assert_eq!(harness.ask(path, asks), Some(*reason), "{odd}");
         }
     }
 }
@@ -121,17 +121,17 @@ fn what_permits_is_refused_for_a_doubt() {
     let low = |payload: Value| (caep("risk-level-change"), with(risk("LOW", NOW.0), payload), user("alice"));
     let high = (caep("risk-level-change"), risk("HIGH", NOW.0 - 100), user("alice"));
     for (members, claims, told) in oddities() {
-        let mut world = trusting(|_| {});
-        world.say(&high.0, high.1.clone(), high.2.clone());
+        let mut harness = trusting(|_| {});
+        harness.say(&high.0, high.1.clone(), high.2.clone());
         let (event, mut payload, subject) = low(members.clone());
         if !members.as_object().unwrap().contains_key("event_timestamp") && claims.get("toe").is_some() {
             payload.as_object_mut().unwrap().remove("event_timestamp");
         }
         let odd = with(set("1", &event, payload, subject), claims);
-        assert_eq!(world.push(json!({}), odd.clone()), Err("invalid_request".to_owned()), "{told}: {odd}");
-        assert_eq!(world.ask("/risk", json!({})), Some(Reason::RiskTooHigh), "{odd}");
+        assert_eq!(harness.push(json!({}), odd.clone()), Err("invalid_request".to_owned()), "{told}: {odd}");
+        assert_eq!(harness.ask("/risk", json!({})), Some(Reason::RiskTooHigh), "{odd}");
     }
-    // Each of the events that permit, with the mildest of all faults.
+    // Each event that permits something, with the mildest oddity.
     let odd = json!({"reason_admin": "x"});
     for (event, payload, subject) in [
         (caep("device-compliance-change"), device("compliant", NOW.0), complex(json!({"device": opaque("d7")}))),
@@ -143,15 +143,15 @@ fn what_permits_is_refused_for_a_doubt() {
         ),
         (caep("session-established"), json!({}), complex(json!({"session": opaque("sess-9")}))),
     ] {
-        let mut world = World::new();
-        let refused = world.push(json!({}), set("1", &event, with(payload.clone(), odd.clone()), subject.clone()));
+        let mut harness = Harness::new();
+        let refused = harness.push(json!({}), set("1", &event, with(payload.clone(), odd.clone()), subject.clone()));
         assert_eq!(refused, Err("invalid_request".to_owned()), "{event}");
-        assert_eq!(world.push(json!({}), set("2", &event, payload, subject)), Ok(()), "{event}");
+        assert_eq!(harness.push(json!({}), set("2", &event, payload, subject)), Ok(()), "{event}");
     }
-    // What the configuration has ignored opens nothing, and is received.
-    let mut world = World::with(|config| config["signals"]["effects"] = json!({"session-established": "ignore"}));
+    // An event whose configured effect is `ignore` permits nothing, and is accepted.
+    let mut harness = Harness::with(|config| config["signals"]["effects"] = json!({"session-established": "ignore"}));
     let begun = set("1", &caep("session-established"), odd, complex(json!({"session": opaque("sess-9")})));
-    assert_eq!(world.push(json!({}), begun), Ok(()));
+    assert_eq!(harness.push(json!({}), begun), Ok(()));
 }
 
 #[test]
@@ -207,14 +207,14 @@ fn members_of_an_event_that_are_missing_or_misspelt() {
         ("session-revoked", json!(null), token("tok-1"), "/open", Some(Reason::TokenRevoked)),
         ("session-revoked", json!(true), token("tok-1"), "/open", Some(Reason::TokenRevoked)),
     ] {
-        let mut world = World::new();
-        let signal = world.applied(set("1", &caep(event), payload.clone(), subject));
+        let mut harness = Harness::new();
+        let signal = harness.applied(set("1", &caep(event), payload.clone(), subject));
         assert!(!signal.notes().oddities.is_empty(), "{event} {payload}");
-        assert_eq!(world.ask(path, json!({"device_id": "d7", "acr": "phr"})), reason, "{event} {payload}");
+        assert_eq!(harness.ask(path, json!({"device_id": "d7", "acr": "phr"})), reason, "{event} {payload}");
     }
-    let mut world = World::new();
-    world.applied(set("1", &format!("{RISC}credential-compromise"), json!({}), user("alice")));
-    assert_eq!(world.open(json!({})), revoked);
+    let mut harness = Harness::new();
+    harness.applied(set("1", &format!("{RISC}credential-compromise"), json!({}), user("alice")));
+    assert_eq!(harness.open(json!({})), revoked);
     for (event, payload) in [
         ("device-compliance-change", json!({"previous_status": "compliant", "current_status": "lost"})),
         ("risk-level-change", json!({"principal": "USER", "current_level": "SEVERE"})),
@@ -222,7 +222,7 @@ fn members_of_an_event_that_are_missing_or_misspelt() {
         ("risk-level-change", json!({"principal": "USER", "current_level": "low"})),
         ("risk-level-change", json!({"current_level": "LOW"})),
     ] {
-        let refused = World::new().push(
+        let refused = Harness::new().push(
             json!({}),
             set("1", &caep(event), payload.clone(), complex(json!({"device": opaque("d7"), "user": user("alice")}))),
         );
@@ -232,44 +232,44 @@ fn members_of_an_event_that_are_missing_or_misspelt() {
 
 #[test]
 fn what_permits_waits_for_its_time() {
-    let mut world = World::new();
+    let mut harness = Harness::new();
     let d7 = || complex(json!({"device": opaque("d7")}));
     let asks = json!({"device_id": "d7"});
     let early = signed(json!({}), set("1", &caep("device-compliance-change"), device("compliant", NOW.0 + 20), d7()));
-    let answer = receiver::answer(&world.push_at(&early, NOW));
+    let answer = receiver::answer(&harness.push_at(&early, NOW));
     assert_eq!(answer.0, 503);
     assert!(answer.1.contains(&("retry-after", "20".to_owned())), "{answer:?}");
-    assert_eq!(world.ask("/device", asks.clone()), Some(Reason::DeviceNotCompliant));
-    // The same SET counts when its time has come, and not over a word that came in between.
-    world.say(&caep("device-compliance-change"), device("not-compliant", NOW.0), d7());
-    assert!(matches!(world.push_at(&early, Timestamp(NOW.0 + 20)), Received::Applied(_)));
-    assert_eq!(world.ask("/device", asks), None);
+    assert_eq!(harness.ask("/device", asks.clone()), Some(Reason::DeviceNotCompliant));
+    // The same SET applies when its time has come, but it does not replace a signal that came in between.
+    harness.say(&caep("device-compliance-change"), device("not-compliant", NOW.0), d7());
+    assert!(matches!(harness.push_at(&early, Timestamp(NOW.0 + 20)), Received::Applied(_)));
+    assert_eq!(harness.ask("/device", asks), None);
     let far = set("2", &caep("device-compliance-change"), device("compliant", NOW.0 + 61), d7());
-    assert_eq!(world.push(json!({}), far), Err("invalid_request".to_owned()));
+    assert_eq!(harness.push(json!({}), far), Err("invalid_request".to_owned()));
 }
 
 #[test]
 fn a_fraction_costs_a_cut_off_nothing_and_gives_what_permits_nothing() {
-    let mut world = World::new();
+    let mut harness = Harness::new();
     let at = NOW.0 - 50;
-    let signal = world.applied(set(
+    let signal = harness.applied(set(
         "1",
         &caep("session-revoked"),
         json!({"event_timestamp": fraction(at, "25")}),
         user("alice"),
     ));
     assert!(signal.notes().oddities.is_empty(), "a NumericDate may have a fraction");
-    assert_eq!(world.open(json!({"auth_time": at + 1})), Some(Reason::UserRevoked));
-    assert_eq!(world.open(json!({"auth_time": at + 2})), None);
-    let mut world = World::new();
+    assert_eq!(harness.open(json!({"auth_time": at + 1})), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(json!({"auth_time": at + 2})), None);
+    let mut harness = Harness::new();
     let d7 = || complex(json!({"device": opaque("d7")}));
     let says =
         |status: &str, at: u64, part: &str| with(device(status, 1), json!({"event_timestamp": fraction(at, part)}));
-    world.say(&caep("device-compliance-change"), says("not-compliant", at, "5"), d7());
-    world.say(&caep("device-compliance-change"), says("compliant", at, "75"), d7());
-    assert_eq!(world.ask("/device", json!({"device_id": "d7"})), Some(Reason::DeviceNotCompliant), "in one second");
-    world.say(&caep("device-compliance-change"), says("compliant", at + 2, "0"), d7());
-    assert_eq!(world.ask("/device", json!({"device_id": "d7"})), None);
+    harness.say(&caep("device-compliance-change"), says("not-compliant", at, "5"), d7());
+    harness.say(&caep("device-compliance-change"), says("compliant", at, "75"), d7());
+    assert_eq!(harness.ask("/device", json!({"device_id": "d7"})), Some(Reason::DeviceNotCompliant), "in one second");
+    harness.say(&caep("device-compliance-change"), says("compliant", at + 2, "0"), d7());
+    assert_eq!(harness.ask("/device", json!({"device_id": "d7"})), None);
 }
 
 #[test]
@@ -287,21 +287,21 @@ fn several_uris_may_name_one_event() {
         also(&caep("session-presented"), json!({})),
         also(&caep("device-compliance-change"), json!({"current_status": "?"})),
     ] {
-        let mut world = World::with(|config| {
+        let mut harness = Harness::with(|config| {
             config["signals"]["transmitters"][0]["event_uris"] =
                 json!({"https://idp.example/mapped": "session-revoked"});
         });
-        let signal = world.applied(with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events })));
+        let signal = harness.applied(with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events })));
         assert!(!signal.notes().oddities.is_empty(), "{events}");
-        assert_eq!(world.open(json!({})), Some(Reason::UserRevoked), "{events}");
+        assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked), "{events}");
     }
-    // The later time counts for what ends.
-    let mut world = World::new();
+    // For a revocation the later time counts.
+    let mut harness = Harness::new();
     let at = NOW.0 - 50;
     let events = json!({ revoked.as_str(): {"event_timestamp": at - 10}, known.as_str(): {"event_timestamp": at} });
-    world.applied(with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events })));
-    assert_eq!(world.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
-    // Two events are two SETs.
+    harness.applied(with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events })));
+    assert_eq!(harness.open(json!({"auth_time": at})), Some(Reason::UserRevoked));
+    // Two different events need two SETs.
     for events in [
         json!({ revoked.as_str(): {}, narrow(): {"scope": "orders.read"} }),
         json!({ revoked.as_str(): {}, format!("{SSF}verification"): {} }),
@@ -309,30 +309,31 @@ fn several_uris_may_name_one_event() {
         json!({ caep("risk-level-change"): risk("HIGH", NOW.0), caep("device-compliance-change"): device("not-compliant", NOW.0) }),
     ] {
         let two = with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events }));
-        assert_eq!(World::new().push(json!({}), two), Err("invalid_request".to_owned()), "{events}");
+        assert_eq!(Harness::new().push(json!({}), two), Err("invalid_request".to_owned()), "{events}");
     }
-    // A URI that nobody knows may mean anything: what permits has none beside it.
+    // An unknown URI may mean anything, so an event that permits something must not stand beside one.
     let events = json!({ caep("risk-level-change"): risk("LOW", NOW.0), "https://idp.example/other": {} });
     let two = with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events }));
-    assert_eq!(World::new().push(json!({}), two), Err("invalid_request".to_owned()));
-    let mut world = World::with(|config| {
+    assert_eq!(Harness::new().push(json!({}), two), Err("invalid_request".to_owned()));
+    let mut harness = Harness::with(|config| {
         config["signals"]["transmitters"][0]["event_uris"] = json!({"https://idp.example/risk": "risk-level-change"});
     });
     let low = risk("LOW", NOW.0);
     let events = json!({ caep("risk-level-change"): low, "https://idp.example/risk": low });
     let two = with(set("1", &revoked, json!({}), user("alice")), json!({ "events": events }));
-    assert_eq!(world.push(json!({}), two), Ok(()), "one that is known to mean the same does no harm");
+    assert_eq!(harness.push(json!({}), two), Ok(()), "one that is known to mean the same does no harm");
 }
 
 #[test]
 fn a_transmitter_may_say_one_uri_of_two() {
-    let mut world = World::with(|config| config["signals"]["transmitters"][0]["events"] = json!(["session-revoked"]));
+    let mut harness =
+        Harness::with(|config| config["signals"]["transmitters"][0]["events"] = json!(["session-revoked"]));
     let events = json!({ caep("session-revoked"): {}, format!("{RISC}sessions-revoked"): {} });
     let both = with(set("1", &caep("session-revoked"), json!({}), user("alice")), json!({ "events": events }));
-    world.applied(both);
-    assert_eq!(world.open(json!({})), Some(Reason::UserRevoked));
+    harness.applied(both);
+    assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked));
     let only = set("2", &format!("{RISC}sessions-revoked"), json!({}), user("alice"));
-    assert_eq!(world.push(json!({}), only), Err("access_denied".to_owned()));
+    assert_eq!(harness.push(json!({}), only), Err("access_denied".to_owned()));
 }
 
 #[test]
@@ -349,24 +350,24 @@ fn a_second_subject_is_meant_as_well() {
         (pigeon.clone(), user("alice"), true, true, false),
         (user("alice"), json!("alice"), true, true, false),
     ] {
-        let mut world = World::new();
+        let mut harness = Harness::new();
         let both = set("1", &caep("session-revoked"), json!({"subject": inside}), sub_id.clone());
-        let signal = world.applied(both);
+        let signal = harness.applied(both);
         assert_eq!(!signal.notes().oddities.is_empty(), odd, "{sub_id} {inside}");
-        assert_eq!(world.open(json!({})).is_some(), alice, "{sub_id} {inside}");
+        assert_eq!(harness.open(json!({})).is_some(), alice, "{sub_id} {inside}");
         let other = json!({"sub": "bob", "sid": "s", "email": "bob@example.org"});
-        assert_eq!(world.open(other).is_some(), bob, "{sub_id} {inside}");
+        assert_eq!(harness.open(other).is_some(), bob, "{sub_id} {inside}");
     }
     let two = |event: &str, payload: Value| {
-        World::new().push(json!({}), set("1", event, with(payload, json!({"subject": user("bob")})), user("alice")))
+        Harness::new().push(json!({}), set("1", event, with(payload, json!({"subject": user("bob")})), user("alice")))
     };
     assert_eq!(two(&caep("risk-level-change"), risk("LOW", NOW.0)), Err("invalid_request".to_owned()), "it permits");
     let none = set("1", &caep("session-revoked"), json!({"subject": pigeon}), foreign);
-    assert_eq!(World::new().push(json!({}), none), Err("access_denied".to_owned()), "neither can be used");
-    // The critical member of either keeps its word.
+    assert_eq!(Harness::new().push(json!({}), none), Err("access_denied".to_owned()), "neither can be used");
+    // The critical members of both are respected.
     let critical = complex(json!({"user": user("alice"), "task": {"format": "email", "email": "a@b"}}));
     let one = set("1", &caep("session-revoked"), json!({"subject": critical}), user("alice"));
-    assert_eq!(World::new().push(json!({}), one), Err("invalid_request".to_owned()));
+    assert_eq!(Harness::new().push(json!({}), one), Err("invalid_request".to_owned()));
 }
 
 #[test]
@@ -381,37 +382,37 @@ fn a_member_that_cannot_be_used_leaves_the_others() {
         json!(null),
     ] {
         for name in ["user", "client", "shoe"] {
-            let mut world = World::new();
+            let mut harness = Harness::new();
             let mut subject = complex(json!({"session": opaque("sess-9")}));
             subject[name] = odd.clone();
             if name == "shoe" && odd == foreign {
                 continue;
             }
-            let signal = world.applied(set("1", &caep("session-revoked"), json!({}), subject.clone()));
+            let signal = harness.applied(set("1", &caep("session-revoked"), json!({}), subject.clone()));
             assert_eq!(signal.notes().unmatched, [name], "{subject}");
             assert!(signal.notes().is_alarming() && !signal.notes().oddities.is_empty(), "{subject}");
-            assert_eq!(world.open(json!({})), Some(Reason::SessionRevoked), "{subject}");
+            assert_eq!(harness.open(json!({})), Some(Reason::SessionRevoked), "{subject}");
         }
     }
-    let only = |subject: Value| World::new().push(json!({}), set("1", &caep("session-revoked"), json!({}), subject));
+    let only = |subject: Value| Harness::new().push(json!({}), set("1", &caep("session-revoked"), json!({}), subject));
     assert_eq!(only(complex(json!({"user": foreign}))), Err("access_denied".to_owned()));
     assert_eq!(
         only(complex(json!({"user": {"format": "x"}, "group": opaque("g")}))),
         Err("invalid_request".to_owned())
     );
-    // One of several names of one user makes the others no wider.
-    let mut world = World::new();
+    // An alias that is not understood does not make the subject wider.
+    let mut harness = Harness::new();
     let names =
         json!({"format": "aliases", "identifiers": [{"format": "carrier-pigeon", "ring": 7}, foreign, user("alice")]});
-    let signal = world.applied(set("1", &caep("session-revoked"), json!({}), names));
+    let signal = harness.applied(set("1", &caep("session-revoked"), json!({}), names));
     assert!(signal.notes().unmatched.is_empty() && !signal.notes().oddities.is_empty());
-    assert_eq!(world.open(json!({})), Some(Reason::UserRevoked));
+    assert_eq!(harness.open(json!({})), Some(Reason::UserRevoked));
 }
 
 #[test]
 fn members_of_two_issuers_are_of_the_closest() {
     let second = "https://second.example";
-    let mut world = World::with(|config| {
+    let mut harness = Harness::with(|config| {
         let mut other = config["issuers"][0].clone();
         other["issuer"] = json!(second);
         config["issuers"].as_array_mut().unwrap().push(other);
@@ -419,11 +420,11 @@ fn members_of_two_issuers_are_of_the_closest() {
     });
     let subject =
         complex(json!({"user": {"format": "iss_sub", "iss": second, "sub": "alice"}, "token": token("tok-1")}));
-    let signal = world.applied(set("1", &caep("session-revoked"), json!({}), subject));
+    let signal = harness.applied(set("1", &caep("session-revoked"), json!({}), subject));
     assert_eq!(signal.notes().unmatched, ["members of other issuers"]);
-    assert_eq!(world.open(json!({})), Some(Reason::TokenRevoked));
-    assert_eq!(world.open(json!({"jti": "tok-2"})), None);
-    assert_eq!(world.open(json!({"iss": second, "jti": "tok-3"})), None, "nothing else of that user");
+    assert_eq!(harness.open(json!({})), Some(Reason::TokenRevoked));
+    assert_eq!(harness.open(json!({"jti": "tok-2"})), None);
+    assert_eq!(harness.open(json!({"iss": second, "jti": "tok-3"})), None, "nothing else of that user");
 }
 
 #[test]
@@ -431,27 +432,27 @@ fn claims_that_are_in_doubt_are_not_believed() {
     let change = |claims: Value, odd: Value| with(json!({ "claims": claims }), odd);
     let odd = || json!({"initiating_entity": "Okta System"});
     for value in [true, false] {
-        let mut world = World::new();
+        let mut harness = Harness::new();
         let claims = json!({"trusted_network": value, "scope": "orders.read"});
-        world.applied(set("1", &caep("token-claims-change"), change(claims, odd()), token("tok-1")));
+        harness.applied(set("1", &caep("token-claims-change"), change(claims, odd()), token("tok-1")));
         let grant = json!({"trusted_network": true});
-        assert_eq!(world.ask("/refund", grant.clone()), Some(Reason::ScopeInsufficient));
-        assert_eq!(world.ask("/network", grant), Some(Reason::ClaimMismatch), "{value}");
+        assert_eq!(harness.ask("/refund", grant.clone()), Some(Reason::ScopeInsufficient));
+        assert_eq!(harness.ask("/network", grant), Some(Reason::ClaimMismatch), "{value}");
     }
-    // Whatever the claim is called that carries the scope, it narrows.
+    // The claim that carries the scope is narrowed, whatever its name is.
     for (claims, odd) in
         [(json!({"scp": "orders.read"}), odd()), (json!({"scp": "orders.read", "sub": "bob"}), json!({}))]
     {
-        let mut world = World::new();
-        world.applied(set("1", &caep("token-claims-change"), change(claims, odd), token("tok-1")));
-        assert_eq!(world.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
+        let mut harness = Harness::new();
+        harness.applied(set("1", &caep("token-claims-change"), change(claims, odd), token("tok-1")));
+        assert_eq!(harness.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
     }
-    // A claim that may not be set does not keep the narrowing beside it from being applied.
-    let mut world = World::new();
+    // A claim that may not be set does not prevent the narrowing in the same event.
+    let mut harness = Harness::new();
     let claims = json!({"sub": "bob", "team": "x", "scope": "orders.read"});
-    let signal = world.applied(set("1", &caep("token-claims-change"), change(claims, json!({})), token("tok-1")));
+    let signal = harness.applied(set("1", &caep("token-claims-change"), change(claims, json!({})), token("tok-1")));
     assert_eq!(signal.entries().len(), 1);
-    assert_eq!(world.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
+    assert_eq!(harness.ask("/refund", json!({})), Some(Reason::ScopeInsufficient));
 }
 
 #[test]
@@ -471,17 +472,17 @@ fn events_about_the_stream() {
         (set("1", &verification, json!({"state": 7}), opaque("s")), false),
     ] {
         let taken = if taken { Ok(()) } else { Err("invalid_request".to_owned()) };
-        assert_eq!(World::new().push(json!({}), claims.clone()), taken, "{claims}");
+        assert_eq!(Harness::new().push(json!({}), claims.clone()), taken, "{claims}");
     }
-    // A verification of the transmitter's own has no `sub_id`.
+    // A verification under the transmitter's own URI has no `sub_id`.
     let google = "https://schemas.openid.net/secevent/risc/event-type/verification";
-    let mut world = World::with(|config| {
+    let mut harness = Harness::with(|config| {
         config["signals"]["transmitters"][0]["event_uris"] = json!({google: "verification"});
         config["signals"]["transmitters"][0]["verification_state"] = json!("s3cret");
     });
     let verify = |jti: &str, state: &str| with(set(jti, google, json!({"state": state}), opaque("s")), absent.clone());
-    assert_eq!(world.push(json!({}), verify("1", "s3cret")), Ok(()));
-    assert_eq!(world.push(json!({}), verify("2", "other")), Err("invalid_state".to_owned()));
+    assert_eq!(harness.push(json!({}), verify("1", "s3cret")), Ok(()));
+    assert_eq!(harness.push(json!({}), verify("2", "other")), Err("invalid_state".to_owned()));
 }
 
 #[test]
@@ -492,29 +493,29 @@ fn subjects_as_drafts_wrote_them() {
     let both = json!({"user": hyphen, "session": {"subject_type": "opaque", "id": "sess-9"}});
     for subject in [okta, hyphen.clone(), both, json!({"subject_type": "email", "email": "alice@example.org"})] {
         for (expected, odd) in [(true, false), (false, true)] {
-            let mut world = World::with(|config| {
+            let mut harness = Harness::with(|config| {
                 if expected {
                     legacy(config)
                 }
             });
             let inside = set("1", &caep("session-revoked"), json!({"subject": subject}), Value::Null);
-            let signal = world.applied(inside);
+            let signal = harness.applied(inside);
             assert_eq!(!signal.notes().oddities.is_empty(), odd, "{subject}");
-            assert!(world.open(json!({"email": "alice@example.org"})).is_some(), "{subject}");
-            let mut world = World::with(|config| {
+            assert!(harness.open(json!({"email": "alice@example.org"})).is_some(), "{subject}");
+            let mut harness = Harness::with(|config| {
                 if expected {
                     legacy(config)
                 }
             });
-            let above = world.applied(set("1", &caep("session-revoked"), json!({}), subject.clone()));
+            let above = harness.applied(set("1", &caep("session-revoked"), json!({}), subject.clone()));
             assert_eq!(!above.notes().oddities.is_empty(), odd, "{subject}");
-            assert!(world.open(json!({"email": "alice@example.org"})).is_some(), "{subject}");
+            assert!(harness.open(json!({"email": "alice@example.org"})).is_some(), "{subject}");
         }
     }
-    // Of a transmitter that is not known for it, what permits is not believed.
+    // Without `legacy_subject`, an event that permits something is refused.
     let low = set("1", &caep("risk-level-change"), with(risk("LOW", NOW.0), json!({"subject": hyphen})), Value::Null);
-    assert_eq!(World::new().push(json!({}), low.clone()), Err("invalid_request".to_owned()));
-    assert_eq!(World::with(legacy).push(json!({}), low), Ok(()));
+    assert_eq!(Harness::new().push(json!({}), low.clone()), Err("invalid_request".to_owned()));
+    assert_eq!(Harness::with(legacy).push(json!({}), low), Ok(()));
 }
 
 #[test]
@@ -557,23 +558,23 @@ fn each_subject_meets_the_grant_that_it_names() {
         (complex(json!({"user": user("alice"), "group": opaque("ops")})), revoked),
         (complex(json!({"user": user("alice"), "group": opaque("qa")})), None),
     ] {
-        let mut world = World::with(config);
-        let signal = world.applied(set("1", &caep("session-revoked"), json!({}), subject.clone()));
+        let mut harness = Harness::with(config);
+        let signal = harness.applied(set("1", &caep("session-revoked"), json!({}), subject.clone()));
         assert!(!signal.notes().is_notable(), "{subject} {:?}", signal.notes());
-        assert_eq!(world.open(grant.clone()), reason, "{subject}");
-        assert_eq!(world.open(json!({"sub": "x", "sid": "y", "tid": "z", "groups": []})), None, "{subject}");
+        assert_eq!(harness.open(grant.clone()), reason, "{subject}");
+        assert_eq!(harness.open(json!({"sub": "x", "sid": "y", "tid": "z", "groups": []})), None, "{subject}");
     }
-    let mut world = World::with(config);
+    let mut harness = Harness::with(config);
     let high = json!({"principal": "GROUP", "current_level": "HIGH"});
-    world.say(&caep("risk-level-change"), high, complex(json!({"group": opaque("dev")})));
-    assert_eq!(world.ask("/risk", grant), Some(Reason::RiskTooHigh));
-    assert_eq!(world.ask("/risk", json!({})), None);
+    harness.say(&caep("risk-level-change"), high, complex(json!({"group": opaque("dev")})));
+    assert_eq!(harness.ask("/risk", grant), Some(Reason::RiskTooHigh));
+    assert_eq!(harness.ask("/risk", json!({})), None);
 }
 
 #[test]
 fn an_opaque_subject_names_what_the_issuer_says() {
     let named = |kind: Option<&str>| {
-        World::with(|config| {
+        Harness::with(|config| {
             if let Some(kind) = kind {
                 config["issuers"][0]["claims"]["subjects"]["opaque"] = json!(kind);
             }
@@ -584,15 +585,15 @@ fn an_opaque_subject_names_what_the_issuer_says() {
         ("user", "alice", Reason::UserRevoked),
         ("token", "tok-1", Reason::TokenRevoked),
     ] {
-        let mut world = named(Some(kind));
-        world.say(&caep("session-revoked"), json!({}), opaque(id));
-        assert_eq!(world.open(json!({})), Some(reason), "{kind}");
-        let mut world = named(Some(kind));
-        world.say(&caep("session-revoked"), json!({}), opaque("other"));
-        assert_eq!(world.open(json!({})), None, "{kind}");
+        let mut harness = named(Some(kind));
+        harness.say(&caep("session-revoked"), json!({}), opaque(id));
+        assert_eq!(harness.open(json!({})), Some(reason), "{kind}");
+        let mut harness = named(Some(kind));
+        harness.say(&caep("session-revoked"), json!({}), opaque("other"));
+        assert_eq!(harness.open(json!({})), None, "{kind}");
     }
-    let mut world = named(None);
-    let signal = world.applied(set("1", &caep("session-revoked"), json!({}), opaque("sess-9")));
+    let mut harness = named(None);
+    let signal = harness.applied(set("1", &caep("session-revoked"), json!({}), opaque("sess-9")));
     assert!(signal.notes().unknown_subject && signal.notes().is_notable());
 }
 
@@ -607,29 +608,29 @@ fn a_device_may_be_named_by_whose_it_is() {
         (opaque("alice"), Some("user"), false),
         (user("alice"), None, false),
     ] {
-        let mut world = World::with(|config| {
+        let mut harness = Harness::with(|config| {
             if let Some(kind) = opaque_is {
                 config["issuers"][0]["claims"]["subjects"]["opaque"] = json!(kind);
             }
         });
         let d7 = complex(json!({"device": opaque("d7")}));
-        let say = |world: &mut World, status: &str, ago: u64, subject: &Value| {
-            world.say(&caep("device-compliance-change"), device(status, NOW.0 - ago), subject.clone());
+        let say = |harness: &mut Harness, status: &str, ago: u64, subject: &Value| {
+            harness.say(&caep("device-compliance-change"), device(status, NOW.0 - ago), subject.clone());
         };
-        say(&mut world, "compliant", 90, &d7);
-        assert_eq!(world.ask("/device", grant.clone()), None, "{subject}");
-        say(&mut world, "not-compliant", 80, &subject);
-        assert_eq!(world.ask("/device", grant.clone()), Some(Reason::DeviceNotCompliant), "{subject}");
-        say(&mut world, "compliant", 70, &subject);
-        assert_eq!(world.ask("/device", grant.clone()), None, "what was said is taken back: {subject}");
-        // It is no word about any other device.
-        let mut world = World::with(|config| {
+        say(&mut harness, "compliant", 90, &d7);
+        assert_eq!(harness.ask("/device", grant.clone()), None, "{subject}");
+        say(&mut harness, "not-compliant", 80, &subject);
+        assert_eq!(harness.ask("/device", grant.clone()), Some(Reason::DeviceNotCompliant), "{subject}");
+        say(&mut harness, "compliant", 70, &subject);
+        assert_eq!(harness.ask("/device", grant.clone()), None, "what was said is taken back: {subject}");
+        // It says nothing about any other device.
+        let mut harness = Harness::with(|config| {
             if let Some(kind) = opaque_is {
                 config["issuers"][0]["claims"]["subjects"]["opaque"] = json!(kind);
             }
         });
-        say(&mut world, "compliant", 70, &subject);
+        say(&mut harness, "compliant", 70, &subject);
         let refused = (!by_device).then_some(Reason::DeviceNotCompliant);
-        assert_eq!(world.ask("/device", grant.clone()), refused, "{subject}");
+        assert_eq!(harness.ask("/device", grant.clone()), refused, "{subject}");
     }
 }
