@@ -188,10 +188,7 @@ impl KeySet {
     /// with the same `kid` and algorithm are both not used for it, because a token could mean either.
     ///
     /// Fails when `jwks` has no array `keys` or more than `MAX_KEYS` keys.
-    pub(crate) fn from_jwks(
-        jwks: &Value,
-        allowed: &[Algorithm],
-    ) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
+    pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
         let Some(list) = jwks.get("keys").and_then(Value::as_array) else {
             return Err(KeySetError::NotAJwkSet);
         };
