@@ -8,7 +8,7 @@ use clap::Parser;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "scripts/bench")]
 pub struct Options {
-    /// Fewer and shorter rounds: under five minutes in all, and coarser figures
+    /// Fewer and shorter rounds: under five minutes without the hub, and coarser figures
     #[arg(long)]
     pub quick: bool,
 
@@ -27,6 +27,10 @@ pub struct Options {
     /// Seconds that each case runs in each round [default: 2, with --quick 1]
     #[arg(long)]
     pub seconds: Option<u64>,
+
+    /// How many proxies follow the hub in the section `hub`
+    #[arg(long, default_value_t = 10_000)]
+    pub followers: usize,
 }
 
 /// A part of the bench that can run by itself.
@@ -48,6 +52,8 @@ pub enum Section {
     Memory,
     /// How soon a signal acts, and what signals cost
     Propagation,
+    /// The hub: how soon a signal is in force on many proxies, and what following costs
+    Hub,
     /// Calls of the host for one request, and the size of the module
     Calls,
 }

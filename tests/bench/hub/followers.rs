@@ -342,10 +342,7 @@ impl Follower {
         let token = shared.plan.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
         let token = token.unwrap_or_default();
         shared.control.watch().requests += 1;
-        format!(
-            "GET {path} HTTP/1.1\r\nhost: {}\r\n{token}taskfence-follower: {report}\r\n\r\n",
-            orders::HOST
-        )
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{token}taskfence-follower: {report}\r\n\r\n", orders::HOST)
     }
 
     async fn back_off(&mut self, at_least: Option<u64>) {
@@ -417,10 +414,13 @@ mod tests {
                 }
                 let after = asked.after().number;
                 let _ = head.wait_for(|head| *head > after).await;
-                (200, pages.page(&[], |statement| {
-                    (statement.prev, statement.upto, statement.head) = (after, at(after + 1), after + 1);
-                    statement.at = 1;
-                }))
+                (
+                    200,
+                    pages.page(&[], |statement| {
+                        (statement.prev, statement.upto, statement.head) = (after, at(after + 1), after + 1);
+                        statement.at = 1;
+                    }),
+                )
             })
         })
         .await
