@@ -167,10 +167,13 @@ fn rows(size: &Size, fresh: &[Fresh]) -> Vec<Row> {
     rows
 }
 
+/// When each answer came, and how long it took.
+type Answers = Vec<(Instant, Duration)>;
+
 /// Requests at a steady pace, well below what the proxy can answer, so that what takes long is the proxy's doing.
 struct Traffic {
     stop: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<Result<Vec<(Instant, Duration)>>>>,
+    tasks: Vec<JoinHandle<Result<Answers>>>,
 }
 
 impl Traffic {
@@ -200,8 +203,7 @@ impl Traffic {
         Ok(Self { stop, tasks })
     }
 
-    /// When each answer came, and how long it took.
-    async fn stop(self) -> Result<Vec<(Instant, Duration)>> {
+    async fn stop(self) -> Result<Answers> {
         self.stop.store(true, Ordering::Relaxed);
         let mut answers = Vec::new();
         for task in self.tasks {
