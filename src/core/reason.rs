@@ -105,6 +105,8 @@ pub enum Reason {
     ReplaySaturated,
     /// The transmitter of signals was heard of longer ago than the rule allows.
     StateStale,
+    /// The filter has not caught up with the feed of its hub, or the feed does not cover the issuer of the token.
+    StateNotReady,
     /// The filter failed internally; it refuses the request.
     InternalError,
 }
@@ -162,6 +164,7 @@ impl Reason {
         Reason::StateSaturated,
         Reason::ReplaySaturated,
         Reason::StateStale,
+        Reason::StateNotReady,
         Reason::InternalError,
     ];
 
@@ -239,6 +242,7 @@ impl Reason {
             Reason::StateSaturated => ("state_saturated", Unavailable, "Authorization state full"),
             Reason::ReplaySaturated => ("replay_saturated", Unavailable, "Memory of used proofs and tokens full"),
             Reason::StateStale => ("state_stale", Unavailable, "Authorization state too old"),
+            Reason::StateNotReady => ("state_not_ready", Unavailable, "Authorization state not ready"),
             Reason::InternalError => ("internal_error", Unavailable, "Authorization failed"),
         }
     }

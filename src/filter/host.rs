@@ -327,9 +327,9 @@ pub fn call_foreign_function(name: &str, argument: &[u8]) -> Result<Vec<u8>, Hos
     }
 }
 
-/// Sends a request without a body to a cluster of the proxy. Returns the number of the call; the answer comes to
-/// `on_http_call_response` of the root context under that number. Call this only in callbacks of the root context, and
-/// not while another context is the effective one.
+/// Sends a request without a body, with the headers `more`, to a cluster of the proxy. Returns the number of the call; the
+/// answer comes to `on_http_call_response` of the root context under that number. Call this only in callbacks of the root
+/// context, and not while another context is the effective one.
 ///
 /// Fails with [`HostError::BadArgument`] when the proxy does not know the cluster.
 ///
@@ -341,9 +341,11 @@ pub fn call(
     host: &str,
     path: &str,
     accept: &str,
+    more: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<u32, HostError> {
-    let headers = vec![(":method", method), (":path", path), (":authority", host), ("accept", accept)];
+    let mut headers = vec![(":method", method), (":path", path), (":authority", host), ("accept", accept)];
+    headers.extend(more);
     hostcalls::dispatch_http_call(cluster, headers, None, Vec::new(), timeout).map_err(|status| match status {
         Status::BadArgument => HostError::BadArgument,
         Status::NotFound => HostError::NotFound,
@@ -443,9 +445,14 @@ impl Counter {
 
     /// Adds one.
     pub fn increment(self) {
-        if let Some(id) = self.id {
+        self.add(1);
+    }
+
+    /// Adds that many.
+    pub fn add(self, more: u64) {
+        if let (Some(id), Ok(more)) = (self.id, i64::try_from(more)) {
             // SAFETY: no pointers.
-            unsafe { abi::proxy_increment_metric(id, 1) };
+            unsafe { abi::proxy_increment_metric(id, more) };
         }
     }
 }

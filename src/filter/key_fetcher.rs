@@ -301,7 +301,7 @@ impl KeyFetcher {
             Purpose::Measure => ("HEAD", MEASURE),
         };
         let number =
-            host::call(&source.cluster, method, &source.host, &source.path, ACCEPT, timeout).map_err(|error| {
+            host::call(&source.cluster, method, &source.host, &source.path, ACCEPT, &[], timeout).map_err(|error| {
                 match error {
                     HostError::BadArgument => FetchError::ClusterMissing,
                     HostError::NotFound | HostError::CasMismatch | HostError::Other(_) => FetchError::Unreachable,

@@ -6,6 +6,8 @@ mod callback_budget;
 mod change_gauge;
 mod clock;
 mod envoy_signature;
+mod feed_follower;
+mod feed_metrics;
 mod host;
 mod key_fetcher;
 mod live_streams;
@@ -17,6 +19,7 @@ mod plugin;
 mod ports;
 mod presence;
 mod push_context;
+mod readiness;
 mod request_context;
 mod root_context;
 

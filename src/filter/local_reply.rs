@@ -47,6 +47,15 @@ pub fn claim_answer(reason: Reason, decision: &str) -> bool {
     true
 }
 
+/// Takes the right to answer a stream that was not decided about, as [`claim_answer`] does.
+pub fn claim_own_answer() -> bool {
+    if is_answered() {
+        return false;
+    }
+    host::set_property(DECISION, decision_id().as_bytes());
+    true
+}
+
 /// Whether one of our filters in the chain of the effective stream has claimed its answer. Also `false` where the proxy
 /// does not let the filter read or write properties.
 pub fn is_answered() -> bool {

@@ -1,5 +1,6 @@
 //! What all streams of one plugin share.
 
+use crate::feed_follower::FeedFollower;
 use crate::key_fetcher::KeyFetcher;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -26,4 +27,6 @@ pub struct Shared {
     pub keys: KeyFetcher,
     /// Whether there is a receiver that writes the state.
     pub presence: Presence,
+    /// What follows the feed of a hub; `None` where the configuration names none.
+    pub feed: Option<FeedFollower>,
 }

@@ -12,6 +12,7 @@ use crate::local_reply::reply;
 use crate::parked_request::Waited;
 use crate::plugin::Shared;
 use crate::ports;
+use crate::readiness;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::any::Any;
@@ -170,6 +171,9 @@ impl HttpContext for RequestContext {
         #[cfg(feature = "crash")]
         if headers.iter().any(|(name, _)| name == b"x-taskfence-crash") {
             std::process::abort();
+        }
+        if let Some(action) = readiness::answer_probe(&self.shared, &headers) {
+            return action;
         }
         let request = read(&self.shared, &headers);
         let verdict = match judge(&self.shared, &request) {

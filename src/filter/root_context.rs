@@ -2,6 +2,7 @@
 
 use crate::callback_budget::CallbackBudget;
 use crate::change_gauge;
+use crate::feed_follower::{self, FeedFollower};
 use crate::host::{self, BufferType};
 use crate::key_fetcher::{self, KeyFetcher};
 use crate::live_streams;
@@ -53,11 +54,14 @@ impl PluginRoot {
         }
         let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let keys = KeyFetcher::new(&loaded.policy)?;
+        let feed = FeedFollower::new(&loaded.policy)?;
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
-        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence });
+        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence, feed });
         live_streams::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
-        let tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
+        let own_tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
+        let tick = if shared.feed.is_some() { own_tick.min(feed_follower::TICK) } else { own_tick };
+        feed_follower::configure(&shared);
         host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
         self.shared = Some(shared);
         Ok(())
@@ -104,6 +108,9 @@ impl Drop for PluginRoot {
 impl Context for PluginRoot {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(shared) = &self.shared {
+            if feed_follower::on_call_response(shared, call, headers > 0, body_size) {
+                return;
+            }
             let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
             resume(shared, ready, &mut CallbackBudget::new());
         }
@@ -127,10 +134,16 @@ impl RootContext for PluginRoot {
             live_streams::on_tick(shared, &mut budget);
             resume(shared, shared.keys.on_tick(&shared.judge), &mut budget);
             shared.presence.on_tick();
+            feed_follower::on_tick(shared);
         }
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
+        if let Some(shared) = &self.shared
+            && feed_follower::on_queue_ready(shared, queue)
+        {
+            return;
+        }
         live_streams::on_queue_ready(self.id, queue, &mut CallbackBudget::new());
     }
 

@@ -7,7 +7,14 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "a test may panic, and clippy sees no test in proptest!")
+)]
 
 pub mod access;
 pub mod config;
+pub mod feed;
+pub mod serve;
+pub mod intake;
 pub mod store;

@@ -11,6 +11,7 @@ use taskfence_core::encoding::nearest::nearest;
 use taskfence_core::keys::keyring::{Keyring, Owner};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::policy::policy::Role;
+use taskfence_core::signal::hub_source::HubSource;
 
 use crate::envoy::{Envoy, Plugin, Text};
 use crate::envoy_checks::{self, Findings};
@@ -166,7 +167,7 @@ fn parse(plugin: &Plugin<'_>) -> Result<Configuration, Vec<Problem>> {
     Ok(Configuration { loaded, json: text.clone().into_bytes() })
 }
 
-/// Whether keys are fetched from clusters that Envoy has.
+/// Whether keys are fetched from clusters that Envoy has, and the hub is one of them.
 fn check_clusters(
     checked: Result<Configuration, Vec<Problem>>,
     envoy: &Envoy<'_>,
@@ -174,18 +175,22 @@ fn check_clusters(
     let clusters = envoy.clusters();
     let mut configuration = checked?;
     let mut problems = Vec::new();
-    for (owner, _, keys) in configuration.loaded.policy.fetched_keys() {
-        let Some(source) = keys.source().filter(|source| !clusters.contains(&source.cluster.as_str())) else {
+    let policy = &configuration.loaded.policy;
+    let keys = policy.fetched_keys().filter_map(|(owner, _, keys)| Some((place(owner), &keys.source()?.cluster)));
+    let keys = keys.map(|(place, cluster)| (place, cluster, "so its keys may never come", "the key server wants it"));
+    let hub = policy.signals().hub().map(|hub| ("signals.hub".to_owned(), &hub.cluster));
+    let hub = hub.map(|(place, cluster)| {
+        (place, cluster, "so no signal may ever come, and every token is refused", "the hub wants it")
+    });
+    for (place, cluster, effect, wants) in keys.chain(hub) {
+        if clusters.contains(&cluster.as_str()) {
             continue;
-        };
-        let cluster = &source.cluster;
-        let problem = Problem::at(
-            format!("{}.cluster", place(owner)),
-            format!("`{cluster}` is not one of the clusters in this file, so its keys may never come"),
-        );
+        }
+        let message = format!("`{cluster}` is not one of the clusters in this file, {effect}");
+        let problem = Problem::at(format!("{place}.cluster"), message);
         problems.push(match nearest(cluster, clusters.iter().copied()) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
-            None => problem.help("add it to the clusters, with TLS where the key server wants it"),
+            None => problem.help(format!("add it to the clusters, with TLS where {wants}")),
         });
     }
     match (problems.is_empty(), envoy.may_get_clusters()) {
@@ -216,7 +221,12 @@ fn notes(loaded: &Loaded) -> Vec<Problem> {
         );
         Some(Problem::at(place(owner), message))
     };
-    loaded.notes.iter().cloned().chain(loaded.policy.fetched_keys().filter_map(note)).collect()
+    let hub = loaded.policy.signals().hub().map(|hub| {
+        let HubSource { cluster, host, path, .. } = hub;
+        let message = format!("followed through the cluster `{cluster}` as {host}{path}, not looked at here");
+        Problem::at("signals.hub", message)
+    });
+    loaded.notes.iter().cloned().chain(loaded.policy.fetched_keys().filter_map(note)).chain(hub).collect()
 }
 
 fn join(place: &str, path: &str) -> String {
@@ -246,6 +256,8 @@ struct Summary {
     issuers: usize,
     rules: usize,
     transmitters: usize,
+    /// The feed of a hub that it follows.
+    feed: Option<String>,
 }
 
 impl Summary {
@@ -255,18 +267,24 @@ impl Summary {
             Role::Receiver => "receiver",
         };
         let transmitters = policy.signals().transmitters().len();
-        Self { role, issuers: policy.issuers().len(), rules: policy.rules().len(), transmitters }
+        let feed = policy.signals().hub().map(|hub| format!("{} of {}", hub.feed, hub.hub));
+        Self { role, issuers: policy.issuers().len(), rules: policy.rules().len(), transmitters, feed }
     }
 
     fn to_line(&self) -> String {
-        let Self { role, issuers, rules, transmitters } = self;
+        let Self { role, issuers, rules, transmitters, feed } = self;
         let counts = [count(*issuers, "issuer"), count(*rules, "rule"), count(*transmitters, "transmitter")];
-        format!("role {role}, {}", counts.join(", "))
+        let feed = feed.as_ref().map(|feed| format!(", feed {feed}")).unwrap_or_default();
+        format!("role {role}, {}{feed}", counts.join(", "))
     }
 
     fn to_json(&self) -> Value {
-        let Self { role, issuers, rules, transmitters } = self;
-        json!({"role": role, "issuers": issuers, "rules": rules, "transmitters": transmitters})
+        let Self { role, issuers, rules, transmitters, feed } = self;
+        let mut summary = json!({"role": role, "issuers": issuers, "rules": rules, "transmitters": transmitters});
+        if let (Some(members), Some(feed)) = (summary.as_object_mut(), feed) {
+            members.insert("feed".to_owned(), feed.clone().into());
+        }
+        summary
     }
 }
 
@@ -324,6 +342,25 @@ rules:
         assert_eq!(report["ok"], true);
         assert_eq!(report["summary"], json!({"role": "filter", "issuers": 1, "rules": 2, "transmitters": 0}));
         assert_eq!(report["errors"], json!([]));
+    }
+
+    #[test]
+    fn a_filter_that_follows_a_hub() {
+        let key = SigningKey::generate(Algorithm::Es256, Some("h1".to_owned())).unwrap();
+        let keys = json!({"keys": [key.public_jwk().unwrap()]});
+        let hub = |stale: &str| {
+            let hub = format!("{{ cluster: hub, feed: main, keys: {{ inline: {keys} }} }}");
+            format!("{}signals:\n  hub: {hub}\n  stale: {stale}\n", good())
+        };
+        let (exit, capture) = check_text(&hub("{ after: 30s }"), &[]);
+        let line = "ok: standard input: role filter, 1 issuer, 2 rules, 0 transmitters, feed main of taskfence-hub\n";
+        assert_eq!((exit, capture.out()), (Exit::Done, line), "{}", capture.err());
+        let note = "note: signals.hub: followed through the cluster `hub` as hub/v1/feeds/main, not looked at here\n";
+        assert_eq!(capture.err(), note);
+        let (exit, capture) = check_text(&hub("never"), &["--output", "json"]);
+        let report: Value = serde_json::from_str(capture.out()).unwrap();
+        assert_eq!((exit, &report["summary"]["feed"]), (Exit::Done, &json!("main of taskfence-hub")));
+        assert_eq!(report["warnings"][0]["path"], "signals.stale");
     }
 
     #[test]

@@ -9,7 +9,8 @@ const INTRODUCTION: &str = "\
 Every key that a configuration of Taskfence may hold. In Envoy it is the JSON in the plugin's `configuration`; the
 command line takes YAML as well, and `taskfence check FILE --print` turns one into the other.
 
-- The two listeners of an Envoy have the same configuration, but for `role`.
+- The two listeners of an Envoy have the same configuration, but for `role`. A filter with `signals.hub` needs no second
+  listener.
 - An unknown key, a wrong type and a value that makes no sense are errors. `taskfence check` names the place of each, and
   the filter refuses to start with the same words in Envoy's log.
 - A length of time is a string such as `30s`, `15m` or `1h 30m`, in whole seconds or longer units.

@@ -108,7 +108,7 @@ pub struct Explain {
     #[arg(long, value_name = "FILE", help_heading = "Context")]
     signal: Vec<PathBuf>,
 
-    /// How long ago a transmitter was last heard of [default: never, or just now with --signal]
+    /// How long ago a transmitter was last heard of [default: never; just now with --signal, or if a hub is followed]
     #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Context")]
     state_age: Option<Duration>,
 
@@ -126,7 +126,8 @@ const LONG: &str = concat!(
     "
 
 The request is judged as the filter gets to see it: what Envoy normalises before (`normalize_path`, `merge_slashes`) \
-is not normalised here. The role of the configuration does not matter.
+is not normalised here. The role of the configuration does not matter. A filter that follows a hub is taken to have caught \
+up with its feed, which covers every issuer and holds no signal.
 
 The object that --output json prints has these members:
   verdict       `allowed` or `denied`
@@ -144,6 +145,8 @@ The object that --output json prints has these members:
   token         status (not_looked_at, absent, ambiguous, unreadable, refused,
                 verified) and what the token says; times in unix seconds
   requirements  name, outcome (met, unmet, lifted), reason, asked, found
+  hub           the feed that the filter is taken to have caught up with: name and
+                feed; or null
   signals       file, transmitter, id, event, entries left in the state, and what is odd
   answer        status, grpc_status, headers and body for the client, or null
   upstream      headers that are set and removed when it passes, or null"
@@ -210,8 +213,10 @@ impl Explain {
             peer_uri: self.peer_spiffe.clone(),
             metadata: self.metadata.iter().cloned().collect(),
         };
-        if let Some(age) = self.state_age {
-            host.heard_at(Timestamp(now.0.saturating_sub(age.as_secs())), policy)?;
+        let heard_at = self.state_age.map(|age| Timestamp(now.0.saturating_sub(age.as_secs())));
+        host.catch_up(heard_at.unwrap_or(now), policy)?;
+        if let Some(at) = heard_at {
+            host.heard_at(at, policy)?;
         }
         Ok(host)
     }

@@ -35,7 +35,8 @@ are bad."
 
 /// Judge a table of requests under a configuration, and compare the verdicts with the expected ones
 ///
-/// Judges each request with the code that the filter runs. The pushed state is empty before each case. Prints a line for
+/// Judges each request with the code that the filter runs. The pushed state is empty before each case; a filter that follows
+/// a hub is taken to have caught up with it. Prints a line for
 /// each case, and for a failed case what was expected.
 #[derive(Debug, Args)]
 #[command(after_help = examples!(), after_long_help = LONG)]
@@ -148,6 +149,7 @@ impl Test {
             metadata: case.metadata.clone(),
         };
         host.ports.signatures.made_up = suite.made_up.iter().cloned().collect();
+        host.catch_up(case.heard_at.unwrap_or(case.now), judge.policy())?;
         if let Some(at) = case.heard_at {
             host.heard_at(at, judge.policy())?;
         }

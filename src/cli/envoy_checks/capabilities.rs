@@ -24,6 +24,9 @@ const NEEDED: [&str; 15] = [
     "proxy_set_tick_period_milliseconds",
 ];
 
+/// A filter that follows a hub needs these too.
+const FOLLOWER: [&str; 2] = ["proxy_http_call", "proxy_on_http_call_response"];
+
 /// A restriction that is empty restricts nothing.
 pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
     let restriction = one.plugin.node.get("capability_restriction_config");
@@ -34,8 +37,10 @@ pub(super) fn check(one: &Installed<'_>, findings: &mut Findings) {
         let message = format!("does not allow `{JUDGE}`, so every request passes unjudged");
         findings.error(&allowed.place, message, help);
     }
+    let follows = one.policy.is_some_and(|policy| policy.signals().hub().is_some());
+    let needed = NEEDED.iter().chain(if follows { &FOLLOWER[..] } else { &[] });
     let missing: Vec<String> =
-        NEEDED.iter().filter(|name| !names.contains_key(**name)).map(|name| (*name).to_owned()).collect();
+        needed.filter(|name| !names.contains_key(**name)).map(|name| (*name).to_owned()).collect();
     if !missing.is_empty() {
         let message = format!("does not allow {}, which the plugin needs", list(&missing));
         findings.error(&allowed.place, message, help);

@@ -1,6 +1,7 @@
 //! Whether signals get from the receiver to the filter: both must have the same `vm_id` and the same text.
 
 use serde_json::Value;
+use taskfence_core::token::issuer::Issuer;
 
 use super::{Findings, Installed, list};
 use crate::envoy::{Envoy, Plugin};
@@ -11,7 +12,10 @@ pub(super) fn check(envoy: &Envoy<'_>, installed: &[Installed<'_>], findings: &m
         check_text(one, installed.get(..at).unwrap_or_default(), findings);
         check_vm_id(one.plugin, findings);
         if one.is_filter() {
-            check_receiver(one.plugin, installed, envoy.has_all_listeners(), findings);
+            if !follows_only_a_hub(one.plugin) {
+                check_receiver(one.plugin, installed, envoy.has_all_listeners(), findings);
+            }
+            check_feed(one, installed, findings);
         } else {
             check_filter(one.plugin, installed, envoy.has_all_listeners(), findings);
             check_alone(one.plugin, installed.get(..at).unwrap_or_default(), findings);
@@ -45,6 +49,36 @@ fn check_receiver(filter: &Plugin<'_>, all: &[Installed<'_>], complete: bool, fi
     }
 }
 
+/// Whether all of its signals come from a hub, so that it needs no receiver. Its text may have errors elsewhere.
+fn follows_only_a_hub(filter: &Plugin<'_>) -> bool {
+    let json = filter.json();
+    let signals = json.as_ref().and_then(|json| json.get("signals"));
+    let is = |name| signals.and_then(|signals| signals.get(name));
+    is("hub").is_some_and(Value::is_object) && is("also_receiver") != Some(&Value::Bool(true))
+}
+
+/// A receiver of the same state that stores names under another feed: the filter finds none of them.
+fn check_feed(filter: &Installed<'_>, all: &[Installed<'_>], findings: &mut Findings) {
+    let Some(policy) = filter.policy else { return };
+    let sharing = all.iter().filter(|one| !one.is_filter() && one.plugin.vm_id() == filter.plugin.vm_id());
+    for (receiver, other) in sharing.filter_map(|one| Some((one.plugin, one.policy?))) {
+        let stores_otherwise = |issuer: &Issuer| {
+            other.issuers().iter().any(|known| known.name == issuer.name && known.key_space != issuer.key_space)
+        };
+        if policy.issuers().iter().any(stores_otherwise) {
+            let message = format!(
+                "stores names under another feed than {}: nothing that it takes is refused",
+                filter.plugin.place
+            );
+            let help = match policy.signals().hub() {
+                Some(hub) => format!("write `feed: {}` in its `signals`", hub.feed),
+                None => "write the same `feed` in `signals` of both, or none".to_owned(),
+            };
+            findings.error(&receiver.place, message, help);
+        }
+    }
+}
+
 /// A receiver that writes what no filter reads.
 fn check_filter(receiver: &Plugin<'_>, all: &[Installed<'_>], complete: bool, findings: &mut Findings) {
     let mut filters = all.iter().filter(|one| one.is_filter()).map(|one| one.plugin.vm_id()).peekable();
@@ -73,7 +107,8 @@ fn check_alone(receiver: &Plugin<'_>, earlier: &[Installed<'_>], findings: &mut 
     }
 }
 
-/// The texts of two plugins that share a state may differ in `role` only. A text that is no JSON is reported elsewhere.
+/// The texts of two plugins that share a state may differ in `role`, and in the hub that only the filter follows. A text
+/// that is no JSON is reported elsewhere.
 fn check_text(one: &Installed<'_>, earlier: &[Installed<'_>], findings: &mut Findings) {
     let Some(text) = without_role(one.plugin) else { return };
     let sharing = earlier.iter().filter(|other| other.plugin.vm_id() == one.plugin.vm_id());
@@ -95,6 +130,12 @@ fn check_vm_id(plugin: &Plugin<'_>, findings: &mut Findings) {
 fn without_role(plugin: &Plugin<'_>) -> Option<Value> {
     let mut value = plugin.json()?;
     value.as_object_mut()?.remove("role");
+    if let Some(signals) = value.get_mut("signals").and_then(Value::as_object_mut)
+        && let Some(hub) = signals.remove("hub")
+    {
+        signals.remove("also_receiver");
+        signals.extend(hub.get("feed").map(|feed| ("feed".to_owned(), feed.clone())));
+    }
     Some(value)
 }
 

@@ -162,6 +162,97 @@ fn state_rows() -> Vec<Row> {
     ]
 }
 
+/// The texts of a filter that follows a hub, and of a receiver beside it whose `signals` have `more`.
+fn following(also_receiver: bool, more: &Value) -> Changes {
+    let parse = |text: Value| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap();
+    let mut filter = parse(text(None, "exact"));
+    let mut receiver = filter.clone();
+    receiver["role"] = json!("receiver");
+    receiver["signals"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let hub = json!({"cluster": "app", "feed": "main", "keys": filter["issuers"][0]["keys"]});
+    let signals = filter["signals"].as_object_mut().unwrap();
+    signals.insert("hub".to_owned(), hub);
+    signals.entry("stale").or_insert(json!({"after": "30s"}));
+    receiver["signals"]["stale"] = signals["stale"].clone();
+    if also_receiver {
+        signals.insert("also_receiver".to_owned(), json!(true));
+    } else {
+        signals.remove("transmitters");
+        signals.remove("effects");
+    }
+    vec![
+        (format!("{APP}{PLUGIN}/configuration/value"), json!(filter.to_string())),
+        (format!("{SIGNALS}{PLUGIN}/configuration/value"), json!(receiver.to_string())),
+    ]
+}
+
+fn hub_rows() -> Vec<Row> {
+    const FOLLOWS: (&str, &str) = ("note", "followed through the cluster `app` as app/v1/feeds/main");
+    let only = following(false, &json!({})).remove(0);
+    let alone = |filter: &(String, Value)| {
+        let listener = with(&vec![filter.clone()]).pointer("/static_resources/listeners/0").unwrap().clone();
+        vec![("/static_resources/listeners".to_owned(), json!([listener]))]
+    };
+    let elsewhere =
+        (only.0.clone(), json!(only.1.as_str().unwrap().replace(r#""cluster":"app""#, r#""cluster":"apq""#)));
+    let calls = [
+        "proxy_on_vm_start",
+        "proxy_on_configure",
+        "proxy_on_context_create",
+        "proxy_on_request_headers",
+        "proxy_on_request_body",
+        "proxy_on_request_trailers",
+        "proxy_on_delete",
+        "proxy_on_tick",
+        "proxy_on_queue_ready",
+        "proxy_get_buffer_bytes",
+        "proxy_get_header_map_pairs",
+        "proxy_get_shared_data",
+        "proxy_set_shared_data",
+        "proxy_send_local_response",
+        "proxy_get_current_time_nanoseconds",
+        "proxy_set_tick_period_milliseconds",
+        "proxy_set_property",
+        "proxy_get_property",
+    ];
+    let calls: serde_json::Map<String, Value> = calls.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+    let calls = json!({"allowed_capabilities": calls});
+    let restricted = with(&vec![only.clone(), plugin("/capability_restriction_config", calls)]);
+    let restricted = restricted.pointer("/static_resources/listeners/0").unwrap().clone();
+    vec![
+        ("a filter of a hub needs no receiver", alone(&only), &[FOLLOWS]),
+        (
+            "a cluster of the hub that is not there",
+            alone(&elsewhere),
+            &[("error", "`apq` is not one of the clusters in this file, so no signal may ever come")],
+        ),
+        (
+            "calls that the filter of a hub needs",
+            vec![("/static_resources/listeners".to_owned(), json!([restricted]))],
+            &[FOLLOWS, ("error", "does not allow `proxy_http_call` and `proxy_on_http_call_response`")],
+        ),
+        ("a receiver beside the hub", following(true, &json!({"feed": "main"})), &[FOLLOWS]),
+        (
+            "a receiver of another feed beside the hub",
+            following(true, &json!({"feed": "other"})),
+            &[
+                FOLLOWS,
+                ("warning", "differs in more than `role` from"),
+                ("error", "stores names under another feed than"),
+            ],
+        ),
+        (
+            "a receiver without a feed beside the hub",
+            following(true, &json!({})),
+            &[
+                FOLLOWS,
+                ("warning", "differs in more than `role` from"),
+                ("error", "stores names under another feed than"),
+            ],
+        ),
+    ]
+}
+
 fn plugin_rows() -> Vec<Row> {
     let some = json!({"allowed_capabilities": {"proxy_log": {}, "proxy_on_request_body": {}}});
     let mut spelled = shipped().pointer(&format!("{APP}{PLUGIN}")).unwrap().clone();
@@ -448,7 +539,7 @@ fn request_rows() -> Vec<Row> {
 }
 
 fn all_rows() -> Vec<Row> {
-    [state_rows(), plugin_rows(), chain_rows(), host_rows(), request_rows()].concat()
+    [state_rows(), hub_rows(), plugin_rows(), chain_rows(), host_rows(), request_rows()].concat()
 }
 
 #[test]

@@ -18,6 +18,7 @@ use taskfence_core::signal::set;
 use taskfence_core::signal::set::MAX_SET;
 use taskfence_core::signal::set_error::SetErrorCode;
 use taskfence_core::signal::transmitter::Transmitter;
+use taskfence_core::state::coverage::FeedStatus;
 use taskfence_core::state::freshness::Heartbeat;
 use taskfence_core::state::revocations;
 use taskfence_core::state::store::{MemoryStore, StoreError};
@@ -71,10 +72,31 @@ impl OfflineHost {
         Ok(())
     }
 
+    /// The filter has caught up with the feed of its hub, if it follows one: the feed covers every issuer, holds no signal
+    /// yet, and the hub had heard of all transmitters at `at`.
+    pub fn catch_up(&mut self, at: Timestamp, policy: &Policy) -> Result<(), StoreError> {
+        let Some(hub) = policy.signals().hub() else { return Ok(()) };
+        let status = FeedStatus { feed: hub.id, caught_up: true, issuers: hub.needed.clone() };
+        let beats = hub
+            .needed
+            .iter()
+            .map(|issuer| Heartbeat { transmitter: issuer.id.transmitter(hub.id), ..Heartbeat::new(&hub.hub, at) });
+        let beats: Vec<_> = beats.collect();
+        revocations::announce(&mut self.ports.store, &[], |known| {
+            known.feeds.note(status.clone());
+            beats.iter().for_each(|beat| known.freshness.note(beat, at));
+        })
+    }
+
     /// Takes a SET in as the receiver would, at `now`. The push is taken to have carried the `authorization` that its
     /// transmitter agreed on.
     pub fn take_in(&mut self, name: &str, set: &[u8], policy: &Policy, now: Timestamp) -> Result<Signal, Failure> {
         let transmitters = policy.signals().transmitters();
+        if transmitters.is_empty() && policy.signals().hub().is_some() {
+            let description = "this filter takes no signals itself, its hub does; who may send them stands in the configuration of the hub";
+            let (name, description) = (name.to_owned(), description.to_owned());
+            return Err(Failure::Signal { name, err: SetErrorCode::InvalidIssuer.code(), description });
+        }
         let candidates = candidates(set, transmitters);
         // A push carries one header, and the streams of one transmitter may have agreed on different ones.
         let mut streams = candidates.iter().map(|stream| stream.authorization.clone());

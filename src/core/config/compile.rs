@@ -3,6 +3,7 @@
 use crate::config::checks::algorithms;
 use crate::config::checks::header_name;
 use crate::config::checks::quotable;
+use crate::config::compile_hub;
 use crate::config::compile_keys;
 use crate::config::compile_presentation;
 use crate::config::compile_require;
@@ -10,7 +11,7 @@ use crate::config::compile_signals;
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{AllowConfig, ClaimsConfig, Config, IdentityConfig, IssuerConfig, MatchConfig};
 use crate::config::model::{
-    BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleConfig, TransmitterConfig,
+    BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleLimit, TransmitterConfig,
 };
 use crate::config::problem::Problems;
 use crate::config::problem::{Errors, Problem};
@@ -34,7 +35,7 @@ use crate::signal::effect::Effects;
 use crate::signal::signals::Signals;
 use crate::signal::transmitter::Transmitter;
 use crate::time::Span;
-use crate::token::issuer::Issuer;
+use crate::token::issuer::{Issuer, key_space};
 
 /// The longest `max_session` and `max_lifetime`. The state keeps signals for as long as sessions last, so it must be
 /// bounded.
@@ -44,8 +45,8 @@ const MAX_SESSION: Span = Span::hours(24 * 366);
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = CredentialLocations::none();
-    let issuers = issuers(&config.issuers, &mut places, &mut problems);
-    let stale = config.signals.as_ref().and_then(|signals| signals.stale.as_ref());
+    let issuers = issuers(config, &mut places, &mut problems);
+    let stale = config.signals.as_ref().and_then(SignalsConfig::stale);
     let rules = config.rules.iter().enumerate();
     let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
@@ -56,7 +57,10 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     rule_order::check(&rules, config.mode, &mut problems);
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
-    let signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
+    let mut signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
+    if let Some(signals) = &mut signals {
+        compile_hub::follow(config, signals, &issuers, &rules, &mut problems);
+    }
     let limits = limits(&config.limits, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
@@ -189,7 +193,9 @@ fn identity(config: &Config, places: &CredentialLocations, problems: &mut Proble
     identity
 }
 
-fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
+fn issuers(config: &Config, places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
+    let configs = &config.issuers;
+    let feed = config.signals.as_ref().and_then(SignalsConfig::feed);
     if configs.is_empty() {
         problems.error("issuers", "must have at least one entry");
     }
@@ -233,6 +239,7 @@ fn issuers(configs: &[IssuerConfig], places: &mut CredentialLocations, problems:
         let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
         issuers.push(Issuer {
             name: config.issuer.clone(),
+            key_space: key_space(feed, &config.issuer),
             audiences: config.audiences.clone(),
             keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
             algorithms,
@@ -309,7 +316,7 @@ fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
     }
 }
 
-fn rule(config: &RuleConfig, stale: Option<&StaleConfig>, at: usize, problems: &mut Problems) -> Rule {
+fn rule(config: &RuleConfig, stale: Option<&StaleLimit>, at: usize, problems: &mut Problems) -> Rule {
     let path = format!("rules[{at}]");
     let mut matcher = matcher(&config.matches, &format!("{path}.match"), problems);
     if config.deny && matcher.grpc {
@@ -447,7 +454,7 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
         let problem = Problem::at("signals.path", format!("`{}` is a pattern, and must be one path", config.path));
         problems.errors.push(problem.help("write the path to which transmitters push SETs, such as `/signals`"));
     }
-    if config.transmitters.is_empty() {
+    if config.transmitters.is_empty() && (config.hub.is_none() || config.also_receiver) {
         problems.error("signals.transmitters", "must have at least one entry");
     }
     let effects = compile_signals::effects(&config.effects, problems);

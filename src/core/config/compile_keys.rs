@@ -55,7 +55,8 @@ pub(super) fn keyring(
     }
 }
 
-fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Problems) -> KeySet {
+/// Compiles the JWK Set `inline` of the keys at `path`.
+pub(super) fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Problems) -> KeySet {
     let path = format!("{path}.inline");
     match KeySet::from_jwks(jwks, algorithms) {
         Ok((keys, bad)) => {
@@ -111,7 +112,6 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
         );
         return None;
     };
-    let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if !at.starts_with('/') || !visible(at) || at.contains('#') || at.len() > MAX_PATH {
         let problem = Problem::at(format!("{path}.path"), format!("`{at}` is not a path such as `/jwks.json`"));
         problems.errors.push(
@@ -119,10 +119,7 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
         );
     }
     let host = config.host.clone().or_else(|| host_of(owner)).unwrap_or_else(|| cluster.to_owned());
-    if host.is_empty() || !visible(&host) || host.contains(['/', '?', '#', '@']) {
-        let message = format!("`{host}` is not a host such as `jit.example` or `jit.example:8443`");
-        problems.error(format!("{path}.host"), message);
-    }
+    check_host(&host, path, problems);
     let refresh = config.refresh.unwrap_or(Span::minutes(5));
     let keep = config.keep.unwrap_or(Span::hours(24));
     let mut span = |name: &str, span: Span, shortest: Span, longest: Span| {
@@ -146,6 +143,19 @@ fn source(config: &KeysConfig, cluster: &str, owner: &str, path: &str, problems:
         problems.error(format!("{path}.keep"), message);
     }
     Some(source)
+}
+
+/// Whether `text` may be a part of a request's target or authority.
+pub(super) fn visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Checks the `host` at `path`, which is sent as `:authority`.
+pub(super) fn check_host(host: &str, path: &str, problems: &mut Problems) {
+    if host.is_empty() || !visible(host) || host.contains(['/', '?', '#', '@']) {
+        let message = format!("`{host}` is not a host such as `jit.example` or `jit.example:8443`");
+        problems.error(format!("{path}.host"), message);
+    }
 }
 
 /// The host of an https URL, with its port.

@@ -3,7 +3,7 @@
 use crate::config::checks::quotable;
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
-    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleConfig, UnknownConfig,
+    ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleLimit, UnknownConfig,
 };
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -85,7 +85,7 @@ pub(crate) fn requirement(
 pub(crate) fn break_glass(
     config: &BreakGlassConfig,
     requirement: &Requirement,
-    stale: Option<&StaleConfig>,
+    stale: Option<&StaleLimit>,
     path: &str,
     problems: &mut Problems,
 ) -> BreakGlass {

@@ -3,8 +3,8 @@
 
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
-    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, SubjectsConfig, TransmitterConfig,
-    UnknownConfig,
+    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, StaleLimit, SubjectsConfig,
+    TransmitterConfig, UnknownConfig,
 };
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -229,7 +229,7 @@ pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems:
 }
 
 /// Adds the check of `signals.stale` to a rule, unless the rule has its own `state_age` or allows a stale state.
-pub fn ask_for_fresh_state(stale: Option<&StaleConfig>, rule: &RuleConfig, requirement: &mut Requirement) {
+pub fn ask_for_fresh_state(stale: Option<&StaleLimit>, rule: &RuleConfig, requirement: &mut Requirement) {
     let Some(stale) = stale else { return };
     let has_own = requirement.checks.iter().any(|check| matches!(check, Check::StateAge(_)));
     if rule.stale.unwrap_or(stale.then) == UnknownConfig::Deny && !has_own {
@@ -242,7 +242,12 @@ pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], pro
     if signals.transmitters.len() > MAX_TRANSMITTERS {
         problems.error("signals.transmitters", format!("must have at most {MAX_TRANSMITTERS} entries"));
     }
-    let Some(stale) = &signals.stale else {
+    if matches!(signals.stale, Some(StaleConfig::Never)) && signals.hub.is_some() {
+        let message =
+            "is `never`: when the hub falls silent, requests are judged with the last known state, however old it is";
+        problems.warnings.push(Problem::at("signals.stale", message));
+    }
+    let Some(stale) = signals.stale() else {
         for (at, rule) in config.rules.iter().enumerate() {
             if rule.stale.is_some() {
                 let problem = Problem::at(format!("rules[{at}].stale"), "needs `signals.stale`, which is missing");
@@ -263,7 +268,8 @@ pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], pro
             Some(subjects) => subjects.contains(&issuer.issuer),
             None => transmitter.issuer == issuer.issuer,
         };
-        if !signals.transmitters.iter().filter(speaks).any(|transmitter| transmitter.heartbeat) {
+        let followed = signals.hub.is_some();
+        if !followed && !signals.transmitters.iter().filter(speaks).any(|transmitter| transmitter.heartbeat) {
             let message = format!(
                 "no transmitter with `heartbeat: true` may send signals about `{}`: the state about its grants is always stale",
                 issuer.issuer

@@ -2,6 +2,7 @@
 
 use crate::config::compile::Loaded;
 use crate::config::compile::compile;
+use crate::config::compile_hub;
 use crate::config::json_path;
 use crate::config::model::Config;
 use crate::config::problem::{Errors, Problem};
@@ -9,24 +10,35 @@ use crate::encoding::json::{self, JsonError};
 use crate::encoding::nearest::nearest;
 use crate::encoding::typed::{self, ReadError};
 use serde::de::{self};
+use serde_json::Value;
 
 /// Reads a configuration from JSON.
 ///
 /// An unknown key, a wrong type or a wrong value is an error with the path of the key.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
-    let raw: Config = parse(json, "the configuration").map_err(|problem| Errors(vec![problem]))?;
-    compile(&raw)
+    let refused = |problem| Errors(vec![problem]);
+    let value = object(json, "the configuration").map_err(refused)?;
+    let raw: Config = typed::read(&value).map_err(|misfit| refused(describe(&misfit)))?;
+    let mut loaded = compile(&raw)?;
+    if let Some(hub) = &mut loaded.policy.signals.hub {
+        let hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));
+        hub.config_hash = format!("{hash:016x}");
+    }
+    Ok(loaded)
 }
 
 /// Reads one JSON object, with nothing after it, into a `T`. `what` is the name of the document in error messages.
 ///
 /// A duplicate name in an object is an error, also in objects whose names are not known here.
 pub fn parse<T: de::DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Problem> {
+    typed::read(&object(json, what)?).map_err(|misfit| describe(&misfit))
+}
+
+fn object(json: &[u8], what: &str) -> Result<Value, Problem> {
     if json.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
         return Err(Problem::at("", format!("{what} is not a JSON object")));
     }
-    let value = json::value(json).map_err(|error| unreadable(json, &error))?;
-    typed::read(&value).map_err(|error| describe(&error))
+    json::value(json).map_err(|error| unreadable(json, &error))
 }
 
 pub(crate) fn unreadable(json: &[u8], error: &JsonError) -> Problem {

@@ -664,34 +664,156 @@ pub enum AllowConfig {
 /// Which signals are accepted, and from whom.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("if" = {"not": {"required": ["hub"]}}, "then" = {"required": ["transmitters"]}))
+)]
 #[serde(deny_unknown_fields)]
 pub struct SignalsConfig {
+    /// The hub that this filter follows: it brings the signals of all transmitters, so no receiver is needed.
+    /// Default: none, and signals come from a receiver.
+    #[serde(default)]
+    pub hub: Option<HubConfig>,
+    /// Whether a filter with `hub` also acts on signals of a receiver in the same proxy. Then `transmitters` and
+    /// `effects` are those of the receiver; otherwise they must be missing. Default: false.
+    #[serde(default)]
+    pub also_receiver: bool,
+    /// The feed of the hub that the filters of this proxy follow, for a receiver beside them: names are stored under it.
+    /// Every configuration that shares a state must name the same feed. With `hub` it is `hub.feed`. Default: none.
+    #[serde(default)]
+    pub feed: Option<String>,
     /// The path to which transmitters push SETs. Default: /signals.
     #[serde(default = "default_path")]
     pub path: String,
-    /// The transmitters that may send signals.
+    /// The transmitters that may send signals. At least one is required, unless there is a `hub`. Default: none.
+    #[serde(default)]
     pub transmitters: Vec<TransmitterConfig>,
     /// The effect of each event for which there is a choice. Default: the defaults below.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<schema_shapes::Effects>"))]
     pub effects: BTreeMap<String, String>,
-    /// What happens to requests when transmitters fall silent. Default: nothing; a rule can still require `state_age`.
+    /// What happens to requests when transmitters or the hub fall silent. Required with `hub`, where `never` says that
+    /// silence never refuses requests. Default: nothing; a rule can still require `state_age`.
     #[serde(default)]
     pub stale: Option<StaleConfig>,
 }
 
-/// What happens to requests when transmitters fall silent.
+impl SignalsConfig {
+    /// The feed that the filters of this proxy follow.
+    pub(crate) fn feed(&self) -> Option<&str> {
+        self.hub.as_ref().map(|hub| hub.feed.as_str()).or(self.feed.as_deref())
+    }
+
+    /// `stale`, unless it is `never`.
+    pub(crate) fn stale(&self) -> Option<&StaleLimit> {
+        match self.stale.as_ref()? {
+            StaleConfig::Never => None,
+            StaleConfig::After(limit) => Some(limit),
+        }
+    }
+}
+
+/// The feed of a hub, which holds the signals about its issuers.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct StaleConfig {
+pub struct HubConfig {
+    /// The name of the hub: `iss` of its statements. Default: taskfence-hub.
+    #[serde(default = "default_hub")]
+    pub name: String,
+    /// The cluster of Envoy that leads to the hub or to a relay. Configure TLS in the cluster.
+    pub cluster: String,
+    /// The name of the feed: lower-case letters, digits and `-`.
+    pub feed: String,
+    /// The keys that statements of the hub may be signed with.
+    pub keys: HubKeysConfig,
+    /// The path of the feed on that cluster, without a query. Default: /v1/feeds/ and the name of the feed.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The host of the requests (`:authority`). Default: the name of the cluster.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The `authorization` header of the requests. It can be read in Envoy's configuration dump; prefer the client
+    /// certificate of the cluster. Default: none.
+    #[serde(default)]
+    pub authorization: Option<String>,
+    /// How long the hub may hold a request when it has nothing new: at most 25s, and at most a third of
+    /// `signals.stale.after` and of every `state_age`. Default: as long as it may be.
+    #[serde(default)]
+    pub wait: Option<Span>,
+}
+
+/// Public keys of a hub.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HubKeysConfig {
+    /// A JWK Set (RFC 7517) of keys for ES256, at least one. Write the next key beside the current one before the hub
+    /// changes its key; `taskfence hub keys` prints both.
+    #[cfg_attr(feature = "schema", schemars(with = "schema_shapes::JwkSet"))]
+    pub inline: StrictValue,
+}
+
+/// What happens to requests when transmitters or the hub fall silent.
+#[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<StaleNever, StaleLimit>"))]
+pub enum StaleConfig {
+    /// Silence never refuses requests.
+    Never,
+    /// After some time.
+    After(StaleLimit),
+}
+
+/// The short form of `stale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(not(feature = "schema"), expect(dead_code, reason = "it describes a value in the schema"))]
+pub enum StaleNever {
+    /// Silence never refuses requests: they are judged with the last known state, however old it is.
+    Never,
+}
+
+/// What happens to requests when transmitters or the hub fall silent.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StaleLimit {
     /// The longest time since the last signal of each transmitter with `heartbeat`. It applies to every rule without
-    /// its own `state_age`.
+    /// its own `state_age`. With `hub` at least 5s.
     pub after: Span,
     /// What happens to requests after that time: `deny` refuses them with 503, `allow` judges them with the last known
     /// state. Default: deny.
     #[serde(default)]
     pub then: UnknownConfig,
+}
+
+impl<'de> Deserialize<'de> for StaleConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NeverOrAfter;
+
+        impl<'de> Visitor<'de> for NeverOrAfter {
+            type Value = StaleConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`never`, or an object with `after` and `then`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StaleConfig, E> {
+                match text {
+                    "never" => Ok(StaleConfig::Never),
+                    other => Err(E::unknown_variant(other, &["never"])),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<StaleConfig, A::Error> {
+                StaleLimit::deserialize(de::value::MapAccessDeserializer::new(map)).map(StaleConfig::After)
+            }
+        }
+
+        deserializer.deserialize_any(NeverOrAfter)
+    }
 }
 
 /// One stream of a transmitter of signals. A transmitter may have several streams, which are distinguished by
@@ -795,6 +917,10 @@ fn default_burst() -> u32 {
 
 fn default_critical() -> Vec<String> {
     vec!["task".to_owned()]
+}
+
+fn default_hub() -> String {
+    "taskfence-hub".to_owned()
 }
 
 fn default_path() -> String {

@@ -1,6 +1,7 @@
 //! A grant against the requirements of a rule. New requests and live streams are both decided here.
 
 use crate::decision::session::Session;
+use crate::index::IssuerIndex;
 use crate::policy::policy::Policy;
 use crate::reason::Reason;
 use crate::rules::evidence::{Evidence, RequestLine};
@@ -89,6 +90,14 @@ pub(crate) fn evaluate<O: Observer>(
         }
     }
     first.map_or(Ok(broken_glass), Err)
+}
+
+/// Whether the feed that the filter follows answers for the grants of `issuer`: the filter has caught up with it, and it
+/// covers the issuer. Without a hub there is nothing to wait for.
+pub(crate) fn check_feed(policy: &Policy, view: &View, issuer: IssuerIndex) -> Result<(), Reason> {
+    let Some(hub) = policy.signals().hub() else { return Ok(()) };
+    let needed = issuer.of(&hub.needed).ok_or(Reason::InternalError)?;
+    view.check_feed(hub.id, needed).map_err(|_| Reason::StateNotReady)
 }
 
 /// The status of the grant of `session`, read with a `view` that was refreshed at `clock`. Its buckets are read only

@@ -4,6 +4,7 @@ use crate::decision::authenticate::Authenticator;
 use crate::decision::evaluate::Asked;
 use crate::decision::evaluate::NoopObserver;
 use crate::decision::evaluate::Observer;
+use crate::decision::evaluate::check_feed;
 use crate::decision::evaluate::check_status;
 use crate::decision::evaluate::evaluate;
 use crate::decision::evaluate::grant_status;
@@ -131,6 +132,7 @@ impl Judge {
         let bearer = authenticate(tokens, policy, request, ports, now).map_err(|refusal| refusal.by(at))?;
         let with_session = |reason| Refusal::new(reason).by(at).about(&bearer.session);
         let clock = view.refresh(&mut ports.store).map_err(|error| with_session(unreadable(error)))?;
+        check_feed(policy, view, bearer.session.verified().issuer()).map_err(with_session)?;
         let grant_status = grant_status(clock, view, &bearer.session, &mut ports.store).map_err(with_session)?;
         let refused = |reason| with_session(reason).with_status(&grant_status);
         check_status(&grant_status, now).map_err(refused)?;
@@ -241,10 +243,11 @@ mod tests {
     use super::*;
     use crate::state::bucket::Entry;
     use crate::state::bucket::SourceTag;
+    use crate::state::coverage::{CoveredIssuer, FeedStatus};
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Heartbeat, TransmitterId};
     use crate::state::key::{Kind, StateKey};
-    use crate::state::revocations::{apply, record_heartbeat, set_up};
+    use crate::state::revocations::{announce, apply, record_heartbeat, set_up};
     use crate::state::store::Slot;
     use crate::testing::fixture::{self, NOW, token_with};
     use crate::testing::ports::{TestConnection, TestPorts};
@@ -422,6 +425,91 @@ mod tests {
         let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(&token), NOW);
         assert_eq!(verdict, Err(Reason::StateUnavailable));
         assert_eq!(ask(&mut judge, &mut ports, "GET /healthz", None, NOW), Ok(3));
+    }
+
+    /// A judge that follows a hub; the state holds nothing of its feed. The first rule is in shadow mode.
+    fn follower() -> (Judge, TestPorts) {
+        let keys = json!({"inline": fixture::jwks()});
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": keys}],
+            "rules": [
+                {"name": "trial", "match": {"path": "/trial"}, "require": {}, "mode": "shadow"},
+                {"name": "closed", "match": {"path": "/closed"}, "deny": true},
+                {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"},
+                {"name": "glass", "match": {"path": "/glass"}, "require": {"scope": "orders.write"},
+                 "break_glass": {"scope": "orders.read", "lifts": ["scope", "state_age"]}},
+                {"name": "rest", "match": {}, "require": {}}
+            ],
+            "signals": {"hub": {"cluster": "hub", "feed": "main", "keys": keys}, "stale": {"after": "30s"}}
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let mut ports = ports();
+        set_up(&mut ports.store.memory, 1).unwrap();
+        (Judge::new(policy), ports)
+    }
+
+    /// What a statement of the hub said: what the feed covers, and when the transmitters were heard of.
+    fn follow(judge: &Judge, ports: &mut TestPorts, caught_up: bool, issuers: Vec<CoveredIssuer>, heard: Timestamp) {
+        let hub = judge.policy().signals().hub().unwrap();
+        let status = FeedStatus { feed: hub.id, caught_up, issuers };
+        let transmitter = hub.needed[0].id.transmitter(hub.id);
+        let heartbeat = Heartbeat { transmitter, ..Heartbeat::new("", heard) };
+        announce(&mut ports.store.memory, &[], |known| {
+            known.feeds.note(status.clone());
+            known.freshness.note(&heartbeat, heard);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_feed_must_be_followed_and_cover_the_issuer() {
+        let (mut judge, mut ports) = follower();
+        let token = token_with(json!({}), json!({}));
+        let needed = judge.policy().signals().hub().unwrap().needed.clone();
+        let asked = |judge: &mut Judge, ports: &mut TestPorts| {
+            ["/rest", "/glass", "/trial", "/healthz", "/closed"]
+                .map(|path| ask(judge, ports, &format!("GET {path}"), Some(&token), NOW))
+        };
+        let not_ready = Err(Reason::StateNotReady);
+        let closed = [not_ready, not_ready, Ok(0), Ok(2), Err(Reason::RuleDenied)];
+        let open = [Ok(4), Ok(3), Ok(0), Ok(2), Err(Reason::RuleDenied)];
+        assert_eq!(asked(&mut judge, &mut ports), closed, "nothing is known of the feed");
+        follow(&judge, &mut ports, false, needed.clone(), NOW);
+        assert_eq!(asked(&mut judge, &mut ports), closed, "the filter has not caught up");
+        follow(&judge, &mut ports, true, Vec::new(), NOW);
+        assert_eq!(asked(&mut judge, &mut ports), closed, "the feed does not cover the issuer");
+        let shorter = CoveredIssuer { session_retention: Span(1), ..needed[0] };
+        follow(&judge, &mut ports, true, vec![shorter], NOW);
+        assert_eq!(asked(&mut judge, &mut ports), closed, "it keeps entries for a shorter time");
+        follow(&judge, &mut ports, true, needed.clone(), NOW);
+        assert_eq!(asked(&mut judge, &mut ports), open);
+        follow(&judge, &mut ports, true, Vec::new(), NOW);
+        assert_eq!(asked(&mut judge, &mut ports), closed, "it does not cover the issuer any more");
+    }
+
+    #[test]
+    fn a_bad_token_is_refused_before_the_feed_is_asked_for() {
+        let (mut judge, mut ports) = follower();
+        assert_eq!(ask(&mut judge, &mut ports, "GET /rest", None, NOW), Err(Reason::TokenMissing));
+        let verdict = ask(&mut judge, &mut ports, "GET /rest", Some(&forged("bad")), NOW);
+        assert_eq!(verdict, Err(Reason::SignatureInvalid));
+    }
+
+    #[test]
+    fn the_state_of_a_follower_is_as_old_as_what_the_hub_heard() {
+        let (mut judge, mut ports) = follower();
+        let token = token_with(json!({}), json!({}));
+        let needed = judge.policy().signals().hub().unwrap().needed.clone();
+        let stranger = Heartbeat::new("https://jit.example", NOW);
+        record_heartbeat(&mut ports.store.memory, &stranger, NOW).unwrap();
+        follow(&judge, &mut ports, true, needed.clone(), Timestamp(NOW.0 - 31));
+        let ask = |judge: &mut Judge, ports: &mut TestPorts, after| {
+            ask(judge, ports, "GET /rest", Some(&token), NOW.plus(Span(after)))
+        };
+        assert_eq!(ask(&mut judge, &mut ports, 0), Err(Reason::StateStale), "nobody but the hub is asked");
+        follow(&judge, &mut ports, true, needed, NOW);
+        assert_eq!(ask(&mut judge, &mut ports, 30), Ok(4));
+        assert_eq!(ask(&mut judge, &mut ports, 31), Err(Reason::StateStale));
     }
 
     fn tls() -> TestPorts {

@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 /// The highest format that this module reads and writes.
 pub const FORMAT: u8 = 1;
 
+/// The bytes of the length in front of an entry.
+const LENGTH: usize = 2;
+
 const LIFTED: u8 = 1;
 
 /// An entry, and the transmitter whose share of the room it uses.
@@ -48,6 +51,13 @@ impl FeedEntry {
         bytes.extend(u16::try_from(body.len()).unwrap_or(u16::MAX).to_le_bytes());
         bytes.extend(body);
     }
+}
+
+/// Marks one encoded entry as lifted.
+pub fn lift(bytes: &mut [u8]) -> Result<(), BadEntry> {
+    let flags = bytes.get_mut(LENGTH).ok_or(BadEntry)?;
+    *flags |= LIFTED;
+    Ok(())
 }
 
 /// What one encoded entry means to this version.

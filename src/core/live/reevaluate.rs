@@ -1,7 +1,7 @@
 //! Decides again about admitted streams: the rule that admitted a stream is evaluated against the current state and
 //! time.
 
-use crate::decision::evaluate::{Asked, NoopObserver, check_status, evaluate, grant_status, unreadable};
+use crate::decision::evaluate::{Asked, NoopObserver, check_feed, check_status, evaluate, grant_status, unreadable};
 use crate::decision::judge::Judge;
 use crate::http::method::Method;
 use crate::live::admitted::Admitted;
@@ -69,13 +69,15 @@ impl Judge {
     }
 
     /// Makes due the streams whose rule depends on the age of the state, if the state became older than it was. Most
-    /// signals make it younger; a transmitter that pauses or disables its stream makes it older.
+    /// signals make it younger; a transmitter that pauses or disables its stream makes it older. With a hub all streams
+    /// are due then, because the feed may not cover their issuer any more.
     fn make_due_if_state_aged(&self, streams: &mut Streams, now: Timestamp) {
         if streams.setbacks == self.view.setbacks() {
             return;
         }
         streams.setbacks = self.view.setbacks();
-        for slot in streams.which(|admitted| self.asks_for_state_age(admitted)) {
+        let follows = self.policy.signals().hub().is_some();
+        for slot in streams.which(|admitted| follows || self.asks_for_state_age(admitted)) {
             streams.look_again(slot, now);
         }
     }
@@ -129,6 +131,7 @@ impl Judge {
         if !keys.holds(session.verified().key()) {
             return Err(Reason::KeyUnknown);
         }
+        check_feed(&self.policy, &self.view, session.verified().issuer())?;
         let grant_status = grant_status(clock, &self.view, session, store)?;
         check_status(&grant_status, now)?;
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
@@ -155,10 +158,11 @@ mod tests {
     use crate::keys::keyring::Owner;
     use crate::state::bucket::Entry;
     use crate::state::bucket::SourceTag;
+    use crate::state::coverage::FeedStatus;
     use crate::state::fact::{Compliance, Fact, Risk};
     use crate::state::freshness::{Heartbeat, Status, TransmitterId};
     use crate::state::key::{Kind, StateKey};
-    use crate::state::revocations::{apply, record_heartbeat, set_up};
+    use crate::state::revocations::{announce, apply, record_heartbeat, set_up};
     use crate::testing::fixture::{self, NOW, token_with};
     use crate::testing::ports::TestPorts;
     use proptest::prelude::*;
@@ -284,6 +288,39 @@ mod tests {
         let (is_stale, failed) = (Reason::StateStale, Reason::ConditionFailed);
         assert_eq!(ended, [(own, is_stale, true), (stale, is_stale, true), (when, failed, true)]);
         worker.streams.all().iter().for_each(|slot| assert_eq!(slot.id(), careless));
+    }
+
+    /// What a statement of the hub says about its feed.
+    fn follow(worker: &mut Worker, covers: bool) {
+        let hub = worker.judge.policy().signals().hub().unwrap();
+        let issuers = if covers { hub.needed.clone() } else { Vec::new() };
+        let status = FeedStatus { feed: hub.id, caught_up: true, issuers };
+        announce(&mut worker.ports.store, &[], |known| known.feeds.note(status.clone())).unwrap();
+    }
+
+    #[test]
+    fn streams_end_when_the_feed_does_not_cover_their_issuer_any_more() {
+        let mut worker = Worker::of(|config| {
+            let keys = config["issuers"][0]["keys"].clone();
+            config["signals"] = json!({"hub": {"cluster": "hub", "feed": "main", "keys": keys}, "stale": "never"});
+            config["rules"] = json!([
+                {"name": "trial", "match": {"path": "/trial"}, "require": {}, "mode": "shadow"},
+                {"name": "rest", "match": {}, "require": {}}
+            ]);
+        });
+        follow(&mut worker, true);
+        let token = of_task("t1");
+        let [stream, trial] = ["/", "/trial"].map(|path| worker.admit(path, &token));
+        assert_eq!(worker.look(NOW), []);
+        follow(&mut worker, true);
+        assert_eq!(worker.look(NOW), []);
+        follow(&mut worker, false);
+        // The request reads the new version first.
+        assert_eq!(worker.judge("/", &token, NOW).unwrap_err(), Reason::StateNotReady);
+        let mut ended = worker.look(NOW);
+        ended.sort_by_key(|(stream, ..)| *stream);
+        assert_eq!(ended, [(stream, Reason::StateNotReady, true), (trial, Reason::StateNotReady, false)]);
+        assert_eq!(worker.look(NOW), []);
     }
 
     #[test]

@@ -374,6 +374,7 @@ mod tests {
         let scopes = proptest::collection::vec(select(vec!["a", "GET", ""]).prop_map(str::to_owned), 0..3);
         (claims(), scopes, any::<Option<bool>>()).prop_map(|(claims, scopes, rest)| Grant {
             issuer: "https://jit.example".to_owned(),
+            key_space: "".into(),
             subject: "a".to_owned(),
             client_id: "agent-a7".to_owned(),
             token_id: "1".to_owned(),

@@ -206,6 +206,87 @@ mod tests {
         assert_eq!(ended(Kind::Session, "tok-1", Revoked), None);
     }
 
+    /// The status of `grant` after `entries`, each (key, fact, when, source, lifted).
+    fn after_signals(entries: &[(StateKey, Fact, u64, &str, bool)], grant: &Grant) -> GrantStatus {
+        let mut store = MemoryStore::default();
+        set_up(&mut store, 1).unwrap();
+        for (key, fact, at, source, lifted) in entries {
+            let entry = Entry {
+                key: *key,
+                fact: *fact,
+                at: Timestamp(*at),
+                until: Timestamp::MAX,
+                conditions: Vec::new(),
+                data: Vec::new(),
+                source: SourceTag::new("main", "idp", source),
+                lifted: *lifted,
+            };
+            apply(&mut store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+        }
+        let mut view = View::default();
+        view.refresh(&mut store).unwrap();
+        grant_status(&mut store, &view, grant, &grant.state_keys()).unwrap()
+    }
+
+    #[test]
+    fn a_block_refuses_whatever_began_when() {
+        // The session and the token are newer than the block.
+        let grant = grant(json!({"auth_time": NOW.0 - 10, "iat": NOW.0 - 5, "device_id": "d7"}));
+        let keys = [
+            (StateKey::of_issuer(ISSUER), Reason::PrincipalRevoked),
+            (StateKey::new(Kind::Client, ISSUER, "agent-a7"), Reason::PrincipalRevoked),
+            (StateKey::foreign(Kind::Device, ISSUER, ISSUER, "d7"), Reason::PrincipalRevoked),
+            (StateKey::new(Kind::User, ISSUER, "alice"), Reason::UserRevoked),
+            (StateKey::new(Kind::Session, ISSUER, "sess-9"), Reason::SessionRevoked),
+            (StateKey::new(Kind::Task, ISSUER, "task-42"), Reason::TokenRevoked),
+            (StateKey::new(Kind::Token, ISSUER, "tok-1"), Reason::TokenRevoked),
+        ];
+        for (key, reason) in keys {
+            let ended = |said: &[(Fact, bool)]| {
+                let said: Vec<_> =
+                    said.iter().map(|(fact, lifted)| (key, *fact, NOW.0 - 1_000, "stop", *lifted)).collect();
+                after_signals(&said, &grant).ended
+            };
+            assert_eq!(ended(&[(Fact::Blocked, false)]), Some(reason), "{key:?}");
+            assert_eq!(ended(&[(Fact::Blocked, false), (Fact::Blocked, true)]), None, "{key:?} lifted");
+            assert_eq!(ended(&[(Fact::Blocked, true), (Fact::Blocked, false)]), None, "{key:?} lifted before it came");
+            if !key.kind().is_singular() {
+                assert_eq!(ended(&[(CutOff, false)]), None, "{key:?}: a cut-off lets the next session in");
+            }
+        }
+        for other in [StateKey::of_issuer("https://other.example"), StateKey::new(Kind::Task, ISSUER, "task-43")] {
+            assert_eq!(after_signals(&[(other, Fact::Blocked, NOW.0, "stop", false)], &grant).ended, None);
+        }
+    }
+
+    #[test]
+    fn a_lift_takes_back_one_signal_and_leaves_the_others() {
+        let grant = grant(json!({}));
+        let task = StateKey::new(Kind::Task, ISSUER, "task-42");
+        let ended = |said: &[(&str, bool)]| {
+            let said: Vec<_> = said.iter().map(|(source, lifted)| (task, Completed, NOW.0, *source, *lifted)).collect();
+            after_signals(&said, &grant).ended
+        };
+        assert_eq!(ended(&[("idp-1", false), ("operator-1", false)]), Some(Reason::TaskCompleted));
+        let one_lifted = [("idp-1", false), ("operator-1", false), ("operator-1", true)];
+        assert_eq!(ended(&one_lifted), Some(Reason::TaskCompleted), "the issuer's own word stays");
+        assert_eq!(ended(&one_lifted[1..]), None);
+        let both = [("operator-1", true), ("idp-1", true), ("idp-1", false), ("operator-1", false)];
+        assert_eq!(ended(&both), None);
+    }
+
+    #[test]
+    fn the_last_word_about_a_device_or_a_risk_counts_whichever_signal_said_it() {
+        let grant = grant(json!({"device_id": "d7"}));
+        let device = StateKey::foreign(Kind::Device, ISSUER, ISSUER, "d7");
+        let (good, bad) = (Fact::Device(Compliance::Compliant), Fact::Device(Compliance::NotCompliant));
+        let said = [(device, bad, 1, "set-1", false), (device, good, 2, "set-2", false)];
+        assert_eq!(after_signals(&said, &grant).device, Some(Compliance::Compliant));
+        let said =
+            [(device, Fact::Risk(Risk::High), 1, "set-3", false), (device, Fact::Risk(Risk::Low), 2, "set-4", false)];
+        assert_eq!(after_signals(&said, &grant).risk, Some(Risk::Low));
+    }
+
     #[test]
     fn a_cut_off_hits_sessions_that_began_at_or_before_it() {
         let start = NOW.0 - 200;

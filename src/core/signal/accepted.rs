@@ -5,7 +5,8 @@ use crate::state::bucket::Entry;
 use crate::state::freshness::Heartbeat;
 use crate::state::seen_sets::Fingerprint;
 
-/// A signal whose signature, type, issuer and audience were verified. Only [`crate::signal::set::read`] makes one.
+/// A signal whose signature, type, issuer and audience were verified. [`crate::signal::set::read`]
+/// makes one; [`crate::signal::operator`] makes those of operators, who were authenticated in another way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     pub(crate) origin: Origin,

@@ -85,6 +85,12 @@ impl Type {
         })
     }
 
+    /// Its URI.
+    pub fn uri(self) -> String {
+        let (base, name) = self.parts();
+        format!("{base}{name}")
+    }
+
     /// Whether it is about the stream itself and not about a subject.
     pub(crate) fn is_of_the_stream(self) -> bool {
         matches!(self, Type::Verification | Type::StreamUpdated)

@@ -1,8 +1,10 @@
 //! The hub that a filter follows.
 
 use crate::jose::key::KeySet;
-use crate::state::coverage::{CoveredIssuer, FeedId};
+use crate::state::coverage::{CoveredIssuer, FeedId, IssuerId};
+use crate::state::key::Kind;
 use crate::time::Span;
+use crate::token::issuer::Issuer;
 
 /// The hub that a filter follows: `signals.hub`, compiled.
 #[derive(Debug)]
@@ -29,8 +31,47 @@ pub struct HubSource {
     pub wait: Span,
     /// For each issuer, by its index: what the feed must cover.
     pub needed: Vec<CoveredIssuer>,
-    /// A hash of the configuration, for the hub's list of proxies.
+    /// A hash of the configuration, for the hub's list of proxies: 16 hexadecimal digits.
     pub config_hash: String,
-    /// `signals.stale.after`, where requests are refused after it.
+    /// The age of the state after which requests are refused, by every rule; `None` when a rule lets them pass.
     pub closes_after: Option<Span>,
+}
+
+/// What a feed must cover for tokens of `issuer`. A hub and a filter that find subjects in other claims, or hash names for
+/// another feed, have different ids, so the filter does not take the feed for that issuer.
+pub fn covered(issuer: &Issuer) -> CoveredIssuer {
+    let mut claims = vec![format!("task: {}", issuer.task_claim), format!("session: {}", issuer.session_claim)];
+    let optional = [("device", &issuer.device_claim), ("tenant", &issuer.tenant_claim), ("group", &issuer.group_claim)];
+    claims.extend(optional.into_iter().filter_map(|(what, claim)| Some(format!("{what}: {}", claim.as_ref()?))));
+    claims.extend(issuer.subject_claims.iter().map(|(kind, claim)| format!("{}: {claim}", name(*kind))));
+    // Two parts, because a name of an issuer may contain any separator.
+    let foreign = issuer.foreign_users.iter();
+    claims.extend(foreign.flat_map(|(by, claim)| [format!("iss_sub issuer: {by}"), format!("iss_sub claim: {claim}")]));
+    claims.extend(issuer.opaque_subject.map(|kind| format!("opaque: {}", name(kind))));
+    CoveredIssuer {
+        id: IssuerId::new(&issuer.key_space, &claims),
+        token_retention: issuer.token_retention(),
+        session_retention: issuer.session_retention(),
+    }
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Token => "token",
+        Kind::Task => "task",
+        Kind::Session => "session",
+        Kind::User => "user",
+        Kind::Client => "client",
+        Kind::Actor => "actor",
+        Kind::Device => "device",
+        Kind::Tenant => "tenant",
+        Kind::Email => "email",
+        Kind::Phone => "phone_number",
+        Kind::Account => "account",
+        Kind::Did => "did",
+        Kind::Uri => "uri",
+        Kind::ForeignUser => "foreign user",
+        Kind::Group => "group",
+        Kind::Issuer => "issuer",
+    }
 }

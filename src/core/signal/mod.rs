@@ -6,6 +6,7 @@ pub(crate) mod event;
 pub mod hub_source;
 pub(crate) mod interpret;
 pub(crate) mod oddity;
+pub mod operator;
 pub(crate) mod permissions;
 pub mod receiver;
 pub mod set;

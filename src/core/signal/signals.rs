@@ -1,6 +1,7 @@
 //! The part of the configuration that the receiver of signals needs.
 
 use crate::index::{IssuerIndex, TransmitterIndex};
+use crate::signal::hub_source::HubSource;
 use crate::signal::transmitter::Transmitter;
 use crate::state::freshness::TransmitterId;
 
@@ -10,7 +11,9 @@ pub struct Signals {
     pub(crate) path: String,
     pub(crate) transmitters: Vec<Transmitter>,
     /// For each token issuer: the transmitters that must send regularly; otherwise the state about its grants is stale.
+    /// What a hub heard about the issuer counts as one transmitter.
     pub(crate) heartbeats: Vec<Vec<TransmitterId>>,
+    pub(crate) hub: Option<HubSource>,
 }
 
 impl Signals {
@@ -23,6 +26,11 @@ impl Signals {
     /// to be fresh.
     pub(crate) fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
         issuer.of(&self.heartbeats).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The hub that the filter follows.
+    pub fn hub(&self) -> Option<&HubSource> {
+        self.hub.as_ref()
     }
 
     /// The transmitter with that index.

@@ -214,7 +214,7 @@ impl Reading<'_> {
         if let Some(by_claim) = kind_of_format(format).filter(|_| is_user) {
             let value = identifier(subject, by_claim)?;
             let maps = |issuer: &Issuer| issuer.subject_claims.iter().any(|(known, _)| *known == by_claim);
-            let key = |issuer: &Issuer| maps(issuer).then(|| user_key(by_claim, &issuer.name, value));
+            let key = |issuer: &Issuer| maps(issuer).then(|| user_key(by_claim, &issuer.key_space, value));
             return Ok(self.of_each_issuer(by_claim, key));
         }
         let named = name(subject);
@@ -266,8 +266,8 @@ fn may_have_own_authority(kind: Kind) -> bool {
 /// The key of the name `name` in the tokens of `issuer`. `authority` assigned the name, by default the issuer itself.
 fn key(kind: Kind, issuer: &Issuer, authority: Option<&str>, name: &str) -> StateKey {
     match may_have_own_authority(kind) {
-        true => StateKey::foreign(kind, &issuer.name, authority.unwrap_or(&issuer.name), name),
-        false => StateKey::new(kind, &issuer.name, name),
+        true => StateKey::foreign(kind, &issuer.key_space, authority.unwrap_or(&issuer.name), name),
+        false => StateKey::new(kind, &issuer.key_space, name),
     }
 }
 
@@ -376,7 +376,12 @@ mod tests {
 
     /// Issuer A knows users by email as well.
     fn read_with(sub_id: Value, critical: &[&str]) -> Result<Subject, SubjectError> {
-        let named = |name: &str, subject_claims| Issuer { name: name.to_owned(), subject_claims, ..fixture::issuer() };
+        let named = |name: &str, subject_claims| Issuer {
+            name: name.to_owned(),
+            key_space: name.into(),
+            subject_claims,
+            ..fixture::issuer()
+        };
         let a = named(A, vec![(Kind::Email, "email".to_owned())]);
         let b = named(B, Vec::new());
         let critical: Vec<String> = critical.iter().map(|name| (*name).to_owned()).collect();

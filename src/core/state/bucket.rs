@@ -18,6 +18,8 @@ use crate::state::payload::MAX_DATA;
 use crate::state::room::{self, Class, Load, Mark, Overflow};
 use crate::state::store::Corrupt;
 use crate::time::Timestamp;
+use hashbrown::HashTable;
+use sha2::{Digest, Sha256};
 
 const FORMAT: u8 = 4;
 const FIXED: usize = StateKey::LEN + 13;
@@ -64,9 +66,11 @@ pub struct Entry {
     pub conditions: Vec<StateKey>,
     /// The data of a fact that has data, as [`crate::rules::grant_changes`] reads it; at most [`MAX_DATA`] bytes.
     pub data: Vec<u8>,
-    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone.
+    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone. A table
+    /// records it where [`Fact::is_kept_by_signal`] says so.
     pub source: SourceTag,
-    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back.
+    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back. A table ignores an entry that is
+    /// lifted and not kept by signal.
     pub lifted: bool,
 }
 
@@ -148,41 +152,76 @@ impl Table {
         bytes
     }
 
-    /// Inserts the entry `new` of the transmitter `by`, and removes entries and marks that have ended by `now`. Returns
-    /// `false` when there is no room for the entry; its class is then marked as uncertain until `new.until`.
+    /// Inserts the entry `new` of the transmitter `by`, see [`Table::insert_all`]. Returns `false` when there is no room
+    /// for it.
+    pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
+        self.insert_all([(by, new)], now)
+    }
+
+    /// Inserts the entries `new`, each with the transmitter that sent it, and removes entries and marks that have ended
+    /// by `now`. Returns `false` when there is no room for one of them; its class is then marked as uncertain until the
+    /// entry would have ended.
     ///
     /// The order of inserts does not matter: see `Entry::merge` and [`crate::state::room`].
-    pub fn insert(&mut self, new: Entry, by: TransmitterId, now: Timestamp) -> bool {
+    pub fn insert_all(&mut self, new: impl IntoIterator<Item = (TransmitterId, Entry)>, now: Timestamp) -> bool {
         self.entries.retain(|held| held.entry.until > now);
         self.marks.retain(|mark| mark.until > now);
+        let mut index = Index::new(&self.entries);
+        let mut all_fit = true;
+        for (by, entry) in new {
+            all_fit &= self.insert_one(entry, by, now, &mut index);
+        }
+        all_fit
+    }
+
+    fn insert_one(&mut self, mut new: Entry, by: TransmitterId, now: Timestamp, index: &mut Index) -> bool {
+        // What a lift would take back may have been replaced by the word of another signal.
+        if new.lifted && !new.fact.is_kept_by_signal() {
+            return true;
+        }
+        new.source = new.kept_source();
         let class = Class::of(new.fact, &new.key);
-        let mut known = None;
-        let new_load = Load { entries: 1, data: new.data.len() };
-        let (mut own, mut all) = (new_load, new_load);
-        for (at, held) in self.entries.iter().enumerate() {
-            if held.entry.is_about_same_as(&new) {
-                known = Some((at, held.by));
-            } else if Class::of(held.entry.fact, &held.entry.key) == class {
-                all.add(&held.entry);
-                if held.by == by {
-                    own.add(&held.entry);
-                }
+        let known = index.find(&self.entries, &new);
+        if known.is_none() && new.until <= now {
+            return true;
+        }
+        let (mut own, mut all) = index.loads(class, by);
+        if let Some(held) = known.and_then(|at| self.entries.get(at)) {
+            all.remove(&held.entry);
+            if held.by == by {
+                own.remove(&held.entry);
             }
         }
+        own.add(&new);
+        all.add(&new);
         // An entry about a known subject always fits, whichever transmitter sent it first; only additional data may not
         // fit.
-        let overflow = match known {
+        let first = known.and_then(|at| self.entries.get(at)).map(|held| held.by);
+        let overflow = match first {
             Some(_) if new.data.is_empty() => None,
-            Some((_, first)) if first != by => class.overflow(Load::default(), all),
+            Some(first) if first != by => class.overflow(Load::default(), all),
             _ => class.overflow(own, all),
         };
         if let Some(overflow) = overflow {
             self.mark(overflow, class, &new, by);
             return false;
         }
-        match known.and_then(|(at, _)| self.entries.get_mut(at)) {
-            Some(held) => held.entry.merge(new),
-            None => self.entries.push(Held { entry: new, by }),
+        match known.and_then(|at| self.entries.get_mut(at)) {
+            Some(held) => {
+                let entry = &mut held.entry;
+                index.change_load(class, held.by, |load| {
+                    load.remove(entry);
+                    entry.merge(new);
+                    load.add(entry);
+                });
+            }
+            None => {
+                index.change_load(class, by, |load| load.add(&new));
+                index
+                    .places
+                    .insert_unique(fingerprint(&new), (fingerprint(&new), self.entries.len()), |(hash, _)| *hash);
+                self.entries.push(Held { entry: new, by });
+            }
         }
         true
     }
@@ -206,6 +245,60 @@ impl Table {
     }
 }
 
+/// Where each entry of a table is, and how much of each capacity is used, while entries are inserted.
+struct Index {
+    /// The fingerprint of an entry, and its place in the table.
+    places: HashTable<(u64, usize)>,
+    loads: Vec<(Class, TransmitterId, Load)>,
+}
+
+impl Index {
+    fn new(entries: &[Held]) -> Index {
+        let mut index = Index { places: HashTable::with_capacity(entries.len()), loads: Vec::new() };
+        for (at, held) in entries.iter().enumerate() {
+            let hash = fingerprint(&held.entry);
+            index.places.insert_unique(hash, (hash, at), |(hash, _)| *hash);
+            index.change_load(Class::of(held.entry.fact, &held.entry.key), held.by, |load| load.add(&held.entry));
+        }
+        index
+    }
+
+    fn find(&self, entries: &[Held], new: &Entry) -> Option<usize> {
+        let is_same = |at: usize| entries.get(at).is_some_and(|held| held.entry.is_about_same_as(new));
+        let hash = fingerprint(new);
+        self.places.find(hash, |(other, at)| *other == hash && is_same(*at)).map(|(_, at)| *at)
+    }
+
+    /// The load of the transmitter `by` in `class`, and the load of the whole class.
+    fn loads(&self, class: Class, by: TransmitterId) -> (Load, Load) {
+        let (mut own, mut all) = (Load::default(), Load::default());
+        for (_, holder, load) in self.loads.iter().filter(|(known, ..)| *known == class) {
+            all = all.plus(*load);
+            if *holder == by {
+                own = own.plus(*load);
+            }
+        }
+        (own, all)
+    }
+
+    /// Changes the load of the transmitter `by` in `class`.
+    fn change_load(&mut self, class: Class, by: TransmitterId, change: impl FnOnce(&mut Load)) {
+        match self.loads.iter_mut().find(|(known, holder, _)| (*known, *holder) == (class, by)) {
+            Some((.., load)) => change(load),
+            None => {
+                let mut load = Load::default();
+                change(&mut load);
+                self.loads.push((class, by, load));
+            }
+        }
+    }
+}
+
+/// Entries that replace each other have the same fingerprint. The hashes of a key and of a source are evenly spread.
+fn fingerprint(entry: &Entry) -> u64 {
+    entry.key.fingerprint() ^ u64::from_le_bytes(entry.kept_source().0)
+}
+
 /// The index of `by` in the list of transmitters. Adds `by` to the list if it is new.
 fn index_of(by: TransmitterId, transmitters: &mut Vec<TransmitterId>) -> u8 {
     let at = transmitters.iter().position(|known| *known == by).or_else(|| {
@@ -223,6 +316,15 @@ impl Load {
     fn add(&mut self, entry: &Entry) {
         self.entries = self.entries.saturating_add(1);
         self.data = self.data.saturating_add(entry.data.len());
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        self.entries = self.entries.saturating_sub(1);
+        self.data = self.data.saturating_sub(entry.data.len());
+    }
+
+    fn plus(self, other: Load) -> Load {
+        Load { entries: self.entries.saturating_add(other.entries), data: self.data.saturating_add(other.data) }
     }
 }
 
@@ -250,13 +352,32 @@ impl Entry {
         self.source != SourceTag::NONE
     }
 
+    /// A hash that two entries share exactly if they replace each other in a table: who mirrors a table keeps it instead
+    /// of the entry.
+    pub fn identity(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(self.key.encode());
+        hasher.update([self.fact.encode().0, u8::try_from(self.conditions.len()).unwrap_or(u8::MAX)]);
+        self.conditions.iter().for_each(|condition| hasher.update(condition.encode()));
+        hasher.update(self.kept_source().0);
+        hasher.update(payload::topic_of(self.fact, &self.data));
+        let mut first = [0; 8];
+        first.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
+        u64::from_le_bytes(first)
+    }
+
+    /// The signal that tells it from other entries in a table, see [`Fact::is_kept_by_signal`].
+    fn kept_source(&self) -> SourceTag {
+        if self.fact.is_kept_by_signal() { self.source } else { SourceTag::NONE }
+    }
+
     /// Whether the two entries replace each other: they hold the same kind of fact about the same subject, by the same
-    /// signal.
+    /// signal where entries are kept by signal.
     fn is_about_same_as(&self, other: &Entry) -> bool {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
-            && self.source == other.source
+            && self.kept_source() == other.kept_source()
             && payload::same_topic(self.fact, &self.data, &other.data)
     }
 

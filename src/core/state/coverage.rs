@@ -6,6 +6,7 @@
 
 use crate::encoding::digest::short_hash;
 use crate::state::freshness::TransmitterId;
+use crate::state::key::IssuerTag;
 use crate::state::store::Corrupt;
 pub use crate::state::store::FeedId;
 use crate::time::Span;
@@ -17,16 +18,26 @@ pub const MAX_ISSUERS: usize = 30;
 /// The state holds the feeds of this many configurations: the current one, and those that are being replaced.
 const MAX_FEEDS: usize = 4;
 
-/// An issuer with the names of the claims that its grants are known by, as a hash. A hub and a filter that read other
-/// claims have different ids.
+/// An issuer with the names of the claims that its grants are known by: the tag of the issuer (2 bytes), and a hash of
+/// all (6). A hub and a filter that read other claims have different ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IssuerId(pub [u8; 8]);
 
 impl IssuerId {
-    /// The issuer `name`, whose `claims` are "what: claim" in a fixed order.
+    /// The issuer whose names are hashed in the key space `name`, and whose `claims` are "what: claim" in a fixed order.
     pub fn new(name: &str, claims: &[String]) -> IssuerId {
         let parts: Vec<&str> = [name].into_iter().chain(claims.iter().map(String::as_str)).collect();
-        IssuerId(short_hash(&parts))
+        let [_, _, hash @ ..] = short_hash(&parts);
+        let mut id = [0; 8];
+        let bytes = IssuerTag::new(name).encode().into_iter().chain(hash);
+        id.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        IssuerId(id)
+    }
+
+    /// The tag of the issuer, which the keys of its entries have too.
+    pub fn tag(&self) -> IssuerTag {
+        let [low, high, ..] = self.0;
+        IssuerTag::decode([low, high])
     }
 
     /// The name under which the freshness of the issuer in `feed` is kept.
@@ -200,6 +211,13 @@ mod tests {
         assert_eq!(feeds.check(FeedId::new("hub", "other"), &issuer("a", 60)), Err(NotReady::Behind));
         feeds.note(status(false, vec![issuer("a", 60)]));
         assert_eq!(feeds.check(feed, &issuer("a", 60)), Ok(()), "it stays caught up");
+    }
+
+    #[test]
+    fn the_id_of_an_issuer_holds_its_tag() {
+        let key = crate::state::key::StateKey::new(crate::state::key::Kind::Task, "https://jit.example", "t");
+        assert_eq!(issuer("https://jit.example", 1).id.tag(), key.issuer());
+        assert_ne!(issuer("https://other.example", 1).id.tag(), key.issuer());
     }
 
     #[test]

@@ -121,6 +121,12 @@ impl Fact {
         }
     }
 
+    /// Whether entries of different signals are kept apart, so that an operator can lift one of them: what ends, blocks or
+    /// narrows. Of every other fact the last word counts, whichever signal said it, and another word takes it back.
+    pub fn is_kept_by_signal(self) -> bool {
+        matches!(self, Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Blocked | Fact::Narrowed)
+    }
+
     /// Whether an entry with this fact has data.
     pub fn has_data(self) -> bool {
         matches!(self, Fact::Narrowed | Fact::Claim(_) | Fact::Assurance(_))

@@ -154,6 +154,12 @@ impl Freshness {
         transmitters.iter().map(at).min().unwrap_or_default()
     }
 
+    /// Whether one of `transmitters` has disabled its stream: its signals are lost.
+    pub fn is_lost(&self, transmitters: &[TransmitterId]) -> bool {
+        let disabled = |heard: &&Heard| heard.status == Status::Disabled;
+        self.heard.iter().filter(disabled).any(|heard| transmitters.contains(&heard.transmitter))
+    }
+
     /// Whether some transmitter became less reliable than in `earlier`: its stream was paused or disabled since.
     pub fn is_worse_than(&self, earlier: &Freshness) -> bool {
         earlier.heard.iter().any(|heard| self.oldest(&[heard.transmitter]) < heard.fresh_at())

@@ -104,7 +104,7 @@ impl IssuerTag {
 
     /// FNV-1a over the name, folded to 16 bits. The names come from the configuration, so an attacker cannot choose one
     /// that collides.
-    fn new(issuer: &str) -> IssuerTag {
+    pub(crate) fn new(issuer: &str) -> IssuerTag {
         let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
         let hash = issuer.bytes().fold(0x811c_9dc5, step);
         let [a, b, c, d] = hash.to_le_bytes();
@@ -141,7 +141,8 @@ impl StateKey {
     /// The length of [`StateKey::encode`] in bytes.
     pub const LEN: usize = 19;
 
-    /// The key of `name`, as `issuer` assigned it.
+    /// The key of `name`, as `issuer` assigned it. `issuer` is the key space of a token issuer: its name, with that of the
+    /// feed before it.
     pub fn new(kind: Kind, issuer: &str, name: &str) -> StateKey {
         let mut hasher = Sha256::new();
         hasher.update([kind.number()]);
@@ -189,6 +190,12 @@ impl StateKey {
     pub fn bucket(&self) -> u16 {
         let [first, second, ..] = self.hash;
         u16::from_le_bytes([first, second]) % crate::state::key::BUCKETS
+    }
+
+    /// Part of the hash, for tables in memory: not the part that [`StateKey::bucket`] is made of.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let [_, _, _, _, _, _, _, _, rest @ ..] = self.hash;
+        u64::from_le_bytes(rest)
     }
 
     /// The stored form.

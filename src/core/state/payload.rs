@@ -35,10 +35,15 @@ pub(crate) fn within_limit(data: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
 
 /// Whether the data of two entries of one family speak about the same thing.
 pub fn same_topic(fact: Fact, left: &[u8], right: &[u8]) -> bool {
+    topic_of(fact, left) == topic_of(fact, right)
+}
+
+/// The part of the data of an entry with `fact` that tells it from others about the same key.
+pub fn topic_of(fact: Fact, data: &[u8]) -> &[u8] {
     match fact {
-        Fact::Narrowed => left == right,
-        Fact::Claim(_) | Fact::Assurance(_) => topic(left) == topic(right),
-        _ => true,
+        Fact::Narrowed => data,
+        Fact::Claim(_) | Fact::Assurance(_) => topic(data),
+        _ => &[],
     }
 }
 

@@ -68,10 +68,7 @@ pub fn merge(
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Bucket(bucket))?.ok_or(StoreError::Absent)?;
         let mut table = Table::decode(&stored.bytes)?;
-        let mut fits = true;
-        for (by, entry) in entries {
-            fits &= table.insert((*entry).clone(), *by, now);
-        }
+        let fits = table.insert_all(entries.iter().map(|(by, entry)| (*by, (*entry).clone())), now);
         if store.swap(Slot::Bucket(bucket), &table.encode(), stored.cas)? {
             return Ok(fits);
         }

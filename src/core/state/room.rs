@@ -187,8 +187,8 @@ impl Class {
         }
     }
 
-    /// How many bytes of data the entries of the class may have together.
-    fn data(self) -> usize {
+    /// How many bytes of data the entries of the class may have together in a bucket.
+    pub fn data(self) -> usize {
         self.capacity().saturating_mul(DATA_PER_ENTRY).max(LEAST_DATA)
     }
 

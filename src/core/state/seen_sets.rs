@@ -41,6 +41,11 @@ impl Fingerprint {
         }
     }
 
+    /// The hash of the claims.
+    pub fn claims_hash(&self) -> &[u8; 8] {
+        &self.says
+    }
+
     fn slot(&self) -> Slot {
         let [first, ..] = self.name;
         Slot::Ring(u16::from(first))

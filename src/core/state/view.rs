@@ -154,6 +154,12 @@ impl View {
     }
 }
 
+/// What the feeds of this proxy cover, for whoever has no [`View`].
+pub fn feeds(store: &mut impl Store) -> Result<Feeds, StoreError> {
+    let stored = store.read(Slot::Version)?.ok_or(StoreError::Absent)?;
+    Ok(Version::decode(&stored.bytes)?.known.feeds)
+}
+
 /// Buckets that may have changed, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes(Vec<u16>);

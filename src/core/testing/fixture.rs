@@ -32,6 +32,7 @@ pub(crate) fn issuer() -> Issuer {
     assert_eq!(problems, []);
     Issuer {
         name: "https://jit.example".to_owned(),
+        key_space: "https://jit.example".into(),
         audiences: vec!["https://orders.mesh".to_owned()],
         algorithms: vec![Algorithm::ES256, Algorithm::RS256],
         keys: Keyring::inline(keys),

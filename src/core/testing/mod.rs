@@ -1,6 +1,7 @@
 //! What the tests of several rooms share.
 
 pub(crate) mod fixture;
+mod hub_agreement;
 pub(crate) mod odd_signals;
 pub(crate) mod ports;
 pub(crate) mod signal_semantics;

@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Grant {
     /// `iss`.
     pub issuer: String,
+    /// Under what the names of the issuer are hashed: see [`crate::token::issuer::key_space`].
+    pub key_space: Arc<str>,
     /// `sub`.
     pub subject: String,
     /// `client_id` (RFC 8693 §4.3).
@@ -70,23 +72,23 @@ pub struct Actor {
 impl Grant {
     /// The keys under which the pushed state about this grant is stored.
     pub fn state_keys(&self) -> Vec<StateKey> {
-        let own = |kind, name: &str| StateKey::new(kind, &self.issuer, name);
+        let own = |kind, name: &str| StateKey::new(kind, &self.key_space, name);
         let mut keys = vec![
             own(Kind::Token, &self.token_id),
             own(Kind::Task, &self.task),
             own(Kind::User, &self.subject),
             own(Kind::Client, &self.client_id),
-            StateKey::of_issuer(&self.issuer),
+            StateKey::of_issuer(&self.key_space),
         ];
         keys.extend(self.session.as_ref().map(|session| own(Kind::Session, session)));
-        let foreign = |kind, authority: &str, name: &str| StateKey::foreign(kind, &self.issuer, authority, name);
+        let foreign = |kind, authority: &str, name: &str| StateKey::foreign(kind, &self.key_space, authority, name);
         keys.extend(
             self.actors
                 .first()
                 .map(|actor| foreign(Kind::Actor, actor.issuer.as_ref().unwrap_or(&self.issuer), &actor.subject)),
         );
         keys.extend(self.device.as_ref().map(|(issuer, name)| foreign(Kind::Device, issuer, name)));
-        keys.extend(self.identifiers.iter().map(|(kind, value)| user_key(*kind, &self.issuer, value)));
+        keys.extend(self.identifiers.iter().map(|(kind, value)| user_key(*kind, &self.key_space, value)));
         keys.extend(self.foreign_users.iter().map(|(issuer, name)| foreign(Kind::ForeignUser, issuer, name)));
         keys.extend(self.tenant.as_ref().map(|(issuer, name)| foreign(Kind::Tenant, issuer, name)));
         keys.extend(self.groups.iter().map(|(issuer, name)| foreign(Kind::Group, issuer, name)));

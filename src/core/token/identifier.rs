@@ -99,8 +99,8 @@ fn unreserved(text: &str) -> String {
     out
 }
 
-/// The key of a user of `issuer` whose claim has `value`, in any spelling.
-pub(crate) fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
+/// The key of a user in the key space `issuer` whose claim has `value`, in any spelling.
+pub fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
     StateKey::new(kind, issuer, &identifier::canonical(kind, value))
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct Issuer {
     /// `iss`, compared byte by byte.
     pub name: String,
+    /// Under what names of its tokens are hashed in the state: see [`key_space`].
+    pub key_space: Arc<str>,
     /// The `aud` of a token must contain at least one of these.
     pub audiences: Vec<String>,
     /// Algorithms that its tokens may be signed with.
@@ -50,6 +52,15 @@ pub struct Issuer {
     pub tenant_claim: Option<String>,
     /// The claim that names the groups; the member `group` of `sub_id` may name one too.
     pub group_claim: Option<String>,
+}
+
+/// Under what the names of `issuer` are hashed in state keys: its name, and before it the feed of the hub that brings
+/// signals about it. So one hub does not hash a name of two feeds alike. No name of a feed contains a NUL.
+pub fn key_space(feed: Option<&str>, issuer: &str) -> Arc<str> {
+    match feed {
+        Some(feed) => format!("\0{feed}\0{issuer}").into(),
+        None => issuer.into(),
+    }
 }
 
 impl Issuer {

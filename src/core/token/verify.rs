@@ -255,6 +255,7 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
     };
     Ok(Grant {
         issuer: issuer.name.clone(),
+        key_space: Arc::clone(&issuer.key_space),
         subject: read("sub")?,
         client_id: read("client_id")?,
         token_id: read("jti")?,

@@ -1,3 +1,11 @@
 //! The configuration of the hub: typed as it is written, then compiled.
 
+pub mod cluster;
+pub mod compile;
+mod compile_access;
+mod compile_feed;
+mod compile_listen;
+pub mod hub;
 pub mod model;
+mod name;
+pub mod problem;

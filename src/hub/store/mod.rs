@@ -1,6 +1,14 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
+pub mod clock;
+#[cfg(test)]
+mod measure;
 pub mod model;
+pub mod room;
+pub mod sqlite;
+#[cfg(test)]
+mod testing;
+pub mod writer;
 
 use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
@@ -10,12 +18,24 @@ use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
 
+/// The named value that a backup carries, and not the store that it was made of: when it was made, in milliseconds since
+/// 1970. A writer that finds it starts a new epoch in every feed, and moves it to [`RESTORED`].
+pub const BACKUP: &str = "backup";
+
+/// The named value of a store that was restored: up to when it is complete, in milliseconds since 1970. What was answered
+/// after that is only in proxies. It stays until an operator has dealt with the gap, and sets it to the empty text.
+pub const RESTORED: &str = "restored";
+
 /// The store of a hub. All calls block; whoever is asynchronous makes them on a thread of their own.
 ///
 /// One writer calls [`Store::commit`]; the others may be called from any thread at the same time.
 pub trait Store: Send + Sync + 'static {
     /// The feed `name`, created with the random `epoch` if it does not exist. Returns its head.
     fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError>;
+
+    /// Gives the feed a new epoch. Its numbers go on. For a store that was restored: proxies may have seen numbers beyond
+    /// its head, so all start again from the full state. Only before the writer starts.
+    fn renew_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError>;
 
     /// Stores `changes` in order, in one transaction that is durable when this returns, and gives each new entry the
     /// next number of its feed. One outcome for each change.
@@ -88,9 +108,10 @@ pub trait Store: Send + Sync + 'static {
     fn latest_time(&self) -> Result<u64, StoreError>;
 
     /// Removes what is not needed any more at `now`: entries that have ended, signals all of whose entries have, old
-    /// chains. Returns how many entries were removed.
+    /// chains. The last signal of each transmitter stays, and one without entries for an hour. Returns how many entries
+    /// were removed.
     fn prune(&self, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Copies the store into the new file `to` while it is in use.
+    /// Copies the store into the new file `to` while it is in use. The copy has the value [`BACKUP`].
     fn backup(&self, to: &Path) -> Result<(), StoreError>;
 }

@@ -23,6 +23,15 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The feed.
+    pub fn feed(&self) -> &str {
+        match self {
+            Change::Signal(NewSignal { feed, .. }) | Change::Lift { feed, .. } => feed,
+        }
+    }
+}
+
 /// A signal that was verified or that an operator made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSignal {
@@ -185,9 +194,16 @@ pub struct FollowerRecord {
 /// Why the store did not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The disk or the database failed. Whether a commit happened is not known.
+    /// The disk or the database failed. Nothing was stored.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// A commit failed in a way that leaves open whether it happened, such as a failed fsync. The process must end: the
+    /// next one finds out.
+    #[error("the store failed, and whether it stored the last changes is not known: {0}")]
+    Uncertain(String),
+    /// There is no such feed.
+    #[error("the store has no feed `{0}`")]
+    NoFeed(String),
     /// There is no room on the disk.
     #[error("the disk of the store is full: {0}")]
     Full(String),

@@ -4,6 +4,7 @@ use taskfence_core::http::request::Request;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::rules::requirement::Outcome;
 use taskfence_core::rules::rule::{Effect, Mismatch};
+use taskfence_core::signal::hub_source::HubSource;
 use taskfence_core::time::Timestamp;
 
 use super::ReceivedSignal;
@@ -30,6 +31,7 @@ pub fn write(
     let mut page = Page::default();
     page.section("request", request_lines(evaluation, request));
     page.section("at", vec![time(evaluation.now)]);
+    page.section("hub", policy.signals().hub().iter().map(|hub| hub_line(hub)).collect());
     page.section("signals", signals.iter().map(signal_line).collect());
     page.section("rules", rule_lines(evaluation, policy));
     page.section("token", token_lines(&evaluation.credential, evaluation.now));
@@ -106,6 +108,11 @@ fn request_lines(evaluation: &Evaluation, request: &Request<'_>) -> Vec<String> 
         lines.push(format!("rules see {path}"));
     }
     lines
+}
+
+fn hub_line(hub: &HubSource) -> String {
+    let HubSource { hub, feed, .. } = hub;
+    format!("taken as caught up with the feed {feed} of {}; no signal of the feed is known here", printable(hub))
 }
 
 fn signal_line(received: &ReceivedSignal<'_>) -> String {

@@ -42,6 +42,7 @@ pub fn object(
         "captures": captures(evaluation),
         "token": token(&evaluation.credential),
         "requirements": evaluation.requirements.iter().map(requirement).collect::<Vec<_>>(),
+        "hub": policy.signals().hub().map(|hub| json!({"name": hub.hub, "feed": hub.feed})),
         "signals": signals.iter().map(signal).collect::<Vec<_>>(),
         "answer": evaluation.answer.as_ref().map(|answer| self::answer(answer, request.grpc)),
         "upstream": evaluation.verdict.is_ok().then(|| upstream(&evaluation.upstream)),

@@ -465,3 +465,22 @@ fn a_key_bound_token_needs_a_proof() {
     let headers = said["answer"]["headers"].to_string();
     assert!(headers.contains("dpop-nonce"), "{headers}");
 }
+
+#[test]
+fn a_filter_that_follows_a_hub() {
+    let bench = Bench::new();
+    let keys = json!({"inline": {"keys": [bench.transmitter.public_jwk().unwrap()]}});
+    let hub = json!({"cluster": "hub", "feed": "main", "keys": keys});
+    bench.configure(json!({"signals": {"hub": hub, "stale": {"after": "30s"}}}));
+    let token = bench.token(json!({}));
+    bench.check("hub", Exit::Done, Some(&token), &READ);
+    let (exit, said) = bench.explain(Some(&token), &[&READ[..], &["--output", "json"]].concat());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((exit, &said["hub"]), (Exit::Done, &json!({"name": "taskfence-hub", "feed": "main"})));
+    let (exit, said) = bench.explain(Some(&token), &[&READ[..], &["--state-age", "31s"]].concat());
+    assert_eq!(exit, Exit::Denied, "{said}");
+    assert!(said.starts_with("DENIED 503 state_stale"), "{said}");
+    // Who may send signals stands in the configuration of the hub.
+    let set = bench.task_completed("https://orders.mesh/signals");
+    bench.check("hub-signal", Exit::Failed, Some(&token), &[&READ[..], &["--signal", &set]].concat());
+}

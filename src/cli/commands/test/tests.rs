@@ -39,6 +39,13 @@ signals:
       keys: {inline: {keys: [{kty: EC, crv: P-256, kid: idp-1, alg: ES256, use: sig, x: WbnbMbk3btCnw3b0nwtyDnjnmJIta9XaSMKqp-Jt_14, y: w_XraFaU2eJ9x6hUAedJKbjrS-z7tvPXdhi6_ZZ0_cA}]}}
 "#;
 
+/// [`CONFIG`], with a hub in place of its transmitter.
+fn following() -> String {
+    let (before, signals) = CONFIG.split_once("  transmitters:\n").unwrap();
+    let keys = signals.lines().find(|line| line.trim_start().starts_with("keys: ")).unwrap();
+    format!("{before}  hub:\n    cluster: hub\n    feed: main\n    {}\n  stale: {{after: 30s}}\n", keys.trim())
+}
+
 const GOOD: &str = r#"
 config: taskfence.yaml
 now: 2026-09-21T14:13:20Z
@@ -143,6 +150,30 @@ fn all_as_expected() {
     let (exit, said) = run(GOOD);
     assert_eq!(exit, Exit::Done, "{said}");
     snapshot::check("test-good", &said);
+}
+
+#[test]
+fn a_filter_that_follows_a_hub_has_caught_up() {
+    let cases = "
+config: taskfence.yaml
+now: 2026-09-21T14:13:20Z
+tokens:
+  alice: {claims: {auth_time: -2m, scope: orders.read}}
+cases:
+  - name: the hub was heard of
+    request: {url: 'https://orders.mesh/fresh', source: 10.1.2.3}
+    token: alice
+    expect: {verdict: allow, rule: fresh}
+  - name: the hub is silent
+    request: {url: 'https://orders.mesh/fresh', source: 10.1.2.3, state_age: 31s}
+    token: alice
+    expect: {verdict: deny, reason: state_stale}
+";
+    let folder = folder(cases);
+    fs::write(folder.path().join("taskfence.yaml"), following()).unwrap();
+    let mut capture = Capture::default();
+    let exit = capture.run(&["test", folder.path().join("cases.yaml").to_str().unwrap()]);
+    assert_eq!(exit, Exit::Done, "{}{}", capture.out(), capture.err());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::fact::{Compliance, Risk};
+use crate::state::fact::{Claim, Compliance, Risk};
 use crate::state::key::Kind;
 use crate::state::room::{Group, Topic};
 use proptest::prelude::*;
@@ -269,7 +269,94 @@ fn shuffled<T: Clone>(items: &[T], swaps: &[proptest::sample::Index]) -> Vec<T> 
     other
 }
 
+/// The facts that signals leave, with the data of those that have some.
+const WITH_DATA: [(Fact, &[u8]); 9] = [
+    (Fact::Revoked, b""),
+    (Fact::CutOff, b""),
+    (Fact::Blocked, b""),
+    (Fact::Narrowed, b"{}"),
+    (Fact::Narrowed, b"{\"scope\":\"a\"}"),
+    (Fact::Device(Compliance::NotCompliant), b""),
+    (Fact::Risk(Risk::Low), b""),
+    (Fact::Claim(crate::state::fact::Claim::Set), b"\x01c1"),
+    (Fact::Claim(crate::state::fact::Claim::Set), b"\x01c2"),
+];
+
+/// The entry of the signal `source` (0: none is recorded) about a user.
+fn of_signal(name: u8, fact: usize, at: u64, until: u64, source: u8, lifted: bool) -> Entry {
+    let (fact, data) = WITH_DATA[fact];
+    let source = if source == 0 { SourceTag::NONE } else { SourceTag::new("main", "idp", &source.to_string()) };
+    Entry { data: data.to_vec(), source, lifted, ..entry(&name.to_string(), fact, at, until) }
+}
+
+/// What is stored about the user of that name and has an effect.
+fn standing(table: &Table, name: &str) -> Vec<Entry> {
+    let about = about(&table.encode(), StateKey::new(Kind::User, "i", name)).unwrap();
+    about.entries.into_iter().filter(|entry| !entry.lifted).collect()
+}
+
+#[test]
+fn a_lift_ends_what_its_signal_said_and_nothing_else() {
+    for (fact, (kind, _)) in WITH_DATA.iter().enumerate().filter(|(_, (fact, _))| fact.is_kept_by_signal()) {
+        let said = |source, lifted| of_signal(1, fact, 5, 100, source, lifted);
+        let mut table = Table::default();
+        for new in [said(1, false), said(2, false), said(0, false), said(1, true)] {
+            assert!(table.insert(new, by("t"), NOW));
+        }
+        assert_eq!(standing(&table, "1"), [said(2, false), said(0, false)], "{kind:?}");
+        assert!(table.insert(said(1, false), by("t"), NOW), "the SET comes again");
+        assert_eq!(standing(&table, "1"), [said(2, false), said(0, false)], "{kind:?}");
+    }
+}
+
+#[test]
+fn of_what_is_not_kept_by_signal_the_last_word_counts() {
+    let said = |fact, at, source, lifted| Entry { fact, ..of_signal(1, 5, at, 100, source, lifted) };
+    let (good, bad) = (Fact::Device(Compliance::Compliant), Fact::Device(Compliance::NotCompliant));
+    let mut table = Table::default();
+    for new in [said(bad, 5, 1, false), said(good, 6, 2, false), said(bad, 5, 1, true), said(good, 6, 2, true)] {
+        assert!(table.insert(new, by("t"), NOW));
+    }
+    assert_eq!((standing(&table, "1"), table.len()), (vec![said(good, 6, 0, false)], 1));
+}
+
 proptest! {
+    #[test]
+    fn any_order_of_signals_and_lifts_gives_one_table(
+        inserts in proptest::collection::vec(
+            (0u8..3, 0..WITH_DATA.len(), 1u64..6, 100u64..200, 0u8..4, any::<bool>()), 1..30,
+        ),
+        swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 60),
+    ) {
+        let entries: Vec<Entry> = inserts.iter().map(|(name, fact, at, until, source, lifted)| {
+            of_signal(*name, *fact, *at, *until, *source, *lifted)
+        }).collect();
+        let fold = |order: &[Entry]| {
+            let mut table = Table::default();
+            for entry in order {
+                // Through its stored form each time, as a bucket goes.
+                table = Table::decode(&table.encode()).unwrap();
+                table.insert(entry.clone(), by("t"), NOW);
+            }
+            table.entries.sort_by_key(|Held { entry, .. }| {
+                (entry.key.encode(), entry.fact.encode(), entry.source.0, entry.data.clone())
+            });
+            table
+        };
+        let one = fold(&entries);
+        prop_assert_eq!(&one, &fold(&shuffled(&[entries.clone(), entries.clone()].concat(), &swaps)));
+        // What was said stands, unless it was lifted for the same signal.
+        for entry in entries.iter().filter(|entry| entry.fact.is_kept_by_signal() && !entry.lifted) {
+            let same = |other: &&Entry| {
+                (other.key, other.fact, &other.data, other.source)
+                    == (entry.key, entry.fact, &entry.data, entry.source)
+            };
+            let lifted = entries.iter().filter(same).any(|other| other.lifted);
+            let stored: Vec<_> = one.entries.iter().map(|held| &held.entry).filter(same).collect();
+            prop_assert_eq!((stored.len(), stored[0].lifted), (1, lifted));
+        }
+    }
+
     #[test]
     fn any_order_and_repetition_gives_one_table(
         inserts in proptest::collection::vec((0u8..4, 0usize..8, 1u64..100, 100u64..200), 1..20),
@@ -379,5 +466,32 @@ proptest! {
         let framed = [&[FORMAT, 0, 1][..], &bytes].concat();
         let _ = Table::decode(&framed);
         let _ = about(&framed, StateKey::new(Kind::User, "i", "a"));
+    }
+}
+
+#[test]
+fn entries_with_the_same_identity_replace_each_other() {
+    let mut with_condition = entry("a", Fact::Revoked, 1, 100);
+    with_condition.conditions = vec![StateKey::absent(Kind::Device)];
+    let with_source = |id| Entry { source: SourceTag::new("f", "t", id), ..entry("a", Fact::Revoked, 1, 100) };
+    let with_data = |fact, data: &[u8]| Entry { data: data.to_vec(), ..entry("a", fact, 1, 100) };
+    let claim = Fact::Claim(Claim::Set);
+    let mut entries = vec![
+        with_condition,
+        with_source("1"),
+        with_source("2"),
+        Entry { lifted: true, at: Timestamp(9), until: Timestamp(9), ..with_source("2") },
+        with_data(claim, b"\x05grade1"),
+        with_data(claim, b"\x05grade2"),
+        with_data(Fact::Claim(Claim::Conflicting), b"\x05grade"),
+        with_data(claim, b"\x05glade1"),
+        with_data(Fact::Narrowed, b"\x05grade1"),
+        with_data(Fact::Narrowed, b"\x05grade2"),
+        entry("b", Fact::Revoked, 1, 100),
+    ];
+    entries.extend(FACTS.map(|fact| entry("a", fact, 1, 100)));
+    entries.extend(FACTS.map(|fact| Entry { source: SourceTag::new("f", "t", "3"), ..entry("a", fact, 2, 100) }));
+    for (left, right) in entries.iter().flat_map(|left| entries.iter().map(move |right| (left, right))) {
+        assert_eq!(left.is_about_same_as(right), left.identity() == right.identity(), "{left:?} {right:?}");
     }
 }

@@ -1,0 +1,89 @@
+//! What can go wrong while a proxy follows a feed, and what the log says about it.
+
+use crate::feed::apply::ApplyError;
+use crate::feed::page::PageError;
+use crate::feed::position::Refused;
+use crate::feed::statement::StatementError;
+use crate::state::store::StoreError;
+
+/// Why an answer of the hub was of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// 401 or 403.
+    #[error(
+        "cut off: the hub answers {0}; it does not know the credentials of this proxy, or they may not read the feed"
+    )]
+    CutOff(u16),
+    /// Another status than 200.
+    #[error("the hub answers {0}")]
+    Status(u16),
+    /// The call ended without an answer.
+    #[error("the hub does not answer")]
+    NoAnswer,
+    /// The proxy has no such cluster.
+    #[error("the proxy has no cluster of the name that `signals.hub.cluster` gives")]
+    ClusterMissing,
+    /// The answer is not a page of this hub.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// The page does not fit the position.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The page could not be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The shared memory failed.
+    #[error("the position of the feed cannot be read or written: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl Failure {
+    /// All codes, for the counters.
+    pub const CODES: [&'static str; 14] = [
+        "cut_off",
+        "status",
+        "no_answer",
+        "cluster_missing",
+        "not_a_page",
+        "unknown_key",
+        "other_feed",
+        "format",
+        "clock",
+        "old",
+        "behind",
+        "gap",
+        "other_history",
+        "store",
+    ];
+
+    /// The code of the counter.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Failure::CutOff(_) => "cut_off",
+            Failure::Status(_) => "status",
+            Failure::NoAnswer => "no_answer",
+            Failure::ClusterMissing => "cluster_missing",
+            Failure::Page(PageError::Statement(StatementError::Signature)) => "unknown_key",
+            Failure::Page(PageError::Statement(StatementError::OtherFeed)) => "other_feed",
+            Failure::Page(PageError::Format) => "format",
+            Failure::Page(_) | Failure::Apply(ApplyError::Entries(_)) => "not_a_page",
+            Failure::Refused(Refused::Ahead(_)) => "clock",
+            Failure::Refused(Refused::Old) => "old",
+            Failure::Refused(Refused::Behind) => "behind",
+            Failure::Refused(Refused::Gap { .. }) => "gap",
+            Failure::Refused(Refused::OtherHistory | Refused::OtherPart) => "other_history",
+            Failure::Apply(ApplyError::Store(_)) | Failure::Store(_) => "store",
+        }
+    }
+
+    /// Whether an operator must act: it does not mend itself.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Failure::CutOff(_) | Failure::ClusterMissing | Failure::Page(_) | Failure::Apply(_) | Failure::Store(_) => {
+                true
+            }
+            Failure::Status(_) | Failure::NoAnswer => false,
+            Failure::Refused(refused) => matches!(refused, Refused::Ahead(_)),
+        }
+    }
+}

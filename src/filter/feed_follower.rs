@@ -1,0 +1,255 @@
+//! Follows the feed of a hub: the calls of this VM, its steps, and what the log says.
+//!
+//! What is asked and what is done with the answers is decided in `taskfence_core::feed::follower`; this file moves the bytes.
+//! Nothing is asked while a configuration is loaded: the first VM that is configured is thrown away. All that happens begins
+//! with a tick.
+
+use crate::feed_metrics::FeedMetrics;
+use crate::host::{self, BufferType, HostError, MapType};
+use crate::live_streams;
+use crate::plugin::Shared;
+use crate::ports::{EnvoySignatures, SharedData};
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+use taskfence_core::feed::follower::{self, Answer, Event, Follower, Host, Request, Todo};
+use taskfence_core::feed::page::MEDIA_TYPE;
+use taskfence_core::feed::position;
+use taskfence_core::feed::report::{self, Proxy};
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::hub_source::HubSource;
+use taskfence_core::state::coverage::FeedId;
+use taskfence_core::time::Timestamp;
+
+pub use taskfence_core::feed::follower::TICK;
+
+/// One step of applying a page takes this many nanoseconds, and a little more.
+const STEP: u64 = 2_000_000;
+
+/// Envoy hands over answers of 1 MiB by default.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    // A VM has one thread. The plugins of this VM that follow a feed, the newest last.
+    static PLUGINS: RefCell<Vec<(FeedId, Weak<Shared>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What one plugin in one VM does about its feed.
+#[derive(Debug)]
+pub struct FeedFollower {
+    follower: RefCell<Follower>,
+    /// The number of the call that is under way.
+    call: Cell<Option<u32>>,
+    /// What calls this VM again, for the next step.
+    queue: Cell<Option<u32>>,
+    proxy: Proxy,
+    metrics: FeedMetrics,
+}
+
+impl FeedFollower {
+    /// For a plugin with that policy; `None` where it names no hub. Creates the shared records, but asks for nothing.
+    pub fn new(policy: &Policy) -> Result<Option<FeedFollower>, String> {
+        let Some(source) = policy.signals().hub() else { return Ok(None) };
+        let (mut names, mut me) = ([0; 32], [0; 8]);
+        getrandom::fill(&mut names).and_then(|()| getrandom::fill(&mut me)).map_err(|error| error.to_string())?;
+        let now = milliseconds().ok_or("the proxy gave no time")?;
+        follower::set_up(&mut SharedData, source, names, now).map_err(|error| error.to_string())?;
+        let node = host::property(b"xds\0node\0id").unwrap_or_default();
+        let proxy = Proxy {
+            node: String::from_utf8_lossy(&node).into_owned(),
+            mode: report::mode(policy).to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Ok(Some(FeedFollower {
+            follower: RefCell::new(Follower::new(u64::from_le_bytes(me))),
+            call: Cell::new(None),
+            queue: Cell::new(None),
+            proxy,
+            metrics: FeedMetrics::define(),
+        }))
+    }
+
+    /// Does something with the follower, and then what that asks for.
+    fn run(&self, shared: &Shared, action: impl FnOnce(&mut Follower, &mut EnvoyHost<'_>) -> Todo) {
+        let Ok(judge) = shared.judge.try_borrow() else { return };
+        let (Some(source), Some(now)) = (judge.policy().signals().hub(), milliseconds()) else { return };
+        let Ok(mut follower) = self.follower.try_borrow_mut() else { return };
+        let (store, signatures) = (&mut SharedData, &mut EnvoySignatures);
+        let mut host = Host { source, store, signatures, now, random: random() };
+        let mut todo = action(&mut follower, &mut host);
+        for event in todo.events.drain(..) {
+            self.handle(event, judge.policy(), source);
+        }
+        if let Some(answer) = todo.send.take().and_then(|request| self.send(source, &request).err()) {
+            // The answer is a failure, so it asks for nothing but what is to be counted.
+            let failed = follower.answer(&mut host, answer, || false);
+            failed.events.into_iter().for_each(|event| self.handle(event, judge.policy(), source));
+        }
+        if todo.step {
+            // Where that fails, the next tick goes on.
+            let _ = self.queue.get().map(|queue| host::enqueue(queue, &[1]));
+        }
+    }
+
+    /// Sends a request. Fails with what to tell the follower.
+    fn send(&self, source: &HubSource, request: &Request) -> Result<(), Answer> {
+        let report = report::report(source, &self.proxy, &request.position, request.condition);
+        let mut more = vec![(report::HEADER, report.as_str())];
+        more.extend(source.authorization.as_deref().map(|value| ("authorization", value)));
+        let timeout = Duration::from_secs(request.timeout);
+        let call = host::call(&source.cluster, "GET", &source.host, &request.path, MEDIA_TYPE, &more, timeout);
+        self.call.set(call.ok());
+        match call {
+            Ok(_) => Ok(()),
+            Err(HostError::BadArgument) => Err(Answer::ClusterMissing),
+            Err(HostError::NotFound | HostError::CasMismatch | HostError::Other(_)) => Err(Answer::None),
+        }
+    }
+
+    fn handle(&self, event: Event, policy: &Policy, source: &HubSource) {
+        let HubSource { hub, feed, cluster, .. } = source;
+        match event {
+            // The VM that opened the queue last is called: only the holder of the lease opens it.
+            Event::TookLease => self.queue.set(host::register_queue(&queue_name(source)).ok()),
+            Event::Connected => log::info!("feed `{feed}` of hub `{hub}`: connected through cluster `{cluster}`"),
+            Event::Applied(applied) => {
+                self.metrics.applied(applied.counted);
+                if applied.counted.dropped > 0 {
+                    log::warn!(
+                        "feed `{feed}` of hub `{hub}`: dropped {} entries, about issuers that the feed does not cover or \
+                         of a kind that this version does not know",
+                        applied.counted.dropped
+                    );
+                }
+                if let Some(now) = milliseconds() {
+                    live_streams::wake(Timestamp(now / 1_000));
+                }
+            }
+            Event::CaughtUp { milliseconds, entries } => {
+                log::info!("feed `{feed}` of hub `{hub}`: caught up: {entries} entries in {milliseconds} ms");
+            }
+            Event::Lacking(issuers) if issuers.is_empty() => {
+                log::info!("feed `{feed}` of hub `{hub}`: the feed covers every issuer of this configuration");
+            }
+            Event::Lacking(issuers) => {
+                for issuer in issuers.into_iter().filter_map(|at| policy.issuers().get(at)) {
+                    log::error!(
+                        "feed `{feed}` of hub `{hub}`: the feed does not cover issuer `{}`, or covers it with other claim \
+                         names or shorter spans: its tokens are refused; give the hub the same `issuers`",
+                        issuer.name
+                    );
+                }
+            }
+            Event::Failed { failure, log } => {
+                self.metrics.failed(&failure);
+                if log {
+                    let level = if failure.is_lasting() { log::Level::Error } else { log::Level::Warn };
+                    log::log!(level, "feed `{feed}` of hub `{hub}`: {failure}");
+                }
+            }
+        }
+    }
+
+    /// Whether no newer configuration of this VM follows the same feed. One that was replaced lives on until its last stream
+    /// has ended.
+    fn is_newest(shared: &Rc<Shared>) -> bool {
+        PLUGINS.with_borrow(|plugins| {
+            let own = plugins.iter().find(|(_, plugin)| plugin.as_ptr() == Rc::as_ptr(shared)).map(|(feed, _)| *feed);
+            let of_feed = |(feed, plugin): &&(FeedId, Weak<Shared>)| Some(*feed) == own && plugin.strong_count() > 0;
+            let newest = plugins.iter().rev().find(of_feed);
+            newest.is_some_and(|(_, plugin)| plugin.as_ptr() == Rc::as_ptr(shared))
+        })
+    }
+}
+
+/// What the follower needs of the proxy.
+type EnvoyHost<'h> = Host<'h, SharedData, EnvoySignatures>;
+
+/// Takes a configured plugin in: from now on it follows its feed, and older configurations in this VM stop to.
+pub fn configure(shared: &Rc<Shared>) {
+    let Ok(judge) = shared.judge.try_borrow() else { return };
+    if let Some(source) = judge.policy().signals().hub() {
+        PLUGINS.with_borrow_mut(|plugins| {
+            plugins.retain(|(_, plugin)| plugin.strong_count() > 0);
+            plugins.push((source.id, Rc::downgrade(shared)));
+        });
+    }
+}
+
+/// Renews the lease, asks for what is due, and shows the position.
+pub fn on_tick(shared: &Rc<Shared>) {
+    let Some(feed) = &shared.feed else { return };
+    if !FeedFollower::is_newest(shared) {
+        feed.run(shared, |follower, host| {
+            follower.stop(host);
+            Todo::default()
+        });
+        return;
+    }
+    feed.run(shared, |follower, host| {
+        if let Ok(position) = position::read(host.store, host.source.id) {
+            feed.metrics.show(&position, host.now);
+        }
+        follower.tick(host)
+    });
+    // A wake-up that got lost is made up for here.
+    feed.run(shared, |follower, host| follower.step(host, time_for_a_step()));
+}
+
+/// A call was answered; `answered` is false when it ended without. `false`: it is not a call to the hub.
+pub fn on_call_response(shared: &Rc<Shared>, call: u32, answered: bool, body_size: usize) -> bool {
+    let Some(feed) = shared.feed.as_ref().filter(|feed| feed.call.get() == Some(call)) else { return false };
+    feed.call.set(None);
+    let answer = if answered { read_answer(body_size) } else { Answer::None };
+    feed.run(shared, |follower, host| follower.answer(host, answer, time_for_a_step()));
+    true
+}
+
+/// Goes on with a page. `false`: the queue is another one.
+pub fn on_queue_ready(shared: &Rc<Shared>, queue: u32) -> bool {
+    let Some(feed) = shared.feed.as_ref().filter(|feed| feed.queue.get() == Some(queue)) else { return false };
+    // One step serves all that was written so far.
+    while let Ok(true) = host::dequeue(queue) {}
+    feed.run(shared, |follower, host| follower.step(host, time_for_a_step()));
+    true
+}
+
+fn read_answer(body_size: usize) -> Answer {
+    let Ok(headers) = host::headers(MapType::CallResponseHeaders) else { return Answer::None };
+    let status = headers.iter().find(|(name, _)| *name == b":status").map(|(_, value)| value);
+    let status = status.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
+    // The reason of a refusal is the hub's log's matter.
+    if status != 200 || body_size > MAX_ANSWER {
+        return Answer::Status(status, Vec::new());
+    }
+    match host::buffer(BufferType::CallResponseBody, MAX_ANSWER) {
+        Ok(body) => Answer::Status(status, body),
+        Err(_) => Answer::None,
+    }
+}
+
+/// Says whether a step that begins now may go on.
+fn time_for_a_step() -> impl FnMut() -> bool {
+    let began = host::now_nanoseconds();
+    move || match (began, host::now_nanoseconds()) {
+        (Ok(began), Ok(now)) => now.saturating_sub(began) < STEP,
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
+/// One name for all threads: the holder of the lease opens it, and then it calls the holder.
+fn queue_name(source: &HubSource) -> String {
+    let (feed, keys) = (u64::from_be_bytes(source.id.0), u64::from_be_bytes(source.keys_hash));
+    format!("taskfence/3/feed/{feed:016x}/steps/{keys:016x}")
+}
+
+fn milliseconds() -> Option<u64> {
+    host::now_nanoseconds().ok().map(|nanoseconds| nanoseconds / 1_000_000)
+}
+
+/// A random number; the same one each time where the proxy gives none. It only spreads requests over time.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}

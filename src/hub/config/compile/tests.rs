@@ -1,0 +1,160 @@
+use super::*;
+use crate::access::principal::Role;
+use serde_json::{Value, json};
+
+/// A P-256 public key (RFC 7517, appendix A.1).
+fn keys() -> Value {
+    json!({"inline": {"keys": [{
+        "kty": "EC", "crv": "P-256", "kid": "1",
+        "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"
+    }]}})
+}
+
+fn feed(name: &str) -> Value {
+    json!({
+        "name": name,
+        "issuers": [{"issuer": "https://jit.example", "audiences": ["orders"], "keys": keys()}],
+        "signals": {"transmitters": [
+            {"issuer": "https://jit.example", "audience": "hub", "keys": keys()},
+            {"issuer": "https://idp.example", "audience": "hub", "subjects": ["https://jit.example"],
+             "keys": {"cluster": "idp", "path": "/jwks.json"}}
+        ]}
+    })
+}
+
+fn config() -> Value {
+    json!({
+        "data": "/var/lib/taskfence",
+        "listen": {"address": "0.0.0.0:8500", "tls": {"certificate": "/c.pem", "key": "/k.pem", "client_ca": "/ca.pem"}},
+        "access": [{"spiffe": "spiffe://mesh.example/", "role": "sidecar", "feeds": ["main"]}],
+        "clusters": {"idp": "https://idp.example"},
+        "feeds": [feed("main"), feed("other")]
+    })
+}
+
+fn compiled(change: impl FnOnce(&mut Value)) -> Result<Hub, Vec<String>> {
+    let mut config = config();
+    change(&mut config);
+    compile(config.to_string().as_bytes()).map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+}
+
+fn problems(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    compiled(change).expect_err("a configuration with errors")
+}
+
+#[test]
+fn a_configuration_becomes_a_hub() {
+    let hub = compiled(|_| {}).unwrap();
+    assert_eq!((hub.name.as_str(), hub.skew), ("taskfence-hub", Span(120)));
+    let names: Vec<_> =
+        hub.feeds.iter().map(|feed| (feed.name.clone(), feed.policy().signals().path().to_owned())).collect();
+    let path = |name: &str| (name.to_owned(), format!("/v1/feeds/{name}/signals"));
+    assert_eq!(names, [path("main"), path("other")]);
+    assert_ne!(hub.feeds[0].id, hub.feeds[1].id);
+    let [access] = hub.access.as_slice() else { panic!("one") };
+    assert_eq!((access.role, access.feeds.as_slice()), (Role::Sidecar, &["main".to_owned()][..]));
+    assert!(access.peers.matches("spiffe://mesh.example/ns/a") && !access.peers.matches("spiffe://mesh.example.org/a"));
+    let plain = compiled(|config| config["listen"] = json!({})).expect_err("access needs certificates");
+    assert_eq!(plain.len(), 1);
+    let small = compiled(|config| {
+        config.as_object_mut().unwrap().remove("listen");
+        config.as_object_mut().unwrap().remove("access");
+    });
+    assert_eq!(small.unwrap().listen.address.to_string(), "127.0.0.1:8500");
+}
+
+#[test]
+fn every_error_is_reported_at_once_with_path_and_remedy() {
+    let found = problems(|config| {
+        config["name"] = json!("a hub");
+        config["data"] = json!("data");
+        config["skew"] = json!("1s");
+        config["listen"] = json!({"address": "0.0.0.0:80"});
+        config["access"] = json!([{"spiffe": "mesh.example", "role": "sidcar", "feeds": ["mian"]}]);
+        config["clusters"] = json!({"idb": "http://idp.example"});
+        config["feeds"][0]["signals"]["transmitters"][0]["keys"] = json!({});
+        config["feeds"][1]["name"] = json!("main");
+        config["feeds"][1]["signals"]["effects"] = json!({"acount-disabled": "ignore"});
+        config["feeds"].as_array_mut().unwrap().push(feed("Third"));
+    });
+    let expected = [
+        "name: cannot be the `iss` of statements (write printable ASCII characters without spaces, such as `taskfence-hub`)",
+        "data: `data` is not an absolute path: it would depend on where the hub is started (write a directory such as `/var/lib/taskfence`)",
+        "skew: must be between 1m and 1h",
+        "listen.address: `0.0.0.0:80` can be reached from other machines, and there is no `tls`: tokens and signals would be readable (add `listen.tls` with `certificate` and `key`, or listen on `127.0.0.1`)",
+        "access[0].spiffe: `mesh.example` is not a SPIFFE id (write an id such as `spiffe://mesh.example/ns/prod/sa/web`, or `spiffe://mesh.example/` for all ids below it)",
+        "access[0].role: unknown role `sidcar` (did you mean `sidecar`?)",
+        "access[0].feeds[0]: `mian` is not one of `feeds` (did you mean `main`?)",
+        "access: needs client certificates, and the hub asks for none (add `listen.tls.client_ca`, or remove `access` and give callers bearer tokens)",
+        "clusters.idb: `http://idp.example` fetches keys without TLS: whoever is between could replace them (write `https://`; `http://` is allowed to a loopback address only)",
+        "feeds[0].signals.transmitters[0].keys: has neither `inline` nor `cluster` (write a JWK Set in `inline`, or write in `cluster` and `path` where to fetch it)",
+        "feeds[1].name: `main` is the name of an earlier feed (give each feed a name of its own)",
+        "feeds[1].signals.effects.acount-disabled: unknown key `acount-disabled` (did you mean `account-disabled`?)",
+        "feeds[2].name: `Third` cannot be the name of a feed (use 1 to 63 lower-case letters, digits and `-`, such as `main`)",
+        "feeds[2].signals.transmitters[1].keys.cluster: `idp` is not one of `clusters` (did you mean `idb`?)",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn unknown_keys_have_a_near_one() {
+    assert_eq!(problems(|config| config["fedes"] = json!([])), ["fedes: unknown key `fedes` (did you mean `feeds`?)"]);
+    let inner = problems(|config| config["listen"]["tls"]["cert"] = json!("/c"));
+    assert_eq!(inner, ["listen.tls.cert: unknown key `cert` (known: `certificate`, `key`, `client_ca`)"]);
+    let below = problems(|config| config["feeds"][0]["signals"]["transmitters"][1]["audiences"] = json!("hub"));
+    assert_eq!(
+        below,
+        ["feeds[0].signals.transmitters[1].audiences: unknown key `audiences` (did you mean `audience`?)"]
+    );
+    let missing = problems(|config| {
+        config["feeds"][1].as_object_mut().unwrap().remove("signals");
+    });
+    let help = "is missing: a receiver must know from which transmitters it accepts signals (add `signals` with its `transmitters`)";
+    assert_eq!(missing, [format!("feeds[1].signals: {help}")]);
+}
+
+#[test]
+fn what_belongs_to_filters_is_refused_with_the_place_for_it() {
+    let found = problems(|config| {
+        config["feeds"][0]["signals"]["stale"] = json!({"after": "30s"});
+        config["feeds"][0]["signals"]["path"] = json!("/signals");
+        config["feeds"][1]["signals"]["transmiters"] = json!([]);
+    });
+    assert_eq!(
+        found,
+        [
+            "feeds[0].signals.path: unknown key `path` (remove it: SETs are pushed to `/v1/feeds/NAME/signals`)",
+            "feeds[0].signals.stale: unknown key `stale` (it belongs in the configuration of the filters that follow the feed)",
+            "feeds[1].signals.transmiters: unknown key `transmiters` (did you mean `transmitters`?)",
+        ]
+    );
+}
+
+#[test]
+fn feeds_are_bounded_and_operators_keep_their_name() {
+    let found = problems(|config| {
+        let one = |at: usize| json!({"issuer": format!("https://{at}.example"), "audience": "hub", "subjects": ["https://jit.example"], "keys": keys()});
+        config["feeds"][0]["signals"]["transmitters"] = (0..31).map(one).collect();
+        config["feeds"][1]["signals"]["transmitters"][0] =
+            json!({"issuer": "operator", "audience": "hub", "subjects": ["https://jit.example"], "keys": keys()});
+    });
+    assert_eq!(
+        found,
+        [
+            "feeds[0].signals.transmitters: has 31 entries, and a feed may have 30 (divide it into several feeds)",
+            "feeds[1].signals.transmitters[0].issuer: is the name of the hub's own operators (configure the `iss` of a transmitter)",
+        ]
+    );
+    assert_eq!(
+        problems(|config| config["feeds"] = json!([])).last().unwrap(),
+        "feeds: must have at least one entry (add a feed with `name`, `issuers` and `signals`)"
+    );
+}
+
+#[test]
+fn what_is_not_one_object_is_refused() {
+    let message = |json: &str| compile(json.as_bytes()).unwrap_err().to_string();
+    assert_eq!(message("[]"), "the configuration is not a JSON object");
+    assert!(message("{\"data\": }").starts_with("not JSON"));
+    assert!(message(r#"{"data": "/d", "data": "/e", "feeds": []}"#).starts_with("data: not usable as JSON"));
+}

@@ -1,0 +1,117 @@
+//! Compiles one of `feeds`: its issuers and transmitters are read by the code of the filter, as the configuration of a
+//! receiver.
+
+use crate::config::hub::Feed;
+use crate::config::model::{FeedConfig, HubConfig};
+use crate::config::name;
+use crate::config::problem::{self, Found, Problem};
+use serde_json::{Value, json};
+use taskfence_core::config::load;
+use taskfence_core::policy::policy::Policy;
+use taskfence_core::signal::operator::OPERATOR;
+use taskfence_core::state::coverage::{FeedId, MAX_ISSUERS};
+
+/// A feed has at most this many transmitters: a proxy knows 32 in all.
+const MAX_TRANSMITTERS: usize = 30;
+
+/// The keys of `signals` in a feed.
+const SIGNALS: [&str; 2] = ["transmitters", "effects"];
+
+/// The feed at position `at`; `None` when it has errors.
+pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Found) -> Option<Feed> {
+    let path = format!("feeds[{at}]");
+    if !name::is_feed_name(&feed.name) {
+        let help = "use 1 to 63 lower-case letters, digits and `-`, such as `main`";
+        found.error(format!("{path}.name"), format!("`{}` cannot be the name of a feed", feed.name), help);
+    } else if hub.feeds.iter().take(at).any(|earlier| earlier.name == feed.name) {
+        let help = "give each feed a name of its own";
+        found.error(format!("{path}.name"), format!("`{}` is the name of an earlier feed", feed.name), help);
+    }
+    check_counts(feed, &path, found);
+    let policy = policy(feed, &path, found)?;
+    check_transmitters(hub, &policy, &path, found);
+    Some(Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy))
+}
+
+fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {
+    let lists = [
+        ("issuers", Some(&feed.issuers), MAX_ISSUERS),
+        ("signals.transmitters", feed.signals.get("transmitters"), MAX_TRANSMITTERS),
+    ];
+    for (name, list, most) in lists {
+        let count = list.and_then(Value::as_array).map_or(0, Vec::len);
+        if count > most {
+            let message = format!("has {count} entries, and a feed may have {most}");
+            found.error(format!("{path}.{name}"), message, "divide it into several feeds");
+        }
+    }
+}
+
+/// What the filter's own code makes of the feed. Its problems get the path of the feed.
+fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
+    let mut config = json!({"role": "receiver", "issuers": feed.issuers});
+    match &feed.signals {
+        Value::Null => {}
+        Value::Object(signals) => {
+            for name in signals.keys().filter(|name| !SIGNALS.contains(&name.as_str())) {
+                let problem = Problem::at(format!("{path}.signals.{name}"), format!("unknown key `{name}`"));
+                found.errors.push(problem.help(remedy(name)));
+            }
+            let mut signals = signals.clone();
+            signals.retain(|name, _| SIGNALS.contains(&name.as_str()));
+            signals.insert("path".to_owned(), Feed::intake_path(&feed.name).into());
+            insert(&mut config, "signals", Value::Object(signals));
+        }
+        other => insert(&mut config, "signals", other.clone()),
+    }
+    match load::load(config.to_string().as_bytes()) {
+        Ok(loaded) => {
+            found.warnings.extend(loaded.warnings.into_iter().map(|problem| placed(problem, path)));
+            Some(loaded.policy)
+        }
+        Err(errors) => {
+            // A name that is no path was reported as a name.
+            let own = errors.0.into_iter().filter(|problem| problem.path != "signals.path");
+            found.errors.extend(own.map(|problem| placed(problem, path)));
+            None
+        }
+    }
+}
+
+fn insert(config: &mut Value, name: &str, value: Value) {
+    if let Some(members) = config.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+}
+
+fn remedy(name: &str) -> String {
+    match name {
+        "path" => "remove it: SETs are pushed to `/v1/feeds/NAME/signals`".to_owned(),
+        "stale" | "hub" => "it belongs in the configuration of the filters that follow the feed".to_owned(),
+        _ => problem::known(name, SIGNALS).unwrap_or_default(),
+    }
+}
+
+fn placed(problem: Problem, feed: &str) -> Problem {
+    let path = if problem.path.is_empty() { feed.to_owned() } else { format!("{feed}.{}", problem.path) };
+    Problem { path, ..problem }
+}
+
+/// Checks what only a hub asks of transmitters: a cluster that it knows, and a name that is not its own.
+fn check_transmitters(hub: &HubConfig, policy: &Policy, path: &str, found: &mut Found) {
+    for (at, transmitter) in policy.signals().transmitters().iter().enumerate() {
+        let path = format!("{path}.signals.transmitters[{at}]");
+        if transmitter.stream == OPERATOR {
+            let help = "configure the `iss` of a transmitter";
+            found.error(format!("{path}.issuer"), "is the name of the hub's own operators", help);
+        }
+        let Some(source) = transmitter.keys.source() else { continue };
+        if !hub.clusters.contains_key(&source.cluster) {
+            let message = format!("`{}` is not one of `clusters`", source.cluster);
+            let near = problem::known(&source.cluster, hub.clusters.keys().map(String::as_str));
+            let help = near
+                .unwrap_or_else(|| format!("add it, such as `clusters: {{{}: https://idp.example}}`", source.cluster));
+            found.error(format!("{path}.keys.cluster"), message, help);
+        }
+    }
+}

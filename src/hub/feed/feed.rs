@@ -1,0 +1,400 @@
+//! One feed: where a follower stands in it, and which page it gets.
+
+use crate::feed::body::PageBody;
+use crate::feed::followers::{Followers, Polling};
+use crate::feed::full_state::{Cutter, FullState, FullStates, NoFullState};
+use crate::feed::heads::{Head, Heads};
+use crate::feed::keys::Keys;
+use crate::feed::pace::Meter;
+use crate::feed::pages::{Content, NoPage, Page, Pages};
+use crate::feed::request::PageRequest;
+use crate::feed::tail::{Range, Tail};
+use crate::feed::{Issuers, Now, Settings, heartbeat, locked};
+use crate::store::Store;
+use crate::store::model::{StoreError, StoredEntry};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use taskfence_core::feed::entry::FORMAT;
+use taskfence_core::feed::page::MAX_ENTRIES;
+use taskfence_core::feed::revision::{Chain, Revision};
+use taskfence_core::time::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A request waits for the store for so long at most.
+const STORE_WAIT: Duration = Duration::from_secs(5);
+
+/// The head that a page names was read so long ago at most, in milliseconds.
+const HEAD_AGE: u64 = 1_000;
+
+/// A feed.
+pub struct Feed {
+    pub(crate) name: String,
+    pub(crate) followers: Arc<Followers>,
+    pub(crate) full: FullStates,
+    pub(crate) heads: Arc<Heads>,
+    pub(crate) meter: Arc<Meter>,
+    /// Tells the pace that there is something new.
+    pub(crate) news: Notify,
+    settings: Arc<Settings>,
+    store: Arc<dyn Store>,
+    now: Now,
+    keys: Arc<Keys>,
+    tail: Mutex<Tail>,
+    pages: Pages,
+    published: watch::Sender<Published>,
+}
+
+/// What waiting followers are woken with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Published {
+    /// Pages go up to this number.
+    number: u64,
+    /// The hub stops: nobody waits any longer.
+    closing: bool,
+}
+
+/// Why a follower gets no page. All are temporary.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// The store did not answer.
+    #[error("the store of the hub does not answer")]
+    Store,
+    /// Its position is ahead of this hub.
+    #[error("`after` is ahead of what this hub holds")]
+    Ahead,
+    /// Too many load a full state.
+    #[error("too many followers load a full state now")]
+    Busy,
+    /// The full state is not kept any more.
+    #[error("there is no such full state any more: ask without `state` and `part`")]
+    Gone,
+}
+
+/// Where a follower stands.
+enum Position {
+    /// In this history.
+    Known,
+    /// In another one, or before what the feed still knows.
+    Foreign,
+    /// Further than this hub has got.
+    Ahead,
+}
+
+impl Feed {
+    pub(crate) fn new(
+        name: &str,
+        settings: Arc<Settings>,
+        store: Arc<dyn Store>,
+        keys: Arc<Keys>,
+        (now, issuers): (Now, Issuers),
+    ) -> Result<Feed, StoreError> {
+        let head = store.head(name)?;
+        let stored = store.followers(name)?;
+        Ok(Feed {
+            name: name.to_owned(),
+            followers: Followers::new(name, stored, settings.max_followers, now.clone()),
+            full: FullStates::new(settings.max_loaders),
+            heads: Heads::new(name, store.clone(), now.clone(), issuers),
+            meter: Arc::default(),
+            news: Notify::new(),
+            tail: Mutex::new(Tail::new(settings.tail_bytes, head)),
+            pages: Pages::default(),
+            published: watch::Sender::new(Published { number: head.number, closing: false }),
+            settings,
+            store,
+            now,
+            keys,
+        })
+    }
+
+    /// Takes in what was committed. Followers hear of it when the pace allows.
+    pub fn announce(&self, entries: &[StoredEntry], revision: Revision) {
+        let at = (self.now)();
+        let mut tail = locked(&self.tail);
+        if tail.push(entries, revision, at).is_err() {
+            tracing::warn!(feed = self.name, %revision, "commits were missed: pages come from the store");
+            tail.reset(revision);
+        }
+        drop(tail);
+        self.news.notify_one();
+    }
+
+    /// Commits were missed: goes on at the head of the store. Blocks.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        let head = self.store.head(&self.name)?;
+        locked(&self.tail).reset(head);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Wakes the followers that wait for what was announced.
+    pub fn publish(&self) {
+        let number = locked(&self.tail).head().number;
+        self.published.send_if_modified(|published| std::mem::replace(&mut published.number, number) != number);
+    }
+
+    /// Answers all who wait, now and from now on: the hub stops.
+    pub fn close(&self) {
+        self.published.send_if_modified(|published| !std::mem::replace(&mut published.closing, true));
+    }
+
+    /// The last revision announced.
+    pub fn head(&self) -> Revision {
+        locked(&self.tail).head()
+    }
+
+    /// When the entry of a number was committed, in milliseconds since 1970. `None` if that is too long ago.
+    pub fn committed_at(&self, number: u64) -> Option<u64> {
+        locked(&self.tail).committed_at(number)
+    }
+
+    /// The chain at a number.
+    pub async fn chain(self: &Arc<Self>, number: u64) -> Result<Option<Chain>, NoAnswer> {
+        let known = locked(&self.tail).chain(number);
+        match known {
+            Some(chain) => Ok(Some(chain)),
+            None => self.blocking(move |feed| feed.store.chain(&feed.name, number)).await,
+        }
+    }
+
+    /// The page for a follower.
+    pub async fn page(self: &Arc<Self>, request: PageRequest, polling: Polling) -> Result<PageBody, NoAnswer> {
+        // What is large lives on the heap for the moment that it is needed: a follower that waits keeps little.
+        Box::pin(self.acknowledge(request.applied, &polling)).await?;
+        if let Some((revision, part)) = request.part {
+            let state = self.full.resume(polling.id(), revision, part).map_err(NoAnswer::from)?;
+            return Box::pin(self.part(&state, part, request.nonce.as_deref(), &polling)).await;
+        }
+        let deadline = deadline(request.wait);
+        loop {
+            match Box::pin(self.position(request.after)).await? {
+                Position::Known => break,
+                Position::Foreign => return Box::pin(self.full_state(&request, &polling)).await,
+                Position::Ahead => self.wait(|head| head >= request.after.number, deadline, NoAnswer::Ahead).await?,
+            }
+        }
+        // Who sends a nonce refuses all requests until the answer comes: it does not wait for something new.
+        let deadline = if request.nonce.is_some() { Instant::now() } else { deadline };
+        let changed = self.wait(|head| head > request.after.number, deadline, ()).await.is_ok();
+        let answer = async {
+            match changed {
+                true => self.changes(&request, &polling).await,
+                false => self.nothing_new(&request, &polling).await,
+            }
+        };
+        Box::pin(answer).await
+    }
+
+    /// Waits until `reached` says yes to the number up to which pages go.
+    async fn wait<E>(&self, reached: impl Fn(u64) -> bool, deadline: Instant, late: E) -> Result<(), E> {
+        let mut published = self.published.subscribe();
+        loop {
+            let now = *published.borrow_and_update();
+            if reached(now.number) {
+                return Ok(());
+            }
+            if now.closing || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(()))) {
+                return Err(late);
+            }
+        }
+    }
+
+    /// Notes what a follower has applied, if that is of this history.
+    async fn acknowledge(self: &Arc<Self>, applied: Revision, polling: &Polling) -> Result<(), NoAnswer> {
+        let known = self.followers.applied(polling.id());
+        if known == Some(applied) {
+            return Ok(());
+        }
+        let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
+        // Of another history: it enforces something, but nothing that this feed can count on.
+        let counted = if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } };
+        self.followers.acknowledge(polling.id(), counted, |number| self.committed_at(number));
+        Ok(())
+    }
+
+    async fn position(self: &Arc<Self>, at: Revision) -> Result<Position, NoAnswer> {
+        let head = self.head();
+        if at.epoch != head.epoch {
+            return Ok(Position::Foreign);
+        }
+        if at.number > head.number {
+            return Ok(Position::Ahead);
+        }
+        let same = self.chain(at.number).await? == Some(at.chain);
+        Ok(if same { Position::Known } else { Position::Foreign })
+    }
+
+    /// The entries after its position.
+    async fn changes(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
+        let (after, format) = (request.after, request.format);
+        let limit = self.published.borrow().number;
+        let built = self.pages.get((after, limit, format), self.build(after, limit, format));
+        let page = timeout(STORE_WAIT, built).await.map_err(|_| NoAnswer::Store)?.map_err(NoAnswer::from)?;
+        if let Some(nonce) = &request.nonce {
+            let head = self.new_head().await?;
+            return self.signed(&page.content, &head, Some(nonce), polling);
+        }
+        // A page that was built before the last statement to this follower must not take its `at` back.
+        let newer = self.heads.latest().filter(|_| self.followers.last_statement(polling.id()) > Some(page.head.at));
+        match newer {
+            Some(head) => self.signed(&page.content, &head, None, polling),
+            None => {
+                Ok(self.send(PageBody::new(page.statement.clone(), page.content.entries.clone()), &page.head, polling))
+            }
+        }
+    }
+
+    async fn build(self: &Arc<Self>, after: Revision, limit: u64, format: u8) -> Result<Page, NoPage> {
+        let now = Timestamp((self.now)() / 1000);
+        let held = locked(&self.tail).range(after.number, limit, MAX_ENTRIES, now);
+        let range = match held {
+            Some(range) => range,
+            None => {
+                let read = move |feed: &Feed| feed.store.entries_after(&feed.name, after.number, MAX_ENTRIES, now);
+                let (entries, upto) = self.blocking(read).await.map_err(|_| NoPage::Store)?;
+                range_of(&entries, upto)
+            }
+        };
+        let head = self.heads.covering(range.upto.number, HEAD_AGE).await.map_err(|_| NoPage::Store)?;
+        let content = Content::changes(after.number, format, range);
+        let statement = self.keys.sign(&content.statement(&head, self.names(), None))?;
+        Ok(Page { content, statement, head })
+    }
+
+    /// A heartbeat.
+    async fn nothing_new(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
+        let head = match request.nonce {
+            Some(_) => self.new_head().await?,
+            None => self.recent_head(request.after.number, heartbeat::MAX_AGE).await?,
+        };
+        if head.revision != request.after {
+            // It was committed, and is not published yet.
+            self.publish();
+            return match self.position(request.after).await? {
+                Position::Known => self.changes(request, polling).await,
+                Position::Foreign => self.full_state(request, polling).await,
+                Position::Ahead => Err(NoAnswer::Ahead),
+            };
+        }
+        let statement = match request.nonce.clone() {
+            Some(nonce) => {
+                let nonce = Some(nonce.into());
+                self.keys.sign(&taskfence_core::feed::statement::Statement {
+                    nonce,
+                    ..heartbeat::statement(&head, self.names())
+                })
+            }
+            None => heartbeat::page(&head, self.names(), &self.keys),
+        };
+        let statement = statement.map_err(|_| NoAnswer::Store)?;
+        Ok(self.send(PageBody::new(statement, bytes::Bytes::new()), &head, polling))
+    }
+
+    /// Part 0 of the full state.
+    async fn full_state(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
+        let state = self.full.begin(polling.id(), self.cut()).await.map_err(NoAnswer::from)?;
+        self.part(&state, 0, request.nonce.as_deref(), polling).await
+    }
+
+    async fn cut(self: &Arc<Self>) -> Result<FullState, StoreError> {
+        let feed = self.clone();
+        let cut = move || {
+            let (mut cutter, now) = (Cutter::default(), Timestamp((feed.now)() / 1000));
+            let revision = feed.store.full_state(&feed.name, now, &mut |entry| cutter.add(&entry.entry.bytes))?;
+            Ok(cutter.finish(revision, FORMAT))
+        };
+        let cut = tokio::task::spawn_blocking(cut).await;
+        cut.map_err(|error| StoreError::Failed(error.to_string()))?
+    }
+
+    async fn part(
+        self: &Arc<Self>,
+        state: &FullState,
+        part: u32,
+        nonce: Option<&str>,
+        polling: &Polling,
+    ) -> Result<PageBody, NoAnswer> {
+        let content = state.part(part).ok_or(NoAnswer::Gone)?;
+        let head = match nonce {
+            Some(_) => self.new_head().await?,
+            None => self.recent_head(state.revision.number, heartbeat::MAX_AGE).await?,
+        };
+        self.signed(content, &head, nonce, polling)
+    }
+
+    /// `content` with a statement of its own.
+    fn signed(
+        &self,
+        content: &Content,
+        head: &Head,
+        nonce: Option<&str>,
+        polling: &Polling,
+    ) -> Result<PageBody, NoAnswer> {
+        let statement = self.keys.sign(&content.statement(head, self.names(), nonce)).map_err(|_| NoAnswer::Store)?;
+        Ok(self.send(PageBody::new(statement, content.entries.clone()), head, polling))
+    }
+
+    fn send(&self, page: PageBody, head: &Head, polling: &Polling) -> PageBody {
+        self.followers.sent(polling.id(), head.revision.number, head.at);
+        self.meter.charge(page.length());
+        page
+    }
+
+    async fn new_head(&self) -> Result<Arc<Head>, NoAnswer> {
+        let read = timeout(STORE_WAIT, self.heads.read()).await;
+        read.ok().and_then(Result::ok).ok_or(NoAnswer::Store)
+    }
+
+    /// A head that is at or after `number` and what is published.
+    async fn recent_head(&self, number: u64, age: u64) -> Result<Arc<Head>, NoAnswer> {
+        let number = number.max(self.published.borrow().number);
+        let read = timeout(STORE_WAIT, self.heads.covering(number, age)).await;
+        read.ok().and_then(Result::ok).ok_or(NoAnswer::Store)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Feed) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let feed = self.clone();
+        let read = tokio::task::spawn_blocking(move || read(&feed));
+        let read = timeout(STORE_WAIT, read).await.map_err(|_| NoAnswer::Store)?.map_err(|_| NoAnswer::Store)?;
+        read.map_err(|error| {
+            tracing::warn!(feed = self.name, %error, "cannot read the feed");
+            NoAnswer::Store
+        })
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (&self.settings.hub, &self.name)
+    }
+}
+
+/// A moment `wait` from now.
+fn deadline(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now)
+}
+
+/// The entries that the store returned. It keeps to the limit, or returns one.
+fn range_of(entries: &[StoredEntry], upto: Revision) -> Range {
+    let bytes = entries.iter().flat_map(|entry| entry.entry.bytes.iter().copied()).collect();
+    Range { bytes, count: u64::try_from(entries.len()).unwrap_or(u64::MAX), upto }
+}
+
+impl From<NoFullState> for NoAnswer {
+    fn from(error: NoFullState) -> NoAnswer {
+        match error {
+            NoFullState::Busy => NoAnswer::Busy,
+            NoFullState::Gone => NoAnswer::Gone,
+            NoFullState::Store(_) => NoAnswer::Store,
+        }
+    }
+}
+
+impl From<NoPage> for NoAnswer {
+    fn from(_: NoPage) -> NoAnswer {
+        NoAnswer::Store
+    }
+}

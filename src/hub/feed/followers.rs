@@ -1,0 +1,330 @@
+//! The proxies that follow a feed: what each has applied, and when it was heard of.
+//!
+//! All of it is in memory, and written to the store in batches. After a start the followers of the store are known again.
+//! Only `applied` acknowledges a change.
+
+use crate::feed::latency::Latency;
+use crate::feed::receipts::{self, Receipt, Waiter};
+use crate::feed::report::Report;
+use crate::feed::statements::Statements;
+use crate::feed::{Now, locked};
+use crate::store::model::FollowerRecord;
+use hashbrown::HashMap;
+use std::sync::{Arc, Mutex};
+use taskfence_core::feed::revision::Revision;
+use tokio::sync::Notify;
+
+/// How far the clock of a follower may differ, in milliseconds: a filter refuses a statement that is further ahead.
+pub const OFFSET_BOUND: u64 = 60_000;
+
+/// A follower that never closes itself leaves the list after this, in milliseconds.
+const SILENT: u64 = 24 * 3_600_000;
+
+/// That a follower was heard of is written this often, in milliseconds, if nothing else changed.
+const WRITE_SEEN: u64 = 60_000;
+
+/// The followers of one feed.
+pub struct Followers {
+    feed: String,
+    now: Now,
+    max: usize,
+    started_at: u64,
+    /// Until then followers may live that the store does not know, in milliseconds since 1970.
+    may_miss_until: u64,
+    /// From the commit of a change until a follower has applied it.
+    pub latency: Latency,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    by_id: HashMap<Box<str>, Follower>,
+    waiters: Vec<Waiter>,
+    next_waiter: u64,
+}
+
+/// One follower.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    /// The principal that first used its id.
+    pub principal: Arc<str>,
+    /// What it reports.
+    pub report: Report,
+    /// What it has applied.
+    pub applied: Revision,
+    /// When it said so first, in milliseconds since 1970.
+    pub applied_at: u64,
+    /// The number that it had applied before that.
+    pub applied_before: u64,
+    /// When it was last heard of, in milliseconds since 1970.
+    pub seen: u64,
+    /// What was sent to it.
+    pub statements: Statements,
+    /// How many of its requests wait now.
+    pub polling: u32,
+    changed: bool,
+    written: u64,
+}
+
+/// Why a follower is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its id belongs to another principal.
+    #[error("this follower id belongs to another principal")]
+    OtherPrincipal,
+    /// There are too many followers.
+    #[error("the feed has too many followers")]
+    TooMany,
+}
+
+/// A request of a follower that is being answered. When it is dropped, the follower does not wait any more.
+pub struct Polling {
+    followers: Arc<Followers>,
+    id: Box<str>,
+}
+
+impl Followers {
+    /// The followers of `feed`, beginning with `stored`. At most `max`.
+    pub fn new(feed: &str, stored: Vec<FollowerRecord>, max: usize, now: Now) -> Arc<Followers> {
+        let started_at = now();
+        let read = |record: FollowerRecord| {
+            let report = Report::parse(record.report.as_bytes()).ok()?;
+            let mut statements = Statements::default();
+            // What is stored of the last statement may be some seconds old. None was signed after this start.
+            statements.note(0, started_at);
+            let follower = Follower {
+                principal: record.principal.into(),
+                applied: record.applied,
+                applied_at: record.seen,
+                applied_before: record.applied.number,
+                seen: record.seen,
+                statements,
+                polling: 0,
+                changed: false,
+                written: record.seen,
+                report,
+            };
+            Some((record.id.into_boxed_str(), follower))
+        };
+        let by_id: HashMap<_, _> = stored.into_iter().filter_map(read).collect();
+        let longest = by_id.values().filter_map(|follower| follower.report.stale_after).max().unwrap_or(0);
+        let may_miss_until = started_at.saturating_add(longest.saturating_mul(1000));
+        let state = Mutex::new(State { by_id, ..State::default() });
+        let latency = Latency::default();
+        Arc::new(Followers { feed: feed.to_owned(), now, max, started_at, may_miss_until, latency, state })
+    }
+
+    /// A request of the follower that `report` describes begins.
+    pub fn begin(self: &Arc<Self>, principal: &str, report: Report) -> Result<Polling, Refused> {
+        let now = (self.now)();
+        let id = report.id.clone();
+        let mut state = locked(&self.state);
+        let room = state.by_id.len() < self.max;
+        match state.by_id.get_mut(&id) {
+            Some(known) if *known.principal != *principal => return Err(Refused::OtherPrincipal),
+            Some(known) => {
+                known.changed |= known.report != report;
+                (known.report, known.seen, known.polling) = (report, now, known.polling.saturating_add(1));
+            }
+            None if !room => return Err(Refused::TooMany),
+            None => {
+                // What it holds may be from an earlier id. That was not signed after now.
+                let mut statements = Statements::default();
+                statements.note(0, now);
+                let follower = Follower {
+                    principal: principal.into(),
+                    report,
+                    applied: Revision::START,
+                    applied_at: now,
+                    applied_before: 0,
+                    seen: now,
+                    statements,
+                    polling: 1,
+                    changed: true,
+                    written: 0,
+                };
+                state.by_id.insert(id.clone(), follower);
+            }
+        }
+        Ok(Polling { followers: self.clone(), id })
+    }
+
+    /// What a follower is known to have applied.
+    pub fn applied(&self, id: &str) -> Option<Revision> {
+        locked(&self.state).by_id.get(id).map(|follower| follower.applied)
+    }
+
+    /// A follower has applied `applied`, a revision of this feed. `committed_at` says when the entry of a number was
+    /// committed.
+    pub fn acknowledge(&self, id: &str, applied: Revision, committed_at: impl Fn(u64) -> Option<u64>) {
+        let now = (self.now)();
+        let mut state = locked(&self.state);
+        let State { by_id, waiters, .. } = &mut *state;
+        let Some(follower) = by_id.get_mut(id).filter(|follower| follower.applied != applied) else { return };
+        let before = std::mem::replace(&mut follower.applied, applied);
+        (follower.applied_at, follower.applied_before, follower.changed) = (now, before.number, true);
+        let forward = before.epoch == applied.epoch && before.number < applied.number;
+        if let Some(committed) = forward.then(|| committed_at(before.number.saturating_add(1))).flatten() {
+            self.latency.observe(now.saturating_sub(committed));
+        }
+        waiters.iter_mut().for_each(|waiter| waiter.moved(before, applied, follower.report.name(), now));
+    }
+
+    /// A statement that names `head`, by a read at `at`, is sent to a follower.
+    pub fn sent(&self, id: &str, head: u64, at: u64) {
+        if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
+            follower.statements.note(head, at);
+        }
+    }
+
+    /// `at` of the last statement that was sent to a follower.
+    pub fn last_statement(&self, id: &str) -> Option<u64> {
+        locked(&self.state).by_id.get(id)?.statements.last()
+    }
+
+    /// All followers, with their ids.
+    pub fn all(&self) -> Vec<(String, Follower)> {
+        locked(&self.state).by_id.iter().map(|(id, follower)| (id.to_string(), follower.clone())).collect()
+    }
+
+    /// How many there are, and how many requests wait.
+    pub fn count(&self) -> (usize, u64) {
+        let state = locked(&self.state);
+        (state.by_id.len(), state.by_id.values().map(|follower| u64::from(follower.polling)).sum())
+    }
+
+    /// The live followers that do not report the key `kid`.
+    pub fn lacking(&self, kid: &str) -> Vec<String> {
+        let lacks = |follower: &&Follower| !follower.report.kids.iter().any(|known| **known == *kid);
+        locked(&self.state).by_id.values().filter(lacks).map(|follower| follower.report.name().to_owned()).collect()
+    }
+
+    /// The followers that changed since they were last written, as records for the store.
+    pub fn changed(&self, all: bool) -> Vec<FollowerRecord> {
+        let now = (self.now)();
+        let mut records = Vec::new();
+        for (id, follower) in &mut locked(&self.state).by_id {
+            let due = follower.seen.saturating_sub(follower.written) >= WRITE_SEEN;
+            if !(all || due || follower.changed) {
+                continue;
+            }
+            (follower.changed, follower.written) = (false, now);
+            records.push(FollowerRecord {
+                feed: self.feed.clone(),
+                id: id.to_string(),
+                principal: follower.principal.to_string(),
+                report: follower.report.to_json().to_string(),
+                applied: follower.applied,
+                seen: follower.seen,
+                statement_at: follower.statements.last().unwrap_or(0),
+            });
+        }
+        records
+    }
+
+    /// They could not be written: they are changed still.
+    pub fn not_written(&self, records: &[FollowerRecord]) {
+        let mut state = locked(&self.state);
+        for record in records {
+            if let Some(follower) = state.by_id.get_mut(record.id.as_str()) {
+                follower.changed = true;
+            }
+        }
+    }
+
+    /// Removes the followers that are silent for too long, and returns their ids.
+    pub fn expire(&self) -> Vec<String> {
+        let now = (self.now)();
+        let mut state = locked(&self.state);
+        let State { by_id, waiters, .. } = &mut *state;
+        let gone: Vec<_> =
+            by_id.extract_if(|_, follower| follower.polling == 0 && self.leaves_at(follower) < now).collect();
+        for (id, follower) in &gone {
+            let (node, applied, seen) = (follower.report.name(), follower.applied, follower.seen);
+            tracing::warn!(feed = self.feed, id = &**id, node, %applied, seen, "a follower is silent and leaves the list");
+            waiters.iter_mut().for_each(|waiter| waiter.left(follower.applied));
+        }
+        gone.into_iter().map(|(id, _)| id.into_string()).collect()
+    }
+
+    /// When a silent follower leaves: after `stale_after`, and not before it has closed itself.
+    fn leaves_at(&self, follower: &Follower) -> u64 {
+        let seen = follower.seen.max(self.started_at);
+        match follower.report.stale_after {
+            None => seen.saturating_add(SILENT),
+            Some(stale) => {
+                let stale = stale.saturating_mul(1000);
+                let statement = follower.statements.last().unwrap_or(0).saturating_add(OFFSET_BOUND);
+                seen.max(statement).saturating_add(stale)
+            }
+        }
+    }
+
+    /// The receipt for `revision` as it is now.
+    pub fn receipt(&self, revision: Revision, committed_at: Option<u64>) -> Receipt {
+        self.receipt_by(revision, committed_at, None)
+    }
+
+    fn receipt_by(&self, revision: Revision, committed_at: Option<u64>, waiter: Option<u64>) -> Receipt {
+        let now = (self.now)();
+        let state = locked(&self.state);
+        let slowest = waiter.and_then(|id| state.waiters.iter().find(|waiter| waiter.id == id)?.slowest.clone());
+        let followers = state.by_id.iter().map(|(id, follower)| (&**id, follower));
+        let mut receipt = receipts::receipt(revision, committed_at, slowest, followers);
+        receipt.may_miss_until = Some(self.may_miss_until).filter(|until| *until > now);
+        receipt
+    }
+
+    /// Begins to wait until all followers have applied `revision`.
+    pub fn watch(self: &Arc<Self>, revision: Revision) -> Watch {
+        let mut state = locked(&self.state);
+        let id = state.next_waiter;
+        state.next_waiter = id.saturating_add(1);
+        let done = Arc::new(Notify::new());
+        let waiter = Waiter::new(id, revision, done.clone(), state.by_id.values().map(|follower| follower.applied));
+        state.waiters.push(waiter);
+        Watch { followers: self.clone(), id, revision, done }
+    }
+}
+
+impl Polling {
+    /// The id of the follower.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        let now = (self.followers.now)();
+        if let Some(follower) = locked(&self.followers.state).by_id.get_mut(&self.id) {
+            (follower.seen, follower.polling) = (now, follower.polling.saturating_sub(1));
+        }
+    }
+}
+
+/// Somebody waits until all followers have applied a revision.
+pub struct Watch {
+    followers: Arc<Followers>,
+    id: u64,
+    revision: Revision,
+    done: Arc<Notify>,
+}
+
+impl Watch {
+    /// Returns when all have applied it.
+    pub async fn complete(&self) {
+        self.done.notified().await;
+    }
+
+    /// The receipt as it is now.
+    pub fn receipt(&self, committed_at: Option<u64>) -> Receipt {
+        self.followers.receipt_by(self.revision, committed_at, Some(self.id))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        locked(&self.followers.state).waiters.retain(|waiter| waiter.id != self.id);
+    }
+}

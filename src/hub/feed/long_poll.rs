@@ -1,0 +1,102 @@
+//! `GET /v1/feeds/{feed}`: answers with a page, at once or when there is something new.
+//!
+//! | status | when |
+//! |---|---|
+//! | 200 | a page |
+//! | 400 | the query or the header `taskfence-follower` is wrong; the body says what |
+//! | 401, 403 | the caller is not known, may not read the feed, or uses the id of another |
+//! | 404 | there is no such feed |
+//! | 410 | the full state of `state` is not kept any more: ask without it |
+//! | 503 | the store does not answer, `after` is ahead of it, or too many load a full state; `Retry-After` says when to ask again |
+
+use crate::access::principal::{Principal, Role};
+use crate::feed::Feeds;
+use crate::feed::feed::{Feed, NoAnswer};
+use crate::feed::followers::{Polling, Refused};
+use crate::feed::report::{HEADER, Report};
+use crate::feed::request::PageRequest;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::sync::Arc;
+use taskfence_core::feed::page::MEDIA_TYPE;
+
+/// The routes of the feeds. Requests must have a [`Principal`] in their extensions.
+pub fn router(feeds: Arc<Feeds>) -> Router {
+    Router::new().route("/v1/feeds/{feed}", get(page)).with_state(feeds)
+}
+
+async fn page(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, request: Request) -> Response {
+    // The request is read and dropped before the wait: its buffer of 8 KiB is free again.
+    let (feed, request, polling) = match prepare(&feeds, &name, request) {
+        Ok(prepared) => prepared,
+        Err(response) => return *response,
+    };
+    drop((feeds, name));
+    match feed.page(request, polling).await {
+        Ok(page) => {
+            let headers = [
+                (CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
+                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            ];
+            (headers, Body::new(page)).into_response()
+        }
+        Err(error) => no_page(&error),
+    }
+}
+
+fn prepare(feeds: &Feeds, name: &str, request: Request) -> Result<(Arc<Feed>, PageRequest, Polling), Box<Response>> {
+    let refuse = |status, text: String| Box::new(answer(status, text));
+    let Some(principal) = request.extensions().get::<Principal>() else {
+        return Err(refuse(
+            StatusCode::UNAUTHORIZED,
+            "who are you? use a bearer token or a client certificate".to_owned(),
+        ));
+    };
+    if !principal.may(&[Role::Sidecar, Role::Operator], name) {
+        let text = format!("`{}` may not read the feed `{name}`", principal.name);
+        return Err(refuse(StatusCode::FORBIDDEN, text));
+    }
+    let Some(feed) = feeds.feed(name) else {
+        return Err(refuse(StatusCode::NOT_FOUND, format!("there is no feed `{name}`")));
+    };
+    let bad = |text: String| refuse(StatusCode::BAD_REQUEST, text);
+    let asked =
+        PageRequest::parse(request.uri().query().unwrap_or_default()).map_err(|error| bad(error.to_string()))?;
+    let mut headers = request.headers().get_all(HEADER).iter();
+    let report = match (headers.next(), headers.next()) {
+        (Some(header), None) => Report::parse(header.as_bytes()).map_err(|error| bad(error.to_string()))?,
+        (None, _) => return Err(bad(format!("the header `{HEADER}` is missing"))),
+        (Some(_), Some(_)) => return Err(bad(format!("the header `{HEADER}` stands there twice"))),
+    };
+    let polling = feed.followers.begin(&principal.name, report).map_err(|error| match error {
+        Refused::OtherPrincipal => refuse(StatusCode::FORBIDDEN, error.to_string()),
+        Refused::TooMany => Box::new(later(error.to_string(), 30)),
+    })?;
+    Ok((feed, asked, polling))
+}
+
+fn no_page(error: &NoAnswer) -> Response {
+    match error {
+        NoAnswer::Gone => answer(StatusCode::GONE, error.to_string()),
+        NoAnswer::Store | NoAnswer::Ahead => later(error.to_string(), 2),
+        NoAnswer::Busy => later(error.to_string(), 15),
+    }
+}
+
+/// 503, with a time to come again around `seconds`: different for each caller, so that they do not all come at once.
+fn later(text: String, seconds: u64) -> Response {
+    let chance = getrandom::u64().unwrap_or(0).checked_rem(seconds.saturating_mul(2)).unwrap_or(0);
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(chance.saturating_add(1)));
+    response
+}
+
+fn answer(status: StatusCode, text: String) -> Response {
+    let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    (status, headers, format!("{text}\n")).into_response()
+}

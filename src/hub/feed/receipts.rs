@@ -1,0 +1,184 @@
+//! Receipts: which followers have applied a change, and by when the others have closed themselves.
+//!
+//! A follower that has not applied anything yet refuses all requests: it does not hold a receipt open. Two followers of
+//! one node, as during a hot restart, count as one, which has confirmed when both have.
+
+use crate::feed::followers::{Follower, OFFSET_BOUND};
+use hashbrown::HashMap;
+use serde::{Serialize, Serializer};
+use std::sync::Arc;
+use taskfence_core::feed::revision::Revision;
+use tokio::sync::Notify;
+
+/// Who has applied a change. Times are in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// The revision after the change.
+    #[serde(serialize_with = "as_text")]
+    pub revision: Revision,
+    /// When the change was committed; `None` if that is too long ago.
+    pub committed_at: Option<u64>,
+    /// How many nodes have applied it.
+    pub confirmed: usize,
+    /// How many nodes have not applied anything yet. They refuse all requests.
+    pub starting: usize,
+    /// The followers that have not applied it.
+    pub waiting: Vec<Waiting>,
+    /// The node that applied it last.
+    pub slowest: Option<Slowest>,
+    /// Whether nobody waits, and all followers are known.
+    pub complete: bool,
+    /// The hub started a short time ago. Until then there may be followers that it does not know.
+    pub may_miss_until: Option<u64>,
+}
+
+/// A follower that has not applied a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Its id.
+    pub id: String,
+    /// Its node.
+    pub node: String,
+    /// What it has applied.
+    #[serde(serialize_with = "as_text")]
+    pub applied: Revision,
+    /// When it was last heard of.
+    pub seen: u64,
+    /// By when it refuses requests, if it applies nothing.
+    pub closes: Closes,
+}
+
+/// By when a follower that hears nothing refuses requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closes {
+    /// At that time.
+    At(u64),
+    /// Never, and why.
+    Never(Never),
+}
+
+/// Why a follower never closes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Never {
+    /// It has no limit.
+    #[serde(rename = "its `signals.stale` is not set, or has `then: allow`")]
+    NoLimit,
+    /// It only watches.
+    #[serde(rename = "it is in shadow mode")]
+    Shadow,
+}
+
+/// The node that was last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Slowest {
+    /// The node, or the id of a follower that reports none.
+    pub node: String,
+    /// When it had applied the change.
+    pub applied_at: u64,
+}
+
+/// What is kept for somebody who waits for a receipt.
+pub struct Waiter {
+    /// Its number.
+    pub id: u64,
+    /// The last follower that applied the change since the wait began.
+    pub slowest: Option<Slowest>,
+    revision: Revision,
+    /// How many followers have not applied it.
+    remaining: usize,
+    done: Arc<Notify>,
+}
+
+impl Waiter {
+    /// Waits until all followers, of which `applied` says what they have applied, have `revision`.
+    pub fn new(id: u64, revision: Revision, done: Arc<Notify>, applied: impl Iterator<Item = Revision>) -> Waiter {
+        let remaining = applied.filter(|applied| lacks(*applied, revision)).count();
+        if remaining == 0 {
+            done.notify_one();
+        }
+        Waiter { id, slowest: None, revision, remaining, done }
+    }
+
+    /// A follower of the node `node` went from `before` to `applied` at `now`.
+    pub fn moved(&mut self, before: Revision, applied: Revision, node: &str, now: u64) {
+        match (lacks(before, self.revision), lacks(applied, self.revision)) {
+            (true, false) => {
+                self.slowest = Some(Slowest { node: node.to_owned(), applied_at: now });
+                self.one_less();
+            }
+            (false, true) => self.remaining = self.remaining.saturating_add(1),
+            _ => {}
+        }
+    }
+
+    /// A follower that had applied `applied` left the list.
+    pub fn left(&mut self, applied: Revision) {
+        if lacks(applied, self.revision) {
+            self.one_less();
+        }
+    }
+
+    fn one_less(&mut self) {
+        self.remaining = self.remaining.saturating_sub(1);
+        if self.remaining == 0 {
+            self.done.notify_one();
+        }
+    }
+}
+
+/// The receipt for `revision`. `slowest` is known to the one who waited.
+pub fn receipt<'f>(
+    revision: Revision,
+    committed_at: Option<u64>,
+    slowest: Option<Slowest>,
+    followers: impl Iterator<Item = (&'f str, &'f Follower)>,
+) -> Receipt {
+    let mut nodes: HashMap<&str, (bool, bool)> = HashMap::new();
+    let mut waiting = Vec::new();
+    let mut latest: Option<(u64, &str)> = None;
+    for (id, follower) in followers {
+        let (node, applied) = (follower.report.name(), follower.applied);
+        let (has, lacks) = (has(applied, revision), lacks(applied, revision));
+        let (all_have, some_has) = nodes.entry(node).or_insert((true, false));
+        (*all_have, *some_has) = (*all_have && !lacks, *some_has || has);
+        // An earlier acknowledgement than the last one has no time any more.
+        if has && follower.applied_before < revision.number && latest.is_none_or(|(at, _)| at < follower.applied_at) {
+            latest = Some((follower.applied_at, node));
+        }
+        if lacks {
+            let (id, node) = (id.to_owned(), follower.report.node.to_string());
+            let closes = closes(follower, revision.number);
+            waiting.push(Waiting { id, node, applied, seen: follower.seen, closes });
+        }
+    }
+    let confirmed = nodes.values().filter(|(all_have, some_has)| *all_have && *some_has).count();
+    let starting = nodes.values().filter(|(all_have, some_has)| *all_have && !*some_has).count();
+    let known = latest.map(|(applied_at, node)| Slowest { node: node.to_owned(), applied_at });
+    let slowest = slowest.into_iter().chain(known).max_by_key(|slowest| slowest.applied_at);
+    let complete = waiting.is_empty();
+    Receipt { revision, committed_at, confirmed, starting, waiting, slowest, complete, may_miss_until: None }
+}
+
+/// By when `follower` has closed itself, if it applies nothing that has the entry `number`.
+fn closes(follower: &Follower, number: u64) -> Closes {
+    if follower.report.is_shadow() {
+        return Closes::Never(Never::Shadow);
+    }
+    let Some(stale) = follower.report.stale_after else { return Closes::Never(Never::NoLimit) };
+    let statement = follower.statements.before(number).unwrap_or(0);
+    Closes::At(statement.saturating_add(stale.saturating_mul(1000)).saturating_add(OFFSET_BOUND))
+}
+
+fn has(applied: Revision, wanted: Revision) -> bool {
+    applied.epoch == wanted.epoch && applied.number >= wanted.number
+}
+
+/// Whether a follower enforces an older state.
+fn lacks(applied: Revision, wanted: Revision) -> bool {
+    applied != Revision::START && !has(applied, wanted)
+}
+
+fn as_text<S: Serializer>(revision: &Revision, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(revision)
+}

@@ -1,0 +1,90 @@
+//! `POST /v1/feeds/{feed}/signals`: a push of a SET (RFC 8935).
+//!
+//! The SET authenticates itself: it is signed, and its stream may have an `authorization` header agreed with the
+//! transmitter. So no [`Principal`] is needed. A caller that has one needs the role `transmitter` for the feed.
+
+use crate::access::principal::{Principal, Role};
+use crate::intake::service::{FeedIntake, Intake};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::sync::Arc;
+use std::time::Duration;
+use taskfence_core::signal::receiver::{self, Head, Received};
+use taskfence_core::signal::set::MAX_SET;
+
+/// A body must be there after this long.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The routes of the intake.
+pub fn router(intake: Intake) -> Router {
+    // Any method: core answers 405 with `allow`.
+    Router::new().route("/v1/feeds/{feed}/signals", any(push)).with_state(intake)
+}
+
+async fn push(
+    State(intake): State<Intake>,
+    Path(name): Path<String>,
+    principal: Option<Extension<Principal>>,
+    request: Request,
+) -> Response {
+    let Some(feed) = intake.feed(&name) else { return answer(&Received::NotAPush(404)) };
+    if principal.is_some_and(|Extension(principal)| !principal.may(&[Role::Transmitter], &name)) {
+        feed.counters.not_a_push.add();
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let (parts, body) = request.into_parts();
+    let head = head(&parts);
+    let checked = head.check(feed.feed.policy().signals());
+    if let Err(status) = checked {
+        return not_a_push(feed, status);
+    }
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(status)) => return not_a_push(feed, status),
+        Err(_) => return not_a_push(feed, 408),
+    };
+    answer(&intake.take_in(feed, head.authorization, body).await)
+}
+
+/// The headers as core reads them.
+fn head(parts: &Parts) -> Head {
+    let path = parts.uri.path();
+    let own: [(&[u8], &[u8]); 2] = [(b":method", parts.method.as_str().as_bytes()), (b":path", path.as_bytes())];
+    let headers = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    Head::from_headers(own.into_iter().chain(headers))
+}
+
+async fn read(body: Body) -> Result<Bytes, u16> {
+    let read = Limited::new(body, MAX_SET).collect().await;
+    let status =
+        |error: Box<dyn std::error::Error + Send + Sync>| if error.is::<LengthLimitError>() { 413 } else { 400 };
+    read.map(http_body_util::Collected::to_bytes).map_err(status)
+}
+
+fn not_a_push(feed: &Arc<FeedIntake>, status: u16) -> Response {
+    feed.counters.not_a_push.add();
+    answer(&Received::NotAPush(status))
+}
+
+fn answer(received: &Received) -> Response {
+    let (status, headers, body) = receiver::answer(received);
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    // What is left of a body that was not read would be the next request.
+    if matches!(status, 400 | 408 | 413) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

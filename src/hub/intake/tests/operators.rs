@@ -1,0 +1,134 @@
+//! What operators say.
+
+use crate::intake::operator::{OperatorError, OperatorEvent, STOP};
+use crate::intake::testing::{ISSUER, NOW, TestHub};
+use serde_json::{Map, Value, json};
+use taskfence_core::state::bucket::SourceTag;
+use taskfence_core::state::fact::{Compliance, Fact};
+use taskfence_core::state::key::{Kind, StateKey};
+use taskfence_core::time::Timestamp;
+
+fn event(name: &str, subject: Value) -> OperatorEvent {
+    let reason = "the laptop was stolen".to_owned();
+    OperatorEvent { event: name.to_owned(), subject, reason, ..OperatorEvent::default() }
+}
+
+fn details(details: Value) -> Map<String, Value> {
+    details.as_object().unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_event_has_the_meaning_that_it_has_in_a_set() {
+    let hub = TestHub::new(|_| {});
+    assert_eq!(hub.push(hub.revoke("set-1", "task-1")).await.0, 202);
+    let said = event("session-revoked", json!({"task": "task-1"}));
+    let made = hub.intake.operator_event("main", "alice", said).await.unwrap();
+    assert_eq!((made.entries, made.repeated, made.revision.number), (1, false, 2));
+    let [by_set, by_alice] = hub.entries().try_into().unwrap();
+    assert_eq!((by_set.key, by_set.fact), (by_alice.key, by_alice.fact));
+    assert_eq!(by_alice.source, SourceTag::new("main", "operator", &made.jti));
+    assert_eq!(by_alice.at, Timestamp(NOW));
+    let record = hub.store.signals("main", &Default::default()).unwrap().remove(0).signal;
+    assert_eq!((record.transmitter.as_str(), record.by.as_str()), ("operator", "alice"));
+    assert_eq!(record.reason, "the laptop was stolen");
+    assert_eq!(hub.intake.issuer_status("main", Timestamp(NOW))[0].heard, Timestamp(NOW), "of the SET alone");
+}
+
+#[tokio::test]
+async fn details_are_the_members_of_the_event() {
+    let hub = TestHub::new(|_| {});
+    let narrowed = event("grant-narrowed", json!({"user": "u", "issuer": ISSUER}));
+    let narrowed = OperatorEvent { details: details(json!({"scope": "orders.read"})), ..narrowed };
+    hub.intake.operator_event("main", "alice", narrowed).await.unwrap();
+    let good = event("device-compliance-change", json!({"device": "d"}));
+    let good = OperatorEvent { details: details(json!({"current_status": "compliant"})), ..good };
+    hub.intake.operator_event("main", "alice", good).await.unwrap();
+    let facts: Vec<_> = hub.entries().iter().map(|entry| entry.fact).collect();
+    assert_eq!(facts, [Fact::Narrowed, Fact::Device(Compliance::Compliant)]);
+}
+
+#[tokio::test]
+async fn the_same_id_again_changes_nothing() {
+    let hub = TestHub::new(|_| {});
+    let said = |task: &str| OperatorEvent {
+        id: Some("incident-7".to_owned()),
+        ..event("task-completed", json!({"task": task}))
+    };
+    let first = hub.intake.operator_event("main", "alice", said("t")).await.unwrap();
+    hub.time.fetch_add(5_000, std::sync::atomic::Ordering::Relaxed);
+    let again = hub.intake.operator_event("main", "alice", said("t")).await.unwrap();
+    assert_eq!((again.signal, again.repeated), (first.signal, true));
+    let other = hub.intake.operator_event("main", "alice", said("u")).await;
+    assert_eq!(other, Err(OperatorError::Contradicts(first.signal)));
+    assert_eq!(hub.entries().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stop_blocks_one_thing_for_ever() {
+    let hub = TestHub::new(|_| {});
+    let stops = [
+        (json!({"issuer": ISSUER}), StateKey::of_issuer(ISSUER)),
+        (json!({"issuer": ISSUER, "client": "agent-a7"}), StateKey::new(Kind::Client, ISSUER, "agent-a7")),
+        (json!({"task": "t"}), StateKey::new(Kind::Task, ISSUER, "t")),
+        (json!({"token": "t"}), StateKey::new(Kind::Token, ISSUER, "t")),
+        (json!({"session": "s"}), StateKey::new(Kind::Session, ISSUER, "s")),
+        (json!({"user": "u"}), StateKey::new(Kind::User, ISSUER, "u")),
+        (json!({"device": "d"}), StateKey::foreign(Kind::Device, ISSUER, ISSUER, "d")),
+        (json!({"tenant": "n"}), StateKey::foreign(Kind::Tenant, ISSUER, ISSUER, "n")),
+    ];
+    for (at, (what, key)) in stops.into_iter().enumerate() {
+        let made = hub.intake.stop("main", "alice", &what, "incident").await.unwrap();
+        let entry = hub.entries().remove(at);
+        assert_eq!((entry.key, entry.fact, entry.until), (key, Fact::Blocked, Timestamp::MAX), "{what}");
+        assert_eq!(entry.source, SourceTag::new("main", "operator", &made.jti));
+    }
+    let record = hub.store.signals("main", &Default::default()).unwrap().remove(0).signal;
+    assert_eq!((record.event.as_str(), record.subject.as_str()), (STOP, r#"{"tenant":"n"}"#));
+}
+
+#[tokio::test]
+async fn a_cut_off_is_dated_no_earlier_than_what_is_stored() {
+    let hub = TestHub::new(|_| {});
+    hub.time.store((NOW + 500) * 1_000, std::sync::atomic::Ordering::Relaxed);
+    let user = json!({"format": "complex", "user": {"format": "opaque", "id": "u"}});
+    let disabled = "https://schemas.openid.net/secevent/risc/event-type/account-disabled";
+    let set = hub.set(&TestHub::claims("set-1", disabled, json!({"event_timestamp": NOW + 500}), user));
+    assert_eq!(hub.push(set).await.0, 202);
+    let earlier = details(json!({"event_timestamp": NOW}));
+    let said = OperatorEvent { details: earlier, ..event("sessions-revoked", json!({"user": "u"})) };
+    hub.intake.operator_event("main", "alice", said).await.unwrap();
+    let [stored, cut_off] = hub.entries().try_into().unwrap();
+    assert_eq!((cut_off.fact, cut_off.at), (Fact::CutOff, Timestamp(NOW + 500)));
+    assert!(cut_off.until >= stored.until);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_has_a_remedy() {
+    let hub = TestHub::new(|_| {});
+    let said = async |name: &str, subject: Value| {
+        hub.intake.operator_event("main", "alice", event(name, subject)).await.unwrap_err().to_string()
+    };
+    assert_eq!(
+        said("sesion-revoked", json!({"task": "t"})).await,
+        "unknown event `sesion-revoked` (did you mean `session-revoked`?)"
+    );
+    assert!(said("verification", json!({"task": "t"})).await.starts_with("unknown event `verification`"));
+    assert_eq!(
+        said("session-revoked", json!({"issuer": ISSUER})).await,
+        "the subject names only an issuer (name a `task`, `user`, `client` or the like; `stop` refuses everything of an issuer)"
+    );
+    assert_eq!(
+        said("session-revoked", json!({"group": "g", "user": "u"})).await,
+        "no grant can be compared with `group` (leave it out, and more grants are affected)"
+    );
+    assert_eq!(
+        said("account-enabled", json!({"user": "u"})).await,
+        "the event has no effect on any grant (see the table of events for what each does)"
+    );
+    assert!(said("risk-level-change", json!({"user": "u"})).await.starts_with("current_level is not one of"));
+    let nowhere = hub.intake.operator_event("nowhere", "alice", event("session-revoked", json!({"task": "t"}))).await;
+    assert_eq!(nowhere, Err(OperatorError::UnknownFeed("nowhere".to_owned())));
+    let two = hub.intake.stop("main", "alice", &json!({"user": "u", "client": "c"}), "").await.unwrap_err();
+    assert!(two.to_string().starts_with("what to stop is not one thing"), "{two}");
+    assert_eq!(hub.entries(), []);
+}

@@ -1,0 +1,131 @@
+//! Removes what nobody needs any more, in steps, so that new signals never wait long.
+
+use crate::store::model::StoreError;
+use crate::store::sqlite::transaction;
+use crate::store::sqlite::value::int;
+use rusqlite::{Connection, params};
+use taskfence_core::time::Timestamp;
+
+/// How many signals, or numbers, one step looks at.
+const STEP: i64 = 500;
+
+/// Where the next step begins: after the signal that ends at this time and has this id.
+pub type Cursor = (i64, i64);
+
+/// Of the next signals whose entries have ended by `now`, removes these entries, and the signals that have none left.
+/// Returns how many entries were removed, and where to go on; `None`: that was all.
+///
+/// The last signal of each transmitter stays: it says when the transmitter was last heard of.
+pub fn ended(connection: &Connection, now: Timestamp, after: Cursor) -> Result<(u64, Option<Cursor>), StoreError> {
+    transaction::write(connection, |connection| {
+        let mut select = connection.prepare_cached(
+            "SELECT id, feed, first, number, ends, EXISTS (SELECT 1 FROM signal AS newer WHERE newer.feed = signal.feed
+                AND newer.transmitter = signal.transmitter AND newer.id > signal.id)
+             FROM signal WHERE ends <= ?1 AND (ends, id) > (?2, ?3) ORDER BY ends, id LIMIT ?4",
+        )?;
+        let due = select.query_map(params![int(now.0), after.0, after.1, STEP], |row| {
+            Ok(Due {
+                id: row.get(0)?,
+                feed: row.get(1)?,
+                first: row.get(2)?,
+                number: row.get(3)?,
+                ends: row.get(4)?,
+                has_successor: row.get(5)?,
+            })
+        })?;
+        let due = due.collect::<Result<Vec<_>, _>>()?;
+        let mut removed = 0;
+        for signal in &due {
+            removed = signal.prune(connection, now)?.saturating_add(removed);
+        }
+        let is_full = i64::try_from(due.len()).is_ok_and(|count| count >= STEP);
+        Ok((removed, due.last().filter(|_| is_full).map(|last| (last.ends, last.id))))
+    })
+}
+
+/// A signal some of whose entries have ended.
+struct Due {
+    id: i64,
+    feed: i64,
+    first: i64,
+    number: i64,
+    ends: i64,
+    has_successor: bool,
+}
+
+impl Due {
+    fn prune(&self, connection: &Connection, now: Timestamp) -> Result<u64, StoreError> {
+        let mut numbers = connection.prepare_cached(
+            "SELECT log.number, log.bucket, log.key, entry.until FROM log
+             CROSS JOIN entry ON entry.feed = log.feed AND entry.bucket = log.bucket AND entry.key = log.key
+                AND entry.number = log.number
+             WHERE log.feed = ? AND log.number BETWEEN ? AND ?",
+        )?;
+        let (mut removed, mut next) = (0u64, None::<i64>);
+        let mut rows = numbers.query([self.feed, self.first, self.number])?;
+        while let Some(row) = rows.next()? {
+            let until: i64 = row.get(3)?;
+            if until > int(now.0) {
+                next = Some(next.map_or(until, |next| next.min(until)));
+                continue;
+            }
+            let (number, bucket, key): (i64, u16, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            remove_entry(connection, self.feed, bucket, &key, number)?;
+            removed = removed.saturating_add(1);
+        }
+        match next {
+            Some(next) => {
+                connection.prepare_cached("UPDATE signal SET ends = ? WHERE id = ?")?.execute([next, self.id])?;
+            }
+            None if self.has_successor => {
+                connection.prepare_cached("DELETE FROM signal WHERE id = ?")?.execute([self.id])?;
+            }
+            None => {}
+        }
+        Ok(removed)
+    }
+}
+
+/// Removes an entry. Its chain stays where it belongs to the last numbers of the feed.
+pub fn remove_entry(
+    connection: &Connection,
+    feed: i64,
+    bucket: u16,
+    key: &[u8],
+    number: i64,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM entry WHERE feed = ? AND bucket = ? AND key = ? AND number = ?")?
+        .execute(params![feed, bucket, key, number])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM log WHERE feed = ?1 AND number = ?2 AND ?2 <= (SELECT cleared FROM feed WHERE id = ?1)",
+        )?
+        .execute([feed, number])?;
+    Ok(())
+}
+
+/// Removes the chains of some numbers that are more than `window` behind the head of their feed and have no entry any
+/// more. `Ok(false)`: that was all.
+pub fn chains(connection: &Connection, window: u64) -> Result<bool, StoreError> {
+    transaction::write(connection, |connection| {
+        let mut select =
+            connection.prepare_cached("SELECT id, cleared, number - ?1 FROM feed WHERE number - ?1 > cleared")?;
+        let feeds = select.query_map([int(window)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let feeds: Vec<(i64, i64, i64)> = feeds.collect::<Result<_, _>>()?;
+        let mut is_more = false;
+        for (feed, cleared, end) in feeds {
+            let upto = cleared.saturating_add(STEP).min(end);
+            connection
+                .prepare_cached(
+                    "DELETE FROM log WHERE feed = ? AND number > ? AND number <= ? AND NOT EXISTS (
+                        SELECT 1 FROM entry WHERE entry.feed = log.feed AND entry.bucket = log.bucket
+                        AND entry.key = log.key AND entry.number = log.number)",
+                )?
+                .execute([feed, cleared, upto])?;
+            connection.prepare_cached("UPDATE feed SET cleared = ? WHERE id = ?")?.execute([upto, feed])?;
+            is_more |= upto < end;
+        }
+        Ok(is_more)
+    })
+}

@@ -1,0 +1,92 @@
+//! Signals and stores for tests.
+
+use crate::store::Store;
+use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoredEntry};
+use crate::store::sqlite::SqliteStore;
+use taskfence_core::feed::entry::FeedEntry;
+use taskfence_core::feed::revision::Revision;
+use taskfence_core::state::bucket::{Entry, SourceTag};
+use taskfence_core::state::fact::Fact;
+use taskfence_core::state::freshness::TransmitterId;
+use taskfence_core::state::key::{Kind, StateKey};
+use taskfence_core::time::Timestamp;
+use tempfile::TempDir;
+
+/// The feed of these tests.
+pub const FEED: &str = "main";
+
+/// The issuer of all keys.
+pub const ISSUER: &str = "https://jit.example";
+
+/// A store in a folder that is removed with it.
+pub fn store() -> (SqliteStore, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.open_feed(FEED, 7).unwrap();
+    (store, folder)
+}
+
+/// The store in the folder.
+pub fn open(folder: &TempDir) -> SqliteStore {
+    SqliteStore::open(&folder.path().join("hub.sqlite")).unwrap()
+}
+
+/// The key of a task.
+pub fn task(name: &str) -> StateKey {
+    StateKey::new(Kind::Task, ISSUER, name)
+}
+
+/// An entry of the signal `jti` of `transmitter`.
+pub fn entry(transmitter: &str, jti: &str, key: StateKey, fact: Fact, until: u64) -> NewEntry {
+    let entry = Entry {
+        key,
+        fact,
+        at: Timestamp(1_000),
+        until: Timestamp(until),
+        conditions: Vec::new(),
+        data: Vec::new(),
+        source: SourceTag::new(FEED, transmitter, jti),
+        lifted: false,
+    };
+    let mut bytes = Vec::new();
+    FeedEntry { entry, by: TransmitterId::new(transmitter) }.encode(&mut bytes);
+    NewEntry { bytes, key: key.encode().to_vec(), bucket: key.bucket(), until: Timestamp(until) }
+}
+
+/// A signal that completes tasks, each until the time beside it.
+pub fn signal(transmitter: &str, jti: &str, tasks: &[(&str, u64)]) -> NewSignal {
+    let entries = tasks.iter().map(|(name, until)| entry(transmitter, jti, task(name), Fact::Completed, *until));
+    NewSignal {
+        feed: FEED.to_owned(),
+        transmitter: transmitter.to_owned(),
+        jti: jti.to_owned(),
+        fingerprint: vec![1],
+        event: "https://taskfence.example/event".to_owned(),
+        subject: r#"{"format":"opaque"}"#.to_owned(),
+        claims: r#"{"iat":1000}"#.to_owned(),
+        by: transmitter.to_owned(),
+        reason: "done".to_owned(),
+        at: Timestamp(1_000),
+        taken_in: 1_000_000,
+        entries: entries.collect(),
+    }
+}
+
+/// Stores one change.
+pub fn commit(store: &dyn Store, change: Change) -> Outcome {
+    store.commit(&[change]).unwrap().remove(0)
+}
+
+/// The lift of a signal.
+pub fn lift(signal: u64) -> Change {
+    let (feed, by, reason) = (FEED.to_owned(), "ann".to_owned(), "mistake".to_owned());
+    Change::Lift { feed, signal, by, reason, at: 2_000_000 }
+}
+
+/// What was stored: the signal, the revision and the new entries.
+pub fn stored(outcome: Outcome) -> (u64, Revision, Vec<StoredEntry>) {
+    match outcome {
+        Outcome::Stored { signal, revision, entries } => (signal, revision, entries),
+        other => panic!("{other:?}"),
+    }
+}
