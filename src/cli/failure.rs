@@ -3,6 +3,7 @@
 use crate::input::configuration;
 use crate::input::file;
 use crate::input::problem::BadFile;
+use crate::remote::{client, profile};
 use crate::signing::certificate;
 use crate::signing::key;
 use crate::signing::push;
@@ -22,6 +23,10 @@ pub enum Failure {
     Certificate(#[from] certificate::Error),
     #[error(transparent)]
     Push(#[from] push::Error),
+    #[error(transparent)]
+    Hub(#[from] client::Error),
+    #[error("{0}")]
+    Failed(String),
     #[error(transparent)]
     Time(#[from] time::Error),
     #[error(transparent)]
@@ -48,6 +53,8 @@ impl Failure {
             | Self::Key(_)
             | Self::Certificate(_)
             | Self::Push(_)
+            | Self::Hub(_)
+            | Self::Failed(_)
             | Self::Time(_)
             | Self::Signal { .. }
             | Self::State(_)
@@ -59,6 +66,16 @@ impl Failure {
     /// Whether the reader of our output closed the pipe, which is not worth a message.
     pub(super) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<profile::Error> for Failure {
+    fn from(error: profile::Error) -> Self {
+        match error {
+            profile::Error::File(error) => error.into(),
+            profile::Error::Bad(bad) => bad.into(),
+            profile::Error::Usage(message) => Self::Usage(message),
+        }
     }
 }
 

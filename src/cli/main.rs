@@ -9,6 +9,7 @@ mod envoy_checks;
 mod failure;
 mod input;
 mod offline;
+mod remote;
 mod signing;
 mod terminal;
 #[cfg(test)]
@@ -61,6 +62,12 @@ enum Command {
     Token(commands::token::Token),
     #[command(subcommand)]
     Signal(Box<commands::signal::Signal>),
+    Hub(Box<commands::hub::Hub>),
+    Status(commands::status::Status),
+    State(Box<commands::state::State>),
+    Stop(Box<commands::stop::Stop>),
+    Undo(commands::undo::Undo),
+    Watch(commands::watch::Watch),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
 }
@@ -99,6 +106,12 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Keys(keys) => keys.run(console),
         Command::Token(token) => token.run(console),
         Command::Signal(signal) => signal.run(console),
+        Command::Hub(hub) => hub.run(console),
+        Command::Status(status) => status.run(console),
+        Command::State(state) => state.run(console),
+        Command::Stop(stop) => stop.run(console),
+        Command::Undo(undo) => undo.run(console),
+        Command::Watch(watch) => watch.run(console),
         Command::Completions(completions) => completions.run(console),
         Command::Man(man) => man.run(console),
     };

@@ -13,8 +13,17 @@
 )]
 
 pub mod access;
+pub mod api;
 pub mod config;
 pub mod feed;
-pub mod serve;
+pub mod health;
 pub mod intake;
+pub mod metrics;
+pub mod operations;
+pub mod problem;
+pub mod serve;
+pub mod server;
 pub mod store;
+#[cfg(test)]
+mod testing;
+pub mod tls;

@@ -137,6 +137,9 @@ pub fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER)
+        // Without this hyper reads on while a request waits, to see the other side leave, and takes a second buffer for
+        // it. A follower that left is noticed when its wait ends.
+        .half_close(true)
         // Entries go out from the shared bytes, not through a buffer of the connection.
         .writev(true)
         .pipeline_flush(false);

@@ -13,6 +13,7 @@ use taskfence_core::policy::policy::Policy;
 use taskfence_core::policy::policy::Role;
 use taskfence_core::signal::hub_source::HubSource;
 
+use crate::commands::hub;
 use crate::envoy::{Envoy, Plugin, Text};
 use crate::envoy_checks::{self, Findings};
 use crate::failure::Failure;
@@ -33,6 +34,8 @@ Examples:
   taskfence check taskfence.yaml
   taskfence check taskfence.yaml --print > taskfence.json
   taskfence check /etc/envoy/envoy.yaml
+  taskfence check hub.yaml
+  taskfence check taskfence.yaml --hub hub.yaml
   kubectl get cm taskfence -o jsonpath='{.data.config}' | taskfence check - --output json
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
@@ -44,6 +47,10 @@ pub struct Check {
     /// How to print the findings
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
+
+    /// The configuration of the hub that the filter follows: what the filter needs is compared with what the hub covers
+    #[arg(long, value_name = "FILE")]
+    hub: Option<PathBuf>,
 
     /// Print a good configuration as the JSON text that Envoy hands to the filter, and the findings to standard error
     #[arg(long, conflicts_with = "output")]
@@ -64,11 +71,24 @@ impl Check {
         let text = file::read_or_input(&self.config, console.input)?;
         if let Ok(json) = document::to_json(&text, "the configuration")
             && let Ok(value) = serde_json::from_slice(&json)
-            && Envoy::is_one(&value)
         {
-            return self.check_envoy(&Envoy::read(&value), console);
+            if Envoy::is_one(&value) {
+                return self.check_envoy(&Envoy::read(&value), console);
+            }
+            if hub::is_one(&value) {
+                return match self.output {
+                    Output::Human => hub::check(&self.config, &text, console),
+                    Output::Json => hub::check_json(&text, console),
+                };
+            }
         }
-        let checked = configuration::parse(&text);
+        let mut checked = configuration::parse(&text);
+        if let (Some(path), Ok(configuration)) = (&self.hub, &checked) {
+            let problems = hub::compare_with(path, &configuration.loaded.policy)?;
+            if !problems.is_empty() {
+                checked = Err(problems);
+            }
+        }
         match self.output {
             Output::Human => self.report(&checked, console)?,
             Output::Json => writeln!(console.out, "{}", serde_json::to_string_pretty(&report(&checked))?)?,

@@ -12,6 +12,7 @@ mod sending;
 mod target;
 #[cfg(test)]
 mod tests;
+mod to_hub;
 mod verify;
 
 use clap::Subcommand;

@@ -146,7 +146,8 @@ fn printable(text: &str) -> String {
     shown
 }
 
-fn root_cause(error: &reqwest::Error) -> String {
+/// What lies at the bottom of an error of the HTTP client.
+pub fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

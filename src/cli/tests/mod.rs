@@ -4,5 +4,6 @@ pub mod agreement;
 pub mod command_line;
 pub mod examples;
 pub mod help;
+pub mod hub;
 pub mod messages;
 pub mod snapshot;

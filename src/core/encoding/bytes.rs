@@ -1,7 +1,7 @@
 //! Comparing bytes: in constant time for secrets, or fast.
 
 /// Whether the two slices are equal. The time it takes does not depend on where they differ. For secrets.
-pub(crate) fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
+pub fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differ, (l, r)| differ | (l ^ r)) == 0
 }
 

@@ -14,7 +14,7 @@ pub enum PeerPattern {
 
 impl PeerPattern {
     /// Reads a SPIFFE ID whose last segment may be `*`, which matches one or more segments.
-    pub(crate) fn parse(text: &str) -> Option<PeerPattern> {
+    pub fn parse(text: &str) -> Option<PeerPattern> {
         match text.strip_suffix("/*") {
             Some(start) => is_spiffe_id(start).then(|| PeerPattern::Below(format!("{start}/"))),
             None => (is_spiffe_id(text) && text != "spiffe://").then(|| PeerPattern::Exactly(text.to_owned())),
@@ -22,7 +22,7 @@ impl PeerPattern {
     }
 
     /// Whether `peer`, the URI of a certificate, matches.
-    pub(crate) fn matches(&self, peer: &str) -> bool {
+    pub fn matches(&self, peer: &str) -> bool {
         match self {
             PeerPattern::Exactly(id) => id == peer,
             // The rest must be a valid ID too: with `..` in it, it would name another path.

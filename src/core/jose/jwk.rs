@@ -70,7 +70,7 @@ pub enum KeyError {
 impl KeyError {
     /// Whether the key is valid but not for the signatures that are checked here. Issuers publish such keys with the
     /// others.
-    pub(crate) fn is_for_other_use(&self) -> bool {
+    pub fn is_for_other_use(&self) -> bool {
         match self {
             KeyError::Use { .. } | KeyError::Operations { .. } | KeyError::Algorithm { .. } | KeyError::Kind { .. } => {
                 true

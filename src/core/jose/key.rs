@@ -65,11 +65,11 @@ impl Verifier {
 /// Identifies a key for one algorithm: a hash of its thumbprint (RFC 7638), its `kid` and the algorithm. Other members
 /// of the JWK, such as `x5t` or `iat`, do not change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyId([u8; 16]);
+pub struct KeyId([u8; 16]);
 
 impl KeyId {
     /// The hash.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -92,7 +92,7 @@ pub struct Key {
 
 impl Key {
     /// The id of this key for `algorithm`, if it is for it. Another key with the same `kid` has another id.
-    pub(crate) fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
+    pub fn id(&self, algorithm: Algorithm) -> Option<KeyId> {
         self.find(algorithm).map(|(_, id, _)| *id)
     }
 
@@ -157,7 +157,7 @@ impl fmt::Debug for Key {
 
 /// Why a set has no key for a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoKey {
+pub enum NoKey {
     /// No key has that `kid`.
     Unknown,
     /// The keys with that `kid` are for other algorithms.
@@ -226,7 +226,7 @@ impl KeySet {
     }
 
     /// The key for a signature with `algorithm` whose header has this `kid`, or no `kid`.
-    pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
+    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
         let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
         if named.peek().is_none() {
             return Err(NoKey::Unknown);

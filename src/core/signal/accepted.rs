@@ -80,7 +80,7 @@ impl Signal {
     }
 
     /// The fingerprint, by which another SET with the same `jti` and other contents is recognized.
-    pub(crate) fn fingerprint(&self) -> &Fingerprint {
+    pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 

@@ -33,7 +33,7 @@ pub fn interpret_claims(
 /// The key of `subject`, which names one thing (RFC 9493, SSF 1.0 §3), in the tokens of `issuer`. `None` when no grant
 /// of this issuer can be compared with it, or it names several things.
 pub fn key(subject: &Value, issuer: &Issuer) -> Option<StateKey> {
-    let reading = Reading { issuers: &[issuer], critical: &[], legacy: false, opaque: None };
+    let reading = Reading { issuers: &[(IssuerIndex::new(0), issuer)], critical: &[], legacy: false, opaque: None };
     let subject = reading.read(subject, &mut Oddities::default()).ok()?;
     let [alternative] = subject.alternatives.as_slice() else { return None };
     let [member] = alternative.as_slice() else { return None };

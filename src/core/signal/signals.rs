@@ -24,7 +24,7 @@ impl Signals {
 
     /// The transmitters that must have been heard of recently for the state about grants of the issuer with that index
     /// to be fresh.
-    pub(crate) fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
+    pub fn heartbeats_of(&self, issuer: IssuerIndex) -> &[TransmitterId] {
         issuer.of(&self.heartbeats).map(Vec::as_slice).unwrap_or_default()
     }
 

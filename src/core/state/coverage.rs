@@ -5,9 +5,9 @@
 //! retentions in seconds (5 each). Numbers are little-endian.
 
 use crate::encoding::digest::short_hash;
+use crate::state::corrupt::Corrupt;
 use crate::state::freshness::TransmitterId;
 use crate::state::key::IssuerTag;
-use crate::state::store::Corrupt;
 pub use crate::state::store::FeedId;
 use crate::time::Span;
 use sha2::{Digest, Sha256};

@@ -6,7 +6,7 @@
 //! stream: the status (1) and its time (5). Times are little-endian seconds.
 //! when it was said (5). Times are little-endian seconds.
 
-use crate::state::store::Corrupt;
+use crate::state::corrupt::Corrupt;
 use crate::time::Timestamp;
 use sha2::{Digest, Sha256};
 

@@ -1,6 +1,7 @@
 //! The pushed state: its keys, its entries, its stored formats, and how workers share it.
 
 pub mod bucket;
+mod corrupt;
 pub mod coverage;
 pub mod fact;
 pub mod freshness;

@@ -1,6 +1,7 @@
 //! Memory that all workers share, with compare-and-swap.
 
 use crate::encoding::digest::short_hash;
+pub use crate::state::corrupt::Corrupt;
 
 /// A slot of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,11 +127,6 @@ impl Store for MemoryStore {
         Ok(())
     }
 }
-
-/// The bytes are not a table. A state that cannot be read is not a state without revocations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the state holds bytes that are not a table of this version")]
-pub struct Corrupt;
 
 /// The id of a key source in the shared memory: sources with the same cluster, host and path share their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -127,6 +127,19 @@ fn a_hub_covers_the_issuers_that_it_has_with_the_same_names() {
     assert_eq!(covers(&receiver(Some("other")), &filter("main")), Err(NotReady::NotCovered));
 }
 
+/// A follower drops entries whose tag is that of no covered issuer.
+#[test]
+fn the_tag_of_a_covered_issuer_is_that_of_its_entries() {
+    let (hub, filter) = (receiver(Some("main")), filter("main"));
+    let tag = needed(&filter).id.tag();
+    assert_eq!(covered(&hub.issuers()[0]).id.tag(), tag);
+    for (event, subject) in subjects() {
+        let keys = keys_of_signal(&hub, &event, &subject);
+        assert!(keys.iter().all(|key| key.issuer() == tag), "{subject}");
+    }
+    assert_ne!(covered(&receiver(None).issuers()[0]).id.tag(), tag);
+}
+
 #[test]
 fn every_configured_name_changes_what_must_be_covered() {
     let with = |change: &dyn Fn(&mut Value)| {
@@ -138,7 +151,8 @@ fn every_configured_name_changes_what_must_be_covered() {
     assert_eq!(plain, with(&|_| {}));
     let subject = |name: &'static str, value: Value| move |c: &mut Value| c["claims"]["subjects"][name] = value.clone();
     let claim = |name: &'static str| move |c: &mut Value| c["claims"][name] = json!("changed");
-    let names: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    type Change = Box<dyn Fn(&mut Value)>;
+    let names: Vec<(&str, Change)> = vec![
         ("issuer", Box::new(|c| c["issuer"] = json!("https://other.example"))),
         ("task", Box::new(claim("task"))),
         ("session", Box::new(claim("session"))),

@@ -136,6 +136,17 @@ impl Candidate<'_, '_> {
     }
 }
 
+/// What `token` says about itself, read as a token of one of `issuers`. Nothing is verified, also not that it is still
+/// valid: use it for reports only.
+pub fn read_unverified(token: &[u8], issuers: &[Issuer]) -> Result<(Grant, IssuerIndex), Rejected> {
+    let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
+        JwsError::TooLarge => Reason::TokenTooLarge,
+        JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
+    })?;
+    let (index, issuer) = find_issuer(&jws, issuers)?;
+    Ok((read_grant(jws.claims(), issuer)?, index))
+}
+
 /// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then `Candidate::verify`.
 pub fn verify(
     token: &[u8],

@@ -1,3 +1,9 @@
 //! Who may call the hub, and as what.
 
+pub mod authenticate;
+pub mod bearer;
+pub mod certificate;
+pub mod known_tokens;
 pub mod principal;
+pub mod rate_limit;
+pub mod tokens;

@@ -2,7 +2,7 @@
 
 use crate::access::principal::Role;
 use crate::config::hub::Access;
-use crate::config::model::HubConfig;
+use crate::config::model::{AccessConfig, HubConfig};
 use crate::config::problem::{self, Found, Problem};
 use taskfence_core::http::spiffe::PeerPattern;
 
@@ -33,7 +33,9 @@ pub(super) fn access(config: &HubConfig, found: &mut Found) -> Vec<Access> {
                 found.errors.push(problem.help(help));
             }
         }
-        all.extend(peers.zip(role).map(|(peers, role)| Access { peers, role, feeds: entry.feeds.clone() }));
+        check_issuer(entry, role, &path, found);
+        let (feeds, issuer) = (entry.feeds.clone(), entry.issuer.clone());
+        all.extend(peers.zip(role).map(|(peers, role)| Access { peers, role, feeds, issuer }));
     }
     let has_ca = config.listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     if !config.access.is_empty() && !has_ca {
@@ -41,6 +43,18 @@ pub(super) fn access(config: &HubConfig, found: &mut Found) -> Vec<Access> {
         found.error("access", "needs client certificates, and the hub asks for none", help);
     }
     all
+}
+
+/// An issuer may only end what it granted, so the hub must know which one it is.
+fn check_issuer(entry: &AccessConfig, role: Option<Role>, path: &str, found: &mut Found) {
+    let path = format!("{path}.issuer");
+    match (role == Some(Role::Issuer), &entry.issuer) {
+        (true, None) => {
+            found.error(path, "is missing", "name the issuer whose grants the caller may end, as `feeds` does")
+        }
+        (false, Some(_)) => found.error(path, "belongs to `role: issuer` only", "remove it"),
+        _ => {}
+    }
 }
 
 /// One id, or all below a path or a trust domain.

@@ -52,6 +52,8 @@ pub struct Access {
     pub role: Role,
     /// The feeds that they may use; empty: all.
     pub feeds: Vec<String>,
+    /// The issuer that they are; only with the role `issuer`, and always with it.
+    pub issuer: Option<String>,
 }
 
 /// One feed.

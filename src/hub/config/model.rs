@@ -67,6 +67,9 @@ pub struct AccessConfig {
     /// The feeds that it may use. Default: all.
     #[serde(default)]
     pub feeds: Vec<String>,
+    /// With the role `issuer`: which issuer it is, as the feeds name it.
+    #[serde(default)]
+    pub issuer: Option<String>,
 }
 
 /// One feed: a log with issuers, transmitters and roles of its own.

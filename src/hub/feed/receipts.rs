@@ -161,7 +161,7 @@ pub fn receipt<'f>(
 }
 
 /// By when `follower` has closed itself, if it applies nothing that has the entry `number`.
-fn closes(follower: &Follower, number: u64) -> Closes {
+pub fn closes(follower: &Follower, number: u64) -> Closes {
     if follower.report.is_shadow() {
         return Closes::Never(Never::Shadow);
     }

@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_millis(3);
 const QUEUE: usize = 8_192;
 
 /// So many groups may wait for those who listen to commits. Whoever is further behind reads the store.
-const COMMITS: usize = 4_096;
+const COMMITS: usize = 1_024;
 
 /// The exit code of a process that does not know any more what it stored (`EX_IOERR` of sysexits.h).
 pub const EXIT_UNCERTAIN: i32 = 74;

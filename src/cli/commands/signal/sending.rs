@@ -9,6 +9,7 @@ use reqwest::Url;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::commands::signal::to_hub::{Said, ToHub};
 use crate::failure::Failure;
 use crate::signing::key::SigningKey;
 use crate::signing::push::{Answer, Pusher};
@@ -21,12 +22,13 @@ use crate::terminal::time::{self, Moment};
 #[derive(Debug, Args)]
 pub struct Sending {
     /// The private key to sign with; the receivers know its public half; not needed with --dry-run
-    #[arg(long, value_name = "FILE", required_unless_present = "dry_run", help_heading = "Transmitter")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["dry_run", "hub"], help_heading = "Transmitter")]
     key: Option<PathBuf>,
 
     /// The transmitter, as the receivers' configuration names it
-    #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "Transmitter")]
-    issuer: String,
+    #[arg(long, value_name = "URI", required_unless_present = "hub", value_parser = NonEmpty::new(),
+        help_heading = "Transmitter")]
+    issuer: Option<String>,
 
     /// The issuer of the token or of the user; a session, task or device needs none [default: the value of --issuer]
     #[arg(long, value_name = "URI", value_parser = NonEmpty::new(), help_heading = "Transmitter")]
@@ -53,11 +55,13 @@ pub struct Sending {
     txn: Option<String>,
 
     /// The audience, as the receivers' configuration names it; may be given more than once
-    #[arg(long, value_name = "URI", required = true, value_parser = NonEmpty::new(), help_heading = "Receivers")]
+    #[arg(long, value_name = "URI", required_unless_present = "hub", value_parser = NonEmpty::new(),
+        help_heading = "Receivers")]
     audience: Vec<String>,
 
     /// Where to push it; may be given more than once, and left out with --dry-run and --print
-    #[arg(long, value_name = "URL", required_unless_present_any = ["dry_run", "print"], value_parser = receiver,
+    #[arg(long, value_name = "URL", required_unless_present_any = ["dry_run", "print", "hub"],
+        value_parser = receiver,
         help_heading = "Receivers")]
     to: Vec<Url>,
 
@@ -82,16 +86,28 @@ pub struct Sending {
     /// Print the signed signal on the first line; push it only where --to says
     #[arg(long, help_heading = "Receivers")]
     print: bool,
+
+    #[command(flatten)]
+    hub: ToHub,
 }
 
 impl Sending {
     /// The issuer of the tokens that the signal is about.
     pub fn subject_issuer(&self) -> &str {
-        self.subject_issuer.as_deref().unwrap_or(&self.issuer)
+        self.subject_issuer.as_deref().or(self.issuer.as_deref()).unwrap_or_default()
     }
 
     /// Signs and pushes `event`, or prints it, as the command line says.
     pub fn send(&self, event: &Event, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        if self.hub.is_meant() {
+            let said = Said {
+                subject_issuer: self.subject_issuer(),
+                reason: self.reason.as_deref(),
+                jti: self.jti.as_deref(),
+                at: self.at.resolve(console.now)?,
+            };
+            return self.hub.send(event, &said, console);
+        }
         let envelope = self.envelope(console.now)?;
         let claims = set::claims(event, &envelope);
         // Without a key there is nothing but a dry run: the command line has seen to that.
@@ -113,7 +129,7 @@ impl Sending {
     fn envelope(&self, now: u64) -> Result<Envelope, Failure> {
         let id = |given: &Option<String>| given.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         Ok(Envelope {
-            issuer: self.issuer.clone(),
+            issuer: self.issuer.clone().unwrap_or_default(),
             audiences: self.audience.clone(),
             jti: id(&self.jti),
             txn: id(&self.txn),

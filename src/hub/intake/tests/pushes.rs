@@ -170,6 +170,26 @@ async fn what_the_store_does_not_take_comes_again() {
 }
 
 #[tokio::test]
+async fn what_finds_no_room_comes_again_and_operators_still_stop() {
+    let hub = TestHub::new(|_| {});
+    let revoke = |at: usize| {
+        let client = json!({"format": "complex", "client": {"format": "opaque", "id": "agent-a7"}});
+        hub.set(&TestHub::claims(&format!("set-{at}"), SESSION_REVOKED, json!({}), client))
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match hub.push(revoke(taken)).await {
+            (202, _) => taken += 1,
+            (status, _) => break status,
+        }
+    };
+    assert_eq!((taken, refused), (48, 503), "three quarters of the 64 entries about clients in one bucket");
+    assert_eq!(counted(&hub, |counters| counters.no_room.value()), 1);
+    assert_eq!(hub.push(revoke(0)).await.0, 202, "a repeat needs no room");
+    hub.intake.stop("main", "alice", &json!({"client": "agent-a7"}), "incident").await.unwrap();
+}
+
+#[tokio::test]
 async fn pushes_come_through_a_server() {
     let hub = TestHub::new(|_| {});
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

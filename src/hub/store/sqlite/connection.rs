@@ -12,10 +12,10 @@ const BUSY: Duration = Duration::from_secs(10);
 /// So many idle connections for readers are kept open.
 const KEPT: usize = 8;
 
-/// Pages of the cache of the connection that writes, in KiB.
+/// The page cache of the connection that writes, in KiB.
 const WRITER_CACHE: i64 = 64 * 1024;
 
-/// Pages of the cache of each connection that reads, in KiB.
+/// The page cache of each connection that reads, in KiB.
 const READER_CACHE: i64 = 4 * 1024;
 
 /// How many statements a connection keeps compiled.

@@ -6,6 +6,7 @@ use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::state::fact::Fact;
 use taskfence_core::state::key::Kind;
 
+mod full_disk;
 mod history;
 
 const NOW: Timestamp = Timestamp(1_000);

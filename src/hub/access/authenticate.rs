@@ -1,0 +1,193 @@
+//! Says who a caller is, before any handler runs: by its bearer token, or by the certificate of its connection.
+
+use crate::access::bearer;
+use crate::access::certificate::{self, CertificateRules};
+use crate::access::known_tokens::{KnownTokens, NotKnown};
+use crate::access::principal::{Principal, Role};
+use crate::access::rate_limit::RateLimit;
+use crate::config::hub::Feed;
+use crate::problem::Problem;
+use crate::serve::Peer;
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+use std::sync::Arc;
+use taskfence_core::encoding::bytes::constant_time_eq;
+
+/// The clock of the hub, in milliseconds since 1970.
+pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How callers are authenticated and limited.
+pub struct Access {
+    tokens: KnownTokens,
+    certificates: CertificateRules,
+    failures: RateLimit<IpAddr>,
+    /// For people and issuers, which call the API.
+    callers: RateLimit<String>,
+    /// For proxies and transmitters; many share a principal.
+    machines: RateLimit<String>,
+    /// What transmitters send in `authorization` that have agreed on a value of their own: the path of the intake of the
+    /// feed, and the value.
+    streams: Vec<(String, String)>,
+    now: Now,
+}
+
+impl Access {
+    /// Callers have one of `tokens`, or a certificate that `certificates` names. Transmitters of `hub` may have a value of
+    /// their own, which the intake compares again with the stream of the SET.
+    pub fn new(tokens: KnownTokens, certificates: CertificateRules, hub: &[Arc<Feed>], now: Now) -> Access {
+        let streams = hub.iter().flat_map(|feed| {
+            let policy = feed.policy();
+            let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.clone());
+            values.map(|value| (Feed::intake_path(&feed.name), value)).collect::<Vec<_>>()
+        });
+        Access {
+            tokens,
+            certificates,
+            failures: RateLimit::new(1, 20),
+            callers: RateLimit::new(500, 2_000),
+            machines: RateLimit::new(20_000, 50_000),
+            streams: streams.collect(),
+            now,
+        }
+    }
+
+    /// The tokens, to read them again from the store.
+    pub fn tokens(&self) -> &KnownTokens {
+        &self.tokens
+    }
+
+    /// The clock of the hub, in milliseconds since 1970.
+    pub fn now(&self) -> u64 {
+        (self.now)()
+    }
+
+    /// Who the caller is. A token counts alone: a wrong one is not made good by a certificate.
+    fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<Principal, Problem> {
+        if let Some(header) = headers.get(AUTHORIZATION) {
+            let token = header.to_str().ok().and_then(bearer::from_header);
+            let token = token.ok_or_else(|| Problem::unauthenticated("`authorization` holds no bearer token", true))?;
+            return self.tokens.principal(token, self.now()).map_err(|error| match error {
+                NotKnown::Invalid => Problem::unauthenticated("the token is not valid here", true),
+                NotKnown::Unavailable => Problem::unavailable("the store does not answer, so no token can be checked"),
+            });
+        }
+        let leaf = peer.certificates.first();
+        let Some(id) = leaf.and_then(|leaf| certificate::spiffe_id(leaf)) else {
+            let detail = "there is neither a token nor a client certificate with a SPIFFE id";
+            return Err(Problem::unauthenticated(detail, false));
+        };
+        self.certificates.principal(&id).ok_or_else(|| {
+            let remedy = "add it to `access` in the configuration of the hub, or send a bearer token";
+            Problem::forbidden(format!("`{id}` has no role here"), remedy)
+        })
+    }
+
+    fn admit(&self, headers: &HeaderMap, peer: &Peer) -> Result<Principal, Problem> {
+        let now = self.now();
+        // Only callers that fail are slowed down: others behind the same address go on.
+        let principal = self.authenticate(headers, peer).map_err(|problem| {
+            let limited = self.failures.take(&peer.address.ip().to_canonical(), now);
+            limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
+        })?;
+        let limit = match principal.role {
+            Role::Sidecar | Role::Transmitter => &self.machines,
+            Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
+        };
+        let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
+        limit.take(&principal.name, now).map_err(too_many)?;
+        Ok(principal)
+    }
+}
+
+impl Access {
+    /// Whether it is a push with the value that a transmitter of the feed has agreed on. Such a push has no principal.
+    fn is_push(&self, headers: &HeaderMap, path: &str) -> bool {
+        let Some(header) = headers.get(AUTHORIZATION) else { return false };
+        let same =
+            |(known, value): &(String, String)| known == path && constant_time_eq(value.as_bytes(), header.as_bytes());
+        self.streams.iter().any(same)
+    }
+}
+
+/// Puts the [`Principal`] into the extensions of the request, or answers 401, 403, 429 or 503.
+pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
+        return Problem::unavailable("the connection of the request is not known").into_response();
+    };
+    if access.is_push(request.headers(), request.uri().path()) {
+        return next.run(request).await;
+    }
+    match access.admit(request.headers(), &peer) {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(problem) => {
+            tracing::info!(address = %peer.address, path = request.uri().path(), "a caller was not admitted");
+            problem.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::tokens;
+    use crate::config::hub::Access as Rule;
+    use crate::testing;
+    use axum::http::StatusCode;
+    use taskfence_core::http::spiffe::PeerPattern;
+
+    const ENVOY: &str = "spiffe://mesh.example/ns/a/sa/envoy";
+
+    fn access() -> (tempfile::TempDir, Access, String) {
+        let (folder, store) = testing::store();
+        let token = tokens::create(&*store, "ops", Role::Operator, &[], 1).unwrap();
+        let peers = PeerPattern::parse("spiffe://mesh.example/ns/a/*").unwrap();
+        let rules = CertificateRules::new(vec![Rule { peers, role: Role::Sidecar, feeds: Vec::new(), issuer: None }]);
+        let tokens = KnownTokens::open(store, 0).unwrap();
+        (folder, Access::new(tokens, rules, &[], Arc::new(|| 5)), token)
+    }
+
+    fn peer(spiffe: Option<&str>) -> Peer {
+        let certificate = |id: &str| certificate::tests::certificate(&[id]).into();
+        Peer { address: "127.0.0.1:9".parse().unwrap(), certificates: spiffe.map(certificate).into_iter().collect() }
+    }
+
+    fn headers(authorization: Option<&str>) -> HeaderMap {
+        authorization.map(|value| (AUTHORIZATION, value.parse().unwrap())).into_iter().collect()
+    }
+
+    #[test]
+    fn a_token_or_a_certificate() {
+        let (_folder, access, token) = access();
+        let admit = |authorization: Option<&str>, spiffe| {
+            let admitted = access.admit(&headers(authorization), &peer(spiffe));
+            admitted.map(|principal| principal.role).map_err(|problem| problem.into_response().status())
+        };
+        let good = format!("Bearer {token}");
+        assert_eq!(admit(Some(&good), None), Ok(Role::Operator));
+        assert_eq!(admit(None, Some(ENVOY)), Ok(Role::Sidecar));
+        assert_eq!(admit(Some(&good), Some(ENVOY)), Ok(Role::Operator));
+        assert_eq!(admit(Some("Bearer wrong"), Some(ENVOY)), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(admit(Some("Basic b3BzOm9wcw=="), None), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(admit(None, None), Err(StatusCode::UNAUTHORIZED));
+        assert_eq!(admit(None, Some("spiffe://mesh.example/ns/b/sa/x")), Err(StatusCode::FORBIDDEN));
+    }
+
+    #[test]
+    fn failures_are_limited_and_slow_down_nobody_else() {
+        let (_folder, access, token) = access();
+        let mut last = StatusCode::OK;
+        for _ in 0..30 {
+            last = access.admit(&headers(None), &peer(None)).unwrap_err().into_response().status();
+        }
+        assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
+        let good = format!("Bearer {token}");
+        assert!(access.admit(&headers(Some(&good)), &peer(None)).is_ok());
+    }
+}

@@ -1,0 +1,90 @@
+//! The audit log: who called what, and what was answered. Every call of the API is in it before its answer leaves.
+
+use crate::access::principal::{Principal, Role};
+use crate::api::call::{Api, Query, READERS, allow};
+use crate::api::model::AuditAnswer;
+use crate::problem::Problem;
+use crate::store::model::Audit;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use utoipa::IntoParams;
+
+/// What a handler says that it was asked for: no secrets. Handlers find it in the extensions of the request.
+#[derive(Debug, Clone, Default)]
+pub struct Note(Arc<Mutex<Option<Value>>>);
+
+impl Note {
+    /// Sets what the audit log says.
+    pub fn set(&self, detail: Value) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(detail);
+    }
+}
+
+/// Writes the call into the audit log. Where that fails the answer is 503, though what the call changed stays.
+pub async fn record(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let note = Note::default();
+    request.extensions_mut().insert(note.clone());
+    let by = request.extensions().get::<Principal>().map_or_else(String::new, |principal| principal.name.clone());
+    let call = format!("{} {}", request.method(), request.uri().path());
+    let query = request.uri().query().map(str::to_owned);
+    let response = next.run(request).await;
+    let noted = note.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    let detail = noted.or(query.map(|query| json!({"query": query}))).unwrap_or_else(|| json!({}));
+    let status = response.status().as_u16();
+    let audit = Audit { at: api.operations.now(), by, call, status, detail: detail.to_string() };
+    tracing::info!(by = audit.by, call = audit.call, status, "api");
+    match api.with_store(move |store| store.audit(&audit)).await {
+        Ok(()) => {
+            api.audited.fetch_add(1, Ordering::Relaxed);
+            response
+        }
+        Err(_) if response.status().is_success() => {
+            Problem::unavailable("the audit log cannot be written; what the call changed stays").into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Which lines of the audit log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// Only lines before this number.
+    before: Option<u64>,
+    /// At most so many; default 100, at most 1000.
+    limit: Option<usize>,
+}
+
+/// The audit log, the newest line first.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(AuditQuery), responses(
+    (status = 200, body = Vec<AuditAnswer>),
+    (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub async fn list(
+    State(api): State<Api>,
+    Extension(principal): Extension<Principal>,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<Vec<AuditAnswer>>, Problem> {
+    allow(&principal, &READERS)?;
+    // The log is about all feeds.
+    if principal.role == Role::Auditor && !principal.feeds.is_empty() {
+        return Err(Problem::forbidden("the audit log is about all feeds", "use a token without `feeds`"));
+    }
+    let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+    let lines = api.with_store(move |store| store.audits(query.before, limit)).await?;
+    let answer = |(id, line): (u64, Audit)| AuditAnswer {
+        id,
+        at_ms: line.at,
+        by: line.by,
+        call: line.call,
+        status: line.status,
+        detail: serde_json::from_str(&line.detail).unwrap_or(Value::String(line.detail)),
+    };
+    Ok(Json(lines.into_iter().map(answer).collect()))
+}

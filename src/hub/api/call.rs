@@ -1,0 +1,108 @@
+//! What every call of the API shares: what it may use, who may do what, and calls of the store.
+
+use crate::access::principal::{Principal, Role};
+use crate::api::operations::Operations;
+use crate::config::hub::{Feed, Hub};
+use crate::problem::Problem;
+use crate::store::Store;
+use crate::store::model::StoreError;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// What the handlers use.
+#[derive(Clone)]
+pub struct Api {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Intake, feeds and receipts.
+    pub operations: Arc<dyn Operations>,
+    /// The configuration.
+    pub hub: Arc<Hub>,
+    /// How many lines this process wrote into the audit log.
+    pub audited: Arc<AtomicU64>,
+}
+
+/// May read everything.
+pub const READERS: [Role; 2] = [Role::Operator, Role::Auditor];
+
+impl Api {
+    /// The feed `name`, if `principal` may use it in one of `roles`.
+    pub fn feed(&self, principal: &Principal, roles: &[Role], name: &str) -> Result<&Feed, Problem> {
+        allow(principal, roles)?;
+        if !principal.may(roles, name) {
+            let detail = format!("`{}` may not use the feed `{name}`", principal.name);
+            return Err(Problem::forbidden(detail, "ask an operator for a token with this feed"));
+        }
+        self.hub.feeds.iter().find(|feed| feed.name == name).map(|feed| &**feed).ok_or_else(|| {
+            let names: Vec<_> = self.hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
+            Problem::missing(format!("there is no feed `{name}`"), format!("the feeds are {}", names.join(", ")))
+        })
+    }
+
+    /// Runs `work` with the store on a thread where it may block.
+    pub async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.with_store_as(work).await
+    }
+
+    /// The same for work that fails in its own way.
+    pub async fn with_store_as<T: Send + 'static, E: Into<Problem> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let store = Arc::clone(&self.store);
+        let done = tokio::task::spawn_blocking(move || work(&*store)).await;
+        done.map_err(|_| Problem::unavailable("the work on the store broke off"))?.map_err(Into::into)
+    }
+}
+
+/// Whether `principal` has one of `roles`.
+pub fn allow(principal: &Principal, roles: &[Role]) -> Result<(), Problem> {
+    if roles.contains(&principal.role) {
+        return Ok(());
+    }
+    let names: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    let detail = format!("`{}` has the role {}", principal.name, principal.role.as_str());
+    Err(Problem::forbidden(detail, format!("use a token with the role {}", names.join(" or "))))
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        tracing::error!(%error, "the store failed");
+        Problem::unavailable(error.to_string())
+    }
+}
+
+/// The body of a request, as JSON. An error is a [`Problem`] that names the member.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, _: &S) -> Result<Body<T>, Problem> {
+        let bytes = axum::body::to_bytes(request.into_body(), MAX_BODY).await;
+        let bytes = bytes.map_err(|_| Problem::bad_request("the body is too long", "send at most 64 KiB of JSON"))?;
+        let read = taskfence_core::config::load::parse(&bytes, "the body");
+        read.map(Body).map_err(|problem| Problem::bad_request(problem.to_string(), "see /openapi.json for the members"))
+    }
+}
+
+const MAX_BODY: usize = 64 * 1024;
+
+/// The query of a request.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, Problem> {
+        let read = axum::extract::Query::try_from_uri(&parts.uri);
+        read.map(|axum::extract::Query(query)| Query(query))
+            .map_err(|error| Problem::bad_request(error.body_text(), "see /openapi.json for the parameters"))
+    }
+}

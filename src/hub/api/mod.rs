@@ -1,0 +1,20 @@
+//! The API of operators: `/v1/...`, described by `/openapi.json`.
+
+pub mod audit_log;
+pub mod call;
+pub mod events;
+pub mod feeds;
+pub mod model;
+pub mod openapi;
+pub mod operations;
+pub mod proxies;
+pub mod receipts;
+pub mod routes;
+pub mod signals;
+pub mod state;
+
+pub mod tokens;
+pub mod undo;
+
+#[cfg(test)]
+mod tests;

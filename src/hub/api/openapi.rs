@@ -1,0 +1,37 @@
+//! `/openapi.json`: what the hub offers, for programs.
+
+use crate::api::{audit_log, events, feeds, proxies, receipts, signals, state, tokens, undo};
+use axum::Json;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Taskfence hub", description = "Takes signals in once, keeps them, and brings every proxy up to date."),
+    paths(
+        feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
+        receipts::show, audit_log::list, tokens::list, tokens::create, tokens::rotate, tokens::revoke,
+    ),
+    security(("bearer" = [])),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+/// The document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// Serves the document.
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi())
+}

@@ -1,0 +1,61 @@
+//! Undoes one signal by name.
+
+use crate::access::principal::{Principal, Role};
+use crate::api::audit_log::Note;
+use crate::api::call::{Api, Body};
+use crate::api::model::{TakenAnswer, UndoRequest};
+use crate::problem::Problem;
+use crate::store::model::{SignalQuery, SignalRecord};
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use serde_json::json;
+
+/// Undoes one signal: its entries have no effect any more. Others about the same subject stay.
+#[utoipa::path(post, path = "/v1/feeds/{feed}/undo", tag = "signals", params(("feed" = String, Path)),
+    request_body = UndoRequest, responses(
+        (status = 200, body = TakenAnswer),
+        (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub async fn undo(
+    State(api): State<Api>,
+    Path(feed): Path<String>,
+    Extension(principal): Extension<Principal>,
+    Extension(note): Extension<Note>,
+    Body(request): Body<UndoRequest>,
+) -> Result<Json<TakenAnswer>, Problem> {
+    note.set(json!({
+        "signal": request.signal, "jti": request.jti, "transmitter": request.transmitter, "reason": request.reason,
+    }));
+    api.feed(&principal, &[Role::Operator], &feed)?;
+    if request.reason.trim().is_empty() {
+        return Err(Problem::bad_request("`reason` is empty", "say why the signal is undone, for the audit log"));
+    }
+    let id = find(&api, &feed, &request).await?;
+    Ok(Json(api.operations.lift(&feed, id, &principal.name, &request.reason).await?))
+}
+
+/// The one signal that the request names.
+async fn find(api: &Api, feed: &str, request: &UndoRequest) -> Result<u64, Problem> {
+    let query = match (request.signal, &request.jti) {
+        (Some(id), None) => SignalQuery { id: Some(id), ..SignalQuery::default() },
+        (None, Some(jti)) => SignalQuery { jti: Some(jti.clone()), ..SignalQuery::default() },
+        _ => {
+            let remedy = "GET /v1/feeds/{feed}/signals shows both";
+            return Err(Problem::bad_request("name the signal by `signal` or by `jti`", remedy));
+        }
+    };
+    let query = SignalQuery { transmitter: request.transmitter.clone(), ..query };
+    let name = feed.to_owned();
+    let found = api.with_store(move |store| store.signals(&name, &query)).await?;
+    match found.as_slice() {
+        [SignalRecord { id, .. }] => Ok(*id),
+        [] => {
+            let detail = format!("the feed `{feed}` has no such signal");
+            Err(Problem::missing(detail, "GET /v1/feeds/{feed}/signals lists those that still have an effect"))
+        }
+        several => {
+            let streams: Vec<_> = several.iter().map(|record| format!("`{}`", record.signal.transmitter)).collect();
+            let detail = format!("several transmitters sent a signal with this `jti`: {}", streams.join(", "));
+            Err(Problem::conflict(detail, "name the `transmitter` too, or the number of the signal in `signal`"))
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! `/livez` and `/readyz`: whether the process works, and whether it should get requests.
+
+use crate::store::model::{Audit, StoreError};
+use crate::store::{RESTORED, Store};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use taskfence_core::encoding::digest::{digest_text, sha256};
+
+/// The clock of the hub may differ from the median of the proxies' clocks by so many milliseconds.
+pub const MAX_SKEW: i64 = 60_000;
+
+/// A check of the store that is older than this counts as failed.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// The name in the store of the hash of the current configuration.
+const CONFIG: &str = "config-hash";
+
+/// What was found at the last look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Why the store does not answer.
+    pub store: Option<String>,
+    /// The hash that the store holds, if it is another one.
+    pub other_config: Option<String>,
+    /// The store was restored, and is complete up to this time in milliseconds since 1970.
+    pub restored: Option<u64>,
+    /// The median of how far the proxies' clocks are ahead, in milliseconds; `None`: none follows.
+    pub median_skew: Option<i64>,
+}
+
+/// Whether this hub should get requests.
+#[derive(Debug)]
+pub struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    draining: bool,
+    found: Option<(Findings, Instant)>,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+impl Check {
+    /// Whether it is good.
+    pub fn is_ok(&self) -> bool {
+        self.ok
+    }
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health { state: Mutex::new(State { draining: false, found: None }) }
+    }
+}
+
+impl Health {
+    /// Notes what was found at `at`.
+    pub fn note(&self, findings: Findings, at: Instant) {
+        self.lock().found = Some((findings, at));
+    }
+
+    /// From now on the hub is not ready: it is about to stop.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    /// The checks at `now`. The hub is ready when all are good.
+    pub fn checks(&self, now: Instant) -> Vec<Check> {
+        let state = self.lock();
+        let mut checks = vec![Check {
+            name: "running",
+            ok: !state.draining,
+            detail: if state.draining { "the hub is about to stop".to_owned() } else { String::new() },
+        }];
+        let Some((found, _)) = state.found.as_ref().filter(|(_, at)| now.duration_since(*at) <= MAX_AGE) else {
+            let detail = "the store has not answered for 5 s: look at its disk and at the log".to_owned();
+            checks.push(Check { name: "store", ok: false, detail });
+            return checks;
+        };
+        checks.push(Check {
+            name: "store",
+            ok: found.store.is_none(),
+            detail: found.store.clone().unwrap_or_default(),
+        });
+        let remedy = "give every replica the same feeds, name and skew, then run `taskfence hub accept-config`";
+        checks.push(Check {
+            name: "configuration",
+            ok: found.other_config.is_none(),
+            detail: found
+                .other_config
+                .as_ref()
+                .map(|hash| format!("the store is used with the configuration {hash}: {remedy}"))
+                .unwrap_or_default(),
+        });
+        let restored = found.restored.map(|at| {
+            format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`")
+        });
+        checks.push(Check { name: "restore", ok: restored.is_none(), detail: restored.unwrap_or_default() });
+        let skew = found.median_skew.unwrap_or_default();
+        let is_near = skew.unsigned_abs() <= MAX_SKEW.unsigned_abs();
+        let detail =
+            format!("the clocks of half of the proxies are {skew} ms or more apart from this one: set this clock");
+        checks.push(Check { name: "clock", ok: is_near, detail: if is_near { String::new() } else { detail } });
+        checks
+    }
+
+    /// The answer to `/readyz`.
+    pub fn answer(&self) -> Response {
+        let checks = self.checks(Instant::now());
+        let ready = checks.iter().all(|check| check.ok);
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Json(json!({"ready": ready, "checks": checks}))).into_response()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The median of how far the clocks of proxies are ahead. `None` for no proxies.
+pub fn median(mut skews: Vec<i64>) -> Option<i64> {
+    skews.sort_unstable();
+    skews.get(skews.len() / 2).copied()
+}
+
+/// The hash of what all replicas of a hub must agree on: its name, its feeds and its skew.
+pub fn config_hash(config: &Value) -> String {
+    let shared = json!({"name": config.get("name"), "skew": config.get("skew"), "feeds": config.get("feeds")});
+    digest_text(&sha256(shared.to_string().as_bytes())).chars().take(16).collect()
+}
+
+/// The hash in the store if it is not `own`. An empty store takes `own`.
+pub fn other_config(store: &dyn Store, own: &str) -> Result<Option<String>, StoreError> {
+    match store.get(CONFIG)? {
+        None => {
+            store.set(CONFIG, own)?;
+            Ok(None)
+        }
+        Some(stored) => Ok(Some(stored).filter(|stored| stored != own)),
+    }
+}
+
+/// Up to when a restored store is complete, in milliseconds since 1970; `None` for one that was not restored, or whose
+/// gap was accepted.
+pub fn restored(store: &dyn Store) -> Result<Option<u64>, StoreError> {
+    let at = store.get(RESTORED)?.filter(|at| !at.is_empty());
+    Ok(at.map(|at| at.parse().unwrap_or_default()))
+}
+
+/// Accepts that what was taken in after the backup is not in the store. Returns the time of the backup, in milliseconds
+/// since 1970; `None`: there is no gap.
+pub fn accept_loss(store: &dyn Store, by: &str, now: u64) -> Result<Option<u64>, StoreError> {
+    let Some(at) = restored(store)? else { return Ok(None) };
+    let detail = json!({"complete_until_ms": at}).to_string();
+    store.audit(&Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail })?;
+    store.set(RESTORED, "")?;
+    Ok(Some(at))
+}
+
+/// Makes the configuration with the hash `own` the current one.
+pub fn accept_config(store: &dyn Store, own: &str) -> Result<(), StoreError> {
+    store.set(CONFIG, own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(health: &Health, now: Instant) -> Vec<&'static str> {
+        health.checks(now).iter().filter(|check| !check.ok).map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn ready_is_what_was_found_and_not_long_ago() {
+        let (health, now) = (Health::default(), Instant::now());
+        assert_eq!(failed(&health, now), ["store"], "nothing was found yet");
+        health.note(Findings { median_skew: Some(-60_000), ..Findings::default() }, now);
+        assert_eq!(failed(&health, now), [""; 0]);
+        assert_eq!(failed(&health, now + MAX_AGE + Duration::from_millis(1)), ["store"]);
+        let store = Some("disk".to_owned());
+        health.note(
+            Findings { store, other_config: Some("abc".into()), restored: Some(1), median_skew: Some(60_001) },
+            now,
+        );
+        assert_eq!(failed(&health, now), ["store", "configuration", "restore", "clock"]);
+        health.drain();
+        health.note(Findings::default(), now);
+        assert_eq!(failed(&health, now), ["running"]);
+    }
+
+    #[test]
+    fn the_median_is_not_moved_by_one() {
+        assert_eq!(median(Vec::new()), None);
+        assert_eq!(median(vec![5, -3, 1_000_000]), Some(5));
+    }
+
+    #[test]
+    fn a_gap_is_accepted_by_name() {
+        let (_folder, store) = crate::testing::store();
+        assert_eq!(accept_loss(&*store, "root", 5), Ok(None));
+        store.set(RESTORED, "7").unwrap();
+        assert_eq!((restored(&*store), accept_loss(&*store, "root", 5)), (Ok(Some(7)), Ok(Some(7))));
+        assert_eq!(restored(&*store), Ok(None));
+        assert_eq!(store.audits(None, 9).unwrap()[0].1.by, "root");
+    }
+
+    #[test]
+    fn the_hash_is_about_what_replicas_share() {
+        let config = json!({"name": "h", "data": "/a", "feeds": [{"name": "main"}], "listen": {"address": "x"}});
+        let moved = json!({"feeds": [{"name": "main"}], "data": "/b", "name": "h"});
+        let other = json!({"name": "h", "feeds": [{"name": "other"}]});
+        assert_eq!(config_hash(&config), config_hash(&moved));
+        assert_ne!(config_hash(&config), config_hash(&other));
+    }
+}

@@ -1,0 +1,351 @@
+//! A running hub: opens its parts, serves them, and ends them in order.
+
+use crate::access::authenticate::{Access, Now, authenticate};
+use crate::access::certificate::CertificateRules;
+use crate::access::known_tokens::KnownTokens;
+use crate::access::principal::Principal;
+use crate::api::call::{Api, READERS, allow};
+use crate::api::operations::Operations;
+use crate::api::routes;
+use crate::config::hub::Hub;
+use crate::feed::keys::{Keys, KeysError};
+use crate::feed::{self, Feeds, Settings};
+use crate::health::{self, Findings, Health};
+use crate::intake;
+use crate::intake::service::Intake;
+use crate::metrics::{self, Metrics};
+use crate::operations::Parts;
+use crate::problem::Problem;
+use crate::serve::serve;
+use crate::store::Store;
+use crate::store::clock::Clock;
+use crate::store::model::StoreError;
+use crate::store::sqlite::SqliteStore;
+use crate::store::writer::Writer;
+use crate::tls::{Tls, TlsError};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// The folder of the signing keys, below `data`.
+pub const KEYS: &str = "keys";
+
+/// Tokens, health and TLS files are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What has ended is removed from the store this often.
+const PRUNE: Duration = Duration::from_secs(60);
+
+/// How to write the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines to read.
+    Text,
+    /// A JSON object for each line.
+    Json,
+}
+
+/// Why a hub does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The folder of the data cannot be used.
+    #[error("cannot use `{}`: {reason}; make it a folder that only the hub's user may read", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// Another hub runs with the same data.
+    #[error("another hub runs with the data in `{}`: end it first, or give this one another `data`", .0.display())]
+    Running(PathBuf),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The intake cannot start.
+    #[error(transparent)]
+    Intake(#[from] intake::service::StartError),
+    /// The signing keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The files of `listen.tls` cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// It cannot listen.
+    #[error("cannot listen on {address}: {reason}; choose another `listen.address`, or end what uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: io::Error,
+    },
+    /// The process cannot get what it needs of the system.
+    #[error("the system does not let the hub run: {0}")]
+    System(io::Error),
+}
+
+/// Makes the folder of the data if there is none; only its owner may read it.
+pub fn make_data(hub: &Hub) -> Result<(), StartError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&hub.data);
+    made.map_err(|reason| StartError::Data { path: hub.data.clone(), reason })
+}
+
+/// Opens the store of `hub`, also while the hub runs.
+pub fn open_store(hub: &Hub) -> Result<SqliteStore, StartError> {
+    make_data(hub)?;
+    Ok(SqliteStore::open(&hub.data.join("hub.sqlite"))?)
+}
+
+/// Runs `hub` until SIGTERM or SIGINT. `config` is the hash of its configuration; `drain` is how long it goes on to
+/// listen after the signal, while it says that it is not ready.
+pub fn run(hub: Hub, config: &str, format: LogFormat, drain: Duration) -> Result<(), StartError> {
+    log(format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::System)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::System)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::System)?;
+        let server = Server::start(hub, config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        server.stop(drain).await;
+        Ok(())
+    })
+}
+
+fn log(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("TASKFENCE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A second logger in one process, as in tests, changes nothing.
+    _ = match format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// A hub that runs.
+pub struct Server {
+    address: SocketAddr,
+    health: Arc<Health>,
+    parts: Arc<Parts>,
+    stop: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+    feeds: JoinHandle<()>,
+    ticker: JoinHandle<()>,
+    // The lock is held while the hub runs.
+    _lock: File,
+}
+
+impl Server {
+    /// Starts `hub`; `config` is the hash of its configuration.
+    pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
+        make_data(&hub)?;
+        let lock = lock(&hub)?;
+        let store: Arc<dyn Store> = Arc::new(open_store(&hub)?);
+        let clock = Clock::new(&*store)?;
+        let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
+        let writer = Writer::start(Arc::clone(&store), clock.clone(), &names)?;
+        // Before the feeds are opened, so that no commit is missed.
+        let committed = writer.committed();
+        let intake = Intake::start(&hub, Arc::clone(&store), writer.clone(), clock.clone())?;
+        let keys = Arc::new(Keys::open(&hub.data.join(KEYS))?);
+        let now: Now = {
+            let clock = clock.clone();
+            Arc::new(move || clock.now_ms())
+        };
+        let issuers: feed::Issuers = {
+            let intake = intake.clone();
+            Arc::new(move |feed, now| intake.issuer_status(feed, now))
+        };
+        let settings = Settings::new(&hub.name);
+        let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
+        let parts = Arc::new(Parts { intake: intake.clone(), writer, feeds: Arc::clone(&feeds), clock });
+        let tokens = KnownTokens::open(Arc::clone(&store), now())?;
+        let certificates = CertificateRules::new(hub.access.clone());
+        let access = Arc::new(Access::new(tokens, certificates, &hub.feeds, now));
+        let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
+        let address = hub.listen.address;
+        let listener = TcpListener::bind(address).await.map_err(|reason| StartError::Listen { address, reason })?;
+        let address = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?;
+
+        let health = Arc::new(Health::default());
+        let audited = Arc::<AtomicU64>::default();
+        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audited)));
+        let operations: Arc<dyn Operations> = Arc::clone(&parts) as _;
+        let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audited };
+        let router = router(&parts, api, metrics, &health, &access);
+
+        let (stop, stopped) = watch::channel(false);
+        let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
+        let current = tls.as_ref().map(Tls::current);
+        let served = serve(listener, router, current, wait(stopped.clone()));
+        let ticker = Ticker {
+            store,
+            access,
+            health: Arc::clone(&health),
+            parts: Arc::clone(&parts),
+            tls,
+            config: config.to_owned(),
+        };
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the hub listens");
+        Ok(Server {
+            address,
+            health,
+            parts,
+            feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
+            listener: tokio::spawn(served),
+            ticker: tokio::spawn(ticker.run()),
+            stop,
+            _lock: lock,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends the hub: it stops being ready, takes requests for `drain`, answers who waits, and stores what is known about
+    /// proxies and transmitters.
+    pub async fn stop(self, drain: Duration) {
+        tracing::info!("the hub is about to stop");
+        self.health.drain();
+        tokio::time::sleep(drain).await;
+        self.stop.send_replace(true);
+        for (what, task) in [("requests", self.listener), ("feeds", self.feeds)] {
+            if task.await.is_err() {
+                tracing::error!(what, "a task broke off");
+            }
+        }
+        self.ticker.abort();
+        if let Err(error) = self.parts.intake.save().await {
+            tracing::error!(%error, "when transmitters were last heard of cannot be stored");
+        }
+        tracing::info!("the hub has stopped");
+    }
+}
+
+/// Two processes must not write one store: each would give out the same numbers.
+fn lock(hub: &Hub) -> Result<File, StartError> {
+    let failed = |reason| StartError::Data { path: hub.data.clone(), reason };
+    let file = File::create(hub.data.join("hub.lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Running(hub.data.clone())),
+        Err(TryLockError::Error(reason)) => Err(failed(reason)),
+    }
+}
+
+fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, access: &Arc<Access>) -> Router {
+    let health = Arc::clone(health);
+    let open = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(|| async move { health.answer() }));
+    intake::router(parts.intake.clone())
+        .merge(feed::router(Arc::clone(&parts.feeds)))
+        .merge(routes::router(api))
+        .route("/metrics", get(move |principal| scrape(principal, metrics)))
+        .fallback(routes::no_such_path)
+        .method_not_allowed_fallback(routes::no_such_method)
+        .layer(from_fn_with_state(Arc::clone(access), authenticate))
+        .merge(open)
+}
+
+async fn scrape(Extension(principal): Extension<Principal>, metrics: Arc<Metrics>) -> Response {
+    if let Err(problem) = allow(&principal, &READERS) {
+        return problem.into_response();
+    }
+    match metrics.encode() {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        Err(_) => Problem::unavailable("the metrics cannot be written").into_response(),
+    }
+}
+
+/// What is looked at again and again.
+struct Ticker {
+    store: Arc<dyn Store>,
+    access: Arc<Access>,
+    health: Arc<Health>,
+    parts: Arc<Parts>,
+    tls: Option<Tls>,
+    config: String,
+}
+
+impl Ticker {
+    async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pruned = Instant::now();
+        loop {
+            tick.tick().await;
+            // All of it reads files, which blocks.
+            let done = spawn_blocking(move || {
+                self.look();
+                if pruned.elapsed() >= PRUNE {
+                    pruned = Instant::now();
+                    self.prune();
+                }
+                (self, pruned)
+            });
+            (self, pruned) = match done.await {
+                Ok(kept) => kept,
+                // The hub is then not ready any more after some seconds.
+                Err(_) => return tracing::error!("looking after tokens and health broke off"),
+            };
+        }
+    }
+
+    fn look(&mut self) {
+        let mut findings = Findings::default();
+        match health::other_config(&*self.store, &self.config) {
+            Ok(other) => findings.other_config = other,
+            Err(error) => findings.store = Some(error.to_string()),
+        }
+        match health::restored(&*self.store) {
+            Ok(restored) => findings.restored = restored,
+            Err(error) => findings.store = Some(error.to_string()),
+        }
+        if let Err(error) = self.access.tokens().refresh(self.access.now()) {
+            tracing::error!(%error, "the tokens cannot be read");
+            findings.store = Some(error.to_string());
+        }
+        let mut skews = Vec::new();
+        for feed in self.parts.feeds.iter() {
+            skews.extend(feed.followers.all().iter().filter_map(|(_, follower)| follower.report.skew_ms));
+        }
+        findings.median_skew = health::median(skews);
+        self.health.note(findings, Instant::now());
+        match self.tls.as_mut().map(Tls::refresh) {
+            Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the files of `listen.tls` cannot be read again; the old ones stay in use")
+            }
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    fn prune(&self) {
+        match self.store.prune(self.parts.clock.now()) {
+            Ok(removed) if removed > 0 => tracing::info!(removed, "entries that have ended were removed"),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),
+        }
+    }
+}
