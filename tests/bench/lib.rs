@@ -8,7 +8,7 @@
 //! round, so that what disturbs the machine disturbs all of them, and the differences are taken within a round.
 //!
 //! [`cases`] measures, [`peers`] and [`scaling`] say what, [`memory`], [`propagation`] and [`calls`] measure what is no
-//! load, and [`report`], [`chart`] and [`page`] show it.
+//! load, [`hub`] measures the hub and who follows it, and [`report`], [`chart`] and [`page`] show it.
 
 pub mod calls;
 pub mod cases;

@@ -8,7 +8,7 @@ use clap::Parser;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "scripts/bench")]
 pub struct Options {
-    /// Fewer and shorter rounds: under five minutes without the hub, and coarser figures
+    /// Fewer and shorter rounds: some ten minutes in all, and coarser figures
     #[arg(long)]
     pub quick: bool,
 
@@ -31,6 +31,27 @@ pub struct Options {
     /// How many proxies follow the hub in the section `hub`
     #[arg(long, default_value_t = 10_000)]
     pub followers: usize,
+
+    /// Measure these parts of the section `hub` only
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub hub: Vec<HubPart>,
+}
+
+/// A part of the section `hub`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HubPart {
+    /// Many followers
+    Followers,
+    /// The same with TLS and client certificates
+    Mtls,
+    /// How soon a signal is in force on one proxy
+    Proxy,
+    /// Signals taken in
+    Intake,
+    /// A fresh proxy before a large state
+    CatchUp,
+    /// A warm request while following
+    Warm,
 }
 
 /// A part of the bench that can run by itself.
@@ -62,6 +83,11 @@ impl Options {
     /// Whether this section is asked for.
     pub fn wants(&self, section: Section) -> bool {
         self.only.is_empty() || self.only.contains(&section)
+    }
+
+    /// Whether this part of the section `hub` is asked for.
+    pub fn wants_of_hub(&self, part: HubPart) -> bool {
+        self.hub.is_empty() || self.hub.contains(&part)
     }
 
     /// For the rows that are compared with each other only: a quick run has one round less for them.

@@ -184,7 +184,7 @@ fn page(results: &Results) -> String {
          ```\n\
          scripts/setup --bench      # installs wrk\n\
          scripts/bench              # the table, and target/bench/results.json\n\
-         scripts/bench --quick      # coarser, in less than five minutes\n\
+         scripts/bench --quick      # coarser, in some ten minutes\n\
          scripts/bench --publish    # writes this page too\n\
          ```\n\n\
          The machine should have nothing else to do.\n",

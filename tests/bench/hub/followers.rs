@@ -32,7 +32,7 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{
     answers::{Scratch, Socket},
-    pages::Checker,
+    pages::{Checker, Seen},
 };
 use crate::{Error, Result};
 
@@ -90,7 +90,7 @@ pub struct Watch {
     pub verified: u64,
     /// Pages that were compared with those.
     pub compared: u64,
-    /// Answers 503.
+    /// Answers 429 and 503: the follower asks again later.
     pub busy: u64,
     /// Connections that were made.
     pub connections: u64,
@@ -276,7 +276,7 @@ impl Follower {
                         Err(error) => watch.wrong(error.to_string()),
                     }
                 }
-                503 => {
+                429 | 503 => {
                     shared.control.watch().busy += 1;
                     self.back_off(answer.retry_after).await;
                 }
@@ -295,7 +295,7 @@ impl Follower {
 
     /// Takes the position of a page that was checked. What it leads up to is acknowledged by the next request, which
     /// follows at once.
-    fn apply(&mut self, seen: super::pages::Seen, watch: &mut Watch, shared: &Shared) {
+    fn apply(&mut self, seen: Seen, watch: &mut Watch, shared: &Shared) {
         let checker = shared.checker.borrow();
         (watch.verified, watch.compared) = (checker.verified, checker.compared);
         self.failures = 0;

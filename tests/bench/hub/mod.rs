@@ -29,7 +29,7 @@ use crate::{
     Error, Result,
     cases::Progress,
     machine::Cores,
-    options::Options,
+    options::{HubPart, Options},
     process,
     proxy::{self, Plan, Proxy},
     report::{Row, Spread},
@@ -43,6 +43,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Files that the bench needs beside the connections of the followers.
 const OTHER_FILES: usize = 1_000;
 
+/// The parts, in the order of the rows.
+const PARTS: [(HubPart, &str); 6] = [
+    (HubPart::Followers, "many followers"),
+    (HubPart::Mtls, "many followers over mTLS"),
+    (HubPart::Proxy, "one proxy"),
+    (HubPart::Intake, "signals taken in"),
+    (HubPart::CatchUp, "a fresh proxy"),
+    (HubPart::Warm, "a warm request"),
+];
+
 /// What every part here needs.
 pub struct Part<'a> {
     options: &'a Options,
@@ -55,28 +65,24 @@ pub struct Part<'a> {
 pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) -> Result<Vec<Row>> {
     process::allow_files(std::process::id(), options.followers + OTHER_FILES)?;
     let mut part = Part { options, cores, progress, rows: Vec::new() };
-    let result = crowd::plain(&mut part).await;
-    part.end("many followers", result);
-    let result = crowd::mtls(&mut part).await;
-    part.end("many followers over mTLS", result);
-    let result = in_force::measure(&mut part).await;
-    part.end("one proxy", result);
-    let result = intake::measure(&mut part).await;
-    part.end("signals taken in", result);
-    let result = catch_up::measure(&mut part).await;
-    part.end("a fresh proxy", result);
-    let result = warm::measure(&mut part).await;
-    part.end("a warm request", result);
-    Ok(part.rows)
-}
-
-impl Part<'_> {
-    fn end(&mut self, name: &str, result: Result<()>) {
+    for (kind, name) in PARTS {
+        if !options.wants_of_hub(kind) {
+            continue;
+        }
+        let result = match kind {
+            HubPart::Followers => crowd::plain(&mut part).await,
+            HubPart::Mtls => crowd::mtls(&mut part).await,
+            HubPart::Proxy => in_force::measure(&mut part).await,
+            HubPart::Intake => intake::measure(&mut part).await,
+            HubPart::CatchUp => catch_up::measure(&mut part).await,
+            HubPart::Warm => warm::measure(&mut part).await,
+        };
         if let Err(error) = result {
             let row = Row::void(&format!("hub/{name}"), "", "", error.to_string());
-            self.rows.push(row.target("what this part measures", None, None));
+            part.rows.push(row.target("what this part measures", None, None));
         }
     }
+    Ok(part.rows)
 }
 
 /// A configuration whose one rule asks for a scope.
@@ -129,7 +135,7 @@ fn percentile(values: &[f64], of_100: usize) -> f64 {
     values.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
-/// A row with median and spread of `values`, of which 99 of 100 must not be above `limit`.
+/// A row with median and spread of `values`.
 fn row_of(name: &str, about: &str, unit: &'static str, values: &[f64]) -> Row {
     match Spread::of(values.iter().copied()) {
         Some(spread) => Row::figure(name, about, spread, unit, values.len() as u64),
