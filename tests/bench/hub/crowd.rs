@@ -124,17 +124,18 @@ impl Crowd {
         for _ in 0..rounds {
             let (number, answered) = self.push_expected().await?;
             let receipt = async {
-                let path = format!("/v1/feeds/{FEED}/receipts/{number}?wait=30");
+                let path = format!("/v1/feeds/{FEED}/receipts/{number}?wait=15");
                 let answer = self.hub.call("GET", &path, None).await?;
                 Ok::<_, Error>((answer, answered.elapsed()))
             };
             let (watch, receipt) = tokio::join!(self.acknowledged(), receipt);
+            let watch = watch?;
             let (receipt, told) = receipt?;
             let said = receipt.json();
             if said["complete"] != true || said["confirmed"] != count {
                 return Err(Error::new(format!("the receipt of {number}: {} {said}", receipt.status)));
             }
-            sent.push(milliseconds(since(watch?.reached_at, answered)));
+            sent.push(milliseconds(since(watch.reached_at, answered)));
             receipts.push(milliseconds(told));
         }
         let after = self.followers.watch();
