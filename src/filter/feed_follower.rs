@@ -6,12 +6,11 @@
 
 use crate::feed_metrics::FeedMetrics;
 use crate::host::{self, BufferType, HostError, MapType};
-use crate::live_streams;
-use crate::plugin::Shared;
 use crate::ports::{EnvoySignatures, SharedData};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
+use taskfence_core::decision::judge::Judge;
 use taskfence_core::feed::follower::{self, Answer, Event, Follower, Host, Request, Todo};
 use taskfence_core::feed::page::MEDIA_TYPE;
 use taskfence_core::feed::position;
@@ -19,7 +18,6 @@ use taskfence_core::feed::report::{self, Proxy};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::hub_source::HubSource;
 use taskfence_core::state::coverage::FeedId;
-use taskfence_core::time::Timestamp;
 
 pub use taskfence_core::feed::follower::TICK;
 
@@ -30,8 +28,8 @@ const STEP: u64 = 2_000_000;
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 thread_local! {
-    // A VM has one thread. The plugins of this VM that follow a feed, the newest last.
-    static PLUGINS: RefCell<Vec<(FeedId, Weak<Shared>)>> = const { RefCell::new(Vec::new()) };
+    // A VM has one thread. The followers of this VM, each while its plugin lives, the newest last.
+    static FOLLOWERS: RefCell<Vec<(FeedId, Weak<()>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What one plugin in one VM does about its feed.
@@ -42,6 +40,10 @@ pub struct FeedFollower {
     call: Cell<Option<u32>>,
     /// What calls this VM again, for the next step.
     queue: Cell<Option<u32>>,
+    /// Whether a page was applied since [`FeedFollower::take_changed`].
+    changed: Cell<bool>,
+    /// Dropped with the plugin.
+    alive: Rc<()>,
     proxy: Proxy,
     metrics: FeedMetrics,
 }
@@ -64,14 +66,16 @@ impl FeedFollower {
             follower: RefCell::new(Follower::new(u64::from_le_bytes(me))),
             call: Cell::new(None),
             queue: Cell::new(None),
+            changed: Cell::new(false),
+            alive: Rc::default(),
             proxy,
             metrics: FeedMetrics::define(),
         }))
     }
 
     /// Does something with the follower, and then what that asks for.
-    fn run(&self, shared: &Shared, action: impl FnOnce(&mut Follower, &mut EnvoyHost<'_>) -> Todo) {
-        let Ok(judge) = shared.judge.try_borrow() else { return };
+    fn run(&self, judge: &RefCell<Judge>, action: impl FnOnce(&mut Follower, &mut EnvoyHost<'_>) -> Todo) {
+        let Ok(judge) = judge.try_borrow() else { return };
         let (Some(source), Some(now)) = (judge.policy().signals().hub(), milliseconds()) else { return };
         let Ok(mut follower) = self.follower.try_borrow_mut() else { return };
         let (store, signatures) = (&mut SharedData, &mut EnvoySignatures);
@@ -121,9 +125,7 @@ impl FeedFollower {
                         applied.counted.dropped
                     );
                 }
-                if let Some(now) = milliseconds() {
-                    live_streams::wake(Timestamp(now / 1_000));
-                }
+                self.changed.set(true);
             }
             Event::CaughtUp { milliseconds, entries } => {
                 log::info!("feed `{feed}` of hub `{hub}`: caught up: {entries} entries in {milliseconds} ms");
@@ -150,69 +152,78 @@ impl FeedFollower {
         }
     }
 
+    /// Takes a configured plugin in: from now on it follows its feed, and older configurations in this VM stop to.
+    pub fn configure(&self, judge: &RefCell<Judge>) {
+        let Ok(judge) = judge.try_borrow() else { return };
+        if let Some(source) = judge.policy().signals().hub() {
+            FOLLOWERS.with_borrow_mut(|followers| {
+                followers.retain(|(_, alive)| alive.strong_count() > 0);
+                followers.push((source.id, Rc::downgrade(&self.alive)));
+            });
+        }
+    }
+
+    /// Renews the lease, asks for what is due, and shows the position.
+    pub fn on_tick(&self, judge: &RefCell<Judge>) {
+        if !self.is_newest() {
+            self.run(judge, |follower, host| {
+                follower.stop(host);
+                Todo::default()
+            });
+            return;
+        }
+        self.run(judge, |follower, host| {
+            if let Ok(position) = position::read(host.store, host.source.id) {
+                self.metrics.show(&position, host.now);
+            }
+            follower.tick(host)
+        });
+        // A wake-up that got lost is made up for here.
+        self.run(judge, |follower, host| follower.step(host, time_for_a_step()));
+    }
+
+    /// A call was answered; `answered` is false when it ended without. `false`: it is not a call to the hub.
+    pub fn on_call_response(&self, judge: &RefCell<Judge>, call: u32, answered: bool, body_size: usize) -> bool {
+        if self.call.get() != Some(call) {
+            return false;
+        }
+        self.call.set(None);
+        let answer = if answered { read_answer(body_size) } else { Answer::None };
+        self.run(judge, |follower, host| follower.answer(host, answer, time_for_a_step()));
+        true
+    }
+
+    /// Goes on with a page. `false`: the queue is another one.
+    pub fn on_queue_ready(&self, judge: &RefCell<Judge>, queue: u32) -> bool {
+        if self.queue.get() != Some(queue) {
+            return false;
+        }
+        // One step serves all that was written so far.
+        while let Ok(true) = host::dequeue(queue) {}
+        self.run(judge, |follower, host| follower.step(host, time_for_a_step()));
+        true
+    }
+
+    /// Whether a page was applied since the last call: then streams must be looked at.
+    pub fn take_changed(&self) -> bool {
+        self.changed.take()
+    }
+
     /// Whether no newer configuration of this VM follows the same feed. One that was replaced lives on until its last stream
     /// has ended.
-    fn is_newest(shared: &Rc<Shared>) -> bool {
-        PLUGINS.with_borrow(|plugins| {
-            let own = plugins.iter().find(|(_, plugin)| plugin.as_ptr() == Rc::as_ptr(shared)).map(|(feed, _)| *feed);
-            let of_feed = |(feed, plugin): &&(FeedId, Weak<Shared>)| Some(*feed) == own && plugin.strong_count() > 0;
-            let newest = plugins.iter().rev().find(of_feed);
-            newest.is_some_and(|(_, plugin)| plugin.as_ptr() == Rc::as_ptr(shared))
+    fn is_newest(&self) -> bool {
+        let own = Rc::as_ptr(&self.alive);
+        FOLLOWERS.with_borrow(|followers| {
+            let feed = followers.iter().find(|(_, alive)| alive.as_ptr() == own).map(|(feed, _)| *feed);
+            let mut of_feed =
+                followers.iter().rev().filter(|(known, alive)| Some(*known) == feed && alive.strong_count() > 0);
+            of_feed.next().is_some_and(|(_, alive)| alive.as_ptr() == own)
         })
     }
 }
 
 /// What the follower needs of the proxy.
 type EnvoyHost<'h> = Host<'h, SharedData, EnvoySignatures>;
-
-/// Takes a configured plugin in: from now on it follows its feed, and older configurations in this VM stop to.
-pub fn configure(shared: &Rc<Shared>) {
-    let Ok(judge) = shared.judge.try_borrow() else { return };
-    if let Some(source) = judge.policy().signals().hub() {
-        PLUGINS.with_borrow_mut(|plugins| {
-            plugins.retain(|(_, plugin)| plugin.strong_count() > 0);
-            plugins.push((source.id, Rc::downgrade(shared)));
-        });
-    }
-}
-
-/// Renews the lease, asks for what is due, and shows the position.
-pub fn on_tick(shared: &Rc<Shared>) {
-    let Some(feed) = &shared.feed else { return };
-    if !FeedFollower::is_newest(shared) {
-        feed.run(shared, |follower, host| {
-            follower.stop(host);
-            Todo::default()
-        });
-        return;
-    }
-    feed.run(shared, |follower, host| {
-        if let Ok(position) = position::read(host.store, host.source.id) {
-            feed.metrics.show(&position, host.now);
-        }
-        follower.tick(host)
-    });
-    // A wake-up that got lost is made up for here.
-    feed.run(shared, |follower, host| follower.step(host, time_for_a_step()));
-}
-
-/// A call was answered; `answered` is false when it ended without. `false`: it is not a call to the hub.
-pub fn on_call_response(shared: &Rc<Shared>, call: u32, answered: bool, body_size: usize) -> bool {
-    let Some(feed) = shared.feed.as_ref().filter(|feed| feed.call.get() == Some(call)) else { return false };
-    feed.call.set(None);
-    let answer = if answered { read_answer(body_size) } else { Answer::None };
-    feed.run(shared, |follower, host| follower.answer(host, answer, time_for_a_step()));
-    true
-}
-
-/// Goes on with a page. `false`: the queue is another one.
-pub fn on_queue_ready(shared: &Rc<Shared>, queue: u32) -> bool {
-    let Some(feed) = shared.feed.as_ref().filter(|feed| feed.queue.get() == Some(queue)) else { return false };
-    // One step serves all that was written so far.
-    while let Ok(true) = host::dequeue(queue) {}
-    feed.run(shared, |follower, host| follower.step(host, time_for_a_step()));
-    true
-}
 
 fn read_answer(body_size: usize) -> Answer {
     let Ok(headers) = host::headers(MapType::CallResponseHeaders) else { return Answer::None };

@@ -2,6 +2,7 @@
 
 use crate::callback_budget::CallbackBudget;
 use crate::change_gauge;
+use crate::clock::now;
 use crate::feed_follower::{self, FeedFollower};
 use crate::host::{self, BufferType};
 use crate::key_fetcher::{self, KeyFetcher};
@@ -61,7 +62,9 @@ impl PluginRoot {
         live_streams::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let own_tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
         let tick = if shared.feed.is_some() { own_tick.min(feed_follower::TICK) } else { own_tick };
-        feed_follower::configure(&shared);
+        if let Some(feed) = &shared.feed {
+            feed.configure(&shared.judge);
+        }
         host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
         self.shared = Some(shared);
         Ok(())
@@ -99,6 +102,15 @@ fn resume(shared: &Rc<Shared>, ready: Vec<u32>, budget: &mut CallbackBudget) {
     }
 }
 
+/// Wakes the workers that have streams, if a page of the hub was applied.
+fn wake(shared: &Shared) {
+    if shared.feed.as_ref().is_some_and(FeedFollower::take_changed)
+        && let Some(now) = now()
+    {
+        live_streams::wake(now);
+    }
+}
+
 impl Drop for PluginRoot {
     fn drop(&mut self) {
         live_streams::on_root_gone(self.id);
@@ -108,8 +120,9 @@ impl Drop for PluginRoot {
 impl Context for PluginRoot {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_size: usize, _: usize) {
         if let Some(shared) = &self.shared {
-            if feed_follower::on_call_response(shared, call, headers > 0, body_size) {
-                return;
+            let is_of_hub = |feed: &FeedFollower| feed.on_call_response(&shared.judge, call, headers > 0, body_size);
+            if shared.feed.as_ref().is_some_and(is_of_hub) {
+                return wake(shared);
             }
             let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
             resume(shared, ready, &mut CallbackBudget::new());
@@ -134,15 +147,18 @@ impl RootContext for PluginRoot {
             live_streams::on_tick(shared, &mut budget);
             resume(shared, shared.keys.on_tick(&shared.judge), &mut budget);
             shared.presence.on_tick();
-            feed_follower::on_tick(shared);
+            if let Some(feed) = &shared.feed {
+                feed.on_tick(&shared.judge);
+                wake(shared);
+            }
         }
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
         if let Some(shared) = &self.shared
-            && feed_follower::on_queue_ready(shared, queue)
+            && shared.feed.as_ref().is_some_and(|feed| feed.on_queue_ready(&shared.judge, queue))
         {
-            return;
+            return wake(shared);
         }
         live_streams::on_queue_ready(self.id, queue, &mut CallbackBudget::new());
     }

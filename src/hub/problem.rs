@@ -21,20 +21,40 @@ pub struct Problem {
     /// What to do about it.
     remedy: String,
     #[serde(skip)]
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Header>,
+}
+
+/// What else the answer says in a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Header {
+    /// How to authenticate; whether a token was given, which is not valid.
+    Challenge { invalid_token: bool },
+    /// When to come back, in seconds.
+    RetryAfter(u64),
+}
+
+impl Header {
+    fn pair(self) -> (HeaderName, HeaderValue) {
+        match self {
+            Header::Challenge { invalid_token: true } => {
+                let value = "Bearer realm=\"taskfence-hub\", error=\"invalid_token\"";
+                (WWW_AUTHENTICATE, HeaderValue::from_static(value))
+            }
+            Header::Challenge { invalid_token: false } => {
+                (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"taskfence-hub\""))
+            }
+            Header::RetryAfter(seconds) => (RETRY_AFTER, seconds.into()),
+        }
+    }
 }
 
 impl Problem {
     /// The caller did not say who it is, or said it wrong (RFC 6750 §3).
     pub fn unauthenticated(detail: impl Into<String>, token_was_given: bool) -> Problem {
-        let challenge = match token_was_given {
-            true => HeaderValue::from_static("Bearer realm=\"taskfence-hub\", error=\"invalid_token\""),
-            false => HeaderValue::from_static("Bearer realm=\"taskfence-hub\""),
-        };
         let remedy = "send `authorization: Bearer TOKEN`; `taskfence hub token new` makes one on the host of the hub";
         let title = "The caller is not authenticated";
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, detail, remedy);
-        Problem { header: Some((WWW_AUTHENTICATE, challenge)), ..problem }
+        Problem { header: Some(Header::Challenge { invalid_token: token_was_given }), ..problem }
     }
 
     /// The caller may not do this.
@@ -68,7 +88,7 @@ impl Problem {
     pub fn too_many(detail: impl Into<String>, seconds: u64) -> Problem {
         let remedy = "wait as long as `retry-after` says";
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", detail, remedy);
-        Problem { header: Some((RETRY_AFTER, seconds.into())), ..problem }
+        Problem { header: Some(Header::RetryAfter(seconds)), ..problem }
     }
 
     /// The hub cannot do it now. Nothing is known to have changed.
@@ -76,7 +96,7 @@ impl Problem {
         let remedy = "repeat the request; if it fails again, look at /readyz and at the log of the hub";
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The hub cannot do this now", detail, remedy);
-        Problem { header: Some((RETRY_AFTER, HeaderValue::from_static("1"))), ..problem }
+        Problem { header: Some(Header::RetryAfter(1)), ..problem }
     }
 
     fn new(
@@ -98,7 +118,7 @@ impl IntoResponse for Problem {
         // A struct of strings and a number always has a JSON form.
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(Header::pair) {
             response.headers_mut().insert(name, value);
         }
         response

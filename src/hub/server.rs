@@ -188,7 +188,7 @@ impl Server {
         let health = Arc::new(Health::default());
         let audited = Arc::<AtomicU64>::default();
         let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audited)));
-        let operations: Arc<dyn Operations> = Arc::clone(&parts) as _;
+        let operations: Arc<dyn Operations> = parts.clone();
         let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audited };
         let router = router(&parts, api, metrics, &health, &access);
 

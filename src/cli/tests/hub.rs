@@ -262,7 +262,7 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
     let keys: Value = serde_json::from_str(capture.out()).unwrap();
     let good = json!({
         "issuers": [issuer()], "rules": [{"name": "a", "match": {"path": "/a"}, "require": {"scope": "a"}}],
-        "signals": {"hub": {"cluster": "hub", "feed": "main", "keys": keys}, "stale": {"after": "90s"}}
+        "signals": {"hub": {"cluster": "hub", "feed": "main", "keys": {"inline": keys}}, "stale": {"after": "90s"}}
     });
     let changes = [
         ("/mode", json!("enforce")),
@@ -271,7 +271,7 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
         ("/issuers/0/claims", json!({"task": "job"})),
         ("/signals/hub/feed", json!("other")),
         ("/signals/hub/name", json!("another")),
-        ("/signals/hub/keys", jwks("old")),
+        ("/signals/hub/keys", json!({"inline": jwks("old")})),
         ("/signals/stale/after", json!("3s")),
     ];
     for (pointer, value) in changes {

@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn the_stored_form_survives() {
-        let mut position = Position::new(std::array::from_fn(|at| at as u8), 7);
+        let mut position = Position::new(std::array::from_fn(|at| u8::try_from(at).unwrap()), 7);
         let revision = Revision { epoch: 5, number: 9, chain: Chain([3; 8]) };
         for (target, full, caught_up) in [
             (None, None, false),

@@ -94,6 +94,14 @@ fn subjects() -> Vec<(String, Value)> {
 }
 
 #[test]
+fn the_id_of_an_issuer_has_the_tag_of_its_entries() {
+    let mut issuer = crate::testing::fixture::issuer();
+    issuer.key_space = crate::token::issuer::key_space(Some("main"), &issuer.name);
+    let key = crate::state::key::StateKey::new(crate::state::key::Kind::Task, &issuer.key_space, "task-42");
+    assert_eq!(crate::signal::hub_source::covered(&issuer).id.tag(), key.issuer());
+}
+
+#[test]
 fn a_hub_a_receiver_and_a_filter_of_one_feed_hash_every_name_alike() {
     let (hub, plain, filter) = (receiver(Some("main")), receiver(None), filter("main"));
     let grant = keys_of_grant(&filter);

@@ -148,7 +148,7 @@ mod tests {
         revoke(&*store, "ops", true).unwrap();
         assert_eq!(hashes(&*store), [bearer::hash(&three)]);
         revoke(&*store, "ops", false).unwrap();
-        assert_eq!(hashes(&*store), [] as [Vec<u8>; 0]);
+        assert_eq!(hashes(&*store), Vec::<Vec<u8>>::new());
         assert_eq!(revoke(&*store, "ops", false), Err(TokenError::Unknown("ops".into())));
         assert_eq!(rotate(&*store, "ops", 4), Err(TokenError::Unknown("ops".into())));
     }

@@ -20,7 +20,7 @@ pub async fn list(
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Vec<TokensAnswer>>, Problem> {
     allow_all_feeds(&principal, &READERS)?;
-    let all = api.with_store(|store| tokens::list(store)).await?;
+    let all = api.with_store(tokens::list).await?;
     Ok(Json(all.into_iter().map(answer).collect()))
 }
 

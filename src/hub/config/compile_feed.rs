@@ -60,6 +60,10 @@ fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
             let mut signals = signals.clone();
             signals.retain(|name, _| SIGNALS.contains(&name.as_str()));
             signals.insert("path".to_owned(), Feed::intake_path(&feed.name).into());
+            // Filters that follow the feed hash names under it, so the hub must too.
+            if name::is_feed_name(&feed.name) {
+                signals.insert("feed".to_owned(), feed.name.clone().into());
+            }
             insert(&mut config, "signals", Value::Object(signals));
         }
         other => insert(&mut config, "signals", other.clone()),

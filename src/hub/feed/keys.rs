@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let (set, refused) = KeySet::from_jwks(&first.jwks(), &[Algorithm::ES256]).unwrap();
-        assert!(refused.is_empty() && set.len() == 1);
+        assert!(refused.is_empty() && set.iter().count() == 1);
         fs::write(&file, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
         assert!(matches!(Keys::open(&path), Err(KeysError::Bad { .. })));
         fs::remove_file(&file).unwrap();

@@ -233,9 +233,11 @@ fn stopped(feed: &Feed, what: &Value) -> Result<(StateKey, String), OperatorErro
     let named = words::read(what, None, &names)?;
     let help = "write `issuer`, and at most one of `task`, `token`, `session`, `user`, `client`, `device`, `tenant`";
     let issuer = named.issuer.ok_or_else(|| OperatorError::subject("what to stop is not in these words", help))?;
-    let Some(subject) = named.subject else { return Ok((StateKey::of_issuer(&issuer), issuer)) };
     let compiled = policy.issuers().iter().find(|known| known.name == issuer);
-    let key = compiled.and_then(|compiled| operator::key(&subject, compiled));
+    let key = compiled.and_then(|compiled| match &named.subject {
+        None => Some(StateKey::of_issuer(&compiled.key_space)),
+        Some(subject) => operator::key(subject, compiled),
+    });
     let key = key
         .ok_or_else(|| OperatorError::subject("what to stop is not one thing that tokens of this issuer have", help))?;
     Ok((key, issuer))

@@ -23,6 +23,9 @@ const GROUP: usize = 1_024;
 /// The longest wait for a group to fill.
 const WAIT: Duration = Duration::from_millis(3);
 
+/// A group is not waited for any longer when nothing more has come for so long.
+const QUIET: Duration = Duration::from_micros(300);
+
 /// So many changes may wait for the writer. Beyond that callers are told to come back.
 const QUEUE: usize = 8_192;
 
@@ -258,9 +261,10 @@ impl Worker {
         let mut group = vec![self.submitted.recv().ok()?];
         let begin = Instant::now();
         while group.len() < GROUP {
-            let left = if group.len() < self.last { WAIT.saturating_sub(begin.elapsed()) } else { Duration::ZERO };
+            let is_waiting = group.len() < self.last;
+            let wait = if is_waiting { WAIT.saturating_sub(begin.elapsed()).min(QUIET) } else { Duration::ZERO };
             // No more in time, or all handles are gone.
-            let Ok(submitted) = self.submitted.recv_timeout(left) else { break };
+            let Ok(submitted) = self.submitted.recv_timeout(wait) else { break };
             group.push(submitted);
         }
         Some(group)

@@ -7,6 +7,7 @@ use taskfence_core::state::bucket::SourceTag;
 use taskfence_core::state::fact::{Compliance, Fact};
 use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_core::time::Timestamp;
+use taskfence_core::token::issuer::key_space;
 
 fn event(name: &str, subject: Value) -> OperatorEvent {
     let reason = "the laptop was stolen".to_owned();
@@ -66,15 +67,16 @@ async fn the_same_id_again_changes_nothing() {
 #[tokio::test]
 async fn a_stop_blocks_one_thing_for_ever() {
     let hub = TestHub::new(|_| {});
+    let space = &*key_space(Some("main"), ISSUER);
     let stops = [
-        (json!({"issuer": ISSUER}), StateKey::of_issuer(ISSUER)),
-        (json!({"issuer": ISSUER, "client": "agent-a7"}), StateKey::new(Kind::Client, ISSUER, "agent-a7")),
-        (json!({"task": "t"}), StateKey::new(Kind::Task, ISSUER, "t")),
-        (json!({"token": "t"}), StateKey::new(Kind::Token, ISSUER, "t")),
-        (json!({"session": "s"}), StateKey::new(Kind::Session, ISSUER, "s")),
-        (json!({"user": "u"}), StateKey::new(Kind::User, ISSUER, "u")),
-        (json!({"device": "d"}), StateKey::foreign(Kind::Device, ISSUER, ISSUER, "d")),
-        (json!({"tenant": "n"}), StateKey::foreign(Kind::Tenant, ISSUER, ISSUER, "n")),
+        (json!({"issuer": ISSUER}), StateKey::of_issuer(space)),
+        (json!({"issuer": ISSUER, "client": "agent-a7"}), StateKey::new(Kind::Client, space, "agent-a7")),
+        (json!({"task": "t"}), StateKey::new(Kind::Task, space, "t")),
+        (json!({"token": "t"}), StateKey::new(Kind::Token, space, "t")),
+        (json!({"session": "s"}), StateKey::new(Kind::Session, space, "s")),
+        (json!({"user": "u"}), StateKey::new(Kind::User, space, "u")),
+        (json!({"device": "d"}), StateKey::foreign(Kind::Device, space, ISSUER, "d")),
+        (json!({"tenant": "n"}), StateKey::foreign(Kind::Tenant, space, ISSUER, "n")),
     ];
     for (at, (what, key)) in stops.into_iter().enumerate() {
         let made = hub.intake.stop("main", "alice", &what, "incident").await.unwrap();

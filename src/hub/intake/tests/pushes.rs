@@ -13,6 +13,7 @@ use taskfence_core::state::fact::Fact;
 use taskfence_core::state::freshness::TransmitterId;
 use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_core::time::Timestamp;
+use taskfence_core::token::issuer::key_space;
 
 const DEVICE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
 
@@ -30,7 +31,7 @@ async fn a_signal_is_stored_as_filters_will_read_it() {
     let Some(Ok(Decoded::Known(read))) = entry::decode(&stored.entry.bytes).next() else { panic!("an entry") };
     assert_eq!(read.by, TransmitterId::new(IDP));
     let entry = read.entry;
-    assert_eq!(entry.key, StateKey::new(Kind::Task, ISSUER, "task-42"));
+    assert_eq!(entry.key, StateKey::new(Kind::Task, &key_space(Some("main"), ISSUER), "task-42"));
     assert_eq!((stored.entry.key.as_slice(), stored.entry.bucket), (&entry.key.encode()[..], entry.key.bucket()));
     assert_eq!((entry.fact, entry.at, entry.lifted), (Fact::Revoked, Timestamp(NOW - 5), false));
     assert_eq!(entry.source, SourceTag::new("main", IDP, "set-1"));
