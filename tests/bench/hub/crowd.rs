@@ -45,8 +45,8 @@ struct Crowd {
     count: usize,
     /// What the rows are called.
     kind: &'static str,
-    /// The memory of the hub before anybody followed it.
-    memory: u64,
+    /// The memory of the hub before anybody followed it, and right after all had started.
+    memory: (u64, u64),
 }
 
 /// Without TLS.
@@ -111,6 +111,8 @@ impl Crowd {
         );
         let name = format!("hub/start of all followers{kind}");
         part.rows.push(Row::figure(&name, &about, Spread::exactly(took), "s", count as u64));
+        sleep(SETTLE).await;
+        let memory = (memory, process::memory(hub.pid())?);
         Ok(Self { hub, followers, count, kind, memory })
     }
 
@@ -160,13 +162,17 @@ impl Crowd {
 
     /// What each follower adds to the memory of the hub.
     fn memory(&self, part: &mut Part<'_>, limit: f64) -> Result<()> {
-        let grown = process::memory(self.hub.pid())?.saturating_sub(self.memory);
-        let each = grown as f64 / 1024.0 / self.count as f64;
-        let about = "Growth of the hub's resident memory after all followers came and the signals went out, divided by their \
-                     number.";
+        let (before, started) = self.memory;
+        let of_each = |memory: u64| memory.saturating_sub(before) as f64 / 1024.0 / self.count as f64;
+        let each = of_each(process::memory(self.hub.pid())?);
+        let about = format!(
+            "Growth of the hub's resident memory after all followers came and the signals went out, divided by their number; \
+             before the signals it was {:.1} KiB.",
+            of_each(started)
+        );
         let row = Row::figure(
             &format!("hub/memory of a follower{}", self.kind),
-            about,
+            &about,
             Spread::exactly(each),
             "KiB",
             self.count as u64,
