@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let mut console = Console {
         input: &mut stdin().lock(),
         out: &mut stdout().lock(),
-        err: &mut stderr().lock(),
+        err: &mut stderr(),
         colour: stdout().is_terminal() && !no_colour,
         now: terminal::time::now(),
     };

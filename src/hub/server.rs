@@ -32,10 +32,11 @@ use axum::{Extension, Router};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -114,7 +115,7 @@ pub fn open_store(hub: &Hub) -> Result<SqliteStore, StartError> {
 /// Runs `hub` until SIGTERM or SIGINT. `config` is the hash of its configuration; `drain` is how long it goes on to
 /// listen after the signal, while it says that it is not ready.
 pub fn run(hub: Hub, config: &str, format: LogFormat, drain: Duration) -> Result<(), StartError> {
-    log(format);
+    log(format).map_err(StartError::System)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::System)?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::System)?;
@@ -129,15 +130,19 @@ pub fn run(hub: Hub, config: &str, format: LogFormat, drain: Duration) -> Result
     })
 }
 
-fn log(format: LogFormat) {
+/// Logs to standard error by a handle of its own: the command line holds the lock of the other one while the hub runs, and
+/// every thread that logs would wait for it.
+fn log(format: LogFormat) -> io::Result<()> {
     use tracing_subscriber::EnvFilter;
+    let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let filter = EnvFilter::try_from_env("TASKFENCE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file));
     // A second logger in one process, as in tests, changes nothing.
     _ = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+    Ok(())
 }
 
 /// A hub that runs.

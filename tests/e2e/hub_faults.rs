@@ -22,6 +22,7 @@ use taskfence_core::{
         key::{Kind, StateKey},
     },
     time::Timestamp,
+    token::issuer::key_space,
 };
 use taskfence_tests::{
     bootstrap::Settings,
@@ -61,6 +62,7 @@ async fn becomes(sidecar: &Sidecar, token: &str, expected: &str) {
 fn issuers() -> Vec<IssuerStatus> {
     let mut config = orders::config();
     config["role"] = json!("receiver");
+    config["signals"]["feed"] = json!(FEED);
     let policy = load::load(config.to_string().as_bytes()).unwrap().policy;
     let heard = Timestamp(u64::try_from(now()).unwrap());
     policy.issuers().iter().map(|issuer| IssuerStatus { covered: covered(issuer), heard, lost: false }).collect()
@@ -89,7 +91,7 @@ async fn behind(name: &str, hub: &Hub, cluster: Value) -> Sidecar {
 fn completed(task: &str) -> FeedEntry {
     let at = Timestamp(u64::try_from(now()).unwrap());
     let entry = Entry {
-        key: StateKey::new(Kind::Task, orders::ISSUER, task),
+        key: StateKey::new(Kind::Task, &key_space(Some(FEED), orders::ISSUER), task),
         fact: Fact::Completed,
         at,
         until: Timestamp(at.0 + 90_000),

@@ -60,13 +60,16 @@ impl Hub {
         fs::create_dir_all(&folder).map_err(Error::doing(folder.display()))?;
         let address = jwks::down()?;
         let orders = orders::config();
+        // The transmitter of the tests is heard of when a test wants it.
+        let mut transmitters = orders["signals"]["transmitters"].clone();
+        transmitters[0]["heartbeat"] = json!(false);
         let mut config = json!({
             "data": folder.join("data"),
             "listen": {"address": address.to_string()},
             "feeds": [{
                 "name": FEED,
                 "issuers": orders["issuers"],
-                "signals": {"transmitters": orders["signals"]["transmitters"]}
+                "signals": {"transmitters": transmitters}
             }]
         });
         change(&mut config);

@@ -54,6 +54,7 @@ const REASONS: &[(&str, u16, Challenge)] = &[
     ("keys_unavailable", 503, Challenge::None),
     ("state_saturated", 503, Challenge::None),
     ("state_stale", 503, Challenge::None),
+    ("state_not_ready", 503, Challenge::None),
 ];
 
 const INVALID_TOKEN: Challenge = Challenge::Error("invalid_token");

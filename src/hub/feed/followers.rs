@@ -34,6 +34,8 @@ pub struct Followers {
     /// From the commit of a change until a follower has applied it.
     pub latency: Latency,
     state: Mutex<State>,
+    /// Held by the one that writes followers to the store.
+    pub(crate) writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,6 +66,8 @@ pub struct Follower {
     pub polling: u32,
     changed: bool,
     written: u64,
+    /// Whether the store knows it.
+    stored: bool,
 }
 
 /// Why a follower is not served.
@@ -102,6 +106,7 @@ impl Followers {
                 polling: 0,
                 changed: false,
                 written: record.seen,
+                stored: true,
                 report,
             };
             Some((record.id.into_boxed_str(), follower))
@@ -111,7 +116,8 @@ impl Followers {
         let may_miss_until = started_at.saturating_add(longest.saturating_mul(1000));
         let state = Mutex::new(State { by_id, ..State::default() });
         let latency = Latency::default();
-        Arc::new(Followers { feed: feed.to_owned(), now, max, started_at, may_miss_until, latency, state })
+        let (feed, writing) = (feed.to_owned(), tokio::sync::Mutex::default());
+        Arc::new(Followers { feed, now, max, started_at, may_miss_until, latency, state, writing })
     }
 
     /// A request of the follower that `report` describes begins.
@@ -142,8 +148,10 @@ impl Followers {
                     polling: 1,
                     changed: true,
                     written: 0,
+                    stored: false,
                 };
                 state.by_id.insert(id.clone(), follower);
+                state.waiters.iter_mut().for_each(Waiter::joined);
             }
         }
         Ok(Polling { followers: self.clone(), id })
@@ -220,6 +228,21 @@ impl Followers {
             });
         }
         records
+    }
+
+    /// They were written.
+    pub fn stored(&self, records: &[FollowerRecord]) {
+        let mut state = locked(&self.state);
+        for record in records {
+            if let Some(follower) = state.by_id.get_mut(record.id.as_str()) {
+                follower.stored = true;
+            }
+        }
+    }
+
+    /// Whether the store knows the follower, or it has left.
+    pub fn is_stored(&self, id: &str) -> bool {
+        locked(&self.state).by_id.get(id).is_none_or(|follower| follower.stored)
     }
 
     /// They could not be written: they are changed still.

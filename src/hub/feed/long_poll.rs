@@ -36,7 +36,11 @@ async fn page(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, request
         Ok(prepared) => prepared,
         Err(response) => return *response,
     };
+    let known = feed.followers.is_stored(polling.id()) || Box::pin(feeds.store_new(&feed, polling.id())).await;
     drop((feeds, name));
+    if !known {
+        return no_page(&NoAnswer::Store);
+    }
     match feed.page(request, polling).await {
         Ok(page) => {
             let headers = [

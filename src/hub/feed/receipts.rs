@@ -1,10 +1,10 @@
 //! Receipts: which followers have applied a change, and by when the others have closed themselves.
 //!
-//! A follower that has not applied anything yet refuses all requests: it does not hold a receipt open. Two followers of
-//! one node, as during a hot restart, count as one, which has confirmed when both have.
+//! A follower that has said nothing yet about what it has applied holds a receipt open too: it may have applied a page and
+//! not have said so. Two followers of one node, as during a hot restart, count as one, which has confirmed when both have.
 
 use crate::feed::followers::{Follower, OFFSET_BOUND};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
 use taskfence_core::feed::revision::Revision;
@@ -20,7 +20,7 @@ pub struct Receipt {
     pub committed_at: Option<u64>,
     /// How many nodes have applied it.
     pub confirmed: usize,
-    /// How many nodes have not applied anything yet. They refuse all requests.
+    /// How many nodes have not confirmed anything yet; they are among those that wait.
     pub starting: usize,
     /// The followers that have not applied it.
     pub waiting: Vec<Waiting>,
@@ -112,6 +112,11 @@ impl Waiter {
         }
     }
 
+    /// A follower that has confirmed nothing yet came into the list.
+    pub fn joined(&mut self) {
+        self.remaining = self.remaining.saturating_add(1);
+    }
+
     /// A follower that had applied `applied` left the list.
     pub fn left(&mut self, applied: Revision) {
         if lacks(applied, self.revision) {
@@ -134,26 +139,29 @@ pub fn receipt<'f>(
     slowest: Option<Slowest>,
     followers: impl Iterator<Item = (&'f str, &'f Follower)>,
 ) -> Receipt {
-    let mut nodes: HashMap<&str, (bool, bool)> = HashMap::new();
+    let mut nodes: HashMap<&str, bool> = HashMap::new();
+    let mut starting = HashSet::new();
     let mut waiting = Vec::new();
     let mut latest: Option<(u64, &str)> = None;
     for (id, follower) in followers {
         let (node, applied) = (follower.report.name(), follower.applied);
-        let (has, lacks) = (has(applied, revision), lacks(applied, revision));
-        let (all_have, some_has) = nodes.entry(node).or_insert((true, false));
-        (*all_have, *some_has) = (*all_have && !lacks, *some_has || has);
+        let has = has(applied, revision);
+        *nodes.entry(node).or_insert(true) &= has;
+        if applied == Revision::START {
+            starting.insert(node);
+        }
         // An earlier acknowledgement than the last one has no time any more.
         if has && follower.applied_before < revision.number && latest.is_none_or(|(at, _)| at < follower.applied_at) {
             latest = Some((follower.applied_at, node));
         }
-        if lacks {
+        if !has {
             let (id, node) = (id.to_owned(), follower.report.node.to_string());
             let closes = closes(follower, revision.number);
             waiting.push(Waiting { id, node, applied, seen: follower.seen, closes });
         }
     }
-    let confirmed = nodes.values().filter(|(all_have, some_has)| *all_have && *some_has).count();
-    let starting = nodes.values().filter(|(all_have, some_has)| *all_have && !*some_has).count();
+    let confirmed = nodes.values().filter(|all_have| **all_have).count();
+    let starting = starting.len();
     let known = latest.map(|(applied_at, node)| Slowest { node: node.to_owned(), applied_at });
     let slowest = slowest.into_iter().chain(known).max_by_key(|slowest| slowest.applied_at);
     let complete = waiting.is_empty();
@@ -174,9 +182,9 @@ fn has(applied: Revision, wanted: Revision) -> bool {
     applied.epoch == wanted.epoch && applied.number >= wanted.number
 }
 
-/// Whether a follower enforces an older state.
+/// Whether a follower may enforce an older state.
 fn lacks(applied: Revision, wanted: Revision) -> bool {
-    applied != Revision::START && !has(applied, wanted)
+    !has(applied, wanted)
 }
 
 fn as_text<S: Serializer>(revision: &Revision, serializer: S) -> Result<S::Ok, S::Error> {

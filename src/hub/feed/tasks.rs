@@ -38,24 +38,38 @@ impl Feeds {
         stop.await;
         self.close();
         tasks.shutdown().await;
-        self.write(true).await;
+        for feed in self.iter() {
+            self.write(feed, true).await;
+        }
+    }
+
+    /// Stores the follower `id`, with all others that are new. It gets no page before that: after a crash of the hub it
+    /// would be missing in receipts. Returns whether the store knows it.
+    pub(crate) async fn store_new(&self, feed: &Arc<Feed>, id: &str) -> bool {
+        if feed.followers.is_stored(id) {
+            return true;
+        }
+        let _writing = feed.followers.writing.lock().await;
+        if !feed.followers.is_stored(id) {
+            self.write(feed, false).await;
+        }
+        feed.followers.is_stored(id)
     }
 
     /// Removes the followers that are silent, and writes those that changed, or `all`.
-    async fn write(&self, all: bool) {
-        for feed in self.iter() {
-            feed.full.expire();
-            let gone = feed.followers.expire();
-            if !gone.is_empty() {
-                let (store, name) = (self.store.clone(), feed.name.clone());
-                report(feed, spawn_blocking(move || store.remove_followers(&name, &gone)).await);
-            }
-            let changed = feed.followers.changed(all);
-            for batch in changed.chunks(BATCH) {
-                let (store, records) = (self.store.clone(), batch.to_vec());
-                if !report(feed, spawn_blocking(move || store.put_followers(&records)).await) {
-                    feed.followers.not_written(batch);
-                }
+    async fn write(&self, feed: &Arc<Feed>, all: bool) {
+        feed.full.expire();
+        let gone = feed.followers.expire();
+        if !gone.is_empty() {
+            let (store, name) = (self.store.clone(), feed.name.clone());
+            report(feed, spawn_blocking(move || store.remove_followers(&name, &gone)).await);
+        }
+        let changed = feed.followers.changed(all);
+        for batch in changed.chunks(BATCH) {
+            let (store, records) = (self.store.clone(), batch.to_vec());
+            match report(feed, spawn_blocking(move || store.put_followers(&records)).await) {
+                true => feed.followers.stored(batch),
+                false => feed.followers.not_written(batch),
             }
         }
     }
@@ -106,7 +120,10 @@ async fn write_followers(feeds: Arc<Feeds>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        feeds.write(false).await;
+        for feed in feeds.iter() {
+            let _writing = feed.followers.writing.lock().await;
+            feeds.write(feed, false).await;
+        }
     }
 }
 
