@@ -8,11 +8,12 @@
 //! round, so that what disturbs the machine disturbs all of them, and the differences are taken within a round.
 //!
 //! [`cases`] measures, [`peers`] and [`scaling`] say what, [`memory`], [`propagation`] and [`calls`] measure what is no
-//! load, and [`report`], [`chart`] and [`page`] show it.
+//! load, [`hub`] measures the hub and who follows it, and [`report`], [`chart`] and [`page`] show it.
 
 pub mod calls;
 pub mod cases;
 pub mod chart;
+pub mod hub;
 pub mod live;
 pub mod load;
 pub mod machine;

@@ -135,7 +135,7 @@ fn first_line(text: &str) -> String {
 
 /// An error that says what is missing of what the bench starts.
 pub fn check() -> Result<()> {
-    for (program, package) in [("wrk", "wrk"), ("taskset", "util-linux")] {
+    for (program, package) in [("wrk", "wrk"), ("taskset", "util-linux"), ("prlimit", "util-linux")] {
         if Command::new(program).arg("--version").output().is_err() {
             return Err(Error::new(format!(
                 "`{program}` is not there; `scripts/setup --bench` installs it (Debian, Ubuntu: apt install {package})"

@@ -6,6 +6,7 @@ use clap::Parser;
 use taskfence_bench::{
     Error, Result, calls,
     cases::Progress,
+    hub,
     machine::{self, Cores, Machine},
     memory,
     options::{Options, Section},
@@ -16,7 +17,7 @@ use taskfence_bench::{
 use taskfence_tests::artefacts;
 
 /// The order of the rows.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "peers",
     "rules",
     "token size",
@@ -25,6 +26,7 @@ const SECTIONS: [&str; 10] = [
     "live streams",
     "workers",
     "propagation",
+    "hub",
     "memory",
     "module",
 ];
@@ -81,6 +83,9 @@ async fn measure(options: &Options, cores: &Cores) -> Result<Vec<Row>> {
     }
     if options.wants(Section::Propagation) {
         rows.extend(propagation::measure(options, cores, &mut progress).await?);
+    }
+    if options.wants(Section::Hub) {
+        rows.extend(hub::measure(options, cores, &mut progress).await?);
     }
     if options.wants(Section::Memory) {
         rows.extend(memory::measure(options, cores, &mut progress).await?);

@@ -8,7 +8,7 @@ use clap::Parser;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "scripts/bench")]
 pub struct Options {
-    /// Fewer and shorter rounds: under five minutes in all, and coarser figures
+    /// Fewer and shorter rounds: some ten minutes in all, and coarser figures
     #[arg(long)]
     pub quick: bool,
 
@@ -27,6 +27,31 @@ pub struct Options {
     /// Seconds that each case runs in each round [default: 2, with --quick 1]
     #[arg(long)]
     pub seconds: Option<u64>,
+
+    /// How many proxies follow the hub in the section `hub`
+    #[arg(long, default_value_t = 10_000)]
+    pub followers: usize,
+
+    /// Measure these parts of the section `hub` only
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    pub hub: Vec<HubPart>,
+}
+
+/// A part of the section `hub`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HubPart {
+    /// Many followers
+    Followers,
+    /// The same with TLS and client certificates
+    Mtls,
+    /// How soon a signal is in force on one proxy
+    Proxy,
+    /// Signals taken in
+    Intake,
+    /// A fresh proxy before a large state
+    CatchUp,
+    /// A warm request while following
+    Warm,
 }
 
 /// A part of the bench that can run by itself.
@@ -48,6 +73,8 @@ pub enum Section {
     Memory,
     /// How soon a signal acts, and what signals cost
     Propagation,
+    /// The hub: how soon a signal is in force on many proxies, and what following costs
+    Hub,
     /// Calls of the host for one request, and the size of the module
     Calls,
 }
@@ -56,6 +83,11 @@ impl Options {
     /// Whether this section is asked for.
     pub fn wants(&self, section: Section) -> bool {
         self.only.is_empty() || self.only.contains(&section)
+    }
+
+    /// Whether this part of the section `hub` is asked for.
+    pub fn wants_of_hub(&self, part: HubPart) -> bool {
+        self.hub.is_empty() || self.hub.contains(&part)
     }
 
     /// For the rows that are compared with each other only: a quick run has one round less for them.

@@ -22,7 +22,7 @@ const CHARTS: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// Heading, what is said about it, and the sections whose rows stand in its table.
-const TABLES: [(&str, &str, &[&str]); 5] = [
+const TABLES: [(&str, &str, &[&str]); 6] = [
     (
         "Beside its peers",
         "One request, one token, one rule, and what stands in front of the service. `added` is CPU above `passthrough`, \
@@ -41,6 +41,13 @@ const TABLES: [(&str, &str, &[&str]); 5] = [
         "How soon a signal acts",
         "Signals are pushed to the sidecar itself. The client's own time is in these figures: it shares the machine.",
         &["propagation"],
+    ),
+    (
+        "The hub",
+        "One hub with its embedded store, on the same machine as the proxies or the load generator that follows it. The \
+         load generator verifies one page of each revision and compares the bytes of the others with it; its own time is in \
+         these figures.",
+        &["hub"],
     ),
     ("Memory", "Growth of the resident memory of the process, divided by the number of what was added.", &["memory"]),
     ("The module", "What can be counted.", &["module"]),
@@ -177,7 +184,7 @@ fn page(results: &Results) -> String {
          ```\n\
          scripts/setup --bench      # installs wrk\n\
          scripts/bench              # the table, and target/bench/results.json\n\
-         scripts/bench --quick      # coarser, in less than five minutes\n\
+         scripts/bench --quick      # coarser, in some ten minutes\n\
          scripts/bench --publish    # writes this page too\n\
          ```\n\n\
          The machine should have nothing else to do.\n",
@@ -195,7 +202,8 @@ fn targets(rows: &[Row]) -> String {
     for row in rows {
         for target in &row.targets {
             let met = if target.met { "met" } else { "**not met**" };
-            let (value, limit) = (number(target.value), number(target.limit));
+            let bound = if target.is_least { "at least " } else { "" };
+            let (value, limit) = (number(target.value), format!("{bound}{}", number(target.limit)));
             let _ = writeln!(text, "| {} | {} | {value} | {limit} | {met} |", row.name, target.text);
         }
         if row.targets.is_empty()

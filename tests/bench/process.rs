@@ -66,6 +66,22 @@ pub fn pin(pid: u32, cores: &str) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::new(format!("taskset cannot pin process {pid} to {cores}"))) }
 }
 
+/// Lets a process, and those that it starts, open so many files at a time.
+pub fn allow_files(pid: u32, count: usize) -> Result<()> {
+    let output = Command::new("prlimit")
+        .args([format!("--pid={pid}"), format!("--nofile={count}:")])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::doing("run `prlimit`"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let why = String::from_utf8_lossy(&output.stderr);
+            Err(Error::new(format!("process {pid} may not open {count} files: {}", why.trim())))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -89,8 +89,10 @@ pub struct Target {
     pub text: String,
     /// The figure that counts.
     pub value: f64,
-    /// What it may be at most.
+    /// What it may be at most, or must be at least.
     pub limit: f64,
+    /// Whether `limit` is the least that it must be.
+    pub is_least: bool,
     /// Whether it is.
     pub met: bool,
 }
@@ -195,14 +197,23 @@ impl Row {
         Self { name, about, unit, void: Some(why.into()), ..Self::default() }
     }
 
-    /// Sets something to be met, if both figures are there.
-    pub fn target(mut self, text: &str, value: Option<f64>, limit: Option<f64>) -> Self {
+    /// Sets a figure that must not be above a limit, if both are there.
+    pub fn target(self, text: &str, value: Option<f64>, limit: Option<f64>) -> Self {
+        self.weigh(text, value, limit, false)
+    }
+
+    /// Sets a figure that must not be below a limit.
+    pub fn target_at_least(self, text: &str, value: f64, limit: f64) -> Self {
+        self.weigh(text, Some(value), Some(limit), true)
+    }
+
+    fn weigh(mut self, text: &str, value: Option<f64>, limit: Option<f64>, is_least: bool) -> Self {
         let before = self.target.take().map(|before| format!("{before}; ")).unwrap_or_default();
         self.target = Some(format!("{before}{text}"));
         match (value, limit, self.void.is_some()) {
             (Some(value), Some(limit), false) => {
-                let met = value <= limit;
-                self.targets.push(Target { text: text.to_owned(), value, limit, met });
+                let met = if is_least { value >= limit } else { value <= limit };
+                self.targets.push(Target { text: text.to_owned(), value, limit, is_least, met });
                 self.met = Some(self.met.unwrap_or(true) && met);
             }
             _ => {
@@ -281,7 +292,8 @@ pub fn table(rows: &[Row]) -> String {
         for target in &row.targets {
             let met = if target.met { "met" } else { "NOT MET" };
             let (value, limit) = (number(target.value), number(target.limit));
-            let _ = write!(text, "\n{:<width$}   {met}: {} ({value}, at most {limit})", "", target.text);
+            let bound = if target.is_least { "at least" } else { "at most" };
+            let _ = write!(text, "\n{:<width$}   {met}: {} ({value}, {bound} {limit})", "", target.text);
         }
         text.push('\n');
     }
@@ -305,6 +317,8 @@ mod tests {
         assert_eq!(row().met, None);
         assert_eq!(row().target("x", Some(1.0), Some(2.0)).met, Some(true));
         assert_eq!(row().target("x", Some(3.0), Some(2.0)).target("y", Some(1.0), Some(2.0)).met, Some(false));
+        assert_eq!(row().target_at_least("x", 3.0, 2.0).target_at_least("y", 2.0, 2.0).met, Some(true));
+        assert_eq!(row().target_at_least("x", 1.0, 2.0).met, Some(false));
         assert_eq!(row().target("x", Some(1.0), None).met, Some(false), "nothing to compare with");
         assert_eq!(Row::void("a/b", "", "us", "why").target("x", Some(1.0), Some(2.0)).met, Some(false));
     }

@@ -20,6 +20,7 @@ use crate::{
     orders,
     process::Process,
     sidecar::Sidecar,
+    tls,
 };
 
 /// The name of the feed that all tests use.
@@ -37,6 +38,7 @@ pub struct Hub {
     process: Option<Process>,
     folder: PathBuf,
     address: SocketAddr,
+    speaks_tls: bool,
     environment: Vec<(String, String)>,
     /// A token of the role `operator`.
     pub operator: String,
@@ -78,6 +80,7 @@ impl Hub {
             process: None,
             folder,
             address,
+            speaks_tls: config["listen"]["tls"].is_object(),
             environment: Vec::new(),
             operator: String::new(),
             transmitter: String::new(),
@@ -103,7 +106,7 @@ impl Hub {
         self.process = Some(Process::start(&mut command)?);
         let deadline = Instant::now() + SOON;
         loop {
-            let ready = client::send(self.address, Http::One, &Request::get("/readyz")).await;
+            let ready = self.send(&Request::get("/readyz")).await;
             if ready.is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
@@ -162,6 +165,11 @@ impl Hub {
 
     fn log_file(&self) -> PathBuf {
         self.folder.join(LOG)
+    }
+
+    /// A token of the role `sidecar`.
+    pub fn sidecar(&self) -> &str {
+        &self.sidecar
     }
 
     /// The keys that its statements are signed with.
@@ -245,7 +253,15 @@ impl Hub {
     /// Pushes a signed SET.
     pub async fn push_text(&self, set: &str) -> Result<Answer> {
         let path = format!("/v1/feeds/{FEED}/signals");
-        client::send(self.address, Http::One, &Request::push(&path, set).bearer(&self.transmitter)).await
+        self.send(&Request::push(&path, set).bearer(&self.transmitter)).await
+    }
+
+    /// Sends one request on a connection of its own, over TLS where the hub speaks it.
+    async fn send(&self, request: &Request) -> Result<Answer> {
+        match self.speaks_tls {
+            true => tls::send(self.address, Http::One, None, request).await,
+            false => client::send(self.address, Http::One, request).await,
+        }
     }
 
     /// A call of the operator's API.
@@ -254,7 +270,7 @@ impl Hub {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        client::send(self.address, Http::One, &request).await
+        self.send(&request).await
     }
 
     /// The number of the last entry of the feed.

@@ -45,6 +45,11 @@ impl Authority {
     }
 }
 
+/// The certificate of the authority in PEM.
+pub fn authority_pem() -> &'static str {
+    &AUTHORITY.pem
+}
+
 /// Somebody with a certificate.
 pub struct Workload {
     certificate: CertificateDer<'static>,
@@ -76,12 +81,22 @@ impl Workload {
     pub fn pem(&self) -> &str {
         &self.chain
     }
+
+    /// The private key in PEM.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// A server whose certificate names [`orders::HOST`].
+    pub fn server() -> Self {
+        Self::with(vec![SanType::DnsName(orders::HOST.try_into().expect("our host"))])
+    }
 }
 
 /// Makes the listeners with these names in a bootstrap speak TLS. A client may show a certificate, and must where
 /// `required` says so; one that the authority of the tests did not sign ends the handshake.
 pub fn secure(bootstrap: &mut Value, names: &[&str], required: bool) {
-    let server = Workload::with(vec![SanType::DnsName(orders::HOST.try_into().expect("our host"))]);
+    let server = Workload::server();
     let socket = json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -103,23 +118,29 @@ pub fn secure(bootstrap: &mut Value, names: &[&str], required: bool) {
     }
 }
 
-/// Connects to a listener that speaks TLS, as `workload` or as nobody.
-pub async fn connect(to: SocketAddr, http: Http, workload: Option<&Workload>) -> Result<Connection> {
+/// What a client of TLS needs: it trusts the authority of the tests, and shows the certificate of `workload` if there is
+/// one.
+pub fn client_config(workload: Option<&Workload>) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(AUTHORITY.der.clone()).map_err(Error::doing("trust the authority"))?;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(Error::doing("choose versions of TLS"))?
         .with_root_certificates(roots);
-    let mut config = match workload {
-        None => builder.with_no_client_auth(),
+    match workload {
+        None => Ok(builder.with_no_client_auth()),
         Some(workload) => {
             let key = PrivateKeyDer::Pkcs8(workload.key.serialize_der().into());
             builder
                 .with_client_auth_cert(vec![workload.certificate.clone()], key)
-                .map_err(Error::doing("take the certificate of the workload"))?
+                .map_err(Error::doing("take the certificate of the workload"))
         }
-    };
+    }
+}
+
+/// Connects to a listener that speaks TLS, as `workload` or as nobody.
+pub async fn connect(to: SocketAddr, http: Http, workload: Option<&Workload>) -> Result<Connection> {
+    let mut config = client_config(workload)?;
     config.alpn_protocols = vec![match http {
         Http::One => b"http/1.1".to_vec(),
         Http::Two => b"h2".to_vec(),
