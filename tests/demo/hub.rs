@@ -61,8 +61,8 @@ impl<'d> HubDemo<'d> {
         self.asked(steps, "Both proxies let it.", &token, "200 and 200").await?;
         steps.begin("The task ends at the hub; the receipt says where that is in force.");
         let came = self.operator(&self.complete(ENDED))?;
-        let everywhere = came.contains("on 2 proxies");
-        steps.end("in force on 2 proxies", if everywhere { "in force on 2 proxies" } else { &came });
+        let everywhere = came.contains("in force on 2 of 2 proxies");
+        steps.end("in force on 2 of 2 proxies", if everywhere { "in force on 2 of 2 proxies" } else { &came });
         self.asked(steps, "Both refuse it.", &token, "401 task_completed and 401 task_completed").await
     }
 
@@ -86,15 +86,19 @@ impl<'d> HubDemo<'d> {
     pub async fn a_mistake_is_undone(&self, steps: &mut Steps) -> Result<()> {
         println!("An operator ends the wrong task.");
         let token = self.command.show(&mint(self.folder, MISTAKEN, &[]))?;
-        let ended = self.operator(&self.complete(MISTAKEN))?;
+        println!("The receipt names the proxy that was replaced too: the hub cannot know that it is gone.");
+        // For that reason its exit code is not 0.
+        let _ = self.operator(&self.complete(MISTAKEN));
         println!();
         self.asked(steps, "It is refused everywhere.", &token, "401 task_completed and 401 task_completed").await?;
         steps.begin("The operator undoes that one signal.");
         let state = self.operator_json(&["state", "--issuer", orders::ISSUER, "--task", MISTAKEN])?;
         let signal = state["entries"][0]["signal"]["signal"].to_string();
-        let undone = self.operator(&["undo".to_owned(), signal, "--reason".to_owned(), "the wrong task".to_owned()]);
-        self.hub.wait_everywhere().await?;
-        steps.end("undone", if undone.is_ok() { "undone" } else { &ended });
+        let undo = ["undo", &signal, "--reason", "the wrong task"].map(str::to_owned);
+        let came = self.operator(&undo).map_or_else(|error| error.to_string(), |_| "undone".to_owned());
+        steps.end("undone", &came);
+        // Each asks for news all the time, and has it within milliseconds.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         self.asked(steps, "The task goes on.", &token, "200 and 200").await
     }
 
@@ -113,7 +117,7 @@ impl<'d> HubDemo<'d> {
 
     fn complete(&self, task: &str) -> Vec<String> {
         let hub = format!("http://{}", self.hub.address());
-        let words = ["signal", "complete", "--task", task, "--wait=20s", "--hub", &hub, "--feed", FEED];
+        let words = ["signal", "complete", "--task", task, "--wait=3s", "--hub", &hub, "--feed", FEED];
         words.into_iter().map(str::to_owned).collect()
     }
 

@@ -195,7 +195,9 @@ impl Hub {
     /// A sidecar that follows it as plain Envoy does: with a `vm_id`, and no receiver.
     pub fn plain(&self, name: &str, base: &Value) -> Settings {
         let settings = Settings::new(name, self.followed_by(base)).balanced();
-        settings.patch(jwks::with_clusters(vec![self.cluster()])).patch(without_receiver)
+        let node = json!({"id": name, "cluster": "tests"});
+        let settings = settings.patch(jwks::with_clusters(vec![self.cluster()])).patch(without_receiver);
+        settings.patch(move |bootstrap| bootstrap["node"] = node)
     }
 
     /// The same as Istio and Envoy Gateway set it up: one plugin, and no `vm_id`.
