@@ -106,11 +106,7 @@ fn receipt_answer(receipt: Receipt) -> ReceiptAnswer {
         let (id, node, applied) = (waiting.id, waiting.node, waiting.applied.to_string());
         WaitingAnswer { id, node, applied, seen_ms: waiting.seen, closes_at_ms, never }
     });
-    let note = |until| {
-        format!(
-            "the hub started a short time ago: until {until} ms since 1970 there may be proxies that it does not know"
-        )
-    };
+    let note = |_| "the hub started a short time ago; until `may_miss_until_ms` there may be proxies that it does not know";
     ReceiptAnswer {
         number: receipt.revision.number,
         committed_at_ms,
@@ -120,7 +116,7 @@ fn receipt_answer(receipt: Receipt) -> ReceiptAnswer {
         slowest,
         waiting: waiting.collect(),
         may_miss_until_ms: receipt.may_miss_until,
-        note: receipt.may_miss_until.map(note),
+        note: receipt.may_miss_until.map(note).map(str::to_owned),
     }
 }
 

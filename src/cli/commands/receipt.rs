@@ -34,7 +34,7 @@ struct Receipt {
     complete: bool,
     slowest: Option<Slowest>,
     waiting: Vec<Waiting>,
-    note: Option<String>,
+    may_miss_until_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,9 +62,14 @@ pub fn report(
 ) -> Result<Exit, Failure> {
     let read: Taken = serde_json::from_value(taken.clone())?;
     if output == Output::Human {
-        let repeated = if read.repeated { "taken before" } else { "taken in" };
         let revision = &read.revision;
-        writeln!(console.out, "{repeated}: signal {}, jti {}, revision {revision}", read.signal, printable(&read.jti))?;
+        let (done, id) = match (read.jti.as_str(), read.repeated) {
+            // An undo makes no signal of its own.
+            ("", _) => ("undone", String::new()),
+            (jti, true) => ("taken before", format!(", jti {}", printable(jti))),
+            (jti, false) => ("taken in", format!(", jti {}", printable(jti))),
+        };
+        writeln!(console.out, "{done}: signal {}{id}, revision {revision}", read.signal)?;
         for note in &read.notes {
             writeln!(console.err, "note: {}", printable(note))?;
         }
@@ -111,7 +116,7 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
     let word = if all == 1 { "proxy" } else { "proxies" };
     writeln!(console.out, "in force on {} of {all} {word}{slowest}", receipt.confirmed)?;
     if receipt.starting > 0 {
-        writeln!(console.out, "  starting, so that they refuse all requests: {}", receipt.starting)?;
+        writeln!(console.out, "  {} of them have confirmed nothing yet", receipt.starting)?;
     }
     for proxy in &receipt.waiting {
         let name = name(&proxy.node, &proxy.id);
@@ -128,8 +133,9 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
             }
         }
     }
-    if let Some(note) = &receipt.note {
-        writeln!(console.err, "note: {}", printable(note))?;
+    if let Some(until) = receipt.may_miss_until_ms {
+        let until = time_from(Timestamp(until.div_ceil(1000)), Timestamp(console.now));
+        writeln!(console.err, "note: the hub started a short time ago; there may be proxies that it does not know until {until}")?;
     }
     Ok(())
 }

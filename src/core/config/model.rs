@@ -807,6 +807,10 @@ impl<'de> Deserialize<'de> for StaleConfig {
                 }
             }
 
+            fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<StaleConfig, A::Error> {
+                Err(de::Error::custom("is a list, and must be `never` or an object"))
+            }
+
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<StaleConfig, A::Error> {
                 StaleLimit::deserialize(de::value::MapAccessDeserializer::new(map)).map(StaleConfig::After)
             }
