@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -48,6 +48,9 @@ pub const KEYS: &str = "keys";
 
 /// Tokens, health and TLS files are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
+
+/// So many connections may wait to be accepted; the kernel may allow fewer.
+const BACKLOG: u32 = 4_096;
 
 /// What has ended is removed from the store this often.
 const PRUNE: Duration = Duration::from_secs(60);
@@ -187,7 +190,7 @@ impl Server {
         let access = Arc::new(Access::new(tokens, certificates, &hub.feeds, now));
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
         let address = hub.listen.address;
-        let listener = TcpListener::bind(address).await.map_err(|reason| StartError::Listen { address, reason })?;
+        let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;
         let address = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?;
 
         let health = Arc::new(Health::default());
@@ -353,4 +356,12 @@ impl Ticker {
             Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),
         }
     }
+}/// Listens with room for all proxies of a mesh that come back at once.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
+
+
