@@ -1,8 +1,8 @@
 //! The API as a caller sees it, with a hub that runs. Every answer is compared with `/openapi.json`.
 
-use crate::access::principal::Role;
 use crate::api::openapi::openapi;
 use crate::api::routes::routes;
+use crate::config::role::Role;
 use crate::testing::{self, Answer, Running};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,9 +1,10 @@
 //! Undoes one signal by name.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
 use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body};
 use crate::api::model::{TakenAnswer, UndoRequest};
+use crate::config::role::Role;
 use crate::problem::Problem;
 use crate::store::model::{SignalQuery, SignalRecord};
 use axum::extract::{Path, State};

@@ -9,7 +9,8 @@
 //! | 410 | the full state of `state` is not kept any more: ask without it |
 //! | 503 | the store does not answer, `after` is ahead of it, or too many load a full state; `Retry-After` says when to ask again |
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::feed::Feeds;
 use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::followers::{Polling, Refused};

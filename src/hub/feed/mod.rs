@@ -9,6 +9,7 @@
 pub mod body;
 #[expect(clippy::module_inception, reason = "a feed among the feeds")]
 pub mod feed;
+pub mod follower;
 pub mod followers;
 pub mod full_state;
 pub mod heads;
@@ -28,13 +29,10 @@ pub mod tasks;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
-mod load;
-#[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
-mod protocol;
-#[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
 mod testing;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
+mod tests;
 
 use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::keys::{Keys, KeysError};

@@ -3,7 +3,8 @@
 //! The SET authenticates itself: it is signed, and its stream may have an `authorization` header agreed with the
 //! transmitter. So no [`Principal`] is needed. A caller that has one needs the role `transmitter` for the feed.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::intake::service::{FeedIntake, Intake};
 use axum::Router;
 use axum::body::Body;

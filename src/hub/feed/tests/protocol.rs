@@ -1,6 +1,7 @@
 //! The rules of the protocol that are the hub's side, by requests as a follower makes them.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::feed::keys::Keys;
 use crate::feed::receipts::{Closes, Never};
 use crate::feed::testing::{MemoryStore, SetClock, entry, feeds};
