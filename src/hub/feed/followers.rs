@@ -174,12 +174,6 @@ impl Followers {
         (state.by_id.len(), state.by_id.values().map(|follower| u64::from(follower.polling)).sum())
     }
 
-    /// The live followers that do not report the key `kid`.
-    pub fn lacking(&self, kid: &str) -> Vec<String> {
-        let lacks = |follower: &&Follower| !follower.report.kids.iter().any(|known| **known == *kid);
-        locked(&self.state).by_id.values().filter(lacks).map(|follower| follower.report.name().to_owned()).collect()
-    }
-
     /// The followers that changed since they were last written, as records for the store.
     pub fn changed(&self, all: bool) -> Vec<FollowerRecord> {
         let now = (self.now)();

@@ -15,6 +15,7 @@ pub mod full_state;
 pub mod heads;
 pub mod heartbeat;
 pub mod keys;
+pub mod known_keys;
 pub mod latency;
 pub mod long_poll;
 pub mod pace;
@@ -35,7 +36,7 @@ mod testing;
 mod tests;
 
 use crate::feed::feed::{Feed, NoAnswer};
-use crate::feed::keys::{Keys, KeysError};
+use crate::feed::keys::Keys;
 use crate::feed::receipts::Receipt;
 use crate::store::Store;
 use crate::store::model::StoreError;
@@ -126,12 +127,6 @@ impl Feeds {
     /// The keys for statements.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.keys
-    }
-
-    /// Signs with the key `kid` from now on, if every live follower of every feed knows it, or `force`. Blocks.
-    pub fn switch_key(&self, kid: &str, force: bool) -> Result<(), KeysError> {
-        let lacking = self.iter().flat_map(|feed| feed.followers.lacking(kid)).collect();
-        self.keys.switch(kid, lacking, force)
     }
 
     /// Answers all who wait: the hub stops.
