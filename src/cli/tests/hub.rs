@@ -351,3 +351,47 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
     }
     snapshot::check("hub-check", &page);
 }
+
+#[test]
+fn check_compares_each_filter_in_a_file_of_envoy_with_the_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, file) = (folder.path().join("hub.yaml"), folder.path().join("envoy.json"));
+    std::fs::write(&hub, config(folder.path()).to_string()).unwrap();
+    let rules = json!([{"name": "a", "match": {"path": "/a"}, "require": {"scope": "a"}}]);
+    let filter = |signals: Value, issuer: &Value| {
+        let text = json!({"issuers": [issuer], "rules": rules, "signals": signals}).to_string();
+        json!({"configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}})
+    };
+    let follows =
+        json!({"hub": {"cluster": "hub", "feed": "main", "keys": {"inline": jwks("h1")}}, "stale": {"after": "90s"}});
+    let other = json!({"issuer": "https://other.example", "audiences": ["https://orders.mesh"], "algorithms": ["ES256"],
+        "keys": {"inline": jwks("jit-1")}});
+    let check = |plugins: Value, output: &str| {
+        let clusters = json!([{"name": "hub"}]);
+        let envoy = json!({"static_resources": {"clusters": clusters, "extra": plugins}});
+        std::fs::write(&file, envoy.to_string()).unwrap();
+        let mut capture = Capture::default();
+        let args = ["check", file.to_str().unwrap(), "--hub", hub.to_str().unwrap(), "--output", output];
+        (capture.run(&args), format!("{}{}", capture.out(), capture.err()))
+    };
+    let (exit, said) = check(json!([filter(follows.clone(), &issuer())]), "human");
+    assert_eq!(exit, Exit::Done, "{said}");
+    let plugins = json!([filter(follows.clone(), &issuer()), filter(json!(null), &other), filter(follows, &other)]);
+    let (exit, said) = check(plugins.clone(), "human");
+    assert_eq!(exit, Exit::BadConfig);
+    let problem = "error: static_resources.extra[2].configuration.value: issuers[0]: the feed `main` does not cover \
+        `https://other.example`\n  help: add it to `issuers` of the feed\n";
+    assert!(said.contains(problem), "{said}");
+    assert_eq!(said.matches("does not cover").count(), 1, "{said}");
+    let (exit, said) = check(plugins, "json");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    let good: Vec<_> = report["configurations"].as_array().unwrap().iter().map(|one| &one["report"]["ok"]).collect();
+    assert_eq!((exit, good), (Exit::BadConfig, vec![&json!(true), &json!(true), &json!(false)]), "{report}");
+    let (exit, said) = check(json!([filter(json!(null), &issuer())]), "human");
+    assert_eq!(exit, Exit::BadConfig);
+    assert!(said.contains("no filter in this file follows a hub"), "{said}");
+    let mut capture = Capture::default();
+    let hub = hub.to_str().unwrap();
+    assert_eq!(capture.run(&["check", hub, "--hub", hub]), Exit::Usage);
+    assert!(capture.err().contains("is the configuration of a hub, and --hub compares a filter with one"));
+}
