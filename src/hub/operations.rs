@@ -3,7 +3,7 @@
 use crate::api::model::{ProxyAnswer, ReceiptAnswer, SlowestAnswer, TakenAnswer, WaitingAnswer};
 use crate::api::operations::{self, Operations, StopOrder};
 use crate::feed::feed::NoAnswer;
-use crate::feed::followers::Follower;
+use crate::feed::follower::Follower;
 use crate::feed::receipts::{self, Closes, Never, Receipt};
 use crate::feed::{Feeds, Receipts};
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};

@@ -2,6 +2,7 @@
 //!
 //! Most connections belong to proxies that wait, so the settings keep a waiting connection small.
 
+use crate::access::peer::Peer;
 use crate::feed::pace::Meter;
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +12,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -44,15 +44,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The configuration of TLS. A new value is used for the connections that come after it.
 pub type Tls = watch::Receiver<Arc<ServerConfig>>;
-
-/// The other side of a connection. Requests have it in their extensions, as `Arc<Peer>`.
-#[derive(Debug)]
-pub struct Peer {
-    /// Its address.
-    pub address: SocketAddr,
-    /// The certificates that it showed and that were verified, its own first. None without TLS.
-    pub certificates: Vec<CertificateDer<'static>>,
-}
 
 /// Serves `router` on `listener` until `shutdown`, and then until the requests that run have ended, at most for ten
 /// seconds.

@@ -46,7 +46,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// The folder of the signing keys, below `data`.
 pub const KEYS: &str = "keys";
 
-/// Tokens, health and TLS files are looked at this often.
+/// Tokens, signing keys, health and TLS files are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
 
 /// So many connections may wait to be accepted; the kernel may allow fewer.
@@ -333,6 +333,11 @@ impl Ticker {
         if let Err(error) = self.access.tokens().refresh(self.access.now()) {
             tracing::error!(%error, "the tokens cannot be read");
             findings.store = Some(error.to_string());
+        }
+        match self.parts.feeds.keys().refresh() {
+            Ok(true) => tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the signing keys cannot be read again; the old ones stay in use"),
         }
         let mut skews = Vec::new();
         for feed in self.parts.feeds.iter() {

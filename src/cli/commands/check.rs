@@ -1,6 +1,6 @@
 //! `taskfence check`: the judge's own reading of a configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use taskfence_core::config::load;
 
 use clap::{Args, ValueEnum};
@@ -36,6 +36,7 @@ Examples:
   taskfence check /etc/envoy/envoy.yaml
   taskfence check hub.yaml
   taskfence check taskfence.yaml --hub hub.yaml
+  taskfence check /etc/envoy/envoy.yaml --hub hub.yaml
   kubectl get cm taskfence -o jsonpath='{.data.config}' | taskfence check - --output json
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
@@ -48,7 +49,8 @@ pub struct Check {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     output: Output,
 
-    /// The configuration of the hub that the filter follows: what the filter needs is compared with what the hub covers
+    /// The configuration of the hub that the filter follows: what the filter needs is compared with what the hub covers; in
+    /// a file of Envoy, for each filter that follows a hub
     #[arg(long, value_name = "FILE")]
     hub: Option<PathBuf>,
 
@@ -76,6 +78,11 @@ impl Check {
                 return self.check_envoy(&Envoy::read(&value), console);
             }
             if hub::is_one(&value) {
+                if self.hub.is_some() {
+                    let file = problem::name(&self.config);
+                    let message = format!("{file} is the configuration of a hub, and --hub compares a filter with one");
+                    return Err(Failure::Usage(message));
+                }
                 return match self.output {
                     Output::Human => hub::check(&self.config, &text, console),
                     Output::Json => hub::check_json(&text, console),
@@ -103,9 +110,12 @@ impl Check {
             let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`; what comes by discovery (LDS, ECDS) is not seen";
             return Err(BadFile::new(&self.config, vec![problem.help(help)]).into());
         }
-        let all: Vec<_> = envoy.plugins.iter().map(|plugin| check_clusters(parse(plugin), envoy)).collect();
+        let mut all: Vec<_> = envoy.plugins.iter().map(|plugin| check_clusters(parse(plugin), envoy)).collect();
         let policies: Vec<_> = all.iter().map(|one| one.as_ref().ok().map(|one| &one.loaded.policy)).collect();
-        let around = envoy_checks::check(envoy, &policies);
+        let mut around = envoy_checks::check(envoy, &policies);
+        if let Some(path) = &self.hub {
+            around.errors.extend(compare(path, &mut all)?);
+        }
         let good = around.errors.is_empty() && all.iter().all(Result::is_ok);
         let mut reports = Vec::new();
         for (plugin, mut checked) in envoy.plugins.iter().zip(all) {
@@ -185,6 +195,27 @@ fn parse(plugin: &Plugin<'_>) -> Result<Configuration, Vec<Problem>> {
     }
     let loaded = load::load(text.as_bytes()).map_err(|errors| errors.0)?;
     Ok(Configuration { loaded, json: text.clone().into_bytes() })
+}
+
+/// Compares each plugin that follows a hub with the hub whose configuration stands at `path`. What is wrong takes the place
+/// of the plugin. Returns a problem if none follows a hub.
+fn compare(path: &Path, all: &mut [Result<Configuration, Vec<Problem>>]) -> Result<Option<Problem>, Failure> {
+    let mut has_follower = false;
+    for checked in all.iter_mut() {
+        let Ok(Configuration { loaded, .. }) = checked else { continue };
+        if loaded.policy.signals().hub().is_none() {
+            continue;
+        }
+        has_follower = true;
+        let problems = hub::compare_with(path, &loaded.policy)?;
+        if !problems.is_empty() {
+            *checked = Err(problems);
+        }
+    }
+    // One that cannot be read may be the one that follows.
+    let none = !has_follower && all.iter().all(Result::is_ok);
+    let help = "add `signals.hub` with `cluster`, `feed` and `keys` to a filter, or leave `--hub` out";
+    Ok(none.then(|| Problem::at("", "no filter in this file follows a hub").help(help)))
 }
 
 /// Whether keys are fetched from clusters that Envoy has, and the hub is one of them.

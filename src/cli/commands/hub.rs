@@ -1,6 +1,7 @@
 //! `taskfence hub`: runs a hub, and what is done on its host.
 
 mod coverage;
+mod keys;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -75,11 +76,7 @@ Examples:
 
 Exits with 0 when the configuration is good, with 3 when it is not.")]
     Check(OfHub),
-    /// Print the public keys of a hub, for `signals.hub.keys` of the filters that follow it
-    #[command(after_help = "\
-Examples:
-  taskfence hub keys --config hub.yaml")]
-    Keys(OfHub),
+    Keys(keys::Keys),
     /// Copy the store of a hub into a new file, also while the hub runs; its keys are not in it
     #[command(after_help = "\
 Examples:
@@ -138,7 +135,7 @@ impl Hub {
                 let text = file::read_or_input(&of.config, console.input)?;
                 check(&of.config, &text, console)
             }
-            Some(HubCommand::Keys(of)) => of.keys(console),
+            Some(HubCommand::Keys(keys)) => keys.run(console),
             Some(HubCommand::Backup(backup)) => backup.run(console),
             Some(HubCommand::AcceptConfig(of)) => of.accept(console),
             Some(HubCommand::AcceptLoss(accept)) => accept.run(console),
@@ -160,14 +157,6 @@ impl Hub {
 }
 
 impl OfHub {
-    fn keys(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let (hub, _) = read(&self.config)?;
-        server::make_data(&hub).map_err(failed)?;
-        let keys = Keys::open(&hub.data.join(server::KEYS)).map_err(failed)?;
-        writeln!(console.out, "{}", serde_json::to_string_pretty(&keys.jwks())?)?;
-        Ok(Exit::Done)
-    }
-
     fn accept(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let (hub, json) = read(&self.config)?;
         let store = server::open_store(&hub).map_err(failed)?;

@@ -19,7 +19,8 @@ Examples:
   taskfence undo 4711 --reason 'wrong client' --wait
   taskfence undo --jti set-77 --transmitter https://idp.example --reason 'sent by mistake'
 
-`taskfence state` shows the signals that stand against something.")]
+`taskfence state` shows the signals that stand against something. A signal about a device, a risk, a claim, an assurance or
+the beginning of a session cannot be undone: send a new event that says how it is now.")]
 pub struct Undo {
     /// The number of the signal at the hub
     #[arg(required_unless_present = "jti", conflicts_with = "jti")]

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use taskfence_hub::config::compile::compile;
 use taskfence_hub::server::Server;
@@ -247,6 +249,68 @@ fn the_host_of_the_hub_keeps_tokens_keys_and_backups() {
 }
 
 #[test]
+fn keys_rotate_while_the_hub_runs() {
+    let hub = Hub::start();
+    let config = hub.folder.path().join("hub.yaml");
+    let sidecar = token(hub.folder.path(), "mesh", "sidecar");
+    let keys = |args: &[&str]| {
+        let mut capture = Capture::default();
+        let exit = capture.run(&[&["hub", "keys"][..], args, &["--config", config.to_str().unwrap()]].concat());
+        (exit, capture.out().to_owned(), capture.err().to_owned())
+    };
+    let kids = || {
+        let jwks: Value = serde_json::from_str(&keys(&[]).1).unwrap();
+        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let old = kids()[0].clone();
+    let (exit, _, said) = keys(&["switch"]);
+    assert_eq!(
+        (exit, said.as_str()),
+        (Exit::Usage, "error: there is no other key: make one with `taskfence hub keys prepare`\n")
+    );
+    let (exit, new, said) = keys(&["prepare"]);
+    let new = new.trim().to_owned();
+    assert_eq!((exit, said.as_str()), (Exit::Done, "made: give it to every filter, then switch to it\n"));
+    assert_eq!(kids().len(), 2);
+    std::thread::sleep(Duration::from_millis(1500));
+    let start = "0000000000000000.0.0000000000000000";
+    // The `kid` in the header of the statement of a page.
+    let follow = |known: &[&str]| {
+        let url = format!("{}/v1/feeds/main?after={start}&applied={start}&wait=0&format=1", hub.url());
+        let report = json!({"id": "envoy-one", "node": "envoy-one", "mode": "enforce", "version": "1", "kids": known});
+        let client = reqwest::blocking::Client::builder().tls_certs_only([]).build().unwrap();
+        let request = client.get(url).header("taskfence-follower", report.to_string());
+        let response = request.header("authorization", format!("Bearer {sidecar}")).send().unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let page = response.bytes().unwrap();
+        let header = page.split(|byte| *byte == b'.').next().unwrap();
+        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+        header["kid"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(follow(&[&old]), old, "a prepared key signs nothing");
+    let (exit, _, said) = keys(&["switch"]);
+    assert_eq!(exit, Exit::Failed);
+    assert!(said.contains(&format!("do not know the key `{new}`, `envoy-one` among them")), "{said}");
+    assert_eq!(keys(&["retire", &old]).0, Exit::Failed, "it signs");
+    let (exit, said, _) = keys(&["switch", "--force"]);
+    assert_eq!(exit, Exit::Done);
+    assert!(said.starts_with(&format!("`{new}` signs; retire `{old}` ")), "{said}");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(follow(&[&old, &new]), new, "the hub has seen it");
+    let (exit, said, _) = keys(&["retire", &old]);
+    assert_eq!((exit, said), (Exit::Done, format!("retired: `{old}`; take it out of the filters\n")));
+    assert_eq!(kids(), [new]);
+    // What the proxy reports now is written within some seconds, and then no force is needed.
+    let third = keys(&["prepare"]).1.trim().to_owned();
+    follow(&[&third]);
+    let begun = std::time::Instant::now();
+    while keys(&["switch", &third]).0 != Exit::Done {
+        assert!(begun.elapsed() < Duration::from_secs(15));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
 fn check_reads_a_hub_and_compares_it_with_a_filter() {
     let folder = tempfile::tempdir().unwrap();
     let (hub, filter) = (folder.path().join("hub.yaml"), folder.path().join("filter.yaml"));
@@ -286,4 +350,48 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
         page.push_str(&format!("### {pointer} = {value}\n{said}exit code {}\n\n", exit.code()));
     }
     snapshot::check("hub-check", &page);
+}
+
+#[test]
+fn check_compares_each_filter_in_a_file_of_envoy_with_the_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, file) = (folder.path().join("hub.yaml"), folder.path().join("envoy.json"));
+    std::fs::write(&hub, config(folder.path()).to_string()).unwrap();
+    let rules = json!([{"name": "a", "match": {"path": "/a"}, "require": {"scope": "a"}}]);
+    let filter = |signals: Value, issuer: &Value| {
+        let text = json!({"issuers": [issuer], "rules": rules, "signals": signals}).to_string();
+        json!({"configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text}})
+    };
+    let follows =
+        json!({"hub": {"cluster": "hub", "feed": "main", "keys": {"inline": jwks("h1")}}, "stale": {"after": "90s"}});
+    let other = json!({"issuer": "https://other.example", "audiences": ["https://orders.mesh"], "algorithms": ["ES256"],
+        "keys": {"inline": jwks("jit-1")}});
+    let check = |plugins: Value, output: &str| {
+        let clusters = json!([{"name": "hub"}]);
+        let envoy = json!({"static_resources": {"clusters": clusters, "extra": plugins}});
+        std::fs::write(&file, envoy.to_string()).unwrap();
+        let mut capture = Capture::default();
+        let args = ["check", file.to_str().unwrap(), "--hub", hub.to_str().unwrap(), "--output", output];
+        (capture.run(&args), format!("{}{}", capture.out(), capture.err()))
+    };
+    let (exit, said) = check(json!([filter(follows.clone(), &issuer())]), "human");
+    assert_eq!(exit, Exit::Done, "{said}");
+    let plugins = json!([filter(follows.clone(), &issuer()), filter(json!(null), &other), filter(follows, &other)]);
+    let (exit, said) = check(plugins.clone(), "human");
+    assert_eq!(exit, Exit::BadConfig);
+    let problem = "error: static_resources.extra[2].configuration.value: issuers[0]: the feed `main` does not cover \
+        `https://other.example`\n  help: add it to `issuers` of the feed\n";
+    assert!(said.contains(problem), "{said}");
+    assert_eq!(said.matches("does not cover").count(), 1, "{said}");
+    let (exit, said) = check(plugins, "json");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    let good: Vec<_> = report["configurations"].as_array().unwrap().iter().map(|one| &one["report"]["ok"]).collect();
+    assert_eq!((exit, good), (Exit::BadConfig, vec![&json!(true), &json!(true), &json!(false)]), "{report}");
+    let (exit, said) = check(json!([filter(json!(null), &issuer())]), "human");
+    assert_eq!(exit, Exit::BadConfig);
+    assert!(said.contains("no filter in this file follows a hub"), "{said}");
+    let mut capture = Capture::default();
+    let hub = hub.to_str().unwrap();
+    assert_eq!(capture.run(&["check", hub, "--hub", hub]), Exit::Usage);
+    assert!(capture.err().contains("is the configuration of a hub, and --hub compares a filter with one"));
 }

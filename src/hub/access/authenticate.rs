@@ -3,11 +3,12 @@
 use crate::access::bearer;
 use crate::access::certificate::{self, CertificateRules};
 use crate::access::known_tokens::{KnownTokens, NotKnown};
-use crate::access::principal::{Principal, Role};
+use crate::access::peer::Peer;
+use crate::access::principal::Principal;
 use crate::access::rate_limit::RateLimit;
 use crate::config::hub::Feed;
+use crate::config::role::Role;
 use crate::problem::Problem;
-use crate::serve::Peer;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;

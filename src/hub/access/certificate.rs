@@ -41,7 +41,7 @@ pub fn spiffe_id(certificate: &[u8]) -> Option<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::access::principal::Role;
+    use crate::config::role::Role;
     use rcgen::{CertificateParams, KeyPair, SanType};
     use taskfence_core::http::spiffe::PeerPattern;
 

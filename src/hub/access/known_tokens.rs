@@ -1,8 +1,9 @@
 //! The tokens that are valid now, read from the store once a second, and who used which when.
 
 use crate::access::bearer;
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
 use crate::access::tokens;
+use crate::config::role::Role;
 use crate::store::Store;
 use crate::store::model::StoreError;
 use hashbrown::HashMap;

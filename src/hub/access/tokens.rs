@@ -2,7 +2,7 @@
 //! hub too, while the hub runs.
 
 use crate::access::bearer::{self, NoRandomness};
-use crate::access::principal::Role;
+use crate::config::role::Role;
 use crate::store::Store;
 use crate::store::model::{PrincipalRecord, StoreError};
 

@@ -1,8 +1,9 @@
 //! The audit log: who called what, and what was answered. Every call of the API is in it before its answer leaves.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
 use crate::api::call::{Api, Query, READERS, allow};
 use crate::api::model::AuditAnswer;
+use crate::config::role::Role;
 use crate::problem::Problem;
 use crate::store::model::Audit;
 use axum::extract::{Request, State};

@@ -1,8 +1,9 @@
 //! What every call of the API shares: what it may use, who may do what, and calls of the store.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
 use crate::api::operations::Operations;
 use crate::config::hub::{Feed, Hub};
+use crate::config::role::Role;
 use crate::problem::Problem;
 use crate::store::Store;
 use crate::store::model::StoreError;

@@ -1,11 +1,12 @@
 //! Events that operators and issuers report, and stops.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
 use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body};
 use crate::api::model::{EventRequest, StopRequest, TakenAnswer, What};
 use crate::api::operations::{OperatorEvent, StopOrder};
 use crate::config::hub::Feed;
+use crate::config::role::Role;
 use crate::problem::Problem;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};

@@ -1,4 +1,5 @@
-//! Which handler serves which path and method. The list is compared with `/openapi.json` in a test.
+//! Which handler serves which path and method. The list is compared with `/openapi.json` in a test, together
+//! with the paths of intake and feeds.
 
 use crate::api::audit_log;
 use crate::api::call::Api;

@@ -172,7 +172,8 @@ fn answer(entry: &Entry, record: SignalRecord, undone: bool) -> EntryAnswer {
     }
 }
 
-fn fact(fact: Fact) -> (&'static str, Option<&'static str>) {
+/// The name of a fact, and its value.
+pub fn fact(fact: Fact) -> (&'static str, Option<&'static str>) {
     match fact {
         Fact::Revoked => ("revoked", None),
         Fact::Completed => ("completed", None),

@@ -1,11 +1,14 @@
 //! The API as a caller sees it, with a hub that runs. Every answer is compared with `/openapi.json`.
 
-use crate::access::principal::Role;
 use crate::api::openapi::openapi;
 use crate::api::routes::routes;
+use crate::config::role::Role;
+use crate::feed::long_poll;
+use crate::intake::push;
 use crate::testing::{self, Answer, Running};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use taskfence_core::feed::page::MEDIA_TYPE;
 
 /// A hub, a token for it, and the document that answers must fit.
 struct Caller<'h> {
@@ -67,7 +70,9 @@ fn task(name: &str) -> Value {
 
 #[test]
 fn the_document_has_every_route_and_no_other() {
-    let served: BTreeSet<_> = routes().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    let of_the_api = routes().into_iter().map(|route| format!("{} {}", route.method, route.path));
+    let others = [format!("post {}", push::PATH), format!("get {}", long_poll::PATH)];
+    let served: BTreeSet<_> = of_the_api.chain(others).collect();
     let document = serde_json::to_value(openapi()).unwrap();
     let described: BTreeSet<_> = document["paths"]
         .as_object()
@@ -76,6 +81,59 @@ fn the_document_has_every_route_and_no_other() {
         .flat_map(|(path, methods)| methods.as_object().unwrap().keys().map(move |method| format!("{method} {path}")))
         .collect();
     assert_eq!(served, described);
+    let operation = |path: &str, method: &str| document["paths"][path][method].clone();
+    let media = |content: &Value| content.as_object().unwrap().keys().next().unwrap().clone();
+    let push = operation(push::PATH, "post");
+    assert_eq!(media(&push["requestBody"]["content"]), "application/secevent+jwt");
+    assert_eq!(media(&push["responses"]["400"]["content"]), "application/json");
+    let page = operation(long_poll::PATH, "get");
+    assert_eq!(media(&page["responses"]["200"]["content"]), MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn pushes_and_pages_are_answered_as_described() {
+    let hub = Running::start().await;
+    let document = serde_json::to_value(openapi()).unwrap();
+    let sidecar = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let idp = hub.token("idp", Role::Transmitter, &[]).await;
+    let client = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
+    let start = "0000000000000000.0.0000000000000000";
+    let good = format!("main?after={start}&applied={start}&format=1");
+    let (set, json) = ("application/secevent+jwt", "application/json");
+    let table = [
+        // Method, feed and query, token, content-type or report, status.
+        ("POST", "main/signals", Some("agreed"), set, 400),
+        ("POST", "main/signals", Some("agreed"), json, 415),
+        ("POST", "none/signals", Some(&*idp), set, 404),
+        ("POST", "main/signals", None, set, 401),
+        ("POST", "main/signals", Some(&*sidecar), set, 403),
+        ("POST", "main/signals", Some("wrong"), set, 401),
+        ("GET", &good, Some(&*sidecar), r#"{"id":"envoy-one"}"#, 200),
+        ("GET", &good, Some(&*sidecar), "{}", 400),
+        ("GET", "main", Some(&*sidecar), r#"{"id":"envoy-one"}"#, 400),
+        ("GET", "other", Some(&*sidecar), r#"{"id":"envoy-one"}"#, 403),
+        ("GET", &good, None, r#"{"id":"envoy-one"}"#, 401),
+    ];
+    for (method, rest, token, header, expected) in table {
+        let url = format!("http://{}/v1/feeds/{rest}", hub.server.address());
+        let mut request = client.request(method.parse().unwrap(), url).body("no SET");
+        request = request.header(if method == "GET" { "taskfence-follower" } else { "content-type" }, header);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), expected, "{method} {rest} {token:?} {header}");
+        let path = if method == "GET" { long_poll::PATH } else { push::PATH };
+        let described = &document["paths"][path][method.to_lowercase()]["responses"][expected.to_string()];
+        let media = response.headers().get("content-type").map(|media| media.to_str().unwrap().to_owned());
+        let media = media.map(|media| media.split(';').next().unwrap().to_owned());
+        assert!(described.is_object(), "{method} {rest}");
+        match (&media, described["content"].as_object()) {
+            (Some(media), Some(content)) => assert!(content.contains_key(media), "{method} {rest} {header}: {media}"),
+            other => assert_eq!(other, (&None, None), "{method} {rest} {token:?} {header}"),
+        }
+    }
+    hub.stop().await;
 }
 
 #[tokio::test]
@@ -195,6 +253,43 @@ async fn mistakes_are_answered_with_a_remedy() {
     for query in ["", "task=t", "issuer=x&task=t", "issuer=https://jit.example&task=t&user=u", "isuer=x"] {
         let (status, problem) = ops.get(&format!("/v1/feeds/main/state?{query}")).await;
         assert_eq!(status, 400, "{query}: {problem}");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_only_a_new_event_changes_cannot_be_undone() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    let device = json!({"format": "complex", "device": {"format": "opaque", "id": "laptop-7"}});
+    let user = json!({"format": "iss_sub", "iss": "https://jit.example", "sub": "alice"});
+    let events = [
+        (
+            "device-compliance-change",
+            &device,
+            json!({"current_status": "not-compliant", "previous_status": "compliant"}),
+            "device",
+        ),
+        (
+            "risk-level-change",
+            &user,
+            json!({"principal": "USER", "current_level": "HIGH", "previous_level": "LOW"}),
+            "risk",
+        ),
+    ];
+    for (event, subject, details, what) in events {
+        let report = json!({"event": event, "subject": subject, "details": details, "reason": "r"});
+        let (status, taken) = ops.post("/v1/feeds/main/events", report).await;
+        assert_eq!((status, taken["entries"].as_u64().map(|count| count > 0)), (200, Some(true)), "{event}: {taken}");
+        let undo = json!({"signal": taken["signal"], "reason": "a mistake"});
+        let (status, problem) = ops.post("/v1/feeds/main/undo", undo).await;
+        assert_eq!(status, 409, "{event}: {problem}");
+        let detail =
+            format!("what the signal {} says about {what} cannot be undone: the last word counts", taken["signal"]);
+        assert_eq!(problem["detail"], detail);
+        assert_eq!(problem["remedy"], "send a new event instead, which says how it is now");
+        let (_, signals) = ops.get("/v1/feeds/main/signals").await;
+        assert!(signals.as_array().unwrap().iter().all(|signal| signal["undone"].is_null()), "{signals}");
     }
     hub.stop().await;
 }

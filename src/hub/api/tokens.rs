@@ -1,10 +1,11 @@
 //! Bearer tokens: listed, made, rotated and revoked.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
 use crate::access::tokens::{self, TokenError, TokenInfo};
 use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body, READERS, allow};
 use crate::api::model::{NewTokenAnswer, NewTokenRequest, TokenRequest, TokenUseAnswer, TokensAnswer};
+use crate::config::role::Role;
 use crate::problem::Problem;
 use axum::extract::State;
 use axum::http::StatusCode;

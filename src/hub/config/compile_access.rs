@@ -1,9 +1,9 @@
 //! Compiles `access`.
 
-use crate::access::principal::Role;
 use crate::config::hub::Access;
 use crate::config::model::{AccessConfig, HubConfig};
 use crate::config::problem::{self, Found, Problem};
+use crate::config::role::Role;
 use taskfence_core::http::spiffe::PeerPattern;
 
 /// The entries of `access` that can be used.

@@ -1,9 +1,9 @@
 //! The compiled configuration. Only [`crate::config::compile::compile`] makes one.
 
-use crate::access::principal::Role;
 use crate::config::cluster::Cluster;
 use crate::config::model::TlsConfig;
 use crate::config::problem::Problem;
+use crate::config::role::Role;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

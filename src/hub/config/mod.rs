@@ -9,3 +9,4 @@ pub mod hub;
 pub mod model;
 mod name;
 pub mod problem;
+pub mod role;

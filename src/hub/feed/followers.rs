@@ -3,6 +3,7 @@
 //! All of it is in memory, and written to the store in batches. After a start the followers of the store are known again.
 //! Only `applied` acknowledges a change.
 
+use crate::feed::follower::{Follower, OFFSET_BOUND};
 use crate::feed::latency::Latency;
 use crate::feed::receipts::{self, Receipt, Waiter};
 use crate::feed::report::Report;
@@ -13,9 +14,6 @@ use hashbrown::HashMap;
 use std::sync::{Arc, Mutex};
 use taskfence_core::feed::revision::Revision;
 use tokio::sync::Notify;
-
-/// How far the clock of a follower may differ, in milliseconds: a filter refuses a statement that is further ahead.
-pub const OFFSET_BOUND: u64 = 60_000;
 
 /// A follower that never closes itself leaves the list after this, in milliseconds.
 const SILENT: u64 = 24 * 3_600_000;
@@ -43,31 +41,6 @@ struct State {
     by_id: HashMap<Box<str>, Follower>,
     waiters: Vec<Waiter>,
     next_waiter: u64,
-}
-
-/// One follower.
-#[derive(Debug, Clone)]
-pub struct Follower {
-    /// The principal that first used its id.
-    pub principal: Arc<str>,
-    /// What it reports.
-    pub report: Report,
-    /// What it has applied.
-    pub applied: Revision,
-    /// When it said so first, in milliseconds since 1970.
-    pub applied_at: u64,
-    /// The number that it had applied before that.
-    pub applied_before: u64,
-    /// When it was last heard of, in milliseconds since 1970.
-    pub seen: u64,
-    /// What was sent to it.
-    pub statements: Statements,
-    /// How many of its requests wait now.
-    pub polling: u32,
-    changed: bool,
-    written: u64,
-    /// Whether the store knows it.
-    stored: bool,
 }
 
 /// Why a follower is not served.
@@ -199,12 +172,6 @@ impl Followers {
     pub fn count(&self) -> (usize, u64) {
         let state = locked(&self.state);
         (state.by_id.len(), state.by_id.values().map(|follower| u64::from(follower.polling)).sum())
-    }
-
-    /// The live followers that do not report the key `kid`.
-    pub fn lacking(&self, kid: &str) -> Vec<String> {
-        let lacks = |follower: &&Follower| !follower.report.kids.iter().any(|known| **known == *kid);
-        locked(&self.state).by_id.values().filter(lacks).map(|follower| follower.report.name().to_owned()).collect()
     }
 
     /// The followers that changed since they were last written, as records for the store.

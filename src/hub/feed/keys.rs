@@ -5,7 +5,8 @@
 //!
 //! A rotation has three steps. [`Keys::prepare`] makes a key, which is published with the others. Filters get it with
 //! their configuration. [`Keys::switch`] signs with it: only when every live follower reports its `kid`, unless forced.
-//! [`Keys::retire`] removes the old one.
+//! [`Keys::retire`] removes the old one. An operator does this on the host of the hub, by a process of its own; a hub that
+//! runs sees it by [`Keys::refresh`].
 
 use crate::feed::locked;
 use crate::feed::signer::{BadKey, NotSigned, SigningKey};
@@ -52,8 +53,8 @@ pub enum KeysError {
         /// What the system says.
         error: io::Error,
     },
-    /// A file does not hold a key.
-    #[error("`{}` is {BadKey}", path.display())]
+    /// A file does not hold the key that its name tells.
+    #[error("`{}` is {BadKey} that its name tells", path.display())]
     Bad {
         /// The file.
         path: PathBuf,
@@ -79,7 +80,7 @@ pub enum KeysError {
     #[error("`{0}` signs the pages: switch to another key before you retire it")]
     Current(String),
     /// Followers do not know the key.
-    #[error("{} live followers do not know the key `{kid}`, `{}` among them: give them the key first, or force it", followers.len(), followers.first().map_or("", String::as_str))]
+    #[error("{} live followers do not know the key `{kid}`, `{}` among them: give them the key first, or use `--force`", followers.len(), followers.first().map_or("", String::as_str))]
     NotKnown {
         /// The key.
         kid: String,
@@ -93,20 +94,11 @@ impl Keys {
     pub fn open(directory: &Path) -> Result<Keys, KeysError> {
         let failed = |error| KeysError::File { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-        let mut all = Vec::new();
-        for file in fs::read_dir(directory).map_err(failed)? {
-            let path = file.map_err(failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with("feed-") && name.ends_with(".pem") {
-                all.push(Arc::new(read(&path)?));
-            }
-        }
         let pointer = directory.join(CURRENT);
-        let named = match fs::read_to_string(&pointer) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(KeysError::File { path: pointer, error }),
-        };
+        let named = named(&pointer)?;
+        let kids = kids(directory)?;
+        let mut all =
+            kids.iter().map(|kid| read(&file_of(directory, kid)).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         all.sort_by(|a, b| a.kid().cmp(b.kid()));
         let current = match (named, all.first()) {
             (Some(kid), _) => {
@@ -126,6 +118,29 @@ impl Keys {
             }
         };
         Ok(Keys { directory: directory.to_owned(), ring: Mutex::new(Ring { current, all }) })
+    }
+
+    /// Reads the keys again if the files are others than before. Returns whether they are. After an error the keys are
+    /// those of before. Blocks.
+    pub fn refresh(&self) -> Result<bool, KeysError> {
+        let pointer = self.directory.join(CURRENT);
+        // The pointer first: what it names was there before it.
+        let (named, kids) = (named(&pointer)?.unwrap_or_default(), kids(&self.directory)?);
+        let is_known = |ring: &Ring| ring.current.kid() == named && ring.all.iter().map(|key| key.kid()).eq(&kids);
+        if is_known(&locked(&self.ring)) {
+            return Ok(false);
+        }
+        let read = kids.iter().map(|kid| read(&file_of(&self.directory, kid)).map(Arc::new));
+        let all = read.collect::<Result<Vec<_>, _>>()?;
+        let current = all.iter().find(|key| key.kid() == named).cloned();
+        let current = current.ok_or(KeysError::Lost { path: pointer, kid: named })?;
+        *locked(&self.ring) = Ring { current, all };
+        Ok(true)
+    }
+
+    /// The `kid` of every key, sorted.
+    pub fn kids(&self) -> Vec<String> {
+        locked(&self.ring).all.iter().map(|key| key.kid().to_owned()).collect()
     }
 
     /// The `kid` of the key that signs.
@@ -194,6 +209,28 @@ impl Keys {
     }
 }
 
+/// The `kid` that the file names; `None` where there is no file.
+fn named(pointer: &Path) -> Result<Option<String>, KeysError> {
+    match fs::read_to_string(pointer) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(KeysError::File { path: pointer.to_owned(), error }),
+    }
+}
+
+/// The `kid` of each key that has a file, sorted.
+fn kids(directory: &Path) -> Result<Vec<String>, KeysError> {
+    let failed = |error| KeysError::File { path: directory.to_owned(), error };
+    let mut kids = Vec::new();
+    for file in fs::read_dir(directory).map_err(failed)? {
+        let name = file.map_err(failed)?.file_name();
+        let kid = name.to_str().and_then(|name| name.strip_prefix("feed-")?.strip_suffix(".pem"));
+        kids.extend(kid.map(str::to_owned));
+    }
+    kids.sort();
+    Ok(kids)
+}
+
 fn file_of(directory: &Path, kid: &str) -> PathBuf {
     directory.join(format!("feed-{kid}.pem"))
 }
@@ -208,7 +245,11 @@ fn make(directory: &Path) -> Result<Arc<SigningKey>, KeysError> {
         pem.push('\n');
     }
     pem.push_str(END);
-    write_new(&file_of(directory, key.kid()), &pem)?;
+    let path = file_of(directory, key.kid());
+    // A hub that runs never sees a part of the file.
+    let new = path.with_extension("new");
+    write_new(&new, &pem)?;
+    fs::rename(&new, &path).map_err(|error| KeysError::File { path, error })?;
     sync_directory(directory)?;
     Ok(Arc::new(key))
 }
@@ -222,6 +263,7 @@ fn read(path: &Path) -> Result<SigningKey, KeysError> {
         .map(|body| body.split_ascii_whitespace().collect());
     let der = base64.and_then(|base64| STANDARD.decode(base64).ok());
     let key = der.and_then(|der| SigningKey::from_pkcs8(&der).ok());
+    let key = key.filter(|key| path.file_name().is_some_and(|name| *name == *format!("feed-{}.pem", key.kid())));
     key.ok_or_else(|| KeysError::Bad { path: path.to_owned() })
 }
 
@@ -264,6 +306,25 @@ mod tests {
         assert!(matches!(Keys::open(&path), Err(KeysError::Bad { .. })));
         fs::remove_file(&file).unwrap();
         assert!(matches!(Keys::open(&path), Err(KeysError::Lost { .. })), "a lost key is not replaced in silence");
+    }
+
+    #[test]
+    fn a_hub_that_runs_sees_what_is_done_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (hub, host) = (Keys::open(directory.path()).unwrap(), Keys::open(directory.path()).unwrap());
+        assert!(!hub.refresh().unwrap());
+        let (old, new) = (hub.current(), host.prepare().unwrap());
+        assert!(hub.refresh().unwrap() && !hub.refresh().unwrap());
+        assert_eq!((hub.current(), hub.jwks()), (old.clone(), host.jwks()));
+        host.switch(&new, vec![], false).unwrap();
+        assert!(hub.refresh().unwrap());
+        assert_eq!(hub.current(), new);
+        host.retire(&old).unwrap();
+        assert!(hub.refresh().unwrap());
+        assert_eq!(hub.kids(), [new.clone()]);
+        fs::write(directory.path().join(CURRENT), "other").unwrap();
+        assert!(matches!(hub.refresh(), Err(KeysError::Lost { .. })));
+        assert_eq!(hub.current(), new, "it goes on with what it has");
     }
 
     #[test]

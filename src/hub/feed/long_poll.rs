@@ -9,12 +9,14 @@
 //! | 410 | the full state of `state` is not kept any more: ask without it |
 //! | 503 | the store does not answer, `after` is ahead of it, or too many load a full state; `Retry-After` says when to ask again |
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::feed::Feeds;
 use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::followers::{Polling, Refused};
 use crate::feed::report::{HEADER, Report};
 use crate::feed::request::PageRequest;
+use crate::problem::Problem;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -25,12 +27,42 @@ use axum::routing::get;
 use std::sync::Arc;
 use taskfence_core::feed::page::MEDIA_TYPE;
 
+/// The path. Its method is GET.
+pub const PATH: &str = "/v1/feeds/{feed}";
+
 /// The routes of the feeds. Requests must have a [`Principal`] in their extensions.
 pub fn router(feeds: Arc<Feeds>) -> Router {
-    Router::new().route("/v1/feeds/{feed}", get(page)).with_state(feeds)
+    Router::new().route(PATH, get(page)).with_state(feeds)
 }
 
-async fn page(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, request: Request) -> Response {
+/// What comes after a revision: a page, which is a JWS of the hub, a line feed, and entries. For proxies.
+#[utoipa::path(get, path = PATH, tag = "feeds",
+    params(
+        ("feed" = String, Path),
+        ("after" = String, Query, description = "What comes after this revision is wanted: EPOCH.NUMBER.CHAIN."),
+        ("applied" = String, Query, description = "What is applied. Only this acknowledges."),
+        ("wait" = Option<u64>, Query, description = "Seconds to wait for something new; default 0, at most 25."),
+        ("nonce" = Option<String>, Query, description = "Repeated in a statement that is signed for this request alone."),
+        ("format" = Option<u64>, Query, description = "The format of the entries; default 1."),
+        ("state" = Option<String>, Query, description = "The revision of a full state; with `part`."),
+        ("part" = Option<u32>, Query, description = "A part of the full state, from 1 on."),
+        ("taskfence-follower" = String, Header, description = "A JSON object about the proxy; `id` must be in it.")),
+    responses(
+        (status = 200, description = "A page.", body = String, content_type = "application/taskfence-page"),
+        (status = 400, description = "The query or the header is wrong.", body = String, content_type = "text/plain"),
+        (status = 401, description = "The caller is not known.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "The caller may not read the feed, or uses the id of another.",
+            content((String = "text/plain"), (Problem = "application/problem+json"))),
+        (status = 404, description = "There is no such feed.", body = String, content_type = "text/plain"),
+        (status = 410, description = "The full state is not kept any more: ask without `state`.", body = String,
+            content_type = "text/plain"),
+        (status = 429, description = "Too many failed authentications, or too many requests.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Come again after `retry-after`.",
+            content((String = "text/plain"), (Problem = "application/problem+json")),
+            headers(("retry-after" = u64, description = "Seconds.")))))]
+pub async fn page(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, request: Request) -> Response {
     // The request is read and dropped before the wait: its buffer of 8 KiB is free again.
     let (feed, request, polling) = match prepare(&feeds, &name, request) {
         Ok(prepared) => prepared,

@@ -9,11 +9,13 @@
 pub mod body;
 #[expect(clippy::module_inception, reason = "a feed among the feeds")]
 pub mod feed;
+pub mod follower;
 pub mod followers;
 pub mod full_state;
 pub mod heads;
 pub mod heartbeat;
 pub mod keys;
+pub mod known_keys;
 pub mod latency;
 pub mod long_poll;
 pub mod pace;
@@ -28,16 +30,13 @@ pub mod tasks;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
-mod load;
-#[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
-mod protocol;
-#[cfg(test)]
-#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
 mod testing;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
+mod tests;
 
 use crate::feed::feed::{Feed, NoAnswer};
-use crate::feed::keys::{Keys, KeysError};
+use crate::feed::keys::Keys;
 use crate::feed::receipts::Receipt;
 use crate::store::Store;
 use crate::store::model::StoreError;
@@ -128,12 +127,6 @@ impl Feeds {
     /// The keys for statements.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.keys
-    }
-
-    /// Signs with the key `kid` from now on, if every live follower of every feed knows it, or `force`. Blocks.
-    pub fn switch_key(&self, kid: &str, force: bool) -> Result<(), KeysError> {
-        let lacking = self.iter().flat_map(|feed| feed.followers.lacking(kid)).collect();
-        self.keys.switch(kid, lacking, force)
     }
 
     /// Answers all who wait: the hub stops.

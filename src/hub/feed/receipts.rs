@@ -3,7 +3,7 @@
 //! A follower that has said nothing yet about what it has applied holds a receipt open too: it may have applied a page and
 //! not have said so. Two followers of one node, as during a hot restart, count as one, which has confirmed when both have.
 
-use crate::feed::followers::{Follower, OFFSET_BOUND};
+use crate::feed::follower::{Follower, OFFSET_BOUND};
 use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;

@@ -14,7 +14,7 @@ mod key_request;
 mod keys;
 pub mod operator;
 mod operator_error;
-mod push;
+pub mod push;
 pub mod service;
 mod words;
 

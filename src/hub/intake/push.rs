@@ -1,10 +1,12 @@
 //! `POST /v1/feeds/{feed}/signals`: a push of a SET (RFC 8935).
 //!
-//! The SET authenticates itself: it is signed, and its stream may have an `authorization` header agreed with the
-//! transmitter. So no [`Principal`] is needed. A caller that has one needs the role `transmitter` for the feed.
+//! The SET authenticates itself: it is signed. A stream may have an `authorization` header agreed with the transmitter;
+//! such a push comes without a [`Principal`]. Any other has one, which needs the role `transmitter` for the feed.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::intake::service::{FeedIntake, Intake};
+use crate::problem::Problem;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
@@ -18,6 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskfence_core::signal::receiver::{self, Head, Received};
 use taskfence_core::signal::set::MAX_SET;
+use utoipa::ToSchema;
+
+/// The path. Its method is POST.
+pub const PATH: &str = "/v1/feeds/{feed}/signals";
 
 /// A body must be there after this long.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,10 +31,40 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The routes of the intake.
 pub fn router(intake: Intake) -> Router {
     // Any method: core answers 405 with `allow`.
-    Router::new().route("/v1/feeds/{feed}/signals", any(push)).with_state(intake)
+    Router::new().route(PATH, any(push)).with_state(intake)
 }
 
-async fn push(
+/// Why a SET is refused (RFC 8935 §2.3).
+#[derive(Debug, Clone, PartialEq, Eq, ToSchema)]
+pub struct Refusal {
+    /// The code of RFC 8935 §2.4.
+    pub err: String,
+    /// What is wrong.
+    pub description: String,
+}
+
+/// Takes in a SET that a transmitter pushes (RFC 8935). `authorization` is a token of the role transmitter, or what was
+/// agreed for the stream.
+#[utoipa::path(post, path = PATH, tag = "signals", params(("feed" = String, Path)),
+    request_body(content = String, content_type = "application/secevent+jwt", description = "The SET."),
+    responses(
+        (status = 202, description = "It is stored, or was stored before."),
+        (status = 400, description = "The SET is refused; it need not be pushed again.", body = Refusal,
+            content_type = "application/json"),
+        (status = 401, description = "The caller is not known.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "The caller is no transmitter of this feed.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such feed."),
+        (status = 405, description = "Not a POST."),
+        (status = 408, description = "The body did not come in time."),
+        (status = 413, description = "The SET is too long."),
+        (status = 415, description = "Not a SET, or encoded."),
+        (status = 429, description = "Too many failed authentications, or too many requests.", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Not stored: push it again after `retry-after`.",
+            headers(("retry-after" = u64, description = "Seconds.")))))]
+pub async fn push(
     State(intake): State<Intake>,
     Path(name): Path<String>,
     principal: Option<Extension<Principal>>,
@@ -37,7 +73,8 @@ async fn push(
     let Some(feed) = intake.feed(&name) else { return answer(&Received::NotAPush(404)) };
     if principal.is_some_and(|Extension(principal)| !principal.may(&[Role::Transmitter], &name)) {
         feed.counters.not_a_push.add();
-        return StatusCode::FORBIDDEN.into_response();
+        let detail = format!("the caller is no transmitter of the feed `{name}`");
+        return Problem::forbidden(detail, "use a token with the role transmitter for this feed").into_response();
     }
     let (parts, body) = request.into_parts();
     let head = head(&parts);

@@ -1,8 +1,8 @@
 //! What the unit tests share: a store, and a hub that runs.
 
-use crate::access::principal::Role;
 use crate::access::tokens;
 use crate::config::compile::compile;
+use crate::config::role::Role;
 use crate::server::{self, Server};
 use crate::store::sqlite::SqliteStore;
 use serde_json::{Value, json};

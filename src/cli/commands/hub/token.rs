@@ -7,9 +7,9 @@ use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use taskfence_core::time::Timestamp;
-use taskfence_hub::access::principal::Role;
 use taskfence_hub::access::tokens::{self, TokenError};
 use taskfence_hub::config::hub::Hub;
+use taskfence_hub::config::role::Role;
 use taskfence_hub::server;
 use taskfence_hub::store::sqlite::SqliteStore;
 

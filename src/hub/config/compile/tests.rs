@@ -1,5 +1,5 @@
 use super::*;
-use crate::access::principal::Role;
+use crate::config::role::Role;
 use serde_json::{Value, json};
 
 /// A P-256 public key (RFC 7517, appendix A.1).

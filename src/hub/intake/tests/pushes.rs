@@ -1,6 +1,7 @@
 //! What transmitters push, and how it is answered.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::intake::router;
 use crate::intake::testing::{IDP, ISSUER, NOW, SESSION_REVOKED, TestHub};
 use axum::body::Body;

@@ -1,7 +1,9 @@
 //! The rules of the protocol that are the hub's side, by requests as a follower makes them.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::feed::keys::Keys;
+use crate::feed::known_keys::lacking;
 use crate::feed::receipts::{Closes, Never};
 use crate::feed::testing::{MemoryStore, SetClock, entry, feeds};
 use crate::feed::{Feeds, Now, Receipts, Settings, router};
@@ -554,9 +556,15 @@ async fn a_key_is_not_switched_to_before_live_followers_know_it() {
         hub.page(&format!("after={one}&applied={one}"), &report("follower-a", &format!(r#","kids":[{kids}]"#))).await;
     };
     poll(&format!("{old:?}")).await;
-    assert!(hub.feeds.switch_key(&new, false).is_err());
+    let switch = || {
+        // As the hub writes them every few seconds.
+        hub.store.put_followers(&hub.feeds.feed("main").unwrap().followers.changed(false)).unwrap();
+        hub.feeds.keys().switch(&new, lacking(&*hub.store, &["main"], &new).unwrap(), false)
+    };
+    let refused = switch().unwrap_err().to_string();
+    assert!(refused.contains("`node-follower-a` among them"), "{refused}");
     poll(&format!("{old:?},{new:?}")).await;
-    hub.feeds.switch_key(&new, false).unwrap();
+    switch().unwrap();
     hub.add(&[(2, LATER)]);
     poll(&format!("{old:?},{new:?}")).await;
     assert_eq!(hub.feeds.keys().current(), new);

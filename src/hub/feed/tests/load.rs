@@ -1,13 +1,14 @@
 //! 10,000 followers on one hub: memory, idle CPU, and the time until all have a change.
 //!
 //! ```text
-//! cargo test --release -p taskfence-hub feed::load::hub -- --ignored --nocapture
+//! cargo test --release -p taskfence-hub feed::tests::load::hub -- --ignored --nocapture
 //! ```
 //!
 //! The test is the hub; the followers are a second process, which is the same binary with `FOLLOWERS_OF` set: so each has
 //! its own limit of open files, and the memory is that of the hub alone.
 
-use crate::access::principal::{Principal, Role};
+use crate::access::principal::Principal;
+use crate::config::role::Role;
 use crate::feed::testing::{MemoryStore, feeds};
 use crate::feed::{Receipts, Settings, router};
 use crate::serve::serve;
@@ -81,7 +82,7 @@ fn hub() {
         let before = resident();
         let begun = Instant::now();
         let clients = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "feed::load::followers", "--nocapture"])
+            .args(["--ignored", "--exact", "feed::tests::load::followers", "--nocapture"])
             .env("FOLLOWERS_OF", address.to_string())
             .env("HUB_KEYS", feeds.keys().jwks().to_string())
             .spawn();

@@ -1,0 +1,144 @@
+//! `taskfence hub keys`: the keys that a hub signs with, and their rotation, on its host. The hub may run meanwhile.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use taskfence_hub::feed::keys;
+use taskfence_hub::feed::known_keys::lacking;
+use taskfence_hub::server;
+
+use crate::commands::hub::{OfHub, failed, read};
+use crate::failure::Failure;
+use crate::terminal::console::Console;
+use crate::terminal::exit::Exit;
+
+/// Print the public keys of a hub, for `signals.hub.keys` of the filters that follow it, or rotate them
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Examples:
+  taskfence hub keys --config hub.yaml
+
+A rotation has four steps:
+  taskfence hub keys prepare --config hub.yaml
+  taskfence hub keys --config hub.yaml                # give every filter what this prints
+  taskfence hub keys switch --config hub.yaml
+  taskfence hub keys retire OLD --config hub.yaml     # and take the old key out of the filters
+
+A hub that runs knows of each step within a second."
+)]
+pub struct Keys {
+    #[command(subcommand)]
+    command: Option<Step>,
+
+    /// The configuration of the hub
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+}
+
+/// A step of a rotation.
+#[derive(Debug, Subcommand)]
+enum Step {
+    /// Make the next key; it is printed with the others, and signs nothing yet
+    #[command(after_help = "\
+Examples:
+  taskfence hub keys prepare --config hub.yaml")]
+    Prepare(OfHub),
+    /// Sign with another key, if all live proxies know it
+    #[command(after_help = "\
+Examples:
+  taskfence hub keys switch --config hub.yaml
+  taskfence hub keys switch --config hub.yaml --force
+
+It is refused while a live proxy does not know the key: such a proxy could not read the feed any more, and would close
+itself. What a proxy reports is seen here some seconds later.")]
+    Switch(Switch),
+    /// Remove a key that signs nothing any more
+    #[command(after_help = "\
+Examples:
+  taskfence hub keys retire KID --config hub.yaml")]
+    Retire(Retire),
+}
+
+/// What `switch` takes.
+#[derive(Debug, Args)]
+struct Switch {
+    #[command(flatten)]
+    of: OfHub,
+    /// The `kid` of the key [default: the only other key]
+    kid: Option<String>,
+    /// Switch although live proxies do not know the key: they close themselves until they get it
+    #[arg(long)]
+    force: bool,
+}
+
+/// What `retire` takes.
+#[derive(Debug, Args)]
+struct Retire {
+    #[command(flatten)]
+    of: OfHub,
+    /// The `kid` of the key
+    kid: String,
+}
+
+impl Keys {
+    /// Runs the command.
+    pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        match &self.command {
+            None => {
+                // The command line has seen to it that there is one.
+                let keys = open(self.config.as_deref().unwrap_or(Path::new("")))?;
+                writeln!(console.out, "{}", serde_json::to_string_pretty(&keys.jwks())?)?;
+            }
+            Some(Step::Prepare(of)) => {
+                let kid = open(&of.config)?.prepare().map_err(failed)?;
+                writeln!(console.out, "{kid}")?;
+                writeln!(console.err, "made: give it to every filter, then switch to it")?;
+            }
+            Some(Step::Switch(switch)) => switch.run(console)?,
+            Some(Step::Retire(retire)) => {
+                open(&retire.of.config)?.retire(&retire.kid).map_err(failed)?;
+                writeln!(console.out, "retired: `{}`; take it out of the filters", retire.kid)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Switch {
+    fn run(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let keys = open(&self.of.config)?;
+        let old = keys.current();
+        let kid = match &self.kid {
+            Some(kid) => kid.clone(),
+            None => only_other(&keys)?,
+        };
+        let (hub, _) = read(&self.of.config)?;
+        let store = server::open_store(&hub).map_err(failed)?;
+        let feeds: Vec<_> = hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
+        let lacking = lacking(&store, &feeds, &kid).map_err(failed)?;
+        keys.switch(&kid, lacking, self.force).map_err(failed)?;
+        writeln!(console.out, "`{kid}` signs; retire `{old}` when the hub has logged that it read the keys again")?;
+        Ok(())
+    }
+}
+
+fn open(config: &Path) -> Result<keys::Keys, Failure> {
+    let (hub, _) = read(config)?;
+    server::make_data(&hub).map_err(failed)?;
+    keys::Keys::open(&hub.data.join(server::KEYS)).map_err(failed)
+}
+
+/// The one key that does not sign.
+fn only_other(keys: &keys::Keys) -> Result<String, Failure> {
+    let current = keys.current();
+    let mut others = keys.kids();
+    others.retain(|kid| *kid != current);
+    match others.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::Usage("there is no other key: make one with `taskfence hub keys prepare`".to_owned())),
+        several => Err(Failure::Usage(format!("which key? There are `{}`", several.join("`, `")))),
+    }
+}

@@ -1,0 +1,13 @@
+//! The other side of a connection, as the listener knows it.
+
+use rustls::pki_types::CertificateDer;
+use std::net::SocketAddr;
+
+/// The other side of a connection. Requests have it in their extensions, as `Arc<Peer>`.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The certificates that it showed and that were verified, its own first. None without TLS.
+    pub certificates: Vec<CertificateDer<'static>>,
+}

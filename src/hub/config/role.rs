@@ -1,0 +1,37 @@
+//! What callers of the hub may do: the roles that configuration, tokens and certificates name.
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Reads feeds: a proxy.
+    Sidecar,
+    /// Pushes signals.
+    Transmitter,
+    /// Completes and revokes what it granted: an issuer of tokens.
+    Issuer,
+    /// Reads and changes everything: signals, stops, undo, tokens.
+    Operator,
+    /// Reads everything and changes nothing.
+    Auditor,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 5] = [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor];
+
+    /// The name in configurations, tokens and the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Sidecar => "sidecar",
+            Role::Transmitter => "transmitter",
+            Role::Issuer => "issuer",
+            Role::Operator => "operator",
+            Role::Auditor => "auditor",
+        }
+    }
+
+    /// Parses the name.
+    pub fn from_name(name: &str) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}

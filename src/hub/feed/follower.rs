@@ -1,0 +1,36 @@
+//! What is known of one proxy that follows a feed.
+
+use crate::feed::report::Report;
+use crate::feed::statements::Statements;
+use std::sync::Arc;
+use taskfence_core::feed::revision::Revision;
+
+/// How far the clock of a follower may differ, in milliseconds: a filter refuses a statement that is further ahead.
+pub const OFFSET_BOUND: u64 = 60_000;
+
+/// One follower.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    /// The principal that first used its id.
+    pub principal: Arc<str>,
+    /// What it reports.
+    pub report: Report,
+    /// What it has applied.
+    pub applied: Revision,
+    /// When it said so first, in milliseconds since 1970.
+    pub applied_at: u64,
+    /// The number that it had applied before that.
+    pub applied_before: u64,
+    /// When it was last heard of, in milliseconds since 1970.
+    pub seen: u64,
+    /// What was sent to it.
+    pub statements: Statements,
+    /// How many of its requests wait now.
+    pub polling: u32,
+    /// Whether something is to be written.
+    pub(super) changed: bool,
+    /// When it was last written, in milliseconds since 1970.
+    pub(super) written: u64,
+    /// Whether the store knows it.
+    pub(super) stored: bool,
+}

@@ -1,0 +1,4 @@
+//! The protocol as followers see it, and measurements with many of them.
+
+mod load;
+mod protocol;
