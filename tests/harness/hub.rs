@@ -16,10 +16,11 @@ use crate::{
     bootstrap::{self, Settings},
     client::{self, Answer, Http, Request},
     jwks,
-    mint::{Jwt, unique},
+    mint::{self, Jwt, unique},
     orders,
     process::Process,
     sidecar::Sidecar,
+    tls,
 };
 
 /// The name of the feed that all tests use.
@@ -44,6 +45,8 @@ pub struct Hub {
     pub transmitter: String,
     sidecar: String,
     jwks: Value,
+    /// Whether it listens with TLS.
+    secure: bool,
 }
 
 impl Hub {
@@ -83,6 +86,7 @@ impl Hub {
             transmitter: String::new(),
             sidecar: String::new(),
             jwks: Value::Null,
+            secure: config["listen"].get("tls").is_some(),
         };
         hub.operator = hub.new_token("ops", "operator")?;
         hub.transmitter = hub.new_token("idp", "transmitter")?;
@@ -93,8 +97,13 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Starts the process again, after it was stopped or killed.
+    /// Starts the process again, after it was stopped or killed, and waits until it is ready.
     pub async fn run(&mut self) -> Result<()> {
+        self.run_until(200).await.map(drop)
+    }
+
+    /// The same, until `/readyz` has this status; the answer.
+    pub async fn run_until(&mut self, status: u16) -> Result<Answer> {
         let log = File::options().create(true).append(true).open(self.log_file()).map_err(Error::doing("hub.log"))?;
         let errors = log.try_clone().map_err(Error::doing("hub.log"))?;
         let mut command = Command::new(artefacts::command()?);
@@ -103,13 +112,14 @@ impl Hub {
         self.process = Some(Process::start(&mut command)?);
         let deadline = Instant::now() + SOON;
         loop {
-            let ready = client::send(self.address, Http::One, &Request::get("/readyz")).await;
-            if ready.is_ok_and(|answer| answer.status == 200) {
-                return Ok(());
+            if let Ok(answer) = self.send(&Request::get("/readyz")).await
+                && answer.status == status
+            {
+                return Ok(answer);
             }
             let ended = self.process.as_mut().and_then(Process::exited);
             if ended.is_some() || Instant::now() > deadline {
-                return Err(Error::new(format!("the hub is not ready ({ended:?}):\n{}", self.log())));
+                return Err(Error::new(format!("/readyz has not become {status} ({ended:?}):\n{}", self.log())));
             }
             time::sleep(POLL_EVERY).await;
         }
@@ -245,7 +255,15 @@ impl Hub {
     /// Pushes a signed SET.
     pub async fn push_text(&self, set: &str) -> Result<Answer> {
         let path = format!("/v1/feeds/{FEED}/signals");
-        client::send(self.address, Http::One, &Request::push(&path, set).bearer(&self.transmitter)).await
+        self.send(&Request::push(&path, set).bearer(&self.transmitter)).await
+    }
+
+    /// Sends it a request on a connection of its own, without a client certificate.
+    pub async fn send(&self, request: &Request) -> Result<Answer> {
+        match self.secure {
+            true => tls::send(self.address, Http::One, None, request).await,
+            false => client::send(self.address, Http::One, request).await,
+        }
     }
 
     /// A call of the operator's API.
@@ -254,7 +272,7 @@ impl Hub {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        client::send(self.address, Http::One, &request).await
+        self.send(&request).await
     }
 
     /// The number of the last entry of the feed.
@@ -298,6 +316,32 @@ pub async fn wait_ready(sidecar: &Sidecar) -> Result<()> {
         if Instant::now() > deadline {
             let text = answer.text();
             return Err(Error::new(format!("not ready: {} {text}\n{}", answer.status, sidecar.envoy().log())));
+        }
+        time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// A token for [`orders::ORDER_PATH`] of a session, a task and a user of its own.
+pub fn fresh() -> Jwt {
+    mint::token().session(&unique("sess")).task(&unique("task")).user(&unique("user"))
+}
+
+/// Reads the order with this token.
+pub async fn read_order(sidecar: &Sidecar, token: &str) -> Result<Answer> {
+    sidecar.send(Http::One, &Request::get(orders::ORDER_PATH).bearer(token)).await
+}
+
+/// Asks until the answer is that this task has ended, and fails when the request passes before.
+pub async fn refused_as_ended(sidecar: &Sidecar, task: &str) -> Result<()> {
+    let token = fresh().task(task).sign();
+    let deadline = Instant::now() + SOON;
+    loop {
+        let answer = read_order(sidecar, &token).await?;
+        if answer.line() == "401 task_completed" {
+            return Ok(());
+        }
+        if answer.status == 200 || Instant::now() > deadline {
+            return Err(Error::new(format!("{} for task {task}\n{}", answer.line(), sidecar.envoy().log())));
         }
         time::sleep(POLL_EVERY).await;
     }
