@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use taskfence_tests::{
     artefacts,
     bootstrap::Settings,
+    client::Request,
     hub::{Hub, SOON, fresh, read_order, refused_as_ended, wait_ready, without_receiver},
     jwks,
     mint::{complete_task, unique},
@@ -20,6 +21,9 @@ use taskfence_tests::{
     sidecar::Sidecar,
 };
 use tokio::time;
+
+/// The shortest that there is.
+const STALE_AFTER: &str = "5s";
 
 /// A small file system of its own; unmounted when dropped.
 struct SmallDisk {
@@ -70,7 +74,9 @@ fn fill(path: &Path) {
 
 /// A proxy that follows `hub`, and may not have caught up.
 async fn starting(name: &str, hub: &Hub) -> Sidecar {
-    let settings = Settings::new(name, hub.followed_by(&orders::config())).workers(1).patch(without_receiver);
+    let mut config = hub.followed_by(&orders::config());
+    config["signals"]["stale"]["after"] = json!(STALE_AFTER);
+    let settings = Settings::new(name, config).workers(1).patch(without_receiver);
     Sidecar::start(settings.patch(jwks::with_clusters(vec![hub.cluster()]))).await.unwrap()
 }
 
@@ -121,11 +127,14 @@ async fn a_full_disk_refuses_signals_and_loses_none() {
     }
     assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await.unwrap());
     let other = starting("disk-full-other", &hub).await;
-    let until = Instant::now() + Duration::from_secs(2);
+    let until = Instant::now() + Duration::from_secs(7);
     while Instant::now() < until {
+        assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await.unwrap());
         assert_refused(&other, &read_order(&other, &fresh().sign()).await.unwrap(), "state_not_ready");
         time::sleep(Duration::from_millis(50)).await;
     }
+    let ready = hub.send(&Request::get("/readyz")).await.unwrap();
+    assert_eq!((ready.status, failed(&ready.json())), (503, vec!["store".to_owned()]), "{}", ready.text());
     fs::remove_file(&others).unwrap();
     let deadline = Instant::now() + SOON;
     loop {
@@ -171,13 +180,13 @@ async fn a_restored_hub_is_not_ready_until_somebody_accepts_the_loss() {
     while checks != ["restore"] {
         assert!(Instant::now() < deadline, "{checks:?}:\n{}", hub.log());
         time::sleep(Duration::from_millis(50)).await;
-        checks = failed(&hub.send(&taskfence_tests::client::Request::get("/readyz")).await.unwrap().json());
+        checks = failed(&hub.send(&Request::get("/readyz")).await.unwrap().json());
     }
-    let live = hub.send(&taskfence_tests::client::Request::get("/livez")).await.unwrap();
+    let live = hub.send(&Request::get("/livez")).await.unwrap();
     assert_eq!(live.status, 200);
     // It stays so by itself.
     time::sleep(Duration::from_secs(2)).await;
-    let ready = hub.send(&taskfence_tests::client::Request::get("/readyz")).await.unwrap();
+    let ready = hub.send(&Request::get("/readyz")).await.unwrap();
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("accept-loss"), "it says what to do: {}", ready.text());
     // Whoever reaches it all the same is served: a signal is better taken than refused.
@@ -188,7 +197,7 @@ async fn a_restored_hub_is_not_ready_until_somebody_accepts_the_loss() {
     let said = hub.command(&["hub", "accept-loss", "--config", &hub.config_file(), "--by", "alice"]).unwrap();
     assert!(said.starts_with("accepted: what was taken in after"), "{said}");
     let deadline = Instant::now() + SOON;
-    while hub.send(&taskfence_tests::client::Request::get("/readyz")).await.unwrap().status != 200 {
+    while hub.send(&Request::get("/readyz")).await.unwrap().status != 200 {
         assert!(Instant::now() < deadline, "{}", hub.log());
         time::sleep(Duration::from_millis(50)).await;
     }
