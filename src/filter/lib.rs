@@ -5,6 +5,8 @@ mod body_callback;
 mod callback_budget;
 mod change_gauge;
 mod clock;
+#[cfg(feature = "crash")]
+mod crash;
 mod envoy_signature;
 mod feed_follower;
 mod feed_metrics;

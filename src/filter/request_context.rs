@@ -169,9 +169,7 @@ impl HttpContext for RequestContext {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
         #[cfg(feature = "crash")]
-        if headers.iter().any(|(name, _)| name == b"x-taskfence-crash") {
-            std::process::abort();
-        }
+        crate::crash::on_request(&headers);
         if let Some(action) = readiness::answer_probe(&self.shared, &headers) {
             return action;
         }

@@ -75,6 +75,15 @@ impl Envoy {
         self.process.envoy.id()
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
+        match status.map_err(Error::doing("run `kill`"))?.success() {
+            true => Ok(()),
+            false => Err(Error::new(format!("no signal {name} for Envoy"))),
+        }
+    }
+
     /// What Envoy and the filter logged so far.
     pub fn log(&self) -> String {
         read(&self.log_file())

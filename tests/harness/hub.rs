@@ -16,7 +16,7 @@ use crate::{
     bootstrap::{self, Settings},
     client::{self, Answer, Http, Request},
     jwks,
-    mint::{Jwt, unique},
+    mint::{self, Jwt, unique},
     orders,
     process::Process,
     sidecar::Sidecar,
@@ -96,8 +96,13 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Starts the process again, after it was stopped or killed.
+    /// Starts the process again, after it was stopped or killed, and waits until it is ready.
     pub async fn run(&mut self) -> Result<()> {
+        self.run_until(200).await.map(drop)
+    }
+
+    /// The same, until `/readyz` has this status; the answer.
+    pub async fn run_until(&mut self, status: u16) -> Result<Answer> {
         let log = File::options().create(true).append(true).open(self.log_file()).map_err(Error::doing("hub.log"))?;
         let errors = log.try_clone().map_err(Error::doing("hub.log"))?;
         let mut command = Command::new(artefacts::command()?);
@@ -106,13 +111,14 @@ impl Hub {
         self.process = Some(Process::start(&mut command)?);
         let deadline = Instant::now() + SOON;
         loop {
-            let ready = self.send(&Request::get("/readyz")).await;
-            if ready.is_ok_and(|answer| answer.status == 200) {
-                return Ok(());
+            if let Ok(answer) = self.send(&Request::get("/readyz")).await
+                && answer.status == status
+            {
+                return Ok(answer);
             }
             let ended = self.process.as_mut().and_then(Process::exited);
             if ended.is_some() || Instant::now() > deadline {
-                return Err(Error::new(format!("the hub is not ready ({ended:?}):\n{}", self.log())));
+                return Err(Error::new(format!("/readyz has not become {status} ({ended:?}):\n{}", self.log())));
             }
             time::sleep(POLL_EVERY).await;
         }
@@ -258,8 +264,8 @@ impl Hub {
         self.send(&Request::push(&path, set).bearer(&self.transmitter)).await
     }
 
-    /// Sends one request on a connection of its own, over TLS where the hub speaks it.
-    async fn send(&self, request: &Request) -> Result<Answer> {
+    /// Sends it a request on a connection of its own, over TLS where it speaks that, without a client certificate.
+    pub async fn send(&self, request: &Request) -> Result<Answer> {
         match self.speaks_tls {
             true => tls::send(self.address, Http::One, None, request).await,
             false => client::send(self.address, Http::One, request).await,
@@ -316,6 +322,32 @@ pub async fn wait_ready(sidecar: &Sidecar) -> Result<()> {
         if Instant::now() > deadline {
             let text = answer.text();
             return Err(Error::new(format!("not ready: {} {text}\n{}", answer.status, sidecar.envoy().log())));
+        }
+        time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// A token for [`orders::ORDER_PATH`] of a session, a task and a user of its own.
+pub fn fresh() -> Jwt {
+    mint::token().session(&unique("sess")).task(&unique("task")).user(&unique("user"))
+}
+
+/// Reads the order with this token.
+pub async fn read_order(sidecar: &Sidecar, token: &str) -> Result<Answer> {
+    sidecar.send(Http::One, &Request::get(orders::ORDER_PATH).bearer(token)).await
+}
+
+/// Asks until the answer is that this task has ended, and fails when the request passes before.
+pub async fn refused_as_ended(sidecar: &Sidecar, task: &str) -> Result<()> {
+    let token = fresh().task(task).sign();
+    let deadline = Instant::now() + SOON;
+    loop {
+        let answer = read_order(sidecar, &token).await?;
+        if answer.line() == "401 task_completed" {
+            return Ok(());
+        }
+        if answer.status == 200 || Instant::now() > deadline {
+            return Err(Error::new(format!("{} for task {task}\n{}", answer.line(), sidecar.envoy().log())));
         }
         time::sleep(POLL_EVERY).await;
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
+    client::TlsStream,
     rustls::{
         ClientConfig, RootCertStore,
         crypto::aws_lc_rs as provider,
@@ -46,7 +47,7 @@ impl Authority {
 }
 
 /// The certificate of the authority in PEM.
-pub fn authority_pem() -> &'static str {
+pub fn authority() -> &'static str {
     &AUTHORITY.pem
 }
 
@@ -91,6 +92,23 @@ impl Workload {
     pub fn server() -> Self {
         Self::with(vec![SanType::DnsName(orders::HOST.try_into().expect("our host"))])
     }
+
+    /// How a cluster of Envoy speaks TLS as this workload, to servers that the authority of the tests signed.
+    pub fn of_cluster(&self) -> Value {
+        json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "common_tls_context": {
+                    "tls_certificates": [{
+                        "certificate_chain": {"inline_string": self.chain},
+                        "private_key": {"inline_string": self.key_pem()}
+                    }],
+                    "validation_context": {"trusted_ca": {"inline_string": authority()}}
+                }
+            }
+        })
+    }
 }
 
 /// Makes the listeners with these names in a bootstrap speak TLS. A client may show a certificate, and must where
@@ -106,7 +124,7 @@ pub fn secure(bootstrap: &mut Value, names: &[&str], required: bool) {
                 "alpn_protocols": ["h2", "http/1.1"],
                 "tls_certificates": [{
                     "certificate_chain": {"inline_string": server.chain},
-                    "private_key": {"inline_string": server.key.serialize_pem()}
+                    "private_key": {"inline_string": server.key_pem()}
                 }],
                 "validation_context": {"trusted_ca": {"inline_string": AUTHORITY.pem}}
             }
@@ -116,6 +134,14 @@ pub fn secure(bootstrap: &mut Value, names: &[&str], required: bool) {
     for listener in listeners.iter_mut().filter(|listener| names.iter().any(|name| listener["name"] == *name)) {
         listener["filter_chains"][0]["transport_socket"] = socket.clone();
     }
+}
+
+/// The SHA-256 of the certificate that new connections see, as [`Workload::digest`] writes it.
+pub async fn shown_by(to: SocketAddr) -> Result<String> {
+    let stream = handshake(to, Http::One, None).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = shown.ok_or_else(|| Error::new("the server showed no certificate"))?;
+    Ok(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, shown).as_ref()))
 }
 
 /// What a client of TLS needs: it trusts the authority of the tests, and shows the certificate of `workload` if there is
@@ -140,6 +166,10 @@ pub fn client_config(workload: Option<&Workload>) -> Result<ClientConfig> {
 
 /// Connects to a listener that speaks TLS, as `workload` or as nobody.
 pub async fn connect(to: SocketAddr, http: Http, workload: Option<&Workload>) -> Result<Connection> {
+    Connection::over(handshake(to, http, workload).await?, http).await
+}
+
+async fn handshake(to: SocketAddr, http: Http, workload: Option<&Workload>) -> Result<TlsStream<TcpStream>> {
     let mut config = client_config(workload)?;
     config.alpn_protocols = vec![match http {
         Http::One => b"http/1.1".to_vec(),
@@ -148,8 +178,7 @@ pub async fn connect(to: SocketAddr, http: Http, workload: Option<&Workload>) ->
     let stream = TcpStream::connect(to).await.map_err(Error::doing(format!("connect to {to}")))?;
     stream.set_nodelay(true).map_err(Error::doing("set TCP_NODELAY"))?;
     let host = ServerName::try_from(orders::HOST).map_err(Error::doing("name the host"))?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(host, stream).await.map_err(Error::doing("TLS"))?;
-    Connection::over(stream, http).await
+    TlsConnector::from(Arc::new(config)).connect(host, stream).await.map_err(Error::doing("TLS"))
 }
 
 /// Sends one request on a connection of its own.

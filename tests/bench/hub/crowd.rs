@@ -70,7 +70,7 @@ pub async fn mtls(part: &mut Part<'_>) -> Result<()> {
         Ok::<_, Error>(path)
     };
     let (certificate, key) = (file("hub.pem", server.pem())?, file("hub.key", &server.key_pem())?);
-    let authority = file("authority.pem", tls::authority_pem())?;
+    let authority = file("authority.pem", tls::authority())?;
     let hub = Hub::start_with("bench-crowd-mtls", |config| {
         config["listen"]["tls"] = json!({"certificate": certificate, "key": key, "client_ca": authority});
         config["access"] = json!([{"spiffe": SIDECAR, "role": "sidecar"}]);

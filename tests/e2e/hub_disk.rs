@@ -1,0 +1,236 @@
+//! The disk of a hub is full, or was lost and restored from a backup.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use taskfence_tests::{
+    artefacts,
+    bootstrap::Settings,
+    client::Request,
+    hub::{Hub, SOON, fresh, read_order, refused_as_ended, wait_ready, without_receiver},
+    jwks,
+    mint::{complete_task, unique},
+    orders,
+    refusal::{assert_allowed, assert_refused, assert_signal_accepted},
+    sidecar::Sidecar,
+};
+use tokio::time;
+
+/// The shortest that there is.
+const STALE_AFTER: &str = "5s";
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk {
+    at: PathBuf,
+    /// What runs `mount` and `umount` as root.
+    by: &'static [&'static str],
+}
+
+impl SmallDisk {
+    /// Mounts one of `size`. Where that is not permitted: `None`, and with `CI` set a failed test.
+    fn mount(name: &str, size: &str) -> Option<SmallDisk> {
+        let at = artefacts::target().join("tests").join(unique(name));
+        fs::create_dir_all(&at).unwrap();
+        let options = format!("size={size},mode=0777");
+        let mut reasons = Vec::new();
+        for by in [&[][..], &["sudo", "-n"]] {
+            let arguments = ["mount", "-t", "tmpfs", "-o", &options, "tmpfs", at.to_str().unwrap()];
+            match run(by, &arguments) {
+                Ok(()) => return Some(SmallDisk { at, by }),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        assert!(std::env::var_os("CI").is_none(), "no small disk can be mounted: {reasons:?}");
+        eprintln!("skipped: no small disk can be mounted: {reasons:?}");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A hub that is killed a moment later may still use it.
+        let _ = run(self.by, &["umount", "-l", self.at.to_str().unwrap_or_default()]);
+    }
+}
+
+fn run(by: &[&str], arguments: &[&str]) -> Result<(), String> {
+    let all = [by, arguments].concat();
+    let output = Command::new(all[0]).args(&all[1..]).output().map_err(|error| format!("{}: {error}", all[0]))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.success() { Ok(()) } else { Err(said) }
+}
+
+/// Takes all room that is left, as another program would.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    while file.write_all(&[b'x'; 4096]).is_ok() {}
+}
+
+/// A proxy that follows `hub`, and may not have caught up.
+async fn starting(name: &str, hub: &Hub) -> Sidecar {
+    let mut config = hub.followed_by(&orders::config());
+    config["signals"]["stale"]["after"] = json!(STALE_AFTER);
+    let settings = Settings::new(name, config).workers(1).patch(without_receiver);
+    Sidecar::start(settings.patch(jwks::with_clusters(vec![hub.cluster()]))).await.unwrap()
+}
+
+/// The same, when it has.
+async fn follower(name: &str, hub: &Hub) -> Sidecar {
+    let proxy = starting(name, hub).await;
+    wait_ready(&proxy).await.unwrap();
+    proxy
+}
+
+/// Ends so many tasks at the hub; their names.
+async fn end_tasks(hub: &Hub, count: usize) -> Vec<String> {
+    let tasks: Vec<_> = (0..count).map(|_| unique("task")).collect();
+    for task in &tasks {
+        assert_signal_accepted(&hub.push(&complete_task(task)).await.unwrap());
+    }
+    tasks
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_signals_and_loses_none() {
+    let Some(disk) = SmallDisk::mount("small-disk", "16m") else { return };
+    let data = disk.at.join("data");
+    let mut hub = Hub::start_with("disk-full", |config| config["data"] = json!(data)).await.unwrap();
+    let proxy = follower("disk-full-envoy", &hub).await;
+    let mut taken = end_tasks(&hub, 3).await;
+    let others = disk.at.join("others");
+    fill(&others);
+    let mut refused = 0;
+    // What the log of the database has allocated takes some more.
+    for _ in 0..10_000 {
+        let task = unique("task");
+        let answer = hub.push(&complete_task(&task)).await.unwrap();
+        match answer.status {
+            202 => taken.push(task),
+            503 => refused += 1,
+            status => panic!("{status} {}", answer.text()),
+        }
+        if refused == 20 {
+            break;
+        }
+    }
+    assert_eq!(refused, 20, "the disk never was full: {} signals were taken", taken.len());
+    eprintln!("{} signals were taken until the disk was full", taken.len());
+    // The proxy has what was answered 202, and goes on. A new one is not let in: the hub could not remember it.
+    for task in &taken {
+        refused_in_the_end(&proxy, task).await;
+    }
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await.unwrap());
+    let other = starting("disk-full-other", &hub).await;
+    let until = Instant::now() + Duration::from_secs(7);
+    while Instant::now() < until {
+        assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await.unwrap());
+        assert_refused(&other, &read_order(&other, &fresh().sign()).await.unwrap(), "state_not_ready");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let ready = hub.send(&Request::get("/readyz")).await.unwrap();
+    assert_eq!((ready.status, failed(&ready.json())), (503, vec!["store".to_owned()]), "{}", ready.text());
+    fs::remove_file(&others).unwrap();
+    let deadline = Instant::now() + SOON;
+    loop {
+        let task = unique("task");
+        let answer = hub.push(&complete_task(&task)).await.unwrap();
+        if answer.status == 202 {
+            break taken.push(task);
+        }
+        assert!(Instant::now() < deadline, "{} {}\n{}", answer.status, answer.text(), hub.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    taken.extend(end_tasks(&hub, 10).await);
+    wait_ready(&other).await.unwrap();
+    hub.kill();
+    hub.run().await.unwrap();
+    hub.wait_everywhere().await.unwrap();
+    for task in &taken {
+        refused_as_ended(&proxy, task).await.unwrap();
+        refused_as_ended(&other, task).await.unwrap();
+    }
+    hub.kill();
+}
+
+#[tokio::test]
+async fn a_restored_hub_is_not_ready_until_somebody_accepts_the_loss() {
+    let mut hub = Hub::start("disk-restored").await.unwrap();
+    let proxy = follower("disk-restored-envoy", &hub).await;
+    let kept = end_tasks(&hub, 3).await;
+    let copy = hub.folder().join("copy.sqlite");
+    hub.command(&["hub", "backup", "--config", &hub.config_file(), copy.to_str().unwrap()]).unwrap();
+    let lost = end_tasks(&hub, 3).await;
+    hub.wait_everywhere().await.unwrap();
+    hub.kill();
+    // The keys are still there; the database is not.
+    let data = hub.folder().join("data");
+    for name in ["hub.sqlite", "hub.sqlite-wal", "hub.sqlite-shm"] {
+        let _ = fs::remove_file(data.join(name));
+    }
+    fs::copy(&copy, data.join("hub.sqlite")).unwrap();
+    let answer = hub.run_until(503).await.unwrap();
+    let deadline = Instant::now() + SOON;
+    let mut checks = failed(&answer.json());
+    while checks != ["restore"] {
+        assert!(Instant::now() < deadline, "{checks:?}:\n{}", hub.log());
+        time::sleep(Duration::from_millis(50)).await;
+        checks = failed(&hub.send(&Request::get("/readyz")).await.unwrap().json());
+    }
+    let live = hub.send(&Request::get("/livez")).await.unwrap();
+    assert_eq!(live.status, 200);
+    // It stays so by itself.
+    time::sleep(Duration::from_secs(2)).await;
+    let ready = hub.send(&Request::get("/readyz")).await.unwrap();
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("accept-loss"), "it says what to do: {}", ready.text());
+    // Whoever reaches it all the same is served: a signal is better taken than refused.
+    let meanwhile = end_tasks(&hub, 3).await;
+    for task in kept.iter().chain(&lost).chain(&meanwhile) {
+        refused_in_the_end(&proxy, task).await;
+    }
+    let said = hub.command(&["hub", "accept-loss", "--config", &hub.config_file(), "--by", "alice"]).unwrap();
+    assert!(said.starts_with("accepted: what was taken in after"), "{said}");
+    let deadline = Instant::now() + SOON;
+    while hub.send(&Request::get("/readyz")).await.unwrap().status != 200 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let audit = hub.call("GET", "/v1/audit", None).await.unwrap().text();
+    assert!(audit.contains("accept-loss") && audit.contains("alice"), "{audit}");
+    let again = hub.command(&["hub", "accept-loss", "--config", &hub.config_file(), "--by", "alice"]).unwrap();
+    assert!(again.contains("nothing is lost"), "{again}");
+    hub.wait_everywhere().await.unwrap();
+    // The proxy that was there keeps what the store has lost. A new one cannot know of it.
+    let other = follower("disk-restored-other", &hub).await;
+    for task in kept.iter().chain(&meanwhile) {
+        refused_as_ended(&other, task).await.unwrap();
+    }
+    for task in kept.iter().chain(&lost).chain(&meanwhile) {
+        refused_as_ended(&proxy, task).await.unwrap();
+    }
+    hub.kill();
+    hub.run().await.unwrap();
+}
+
+/// The names of the checks that failed.
+fn failed(ready: &Value) -> Vec<String> {
+    let checks = ready["checks"].as_array().cloned().unwrap_or_default();
+    let failed = checks.iter().filter(|check| check["ok"] == false);
+    failed.map(|check| check["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Asks until the task has ended; before that it may be allowed, as a new revocation is.
+async fn refused_in_the_end(proxy: &Sidecar, task: &str) {
+    let token = fresh().task(task).sign();
+    let deadline = Instant::now() + SOON;
+    while read_order(proxy, &token).await.unwrap().line() != "401 task_completed" {
+        assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
