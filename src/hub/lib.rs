@@ -17,6 +17,7 @@ pub mod api;
 pub mod config;
 pub mod feed;
 pub mod health;
+pub mod histogram;
 pub mod intake;
 pub mod metrics;
 pub mod operations;

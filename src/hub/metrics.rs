@@ -1,11 +1,13 @@
 //! `/metrics`: what the hub counts, in the text format of Prometheus. Each scrape reads the parts of the hub.
 
 use crate::api::operations::Operations;
-use crate::feed::latency::BOUNDS;
 use crate::health::Health;
+use crate::histogram::{BOUNDS, Snapshot};
 use crate::operations::Parts;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -13,7 +15,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use taskfence_core::signal::set_error::SetErrorCode;
 
 /// The media type of the answer.
@@ -61,16 +63,21 @@ impl Collector for Source {
         self.feeds(&mut encoder)?;
         self.receipts(&mut encoder)?;
         let counts = self.parts.writer.counts();
-        let all = [("groups", counts.groups), ("changes", counts.stored)];
-        let commits = all.map(|(what, count)| (vec![("what", what)], count));
-        counter(&mut encoder, "commits", "Groups that were committed, and changes in them", commits)?;
+        let help = "Groups of changes that were committed, each with one fsync";
+        counter(&mut encoder, "commits", help, [(Vec::new(), counts.groups)])?;
+        let help = "Signals and lifts that were stored";
+        counter(&mut encoder, "changes_stored", help, [(Vec::new(), counts.stored)])?;
+        let help = "Seconds that a commit of a group took";
+        histogram(&mut encoder, "commit_seconds", help, [(Vec::new(), self.parts.writer.commit_times())])?;
         let help = "Entries stored while more than 70% of the room of their class was used";
         counter(&mut encoder, "entries_nearly_full", help, [(Vec::new(), counts.nearly_full)])?;
         let ready = self.health.checks(Instant::now()).iter().all(|check| check.is_ok());
         gauge(&mut encoder, "ready", "Whether `/readyz` says yes", [(Vec::new(), i64::from(ready))])?;
-        let lag = signed(self.parts.clock.lag());
-        let help = "How far the clock of the system is behind that of the hub, in milliseconds";
-        gauge(&mut encoder, "clock_lag_milliseconds", help, [(Vec::new(), lag)])?;
+        let lag = Duration::from_millis(self.parts.clock.lag()).as_secs_f64();
+        let help = "How far the clock of the system is behind that of the hub";
+        gauge(&mut encoder, "clock_lag_seconds", help, [(Vec::new(), lag)])?;
+        let signed = self.parts.feeds.keys().signed();
+        counter(&mut encoder, "statements_signed", "Statements of feeds that were signed", [(Vec::new(), signed)])?;
         let audited = self.audited.load(Ordering::Relaxed);
         counter(&mut encoder, "audit_records", "Lines written into the audit log", [(Vec::new(), audited)])
     }
@@ -115,8 +122,8 @@ impl Source {
     }
 
     fn feeds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (mut heads, mut known, mut waiting, mut behind, mut bytes, mut seconds) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut heads, mut known, mut waiting, mut behind) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut pages, mut bytes, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
         for feed in self.parts.feeds.iter() {
             let labels = vec![("feed", feed.name.as_str())];
             heads.push((labels.clone(), signed(feed.head().number)));
@@ -127,38 +134,32 @@ impl Source {
             let late = proxies.iter().filter(|proxy| proxy.behind != Some(0)).count();
             behind.push((labels.clone(), i64::try_from(late).unwrap_or(i64::MAX)));
             let (time, sent) = feed.meter.total();
+            pages.push((labels.clone(), feed.meter.pages()));
             bytes.push((labels.clone(), sent));
-            seconds.push((labels, u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
+            seconds.push((labels, time.as_secs_f64()));
         }
         gauge(encoder, "feed_head", "The number of the last entry of the feed", heads)?;
         gauge(encoder, "proxies", "Proxies that follow the feed", known)?;
         gauge(encoder, "proxies_waiting", "Requests of proxies that wait for something new", waiting)?;
         gauge(encoder, "proxies_behind", "Proxies where the last entry is not in force", behind)?;
+        counter(encoder, "pages_sent", "Pages sent to proxies, also those without entries", pages)?;
         counter(encoder, "page_bytes", "Bytes of pages sent to proxies", bytes)?;
-        counter(encoder, "page_cpu_milliseconds", "CPU time that pages took", seconds)
+        counter(encoder, "page_cpu_seconds", "CPU time that pages took", seconds)
     }
 
     fn receipts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Seconds from the commit of a change until a proxy had applied it";
-        let mut family = encoder.encode_descriptor("receipt_seconds", help, None, MetricType::Histogram)?;
-        for feed in self.parts.feeds.iter() {
-            let snapshot = feed.followers.latency.snapshot();
-            let count: u64 = snapshot.buckets.iter().sum();
-            let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::MAX]);
-            let buckets: Vec<_> = bounds.zip(snapshot.buckets).collect();
-            let labels = [("feed", feed.name.as_str())];
-            let mut metric = family.encode_family(&labels)?;
-            metric.encode_histogram::<NoLabelSet>(seconds(snapshot.sum_ms), count, &buckets, None)?;
-        }
-        Ok(())
+        let feeds = self.parts.feeds.iter();
+        let all = feeds.map(|feed| (vec![("feed", feed.name.as_str())], feed.followers.latency.snapshot()));
+        histogram(encoder, "receipt_seconds", help, all)
     }
 }
 
-fn counter<'l>(
+fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = (Vec<Label<'l>>, u64)>,
+    values: impl IntoIterator<Item = (Vec<Label<'l>>, N)>,
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in values {
@@ -167,11 +168,11 @@ fn counter<'l>(
     Ok(())
 }
 
-fn gauge<'l>(
+fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = (Vec<Label<'l>>, i64)>,
+    values: impl IntoIterator<Item = (Vec<Label<'l>>, N)>,
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in values {
@@ -180,11 +181,104 @@ fn gauge<'l>(
     Ok(())
 }
 
+fn histogram<'l>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Vec<Label<'l>>, Snapshot)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (labels, Snapshot { buckets, sum }) in values {
+        let bounds = BOUNDS.iter().map(|bound| Duration::from_millis(*bound).as_secs_f64()).chain([f64::INFINITY]);
+        let count: u64 = buckets.iter().sum();
+        let buckets: Vec<_> = bounds.zip(buckets).collect();
+        let mut metric = family.encode_family(&labels)?;
+        metric.encode_histogram::<NoLabelSet>(sum.as_secs_f64(), count, &buckets, None)?;
+    }
+    Ok(())
+}
+
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Milliseconds in seconds.
-fn seconds(ms: u64) -> f64 {
-    std::time::Duration::from_millis(ms).as_secs_f64()
+#[cfg(test)]
+mod tests {
+    use crate::config::role::Role;
+    use crate::testing::Running;
+    use serde_json::json;
+    use std::collections::BTreeSet;
+
+    /// Every metric that the hub has, with its type.
+    const METRICS: [(&str, &str); 20] = [
+        ("taskfence_hub_audit_records", "counter"),
+        ("taskfence_hub_changes_stored", "counter"),
+        ("taskfence_hub_clock_lag_seconds", "gauge"),
+        ("taskfence_hub_commit_seconds", "histogram"),
+        ("taskfence_hub_commits", "counter"),
+        ("taskfence_hub_entries_nearly_full", "counter"),
+        ("taskfence_hub_feed_head", "gauge"),
+        ("taskfence_hub_key_fetches", "counter"),
+        ("taskfence_hub_page_bytes", "counter"),
+        ("taskfence_hub_page_cpu_seconds", "counter"),
+        ("taskfence_hub_pages_sent", "counter"),
+        ("taskfence_hub_proxies", "gauge"),
+        ("taskfence_hub_proxies_behind", "gauge"),
+        ("taskfence_hub_proxies_waiting", "gauge"),
+        ("taskfence_hub_ready", "gauge"),
+        ("taskfence_hub_receipt_seconds", "histogram"),
+        ("taskfence_hub_signals", "counter"),
+        ("taskfence_hub_signals_noted", "counter"),
+        ("taskfence_hub_signals_refused", "counter"),
+        ("taskfence_hub_statements_signed", "counter"),
+    ];
+
+    #[tokio::test]
+    async fn the_text_has_every_metric_and_counts_what_happened() {
+        let hub = Running::start().await;
+        let ops = hub.token("ops", Role::Operator, &[]).await;
+        let stop = async |client: &str| {
+            let stop = json!({"issuer": "https://jit.example", "what": "client", "name": client, "reason": "r"});
+            let (status, taken) = hub.call("POST", "/v1/feeds/main/stops", Some(&ops), Some(stop)).await;
+            assert_eq!(status, 200, "{taken}");
+            taken["revision"].as_str().unwrap().to_owned()
+        };
+        let follow = async |applied: &str| {
+            let url = format!("http://{}/v1/feeds/main?after={applied}&applied={applied}", hub.server.address());
+            let request = reqwest::Client::builder().tls_certs_only([]).build().unwrap().get(url);
+            let request = request.header("authorization", format!("Bearer {ops}"));
+            let response = request.header("taskfence-follower", r#"{"id":"envoy-one"}"#).send().await.unwrap();
+            assert_eq!(response.status().as_u16(), 200);
+        };
+        // Only from one revision of the feed to another it is known how long it took.
+        follow("0000000000000000.0.0000000000000000").await;
+        follow(&stop("a").await).await;
+        follow(&stop("b").await).await;
+        let response = hub.send("GET", "/metrics", Some(&ops), None).await;
+        assert_eq!(response.headers()["content-type"], super::MEDIA_TYPE);
+        let text = response.text().await.unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        assert_eq!(types.collect::<BTreeSet<_>>(), BTreeSet::from(METRICS), "{text}");
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/hub.md")).unwrap();
+        let missing: Vec<_> = METRICS.iter().filter(|(name, _)| !page.contains(&format!("| `{name}"))).collect();
+        assert!(missing.is_empty(), "docs/hub.md lacks {missing:?}");
+        assert!(text.ends_with("# EOF\n"));
+        let value = |sample: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {sample} in {text}")).parse::<f64>().unwrap()
+        };
+        assert_eq!(value("taskfence_hub_signals_total{feed=\"main\",outcome=\"by_operators\"}"), 2.0);
+        assert_eq!(value("taskfence_hub_changes_stored_total"), 2.0);
+        assert_eq!(value("taskfence_hub_commit_seconds_count"), 2.0);
+        assert_eq!(value("taskfence_hub_commit_seconds_bucket{le=\"+Inf\"}"), 2.0);
+        assert!(value("taskfence_hub_commit_seconds_sum") > 0.0);
+        assert!(value("taskfence_hub_statements_signed_total") >= 2.0);
+        assert_eq!(value("taskfence_hub_pages_sent_total{feed=\"main\"}"), 3.0);
+        assert_eq!(value("taskfence_hub_pages_sent_total{feed=\"other\"}"), 0.0);
+        assert!(value("taskfence_hub_page_bytes_total{feed=\"main\"}") > 200.0);
+        assert_eq!(value("taskfence_hub_receipt_seconds_count{feed=\"main\"}"), 1.0);
+        assert_eq!(value("taskfence_hub_feed_head{feed=\"main\"}"), 2.0);
+        assert_eq!(value("taskfence_hub_proxies{feed=\"main\"}"), 1.0);
+        hub.stop().await;
+    }
 }

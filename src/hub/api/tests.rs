@@ -182,7 +182,7 @@ async fn an_event_stands_until_it_is_undone() {
 
     let undo = json!({"jti": "mine", "reason": "a mistake"});
     let (status, lifted) = ops.post("/v1/feeds/main/undo", undo).await;
-    assert_eq!((status, &lifted["signal"]), (200, &taken["signal"]), "{lifted}");
+    assert_eq!((status, &lifted["signal"], &lifted["jti"]), (200, &taken["signal"], &json!("mine")), "{lifted}");
     let (_, state) = ops.get(about).await;
     assert_eq!((&state["restricted"], state["entries"].as_array().unwrap().len()), (&json!(false), 1), "{state}");
     assert_eq!(state["entries"][0]["signal"]["undone"]["by"], "ops");

@@ -34,11 +34,12 @@ pub async fn undo(
     if request.reason.trim().is_empty() {
         return Err(Problem::bad_request("`reason` is empty", "say why the signal is undone, for the audit log"));
     }
-    let id = find(&api, &feed, &request).await?;
+    let (id, jti) = find(&api, &feed, &request).await?;
     let name = feed.clone();
     let entries = api.with_store(move |store| store.entries_of(&name, id)).await?;
     let note = note_what_stays(id, &entries)?;
     let mut taken = api.operations.lift(&feed, id, &principal.name, &request.reason).await?;
+    taken.jti = jti;
     taken.notes.extend(note);
     Ok(Json(taken))
 }
@@ -66,8 +67,8 @@ fn note_what_stays(id: u64, entries: &[StoredEntry]) -> Result<Option<String>, P
     Err(Problem::conflict(detail, "send a new event instead, which says how it is now"))
 }
 
-/// The one signal that the request names.
-async fn find(api: &Api, feed: &str, request: &UndoRequest) -> Result<u64, Problem> {
+/// The one signal that the request names: its number and its `jti`.
+async fn find(api: &Api, feed: &str, request: &UndoRequest) -> Result<(u64, String), Problem> {
     let query = match (request.signal, &request.jti) {
         (Some(id), None) => SignalQuery { id: Some(id), ..SignalQuery::default() },
         (None, Some(jti)) => SignalQuery { jti: Some(jti.clone()), ..SignalQuery::default() },
@@ -80,7 +81,7 @@ async fn find(api: &Api, feed: &str, request: &UndoRequest) -> Result<u64, Probl
     let name = feed.to_owned();
     let found = api.with_store(move |store| store.signals(&name, &query)).await?;
     match found.as_slice() {
-        [SignalRecord { id, .. }] => Ok(*id),
+        [SignalRecord { id, signal, .. }] => Ok((*id, signal.jti.clone())),
         [] => {
             let detail = format!("the feed `{feed}` has no such signal");
             Err(Problem::missing(detail, "GET /v1/feeds/{feed}/signals lists those that still have an effect"))

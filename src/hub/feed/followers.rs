@@ -4,14 +4,15 @@
 //! Only `applied` acknowledges a change.
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
-use crate::feed::latency::Latency;
 use crate::feed::receipts::{self, Receipt, Waiter};
 use crate::feed::report::Report;
 use crate::feed::statements::Statements;
 use crate::feed::{Now, locked};
+use crate::histogram::Histogram;
 use crate::store::model::FollowerRecord;
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use taskfence_core::feed::revision::Revision;
 use tokio::sync::Notify;
 
@@ -30,7 +31,7 @@ pub struct Followers {
     /// Until then followers may live that the store does not know, in milliseconds since 1970.
     may_miss_until: u64,
     /// From the commit of a change until a follower has applied it.
-    pub latency: Latency,
+    pub latency: Histogram,
     state: Mutex<State>,
     /// Held by the one that writes followers to the store.
     pub(crate) writing: tokio::sync::Mutex<()>,
@@ -88,7 +89,7 @@ impl Followers {
         let longest = by_id.values().filter_map(|follower| follower.report.stale_after).max().unwrap_or(0);
         let may_miss_until = started_at.saturating_add(longest.saturating_mul(1000));
         let state = Mutex::new(State { by_id, ..State::default() });
-        let latency = Latency::default();
+        let latency = Histogram::default();
         let (feed, writing) = (feed.to_owned(), tokio::sync::Mutex::default());
         Arc::new(Followers { feed, now, max, started_at, may_miss_until, latency, state, writing })
     }
@@ -146,7 +147,7 @@ impl Followers {
         (follower.applied_at, follower.applied_before, follower.changed) = (now, before.number, true);
         let forward = before.epoch == applied.epoch && before.number < applied.number;
         if let Some(committed) = forward.then(|| committed_at(before.number.saturating_add(1))).flatten() {
-            self.latency.observe(now.saturating_sub(committed));
+            self.latency.observe(Duration::from_millis(now.saturating_sub(committed)));
         }
         waiters.iter_mut().for_each(|waiter| waiter.moved(before, applied, follower.report.name(), now));
     }

@@ -18,6 +18,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use taskfence_core::feed::statement::Statement;
 
@@ -33,6 +34,7 @@ const MAX_KEYS: usize = 4;
 pub struct Keys {
     directory: PathBuf,
     ring: Mutex<Ring>,
+    signed: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Keys {
                 key
             }
         };
-        Ok(Keys { directory: directory.to_owned(), ring: Mutex::new(Ring { current, all }) })
+        Ok(Keys { directory: directory.to_owned(), ring: Mutex::new(Ring { current, all }), signed: AtomicU64::new(0) })
     }
 
     /// Reads the keys again if the files are others than before. Returns whether they are. After an error the keys are
@@ -205,7 +207,13 @@ impl Keys {
     /// Signs a statement with the current key.
     pub fn sign(&self, statement: &Statement) -> Result<Bytes, NotSigned> {
         let key = locked(&self.ring).current.clone();
+        self.signed.fetch_add(1, Ordering::Relaxed);
         key.sign(statement)
+    }
+
+    /// How many statements were signed since the start.
+    pub fn signed(&self) -> u64 {
+        self.signed.load(Ordering::Relaxed)
     }
 }
 

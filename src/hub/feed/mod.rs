@@ -16,7 +16,6 @@ pub mod heads;
 pub mod heartbeat;
 pub mod keys;
 pub mod known_keys;
-pub mod latency;
 pub mod long_poll;
 pub mod pace;
 pub mod pages;

@@ -17,6 +17,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 pub struct Meter {
     nanoseconds: AtomicU64,
     bytes: AtomicU64,
+    pages: AtomicU64,
 }
 
 thread_local! {
@@ -25,8 +26,9 @@ thread_local! {
 }
 
 impl Meter {
-    /// Charges the running poll of a connection to this meter, and `bytes` that it sends.
+    /// Charges the running poll of a connection to this meter, and the `bytes` of the page that it sends.
     pub fn charge(self: &Arc<Self>, bytes: usize) {
+        self.pages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
         CHARGED.with_borrow_mut(|charged| *charged = Some(self.clone()));
     }
@@ -36,6 +38,11 @@ impl Meter {
         if let Some(meter) = CHARGED.take() {
             meter.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
+    }
+
+    /// How many pages were sent so far.
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
     }
 
     /// The time and the bytes so far.

@@ -4,6 +4,7 @@
 //! submit ─► queue ─► group ─► room ─► commit (one fsync) ─► commits, heads ─► answers
 //! ```
 
+use crate::histogram::{Histogram, Snapshot};
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome, SignalQuery, StoreError, StoredEntry};
 use crate::store::room::{NoRoom, Room, Taken};
@@ -102,6 +103,7 @@ struct Shared {
     heads: HashMap<String, watch::Sender<Revision>>,
     commits: broadcast::Sender<Arc<Committed>>,
     counters: Counters,
+    commit_times: Histogram,
 }
 
 #[derive(Default)]
@@ -147,7 +149,8 @@ impl Writer {
         }
         let room = Room::load(store.as_ref(), feeds, clock.now())?;
         let (commits, _) = broadcast::channel(COMMITS);
-        let shared = Arc::new(Shared { heads, commits, counters: Counters::default() });
+        let shared =
+            Arc::new(Shared { heads, commits, counters: Counters::default(), commit_times: Histogram::default() });
         let (queue, submitted) = sync_channel(queue);
         let worker = Worker { store, clock, room, shared: Arc::clone(&shared), submitted, last: 1 };
         std::thread::Builder::new()
@@ -184,6 +187,11 @@ impl Writer {
     /// Every commit from now on. A receiver gets a commit before the head moves, and before its submitters are answered.
     pub fn committed(&self) -> broadcast::Receiver<Arc<Committed>> {
         self.shared.commits.subscribe()
+    }
+
+    /// How long commits took, with their fsync; also those that failed.
+    pub fn commit_times(&self) -> Snapshot {
+        self.shared.commit_times.snapshot()
     }
 
     /// What the writer has done since it started.
@@ -318,7 +326,10 @@ impl Worker {
         if changes.is_empty() {
             return Ok(());
         }
-        match self.store.commit(changes) {
+        let begin = Instant::now();
+        let committed = self.store.commit(changes);
+        self.shared.commit_times.observe(begin.elapsed());
+        match committed {
             Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
             Err(StoreError::Uncertain(why)) => return Err(Uncertain(why)),
             Err(error) if changes.len() == 1 => outcomes.push(Err(error)),
