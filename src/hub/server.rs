@@ -361,12 +361,11 @@ impl Ticker {
             Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),
         }
     }
-}/// Listens with room for all proxies of a mesh that come back at once.
+}
+/// Listens with room for all proxies of a mesh that come back at once.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
-
-

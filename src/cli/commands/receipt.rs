@@ -135,7 +135,10 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
     }
     if let Some(until) = receipt.may_miss_until_ms {
         let until = time_from(Timestamp(until.div_ceil(1000)), Timestamp(console.now));
-        writeln!(console.err, "note: the hub started a short time ago; there may be proxies that it does not know until {until}")?;
+        writeln!(
+            console.err,
+            "note: the hub started a short time ago; there may be proxies that it does not know until {until}"
+        )?;
     }
     Ok(())
 }

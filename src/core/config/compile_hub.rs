@@ -30,7 +30,13 @@ const MAX_FEED: usize = 64;
 
 /// Adds the hub to `signals`, if `config` has one, with the hub as the source of freshness of each issuer. `issuers` and
 /// `rules` are those of `config`, compiled.
-pub fn follow(config: &Config, signals: &mut Signals, issuers: &[Issuer], rules: &[Rule], problems: &mut Problems) {
+pub(crate) fn follow(
+    config: &Config,
+    signals: &mut Signals,
+    issuers: &[Issuer],
+    rules: &[Rule],
+    problems: &mut Problems,
+) {
     let Some(typed) = &config.signals else { return };
     check_feed_name(typed.feed.as_deref(), "signals.feed", problems);
     let Some(hub) = &typed.hub else {
@@ -219,7 +225,7 @@ fn is_header_value(text: &str) -> bool {
 }
 
 /// The first bytes of the SHA-256 of `text`.
-pub fn short_hash(text: &str) -> [u8; 8] {
+pub(crate) fn short_hash(text: &str) -> [u8; 8] {
     let mut hash = [0; 8];
     hash.iter_mut().zip(sha256(text.as_bytes())).for_each(|(to, from)| *to = from);
     hash

@@ -22,7 +22,7 @@ use crate::time::Span;
 use std::collections::BTreeMap;
 
 /// Compiles `signals.effects`.
-pub fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Effects {
+pub(crate) fn effects(config: &BTreeMap<String, String>, problems: &mut Problems) -> Effects {
     let mut effects = Effects::default();
     for (name, word) in config {
         let path = format!("signals.effects.{name}");
@@ -92,7 +92,12 @@ impl Choice<'_> {
 }
 
 /// Compiles what a transmitter may send.
-pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, problems: &mut Problems) -> Permissions {
+pub(crate) fn permissions(
+    config: &TransmitterConfig,
+    effects: Effects,
+    path: &str,
+    problems: &mut Problems,
+) -> Permissions {
     let mut of_name = |name: &str, path: String| {
         let found = Type::from_name(name);
         if found.is_none() {
@@ -154,7 +159,7 @@ pub fn permissions(config: &TransmitterConfig, effects: Effects, path: &str, pro
 
 /// For each issuer, by its index: the transmitters whose silence makes the state about its grants stale. `issuers` is
 /// the number of issuers.
-pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<TransmitterId>> {
+pub(crate) fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<TransmitterId>> {
     let beats = |index: IssuerIndex| {
         let speaks = move |transmitter: &&Transmitter| {
             transmitter.permissions.heartbeat && transmitter.subjects.iter().any(|(_, issuer)| *issuer == index)
@@ -165,7 +170,7 @@ pub fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Vec<Trans
 }
 
 /// The claims that identify subjects, by the kind of their state key.
-pub fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
+pub(crate) fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
     let SubjectsConfig { email, phone_number, account, did, uri, iss_sub: _, opaque: _ } = config;
     let claims = [
         (Kind::Email, email),
@@ -178,7 +183,7 @@ pub fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
 }
 
 /// The claims that contain the `sub` of another issuer, by the name of that issuer.
-pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems) -> Vec<(String, String)> {
+pub(crate) fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems) -> Vec<(String, String)> {
     let users = &config.claims.subjects.iss_sub;
     if users.contains_key(&config.issuer) {
         let problem = Problem::at(
@@ -191,7 +196,7 @@ pub fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems)
 }
 
 /// The kind of the state key for an `opaque` subject.
-pub fn opaque_kind(config: OpaqueConfig) -> Kind {
+pub(crate) fn opaque_kind(config: OpaqueConfig) -> Kind {
     match config {
         OpaqueConfig::Session => Kind::Session,
         OpaqueConfig::User => Kind::User,
@@ -201,7 +206,7 @@ pub fn opaque_kind(config: OpaqueConfig) -> Kind {
 
 /// A name that distinguishes the stream at position `at`: the issuer if it has one stream; else the issuer, the
 /// audiences, and the number of earlier streams with the same issuer and audiences.
-pub fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
+pub(crate) fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
     let Some(this) = transmitters.get(at) else { return String::new() };
     let of_issuer = |other: &&TransmitterConfig| other.issuer == this.issuer;
     if transmitters.iter().filter(of_issuer).count() < 2 {
@@ -213,7 +218,7 @@ pub fn stream(transmitters: &[TransmitterConfig], at: usize) -> String {
 }
 
 /// Reports two streams that cannot be distinguished: each SET must belong to exactly one stream.
-pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems: &mut Problems) {
+pub(crate) fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems: &mut Problems) {
     let Some(this) = transmitters.get(at) else { return };
     let alike = |other: &&TransmitterConfig| {
         other.issuer == this.issuer
@@ -229,7 +234,7 @@ pub fn check_told_apart(transmitters: &[TransmitterConfig], at: usize, problems:
 }
 
 /// Adds the check of `signals.stale` to a rule, unless the rule has its own `state_age` or allows a stale state.
-pub fn ask_for_fresh_state(stale: Option<&StaleLimit>, rule: &RuleConfig, requirement: &mut Requirement) {
+pub(crate) fn ask_for_fresh_state(stale: Option<&StaleLimit>, rule: &RuleConfig, requirement: &mut Requirement) {
     let Some(stale) = stale else { return };
     let has_own = requirement.checks.iter().any(|check| matches!(check, Check::StateAge(_)));
     if rule.stale.unwrap_or(stale.then) == UnknownConfig::Deny && !has_own {
@@ -238,7 +243,7 @@ pub fn ask_for_fresh_state(stale: Option<&StaleLimit>, rule: &RuleConfig, requir
 }
 
 /// Checks `signals.stale`, and warns where requests pass when the state is stale.
-pub fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
+pub(crate) fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
     if signals.transmitters.len() > MAX_TRANSMITTERS {
         problems.error("signals.transmitters", format!("must have at most {MAX_TRANSMITTERS} entries"));
     }

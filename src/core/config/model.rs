@@ -455,7 +455,7 @@ pub struct ScopeConfig {
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct ScopeLists {
+pub(crate) struct ScopeLists {
     /// The grant must contain all of these. Default: none.
     #[serde(default)]
     pub all: Vec<String>,
@@ -477,7 +477,7 @@ pub struct DeviceConfig {
 #[derive(Debug, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct DeviceRequirement {
+pub(crate) struct DeviceRequirement {
     /// The status that the device must have.
     #[expect(dead_code, reason = "serde reads it: `compliant` is the only value")]
     pub status: DeviceStatus,
@@ -490,7 +490,7 @@ pub struct DeviceRequirement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum DeviceStatus {
+pub(crate) enum DeviceStatus {
     /// CAEP's `compliant`.
     Compliant,
 }
@@ -770,7 +770,7 @@ pub enum StaleConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(not(feature = "schema"), expect(dead_code, reason = "it describes a value in the schema"))]
-pub enum StaleNever {
+pub(crate) enum StaleNever {
     /// Silence never refuses requests: they are judged with the last known state, however old it is.
     Never,
 }

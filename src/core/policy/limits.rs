@@ -2,7 +2,7 @@
 
 /// How many bad signatures one worker checks for each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// How many per second on average.
     pub per_second: u32,
     /// How many at once, after a time without any.

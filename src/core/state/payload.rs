@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// Why a name and a value cannot be stored as the data of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PayloadError {
+pub(crate) enum PayloadError {
     /// The length of the name is stored in one byte.
     #[error("a name has more than 255 bytes")]
     NameTooLong,
@@ -15,14 +15,14 @@ pub enum PayloadError {
 }
 
 /// The data of a claim or an assurance.
-pub fn statement(name: &str, value: &Value) -> Result<Vec<u8>, PayloadError> {
+pub(crate) fn statement(name: &str, value: &Value) -> Result<Vec<u8>, PayloadError> {
     let mut data = name_only(name)?;
     data.extend(value.to_string().into_bytes());
     within_limit(data)
 }
 
 /// The data of a claim or an assurance whose value is conflicting: only the name.
-pub fn name_only(name: &str) -> Result<Vec<u8>, PayloadError> {
+pub(crate) fn name_only(name: &str) -> Result<Vec<u8>, PayloadError> {
     let length = u8::try_from(name.len()).map_err(|_| PayloadError::NameTooLong)?;
     let mut data = vec![length];
     data.extend(name.as_bytes());
@@ -34,12 +34,12 @@ pub(crate) fn within_limit(data: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
 }
 
 /// Whether the data of two entries of one family speak about the same thing.
-pub fn same_topic(fact: Fact, left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn same_topic(fact: Fact, left: &[u8], right: &[u8]) -> bool {
     topic_of(fact, left) == topic_of(fact, right)
 }
 
 /// The part of the data of an entry with `fact` that tells it from others about the same key.
-pub fn topic_of(fact: Fact, data: &[u8]) -> &[u8] {
+pub(crate) fn topic_of(fact: Fact, data: &[u8]) -> &[u8] {
     match fact {
         Fact::Narrowed => data,
         Fact::Claim(_) | Fact::Assurance(_) => topic(data),
@@ -48,13 +48,13 @@ pub fn topic_of(fact: Fact, data: &[u8]) -> &[u8] {
 }
 
 /// The part of the data that says what it is about.
-pub fn topic(data: &[u8]) -> &[u8] {
+pub(crate) fn topic(data: &[u8]) -> &[u8] {
     let length = data.first().map_or(0, |length| usize::from(*length).saturating_add(1));
     data.get(..length).unwrap_or(data)
 }
 
 /// The name of the claim or the assurance that the data is about.
-pub fn name(data: &[u8]) -> Option<&str> {
+pub(crate) fn name(data: &[u8]) -> Option<&str> {
     split(data).map(|(name, _)| name)
 }
 
@@ -65,4 +65,4 @@ pub(crate) fn split(data: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// An entry may carry this many bytes of data.
-pub const MAX_DATA: usize = 4096;
+pub(crate) const MAX_DATA: usize = 4096;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// The number of rings. Part of the stored format.
-pub const RINGS: u16 = 256;
+pub(crate) const RINGS: u16 = 256;
 
 const PLACES: usize = 64;
 const FORMAT: u8 = 1;
@@ -59,13 +59,13 @@ fn head(hash: impl AsRef<[u8]>) -> [u8; 8] {
 }
 
 /// An empty ring, as it is stored.
-pub fn empty() -> Vec<u8> {
+pub(crate) fn empty() -> Vec<u8> {
     vec![FORMAT, 0]
 }
 
 /// What is known of a SET's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
+pub(crate) enum Memory {
     /// Nothing: it is new, or was dropped.
     New,
     /// The same SET was applied before.
@@ -75,7 +75,7 @@ pub enum Memory {
 }
 
 /// Looks up the name of the SET with this fingerprint.
-pub fn recall(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<Memory, StoreError> {
+pub(crate) fn recall(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<Memory, StoreError> {
     let stored = store.read(fingerprint.slot())?.ok_or(StoreError::Absent)?;
     Ok(match Ring::decode(&stored.bytes)?.find(fingerprint) {
         None => Memory::New,
@@ -85,7 +85,7 @@ pub fn recall(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<Memor
 }
 
 /// Records that the SET was applied.
-pub fn remember(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<(), StoreError> {
+pub(crate) fn remember(store: &mut impl Store, fingerprint: &Fingerprint) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(fingerprint.slot())?.ok_or(StoreError::Absent)?;
         let mut ring = Ring::decode(&stored.bytes)?;

@@ -59,7 +59,7 @@ impl Region {
 
 /// Something that can be used once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SingleUseEntry {
+pub(crate) struct SingleUseEntry {
     region: Region,
     bucket: u16,
     hash: [u8; HASH],
@@ -68,7 +68,7 @@ pub struct SingleUseEntry {
 
 /// Why a use was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConsumeError {
+pub(crate) enum ConsumeError {
     /// It was used before.
     AlreadyUsed,
     /// Its bucket is full of entries that may not be removed yet.
@@ -86,7 +86,7 @@ impl From<StoreError> for ConsumeError {
 impl SingleUseEntry {
     /// The single use of the DPoP proof with the hash `id`, signed by `key`; nobody accepts the proof after `until`.
     /// `trial`: under a rule in shadow mode.
-    pub fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> SingleUseEntry {
+    pub(crate) fn proof(id: &Digest, key: &Digest, until: Timestamp, trial: bool) -> SingleUseEntry {
         let entry = SingleUseEntry::new(if trial { Region::Trials } else { Region::Proofs }, id, until);
         if trial {
             return entry;
@@ -100,7 +100,7 @@ impl SingleUseEntry {
 
     /// The single use of the token `id` of `issuer`, which nobody accepts after `until`. `trial`: under a rule in
     /// shadow mode.
-    pub fn token(issuer: &str, id: &str, until: Timestamp, trial: bool) -> SingleUseEntry {
+    pub(crate) fn token(issuer: &str, id: &str, until: Timestamp, trial: bool) -> SingleUseEntry {
         let length = u64::try_from(issuer.len()).unwrap_or(u64::MAX).to_le_bytes();
         let hash = sha256_of(&[b"single use", &length, issuer.as_bytes(), id.as_bytes()]);
         SingleUseEntry::new(if trial { Region::Trials } else { Region::Tokens }, &hash, until)
@@ -117,7 +117,7 @@ impl SingleUseEntry {
 
 /// Creates the buckets that do not exist yet. Like [`crate::state::revocations::set_up`] it must run while nobody else
 /// writes.
-pub fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
+pub(crate) fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
     let last = Region::ALL.map(|region| {
         let (first, count) = region.buckets();
         first.saturating_add(count.get())
@@ -132,7 +132,7 @@ pub fn set_up(store: &mut impl Store) -> Result<(), StoreError> {
 
 /// Records the use of `entry` at `now`. Of any number of calls for one entry, by any worker, one returns `Ok`, until
 /// the entry is no longer accepted anyway.
-pub fn consume(store: &mut impl Store, entry: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
+pub(crate) fn consume(store: &mut impl Store, entry: &SingleUseEntry, now: Timestamp) -> Result<(), ConsumeError> {
     let slot = Slot::Replay(entry.bucket);
     for _ in 0..MAX_TRIES {
         let stored = store.read(slot)?.ok_or(StoreError::Absent)?;

@@ -100,7 +100,7 @@ fn unreserved(text: &str) -> String {
 }
 
 /// The key of a user in the key space `issuer` whose claim has `value`, in any spelling.
-pub fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
+pub(crate) fn user_key(kind: Kind, issuer: &str, value: &str) -> StateKey {
     StateKey::new(kind, issuer, &identifier::canonical(kind, value))
 }
 
