@@ -12,9 +12,10 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 13] = [
+const HUB_ROOMS: [&str; 14] = [
     "config",
     "problem",
+    "histogram",
     "store",
     "access",
     "intake",

@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(hub.current(), new);
         host.retire(&old).unwrap();
         assert!(hub.refresh().unwrap());
-        assert_eq!(hub.kids(), [new.clone()]);
+        assert_eq!(hub.kids(), [&*new]);
         fs::write(directory.path().join(CURRENT), "other").unwrap();
         assert!(matches!(hub.refresh(), Err(KeysError::Lost { .. })));
         assert_eq!(hub.current(), new, "it goes on with what it has");
