@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::Settings,
     client::{self, Answer, Http, Request},
-    hub::{FEED, Hub, fresh, without_receiver},
+    hub::{Hub, fresh, without_receiver},
     jwks,
     mint::{complete_task, unique},
     orders,
@@ -76,7 +76,6 @@ async fn changed_bytes(count: usize, groups: usize) {
             let answer = ask(*at, &allowed).await;
             match answer.line().as_str() {
                 "503 state_not_ready" => {}
-                // What was left before the answer, so that a page that was not changed may have come.
                 _ if answer.status == 200 && left.lock().unwrap().is_empty() => ready += 1,
                 line => panic!("{line}, with {} pages to change:\n{}", left.lock().unwrap().len(), proxy.envoy().log()),
             }
@@ -94,7 +93,6 @@ async fn changed_bytes(count: usize, groups: usize) {
             assert_eq!(ask(*at, &fresh().task(task).sign()).await.line(), "401 task_completed");
         }
     }
-    assert!(relay.asked().iter().all(|asked| asked.target.contains(FEED)));
     eprintln!("{count} changed pages in {:?}", began.elapsed());
 }
 

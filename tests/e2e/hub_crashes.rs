@@ -19,7 +19,7 @@ use taskfence_tests::{
     refusal::{assert_allowed, assert_signal_accepted},
     services,
     sidecar::Sidecar,
-    stand_in::{StandIn, forward},
+    stand_in::{Asked, StandIn, forward},
     streaming::Connection,
 };
 use tokio::{sync::watch, time};
@@ -150,7 +150,7 @@ async fn a_new_configuration_goes_on_where_the_old_one_was() {
         }
         // The old one stops to ask: from the first request of the new one on.
         let deadline = Instant::now() + SOON;
-        let is_new = |asked: &taskfence_tests::stand_in::Asked| asked.report["stale_after"] == after + 1;
+        let is_new = |asked: &Asked| asked.report["stale_after"] == after + 1;
         while !relay.asked().iter().any(is_new) {
             assert!(Instant::now() < deadline, "the new configuration never asked:\n{}", proxy.envoy().log());
             time::sleep(Duration::from_millis(20)).await;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::Settings,
-    hub::{FEED, Hub, refused_as_ended, wait_ready, without_receiver},
+    hub::{FEED, Hub, fresh, read_order, refused_as_ended, wait_ready, without_receiver},
     jwks,
     mint::unique,
     orders,
     sidecar::Sidecar,
-    stand_in::now_ms,
+    stand_in::{StandIn, forward, now_ms},
 };
+use tokio::{sync::watch, time};
 
 /// A proxy of this name that follows `hub`.
 async fn node(name: &'static str, hub: &Hub, change: impl FnOnce(&mut Value)) -> Sidecar {
@@ -91,10 +92,9 @@ async fn a_receipt_names_who_does_not_have_it_and_by_when_it_has_closed_itself()
 #[tokio::test]
 async fn a_proxy_that_is_cut_off_closes_itself_by_the_time_in_the_receipt() {
     let hub = Hub::start("receipt-time").await.unwrap();
-    let short = |config: &mut Value| config["signals"]["stale"]["after"] = json!("5s");
     let (gate, relay) = cut_off(&hub).await;
     let mut config = hub.followed_by(&orders::config());
-    short(&mut config);
+    config["signals"]["stale"]["after"] = json!("5s");
     let settings = Settings::new("receipt-time-envoy", config).workers(1).patch(without_receiver);
     let settings = settings.patch(jwks::with_clusters(vec![relay.cluster()]));
     let proxy = Sidecar::start(settings).await.unwrap();
@@ -107,10 +107,10 @@ async fn a_proxy_that_is_cut_off_closes_itself_by_the_time_in_the_receipt() {
     let head = hub.head().await.unwrap();
     let receipt = hub.call("GET", &format!("/v1/feeds/{FEED}/receipts/{head}"), None).await.unwrap().json();
     let closes_at = receipt["waiting"][0]["closes_at_ms"].as_u64().unwrap();
-    let token = taskfence_tests::hub::fresh().task(&task).sign();
+    let token = fresh().task(&task).sign();
     let mut refused_at = None;
     while now_ms() < closes_at {
-        let answer = taskfence_tests::hub::read_order(&proxy, &token).await.unwrap();
+        let answer = read_order(&proxy, &token).await.unwrap();
         match (answer.status, refused_at) {
             (200, None) => {}
             (200, Some(at)) => panic!("it passed {} ms after it was refused", now_ms() - at),
@@ -119,17 +119,17 @@ async fn a_proxy_that_is_cut_off_closes_itself_by_the_time_in_the_receipt() {
         if refused_at.is_some_and(|at| now_ms() > at + 2_000) {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        time::sleep(Duration::from_millis(20)).await;
     }
     let early = closes_at.checked_sub(refused_at.expect("it closed itself by then")).unwrap();
     eprintln!("it closed itself {early} ms before the time in the receipt");
 }
 
 /// The way to the hub, and what ends it: while that is false, every request fails.
-async fn cut_off(hub: &Hub) -> (tokio::sync::watch::Sender<bool>, taskfence_tests::stand_in::StandIn) {
-    let (gate, is_open) = tokio::sync::watch::channel(true);
+async fn cut_off(hub: &Hub) -> (watch::Sender<bool>, StandIn) {
+    let (gate, is_open) = watch::channel(true);
     let address = hub.address();
-    let relay = taskfence_tests::stand_in::StandIn::start(move |asked| {
+    let relay = StandIn::start(move |asked| {
         let mut is_open = is_open.clone();
         Box::pin(async move {
             if !*is_open.borrow() {
@@ -137,7 +137,7 @@ async fn cut_off(hub: &Hub) -> (tokio::sync::watch::Sender<bool>, taskfence_test
             }
             tokio::select! {
                 _ = is_open.wait_for(|open| !open) => (503, Vec::new()),
-                answer = taskfence_tests::stand_in::forward(address, &asked) => answer.unwrap_or((503, Vec::new())),
+                answer = forward(address, &asked) => answer.unwrap_or((503, Vec::new())),
             }
         })
     });
