@@ -166,7 +166,7 @@ impl Server {
     pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
         make_data(&hub)?;
         let lock = lock(&hub)?;
-        let store: Arc<dyn Store> = Arc::new(open_store(&hub)?);
+        let store: Arc<dyn Store> = Arc::new(open_store(&hub)?.with_reserve(hub.reserve));
         let clock = Clock::new(&*store)?;
         let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
         let writer = Writer::start(Arc::clone(&store), clock.clone(), &names)?;

@@ -65,6 +65,8 @@ impl Hub {
         transmitters[0]["heartbeat"] = json!(false);
         let mut config = json!({
             "data": folder.join("data"),
+            // Each test has a hub of its own on one disk.
+            "reserve_mib": 1,
             "listen": {"address": address.to_string()},
             "feeds": [{
                 "name": FEED,

@@ -29,7 +29,7 @@ fn config(folder: &Path) -> Value {
     let transmitter = json!({"issuer": "https://idp.example", "audience": "https://hub.example", "algorithms": ["ES256"],
         "keys": {"inline": jwks("idp-1")}, "subjects": ["https://jit.example"]});
     json!({
-        "data": folder.join("data"), "listen": {"address": "127.0.0.1:0"},
+        "data": folder.join("data"), "reserve_mib": 0, "listen": {"address": "127.0.0.1:0"},
         "feeds": [{"name": "main", "issuers": [issuer()], "signals": {"transmitters": [transmitter]}}]
     })
 }

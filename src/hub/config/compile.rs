@@ -55,8 +55,9 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }
-    let HubConfig { name, data, skew, .. } = config;
-    Ok(Hub { name, data, listen, access, clusters, skew, feeds, warnings: found.warnings })
+    let HubConfig { name, data, skew, reserve_mib, .. } = config;
+    let reserve = reserve_mib.saturating_mul(1024 * 1024);
+    Ok(Hub { name, data, listen, access, clusters, skew, reserve, feeds, warnings: found.warnings })
 }
 
 fn clusters(config: &HubConfig, found: &mut Found) -> BTreeMap<String, Cluster> {

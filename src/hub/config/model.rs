@@ -27,6 +27,9 @@ pub struct HubConfig {
     /// How far the clocks of proxies may differ from that of the hub; added to the life of each entry. Default: 2m.
     #[serde(default = "default_skew")]
     pub skew: Span,
+    /// How much of the disk is kept for signals, in MiB, so that others cannot fill it. 0: nothing. Default: 256.
+    #[serde(default = "default_reserve")]
+    pub reserve_mib: u64,
     /// The feeds.
     pub feeds: Vec<FeedConfig>,
 }
@@ -87,6 +90,10 @@ pub struct FeedConfig {
 
 fn default_name() -> String {
     "taskfence-hub".to_owned()
+}
+
+fn default_reserve() -> u64 {
+    256
 }
 
 fn default_skew() -> Span {

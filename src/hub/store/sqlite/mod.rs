@@ -61,8 +61,16 @@ impl SqliteStore {
         Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain: AtomicBool::new(false), lock: None })
     }
 
+    /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,
+    /// [`Store::prune`] tries again. For the one hub that writes the store.
+    pub fn with_reserve(mut self, reserve: u64) -> SqliteStore {
+        self.reserve = Reserve::new(&self.path, reserve);
+        self.keep_reserve();
+        self
+    }
+
     /// Makes this process the one hub that uses the store, until it ends, and keeps `reserve` bytes of the disk for
-    /// signals (see [`RESERVE`]). If the disk has no room for the reserve now, [`Store::prune`] tries again.
+    /// signals.
     ///
     /// [`StoreError::Failed`]: another hub uses the store.
     pub fn claim(mut self, reserve: u64) -> Result<SqliteStore, StoreError> {
@@ -74,9 +82,7 @@ impl SqliteStore {
             TryLockError::Error(error) => failed(error),
         })?;
         self.lock = Some(lock);
-        self.reserve = Reserve::new(&self.path, reserve);
-        self.keep_reserve();
-        Ok(self)
+        Ok(self.with_reserve(reserve))
     }
 
     /// Whether the reserve is there. If not, the disk was full, and somebody must make room.
