@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use taskfence_tests::{
     Result,
-    bootstrap::Settings,
+    bootstrap::{self, Settings},
     client::{Answer, Http, Request},
     hub::{FEED, Hub, SOON, wait_ready, without_receiver},
     jwks,
@@ -205,4 +205,33 @@ async fn a_silent_hub_closes_the_proxy_after_its_time() {
         assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
         time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn a_hub_and_a_receiver_can_both_feed_one_proxy() {
+    let hub = Hub::start("hub-and-receiver").await.unwrap();
+    let mut filter = hub.followed_by(&config());
+    filter["signals"]["also_receiver"] = json!(true);
+    filter["signals"]["transmitters"] = config()["signals"]["transmitters"].clone();
+    // Nothing but the hub must be heard of.
+    filter["signals"]["transmitters"][0]["heartbeat"] = json!(false);
+    let mut receiver = config();
+    receiver["role"] = json!("receiver");
+    receiver["signals"]["feed"] = json!(FEED);
+    let settings = Settings::new("hub-and-receiver-envoy", filter).patch(jwks::with_clusters(vec![hub.cluster()]));
+    let proxy = Sidecar::start(settings.patch(move |bootstrap| {
+        let pointer = format!("{}/http_filters/0/typed_config/config/configuration/value", bootstrap::SIGNALS);
+        *bootstrap.pointer_mut(&pointer).unwrap() = json!(receiver.to_string());
+    }))
+    .await
+    .unwrap();
+    wait_ready(&proxy).await.unwrap();
+    let (by_hub, by_push) = (unique("task"), unique("task"));
+    assert_signal_accepted(&hub.push(&complete_task(&by_hub)).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
+    assert_signal_accepted(&proxy.push(&complete_task(&by_push)).await.unwrap());
+    for task in [&by_hub, &by_push] {
+        assert_refused(&proxy, &read_order(&proxy, &fresh().task(task).sign()).await, "task_completed");
+    }
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await);
 }
