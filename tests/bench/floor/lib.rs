@@ -79,3 +79,9 @@ mod raw {
         }
     }
 }
+
+/// Taskfence has a body callback of its own, so this has one too.
+#[unsafe(no_mangle)]
+pub extern "C" fn taskfence_on_request_body(_context: u32, _size: usize, _end_of_stream: bool) -> u32 {
+    0
+}
