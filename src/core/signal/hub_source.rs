@@ -2,7 +2,6 @@
 
 use crate::jose::key::KeySet;
 use crate::state::coverage::{CoveredIssuer, FeedId, IssuerId};
-use crate::state::key::Kind;
 use crate::time::Span;
 use crate::token::issuer::Issuer;
 
@@ -43,35 +42,14 @@ pub fn covered(issuer: &Issuer) -> CoveredIssuer {
     let mut claims = vec![format!("task: {}", issuer.task_claim), format!("session: {}", issuer.session_claim)];
     let optional = [("device", &issuer.device_claim), ("tenant", &issuer.tenant_claim), ("group", &issuer.group_claim)];
     claims.extend(optional.into_iter().filter_map(|(what, claim)| Some(format!("{what}: {}", claim.as_ref()?))));
-    claims.extend(issuer.subject_claims.iter().map(|(kind, claim)| format!("{}: {claim}", name(*kind))));
+    claims.extend(issuer.subject_claims.iter().map(|(kind, claim)| format!("{}: {claim}", kind.as_str())));
     // Two parts, because a name of an issuer may contain any separator.
     let foreign = issuer.foreign_users.iter();
     claims.extend(foreign.flat_map(|(by, claim)| [format!("iss_sub issuer: {by}"), format!("iss_sub claim: {claim}")]));
-    claims.extend(issuer.opaque_subject.map(|kind| format!("opaque: {}", name(kind))));
+    claims.extend(issuer.opaque_subject.map(|kind| format!("opaque: {}", kind.as_str())));
     CoveredIssuer {
         id: IssuerId::new(&issuer.key_space, &claims),
         token_retention: issuer.token_retention(),
         session_retention: issuer.session_retention(),
-    }
-}
-
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Token => "token",
-        Kind::Task => "task",
-        Kind::Session => "session",
-        Kind::User => "user",
-        Kind::Client => "client",
-        Kind::Actor => "actor",
-        Kind::Device => "device",
-        Kind::Tenant => "tenant",
-        Kind::Email => "email",
-        Kind::Phone => "phone_number",
-        Kind::Account => "account",
-        Kind::Did => "did",
-        Kind::Uri => "uri",
-        Kind::ForeignUser => "foreign user",
-        Kind::Group => "group",
-        Kind::Issuer => "issuer",
     }
 }

@@ -70,6 +70,28 @@ impl Kind {
         Kind::Issuer,
     ];
 
+    /// What a key of this kind names, in words. The words are part of what hub and filter compare, so they never change.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Token => "token",
+            Kind::Task => "task",
+            Kind::Session => "session",
+            Kind::User => "user",
+            Kind::Client => "client",
+            Kind::Actor => "actor",
+            Kind::Device => "device",
+            Kind::Tenant => "tenant",
+            Kind::Email => "email",
+            Kind::Phone => "phone_number",
+            Kind::Account => "account",
+            Kind::Did => "did",
+            Kind::Uri => "uri",
+            Kind::ForeignUser => "foreign user",
+            Kind::Group => "group",
+            Kind::Issuer => "issuer",
+        }
+    }
+
     /// The number of the kind in the stored format.
     fn number(self) -> u8 {
         match self {

@@ -127,7 +127,7 @@ fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
         _ => String::new(),
     };
     let about = |key: StateKey| {
-        let what = kind_name(key.kind()).to_owned();
+        let what = key.kind().as_str().to_owned();
         (AboutAnswer { what, issuer: grant.issuer.clone(), name: name_of(key.kind()) }, key)
     };
     Ok(grant.state_keys().into_iter().map(about).collect())
@@ -160,7 +160,7 @@ fn entries(found: Vec<(StoredEntry, SignalRecord)>) -> Vec<EntryAnswer> {
 fn answer(entry: &Entry, record: SignalRecord, undone: bool) -> EntryAnswer {
     let (fact, value) = fact(entry.fact);
     EntryAnswer {
-        what: kind_name(entry.key.kind()).to_owned(),
+        what: entry.key.kind().as_str().to_owned(),
         fact: fact.to_owned(),
         value: value.map(str::to_owned),
         restricts: entry.fact.restricts(),
@@ -190,25 +190,4 @@ pub fn fact(fact: Fact) -> (&'static str, Option<&'static str>) {
 
 fn disputed(claim: Claim) -> Option<&'static str> {
     (claim == Claim::Conflicting).then_some("disputed")
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Token => "token",
-        Kind::Task => "task",
-        Kind::Session => "session",
-        Kind::User => "user",
-        Kind::Client => "client",
-        Kind::Actor => "actor",
-        Kind::Device => "device",
-        Kind::Tenant => "tenant",
-        Kind::Email => "email",
-        Kind::Phone => "phone",
-        Kind::Account => "account",
-        Kind::Did => "did",
-        Kind::Uri => "uri",
-        Kind::ForeignUser => "foreign-user",
-        Kind::Group => "group",
-        Kind::Issuer => "issuer",
-    }
 }
