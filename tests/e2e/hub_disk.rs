@@ -100,7 +100,12 @@ async fn end_tasks(hub: &Hub, count: usize) -> Vec<String> {
 async fn a_full_disk_refuses_signals_and_loses_none() {
     let Some(disk) = SmallDisk::mount("small-disk", "16m") else { return };
     let data = disk.at.join("data");
-    let mut hub = Hub::start_with("disk-full", |config| config["data"] = json!(data)).await.unwrap();
+    let hub = Hub::start_with("disk-full", |config| {
+        config["data"] = json!(data);
+        // With a reserve, the hub has room once more when it gives the reserve up.
+        config["reserve_mib"] = json!(0);
+    });
+    let mut hub = hub.await.unwrap();
     let proxy = follower("disk-full-envoy", &hub).await;
     let mut taken = end_tasks(&hub, 3).await;
     let others = disk.at.join("others");
