@@ -64,14 +64,14 @@ pub trait Store: Send + Sync + 'static {
     fn full_state(&self, feed: &str, now: Timestamp, each: &mut dyn FnMut(StoredEntry))
     -> Result<Revision, StoreError>;
 
-    /// The entries about a key that are kept at `now`, with the signals they come from.
+    /// The entries about a key that are kept at `now`, as the signals said them that they come from, and these.
     fn about(&self, feed: &str, key: &StateKey, now: Timestamp)
     -> Result<Vec<(StoredEntry, SignalRecord)>, StoreError>;
 
     /// Signals, newest first.
     fn signals(&self, feed: &str, query: &SignalQuery) -> Result<Vec<SignalRecord>, StoreError>;
 
-    /// The entries of one signal.
+    /// The entries of one signal, as it said them.
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError>;
 
     /// Appends to the audit log.

@@ -1,14 +1,15 @@
 //! How changes become rows: signals, lifts, their numbers and the chain.
 
 use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
+use crate::store::sqlite::generations::{Places, Row};
 use crate::store::sqlite::prune;
 use crate::store::sqlite::reads;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
-use taskfence_core::feed::entry;
 use taskfence_core::feed::revision::{Chain, Revision};
+use taskfence_core::time::Timestamp;
 
 /// See `Store::commit`.
 pub fn commit(connection: &Connection, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
@@ -88,10 +89,10 @@ impl Group<'_> {
             int(new.at.0),
             int(new.taken_in),
         ])?;
-        let numbered = self.number(&new.feed, signal, new.entries.clone())?;
-        let Numbered { first, revision, entries } = numbered;
+        let joined = self.places(head).join(&new.entries, Timestamp(new.taken_in / 1000))?;
+        let Numbered { first, revision, entries } = self.number(&new.feed, signal, joined)?;
         // A signal without entries is kept for as long as a transmitter may send it again.
-        let ends = new.entries.iter().map(|entry| entry.until.0).min();
+        let ends = entries.iter().map(|stored| stored.entry.until.0).min();
         let ends = ends.unwrap_or((new.taken_in / 1000).saturating_add(KEPT_WITHOUT_ENTRIES));
         self.connection
             .prepare_cached("UPDATE signal SET first = ?, number = ?, chain = ?, ends = ? WHERE id = ?")?
@@ -101,52 +102,66 @@ impl Group<'_> {
 
     fn lift(&mut self, feed: &str, signal: u64, (by, reason, at): (&str, &str, u64)) -> Result<Outcome, StoreError> {
         let head = self.head(feed)?;
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT number, chain, lifted_at IS NOT NULL FROM signal WHERE id = ? AND feed = ?")?;
+        let mut select = self.connection.prepare_cached(
+            "SELECT number, chain, lifted_at IS NOT NULL, ends FROM signal WHERE id = ? AND feed = ?",
+        )?;
         let known = select
             .query_row(params![int(signal), head.feed], |row| {
-                Ok((row.get(0)?, row.get_ref(1)?.as_blob()?.to_vec(), row.get(2)?))
+                Ok((row.get(0)?, row.get_ref(1)?.as_blob()?.to_vec(), row.get(2)?, row.get(3)?))
             })
             .optional()?;
-        let Some((number, chain, is_lifted)) = known else { return Ok(Outcome::Unknown) };
+        let Some((number, chain, is_lifted, ended)) = known else { return Ok(Outcome::Unknown) };
         if is_lifted {
             let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
             return Ok(Outcome::Repeated { signal, revision });
         }
-        let mut lifted = Vec::new();
-        for stored in reads::entries_of(self.connection, head.feed, signal)? {
-            let StoredEntry { number, mut entry, .. } = stored;
+        let rows = reads::entries_of(self.connection, head.feed, signal)?;
+        let undone = self.places(head).undo(int(signal), &rows, Timestamp(at / 1000))?;
+        let ends = undone.iter().map(|row| int(row.own.until.0)).min().unwrap_or(ended);
+        for StoredEntry { number, entry, .. } in rows {
             prune::remove_entry(self.connection, head.feed, entry.bucket, &entry.key, int(number))?;
-            entry::lift(&mut entry.bytes).map_err(|bad| StoreError::Damaged(bad.to_string()))?;
-            lifted.push(entry);
         }
-        let Numbered { first, revision, entries } = self.number(feed, int(signal), lifted)?;
+        let Numbered { first, revision, entries } = self.number(feed, int(signal), undone)?;
         self.connection
             .prepare_cached(
-                "UPDATE signal SET first = ?, number = ?, chain = ?, lifted_by = ?, lifted_reason = ?, lifted_at = ?
-                 WHERE id = ?",
+                "UPDATE signal SET first = ?, number = ?, chain = ?, ends = ?, lifted_by = ?, lifted_reason = ?,
+                    lifted_at = ? WHERE id = ?",
             )?
-            .execute(params![int(first), int(revision.number), revision.chain.0, by, reason, int(at), int(signal)])?;
+            .execute(params![
+                int(first),
+                int(revision.number),
+                revision.chain.0,
+                ends,
+                by,
+                reason,
+                int(at),
+                int(signal)
+            ])?;
         Ok(Outcome::Stored { signal, revision, entries })
     }
 
-    /// Stores the entries of a signal under the next numbers of the feed.
-    fn number(&mut self, feed: &str, signal: i64, entries: Vec<NewEntry>) -> Result<Numbered, StoreError> {
+    fn places(&self, head: Head) -> Places<'_> {
+        Places { connection: self.connection, feed: head.feed }
+    }
+
+    /// Stores the rows of a signal under the next numbers of the feed.
+    fn number(&mut self, feed: &str, signal: i64, rows: Vec<Row>) -> Result<Numbered, StoreError> {
         let Head { feed: id, mut revision } = self.head(feed)?;
-        let mut numbered = Vec::with_capacity(entries.len());
+        let mut numbered = Vec::with_capacity(rows.len());
         let first = revision.number.saturating_add(1);
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO entry (feed, bucket, key, number, signal, until, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entry (feed, bucket, key, number, signal, until, bytes, own_at, own_until)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         let mut log = self
             .connection
             .prepare_cached("INSERT INTO log (feed, number, chain, bucket, key) VALUES (?, ?, ?, ?, ?)")?;
-        for entry in entries {
+        for Row { entry, own } in rows {
             let number = revision.number.saturating_add(1);
             revision = Revision { number, chain: revision.chain.after(number, &entry.bytes), ..revision };
             let NewEntry { bytes, key, bucket, until } = &entry;
-            insert.execute(params![id, bucket, key, int(number), signal, int(until.0), bytes])?;
+            let (own_at, own_until) = (int(own.at.0), int(own.until.0));
+            insert.execute(params![id, bucket, key, int(number), signal, int(until.0), bytes, own_at, own_until])?;
             log.execute(params![id, int(number), revision.chain.0, bucket, key])?;
             numbered.push(StoredEntry { number, signal: uint(signal)?, entry });
         }

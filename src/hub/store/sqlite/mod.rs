@@ -7,10 +7,12 @@ mod backup;
 mod commits;
 mod connection;
 mod error;
+mod generations;
 mod prune;
 mod reads;
 mod records;
 mod reserve;
+mod rule;
 mod schema;
 mod transaction;
 mod value;
@@ -57,8 +59,8 @@ impl SqliteStore {
         let connections = Connections::open(path)?;
         schema::migrate(&connections.writer())?;
         let reserve = Reserve::new(path, 0);
-        let path = path.to_owned();
-        Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain: AtomicBool::new(false), lock: None })
+        let (path, is_uncertain) = (path.to_owned(), AtomicBool::new(false));
+        Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain, lock: None })
     }
 
     /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,

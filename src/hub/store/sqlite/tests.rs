@@ -8,6 +8,7 @@ use taskfence_core::state::key::Kind;
 
 mod full_disk;
 mod history;
+mod undo;
 
 const NOW: Timestamp = Timestamp(1_000);
 
@@ -98,10 +99,11 @@ fn a_lift_adds_the_entries_again_and_only_once() {
     add(&store, signal("idp", "2", &[("a", 9_000)]));
     let (lifted, revision, entries) = stored(commit(&store, lift(id)));
     assert_eq!((lifted, numbers(&entries), revision.number), (id, vec![4, 5], 5));
-    assert!(entries.iter().all(is_lifted));
+    let lifted = |entries: &[StoredEntry]| entries.iter().map(is_lifted).collect::<Vec<_>>();
+    assert_eq!(lifted(&entries), [false, true], "another signal completes `a`, and nobody else `b`");
     let after = all_after(&store, 0, 1_000);
-    assert_eq!(numbers(&after), [3, 4, 5], "what was lifted is there only as lifted");
-    assert!(!is_lifted(&after[0]), "the entry of another signal about the same task stays");
+    assert_eq!(numbers(&after), [3, 4, 5], "what was undone is there only as undone");
+    assert!(!is_lifted(&after[0]), "the entry of the other signal stays");
     assert_eq!(commit(&store, lift(id)), Outcome::Repeated { signal: id, revision });
     drop(store);
     let store = open(&folder);
@@ -111,7 +113,7 @@ fn a_lift_adds_the_entries_again_and_only_once() {
     assert_eq!(store.head(FEED), Ok(revision));
     let record = store.signals(FEED, &SignalQuery { id: Some(id), ..Default::default() }).unwrap().remove(0);
     assert_eq!((record.number, record.lifted), (5, Some(("ann".to_owned(), "mistake".to_owned(), 2_000_000))));
-    assert!(store.entries_of(FEED, id).unwrap().iter().all(is_lifted));
+    assert_eq!(store.entries_of(FEED, id), Ok(entries));
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn a_stop_that_was_undone_does_not_stand() {
     let (store, _folder) = store();
     let stop = |jti: &str| {
         let key = StateKey::new(Kind::Client, "https://jit.example", "agent");
-        let entries = vec![entry("operator", jti, key, Fact::Blocked, Timestamp::MAX.0)];
+        let entries = vec![entry("operator", key, Fact::Blocked, Timestamp::MAX.0)];
         NewSignal { event: "stop".to_owned(), entries, ..signal("operator", jti, &[]) }
     };
     let ids = ["1", "2"].map(|jti| stored(add(&store, stop(jti))).0);
@@ -132,9 +134,17 @@ fn a_stop_that_was_undone_does_not_stand() {
     commit(&store, lift(ids[0]));
     assert_eq!(standing(), [ids[1]]);
     let key = StateKey::new(Kind::Client, "https://jit.example", "agent");
-    let about = store.about(FEED, &key, Timestamp(4_000_000_000)).unwrap();
+    let about = store.about(FEED, &key, Timestamp(3_000)).unwrap();
     let about: Vec<_> = about.iter().map(|(entry, signal)| (signal.id, is_lifted(entry))).collect();
-    assert_eq!(about, [(ids[1], false), (ids[0], true)]);
+    assert_eq!(about, [(ids[1], false), (ids[0], false)], "in the place of the first stands what the second said");
+    let (.., entries) = stored(commit(&store, lift(ids[1])));
+    assert!(is_lifted(&entries[0]));
+    assert_eq!(standing(), [0; 0]);
+    // What was undone goes after 30 days.
+    let end = 2_000 + 30 * 86_400;
+    assert_eq!((entries[0].entry.until, store.prune(Timestamp(end - 1))), (Timestamp(end), Ok(1)));
+    assert_eq!(store.prune(Timestamp(end)), Ok(2));
+    assert_eq!(store.about(FEED, &key, Timestamp(0)), Ok(Vec::new()));
 }
 
 #[test]
