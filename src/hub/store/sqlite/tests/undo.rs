@@ -7,6 +7,9 @@
 //! - a new proxy has exactly what stands: what all undone signals said is not there;
 //! - what a proxy had and what was undone is gone once it has all changes.
 //!
+//! A proxy that knows more than a store that was set back keeps what it knows, also what was undone; of what comes after
+//! that it lacks nothing. A proxy that had no news for more than 30 days may keep what was undone.
+//!
 //! With any one rule of the generations switched off, some history breaks one of these.
 
 use super::*;
@@ -19,6 +22,7 @@ use taskfence_core::state::bucket::{Entry, SourceTag, Table, about};
 use taskfence_core::state::freshness::TransmitterId;
 use tempfile::TempDir;
 
+const BEGIN: u64 = 100_000;
 const DAY: u64 = 86_400;
 
 /// What signals say: a user is cut off, a client is stopped, a task is completed. All of it may stand in one bucket of
@@ -65,8 +69,14 @@ struct Proxy {
     table: Table,
     number: u64,
     chain: Chain,
-    /// It has seen what the store has forgotten.
-    is_ahead: bool,
+    /// It has seen what the store has forgotten: what came after this number.
+    ahead_of: Option<u64>,
+    /// It took a page since the copy was made.
+    has_news: bool,
+    /// When it last had all changes.
+    seen: u64,
+    /// It once had not for more than 30 days.
+    was_away: bool,
 }
 
 struct World {
@@ -87,12 +97,12 @@ impl World {
         World {
             store: Some(store),
             folder,
-            now: 100_000,
+            now: BEGIN,
             next: 0,
             said,
             copied,
             copies: 0,
-            proxies: Default::default(),
+            proxies: [(); 2].map(|()| Proxy { seen: BEGIN, ..Proxy::default() }),
         }
     }
 
@@ -132,6 +142,7 @@ impl World {
                 self.store().backup(&self.copy()).unwrap();
                 let number = self.store().head(FEED).unwrap().number;
                 self.copied = Some((self.said.clone(), number));
+                self.proxies.iter_mut().for_each(|proxy| proxy.has_news = false);
             }
             Step::SetBack => {
                 let Some((said, number)) = self.copied.clone() else { return };
@@ -143,8 +154,8 @@ impl World {
                 self.store = Some(open(&self.folder));
                 self.said = said;
                 self.now += 2;
-                for proxy in self.proxies.iter_mut().filter(|proxy| proxy.number > number) {
-                    proxy.is_ahead = true;
+                for proxy in self.proxies.iter_mut().filter(|proxy| proxy.has_news) {
+                    proxy.ahead_of = Some(number);
                 }
             }
             Step::Page(proxy, count, reverse) => self.page(proxy, count, reverse),
@@ -209,7 +220,11 @@ impl World {
         for stored in entries.iter().chain(&entries) {
             insert(&mut proxy.table, stored, now);
         }
-        (proxy.number, proxy.chain) = (number, chain);
+        (proxy.number, proxy.chain, proxy.has_news) = (number, chain, true);
+        proxy.was_away |= self.now > proxy.seen + 30 * DAY;
+        if number == head.number {
+            proxy.seen = self.now;
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -220,12 +235,13 @@ impl World {
         for stream in 0..STREAMS.len() {
             for what in 0..SAID.len() {
                 let place = |said: &&Said| (said.stream, said.what) == (stream, what);
-                let standing = |upto: u64| {
-                    let stands = |said: &&Said| !said.undone && said.until > self.now && said.number <= upto;
+                let standing = |after: u64, upto: u64| {
+                    let comes = |said: &&Said| after < said.number && said.number <= upto;
+                    let stands = |said: &&Said| !said.undone && said.until > self.now && comes(said);
                     self.said.iter().filter(place).filter(stands).map(|said| said.at).max()
                 };
-                let held = held(&new, stream, what);
-                if held < standing(u64::MAX) {
+                let held = held(&new, stream, what, now);
+                if held < standing(0, u64::MAX) {
                     return Err(format!("{stream} {what}: a new proxy lacks what stands"));
                 }
                 // What has ended may be kept for longer, but not what was undone.
@@ -234,13 +250,14 @@ impl World {
                     return Err(format!("{stream} {what}: a new proxy has what was undone"));
                 }
                 for (number, proxy) in self.proxies.iter().enumerate() {
-                    let held = self::held(&proxy.table, stream, what);
+                    let held = self::held(&proxy.table, stream, what, now);
                     let known = self.store().chain(FEED, proxy.number).unwrap() == Some(proxy.chain);
-                    if known && held < standing(proxy.number) {
+                    if known && held < standing(proxy.ahead_of.unwrap_or(0), proxy.number) {
                         return Err(format!("{stream} {what}: proxy {number} lacks what stands at {}", proxy.number));
                     }
+                    let is_exact = proxy.ahead_of.is_none() && !proxy.was_away;
                     let has_all = (proxy.number, proxy.chain) == (head.number, head.chain);
-                    if has_all && !proxy.is_ahead && held > said {
+                    if has_all && is_exact && held > said {
                         return Err(format!("{stream} {what}: proxy {number} has what was undone"));
                     }
                 }
@@ -258,11 +275,17 @@ fn insert(table: &mut Table, stored: &StoredEntry, now: Timestamp) {
 }
 
 /// Up to when sessions are refused by what a stream said: the later, the more.
-fn held(table: &Table, stream: usize, what: usize) -> Option<u64> {
+fn held(table: &Table, stream: usize, what: usize, now: Timestamp) -> Option<u64> {
     let (kind, name, _) = SAID[what];
     let about = about(&table.encode(), StateKey::new(kind, ISSUER, name)).unwrap();
     let of_stream = |entry: &&Entry| entry.source.stream() == SourceTag::new(FEED, STREAMS[stream], 0).stream();
-    about.entries.iter().filter(of_stream).filter(|entry| !entry.lifted).map(|entry| entry.at.0).max()
+    about
+        .entries
+        .iter()
+        .filter(of_stream)
+        .filter(|entry| !entry.lifted && entry.until > now)
+        .map(|entry| entry.at.0)
+        .max()
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
