@@ -207,10 +207,25 @@ impl Feed {
             return Ok(());
         }
         let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
+        if !ours && self.lacks(applied).await? {
+            self.followers.note_ahead(polling.id());
+        }
         // Of another history: it enforces something, but nothing that this feed can count on.
         let counted = if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } };
         self.followers.acknowledge(polling.id(), counted, |number| self.committed_at(number));
         Ok(())
+    }
+
+    /// Whether a follower can only have applied `applied` if the store has lost it: it is of this epoch, and of another
+    /// history or beyond the head.
+    async fn lacks(self: &Arc<Self>, applied: Revision) -> Result<bool, NoAnswer> {
+        if applied.epoch != self.head().epoch {
+            return Ok(false);
+        }
+        let read = move |feed: &Feed| Ok((feed.store.chain(&feed.name, applied.number)?, feed.store.head(&feed.name)?));
+        let (chain, head) = self.blocking(read).await?;
+        let is_other = chain.is_some_and(|chain| chain != applied.chain);
+        Ok(is_other || applied.number > head.number)
     }
 
     async fn position(self: &Arc<Self>, at: Revision) -> Result<Position, NoAnswer> {

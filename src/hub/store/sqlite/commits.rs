@@ -43,6 +43,13 @@ struct Numbered {
     entries: Vec<StoredEntry>,
 }
 
+/// A stored signal.
+struct Known {
+    /// The revision after its last entry.
+    revision: Revision,
+    is_lifted: bool,
+}
+
 impl Group<'_> {
     fn add(&mut self, change: &Change) -> Result<Outcome, StoreError> {
         match change {
@@ -51,6 +58,7 @@ impl Group<'_> {
                 self.latest = self.latest.max(*at);
                 self.lift(feed, *signal, (by, reason, *at))
             }
+            Change::Derive { feed, signal, entries } => self.derive(feed, *signal, entries),
         }
     }
 
@@ -100,6 +108,44 @@ impl Group<'_> {
     }
 
     fn lift(&mut self, feed: &str, signal: u64, (by, reason, at): (&str, &str, u64)) -> Result<Outcome, StoreError> {
+        let Some(Known { revision, is_lifted }) = self.known(feed, signal)? else { return Ok(Outcome::Unknown) };
+        if is_lifted {
+            return Ok(Outcome::Repeated { signal, revision });
+        }
+        let mut lifted = self.remove_entries(feed, signal)?;
+        lift_all(&mut lifted)?;
+        let Numbered { first, revision, entries } = self.number(feed, int(signal), lifted)?;
+        self.connection
+            .prepare_cached(
+                "UPDATE signal SET first = ?, number = ?, chain = ?, lifted_by = ?, lifted_reason = ?, lifted_at = ?
+                 WHERE id = ?",
+            )?
+            .execute(params![int(first), int(revision.number), revision.chain.0, by, reason, int(at), int(signal)])?;
+        Ok(Outcome::Stored { signal, revision, entries })
+    }
+
+    fn derive(&mut self, feed: &str, signal: u64, entries: &[NewEntry]) -> Result<Outcome, StoreError> {
+        let Some(Known { revision, is_lifted }) = self.known(feed, signal)? else { return Ok(Outcome::Unknown) };
+        let mut entries = entries.to_vec();
+        if is_lifted {
+            lift_all(&mut entries)?;
+        }
+        let Head { feed: id, .. } = self.head(feed)?;
+        let stored = reads::entries_of(self.connection, id, signal)?;
+        if stored.iter().map(|stored| &stored.entry).eq(&entries) {
+            return Ok(Outcome::Repeated { signal, revision });
+        }
+        self.remove_entries(feed, signal)?;
+        let ends = entries.iter().map(|entry| entry.until.0).min();
+        let Numbered { first, revision, entries } = self.number(feed, int(signal), entries)?;
+        self.connection
+            .prepare_cached("UPDATE signal SET first = ?, number = ?, chain = ?, ends = ifnull(?, ends) WHERE id = ?")?
+            .execute(params![int(first), int(revision.number), revision.chain.0, ends.map(int), int(signal)])?;
+        Ok(Outcome::Stored { signal, revision, entries })
+    }
+
+    /// What is stored of a signal; `None` when there is none.
+    fn known(&mut self, feed: &str, signal: u64) -> Result<Option<Known>, StoreError> {
         let head = self.head(feed)?;
         let mut select = self
             .connection
@@ -109,26 +155,20 @@ impl Group<'_> {
                 Ok((row.get(0)?, row.get_ref(1)?.as_blob()?.to_vec(), row.get(2)?))
             })
             .optional()?;
-        let Some((number, chain, is_lifted)) = known else { return Ok(Outcome::Unknown) };
-        if is_lifted {
-            let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
-            return Ok(Outcome::Repeated { signal, revision });
-        }
-        let mut lifted = Vec::new();
-        for stored in reads::entries_of(self.connection, head.feed, signal)? {
-            let StoredEntry { number, mut entry, .. } = stored;
-            prune::remove_entry(self.connection, head.feed, entry.bucket, &entry.key, int(number))?;
-            entry::lift(&mut entry.bytes).map_err(|bad| StoreError::Damaged(bad.to_string()))?;
-            lifted.push(entry);
-        }
-        let Numbered { first, revision, entries } = self.number(feed, int(signal), lifted)?;
-        self.connection
-            .prepare_cached(
-                "UPDATE signal SET first = ?, number = ?, chain = ?, lifted_by = ?, lifted_reason = ?, lifted_at = ?
-                 WHERE id = ?",
-            )?
-            .execute(params![int(first), int(revision.number), revision.chain.0, by, reason, int(at), int(signal)])?;
-        Ok(Outcome::Stored { signal, revision, entries })
+        let Some((number, chain, is_lifted)) = known else { return Ok(None) };
+        let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
+        Ok(Some(Known { revision, is_lifted }))
+    }
+
+    /// Removes the entries of a signal, and returns them.
+    fn remove_entries(&mut self, feed: &str, signal: u64) -> Result<Vec<NewEntry>, StoreError> {
+        let Head { feed, .. } = self.head(feed)?;
+        let stored = reads::entries_of(self.connection, feed, signal)?;
+        let remove = |StoredEntry { number, entry, .. }: StoredEntry| {
+            prune::remove_entry(self.connection, feed, entry.bucket, &entry.key, int(number))?;
+            Ok(entry)
+        };
+        stored.into_iter().map(remove).collect()
     }
 
     /// Stores the entries of a signal under the next numbers of the feed.
@@ -173,6 +213,11 @@ impl Group<'_> {
         }
         note_time(self.connection, self.latest)
     }
+}
+
+fn lift_all(entries: &mut [NewEntry]) -> Result<(), StoreError> {
+    let mut lift = |entry: &mut NewEntry| entry::lift(&mut entry.bytes);
+    entries.iter_mut().try_for_each(&mut lift).map_err(|bad| StoreError::Damaged(bad.to_string()))
 }
 
 /// How long a signal without entries is kept, in seconds: a transmitter that had no answer sends it again within this

@@ -299,7 +299,7 @@ fn the_latest_time_survives_what_it_was_stored_with() {
     let late = NewSignal { taken_in: 9_000_000, ..signal("idp", "1", &[("a", 2_000)]) };
     let (id, ..) = stored(add(&store, late));
     add(&store, signal("idp", "2", &[("b", 2_000)]));
-    store.prune(Timestamp(3_000)).unwrap();
+    store.prune(Timestamp(9_000)).unwrap();
     assert_eq!(store.signals(FEED, &SignalQuery { id: Some(id), ..Default::default() }), Ok(Vec::new()));
     assert_eq!(store.latest_time(), Ok(9_000_000));
 }
