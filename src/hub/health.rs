@@ -233,7 +233,9 @@ pub fn accept_config(store: &dyn Store, own: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::CUT_OFF;
+    use crate::store::clock::Clock;
+    use crate::store::writer::Writer;
+    use crate::store::{CUT_OFF, RESTORED_AT};
 
     fn failed(health: &Health, now: Instant) -> Vec<&'static str> {
         health.checks(now).iter().filter(|check| !check.ok).map(|check| check.name).collect()
@@ -279,6 +281,24 @@ mod tests {
         assert_eq!(store.get(CUT_OFF), Ok(Some("root".to_owned())));
         assert_eq!((accept(Gap::Accepted), restored(&*store)), (Ok(Some(7)), Ok(None)));
         assert_eq!(store.audits(None, 9).unwrap()[0].1.by, "root");
+    }
+
+    #[test]
+    fn a_store_that_was_set_back_is_one_that_was_restored_after_the_next_start() {
+        let (_folder, store) = crate::testing::store();
+        let start = || {
+            let clock = Clock::with_system(&*store, || 9_000).unwrap();
+            drop(Writer::start(store.clone(), clock, &["main".to_owned()]).unwrap());
+            store.head("main").unwrap().epoch
+        };
+        let first = start();
+        assert_eq!((set_back(&*store, false, 7_000), start()), (Ok(false), first));
+        assert_eq!(set_back(&*store, true, 7_000), Ok(true));
+        assert_eq!(set_back(&*store, false, 8_000), Ok(true), "it stays so");
+        assert_eq!(restored(&*store), Ok(None));
+        assert_ne!(start(), first, "followers begin anew");
+        assert_eq!((set_back(&*store, false, 8_000), restored(&*store)), (Ok(false), Ok(Some(7_000))));
+        assert_eq!(store.get(RESTORED_AT), Ok(Some("9000".to_owned())));
     }
 
     #[test]

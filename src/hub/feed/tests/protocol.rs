@@ -7,6 +7,7 @@ use crate::feed::known_keys::lacking;
 use crate::feed::receipts::{Closes, Never};
 use crate::feed::testing::{MemoryStore, SetClock, entry, feeds};
 use crate::feed::{Feeds, Now, Receipts, Settings, router};
+use crate::health::Ahead;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome};
@@ -285,6 +286,41 @@ async fn a_position_ahead_of_the_store_waits_and_is_never_from_0() {
     };
     let (page, _) = tokio::join!(asked, store);
     assert!(page.statement().part.is_some(), "its chain is another one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_of_the_followers_know_that_the_store_was_set_back() {
+    let mut hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let (two, three) = (hub.add(&[(2, LATER)]), hub.add(&[(3, LATER)]));
+    let said = async |hub: &Hub, id: &str, applied: Revision| {
+        let (query, id) = (format!("after={applied}&applied={applied}"), report(&format!("follower-{id}"), ""));
+        hub.get(&query, &id).await.status()
+    };
+    let is_most = |hub: &Hub| {
+        let mut ahead = Ahead::default();
+        hub.feeds.feed("main").unwrap().followers.all().iter().for_each(|(_, follower)| ahead.count(follower));
+        ahead.is_most()
+    };
+    for (id, applied) in [("a", three), ("b", two), ("c", one), ("d", Revision { epoch: 6, ..three })] {
+        assert_eq!(said(&hub, id, applied).await, StatusCode::OK);
+    }
+    assert!(!is_most(&hub), "each stands in this history, or in one before it");
+    hub.store.restore(1);
+    hub.restart();
+    assert!(!is_most(&hub), "none was heard of");
+    assert_eq!(said(&hub, "c", one).await, StatusCode::OK);
+    assert_eq!(said(&hub, "d", one).await, StatusCode::OK);
+    assert_eq!(said(&hub, "a", three).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!is_most(&hub), "one says so, and nobody else");
+    // The numbers go on, with other entries.
+    hub.add(&[(4, LATER)]);
+    assert_eq!(said(&hub, "b", two).await, StatusCode::OK);
+    assert!(is_most(&hub));
+    hub.store.oldest_chain.store(9, std::sync::atomic::Ordering::SeqCst);
+    hub.restart();
+    assert_eq!(said(&hub, "b", two).await, StatusCode::OK);
+    assert!(!is_most(&hub), "whether it is this history cannot be known");
 }
 
 #[tokio::test(start_paused = true)]
