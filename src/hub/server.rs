@@ -52,6 +52,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// So many connections may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: u32 = 4_096;
 
+/// A statement is sent for so long after it was signed, or a little less.
+const SIGNED: Duration = Duration::from_secs(2);
+
 /// How to write the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -214,6 +217,19 @@ impl Server {
             config: config.to_owned(),
             complete_until,
         };
+        let told = Arc::clone(&feeds);
+        let covers = move || {
+            let feeds = Arc::clone(&told);
+            async move {
+                // Twice: a page that was signed a moment before may be sent a moment later.
+                for pause in [Duration::ZERO, SIGNED] {
+                    tokio::time::sleep(pause).await;
+                    for feed in feeds.iter() {
+                        feed.tell_coverage().await;
+                    }
+                }
+            }
+        };
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
             address,
@@ -222,7 +238,7 @@ impl Server {
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
-            upkeep: tokio::spawn(intake.look_after()),
+            upkeep: tokio::spawn(intake.look_after(covers)),
             stop,
             _lock: lock,
         })

@@ -257,8 +257,11 @@ async fn an_older_copy_that_is_no_backup_is_noticed_by_proxies() {
     let kept = end_tasks(&hub, 2).await;
     hub.wait_everywhere().await.unwrap();
     hub.stop().unwrap();
-    let copy = hub.folder().join("copy.sqlite");
-    fs::copy(hub.folder().join("data/hub.sqlite"), &copy).unwrap();
+    let (database, copy) = (hub.folder().join("data/hub.sqlite"), hub.folder().join("copy.sqlite"));
+    for end in ["", "-wal"] {
+        let of = |path: &Path| format!("{}{end}", path.display());
+        fs::copy(of(&database), of(&copy)).unwrap();
+    }
     hub.run().await.unwrap();
     let lost = end_tasks(&hub, 2).await;
     hub.wait_everywhere().await.unwrap();
@@ -288,6 +291,11 @@ fn put_in_place(hub: &Hub, copy: &Path) {
         let _ = fs::remove_file(data.join(name));
     }
     fs::copy(copy, data.join("hub.sqlite")).unwrap();
+    // A backup is one file; another copy has a log.
+    let log = copy.with_file_name("copy.sqlite-wal");
+    if log.exists() {
+        fs::copy(log, data.join("hub.sqlite-wal")).unwrap();
+    }
 }
 
 /// Waits until these checks fail, and no other.

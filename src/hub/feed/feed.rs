@@ -50,6 +50,8 @@ pub struct Feed {
 struct Published {
     /// Pages go up to this number.
     number: u64,
+    /// How often statements have come to say something else about issuers.
+    coverage: u64,
     /// The hub stops: nobody waits any longer.
     closing: bool,
 }
@@ -100,7 +102,7 @@ impl Feed {
             news: Notify::new(),
             tail: Mutex::new(Tail::new(settings.tail_bytes, head)),
             pages: Pages::default(),
-            published: watch::Sender::new(Published { number: head.number, closing: false }),
+            published: watch::Sender::new(Published { number: head.number, ..Published::default() }),
             settings,
             store,
             now,
@@ -137,6 +139,13 @@ impl Feed {
     /// Answers all who wait, now and from now on: the hub stops.
     pub fn close(&self) {
         self.published.send_if_modified(|published| !std::mem::replace(&mut published.closing, true));
+    }
+
+    /// Answers all who wait: statements say something else about issuers now.
+    pub async fn tell_coverage(&self) {
+        // A failure is logged where the store is read. Then the next statement says it.
+        _ = self.heads.read().await;
+        self.published.send_modify(|published| published.coverage = published.coverage.saturating_add(1));
     }
 
     /// The last revision announced.
@@ -189,12 +198,16 @@ impl Feed {
     /// Waits until `reached` says yes to the number up to which pages go.
     async fn wait<E>(&self, reached: impl Fn(u64) -> bool, deadline: Instant, late: E) -> Result<(), E> {
         let mut published = self.published.subscribe();
+        let begun = *published.borrow();
         loop {
             let now = *published.borrow_and_update();
             if reached(now.number) {
                 return Ok(());
             }
-            if now.closing || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(()))) {
+            if now.closing
+                || now.coverage != begun.coverage
+                || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(())))
+            {
                 return Err(late);
             }
         }

@@ -1,7 +1,6 @@
 //! Test data: keys of every algorithm, and SETs signed with them.
 
 use crate::config::compile::compile;
-use crate::health::config_hash;
 use crate::intake::router;
 use crate::intake::service::Intake;
 use crate::store::Store;
@@ -165,7 +164,7 @@ impl TestHub {
         let clock = Clock::with_system(&*store, move || system.load(Ordering::Relaxed)).unwrap();
         let feeds: Vec<String> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
         let writer = Writer::start(store.clone(), clock.clone(), &feeds).unwrap();
-        let intake = Intake::start(&hub, &config_hash(&config), store.clone(), writer.clone(), clock.clone()).unwrap();
+        let intake = Intake::start(&hub, &config.to_string(), store.clone(), writer.clone(), clock.clone()).unwrap();
         TestHub { intake, store, signer: Arc::new(signer), time, config, writer, clock, data }
     }
 
@@ -179,7 +178,7 @@ impl TestHub {
         change(&mut self.config);
         let hub = compile(self.config.to_string().as_bytes()).unwrap();
         let (store, writer, clock) = (self.store.clone(), self.writer.clone(), self.clock.clone());
-        let intake = Intake::start(&hub, &config_hash(&self.config), store, writer, clock).unwrap();
+        let intake = Intake::start(&hub, &self.config.to_string(), store, writer, clock).unwrap();
         TestHub { intake, ..self }
     }
 

@@ -31,12 +31,15 @@ const BUSY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Intake {
-    /// Looks after the store until the task is ended.
-    pub async fn look_after(self) {
+    /// Looks after the store until the task is ended. Calls `covers` when statements have come to cover more.
+    pub async fn look_after<F: Future<Output = ()>>(self, covers: impl Fn() -> F) {
         // Before anything is removed: what is derived again may be needed longer.
-        while let Err(error) = self.derive_again().await {
-            tracing::error!(%error, "entries of stored signals cannot be derived again; the next try is in a second");
-            sleep(PAUSE).await;
+        if self.feeds().iter().any(|feed| feed.coverage.is_pending()) {
+            while let Err(error) = self.derive_again().await {
+                tracing::error!(%error, "entries of stored signals cannot be derived again; the next try is in a second");
+                sleep(PAUSE).await;
+            }
+            covers().await;
         }
         while let Err(error) = self.renew_words(Timestamp(0)).await {
             tracing::error!(%error, "words about devices and risks cannot be renewed; the next try is in a second");

@@ -78,7 +78,7 @@ pub enum SubmitError {
 pub struct Counts {
     /// Groups that were committed.
     pub groups: u64,
-    /// Signals and lifts that were stored.
+    /// Signals and lifts that were stored, and signals whose entries were derived again.
     pub stored: u64,
     /// Signals that were there already.
     pub repeated: u64,

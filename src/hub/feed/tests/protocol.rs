@@ -339,12 +339,20 @@ async fn a_request_waits_for_what_is_new_and_gets_a_heartbeat_otherwise() {
     let begun = tokio::time::Instant::now();
     let (statement, two) = tokio::join!(hub.statement(one, "&wait=20"), store);
     assert_eq!((statement.upto, statement.count, begun.elapsed().as_secs()), (two, 1, 2));
+    let tell = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        hub.clock.set(NOW + 70);
+        hub.feeds.feed("main").unwrap().tell_coverage().await;
+    };
+    let (statement, ()) = tokio::join!(hub.statement(two, "&wait=20"), tell);
+    assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 4), "what is covered is told to all who wait");
+    assert_eq!(statement.at, NOW + 70, "by a new read");
     let close = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         hub.feeds.close();
     };
     let (statement, ()) = tokio::join!(hub.statement(two, "&wait=20"), close);
-    assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 4), "a hub that stops answers all who wait");
+    assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 6), "a hub that stops answers all who wait");
 }
 
 #[tokio::test]
