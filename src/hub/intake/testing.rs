@@ -5,6 +5,7 @@ use crate::intake::router;
 use crate::intake::service::Intake;
 use crate::store::Store;
 use crate::store::clock::Clock;
+use crate::store::model::Change;
 use crate::store::sqlite::SqliteStore;
 use crate::store::writer::Writer;
 use aws_lc_rs::rand::SystemRandom;
@@ -222,6 +223,13 @@ impl TestHub {
     /// The answer to a request.
     pub async fn call(&self, request: axum::http::Request<Body>) -> Response {
         router(self.intake.clone()).oneshot(request).await.unwrap()
+    }
+
+    /// An operator undoes a signal.
+    pub async fn lift(&self, signal: u64) {
+        let (feed, by, reason) = ("main".to_owned(), "alice".to_owned(), "mistake".to_owned());
+        let lift = Change::Lift { feed, signal, by, reason, at: self.clock.now_ms() };
+        self.writer.submit(lift).await.unwrap();
     }
 
     /// What the feed holds.

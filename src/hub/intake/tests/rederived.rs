@@ -2,7 +2,6 @@
 
 use crate::intake::operator::OperatorEvent;
 use crate::intake::testing::{IDP, ISSUER, NOW, TestHub};
-use crate::store::model::Change;
 use crate::store::{CUT_OFF, PRUNED, RESTORED, RESTORED_AT};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -210,12 +209,4 @@ async fn a_cut_off_is_made_once_for_each_issuer_and_can_be_undone() {
     let hub = hub.restarted_with(sessions("90h"));
     assert_eq!(hub.intake.derive_again().await, Ok(1));
     assert_eq!(until(&hub.entries()), [24 * HOUR + BESIDE - 9, 90 * HOUR + BESIDE - 9]);
-}
-
-impl TestHub {
-    async fn lift(&self, signal: u64) {
-        let (feed, by, reason) = ("main".to_owned(), "alice".to_owned(), "mistake".to_owned());
-        let lift = Change::Lift { feed, signal, by, reason, at: NOW * 1_000 };
-        self.intake.writer().submit(lift).await.unwrap();
-    }
 }

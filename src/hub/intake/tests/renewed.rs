@@ -2,7 +2,8 @@
 
 use crate::intake::testing::{ISSUER, NOW, TestHub};
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::state::bucket::{Table, about};
 use taskfence_core::state::fact::{Compliance, Fact, Risk};
@@ -25,6 +26,13 @@ struct Proxy {
 impl Proxy {
     fn new(key: StateKey) -> Proxy {
         Proxy { key, after: 0, table: Table::default() }
+    }
+
+    /// The same, without what was undone.
+    fn standing(&mut self, hub: &TestHub) -> Vec<Fact> {
+        self.facts(hub);
+        let about = about(&self.table.encode(), self.key).unwrap();
+        about.entries.iter().filter(|entry| !entry.lifted).map(|entry| entry.fact).collect()
     }
 
     /// What it knows about its key, once it has applied what the feed has now.
@@ -112,6 +120,44 @@ async fn a_hub_that_was_off_for_long_remembers_what_it_had() {
     assert_eq!(Proxy::new(device("laptop")).facts(&hub), []);
     assert_eq!(hub.intake.renew_words(Timestamp(0)).await, Ok(1), "the last word");
     assert_eq!(Proxy::new(device("laptop")).facts(&hub), [Fact::Device(Compliance::NotCompliant)]);
+}
+
+#[tokio::test]
+async fn a_word_of_a_signal_that_was_undone_stands() {
+    let hub = TestHub::new(|config| {
+        config["feeds"][0]["signals"]["effects"] = json!({"device-compliance-change": "set_and_end"});
+    });
+    assert_eq!(hub.push(said(&hub, "set-1", "not-compliant")).await.0, 202);
+    let mut before = Proxy::new(device("laptop"));
+    assert_eq!(before.facts(&hub), [Fact::Device(Compliance::NotCompliant), Fact::CutOff]);
+    hub.lift(hub.store.signals("main", &Default::default()).unwrap()[0].id).await;
+    for passed in 0..60 {
+        assert_eq!(before.standing(&hub), [Fact::Device(Compliance::NotCompliant)], "day {passed}");
+        let mut fresh = Proxy::new(device("laptop"));
+        assert_eq!(fresh.standing(&hub), [Fact::Device(Compliance::NotCompliant)], "day {passed}, from the start");
+        day(&hub).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hub_looks_after_its_words_by_itself() {
+    let hub = TestHub::new(|_| {});
+    assert_eq!(hub.push(said(&hub, "set-1", "not-compliant")).await.0, 202);
+    assert_eq!(hub.push(hub.revoke("set-2", "task-1")).await.0, 202);
+    hub.time.fetch_add(90 * DAY * 1_000, Ordering::Relaxed);
+    let hub = hub.restarted_with(|config| config["feeds"][0]["issuers"][0]["max_session"] = json!("100h"));
+    let covers = Arc::new(AtomicU64::new(0));
+    let counted = covers.clone();
+    let upkeep = tokio::spawn(hub.intake.clone().look_after(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(())
+    }));
+    let mut laptop = Proxy::new(device("laptop"));
+    while laptop.facts(&hub).is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!((laptop.facts(&hub), covers.load(Ordering::Relaxed)), (vec![Fact::Device(Compliance::NotCompliant)], 1));
+    upkeep.abort();
 }
 
 #[tokio::test]
