@@ -70,7 +70,7 @@ impl Operations for Parts {
                 }
                 Outcome::Repeated { revision, .. } => (revision, 0, true),
                 Outcome::Unknown | Outcome::Contradicts { .. } => {
-                    let remedy = "GET /v1/feeds/{feed}/signals lists those that still have an effect";
+                    let remedy = "GET /v1/feeds/{feed}/signals lists those that are kept";
                     return Err(Problem::missing(format!("there is no signal {signal}"), remedy));
                 }
             };

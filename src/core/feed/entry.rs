@@ -18,6 +18,9 @@ pub const FORMAT: u8 = 1;
 /// The bytes of the length in front of an entry.
 const LENGTH: usize = 2;
 
+/// Where the fact of an entry stands, after the length, the flags and the key.
+const FACT: usize = LENGTH + 1 + StateKey::LEN;
+
 const LIFTED: u8 = 1;
 
 /// An entry, and the transmitter whose share of the room it uses.
@@ -54,8 +57,13 @@ impl FeedEntry {
     }
 }
 
-/// Marks one encoded entry as lifted.
+/// Marks one encoded entry as lifted, where entries are kept by signal. The others stay as they are: of them the last word
+/// counts, and a table that has one ignores the mark.
 pub fn lift(bytes: &mut [u8]) -> Result<(), BadEntry> {
+    let [family, value] = *bytes.get(FACT..).and_then(<[u8]>::first_chunk).ok_or(BadEntry)?;
+    if Fact::decode_or_stricter(family, value).is_some_and(|fact| !fact.is_kept_by_signal()) {
+        return Ok(());
+    }
     let flags = bytes.get_mut(LENGTH).ok_or(BadEntry)?;
     *flags |= LIFTED;
     Ok(())
@@ -239,6 +247,29 @@ mod tests {
             }
         }
         assert_eq!(unknown.source.generation(), known.source.generation());
+    }
+
+    #[test]
+    fn only_what_is_kept_by_signal_is_lifted() {
+        let lifted = |family: u8| {
+            let mut new = entry(Fact::Completed, b"");
+            new.entry.lifted = false;
+            let mut bytes = encoded(&[new]);
+            bytes[FACT] = family;
+            lift(&mut bytes).unwrap();
+            match decode(&bytes).next() {
+                Some(Ok(Decoded::Known(read))) => read.entry.lifted,
+                other => panic!("{other:?}"),
+            }
+        };
+        for fact in [Fact::Completed, Fact::CutOff, Fact::Narrowed, Fact::Blocked] {
+            assert!(lifted(fact.encode().0), "{fact:?}");
+        }
+        for fact in [Fact::Risk(Risk::High), Fact::Claim(Claim::Set), Fact::Began] {
+            assert!(!lifted(fact.encode().0), "{fact:?}");
+        }
+        assert!(lifted(14), "of a newer version");
+        assert_eq!(lift(&mut [0; 10]), Err(BadEntry));
     }
 
     proptest! {

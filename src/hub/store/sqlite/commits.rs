@@ -1,9 +1,10 @@
 //! How changes become rows: signals, lifts, their numbers and the chain.
 
 use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
-use crate::store::sqlite::generations::{Places, Row};
+use crate::store::sqlite::generations::{self, Places, Row};
 use crate::store::sqlite::prune;
 use crate::store::sqlite::reads;
+use crate::store::sqlite::records;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -44,6 +45,13 @@ struct Numbered {
     entries: Vec<StoredEntry>,
 }
 
+/// A stored signal.
+struct Known {
+    /// The revision after its last entry.
+    revision: Revision,
+    is_lifted: bool,
+}
+
 impl Group<'_> {
     fn add(&mut self, change: &Change) -> Result<Outcome, StoreError> {
         match change {
@@ -52,6 +60,7 @@ impl Group<'_> {
                 self.latest = self.latest.max(*at);
                 self.lift(feed, *signal, (by, reason, *at))
             }
+            Change::Derive { feed, signal, entries } => self.derive(feed, *signal, entries),
         }
     }
 
@@ -101,43 +110,68 @@ impl Group<'_> {
     }
 
     fn lift(&mut self, feed: &str, signal: u64, (by, reason, at): (&str, &str, u64)) -> Result<Outcome, StoreError> {
-        let head = self.head(feed)?;
-        let mut select = self.connection.prepare_cached(
-            "SELECT number, chain, lifted_at IS NOT NULL, ends FROM signal WHERE id = ? AND feed = ?",
-        )?;
-        let known = select
-            .query_row(params![int(signal), head.feed], |row| {
-                Ok((row.get(0)?, row.get_ref(1)?.as_blob()?.to_vec(), row.get(2)?, row.get(3)?))
-            })
-            .optional()?;
-        let Some((number, chain, is_lifted, ended)) = known else { return Ok(Outcome::Unknown) };
+        let Some(Known { revision, is_lifted }) = self.known(feed, signal)? else { return Ok(Outcome::Unknown) };
         if is_lifted {
-            let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
             return Ok(Outcome::Repeated { signal, revision });
         }
-        let rows = reads::entries_of(self.connection, head.feed, signal)?;
-        let undone = self.places(head).undo(int(signal), &rows, Timestamp(at / 1000))?;
-        let ends = undone.iter().map(|row| int(row.own.until.0)).min().unwrap_or(ended);
-        for StoredEntry { number, entry, .. } in rows {
-            prune::remove_entry(self.connection, head.feed, entry.bucket, &entry.key, int(number))?;
-        }
-        let Numbered { first, revision, entries } = self.number(feed, int(signal), undone)?;
+        let head = self.head(feed)?;
+        let stored = reads::entries_of(self.connection, head.feed, signal)?;
+        let said: Vec<_> = stored.iter().map(|stored| stored.entry.clone()).collect();
+        let undone = self.places(head).undo(int(signal), &said, Timestamp(at / 1000))?;
         self.connection
-            .prepare_cached(
-                "UPDATE signal SET first = ?, number = ?, chain = ?, ends = ?, lifted_by = ?, lifted_reason = ?,
-                    lifted_at = ? WHERE id = ?",
-            )?
-            .execute(params![
-                int(first),
-                int(revision.number),
-                revision.chain.0,
-                ends,
-                by,
-                reason,
-                int(at),
-                int(signal)
-            ])?;
+            .prepare_cached("UPDATE signal SET lifted_by = ?, lifted_reason = ?, lifted_at = ? WHERE id = ?")?
+            .execute(params![by, reason, int(at), int(signal)])?;
+        self.replace(feed, signal, stored, undone)
+    }
+
+    fn derive(&mut self, feed: &str, signal: u64, entries: &[NewEntry]) -> Result<Outcome, StoreError> {
+        let Some(Known { revision, is_lifted }) = self.known(feed, signal)? else { return Ok(Outcome::Unknown) };
+        let head = self.head(feed)?;
+        let stored = reads::entries_of(self.connection, head.feed, signal)?;
+        let said: Vec<_> = stored.iter().map(|stored| stored.entry.clone()).collect();
+        if generations::say_the_same(&said, entries)? {
+            return Ok(Outcome::Repeated { signal, revision });
+        }
+        let now = Timestamp(records::latest_time(self.connection)?.max(self.latest) / 1000);
+        let places = self.places(head);
+        let rows = if is_lifted { places.undo(int(signal), entries, now)? } else { places.join(entries, now)? };
+        self.replace(feed, signal, stored, rows)
+    }
+
+    /// Stores `rows` in the place of the rows `stored` of a signal.
+    fn replace(
+        &mut self,
+        feed: &str,
+        signal: u64,
+        stored: Vec<StoredEntry>,
+        rows: Vec<Row>,
+    ) -> Result<Outcome, StoreError> {
+        let Head { feed: id, .. } = self.head(feed)?;
+        for StoredEntry { number, entry, .. } in stored {
+            prune::remove_entry(self.connection, id, entry.bucket, &entry.key, int(number))?;
+        }
+        let ends = rows.iter().map(|row| int(row.own.until.0)).min();
+        let Numbered { first, revision, entries } = self.number(feed, int(signal), rows)?;
+        self.connection
+            .prepare_cached("UPDATE signal SET first = ?, number = ?, chain = ?, ends = ifnull(?, ends) WHERE id = ?")?
+            .execute(params![int(first), int(revision.number), revision.chain.0, ends, int(signal)])?;
         Ok(Outcome::Stored { signal, revision, entries })
+    }
+
+    /// What is stored of a signal; `None` when there is none.
+    fn known(&mut self, feed: &str, signal: u64) -> Result<Option<Known>, StoreError> {
+        let head = self.head(feed)?;
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT number, chain, lifted_at IS NOT NULL FROM signal WHERE id = ? AND feed = ?")?;
+        let known = select
+            .query_row(params![int(signal), head.feed], |row| {
+                Ok((row.get(0)?, row.get_ref(1)?.as_blob()?.to_vec(), row.get(2)?))
+            })
+            .optional()?;
+        let Some((number, chain, is_lifted)) = known else { return Ok(None) };
+        let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
+        Ok(Some(Known { revision, is_lifted }))
     }
 
     fn places(&self, head: Head) -> Places<'_> {

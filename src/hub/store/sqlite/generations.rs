@@ -19,7 +19,7 @@
 //!
 //! The last row of a place is kept for at least as long as those before it: these must not come to the front again.
 
-use crate::store::model::{NewEntry, StoreError, StoredEntry};
+use crate::store::model::{NewEntry, StoreError};
 use crate::store::sqlite::rule::{Rule, keeps};
 use crate::store::sqlite::value::{int, uint};
 use rusqlite::{Connection, params};
@@ -94,11 +94,11 @@ impl Places<'_> {
         Ok(rows)
     }
 
-    /// The rows that take the place of `rows`, which are all of the signal `signal`, when it is undone at `now`.
-    pub fn undo(self, signal: i64, rows: &[StoredEntry], now: Timestamp) -> Result<Vec<Row>, StoreError> {
-        let undo = |row: &StoredEntry| {
-            let Some(mut read) = read(&row.entry.bytes)? else {
-                let mut lifted = row.entry.clone();
+    /// The rows of the signal `signal`, which said `entries`, when it is undone at `now`.
+    pub fn undo(self, signal: i64, entries: &[NewEntry], now: Timestamp) -> Result<Vec<Row>, StoreError> {
+        let undo = |said: &NewEntry| {
+            let Some(mut read) = read(&said.bytes)? else {
+                let mut lifted = said.clone();
                 entry::lift(&mut lifted.bytes).map_err(damaged)?;
                 return Ok(plain(&lifted));
             };
@@ -117,7 +117,7 @@ impl Places<'_> {
             self.outlive(&all, &mut read.entry)?;
             Ok(Row { entry: encode(&read), own })
         };
-        rows.iter().map(undo).collect()
+        entries.iter().map(undo).collect()
     }
 
     /// Makes `new` live as long as the rows `all` before it in its place. What they keep for ever ends with it.
@@ -197,6 +197,19 @@ pub fn as_said(mut entry: NewEntry, own: Own) -> Result<NewEntry, StoreError> {
         entry = encode(&read);
     }
     Ok(entry)
+}
+
+/// Whether both are the same entries, whatever their generations.
+pub fn say_the_same(left: &[NewEntry], right: &[NewEntry]) -> Result<bool, StoreError> {
+    let all = |entries: &[NewEntry]| -> Result<Vec<NewEntry>, StoreError> {
+        let plain = |entry: &NewEntry| {
+            let Some(mut read) = read(&entry.bytes)? else { return Ok(entry.clone()) };
+            read.entry.source = read.entry.source.with_generation(0);
+            Ok(encode(&read))
+        };
+        entries.iter().map(plain).collect()
+    };
+    Ok(all(left)? == all(right)?)
 }
 
 /// An encoded entry that has a place; `None` where the last word counts, whichever signal said it.
