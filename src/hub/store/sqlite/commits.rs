@@ -220,19 +220,13 @@ impl Group<'_> {
                 .prepare_cached("UPDATE feed SET number = ?, chain = ? WHERE id = ? AND number < ?")?
                 .execute(params![int(revision.number), revision.chain.0, feed, int(revision.number)])?;
         }
-        note_time(self.connection, self.latest)
+        records::note_time(self.connection, self.latest)
     }
 }
 
 /// How long a signal without entries is kept, in seconds: a transmitter that had no answer sends it again within this
 /// time.
 const KEPT_WITHOUT_ENTRIES: u64 = 60 * 60;
-
-/// Notes a time that is stored, in milliseconds since 1970.
-pub fn note_time(connection: &Connection, time: u64) -> Result<(), StoreError> {
-    connection.prepare_cached("UPDATE clock SET latest = ? WHERE latest < ?")?.execute([int(time), int(time)])?;
-    Ok(())
-}
 
 /// See `Store::open_feed`.
 pub fn open_feed(connection: &Connection, name: &str, epoch: u64) -> Result<Revision, StoreError> {
