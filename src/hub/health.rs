@@ -1,7 +1,9 @@
 //! `/livez` and `/readyz`: whether the process works, and whether it should get requests.
 
+use crate::feed::follower::Follower;
+use crate::intake::cut_off;
 use crate::store::model::{Audit, StoreError};
-use crate::store::{RESTORED, Store};
+use crate::store::{BACKUP, RESTORED, Store};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -29,6 +31,8 @@ pub struct Findings {
     pub other_config: Option<String>,
     /// The store was restored, and is complete up to this time in milliseconds since 1970.
     pub restored: Option<u64>,
+    /// An older copy was put in place of the store.
+    pub set_back: bool,
     /// The median of how far the proxies' clocks are ahead, in milliseconds; `None`: none follows.
     pub median_skew: Option<i64>,
 }
@@ -106,9 +110,14 @@ impl Health {
                 .unwrap_or_default(),
         });
         let restored = found.restored.map(|at| {
-            format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`")
+            format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`, with `--cut-off` to refuse all that began before")
         });
         checks.push(Check { name: "restore", ok: restored.is_none(), detail: restored.unwrap_or_default() });
+        let detail = match found.set_back {
+            true => "half of the proxies have applied entries that the store does not have: an older copy was put in its place; start the hub again, and it goes on as after a restore".to_owned(),
+            false => String::new(),
+        };
+        checks.push(Check { name: "history", ok: !found.set_back, detail });
         let skew = found.median_skew.unwrap_or_default();
         let is_near = skew.unsigned_abs() <= MAX_SKEW.unsigned_abs();
         let detail =
@@ -160,14 +169,60 @@ pub fn restored(store: &dyn Store) -> Result<Option<u64>, StoreError> {
     Ok(at.map(|at| at.parse().unwrap_or_default()))
 }
 
-/// Accepts that what was taken in after the backup is not in the store. Returns the time of the backup, in milliseconds
-/// since 1970; `None`: there is no gap.
-pub fn accept_loss(store: &dyn Store, by: &str, now: u64) -> Result<Option<u64>, StoreError> {
+/// What becomes of the gap that a restore has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// What was taken in after the backup is not in the store, and somebody has dealt with that.
+    Accepted,
+    /// All that began before the restore is refused.
+    CutOff,
+}
+
+/// Decides in the name of `by` what becomes of the gap after a restore. A cut-off is done by the hub, which is ready then.
+/// Returns the time of the backup, in milliseconds since 1970; `None`: there is no gap.
+pub fn accept_loss(store: &dyn Store, by: &str, gap: Gap, now: u64) -> Result<Option<u64>, StoreError> {
     let Some(at) = restored(store)? else { return Ok(None) };
-    let detail = json!({"complete_until_ms": at}).to_string();
+    let detail = json!({"complete_until_ms": at, "cut_off": gap == Gap::CutOff}).to_string();
     store.audit(&Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail })?;
-    store.set(RESTORED, "")?;
+    match gap {
+        Gap::Accepted => store.set(RESTORED, "")?,
+        Gap::CutOff => cut_off::order(store, by)?,
+    }
     Ok(Some(at))
+}
+
+/// Followers that have applied what the store does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ahead {
+    ahead: usize,
+    all: usize,
+}
+
+impl Ahead {
+    /// Counts one that was heard of since the hub started.
+    pub fn count(&mut self, follower: &Follower) {
+        if follower.is_heard {
+            self.all = self.all.saturating_add(1);
+            self.ahead = self.ahead.saturating_add(usize::from(follower.is_ahead));
+        }
+    }
+
+    /// Whether half of them are. What one says alone does not count: nobody signs it.
+    pub fn is_most(&self) -> bool {
+        self.ahead > 0 && self.ahead.saturating_mul(2) >= self.all
+    }
+}
+
+/// Whether the store is an older copy of what it was: `found` now, or before by this hub. Then the next start goes on as
+/// after a restore of a backup of `complete_until`, in milliseconds since 1970.
+pub fn set_back(store: &dyn Store, found: bool, complete_until: u64) -> Result<bool, StoreError> {
+    // The writer has emptied it when this hub started.
+    let is_known = store.get(BACKUP)?.is_some_and(|made| !made.is_empty());
+    if found && !is_known {
+        tracing::error!("half of the proxies have applied entries that the store does not have");
+        store.set(BACKUP, &complete_until.to_string())?;
+    }
+    Ok(found || is_known)
 }
 
 /// Makes the configuration with the hash `own` the current one.
@@ -178,6 +233,9 @@ pub fn accept_config(store: &dyn Store, own: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::clock::Clock;
+    use crate::store::writer::Writer;
+    use crate::store::{CUT_OFF, RESTORED_AT};
 
     fn failed(health: &Health, now: Instant) -> Vec<&'static str> {
         health.checks(now).iter().filter(|check| !check.ok).map(|check| check.name).collect()
@@ -192,10 +250,16 @@ mod tests {
         assert_eq!(failed(&health, now + MAX_AGE + Duration::from_millis(1)), ["store"]);
         let store = Some("disk".to_owned());
         health.note(
-            Findings { store, other_config: Some("abc".into()), restored: Some(1), median_skew: Some(60_001) },
+            Findings {
+                store,
+                other_config: Some("abc".into()),
+                restored: Some(1),
+                set_back: true,
+                median_skew: Some(60_001),
+            },
             now,
         );
-        assert_eq!(failed(&health, now), ["store", "configuration", "restore", "clock"]);
+        assert_eq!(failed(&health, now), ["store", "configuration", "restore", "history", "clock"]);
         health.drain();
         health.note(Findings::default(), now);
         assert_eq!(failed(&health, now), ["running"]);
@@ -210,11 +274,31 @@ mod tests {
     #[test]
     fn a_gap_is_accepted_by_name() {
         let (_folder, store) = crate::testing::store();
-        assert_eq!(accept_loss(&*store, "root", 5), Ok(None));
+        let accept = |gap| accept_loss(&*store, "root", gap, 5);
+        assert_eq!((accept(Gap::Accepted), accept(Gap::CutOff)), (Ok(None), Ok(None)));
         store.set(RESTORED, "7").unwrap();
-        assert_eq!((restored(&*store), accept_loss(&*store, "root", 5)), (Ok(Some(7)), Ok(Some(7))));
-        assert_eq!(restored(&*store), Ok(None));
+        assert_eq!((accept(Gap::CutOff), restored(&*store)), (Ok(Some(7)), Ok(Some(7))), "the hub has to do it");
+        assert_eq!(store.get(CUT_OFF), Ok(Some("root".to_owned())));
+        assert_eq!((accept(Gap::Accepted), restored(&*store)), (Ok(Some(7)), Ok(None)));
         assert_eq!(store.audits(None, 9).unwrap()[0].1.by, "root");
+    }
+
+    #[test]
+    fn a_store_that_was_set_back_is_one_that_was_restored_after_the_next_start() {
+        let (_folder, store) = crate::testing::store();
+        let start = || {
+            let clock = Clock::with_system(&*store, || 9_000).unwrap();
+            drop(Writer::start(store.clone(), clock, &["main".to_owned()]).unwrap());
+            store.head("main").unwrap().epoch
+        };
+        let first = start();
+        assert_eq!((set_back(&*store, false, 7_000), start()), (Ok(false), first));
+        assert_eq!(set_back(&*store, true, 7_000), Ok(true));
+        assert_eq!(set_back(&*store, false, 8_000), Ok(true), "it stays so");
+        assert_eq!(restored(&*store), Ok(None));
+        assert_ne!(start(), first, "followers begin anew");
+        assert_eq!((set_back(&*store, false, 8_000), restored(&*store)), (Ok(false), Ok(Some(7_000))));
+        assert_eq!(store.get(RESTORED_AT), Ok(Some("9000".to_owned())));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Collector for Source {
         let counts = self.parts.writer.counts();
         let help = "Groups of changes that were committed, each with one fsync";
         counter(&mut encoder, "commits", help, [(Vec::new(), counts.groups)])?;
-        let help = "Signals and lifts that were stored";
+        let help = "Signals and lifts that were stored, and signals whose entries were derived again or renewed";
         counter(&mut encoder, "changes_stored", help, [(Vec::new(), counts.stored)])?;
         let help = "Seconds that a commit of a group took";
         histogram(&mut encoder, "commit_seconds", help, [(Vec::new(), self.parts.writer.commit_times())])?;

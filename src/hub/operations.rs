@@ -10,13 +10,17 @@ use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;
 use crate::problem::Problem;
 use crate::store::clock::Clock;
-use crate::store::model::{Change, Outcome};
+use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
+use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::feed::revision::Revision;
+
+/// The note for an undo that leaves the subject as it was.
+const OTHERS: &str = "other signals of the same stream say the same about the same subject, and stand";
 
 /// The parts of a running hub.
 pub struct Parts {
@@ -58,16 +62,20 @@ impl Operations for Parts {
         let (feed, by, reason, at) = (feed.to_owned(), by.to_owned(), reason.to_owned(), self.clock.now_ms());
         async move {
             let outcome = self.writer.submit(Change::Lift { feed, signal, by, reason, at }).await?;
+            let mut notes = Vec::new();
             let (revision, entries, repeated) = match outcome {
-                Outcome::Stored { revision, entries, .. } => (revision, entries.len(), false),
+                Outcome::Stored { revision, entries, .. } => {
+                    notes.extend(entries.iter().any(still_stands).then(|| OTHERS.to_owned()));
+                    (revision, entries.len(), false)
+                }
                 Outcome::Repeated { revision, .. } => (revision, 0, true),
                 Outcome::Unknown | Outcome::Contradicts { .. } => {
-                    let remedy = "GET /v1/feeds/{feed}/signals lists those that still have an effect";
+                    let remedy = "GET /v1/feeds/{feed}/signals lists those that are kept";
                     return Err(Problem::missing(format!("there is no signal {signal}"), remedy));
                 }
             };
             let (revision, entries) = (revision.to_string(), count(entries));
-            Ok(TakenAnswer { signal, jti: String::new(), revision, entries, repeated, notes: Vec::new() })
+            Ok(TakenAnswer { signal, jti: String::new(), revision, entries, repeated, notes })
         }
         .boxed()
     }
@@ -149,6 +157,14 @@ fn proxy(id: String, follower: &Follower, head: Revision) -> ProxyAnswer {
         closes_at_ms: closing(receipts::closes(follower, u64::MAX)).0,
         skew_ms: report.skew_ms.unwrap_or_default(),
         saturated: report.saturated,
+    }
+}
+
+/// Whether an entry that takes the place of an undone one is in force, because of other signals.
+fn still_stands(stored: &StoredEntry) -> bool {
+    match decode(&stored.entry.bytes).next() {
+        Some(Ok(Decoded::Known(read))) => !read.entry.lifted,
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::api::routes;
 use crate::config::hub::Hub;
 use crate::feed::keys::{Keys, KeysError};
 use crate::feed::{self, Feeds, Settings};
-use crate::health::{self, Findings, Health};
+use crate::health::{self, Ahead, Findings, Health};
 use crate::intake;
 use crate::intake::service::Intake;
 use crate::metrics::{self, Metrics};
@@ -52,8 +52,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// So many connections may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: u32 = 4_096;
 
-/// What has ended is removed from the store this often.
-const PRUNE: Duration = Duration::from_secs(60);
+/// A statement is sent for so long after it was signed, or a little less.
+const SIGNED: Duration = Duration::from_secs(2);
 
 /// How to write the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +157,7 @@ pub struct Server {
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
     ticker: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
     // The lock is held while the hub runs.
     _lock: File,
 }
@@ -166,13 +167,16 @@ impl Server {
     pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
         make_data(&hub)?;
         let lock = lock(&hub)?;
-        let store: Arc<dyn Store> = Arc::new(open_store(&hub)?.with_reserve(hub.reserve));
+        let store: Arc<dyn Store> =
+            Arc::new(open_store(&hub)?.with_signals_kept(hub.keep_signals).with_reserve(hub.reserve));
+        // If this turns out to be an older copy of the store, it is complete until then.
+        let complete_until = store.latest_time()?;
         let clock = Clock::new(&*store)?;
         let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
         let writer = Writer::start(Arc::clone(&store), clock.clone(), &names)?;
         // Before the feeds are opened, so that no commit is missed.
         let committed = writer.committed();
-        let intake = Intake::start(&hub, Arc::clone(&store), writer.clone(), clock.clone())?;
+        let intake = Intake::start(&hub, config, Arc::clone(&store), writer.clone(), clock.clone())?;
         let keys = Arc::new(Keys::open(&hub.data.join(KEYS))?);
         let now: Now = {
             let clock = clock.clone();
@@ -211,6 +215,20 @@ impl Server {
             parts: Arc::clone(&parts),
             tls,
             config: config.to_owned(),
+            complete_until,
+        };
+        let told = Arc::clone(&feeds);
+        let covers = move || {
+            let feeds = Arc::clone(&told);
+            async move {
+                // Twice: a page that was signed a moment before may be sent a moment later.
+                for pause in [Duration::ZERO, SIGNED] {
+                    tokio::time::sleep(pause).await;
+                    for feed in feeds.iter() {
+                        feed.tell_coverage().await;
+                    }
+                }
+            }
         };
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
@@ -220,6 +238,7 @@ impl Server {
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
+            upkeep: tokio::spawn(intake.look_after(covers)),
             stop,
             _lock: lock,
         })
@@ -243,6 +262,7 @@ impl Server {
             }
         }
         self.ticker.abort();
+        self.upkeep.abort();
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }
@@ -294,25 +314,22 @@ struct Ticker {
     parts: Arc<Parts>,
     tls: Option<Tls>,
     config: String,
+    /// The latest time in the store when the hub started, in milliseconds since 1970.
+    complete_until: u64,
 }
 
 impl Ticker {
     async fn run(mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut pruned = Instant::now();
         loop {
             tick.tick().await;
             // All of it reads files, which blocks.
             let done = spawn_blocking(move || {
                 self.look();
-                if pruned.elapsed() >= PRUNE {
-                    pruned = Instant::now();
-                    self.prune();
-                }
-                (self, pruned)
+                self
             });
-            (self, pruned) = match done.await {
+            self = match done.await {
                 Ok(kept) => kept,
                 // The hub is then not ready any more after some seconds.
                 Err(_) => return tracing::error!("looking after tokens and health broke off"),
@@ -339,9 +356,16 @@ impl Ticker {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the signing keys cannot be read again; the old ones stay in use"),
         }
-        let mut skews = Vec::new();
+        let (mut skews, mut ahead) = (Vec::new(), Ahead::default());
         for feed in self.parts.feeds.iter() {
-            skews.extend(feed.followers.all().iter().filter_map(|(_, follower)| follower.report.skew_ms));
+            for (_, follower) in feed.followers.all() {
+                skews.extend(follower.report.skew_ms);
+                ahead.count(&follower);
+            }
+        }
+        match health::set_back(&*self.store, ahead.is_most(), self.complete_until) {
+            Ok(set_back) => findings.set_back = set_back,
+            Err(error) => findings.store = Some(error.to_string()),
         }
         findings.median_skew = health::median(skews);
         self.health.note(findings, Instant::now());
@@ -353,15 +377,8 @@ impl Ticker {
             Some(Ok(false)) | None => {}
         }
     }
-
-    fn prune(&self) {
-        match self.store.prune(self.parts.clock.now()) {
-            Ok(removed) if removed > 0 => tracing::info!(removed, "entries that have ended were removed"),
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),
-        }
-    }
 }
+
 /// Listens with room for all proxies of a mesh that come back at once.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };

@@ -183,6 +183,100 @@ async fn a_stop_refuses_whatever_began_when_until_it_is_undone() {
     assert_allowed(&proxy, &read_order(&proxy, &later).await);
 }
 
+/// Undoes a signal by the members of `which`; the answer.
+async fn undo(hub: &Hub, which: Value) -> Value {
+    let mut body = which;
+    body["reason"] = json!("a mistake");
+    let answer = hub.call("POST", &format!("/v1/feeds/{FEED}/undo"), Some(&body)).await.unwrap();
+    assert!(matches!(answer.status, 200..=202), "{} {}", answer.status, answer.text());
+    answer.json()
+}
+
+#[tokio::test]
+async fn many_revocations_of_one_user_are_taken_and_each_is_undone_alone() {
+    let hub = Hub::start("hub-many").await.unwrap();
+    let proxy = follower("hub-many-envoy", &hub).await;
+    wait_ready(&proxy).await.unwrap();
+    let user = unique("user");
+    let begun = |ago: i64| fresh().user(&user).claim("auth_time", mint::now() - ago);
+    let (old, running) = (begun(400).sign(), begun(200).sign());
+    let mut pushed = Vec::new();
+    for at in 0..200 {
+        let set = mint::revoke_user(&user).dated(mint::now() - 100);
+        assert_signal_accepted(&hub.push(&set).await.unwrap());
+        pushed.push((set.id(), set));
+        if at == 0 {
+            hub.wait_everywhere().await.unwrap();
+            assert_refused(&proxy, &read_order(&proxy, &old).await, "user_revoked");
+        }
+    }
+    hub.wait_everywhere().await.unwrap();
+    assert_refused(&proxy, &read_order(&proxy, &running).await, "user_revoked");
+    // A session that began later is not meant.
+    assert_allowed(&proxy, &read_order(&proxy, &begun(50).sign()).await);
+    // Undone by name, one of them leaves the user revoked, and comes again without effect.
+    let (last, set) = pushed.pop().unwrap();
+    let undone = undo(&hub, json!({"jti": last})).await;
+    assert!(undone["notes"].to_string().contains("other signals"), "{undone}");
+    assert_signal_accepted(&hub.push(&set).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
+    assert_refused(&proxy, &read_order(&proxy, &running).await, "user_revoked");
+    assert_eq!(undo(&hub, json!({"jti": last})).await["repeated"], json!(true));
+    // When all are undone, the sessions of before go on.
+    for (jti, _) in &pushed {
+        undo(&hub, json!({"jti": jti})).await;
+    }
+    hub.wait_everywhere().await.unwrap();
+    for token in [&old, &running] {
+        assert_allowed(&proxy, &read_order(&proxy, token).await);
+    }
+    // A SET that was undone stays so; a new one does not.
+    assert_signal_accepted(&hub.push(&pushed[0].1).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
+    assert_allowed(&proxy, &read_order(&proxy, &running).await);
+    assert_signal_accepted(&hub.push(&mint::revoke_user(&user).dated(mint::now() - 100)).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
+    assert_refused(&proxy, &read_order(&proxy, &running).await, "user_revoked");
+}
+
+#[tokio::test]
+async fn an_issuer_is_stopped_and_released_a_hundred_times() {
+    let mut hub = Hub::start("hub-again").await.unwrap();
+    let proxy = follower("hub-again-envoy", &hub).await;
+    wait_ready(&proxy).await.unwrap();
+    let token = fresh().sign();
+    let stop = json!({"issuer": orders::ISSUER, "reason": "a drill"});
+    for at in 0..100 {
+        let answer = hub.call("POST", &format!("/v1/feeds/{FEED}/stops"), Some(&stop)).await.unwrap();
+        assert!(matches!(answer.status, 200..=202), "{at}: {} {}", answer.status, answer.text());
+        let stopped = answer.json()["signal"].clone();
+        if at % 25 == 0 {
+            hub.wait_everywhere().await.unwrap();
+            assert_eq!(read_order(&proxy, &token).await.status, 401, "{at}");
+        }
+        undo(&hub, json!({"signal": stopped})).await;
+        if at % 25 == 0 {
+            hub.wait_everywhere().await.unwrap();
+            assert_allowed(&proxy, &read_order(&proxy, &token).await);
+        }
+        if at == 50 {
+            hub.kill();
+            hub.run().await.unwrap();
+        }
+    }
+    hub.wait_everywhere().await.unwrap();
+    assert_allowed(&proxy, &read_order(&proxy, &token).await);
+    // A proxy that starts now sees the same, and the next stop holds in both.
+    let new = follower("hub-again-new", &hub).await;
+    wait_ready(&new).await.unwrap();
+    assert_allowed(&new, &read_order(&new, &token).await);
+    hub.call("POST", &format!("/v1/feeds/{FEED}/stops"), Some(&stop)).await.unwrap();
+    hub.wait_everywhere().await.unwrap();
+    for proxy in [&proxy, &new] {
+        assert_eq!(read_order(proxy, &token).await.status, 401);
+    }
+}
+
 #[tokio::test]
 async fn a_silent_hub_closes_the_proxy_after_its_time() {
     let mut hub = Hub::start("hub-silent").await.unwrap();

@@ -15,7 +15,7 @@ use taskfence_tests::{
     client::Request,
     hub::{Hub, SOON, fresh, read_order, refused_as_ended, wait_ready, without_receiver},
     jwks,
-    mint::{complete_task, unique},
+    mint::{complete_task, now, unique},
     orders,
     refusal::{assert_allowed, assert_refused, assert_signal_accepted},
     sidecar::Sidecar,
@@ -173,20 +173,9 @@ async fn a_restored_hub_is_not_ready_until_somebody_accepts_the_loss() {
     let lost = end_tasks(&hub, 3).await;
     hub.wait_everywhere().await.unwrap();
     hub.kill();
-    // The keys are still there; the database is not.
-    let data = hub.folder().join("data");
-    for name in ["hub.sqlite", "hub.sqlite-wal", "hub.sqlite-shm"] {
-        let _ = fs::remove_file(data.join(name));
-    }
-    fs::copy(&copy, data.join("hub.sqlite")).unwrap();
-    let answer = hub.run_until(503).await.unwrap();
-    let deadline = Instant::now() + SOON;
-    let mut checks = failed(&answer.json());
-    while checks != ["restore"] {
-        assert!(Instant::now() < deadline, "{checks:?}:\n{}", hub.log());
-        time::sleep(Duration::from_millis(50)).await;
-        checks = failed(&hub.send(&Request::get("/readyz")).await.unwrap().json());
-    }
+    put_in_place(&hub, &copy);
+    hub.run_until(503).await.unwrap();
+    wait_failed(&hub, &["restore"]).await;
     let live = hub.send(&Request::get("/livez")).await.unwrap();
     assert_eq!(live.status, 200);
     // It stays so by itself.
@@ -201,11 +190,7 @@ async fn a_restored_hub_is_not_ready_until_somebody_accepts_the_loss() {
     }
     let said = hub.command(&["hub", "accept-loss", "--config", &hub.config_file(), "--by", "alice"]).unwrap();
     assert!(said.starts_with("accepted: what was taken in after"), "{said}");
-    let deadline = Instant::now() + SOON;
-    while hub.send(&Request::get("/readyz")).await.unwrap().status != 200 {
-        assert!(Instant::now() < deadline, "{}", hub.log());
-        time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_failed(&hub, &[]).await;
     let audit = hub.call("GET", "/v1/audit", None).await.unwrap().text();
     assert!(audit.contains("accept-loss") && audit.contains("alice"), "{audit}");
     let again = hub.command(&["hub", "accept-loss", "--config", &hub.config_file(), "--by", "alice"]).unwrap();
@@ -221,6 +206,109 @@ async fn a_restored_hub_is_not_ready_until_somebody_accepts_the_loss() {
     }
     hub.kill();
     hub.run().await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_restore_all_that_began_before_may_be_cut_off() {
+    let mut hub = Hub::start("disk-cut-off").await.unwrap();
+    let copy = hub.folder().join("copy.sqlite");
+    hub.command(&["hub", "backup", "--config", &hub.config_file(), copy.to_str().unwrap()]).unwrap();
+    let lost = end_tasks(&hub, 1).await.remove(0);
+    let began_before = || fresh().claim("auth_time", now());
+    let (of_lost, bystander) = (began_before().task(&lost).sign(), began_before().sign());
+    hub.kill();
+    put_in_place(&hub, &copy);
+    time::sleep(Duration::from_secs(1)).await;
+    hub.run_until(503).await.unwrap();
+    // None of the proxies of before is there any more: without more, the lost task goes on.
+    let proxy = follower("disk-cut-off-envoy", &hub).await;
+    assert_allowed(&proxy, &read_order(&proxy, &of_lost).await.unwrap());
+    let config = hub.config_file();
+    let said = hub.command(&["hub", "accept-loss", "--config", &config, "--by", "alice", "--cut-off"]).unwrap();
+    assert!(said.starts_with("ordered: the hub cuts off"), "{said}");
+    wait_failed(&hub, &[]).await;
+    hub.wait_everywhere().await.unwrap();
+    for token in [&of_lost, &bystander] {
+        assert_refused(&proxy, &read_order(&proxy, token).await.unwrap(), "principal_revoked");
+    }
+    time::sleep(Duration::from_secs(1)).await;
+    let new = began_before().sign();
+    assert_allowed(&proxy, &read_order(&proxy, &new).await.unwrap());
+    let audit = hub.call("GET", "/v1/audit", None).await.unwrap().text();
+    assert!(audit.contains(r#""cut_off":true"#) && audit.contains("alice"), "{audit}");
+    // It is a signal of an operator: it stays over a restart, and can be undone by its number.
+    hub.kill();
+    hub.run().await.unwrap();
+    assert_refused(&proxy, &read_order(&proxy, &bystander).await.unwrap(), "principal_revoked");
+    let signals = hub.call("GET", "/v1/feeds/main/signals?transmitter=operator", None).await.unwrap().json();
+    let made: Vec<_> = signals.as_array().unwrap().iter().filter(|signal| signal["event"] == "cut-off").collect();
+    assert_eq!((made.len(), &made[0]["by"]), (1, &json!("alice")), "{signals}");
+    let undone = json!({"signal": made[0]["signal"], "reason": "the transmitter has sent all again"});
+    let undone = hub.call("POST", "/v1/feeds/main/undo", Some(&undone)).await.unwrap();
+    assert_eq!(undone.status, 200, "{}", undone.text());
+    hub.wait_everywhere().await.unwrap();
+    assert_allowed(&proxy, &read_order(&proxy, &bystander).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_older_copy_that_is_no_backup_is_noticed_by_proxies() {
+    let mut hub = Hub::start("disk-set-back").await.unwrap();
+    let proxy = follower("disk-set-back-envoy", &hub).await;
+    let kept = end_tasks(&hub, 2).await;
+    hub.wait_everywhere().await.unwrap();
+    hub.stop().unwrap();
+    let (database, copy) = (hub.folder().join("data/hub.sqlite"), hub.folder().join("copy.sqlite"));
+    for end in ["", "-wal"] {
+        let of = |path: &Path| format!("{}{end}", path.display());
+        fs::copy(of(&database), of(&copy)).unwrap();
+    }
+    hub.run().await.unwrap();
+    let lost = end_tasks(&hub, 2).await;
+    hub.wait_everywhere().await.unwrap();
+    hub.kill();
+    put_in_place(&hub, &copy);
+    hub.run_until(200).await.unwrap();
+    wait_failed(&hub, &["history"]).await;
+    let ready = hub.send(&Request::get("/readyz")).await.unwrap();
+    assert!(ready.text().contains("start the hub again"), "it says what to do: {}", ready.text());
+    hub.kill();
+    hub.run_until(503).await.unwrap();
+    wait_failed(&hub, &["restore"]).await;
+    hub.command(&["hub", "accept-loss", "--config", &hub.config_file(), "--by", "alice"]).unwrap();
+    wait_failed(&hub, &[]).await;
+    let again = end_tasks(&hub, 1).await;
+    hub.wait_everywhere().await.unwrap();
+    for task in kept.iter().chain(&lost).chain(&again) {
+        refused_in_the_end(&proxy, task).await;
+    }
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await.unwrap());
+}
+
+/// A copy takes the place of the database. The keys are still there.
+fn put_in_place(hub: &Hub, copy: &Path) {
+    let data = hub.folder().join("data");
+    for name in ["hub.sqlite", "hub.sqlite-wal", "hub.sqlite-shm"] {
+        let _ = fs::remove_file(data.join(name));
+    }
+    fs::copy(copy, data.join("hub.sqlite")).unwrap();
+    // A backup is one file; another copy has a log.
+    let log = copy.with_file_name("copy.sqlite-wal");
+    if log.exists() {
+        fs::copy(log, data.join("hub.sqlite-wal")).unwrap();
+    }
+}
+
+/// Waits until these checks fail, and no other.
+async fn wait_failed(hub: &Hub, expected: &[&str]) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let checks = failed(&hub.send(&Request::get("/readyz")).await.unwrap().json());
+        if checks == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{checks:?}, not {expected:?}:\n{}", hub.log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The names of the checks that failed.

@@ -97,7 +97,7 @@ fn completed(task: &str) -> FeedEntry {
         until: Timestamp(at.0 + 90_000),
         conditions: Vec::new(),
         data: Vec::new(),
-        source: SourceTag::new(FEED, orders::TRANSMITTER, task),
+        source: SourceTag::new(FEED, orders::TRANSMITTER, 1),
         lifted: false,
     };
     FeedEntry { entry, by: TransmitterId::new(orders::TRANSMITTER) }

@@ -15,6 +15,7 @@ mod flood;
 mod hub;
 mod hub_access;
 mod hub_bytes;
+mod hub_config;
 mod hub_crashes;
 mod hub_disk;
 mod hub_faults;

@@ -1,5 +1,6 @@
 //! `taskfence hub`: runs a hub, and what is done on its host.
 
+mod audit;
 mod coverage;
 mod keys;
 mod token;
@@ -14,7 +15,7 @@ use taskfence_core::time::Timestamp;
 use taskfence_hub::config::compile::compile;
 use taskfence_hub::config::hub::Hub as HubConfig;
 use taskfence_hub::feed::keys::Keys;
-use taskfence_hub::health;
+use taskfence_hub::health::{self, Gap};
 use taskfence_hub::server::{self, LogFormat};
 use taskfence_hub::store::Store;
 
@@ -89,12 +90,16 @@ Examples:
 
 A hub whose configuration is not the current one is not ready. Those that run look again each second.")]
     AcceptConfig(OfHub),
-    /// After a restore: accept that what was taken in after the backup is not in the store
+    /// After a restore: say that the loss was dealt with, or cut off all that began before
     #[command(after_help = "\
 Examples:
   taskfence hub accept-loss --config hub.yaml --by alice
+  taskfence hub accept-loss --config hub.yaml --by alice --cut-off
 
-A hub whose store was restored is not ready until then. The audit log names who accepted.")]
+What was taken in after the backup is not in the store. A hub whose store was restored is not ready until somebody has
+decided. With --cut-off, every grant of every issuer whose session began before the restore is refused: one signal for each
+issuer, which `taskfence undo` can undo. The hub makes them within a second, or when it starts. The audit log names who
+decided.")]
     AcceptLoss(AcceptLoss),
 }
 
@@ -120,9 +125,12 @@ struct Backup {
 struct AcceptLoss {
     #[command(flatten)]
     of: OfHub,
-    /// Who accepts it, for the audit log
+    /// Who decides, for the audit log
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     by: String,
+    /// Refuse all that began before the restore
+    #[arg(long)]
+    cut_off: bool,
 }
 
 impl Hub {
@@ -162,6 +170,7 @@ impl OfHub {
         let store = server::open_store(&hub).map_err(failed)?;
         let hash = health::config_hash(&json);
         health::accept_config(&store, &hash).map_err(failed)?;
+        audit::note(&store, console.now, "hub accept-config", &json!({"config": hash}))?;
         writeln!(console.out, "the configuration {hash} is current")?;
         Ok(Exit::Done)
     }
@@ -171,12 +180,17 @@ impl AcceptLoss {
     fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let (hub, _) = read(&self.of.config)?;
         let store = server::open_store(&hub).map_err(failed)?;
-        let accepted = health::accept_loss(&store, &self.by, console.now.saturating_mul(1000)).map_err(failed)?;
-        match accepted {
-            Some(at) => {
-                let at = text::time(Timestamp(at / 1000));
-                writeln!(console.out, "accepted: what was taken in after {at} is not in the store")?;
+        let gap = if self.cut_off { Gap::CutOff } else { Gap::Accepted };
+        let accepted = health::accept_loss(&store, &self.by, gap, console.now.saturating_mul(1000)).map_err(failed)?;
+        let lost = accepted.map(|at| text::time(Timestamp(at / 1000)));
+        match lost {
+            Some(_) if self.cut_off => {
+                writeln!(
+                    console.out,
+                    "ordered: the hub cuts off all that began before the restore, and is ready then"
+                )?;
             }
+            Some(at) => writeln!(console.out, "accepted: what was taken in after {at} is not in the store")?,
             None => writeln!(console.out, "the store was not restored, so nothing is lost")?,
         }
         Ok(Exit::Done)

@@ -8,6 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use taskfence_hub::config::compile::compile;
 use taskfence_hub::server::Server;
+use taskfence_hub::store::model::Audit;
+use taskfence_hub::store::sqlite::SqliteStore;
+use taskfence_hub::store::{CUT_OFF, RESTORED, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -246,6 +249,41 @@ fn the_host_of_the_hub_keeps_tokens_keys_and_backups() {
     assert_eq!(capture.run(&["hub", "accept-config", "--config", config]), Exit::Done);
     assert_eq!(capture.run(&["hub", "accept-loss", "--config", config, "--by", "root"]), Exit::Done);
     assert_eq!(capture.out(), "the store was not restored, so nothing is lost\n");
+    // All that has changed something is in the audit log, and no secret is.
+    let audited = audited(folder.path());
+    let calls: Vec<_> = audited.iter().map(|line| (line.call.as_str(), line.detail.as_str())).collect();
+    assert_eq!(calls[0], ("hub token new", r#"{"feeds":[],"name":"ops","role":"operator"}"#));
+    assert_eq!(calls[1], ("hub token rotate", r#"{"name":"ops"}"#));
+    assert_eq!(calls[2], ("hub token revoke", r#"{"but_the_newest":true,"name":"ops"}"#));
+    assert_eq!((calls[3].0, calls.len()), ("hub accept-config", 4));
+    assert!(audited.iter().all(|line| line.by.starts_with("host") && line.at == Capture::NOW * 1000));
+}
+
+/// The audit log, the oldest line first.
+fn audited(folder: &Path) -> Vec<Audit> {
+    let store = SqliteStore::open(&folder.join("data/hub.sqlite")).unwrap();
+    let mut lines: Vec<_> = store.audits(None, 100).unwrap().into_iter().map(|(_, line)| line).collect();
+    lines.reverse();
+    lines
+}
+
+#[test]
+fn a_cut_off_is_ordered_in_the_name_of_somebody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hub.yaml");
+    std::fs::write(&path, config(folder.path()).to_string()).unwrap();
+    let config = path.to_str().unwrap();
+    token(folder.path(), "ops", "operator");
+    let store = SqliteStore::open(&folder.path().join("data/hub.sqlite")).unwrap();
+    store.set(RESTORED, "1790000000000").unwrap();
+    let mut capture = Capture::default();
+    let args = ["hub", "accept-loss", "--config", config, "--by", "alice", "--cut-off"];
+    assert_eq!(capture.run(&args), Exit::Done, "{}", capture.err());
+    assert_eq!(capture.out(), "ordered: the hub cuts off all that began before the restore, and is ready then\n");
+    assert_eq!(store.get(CUT_OFF), Ok(Some("alice".to_owned())));
+    let line = audited(folder.path()).pop().unwrap();
+    assert_eq!((line.by.as_str(), line.call.as_str()), ("alice", "accept-loss"));
+    assert_eq!(line.detail, r#"{"complete_until_ms":1790000000000,"cut_off":true}"#);
 }
 
 #[test]
@@ -308,6 +346,12 @@ fn keys_rotate_while_the_hub_runs() {
         assert!(begun.elapsed() < Duration::from_secs(15));
         std::thread::sleep(Duration::from_millis(500));
     }
+    let audited = audited(hub.folder.path());
+    let lines = audited.iter().filter(|line| line.call.starts_with("hub keys"));
+    let lines: Vec<_> = lines.map(|line| (line.call.trim_start_matches("hub keys "), line.detail.as_str())).collect();
+    let calls: Vec<_> = lines.iter().map(|(call, _)| *call).collect();
+    assert_eq!(calls, ["prepare", "switch", "retire", "prepare", "switch"], "what was refused changed nothing");
+    assert!(lines[1].1.contains(r#""force":true,"#) && lines[1].1.contains(r#""not_known_by":1,"#), "{}", lines[1].1);
 }
 
 #[test]

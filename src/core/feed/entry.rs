@@ -4,6 +4,7 @@
 //! fact (1 each), at (5), until (5), source (8), transmitter (8), the number of conditions (1), the conditions (19 each),
 //! and, to the end, the data. Numbers are little-endian, times are in seconds.
 
+use crate::encoding::digest::sha256;
 use crate::state::bucket::{Entry, MAX_CONDITIONS, SourceTag};
 use crate::state::fact::Fact;
 use crate::state::freshness::TransmitterId;
@@ -16,6 +17,9 @@ pub const FORMAT: u8 = 1;
 
 /// The bytes of the length in front of an entry.
 const LENGTH: usize = 2;
+
+/// Where the fact of an entry stands, after the length, the flags and the key.
+const FACT: usize = LENGTH + 1 + StateKey::LEN;
 
 const LIFTED: u8 = 1;
 
@@ -53,8 +57,13 @@ impl FeedEntry {
     }
 }
 
-/// Marks one encoded entry as lifted.
+/// Marks one encoded entry as lifted, where entries are kept by signal. The others stay as they are: of them the last word
+/// counts, and a table that has one ignores the mark.
 pub fn lift(bytes: &mut [u8]) -> Result<(), BadEntry> {
+    let [family, value] = *bytes.get(FACT..).and_then(<[u8]>::first_chunk).ok_or(BadEntry)?;
+    if Fact::decode_or_stricter(family, value).is_some_and(|fact| !fact.is_kept_by_signal()) {
+        return Ok(());
+    }
     let flags = bytes.get_mut(LENGTH).ok_or(BadEntry)?;
     *flags |= LIFTED;
     Ok(())
@@ -100,6 +109,7 @@ fn decode_one(body: &[u8]) -> Result<Decoded, BadEntry> {
     let [family, value] = take(&mut rest)?;
     let (at, until) = (time(&mut rest)?, time(&mut rest)?);
     let source = SourceTag(take(&mut rest)?);
+    let mut unknown = Vec::new();
     let by = TransmitterId::from_bytes(take(&mut rest)?);
     let [conditions] = take(&mut rest)?;
     if usize::from(conditions) > MAX_CONDITIONS {
@@ -108,20 +118,37 @@ fn decode_one(body: &[u8]) -> Result<Decoded, BadEntry> {
     let mut known_conditions = Vec::new();
     for _ in 0..conditions {
         // A condition of an unknown kind is left out: then the entry applies to more grants, not to fewer.
-        known_conditions.extend(StateKey::decode(&take(&mut rest)?));
+        let condition = take(&mut rest)?;
+        match StateKey::decode(&condition) {
+            Some(known) => known_conditions.push(known),
+            None => unknown.extend(condition),
+        }
     }
     let (fact, data) = match Fact::decode_or_stricter(family, value) {
         Some(fact) if fact.has_data() => (fact, rest.to_vec()),
         Some(fact) => (fact, Vec::new()),
-        None => (Fact::Blocked, Vec::new()),
+        None => {
+            unknown.push(family);
+            unknown.extend(rest);
+            (Fact::Blocked, Vec::new())
+        }
     };
     if data.len() > MAX_DATA {
         return Err(BadEntry);
     }
     let Some(key) = key else { return Ok(Decoded::UnknownKind) };
     let lifted = flags & LIFTED != 0;
+    let source = if unknown.is_empty() { source } else { apart(source, &unknown) };
     let entry = Entry { key, fact, at, until, conditions: known_conditions, data, source, lifted };
     Ok(Decoded::Known(FeedEntry { entry, by }))
+}
+
+/// Two entries that differ only in what this version does not know are not the same: a lift of one must not hide the other.
+fn apart(source: SourceTag, unknown: &[u8]) -> SourceTag {
+    let mut tag = source.0;
+    let stream = source.stream().len();
+    tag.iter_mut().take(stream).zip(sha256(unknown)).for_each(|(to, byte)| *to ^= byte);
+    SourceTag(tag)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], BadEntry> {
@@ -149,7 +176,7 @@ mod tests {
     fn entry(fact: Fact, data: &[u8]) -> FeedEntry {
         let key = StateKey::new(Kind::Task, "https://jit.example", "task-42");
         let conditions = vec![StateKey::new(Kind::Session, "https://jit.example", "s"), StateKey::absent(Kind::Device)];
-        let (source, by) = (SourceTag::new("main", "idp", "set-1"), TransmitterId::new("idp"));
+        let (source, by) = (SourceTag::new("main", "idp", 7), TransmitterId::new("idp"));
         let (at, until) = (Timestamp(1_700_000_000), Timestamp(1_700_090_000));
         FeedEntry { entry: Entry { key, fact, at, until, conditions, data: data.to_vec(), source, lifted: true }, by }
     }
@@ -188,6 +215,61 @@ mod tests {
         let mut bytes = encoded(&[entry(Fact::Completed, b"")]);
         bytes[3] = 200;
         assert_eq!(decode(&bytes).next(), Some(Ok(Decoded::UnknownKind)));
+    }
+
+    /// In a proxy they would replace each other otherwise, and a lift of one would hide the other.
+    #[test]
+    fn what_differs_in_something_unknown_is_kept_apart() {
+        let with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = encoded(&[entry(Fact::Completed, b"")]);
+            change(&mut bytes);
+            let length = u16::try_from(bytes.len() - 2).unwrap();
+            bytes[..2].copy_from_slice(&length.to_le_bytes());
+            match decode(&bytes).next() {
+                Some(Ok(Decoded::Known(read))) => read.entry,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (family, last_condition) = (2 + 1 + StateKey::LEN, 2 + 1 + StateKey::LEN + 2 + 10 + 16 + 1 + StateKey::LEN);
+        let known = Entry { fact: Fact::Blocked, ..with(&|_| {}) };
+        let unknown = with(&|bytes| bytes[family] = 14);
+        let another = with(&|bytes| bytes[family] = 15);
+        let with_data = with(&|bytes| {
+            bytes[family] = 14;
+            bytes.push(b'x');
+        });
+        let conditions = [200, 201].map(|kind| with(&|bytes| bytes[last_condition] = kind));
+        assert_eq!(conditions[0].conditions.len(), 1);
+        let all = [&known, &unknown, &another, &with_data, &conditions[0], &conditions[1]];
+        for (at, left) in all.iter().enumerate() {
+            for (other, right) in all.iter().enumerate() {
+                assert_eq!(left.is_about_same_as(right), at == other, "{left:?} {right:?}");
+            }
+        }
+        assert_eq!(unknown.source.generation(), known.source.generation());
+    }
+
+    #[test]
+    fn only_what_is_kept_by_signal_is_lifted() {
+        let lifted = |family: u8| {
+            let mut new = entry(Fact::Completed, b"");
+            new.entry.lifted = false;
+            let mut bytes = encoded(&[new]);
+            bytes[FACT] = family;
+            lift(&mut bytes).unwrap();
+            match decode(&bytes).next() {
+                Some(Ok(Decoded::Known(read))) => read.entry.lifted,
+                other => panic!("{other:?}"),
+            }
+        };
+        for fact in [Fact::Completed, Fact::CutOff, Fact::Narrowed, Fact::Blocked] {
+            assert!(lifted(fact.encode().0), "{fact:?}");
+        }
+        for fact in [Fact::Risk(Risk::High), Fact::Claim(Claim::Set), Fact::Began] {
+            assert!(!lifted(fact.encode().0), "{fact:?}");
+        }
+        assert!(lifted(14), "of a newer version");
+        assert_eq!(lift(&mut [0; 10]), Err(BadEntry));
     }
 
     proptest! {

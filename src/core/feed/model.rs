@@ -241,7 +241,7 @@ fn entry(signal: u64) -> FeedEntry {
         until: Timestamp(BEGIN),
         conditions: Vec::new(),
         data: Vec::new(),
-        source: SourceTag::new("main", "idp", &signal.to_string()),
+        source: SourceTag::new("main", "idp", 1),
         lifted: false,
     };
     FeedEntry { entry, by: TransmitterId::new("idp") }

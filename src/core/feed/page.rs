@@ -101,7 +101,7 @@ mod tests {
                 until: Timestamp(90),
                 conditions: Vec::new(),
                 data: Vec::new(),
-                source: SourceTag::new("main", "idp", task),
+                source: SourceTag::new("main", "idp", 1),
                 lifted: false,
             };
             FeedEntry { entry, by: TransmitterId::new("idp") }.encode(&mut bytes);

@@ -206,11 +206,11 @@ mod tests {
         assert_eq!(ended(Kind::Session, "tok-1", Revoked), None);
     }
 
-    /// The status of `grant` after `entries`, each (key, fact, when, source, lifted).
+    /// The status of `grant` after `entries`, each (key, fact, when, stream, lifted).
     fn after_signals(entries: &[(StateKey, Fact, u64, &str, bool)], grant: &Grant) -> GrantStatus {
         let mut store = MemoryStore::default();
         set_up(&mut store, 1).unwrap();
-        for (key, fact, at, source, lifted) in entries {
+        for (key, fact, at, stream, lifted) in entries {
             let entry = Entry {
                 key: *key,
                 fact: *fact,
@@ -218,7 +218,7 @@ mod tests {
                 until: Timestamp::MAX,
                 conditions: Vec::new(),
                 data: Vec::new(),
-                source: SourceTag::new("main", "idp", source),
+                source: SourceTag::new("main", stream, 1),
                 lifted: *lifted,
             };
             apply(&mut store, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
@@ -260,18 +260,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lift_takes_back_one_signal_and_leaves_the_others() {
+    fn a_lift_takes_back_what_one_stream_said_and_leaves_the_others() {
         let grant = grant(json!({}));
         let task = StateKey::new(Kind::Task, ISSUER, "task-42");
         let ended = |said: &[(&str, bool)]| {
             let said: Vec<_> = said.iter().map(|(source, lifted)| (task, Completed, NOW.0, *source, *lifted)).collect();
             after_signals(&said, &grant).ended
         };
-        assert_eq!(ended(&[("idp-1", false), ("operator-1", false)]), Some(Reason::TaskCompleted));
-        let one_lifted = [("idp-1", false), ("operator-1", false), ("operator-1", true)];
-        assert_eq!(ended(&one_lifted), Some(Reason::TaskCompleted), "the issuer's own word stays");
+        assert_eq!(ended(&[("idp", false), ("operator", false)]), Some(Reason::TaskCompleted));
+        let one_lifted = [("idp", false), ("operator", false), ("operator", true)];
+        assert_eq!(ended(&one_lifted), Some(Reason::TaskCompleted), "what the transmitter said stays");
         assert_eq!(ended(&one_lifted[1..]), None);
-        let both = [("operator-1", true), ("idp-1", true), ("idp-1", false), ("operator-1", false)];
+        let both = [("operator", true), ("idp", true), ("idp", false), ("operator", false)];
         assert_eq!(ended(&both), None);
     }
 

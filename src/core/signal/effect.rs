@@ -359,10 +359,19 @@ fn until(fact: Fact, kind: Kind, from: Timestamp, issuer: &Issuer) -> Timestamp 
     match (fact, kind) {
         (_, Kind::Token) => from.plus(issuer.token_retention()),
         // A fact about a device or a risk is about the principal, not about tokens. The transmitter must repeat it
-        // within this time; otherwise entries about retired devices would fill the state.
-        (Fact::Device(_) | Fact::Risk(_), kind) if !kind.is_singular() => {
-            from.plus(issuer.session_retention().max(WORD_RETENTION))
-        }
+        // within this time, or a hub renews it; otherwise entries about retired devices would fill the state.
+        (fact, kind) if is_lasting(fact, kind) => from.plus(word_retention(issuer)),
         _ => from.plus(issuer.session_retention()),
     }
+}
+
+/// Whether `fact` about a thing of `kind` outlives all tokens that it can affect: a fact about a device or a risk, unless
+/// it is about one token, task or session.
+pub(crate) fn is_lasting(fact: Fact, kind: Kind) -> bool {
+    matches!(fact, Fact::Device(_) | Fact::Risk(_)) && !kind.is_singular()
+}
+
+/// How long a lasting fact in grants of `issuer` is kept, from when it was last reported.
+pub(crate) fn word_retention(issuer: &Issuer) -> Span {
+    issuer.session_retention().max(WORD_RETENTION)
 }

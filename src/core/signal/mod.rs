@@ -13,5 +13,6 @@ pub mod set;
 pub mod set_error;
 pub(crate) mod signal_time;
 pub(crate) mod signals;
+pub mod stored;
 pub(crate) mod subject;
 pub mod transmitter;

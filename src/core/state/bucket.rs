@@ -20,6 +20,7 @@ use crate::state::store::Corrupt;
 use crate::time::Timestamp;
 use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 
 const FORMAT: u8 = 4;
 const FIXED: usize = StateKey::LEN + 13;
@@ -35,7 +36,10 @@ const COUNT: u8 = 0x3f;
 /// The subject of a signal may name this many members beside the first.
 pub const MAX_CONDITIONS: usize = 8;
 
-/// The signal that an entry comes from, by a hash. A direct receiver does not record it; then all bytes are 0.
+/// Where an entry comes from: the stream of a transmitter in a feed, by a hash (4 bytes), and a generation (4 bytes).
+///
+/// Signals of one stream that say the same about the same key share one entry of a table. Of their generations the
+/// highest counts alone: it says all that still stands. A direct receiver records no source; then all bytes are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct SourceTag(pub [u8; 8]);
 
@@ -43,11 +47,30 @@ impl SourceTag {
     /// Nothing is recorded.
     pub const NONE: SourceTag = SourceTag([0; 8]);
 
-    /// The signal `id` that `transmitter` sent into `feed`.
-    pub fn new(feed: &str, transmitter: &str, id: &str) -> SourceTag {
-        let tag = short_hash(&[feed, transmitter, id]);
+    /// The generation `generation` of what `stream` says in `feed`.
+    pub fn new(feed: &str, stream: &str, generation: u32) -> SourceTag {
+        let [a, b, c, d, ..] = short_hash(&[feed, stream]);
         // Zero means that nothing is recorded.
-        SourceTag(if tag == [0; 8] { [1; 8] } else { tag })
+        let [a, b, c, d] = if [a, b, c, d] == [0; 4] { [1; 4] } else { [a, b, c, d] };
+        SourceTag([a, b, c, d, 0, 0, 0, 0]).with_generation(generation)
+    }
+
+    /// The same stream with another generation.
+    pub fn with_generation(self, generation: u32) -> SourceTag {
+        let ([a, b, c, d], [e, f, g, h]) = (self.stream(), generation.to_le_bytes());
+        SourceTag([a, b, c, d, e, f, g, h])
+    }
+
+    /// The hash of the stream.
+    pub fn stream(self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.0;
+        [a, b, c, d]
+    }
+
+    /// The generation.
+    pub fn generation(self) -> u32 {
+        let [.., e, f, g, h] = self.0;
+        u32::from_le_bytes([e, f, g, h])
     }
 }
 
@@ -66,11 +89,11 @@ pub struct Entry {
     pub conditions: Vec<StateKey>,
     /// The data of a fact that has data, as [`crate::rules::grant_changes`] reads it; at most [`MAX_DATA`] bytes.
     pub data: Vec<u8>,
-    /// The signal that it comes from. Entries of different signals are kept apart, so that one can be lifted alone. A table
-    /// records it where [`Fact::is_kept_by_signal`] says so.
+    /// Where it comes from. Entries of different streams are kept apart, so that what one says can be lifted alone. A
+    /// table records it where [`Fact::is_kept_by_signal`] says so.
     pub source: SourceTag,
-    /// Whether an operator lifted it: it has no effect any more. Nothing sets this back. A table ignores an entry that is
-    /// lifted and not kept by signal.
+    /// Whether an operator lifted all of its generation: it has no effect any more. Only a higher generation sets this
+    /// back. A table ignores an entry that is lifted and not kept by signal.
     pub lifted: bool,
 }
 
@@ -294,9 +317,9 @@ impl Index {
     }
 }
 
-/// Entries that replace each other have the same fingerprint. The hashes of a key and of a source are evenly spread.
+/// Entries that replace each other have the same fingerprint. The hashes of a key and of a stream are evenly spread.
 fn fingerprint(entry: &Entry) -> u64 {
-    entry.key.fingerprint() ^ u64::from_le_bytes(entry.kept_source().0)
+    entry.key.fingerprint() ^ u64::from(u32::from_le_bytes(entry.kept_source().stream()))
 }
 
 /// The index of `by` in the list of transmitters. Adds `by` to the list if it is new.
@@ -359,39 +382,52 @@ impl Entry {
         hasher.update(self.key.encode());
         hasher.update([self.fact.encode().0, u8::try_from(self.conditions.len()).unwrap_or(u8::MAX)]);
         self.conditions.iter().for_each(|condition| hasher.update(condition.encode()));
-        hasher.update(self.kept_source().0);
+        hasher.update(self.kept_source().stream());
         hasher.update(payload::topic_of(self.fact, &self.data));
         let mut first = [0; 8];
         first.iter_mut().zip(hasher.finalize()).for_each(|(to, from)| *to = from);
         u64::from_le_bytes(first)
     }
 
-    /// The signal that tells it from other entries in a table, see [`Fact::is_kept_by_signal`].
+    /// The source as a table records it, see [`Fact::is_kept_by_signal`].
     fn kept_source(&self) -> SourceTag {
         if self.fact.is_kept_by_signal() { self.source } else { SourceTag::NONE }
     }
 
     /// Whether the two entries replace each other: they hold the same kind of fact about the same subject, by the same
-    /// signal where entries are kept by signal.
-    fn is_about_same_as(&self, other: &Entry) -> bool {
+    /// stream where entries are kept by signal.
+    pub fn is_about_same_as(&self, other: &Entry) -> bool {
         self.key == other.key
             && self.fact.same_family(other.fact)
             && self.conditions == other.conditions
-            && self.kept_source() == other.kept_source()
+            && self.kept_source().stream() == other.kept_source().stream()
             && payload::same_topic(self.fact, &self.data, &other.data)
     }
 
     /// Merges `new`, which holds the same kind of fact, into this entry. The result does not depend on the order of the
     /// two, nor on how often each comes:
     ///
+    /// - of two generations the higher counts alone;
+    /// - within a generation what is lifted counts alone;
     /// - for claims and assurances the later one wins, and two different ones of the same second are stored as
     ///   conflicting;
     /// - for all other facts see [`Fact::replaces`];
-    /// - the result is kept until the later of the two `until`;
-    /// - it is lifted if one of the two is.
+    /// - the result is kept until the later of the two `until`.
     fn merge(&mut self, new: Entry) {
+        match self.rank().cmp(&new.rank()) {
+            Ordering::Less => *self = new,
+            Ordering::Equal => self.merge_equal(new),
+            Ordering::Greater => {}
+        }
+    }
+
+    /// Entries with a higher rank replace those with a lower one, whatever they say.
+    fn rank(&self) -> (u32, bool) {
+        (self.kept_source().generation(), self.lifted)
+    }
+
+    fn merge_equal(&mut self, new: Entry) {
         let until = self.until.max(new.until);
-        let lifted = self.lifted || new.lifted;
         let differ = (self.fact, &self.data) != (new.fact, &new.data);
         if let (Some(conflicting), true, true) = (new.fact.conflicting(), differ, self.at == new.at) {
             self.fact = conflicting;
@@ -400,7 +436,6 @@ impl Entry {
             *self = new;
         }
         self.until = until;
-        self.lifted = lifted;
     }
 }
 

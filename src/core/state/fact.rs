@@ -121,7 +121,7 @@ impl Fact {
         }
     }
 
-    /// Whether entries of different signals are kept apart, so that an operator can lift one of them: what ends, blocks or
+    /// Whether a signal can be lifted, and entries of different streams are kept apart for that: what ends, blocks or
     /// narrows. Of every other fact the last word counts, whichever signal said it, and another word takes it back.
     pub fn is_kept_by_signal(self) -> bool {
         matches!(self, Fact::Revoked | Fact::Completed | Fact::CutOff | Fact::Blocked | Fact::Narrowed)

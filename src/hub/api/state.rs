@@ -143,7 +143,7 @@ fn entries(found: Vec<(StoredEntry, SignalRecord)>) -> Vec<EntryAnswer> {
     let mut shown: Vec<(Entry, EntryAnswer)> = Vec::new();
     for (stored, record) in found {
         let Some(Ok(Decoded::Known(read))) = decode(&stored.entry.bytes).next() else { continue };
-        let lifted = read.entry.lifted || record.lifted.is_some();
+        let lifted = read.entry.lifted;
         let entry = Entry { lifted: false, ..read.entry };
         match shown.iter_mut().find(|(known, answer)| *known == entry && answer.signal.signal == record.id) {
             Some((_, answer)) => answer.undone |= lifted,

@@ -84,7 +84,7 @@ async fn find(api: &Api, feed: &str, request: &UndoRequest) -> Result<(u64, Stri
         [SignalRecord { id, signal, .. }] => Ok((*id, signal.jti.clone())),
         [] => {
             let detail = format!("the feed `{feed}` has no such signal");
-            Err(Problem::missing(detail, "GET /v1/feeds/{feed}/signals lists those that still have an effect"))
+            Err(Problem::missing(detail, "GET /v1/feeds/{feed}/signals lists those that are kept"))
         }
         several => {
             let streams: Vec<_> = several.iter().map(|record| format!("`{}`", record.signal.transmitter)).collect();

@@ -19,6 +19,9 @@ const LONGEST_SKEW: Span = Span::hours(1);
 /// The shortest `skew`: the hub takes what is dated up to 60 s ahead, and the clock of a proxy may be 60 s behind.
 const SHORTEST_SKEW: Span = Span(60);
 
+/// The longest `keep_signals`: the longest session that an issuer may have.
+const LONGEST_KEPT: Span = Span::hours(24 * 366);
+
 /// Reads a configuration from JSON and compiles it.
 ///
 /// An unknown key, a wrong type or a wrong value is an error with the path of the key. A key of a wrong type, which
@@ -44,6 +47,9 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
         let message = format!("must be between {SHORTEST_SKEW} and {LONGEST_SKEW}");
         found.errors.push(Problem::at("skew", message));
     }
+    if config.keep_signals > LONGEST_KEPT {
+        found.errors.push(Problem::at("keep_signals", format!("must be at most {LONGEST_KEPT}")));
+    }
     let listen = listen(&config.listen, &mut found);
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
@@ -55,9 +61,9 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }
-    let HubConfig { name, data, skew, reserve_mib, .. } = config;
+    let HubConfig { name, data, skew, keep_signals, reserve_mib, .. } = config;
     let reserve = reserve_mib.saturating_mul(1024 * 1024);
-    Ok(Hub { name, data, listen, access, clusters, skew, reserve, feeds, warnings: found.warnings })
+    Ok(Hub { name, data, listen, access, clusters, skew, keep_signals, reserve, feeds, warnings: found.warnings })
 }
 
 fn clusters(config: &HubConfig, found: &mut Found) -> BTreeMap<String, Cluster> {

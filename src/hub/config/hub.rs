@@ -28,6 +28,8 @@ pub struct Hub {
     pub clusters: BTreeMap<String, Cluster>,
     /// What is added to the life of each entry, because the clocks of proxies may be behind.
     pub skew: Span,
+    /// How long each signal is kept, also when its entries have ended.
+    pub keep_signals: Span,
     /// How much of the disk is kept for signals, in bytes.
     pub reserve: u64,
     /// The feeds. Their names differ.

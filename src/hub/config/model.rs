@@ -27,6 +27,10 @@ pub struct HubConfig {
     /// How far the clocks of proxies may differ from that of the hub; added to the life of each entry. Default: 2m.
     #[serde(default = "default_skew")]
     pub skew: Span,
+    /// How long each signal is kept, also when its entries have ended: when the configuration changes, entries are derived
+    /// again from what is kept. Default: 25h.
+    #[serde(default = "default_keep_signals")]
+    pub keep_signals: Span,
     /// How much of the disk is kept for signals, in MiB, so that others cannot fill it. 0: nothing. Default: 256.
     #[serde(default = "default_reserve")]
     pub reserve_mib: u64,
@@ -94,6 +98,11 @@ fn default_name() -> String {
 
 fn default_reserve() -> u64 {
     256
+}
+
+fn default_keep_signals() -> Span {
+    // The default of `max_session`, with its `max_lifetime` and `clock_skew`.
+    Span::hours(25)
 }
 
 fn default_skew() -> Span {

@@ -50,6 +50,8 @@ pub struct Feed {
 struct Published {
     /// Pages go up to this number.
     number: u64,
+    /// How often statements have come to say something else about issuers.
+    coverage: u64,
     /// The hub stops: nobody waits any longer.
     closing: bool,
 }
@@ -100,7 +102,7 @@ impl Feed {
             news: Notify::new(),
             tail: Mutex::new(Tail::new(settings.tail_bytes, head)),
             pages: Pages::default(),
-            published: watch::Sender::new(Published { number: head.number, closing: false }),
+            published: watch::Sender::new(Published { number: head.number, ..Published::default() }),
             settings,
             store,
             now,
@@ -137,6 +139,13 @@ impl Feed {
     /// Answers all who wait, now and from now on: the hub stops.
     pub fn close(&self) {
         self.published.send_if_modified(|published| !std::mem::replace(&mut published.closing, true));
+    }
+
+    /// Answers all who wait: statements say something else about issuers now.
+    pub async fn tell_coverage(&self) {
+        // A failure is logged where the store is read. Then the next statement says it.
+        _ = self.heads.read().await;
+        self.published.send_modify(|published| published.coverage = published.coverage.saturating_add(1));
     }
 
     /// The last revision announced.
@@ -189,12 +198,16 @@ impl Feed {
     /// Waits until `reached` says yes to the number up to which pages go.
     async fn wait<E>(&self, reached: impl Fn(u64) -> bool, deadline: Instant, late: E) -> Result<(), E> {
         let mut published = self.published.subscribe();
+        let begun = *published.borrow();
         loop {
             let now = *published.borrow_and_update();
             if reached(now.number) {
                 return Ok(());
             }
-            if now.closing || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(()))) {
+            if now.closing
+                || now.coverage != begun.coverage
+                || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(())))
+            {
                 return Err(late);
             }
         }
@@ -207,10 +220,25 @@ impl Feed {
             return Ok(());
         }
         let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
+        if !ours && self.lacks(applied).await? {
+            self.followers.note_ahead(polling.id());
+        }
         // Of another history: it enforces something, but nothing that this feed can count on.
         let counted = if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } };
         self.followers.acknowledge(polling.id(), counted, |number| self.committed_at(number));
         Ok(())
+    }
+
+    /// Whether a follower can only have applied `applied` if the store has lost it: it is of this epoch, and of another
+    /// history or beyond the head.
+    async fn lacks(self: &Arc<Self>, applied: Revision) -> Result<bool, NoAnswer> {
+        if applied.epoch != self.head().epoch {
+            return Ok(false);
+        }
+        let read = move |feed: &Feed| Ok((feed.store.chain(&feed.name, applied.number)?, feed.store.head(&feed.name)?));
+        let (chain, head) = self.blocking(read).await?;
+        let is_other = chain.is_some_and(|chain| chain != applied.chain);
+        Ok(is_other || applied.number > head.number)
     }
 
     async fn position(self: &Arc<Self>, at: Revision) -> Result<Position, NoAnswer> {

@@ -25,6 +25,10 @@ pub struct Follower {
     pub seen: u64,
     /// What was sent to it.
     pub statements: Statements,
+    /// Whether it was heard of since the hub started.
+    pub is_heard: bool,
+    /// Whether it has said since then that it has applied what this history of the feed does not have.
+    pub is_ahead: bool,
     /// How many of its requests wait now.
     pub polling: u32,
     /// Whether something is to be written.

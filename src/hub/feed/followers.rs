@@ -77,6 +77,8 @@ impl Followers {
                 applied_before: record.applied.number,
                 seen: record.seen,
                 statements,
+                is_heard: false,
+                is_ahead: false,
                 polling: 0,
                 changed: false,
                 written: record.seen,
@@ -104,6 +106,7 @@ impl Followers {
             Some(known) if *known.principal != *principal => return Err(Refused::OtherPrincipal),
             Some(known) => {
                 known.changed |= known.report != report;
+                known.is_heard = true;
                 (known.report, known.seen, known.polling) = (report, now, known.polling.saturating_add(1));
             }
             None if !room => return Err(Refused::TooMany),
@@ -119,6 +122,8 @@ impl Followers {
                     applied_before: 0,
                     seen: now,
                     statements,
+                    is_heard: true,
+                    is_ahead: false,
                     polling: 1,
                     changed: true,
                     written: 0,
@@ -150,6 +155,13 @@ impl Followers {
             self.latency.observe(Duration::from_millis(now.saturating_sub(committed)));
         }
         waiters.iter_mut().for_each(|waiter| waiter.moved(before, applied, follower.report.name(), now));
+    }
+
+    /// A follower has applied what this history of the feed does not have.
+    pub fn note_ahead(&self, id: &str) {
+        if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
+            follower.is_ahead = true;
+        }
     }
 
     /// A statement that names `head`, by a read at `at`, is sent to a follower.

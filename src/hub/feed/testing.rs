@@ -35,7 +35,7 @@ pub struct MemoryStore {
 /// The entry about task `name`.
 pub fn entry(name: u64, until: u64) -> NewEntry {
     let key = StateKey::new(Kind::Task, "https://jit.example", &name.to_string());
-    let (source, by) = (SourceTag::new("main", "idp", &name.to_string()), TransmitterId::new("idp"));
+    let (source, by) = (SourceTag::new("main", "idp", 1), TransmitterId::new("idp"));
     let entry = Entry {
         key,
         fact: Fact::Completed,

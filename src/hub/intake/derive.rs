@@ -41,22 +41,29 @@ impl Origin<'_> {
             by: self.by.to_owned(),
             at: at(signal, Timestamp(self.now / 1_000)),
             taken_in: self.now,
-            entries: signal.entries().iter().map(|entry| self.entry(entry, signal.id())).collect(),
+            entries: signal.entries().iter().map(|entry| self.entry(entry)).collect(),
         }
     }
 
-    /// An entry of the signal `id` as a page has it.
-    pub(super) fn entry(&self, entry: &Entry, id: &str) -> NewEntry {
-        // What is kept until an operator lifts it is kept for ever already.
-        let until = match entry.until >= Timestamp::MAX {
-            true => Timestamp::MAX,
-            false => entry.until.plus(self.skew),
-        };
-        let entry = Entry { until, source: SourceTag::new(self.feed, self.stream, id), ..entry.clone() };
+    /// An entry as a page has it. The store gives it its generation.
+    pub(super) fn entry(&self, entry: &Entry) -> NewEntry {
+        let until = self.until(entry.until);
+        let entry = Entry { until, ..self.tagged(entry) };
         let (key, bucket) = (entry.key.encode().to_vec(), entry.key.bucket());
         let mut bytes = Vec::new();
         FeedEntry { entry, by: TransmitterId::new(self.stream) }.encode(&mut bytes);
         NewEntry { bytes, key, bucket, until }
+    }
+
+    /// The entry with the tag of its stream.
+    pub(super) fn tagged(&self, entry: &Entry) -> Entry {
+        Entry { source: SourceTag::new(self.feed, self.stream, 0), ..entry.clone() }
+    }
+
+    /// Until when an entry is kept that no grant needs after `until`.
+    pub(super) fn until(&self, until: Timestamp) -> Timestamp {
+        // What is kept until an operator lifts it is kept for ever already.
+        if until >= Timestamp::MAX { Timestamp::MAX } else { until.plus(self.skew) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use taskfence_core::feed::statement::IssuerStatus;
 use taskfence_core::index::IssuerIndex;
-use taskfence_core::signal::hub_source::covered;
+use taskfence_core::state::coverage::CoveredIssuer;
 use taskfence_core::state::freshness::{Freshness, Heartbeat};
 use taskfence_core::time::Timestamp;
 
@@ -65,17 +65,17 @@ impl FeedFreshness {
         store.set(&self.name, &STANDARD.encode(bytes))
     }
 
-    /// What statements say about each issuer of `feed`, in the order of the configuration.
-    pub(super) fn issuers(&self, feed: &Feed, now: Timestamp) -> Vec<IssuerStatus> {
+    /// What statements say about each issuer of `feed`, in the order of the configuration. `covered` are the same issuers.
+    pub(super) fn issuers(&self, feed: &Feed, covered: Vec<CoveredIssuer>, now: Timestamp) -> Vec<IssuerStatus> {
         let policy = feed.policy();
         let heard = self.lock();
         let issuers = IssuerIndex::enumerate(policy.issuers());
-        let status = |(index, issuer)| {
+        let status = |((index, _), covered)| {
             let transmitters = policy.signals().heartbeats_of(index);
             let up_to = if transmitters.is_empty() { now } else { heard.oldest(transmitters).min(now) };
-            IssuerStatus { covered: covered(issuer), heard: up_to, lost: heard.is_lost(transmitters) }
+            IssuerStatus { covered, heard: up_to, lost: heard.is_lost(transmitters) }
         };
-        issuers.map(status).collect()
+        issuers.zip(covered).map(status).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Freshness> {

@@ -3,11 +3,14 @@
 //! ```text
 //! push ─► Head::check ─► set::read ─┐
 //!                                   ├─► derive ─► writer ─► 202
-//! operator ─► words ─► claims ──────┘
+//! operator ─► words ─► claims ──────┘        ▲
+//! stored signals ─► rederive, renewal ───────┘
 //! ```
 
 pub mod aws_lc;
 pub mod counters;
+mod coverage;
+pub mod cut_off;
 mod derive;
 mod freshness;
 mod key_request;
@@ -15,7 +18,10 @@ mod keys;
 pub mod operator;
 mod operator_error;
 pub mod push;
+mod rederive;
+mod renewal;
 pub mod service;
+mod upkeep;
 mod words;
 
 pub use key_request::KeyFailure;

@@ -75,7 +75,7 @@ impl Intake {
         let mut entries = signal.entries().to_vec();
         self.date(&feed, &mut entries, Timestamp(now / 1_000)).await?;
         record.at = entries.iter().map(|entry| entry.at).max().unwrap_or(record.at);
-        record.entries = entries.iter().map(|entry| origin.entry(entry, &id)).collect();
+        record.entries = entries.iter().map(|entry| origin.entry(entry)).collect();
         let notes = signal.notes().oddities.iter().map(str::to_owned).collect();
         self.submit(&feed, record, notes).await
     }
@@ -113,7 +113,7 @@ impl Intake {
             reason: reason.to_owned(),
             at,
             taken_in: now,
-            entries: entries.iter().map(|entry| origin.entry(entry, &id)).collect(),
+            entries: entries.iter().map(|entry| origin.entry(entry)).collect(),
         };
         self.submit(&feed, record, Vec::new()).await
     }

@@ -3,6 +3,7 @@
 use crate::config::hub::{Feed, Hub};
 use crate::intake::aws_lc::AwsLc;
 use crate::intake::counters::Counters;
+use crate::intake::coverage::Coverage;
 use crate::intake::derive::{self, Origin};
 use crate::intake::freshness::FeedFreshness;
 use crate::intake::key_request::KeyFailure;
@@ -55,6 +56,7 @@ impl Drop for Inner {
 pub(super) struct FeedIntake {
     pub(super) feed: Arc<Feed>,
     pub(super) counters: Arc<Counters>,
+    pub(super) coverage: Coverage,
     freshness: FeedFreshness,
 }
 
@@ -70,13 +72,20 @@ pub enum StartError {
 }
 
 impl Intake {
-    /// Starts the intake of `hub`, and fetches the keys of its transmitters from now on. Needs a tokio runtime. `writer`
-    /// was started with the feeds of `hub`, over `store` and with `clock`.
-    pub fn start(hub: &Hub, store: Arc<dyn Store>, writer: Writer, clock: Clock) -> Result<Intake, StartError> {
+    /// Starts the intake of `hub`, and fetches the keys of its transmitters from now on. Needs a tokio runtime. `config` is
+    /// the hash of the configuration of `hub`. `writer` was started with its feeds, over `store` and with `clock`.
+    pub fn start(
+        hub: &Hub,
+        config: &str,
+        store: Arc<dyn Store>,
+        writer: Writer,
+        clock: Clock,
+    ) -> Result<Intake, StartError> {
         let mut feeds = Vec::new();
         for feed in &hub.feeds {
             let freshness = FeedFreshness::load(&feed.name, &*store)?;
-            feeds.push(Arc::new(FeedIntake { feed: feed.clone(), counters: Arc::default(), freshness }));
+            let coverage = Coverage::load(feed, config, &*store, clock.now())?;
+            feeds.push(Arc::new(FeedIntake { feed: feed.clone(), counters: Arc::default(), coverage, freshness }));
         }
         let counters: Vec<_> = feeds.iter().map(|feed| feed.counters.clone()).collect();
         let keys = Keys::start(hub, &counters, &clock)?;
@@ -90,7 +99,8 @@ impl Intake {
     /// stream. Empty for a feed that is not configured.
     pub fn issuer_status(&self, feed: &str, now: Timestamp) -> Vec<IssuerStatus> {
         let intake = self.feed(feed);
-        intake.map(|intake| intake.freshness.issuers(&intake.feed, now)).unwrap_or_default()
+        let status = |intake: &Arc<FeedIntake>| intake.freshness.issuers(&intake.feed, intake.coverage.at(now), now);
+        intake.map(status).unwrap_or_default()
     }
 
     /// The counters of each feed, by its name.
@@ -107,6 +117,10 @@ impl Intake {
 
     pub(super) fn feed(&self, name: &str) -> Option<&Arc<FeedIntake>> {
         self.0.feeds.iter().find(|intake| intake.feed.name == name)
+    }
+
+    pub(super) fn feeds(&self) -> &[Arc<FeedIntake>] {
+        &self.0.feeds
     }
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
@@ -302,7 +316,7 @@ async fn keep_saving(feeds: Vec<Arc<FeedIntake>>, store: Arc<dyn Store>) {
 }
 
 /// Runs what blocks on a thread of its own.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(call).await.map_err(|error| StoreError::Failed(error.to_string()))?

@@ -1,11 +1,11 @@
 //! Test data: keys of every algorithm, and SETs signed with them.
 
 use crate::config::compile::compile;
-use crate::config::hub::Hub;
 use crate::intake::router;
 use crate::intake::service::Intake;
 use crate::store::Store;
 use crate::store::clock::Clock;
+use crate::store::model::Change;
 use crate::store::sqlite::SqliteStore;
 use crate::store::writer::Writer;
 use aws_lc_rs::rand::SystemRandom;
@@ -129,7 +129,7 @@ pub struct TestHub {
     pub signer: Arc<Signer>,
     /// Milliseconds since 1970.
     pub time: Arc<AtomicU64>,
-    hub: Arc<Hub>,
+    config: Value,
     writer: Writer,
     clock: Clock,
     data: Arc<tempfile::TempDir>,
@@ -156,21 +156,30 @@ impl TestHub {
             }]
         });
         change(&mut config);
-        let hub = Arc::new(compile(config.to_string().as_bytes()).unwrap());
+        let hub = compile(config.to_string().as_bytes()).unwrap();
         let data = Arc::new(tempfile::tempdir().unwrap());
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.path().join("hub.sqlite")).unwrap());
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&data.path().join("hub.sqlite")).unwrap().with_signals_kept(hub.keep_signals));
         let time = Arc::new(AtomicU64::new(NOW * 1_000));
         let system = time.clone();
         let clock = Clock::with_system(&*store, move || system.load(Ordering::Relaxed)).unwrap();
         let feeds: Vec<String> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
         let writer = Writer::start(store.clone(), clock.clone(), &feeds).unwrap();
-        let intake = Intake::start(&hub, store.clone(), writer.clone(), clock.clone()).unwrap();
-        TestHub { intake, store, signer: Arc::new(signer), time, hub, writer, clock, data }
+        let intake = Intake::start(&hub, &config.to_string(), store.clone(), writer.clone(), clock.clone()).unwrap();
+        TestHub { intake, store, signer: Arc::new(signer), time, config, writer, clock, data }
     }
 
     /// The same hub after it was killed: what was not stored is gone.
     pub fn restarted(self) -> TestHub {
-        let intake = Intake::start(&self.hub, self.store.clone(), self.writer.clone(), self.clock.clone()).unwrap();
+        self.restarted_with(|_| {})
+    }
+
+    /// The same, after a change of its configuration. Feeds stay as they are named.
+    pub fn restarted_with(mut self, change: impl FnOnce(&mut Value)) -> TestHub {
+        change(&mut self.config);
+        let hub = compile(self.config.to_string().as_bytes()).unwrap();
+        let (store, writer, clock) = (self.store.clone(), self.writer.clone(), self.clock.clone());
+        let intake = Intake::start(&hub, &self.config.to_string(), store, writer, clock).unwrap();
         TestHub { intake, ..self }
     }
 
@@ -214,6 +223,13 @@ impl TestHub {
     /// The answer to a request.
     pub async fn call(&self, request: axum::http::Request<Body>) -> Response {
         router(self.intake.clone()).oneshot(request).await.unwrap()
+    }
+
+    /// An operator undoes a signal.
+    pub async fn lift(&self, signal: u64) {
+        let (feed, by, reason) = ("main".to_owned(), "alice".to_owned(), "mistake".to_owned());
+        let lift = Change::Lift { feed, signal, by, reason, at: self.clock.now_ms() };
+        self.writer.submit(lift).await.unwrap();
     }
 
     /// What the feed holds.

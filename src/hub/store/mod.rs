@@ -26,6 +26,17 @@ pub const BACKUP: &str = "backup";
 /// after that is only in proxies. It stays until an operator has dealt with the gap, and sets it to the empty text.
 pub const RESTORED: &str = "restored";
 
+/// The named value of a store that was restored: when the hub found that, in milliseconds since 1970.
+pub const RESTORED_AT: &str = "restored-at";
+
+/// The named value that orders to cut off what began before [`RESTORED_AT`]: who ordered it. The hub sets it to the empty
+/// text when that is done, with [`RESTORED`].
+pub const CUT_OFF: &str = "cut-off";
+
+/// The named value that says which signals are gone: all that were taken in after this time are there, in milliseconds
+/// since 1970.
+pub const PRUNED: &str = "pruned";
+
 /// The store of a hub. All calls block; whoever is asynchronous makes them on a thread of their own.
 ///
 /// One writer calls [`Store::commit`]; the others may be called from any thread at the same time.
@@ -64,14 +75,14 @@ pub trait Store: Send + Sync + 'static {
     fn full_state(&self, feed: &str, now: Timestamp, each: &mut dyn FnMut(StoredEntry))
     -> Result<Revision, StoreError>;
 
-    /// The entries about a key that are kept at `now`, with the signals they come from.
+    /// The entries about a key that are kept at `now`, as the signals said them that they come from, and these.
     fn about(&self, feed: &str, key: &StateKey, now: Timestamp)
     -> Result<Vec<(StoredEntry, SignalRecord)>, StoreError>;
 
     /// Signals, newest first.
     fn signals(&self, feed: &str, query: &SignalQuery) -> Result<Vec<SignalRecord>, StoreError>;
 
-    /// The entries of one signal.
+    /// The entries of one signal, as it said them.
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError>;
 
     /// Appends to the audit log.
@@ -108,8 +119,9 @@ pub trait Store: Send + Sync + 'static {
     fn latest_time(&self) -> Result<u64, StoreError>;
 
     /// Removes what is not needed any more at `now`: entries that have ended, signals all of whose entries have, old
-    /// chains. The last signal of each transmitter stays, and one without entries for an hour. Returns how many entries
-    /// were removed.
+    /// chains. Each signal stays for as long as the store was told to keep signals, at least for an hour where it has no
+    /// entries, and the last one of each transmitter stays; [`PRUNED`] says which are gone. Returns how many entries were
+    /// removed.
     fn prune(&self, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Copies the store into the new file `to` while it is in use. The copy has the value [`BACKUP`].

@@ -21,13 +21,23 @@ pub enum Change {
         /// When, in milliseconds since 1970.
         at: u64,
     },
+    /// Entries of a stored signal that were derived again take the place of those that it has, under new numbers. They are
+    /// lifted if the signal is.
+    Derive {
+        /// The feed.
+        feed: String,
+        /// The signal.
+        signal: u64,
+        /// All its entries.
+        entries: Vec<NewEntry>,
+    },
 }
 
 impl Change {
     /// The feed.
     pub fn feed(&self) -> &str {
         match self {
-            Change::Signal(NewSignal { feed, .. }) | Change::Lift { feed, .. } => feed,
+            Change::Signal(NewSignal { feed, .. }) | Change::Lift { feed, .. } | Change::Derive { feed, .. } => feed,
         }
     }
 }
@@ -109,7 +119,7 @@ pub enum Outcome {
         /// The id of that signal.
         signal: u64,
     },
-    /// There is no such signal to lift.
+    /// There is no such signal to change.
     Unknown,
 }
 

@@ -54,7 +54,7 @@ impl Room {
             // An entry that has just ended may still use room.
             let since = Timestamp(now.0.saturating_sub(LATE.0));
             store.full_state(feed, since, &mut |stored| match place(&stored.entry.bytes) {
-                Ok(Some((bucket, by, slot))) => mirror.put(bucket, by, slot, now),
+                Ok(Some(placed)) => mirror.put(placed, now),
                 Ok(None) => {}
                 Err(error) => read = Err(error),
             })?;
@@ -70,7 +70,7 @@ impl Room {
         let Some(mirror) = self.feeds.get_mut(&signal.feed) else { return Ok(Ok(taken)) };
         let limit = if signal.transmitter == OPERATOR { 100 } else { REFUSED_ABOVE };
         for new in &signal.entries {
-            let Some((bucket, by, slot)) = place(&new.bytes)? else { continue };
+            let Some(Placed { bucket, by, slot, .. }) = place(&new.bytes)? else { continue };
             match mirror.take(bucket, by, slot, limit, now) {
                 Ok(Some(percent)) => {
                     taken.slots.push((bucket, slot.identity));
@@ -90,8 +90,8 @@ impl Room {
     pub fn put(&mut self, feed: &str, entries: &[StoredEntry], now: Timestamp) -> Result<(), StoreError> {
         let Some(mirror) = self.feeds.get_mut(feed) else { return Ok(()) };
         for stored in entries {
-            if let Some((bucket, by, slot)) = place(&stored.entry.bytes)? {
-                mirror.put(bucket, by, slot, now);
+            if let Some(placed) = place(&stored.entry.bytes)? {
+                mirror.put(placed, now);
             }
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Room {
 /// What counts of one entry: 16 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot {
-    /// `Entry::identity`.
+    /// `Entry::identity`: entries of all signals that share it use the room of one.
     identity: u64,
     /// When its room comes free, in seconds since 1970. `u32::MAX`: never.
     until: u32,
@@ -126,8 +126,18 @@ struct Slot {
     by: u8,
 }
 
+/// Where an encoded entry goes.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    bucket: u16,
+    by: TransmitterId,
+    slot: Slot,
+    /// It replaces what was there before it.
+    is_lifted: bool,
+}
+
 /// Where an encoded entry goes. `None`: the proxies of this version do not keep it.
-fn place(bytes: &[u8]) -> Result<Option<(u16, TransmitterId, Slot)>, StoreError> {
+fn place(bytes: &[u8]) -> Result<Option<Placed>, StoreError> {
     match entry::decode(bytes).next() {
         Some(Ok(Decoded::Known(read))) => {
             let entry = read.entry;
@@ -138,7 +148,8 @@ fn place(bytes: &[u8]) -> Result<Option<(u16, TransmitterId, Slot)>, StoreError>
                 class: Class::of(entry.fact, &entry.key).encode(),
                 by: 0,
             };
-            Ok(Some((entry.key.bucket(), read.by, slot)))
+            let is_lifted = entry.lifted && entry.fact.is_kept_by_signal();
+            Ok(Some(Placed { bucket: entry.key.bucket(), by: read.by, slot, is_lifted }))
         }
         Some(Ok(Decoded::UnknownKind)) => Ok(None),
         Some(Err(_)) | None => Err(StoreError::Damaged("an entry cannot be read".to_owned())),
@@ -157,10 +168,14 @@ impl Mirror {
         Mirror { transmitters: Vec::new(), buckets: vec![Vec::new(); usize::from(BUCKETS)] }
     }
 
-    /// Counts an entry that is stored.
-    fn put(&mut self, bucket: u16, by: TransmitterId, slot: Slot, now: Timestamp) {
+    /// Counts an entry that is stored. Those of one place come in the order of their numbers.
+    fn put(&mut self, Placed { bucket, by, slot, is_lifted }: Placed, now: Timestamp) {
         let by = self.index(by);
         let Some(slots) = self.buckets.get_mut(usize::from(bucket)) else { return };
+        if is_lifted && let Some(held) = slots.iter_mut().find(|held| held.identity == slot.identity) {
+            held.until = slot.until;
+            return;
+        }
         if !slot.is_free(now) && !merge(slots, &slot) {
             slots.push(Slot { by, ..slot });
         }
@@ -253,7 +268,7 @@ fn used(class: Class, load: Load) -> usize {
 mod tests {
     use super::*;
     use crate::store::model::{Change, NewEntry};
-    use crate::store::testing::{FEED, ISSUER, commit, entry, lift, signal, store, stored, task};
+    use crate::store::testing::{self, FEED, ISSUER, commit, entry, lift, signal, store, stored, task};
     use taskfence_core::state::bucket::Table;
     use taskfence_core::state::fact::Fact;
     use taskfence_core::state::key::{Kind, StateKey};
@@ -264,12 +279,9 @@ mod tests {
         Room { feeds: HashMap::from([(FEED.to_owned(), Mirror::new())]) }
     }
 
-    /// A signal that blocks a client of one bucket. Its class has room for 64 entries.
+    /// A signal with an entry of one bucket, whose class has room for 64.
     fn block(transmitter: &str, n: usize) -> NewSignal {
-        let key = StateKey::new(Kind::Client, ISSUER, "agent");
-        let jti = n.to_string();
-        let entries = vec![entry(transmitter, &jti, key, Fact::Blocked, 9_000)];
-        NewSignal { entries, ..signal(transmitter, &jti, &[]) }
+        NewSignal { entries: vec![testing::block(transmitter, n)], ..signal(transmitter, &n.to_string(), &[]) }
     }
 
     /// How many signals of the transmitter find room.
@@ -331,6 +343,34 @@ mod tests {
     }
 
     #[test]
+    fn signals_that_say_the_same_share_the_room_of_one() {
+        let (store, _folder) = store();
+        let mut room = empty();
+        let stop = |n: usize| {
+            let key = StateKey::of_issuer(ISSUER);
+            let entries = vec![entry(OPERATOR, key, Fact::Blocked, Timestamp::MAX.0)];
+            NewSignal { entries, ..signal(OPERATOR, &format!("stop-{n}"), &[]) }
+        };
+        for n in 0..200 {
+            room.take(&stop(n), NOW).unwrap().unwrap();
+            let (id, _, entries) = stored(commit(&store, Change::Signal(stop(n))));
+            room.put(FEED, &entries, NOW).unwrap();
+            let (.., undone) = stored(commit(&store, lift(id)));
+            room.put(FEED, &undone, NOW).unwrap();
+            assert_eq!(room.entries(FEED), 1, "{n}");
+        }
+        // What was lifted frees its room in the end, also after a restart.
+        let mut loaded = Room::load(&store, &[FEED.to_owned()], NOW).unwrap();
+        for room in [&mut room, &mut loaded] {
+            assert_eq!(room.entries(FEED), 1);
+            room.take(&block("idp", 1), Timestamp(2_000 + 31 * 86_400)).unwrap().unwrap();
+            let bucket = usize::from(StateKey::of_issuer(ISSUER).bucket());
+            let late = Timestamp(2_000 + 31 * 86_400);
+            assert!(room.feeds[FEED].buckets[bucket].iter().all(|slot| slot.is_free(late)));
+        }
+    }
+
+    #[test]
     fn room_comes_free_when_no_proxy_can_keep_the_entry_any_more() {
         let mut room = empty();
         assert_eq!(fill(&mut room, "idp"), 48);
@@ -343,9 +383,9 @@ mod tests {
     fn the_data_of_entries_counts_too() {
         let mut room = empty();
         let narrow = |n: usize| {
-            let (jti, data) = (n.to_string(), vec![b'x'; 4_000]);
+            let (jti, data) = (n.to_string(), [vec![b'x'; 4_000], n.to_string().into_bytes()].concat());
             let key = StateKey::new(Kind::Tenant, ISSUER, "t");
-            let mut new = entry("idp", &jti, key, Fact::Narrowed, 9_000);
+            let mut new = entry("idp", key, Fact::Narrowed, 9_000);
             let length = u16::try_from(new.bytes.len() - 2 + data.len()).unwrap();
             new.bytes.extend(data);
             new.bytes.splice(..2, length.to_le_bytes());

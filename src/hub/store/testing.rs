@@ -36,16 +36,28 @@ pub fn task(name: &str) -> StateKey {
     StateKey::new(Kind::Task, ISSUER, name)
 }
 
-/// An entry of the signal `jti` of `transmitter`.
-pub fn entry(transmitter: &str, jti: &str, key: StateKey, fact: Fact, until: u64) -> NewEntry {
+/// An entry of `transmitter`.
+pub fn entry(transmitter: &str, key: StateKey, fact: Fact, until: u64) -> NewEntry {
+    entry_with(transmitter, (key, Vec::new()), fact, until)
+}
+
+/// An entry that blocks one client on a condition: those with another `n` have another place, all in one bucket.
+pub fn block(transmitter: &str, n: usize) -> NewEntry {
+    let key = StateKey::new(Kind::Client, ISSUER, "agent");
+    let condition = StateKey::new(Kind::User, ISSUER, &n.to_string());
+    entry_with(transmitter, (key, vec![condition]), Fact::Blocked, 9_000)
+}
+
+/// An entry about `key` with those conditions.
+fn entry_with(transmitter: &str, (key, conditions): (StateKey, Vec<StateKey>), fact: Fact, until: u64) -> NewEntry {
     let entry = Entry {
         key,
         fact,
         at: Timestamp(1_000),
         until: Timestamp(until),
-        conditions: Vec::new(),
+        conditions,
         data: Vec::new(),
-        source: SourceTag::new(FEED, transmitter, jti),
+        source: SourceTag::new(FEED, transmitter, 0),
         lifted: false,
     };
     let mut bytes = Vec::new();
@@ -55,7 +67,7 @@ pub fn entry(transmitter: &str, jti: &str, key: StateKey, fact: Fact, until: u64
 
 /// A signal that completes tasks, each until the time beside it.
 pub fn signal(transmitter: &str, jti: &str, tasks: &[(&str, u64)]) -> NewSignal {
-    let entries = tasks.iter().map(|(name, until)| entry(transmitter, jti, task(name), Fact::Completed, *until));
+    let entries = tasks.iter().map(|(name, until)| entry(transmitter, task(name), Fact::Completed, *until));
     NewSignal {
         feed: FEED.to_owned(),
         transmitter: transmitter.to_owned(),

@@ -8,7 +8,7 @@ use crate::histogram::{Histogram, Snapshot};
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome, SignalQuery, StoreError, StoredEntry};
 use crate::store::room::{NoRoom, Room, Taken};
-use crate::store::{BACKUP, RESTORED, Store};
+use crate::store::{BACKUP, RESTORED, RESTORED_AT, Store};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,7 +78,7 @@ pub enum SubmitError {
 pub struct Counts {
     /// Groups that were committed.
     pub groups: u64,
-    /// Signals and lifts that were stored.
+    /// Signals and lifts that were stored, and signals whose entries were derived again.
     pub stored: u64,
     /// Signals that were there already.
     pub repeated: u64,
@@ -136,6 +136,11 @@ impl Writer {
     ) -> Result<Writer, StoreError> {
         let mut heads = HashMap::new();
         let backup = store.get(BACKUP)?.filter(|made| !made.is_empty());
+        if let Some(made) = &backup {
+            // Before the value that makes it start anew is gone, so that neither is ever missing.
+            store.set(RESTORED, made)?;
+            store.set(RESTORED_AT, &clock.now_ms().to_string())?;
+        }
         for feed in feeds {
             let mut head = store.open_feed(feed, epoch()?)?;
             if backup.is_some() {
@@ -143,8 +148,7 @@ impl Writer {
             }
             heads.insert(feed.clone(), watch::channel(head).0);
         }
-        if let Some(made) = backup {
-            store.set(RESTORED, &made)?;
+        if backup.is_some() {
             store.set(BACKUP, "")?;
         }
         let room = Room::load(store.as_ref(), feeds, clock.now())?;
@@ -294,6 +298,9 @@ impl Worker {
                 },
                 // Its entries have room already.
                 Change::Lift { .. } => Ok(Taken::default()),
+                // The signal was taken in long ago: a proxy without room for it must learn that, and counts the class as
+                // uncertain.
+                Change::Derive { .. } => Ok(Taken::default()),
             };
             match taken {
                 Ok(taken) => {

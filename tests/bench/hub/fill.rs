@@ -81,7 +81,7 @@ fn new_entry(number: usize, jti: &str, now: u64) -> NewEntry {
         until: Timestamp(now + LIFE),
         conditions: (number % OF < CONDITIONED).then(condition).into_iter().collect(),
         data: Vec::new(),
-        source: SourceTag::new(FEED, orders::TRANSMITTER, jti),
+        source: SourceTag::new(FEED, orders::TRANSMITTER, 0),
         lifted: false,
     };
     let mut bytes = Vec::new();

@@ -146,7 +146,7 @@ mod tests {
             until: Timestamp(9),
             conditions: Vec::new(),
             data: Vec::new(),
-            source: SourceTag::new(FEED, "idp", "set"),
+            source: SourceTag::new(FEED, "idp", 1),
             lifted: false,
         };
         FeedEntry { entry, by: TransmitterId::new("idp") }

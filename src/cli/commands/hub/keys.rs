@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 use taskfence_hub::feed::keys;
 use taskfence_hub::feed::known_keys::lacking;
 use taskfence_hub::server;
 
-use crate::commands::hub::{OfHub, failed, read};
+use crate::commands::hub::{OfHub, audit, failed, read};
 use crate::failure::Failure;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
@@ -94,12 +95,14 @@ impl Keys {
             }
             Some(Step::Prepare(of)) => {
                 let kid = open(&of.config)?.prepare().map_err(failed)?;
+                note(&of.config, "hub keys prepare", &json!({"kid": kid}), console)?;
                 writeln!(console.out, "{kid}")?;
                 writeln!(console.err, "made: give it to every filter, then switch to it")?;
             }
             Some(Step::Switch(switch)) => switch.run(console)?,
             Some(Step::Retire(retire)) => {
                 open(&retire.of.config)?.retire(&retire.kid).map_err(failed)?;
+                note(&retire.of.config, "hub keys retire", &json!({"kid": retire.kid}), console)?;
                 writeln!(console.out, "retired: `{}`; take it out of the filters", retire.kid)?;
             }
         }
@@ -119,7 +122,10 @@ impl Switch {
         let store = server::open_store(&hub).map_err(failed)?;
         let feeds: Vec<_> = hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
         let lacking = lacking(&store, &feeds, &kid).map_err(failed)?;
+        let not_known_by = lacking.len();
         keys.switch(&kid, lacking, self.force).map_err(failed)?;
+        let detail = json!({"kid": kid, "old": old, "force": self.force, "not_known_by": not_known_by});
+        audit::note(&store, console.now, "hub keys switch", &detail)?;
         writeln!(console.out, "`{kid}` signs; retire `{old}` when the hub has logged that it read the keys again")?;
         Ok(())
     }
@@ -129,6 +135,12 @@ fn open(config: &Path) -> Result<keys::Keys, Failure> {
     let (hub, _) = read(config)?;
     server::make_data(&hub).map_err(failed)?;
     keys::Keys::open(&hub.data.join(server::KEYS)).map_err(failed)
+}
+
+fn note(config: &Path, call: &str, detail: &Value, console: &Console<'_>) -> Result<(), Failure> {
+    let (hub, _) = read(config)?;
+    let store = server::open_store(&hub).map_err(failed)?;
+    audit::note(&store, console.now, call, detail)
 }
 
 /// The one key that does not sign.

@@ -13,6 +13,7 @@ use taskfence_hub::config::role::Role;
 use taskfence_hub::server;
 use taskfence_hub::store::sqlite::SqliteStore;
 
+use crate::commands::hub::audit;
 use crate::commands::hub_options::Output;
 use crate::failure::Failure;
 use crate::input::problem::count;
@@ -132,16 +133,21 @@ impl Token {
                     return Err(Failure::Usage(TokenError::Feed(unknown.clone()).to_string()));
                 }
                 let token = tokens::create(&store, &new.name, new.role, &new.feed, now()).map_err(super::failed)?;
+                let detail = json!({"name": new.name, "role": new.role.as_str(), "feeds": new.feed});
+                audit::note(&store, console.now, "hub token new", &detail)?;
                 new.of.print_token(&new.name, &token, console)
             }
             Self::Rotate(rotate) => {
                 let (_, store) = rotate.of.open()?;
                 let token = tokens::rotate(&store, &rotate.name, now()).map_err(super::failed)?;
+                audit::note(&store, console.now, "hub token rotate", &json!({"name": rotate.name}))?;
                 rotate.of.print_token(&rotate.name, &token, console)
             }
             Self::Revoke(revoke) => {
                 let (_, store) = revoke.of.open()?;
                 tokens::revoke(&store, &revoke.name, revoke.but_the_newest).map_err(super::failed)?;
+                let detail = json!({"name": revoke.name, "but_the_newest": revoke.but_the_newest});
+                audit::note(&store, console.now, "hub token revoke", &detail)?;
                 let which = if revoke.but_the_newest { "all but the newest token" } else { "all tokens" };
                 writeln!(console.out, "revoked: {which} of `{}`", printable(&revoke.name))?;
                 Ok(Exit::Done)

@@ -282,10 +282,11 @@ const WITH_DATA: [(Fact, &[u8]); 9] = [
     (Fact::Claim(crate::state::fact::Claim::Set), b"\x01c2"),
 ];
 
-/// The entry of the signal `source` (0: none is recorded) about a user.
-fn of_signal(name: u8, fact: usize, at: u64, until: u64, source: u8, lifted: bool) -> Entry {
+/// An entry about a user: of one of two streams, in one of several generations; of stream 0 no source is recorded.
+fn of_stream(name: u8, fact: usize, at: u64, until: u64, (stream, generation): (u8, u32), lifted: bool) -> Entry {
     let (fact, data) = WITH_DATA[fact];
-    let source = if source == 0 { SourceTag::NONE } else { SourceTag::new("main", "idp", &source.to_string()) };
+    let source = if stream == 0 { SourceTag::NONE } else { SourceTag::new("main", &stream.to_string(), generation) };
+    let lifted = lifted && stream != 0;
     Entry { data: data.to_vec(), source, lifted, ..entry(&name.to_string(), fact, at, until) }
 }
 
@@ -296,22 +297,40 @@ fn standing(table: &Table, name: &str) -> Vec<Entry> {
 }
 
 #[test]
-fn a_lift_ends_what_its_signal_said_and_nothing_else() {
+fn a_lift_ends_what_its_stream_said_and_nothing_else() {
     for (fact, (kind, _)) in WITH_DATA.iter().enumerate().filter(|(_, (fact, _))| fact.is_kept_by_signal()) {
-        let said = |source, lifted| of_signal(1, fact, 5, 100, source, lifted);
+        let said = |stream, generation, lifted| of_stream(1, fact, 5, 100, (stream, generation), lifted);
         let mut table = Table::default();
-        for new in [said(1, false), said(2, false), said(0, false), said(1, true)] {
+        for new in [said(1, 7, false), said(2, 7, false), said(0, 0, false), said(1, 8, true)] {
             assert!(table.insert(new, by("t"), NOW));
         }
-        assert_eq!(standing(&table, "1"), [said(2, false), said(0, false)], "{kind:?}");
-        assert!(table.insert(said(1, false), by("t"), NOW), "the SET comes again");
-        assert_eq!(standing(&table, "1"), [said(2, false), said(0, false)], "{kind:?}");
+        assert_eq!(standing(&table, "1"), [said(2, 7, false), said(0, 0, false)], "{kind:?}");
+        assert!(table.insert(said(1, 7, false), by("t"), NOW), "an old page comes again");
+        assert_eq!(standing(&table, "1"), [said(2, 7, false), said(0, 0, false)], "{kind:?}");
+        assert!(table.insert(said(1, 9, false), by("t"), NOW), "it is said again");
+        assert_eq!(standing(&table, "1"), [said(1, 9, false), said(2, 7, false), said(0, 0, false)], "{kind:?}");
+        assert_eq!(table.len(), 3, "one entry for each stream");
+    }
+}
+
+#[test]
+fn the_next_generation_has_a_life_of_its_own() {
+    let block = WITH_DATA.iter().position(|(fact, _)| *fact == Fact::Blocked).unwrap();
+    let said = |until: u64, generation, lifted| of_stream(1, block, 5, until, (1, generation), lifted);
+    for order in
+        [[said(Timestamp::MAX.0, 7, false), said(50, 8, true)], [said(50, 8, true), said(Timestamp::MAX.0, 7, false)]]
+    {
+        let mut table = Table::default();
+        order.into_iter().for_each(|entry| assert!(table.insert(entry, by("t"), NOW)));
+        assert_eq!((standing(&table, "1").len(), table.len()), (0, 1));
+        table.insert(entry("2", Fact::Revoked, 1, 100), by("t"), Timestamp(50));
+        assert_eq!(table.len(), 1, "what was lifted has gone");
     }
 }
 
 #[test]
 fn of_what_is_not_kept_by_signal_the_last_word_counts() {
-    let said = |fact, at, source, lifted| Entry { fact, ..of_signal(1, 5, at, 100, source, lifted) };
+    let said = |fact, at, source, lifted| Entry { fact, ..of_stream(1, 5, at, 100, (source, 1), lifted) };
     let (good, bad) = (Fact::Device(Compliance::Compliant), Fact::Device(Compliance::NotCompliant));
     let mut table = Table::default();
     for new in [said(bad, 5, 1, false), said(good, 6, 2, false), said(bad, 5, 1, true), said(good, 6, 2, true)] {
@@ -324,12 +343,12 @@ proptest! {
     #[test]
     fn any_order_of_signals_and_lifts_gives_one_table(
         inserts in proptest::collection::vec(
-            (0u8..3, 0..WITH_DATA.len(), 1u64..6, 100u64..200, 0u8..4, any::<bool>()), 1..30,
+            (0u8..3, 0..WITH_DATA.len(), 1u64..6, 100u64..200, (0u8..3, 1u32..4), any::<bool>()), 1..30,
         ),
         swaps in proptest::collection::vec(any::<proptest::sample::Index>(), 60),
     ) {
         let entries: Vec<Entry> = inserts.iter().map(|(name, fact, at, until, source, lifted)| {
-            of_signal(*name, *fact, *at, *until, *source, *lifted)
+            of_stream(*name, *fact, *at, *until, *source, *lifted)
         }).collect();
         let fold = |order: &[Entry]| {
             let mut table = Table::default();
@@ -345,15 +364,18 @@ proptest! {
         };
         let one = fold(&entries);
         prop_assert_eq!(&one, &fold(&shuffled(&[entries.clone(), entries.clone()].concat(), &swaps)));
-        // What was said stands, unless it was lifted for the same signal.
-        for entry in entries.iter().filter(|entry| entry.fact.is_kept_by_signal() && !entry.lifted) {
-            let same = |other: &&Entry| {
-                (other.key, other.fact, &other.data, other.source)
-                    == (entry.key, entry.fact, &entry.data, entry.source)
-            };
-            let lifted = entries.iter().filter(same).any(|other| other.lifted);
-            let stored: Vec<_> = one.entries.iter().map(|held| &held.entry).filter(same).collect();
-            prop_assert_eq!((stored.len(), stored[0].lifted), (1, lifted));
+        // Of each stream the highest generation counts alone: there all is lifted, or the latest of it stands.
+        for entry in entries.iter().filter(|entry| entry.fact.is_kept_by_signal()) {
+            let same: Vec<_> = entries.iter().filter(|other| other.is_about_same_as(entry)).collect();
+            let highest = same.iter().map(|other| other.source.generation()).max();
+            let counts: Vec<_> = same.iter().filter(|other| Some(other.source.generation()) == highest).collect();
+            let lifted = counts.iter().any(|other| other.lifted);
+            let counts = || counts.iter().filter(|other| other.lifted == lifted);
+            let (at, until) = (counts().map(|other| other.at).max(), counts().map(|other| other.until).max());
+            let stored: Vec<_> = one.entries.iter().map(|held| &held.entry).filter(|held| held.is_about_same_as(entry)).collect();
+            prop_assert_eq!(stored.len(), 1);
+            let stored = stored[0];
+            prop_assert_eq!((stored.lifted, Some(stored.at), Some(stored.until)), (lifted, at, until));
         }
     }
 
@@ -473,14 +495,17 @@ proptest! {
 fn entries_with_the_same_identity_replace_each_other() {
     let mut with_condition = entry("a", Fact::Revoked, 1, 100);
     with_condition.conditions = vec![StateKey::absent(Kind::Device)];
-    let with_source = |id| Entry { source: SourceTag::new("f", "t", id), ..entry("a", Fact::Revoked, 1, 100) };
+    let with_source = |stream, generation| Entry {
+        source: SourceTag::new("f", stream, generation),
+        ..entry("a", Fact::Revoked, 1, 100)
+    };
     let with_data = |fact, data: &[u8]| Entry { data: data.to_vec(), ..entry("a", fact, 1, 100) };
     let claim = Fact::Claim(Claim::Set);
     let mut entries = vec![
         with_condition,
-        with_source("1"),
-        with_source("2"),
-        Entry { lifted: true, at: Timestamp(9), until: Timestamp(9), ..with_source("2") },
+        with_source("1", 1),
+        with_source("2", 1),
+        Entry { lifted: true, at: Timestamp(9), until: Timestamp(9), ..with_source("2", 2) },
         with_data(claim, b"\x05grade1"),
         with_data(claim, b"\x05grade2"),
         with_data(Fact::Claim(Claim::Conflicting), b"\x05grade"),
@@ -490,7 +515,7 @@ fn entries_with_the_same_identity_replace_each_other() {
         entry("b", Fact::Revoked, 1, 100),
     ];
     entries.extend(FACTS.map(|fact| entry("a", fact, 1, 100)));
-    entries.extend(FACTS.map(|fact| Entry { source: SourceTag::new("f", "t", "3"), ..entry("a", fact, 2, 100) }));
+    entries.extend(FACTS.map(|fact| Entry { source: SourceTag::new("f", "t", 3), ..entry("a", fact, 2, 100) }));
     for (left, right) in entries.iter().flat_map(|left| entries.iter().map(move |right| (left, right))) {
         assert_eq!(left.is_about_same_as(right), left.identity() == right.identity(), "{left:?} {right:?}");
     }

@@ -7,6 +7,7 @@ use crate::feed::known_keys::lacking;
 use crate::feed::receipts::{Closes, Never};
 use crate::feed::testing::{MemoryStore, SetClock, entry, feeds};
 use crate::feed::{Feeds, Now, Receipts, Settings, router};
+use crate::health::Ahead;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome};
@@ -288,6 +289,43 @@ async fn a_position_ahead_of_the_store_waits_and_is_never_from_0() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn half_of_the_followers_know_that_the_store_was_set_back() {
+    let mut hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let (two, three) = (hub.add(&[(2, LATER)]), hub.add(&[(3, LATER)]));
+    let said = async |hub: &Hub, id: &str, applied: Revision| {
+        let (query, id) = (format!("after={applied}&applied={applied}"), report(&format!("follower-{id}"), ""));
+        hub.get(&query, &id).await.status()
+    };
+    let is_most = |hub: &Hub| {
+        let mut ahead = Ahead::default();
+        hub.feeds.feed("main").unwrap().followers.all().iter().for_each(|(_, follower)| ahead.count(follower));
+        ahead.is_most()
+    };
+    for (id, applied) in [("a", three), ("b", two), ("c", one), ("d", Revision { epoch: 6, ..three })] {
+        assert_eq!(said(&hub, id, applied).await, StatusCode::OK);
+    }
+    assert!(!is_most(&hub), "each stands in this history, or in one before it");
+    // The copy is from before these two moved on.
+    hub.store.restore(1);
+    hub.store.remove_followers("main", &["follower-a".to_owned(), "follower-b".to_owned()]).unwrap();
+    hub.restart();
+    assert!(!is_most(&hub), "none was heard of");
+    assert_eq!(said(&hub, "c", one).await, StatusCode::OK);
+    assert_eq!(said(&hub, "d", one).await, StatusCode::OK);
+    assert_eq!(said(&hub, "a", three).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!is_most(&hub), "one says so, and nobody else");
+    // The numbers go on, with other entries.
+    hub.add(&[(4, LATER)]);
+    assert_eq!(said(&hub, "b", two).await, StatusCode::OK);
+    assert!(is_most(&hub));
+    hub.store.oldest_chain.store(9, std::sync::atomic::Ordering::SeqCst);
+    hub.restart();
+    assert_eq!(said(&hub, "b", two).await, StatusCode::OK);
+    assert!(!is_most(&hub), "whether it is this history cannot be known");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_waits_for_what_is_new_and_gets_a_heartbeat_otherwise() {
     let hub = Hub::new();
     let one = hub.add(&[(1, LATER)]);
@@ -301,12 +339,20 @@ async fn a_request_waits_for_what_is_new_and_gets_a_heartbeat_otherwise() {
     let begun = tokio::time::Instant::now();
     let (statement, two) = tokio::join!(hub.statement(one, "&wait=20"), store);
     assert_eq!((statement.upto, statement.count, begun.elapsed().as_secs()), (two, 1, 2));
+    let tell = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        hub.clock.set(NOW + 70);
+        hub.feeds.feed("main").unwrap().tell_coverage().await;
+    };
+    let (statement, ()) = tokio::join!(hub.statement(two, "&wait=20"), tell);
+    assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 4), "what is covered is told to all who wait");
+    assert_eq!(statement.at, NOW + 70, "by a new read");
     let close = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         hub.feeds.close();
     };
     let (statement, ()) = tokio::join!(hub.statement(two, "&wait=20"), close);
-    assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 4), "a hub that stops answers all who wait");
+    assert_eq!((statement.count, begun.elapsed().as_secs()), (0, 6), "a hub that stops answers all who wait");
 }
 
 #[tokio::test]

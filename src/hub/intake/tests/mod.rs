@@ -4,3 +4,5 @@ mod heard;
 mod keys;
 mod operators;
 mod pushes;
+mod rederived;
+mod renewed;

@@ -35,7 +35,7 @@ async fn a_signal_is_stored_as_filters_will_read_it() {
     assert_eq!(entry.key, StateKey::new(Kind::Task, &key_space(Some("main"), ISSUER), "task-42"));
     assert_eq!((stored.entry.key.as_slice(), stored.entry.bucket), (&entry.key.encode()[..], entry.key.bucket()));
     assert_eq!((entry.fact, entry.at, entry.lifted), (Fact::Revoked, Timestamp(NOW - 5), false));
-    assert_eq!(entry.source, SourceTag::new("main", IDP, "set-1"));
+    assert_eq!(entry.source, SourceTag::new("main", IDP, u32::try_from(NOW).unwrap()));
     let retention = hub.intake.issuer_status("main", Timestamp(NOW))[0].covered.session_retention;
     assert_eq!(entry.until, Timestamp(NOW).plus(retention).plus(taskfence_core::time::Span::minutes(2)));
     let (record, subject) = (hub.store.signals("main", &Default::default()).unwrap().remove(0), "task-42");
@@ -174,11 +174,17 @@ async fn what_the_store_does_not_take_comes_again() {
 #[tokio::test]
 async fn what_finds_no_room_comes_again_and_operators_still_stop() {
     let hub = TestHub::new(|_| {});
-    let revoke = |at: usize| {
-        let client = json!({"format": "complex", "client": {"format": "opaque", "id": "agent-a7"}});
+    // Clients of one bucket.
+    let space = &*key_space(Some("main"), ISSUER);
+    let bucket = |name: &str| StateKey::new(Kind::Client, space, name).bucket();
+    let mut names = (0..).map(|n: u32| n.to_string()).filter(|name| bucket(name) == bucket("agent-a7"));
+    let mut revoke = |at: usize| {
+        let client = json!({"format": "complex", "client": {"format": "opaque", "id": names.next()}});
         hub.set(&TestHub::claims(&format!("set-{at}"), SESSION_REVOKED, json!({}), client))
     };
-    let mut taken = 0;
+    let first = revoke(0);
+    assert_eq!(hub.push(first.clone()).await.0, 202);
+    let mut taken = 1;
     let refused = loop {
         match hub.push(revoke(taken)).await {
             (202, _) => taken += 1,
@@ -187,7 +193,7 @@ async fn what_finds_no_room_comes_again_and_operators_still_stop() {
     };
     assert_eq!((taken, refused), (48, 503), "three quarters of the 64 entries about clients in one bucket");
     assert_eq!(counted(&hub, |counters| counters.no_room.value()), 1);
-    assert_eq!(hub.push(revoke(0)).await.0, 202, "a repeat needs no room");
+    assert_eq!(hub.push(first).await.0, 202, "a repeat needs no room");
     hub.intake.stop("main", "alice", &json!({"client": "agent-a7"}), "incident").await.unwrap();
 }
 
@@ -205,7 +211,7 @@ async fn pushes_come_through_a_server() {
     for answer in futures_util::future::join_all(pushes).await {
         assert_eq!(answer.unwrap().status(), 202);
     }
-    assert_eq!(hub.entries().len(), 200, "entries of different signals are kept apart");
+    assert_eq!(hub.entries().len(), 200, "each signal has entries of its own");
     let large = client.post(&url).header("content-type", "application/secevent+jwt").body(vec![0; MAX_SET + 1]);
     assert_eq!(large.send().await.unwrap().status(), 413);
     server.abort();

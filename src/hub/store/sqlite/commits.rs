@@ -1,14 +1,16 @@
 //! How changes become rows: signals, lifts, their numbers and the chain.
 
 use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
+use crate::store::sqlite::generations::{self, Places, Row};
 use crate::store::sqlite::prune;
 use crate::store::sqlite::reads;
+use crate::store::sqlite::records;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
-use taskfence_core::feed::entry;
 use taskfence_core::feed::revision::{Chain, Revision};
+use taskfence_core::time::Timestamp;
 
 /// See `Store::commit`.
 pub fn commit(connection: &Connection, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
@@ -43,6 +45,13 @@ struct Numbered {
     entries: Vec<StoredEntry>,
 }
 
+/// A stored signal.
+struct Known {
+    /// The revision after its last entry.
+    revision: Revision,
+    is_lifted: bool,
+}
+
 impl Group<'_> {
     fn add(&mut self, change: &Change) -> Result<Outcome, StoreError> {
         match change {
@@ -51,6 +60,7 @@ impl Group<'_> {
                 self.latest = self.latest.max(*at);
                 self.lift(feed, *signal, (by, reason, *at))
             }
+            Change::Derive { feed, signal, entries } => self.derive(feed, *signal, entries),
         }
     }
 
@@ -88,10 +98,10 @@ impl Group<'_> {
             int(new.at.0),
             int(new.taken_in),
         ])?;
-        let numbered = self.number(&new.feed, signal, new.entries.clone())?;
-        let Numbered { first, revision, entries } = numbered;
+        let joined = self.places(head).join(&new.entries, Timestamp(new.taken_in / 1000))?;
+        let Numbered { first, revision, entries } = self.number(&new.feed, signal, joined)?;
         // A signal without entries is kept for as long as a transmitter may send it again.
-        let ends = new.entries.iter().map(|entry| entry.until.0).min();
+        let ends = entries.iter().map(|stored| stored.entry.until.0).min();
         let ends = ends.unwrap_or((new.taken_in / 1000).saturating_add(KEPT_WITHOUT_ENTRIES));
         self.connection
             .prepare_cached("UPDATE signal SET first = ?, number = ?, chain = ?, ends = ? WHERE id = ?")?
@@ -100,6 +110,56 @@ impl Group<'_> {
     }
 
     fn lift(&mut self, feed: &str, signal: u64, (by, reason, at): (&str, &str, u64)) -> Result<Outcome, StoreError> {
+        let Some(Known { revision, is_lifted }) = self.known(feed, signal)? else { return Ok(Outcome::Unknown) };
+        if is_lifted {
+            return Ok(Outcome::Repeated { signal, revision });
+        }
+        let head = self.head(feed)?;
+        let stored = reads::entries_of(self.connection, head.feed, signal)?;
+        let said: Vec<_> = stored.iter().map(|stored| stored.entry.clone()).collect();
+        let undone = self.places(head).undo(int(signal), &said, Timestamp(at / 1000))?;
+        self.connection
+            .prepare_cached("UPDATE signal SET lifted_by = ?, lifted_reason = ?, lifted_at = ? WHERE id = ?")?
+            .execute(params![by, reason, int(at), int(signal)])?;
+        self.replace(feed, signal, stored, undone)
+    }
+
+    fn derive(&mut self, feed: &str, signal: u64, entries: &[NewEntry]) -> Result<Outcome, StoreError> {
+        let Some(Known { revision, is_lifted }) = self.known(feed, signal)? else { return Ok(Outcome::Unknown) };
+        let head = self.head(feed)?;
+        let stored = reads::entries_of(self.connection, head.feed, signal)?;
+        let said: Vec<_> = stored.iter().map(|stored| stored.entry.clone()).collect();
+        if generations::say_the_same(&said, entries)? {
+            return Ok(Outcome::Repeated { signal, revision });
+        }
+        let now = Timestamp(records::latest_time(self.connection)?.max(self.latest) / 1000);
+        let places = self.places(head);
+        let rows = if is_lifted { places.undo(int(signal), entries, now)? } else { places.join(entries, now)? };
+        self.replace(feed, signal, stored, rows)
+    }
+
+    /// Stores `rows` in the place of the rows `stored` of a signal.
+    fn replace(
+        &mut self,
+        feed: &str,
+        signal: u64,
+        stored: Vec<StoredEntry>,
+        rows: Vec<Row>,
+    ) -> Result<Outcome, StoreError> {
+        let Head { feed: id, .. } = self.head(feed)?;
+        for StoredEntry { number, entry, .. } in stored {
+            prune::remove_entry(self.connection, id, entry.bucket, &entry.key, int(number))?;
+        }
+        let ends = rows.iter().map(|row| int(row.own.until.0)).min();
+        let Numbered { first, revision, entries } = self.number(feed, int(signal), rows)?;
+        self.connection
+            .prepare_cached("UPDATE signal SET first = ?, number = ?, chain = ?, ends = ifnull(?, ends) WHERE id = ?")?
+            .execute(params![int(first), int(revision.number), revision.chain.0, ends, int(signal)])?;
+        Ok(Outcome::Stored { signal, revision, entries })
+    }
+
+    /// What is stored of a signal; `None` when there is none.
+    fn known(&mut self, feed: &str, signal: u64) -> Result<Option<Known>, StoreError> {
         let head = self.head(feed)?;
         let mut select = self
             .connection
@@ -109,44 +169,33 @@ impl Group<'_> {
                 Ok((row.get(0)?, row.get_ref(1)?.as_blob()?.to_vec(), row.get(2)?))
             })
             .optional()?;
-        let Some((number, chain, is_lifted)) = known else { return Ok(Outcome::Unknown) };
-        if is_lifted {
-            let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
-            return Ok(Outcome::Repeated { signal, revision });
-        }
-        let mut lifted = Vec::new();
-        for stored in reads::entries_of(self.connection, head.feed, signal)? {
-            let StoredEntry { number, mut entry, .. } = stored;
-            prune::remove_entry(self.connection, head.feed, entry.bucket, &entry.key, int(number))?;
-            entry::lift(&mut entry.bytes).map_err(|bad| StoreError::Damaged(bad.to_string()))?;
-            lifted.push(entry);
-        }
-        let Numbered { first, revision, entries } = self.number(feed, int(signal), lifted)?;
-        self.connection
-            .prepare_cached(
-                "UPDATE signal SET first = ?, number = ?, chain = ?, lifted_by = ?, lifted_reason = ?, lifted_at = ?
-                 WHERE id = ?",
-            )?
-            .execute(params![int(first), int(revision.number), revision.chain.0, by, reason, int(at), int(signal)])?;
-        Ok(Outcome::Stored { signal, revision, entries })
+        let Some((number, chain, is_lifted)) = known else { return Ok(None) };
+        let revision = Revision { epoch: head.revision.epoch, number: uint(number)?, chain: value::chain(&chain)? };
+        Ok(Some(Known { revision, is_lifted }))
     }
 
-    /// Stores the entries of a signal under the next numbers of the feed.
-    fn number(&mut self, feed: &str, signal: i64, entries: Vec<NewEntry>) -> Result<Numbered, StoreError> {
+    fn places(&self, head: Head) -> Places<'_> {
+        Places { connection: self.connection, feed: head.feed }
+    }
+
+    /// Stores the rows of a signal under the next numbers of the feed.
+    fn number(&mut self, feed: &str, signal: i64, rows: Vec<Row>) -> Result<Numbered, StoreError> {
         let Head { feed: id, mut revision } = self.head(feed)?;
-        let mut numbered = Vec::with_capacity(entries.len());
+        let mut numbered = Vec::with_capacity(rows.len());
         let first = revision.number.saturating_add(1);
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO entry (feed, bucket, key, number, signal, until, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entry (feed, bucket, key, number, signal, until, bytes, own_at, own_until)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         let mut log = self
             .connection
             .prepare_cached("INSERT INTO log (feed, number, chain, bucket, key) VALUES (?, ?, ?, ?, ?)")?;
-        for entry in entries {
+        for Row { entry, own } in rows {
             let number = revision.number.saturating_add(1);
             revision = Revision { number, chain: revision.chain.after(number, &entry.bytes), ..revision };
             let NewEntry { bytes, key, bucket, until } = &entry;
-            insert.execute(params![id, bucket, key, int(number), signal, int(until.0), bytes])?;
+            let (own_at, own_until) = (int(own.at.0), int(own.until.0));
+            insert.execute(params![id, bucket, key, int(number), signal, int(until.0), bytes, own_at, own_until])?;
             log.execute(params![id, int(number), revision.chain.0, bucket, key])?;
             numbered.push(StoredEntry { number, signal: uint(signal)?, entry });
         }
@@ -171,19 +220,13 @@ impl Group<'_> {
                 .prepare_cached("UPDATE feed SET number = ?, chain = ? WHERE id = ? AND number < ?")?
                 .execute(params![int(revision.number), revision.chain.0, feed, int(revision.number)])?;
         }
-        note_time(self.connection, self.latest)
+        records::note_time(self.connection, self.latest)
     }
 }
 
 /// How long a signal without entries is kept, in seconds: a transmitter that had no answer sends it again within this
 /// time.
 const KEPT_WITHOUT_ENTRIES: u64 = 60 * 60;
-
-/// Notes a time that is stored, in milliseconds since 1970.
-pub fn note_time(connection: &Connection, time: u64) -> Result<(), StoreError> {
-    connection.prepare_cached("UPDATE clock SET latest = ? WHERE latest < ?")?.execute([int(time), int(time)])?;
-    Ok(())
-}
 
 /// See `Store::open_feed`.
 pub fn open_feed(connection: &Connection, name: &str, epoch: u64) -> Result<Revision, StoreError> {

@@ -7,10 +7,12 @@ mod backup;
 mod commits;
 mod connection;
 mod error;
+mod generations;
 mod prune;
 mod reads;
 mod records;
 mod reserve;
+mod rule;
 mod schema;
 mod transaction;
 mod value;
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
-use taskfence_core::time::Timestamp;
+use taskfence_core::time::{Span, Timestamp};
 
 /// The chain is kept for so many of the last numbers. A proxy that stopped before them starts from the full state.
 const WINDOW: u64 = 200_000;
@@ -41,6 +43,7 @@ pub struct SqliteStore {
     path: PathBuf,
     connections: Connections,
     window: u64,
+    keep: Span,
     reserve: Reserve,
     /// A commit failed, and whether it happened is not known: nothing is written any more.
     is_uncertain: AtomicBool,
@@ -58,7 +61,8 @@ impl SqliteStore {
         schema::migrate(&connections.writer())?;
         let reserve = Reserve::new(path, 0);
         let path = path.to_owned();
-        Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain: AtomicBool::new(false), lock: None })
+        let (window, keep, is_uncertain) = (WINDOW, Span(0), AtomicBool::new(false));
+        Ok(SqliteStore { path, connections, window, keep, reserve, is_uncertain, lock: None })
     }
 
     /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,
@@ -66,6 +70,12 @@ impl SqliteStore {
     pub fn with_reserve(mut self, reserve: u64) -> SqliteStore {
         self.reserve = Reserve::new(&self.path, reserve);
         self.keep_reserve();
+        self
+    }
+
+    /// Keeps each signal for so long after it was taken in, also when its entries have ended.
+    pub fn with_signals_kept(mut self, keep: Span) -> SqliteStore {
+        self.keep = keep;
         self
     }
 
@@ -241,7 +251,7 @@ impl Store for SqliteStore {
     fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (mut removed, mut next) = (0u64, Some((i64::MIN, i64::MIN)));
         while let Some(cursor) = next {
-            let step = self.write(|connection| prune::ended(connection, now, cursor))?;
+            let step = self.write(|connection| prune::ended(connection, now, self.keep, cursor))?;
             removed = removed.saturating_add(step.0);
             next = step.1;
         }

@@ -1,10 +1,11 @@
 //! Removes what nobody needs any more, in steps, so that new signals never wait long.
 
+use crate::store::PRUNED;
 use crate::store::model::StoreError;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::int;
 use rusqlite::{Connection, params};
-use taskfence_core::time::Timestamp;
+use taskfence_core::time::{Span, Timestamp};
 
 /// How many signals, or numbers, one step looks at.
 const STEP: i64 = 500;
@@ -15,11 +16,17 @@ pub type Cursor = (i64, i64);
 /// Of the next signals whose entries have ended by `now`, removes these entries, and the signals that have none left.
 /// Returns how many entries were removed, and where to go on; `None`: that was all.
 ///
-/// The last signal of each transmitter stays: it says when the transmitter was last heard of.
-pub fn ended(connection: &Connection, now: Timestamp, after: Cursor) -> Result<(u64, Option<Cursor>), StoreError> {
+/// The last signal of each transmitter stays: it says when the transmitter was last heard of. So does each signal for
+/// `keep` after it was taken in.
+pub fn ended(
+    connection: &Connection,
+    now: Timestamp,
+    keep: Span,
+    after: Cursor,
+) -> Result<(u64, Option<Cursor>), StoreError> {
     transaction::write(connection, |connection| {
         let mut select = connection.prepare_cached(
-            "SELECT id, feed, first, number, ends, EXISTS (SELECT 1 FROM signal AS newer WHERE newer.feed = signal.feed
+            "SELECT id, feed, first, number, ends, taken_in, EXISTS (SELECT 1 FROM signal AS newer WHERE newer.feed = signal.feed
                 AND newer.transmitter = signal.transmitter AND newer.id > signal.id)
              FROM signal WHERE ends <= ?1 AND (ends, id) > (?2, ?3) ORDER BY ends, id LIMIT ?4",
         )?;
@@ -30,13 +37,19 @@ pub fn ended(connection: &Connection, now: Timestamp, after: Cursor) -> Result<(
                 first: row.get(2)?,
                 number: row.get(3)?,
                 ends: row.get(4)?,
-                has_successor: row.get(5)?,
+                taken_in: row.get(5)?,
+                has_successor: row.get(6)?,
             })
         })?;
         let due = due.collect::<Result<Vec<_>, _>>()?;
-        let mut removed = 0;
+        let (mut removed, mut gone) = (0u64, None);
         for signal in &due {
-            removed = signal.prune(connection, now)?.saturating_add(removed);
+            let pruned = signal.prune(connection, now, keep)?;
+            removed = removed.saturating_add(pruned.entries);
+            gone = gone.max(Some(signal.taken_in).filter(|_| pruned.is_gone));
+        }
+        if let Some(taken_in) = gone {
+            note_gone(connection, taken_in)?;
         }
         let is_full = i64::try_from(due.len()).is_ok_and(|count| count >= STEP);
         Ok((removed, due.last().filter(|_| is_full).map(|last| (last.ends, last.id))))
@@ -50,11 +63,20 @@ struct Due {
     first: i64,
     number: i64,
     ends: i64,
+    /// In milliseconds since 1970.
+    taken_in: i64,
     has_successor: bool,
 }
 
+/// What was removed of a signal.
+struct Pruned {
+    entries: u64,
+    /// The signal itself.
+    is_gone: bool,
+}
+
 impl Due {
-    fn prune(&self, connection: &Connection, now: Timestamp) -> Result<u64, StoreError> {
+    fn prune(&self, connection: &Connection, now: Timestamp, keep: Span) -> Result<Pruned, StoreError> {
         let mut numbers = connection.prepare_cached(
             "SELECT log.number, log.bucket, log.key, entry.until FROM log
              CROSS JOIN entry ON entry.feed = log.feed AND entry.bucket = log.bucket AND entry.key = log.key
@@ -73,17 +95,27 @@ impl Due {
             remove_entry(connection, self.feed, bucket, &key, number)?;
             removed = removed.saturating_add(1);
         }
-        match next {
-            Some(next) => {
-                connection.prepare_cached("UPDATE signal SET ends = ? WHERE id = ?")?.execute([next, self.id])?;
-            }
-            None if self.has_successor => {
-                connection.prepare_cached("DELETE FROM signal WHERE id = ?")?.execute([self.id])?;
-            }
-            None => {}
+        let kept_until = (self.taken_in / 1000).saturating_add(int(keep.0));
+        let next = next.or(Some(kept_until).filter(|until| *until > int(now.0)));
+        let is_gone = next.is_none() && self.has_successor;
+        if let Some(next) = next {
+            connection.prepare_cached("UPDATE signal SET ends = ? WHERE id = ?")?.execute([next, self.id])?;
+        } else if is_gone {
+            connection.prepare_cached("DELETE FROM signal WHERE id = ?")?.execute([self.id])?;
         }
-        Ok(removed)
+        Ok(Pruned { entries: removed, is_gone })
     }
+}
+
+/// Notes that a signal which was taken in at that time is gone.
+fn note_gone(connection: &Connection, taken_in: i64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO value (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value
+             WHERE CAST(excluded.value AS INTEGER) > CAST(value.value AS INTEGER)",
+        )?
+        .execute(params![PRUNED, taken_in.to_string()])?;
+    Ok(())
 }
 
 /// Removes an entry. Its chain stays where it belongs to the last numbers of the feed.

@@ -1,6 +1,7 @@
 //! Reading feeds, entries and signals.
 
 use crate::store::model::{NewEntry, NewSignal, SignalQuery, SignalRecord, StoreError, StoredEntry};
+use crate::store::sqlite::generations::{self, Own};
 use crate::store::sqlite::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use taskfence_core::feed::revision::{Chain, Revision};
@@ -91,13 +92,13 @@ pub fn about(
     now: Timestamp,
 ) -> Result<Vec<(StoredEntry, SignalRecord)>, StoreError> {
     let mut select = connection.prepare_cached(
-        "SELECT number, signal, until, bucket, key, bytes FROM entry
-         WHERE feed = ? AND bucket = ? AND key = ? AND until > ? ORDER BY number",
+        "SELECT number, signal, until, bucket, key, bytes, own_at, own_until FROM entry
+         WHERE feed = ? AND bucket = ? AND key = ? AND own_until > ? ORDER BY number",
     )?;
     let mut rows = select.query(params![feed, key.bucket(), key.encode(), int(now.0)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let stored = entry(row)?;
+        let stored = entry_as_said(row)?;
         let query = SignalQuery { id: Some(stored.signal), ..SignalQuery::default() };
         let signal = signals(connection, feed, &query)?.pop();
         let lost = || StoreError::Damaged(format!("the signal {} of the entry {}", stored.signal, stored.number));
@@ -134,10 +135,11 @@ pub fn signals(connection: &Connection, feed: i64, query: &SignalQuery) -> Resul
     Ok(found)
 }
 
-/// The entries of a signal of the feed, in order: they have consecutive numbers.
+/// The entries of a signal of the feed as it said them, in order: they have consecutive numbers.
 pub fn entries_of(connection: &Connection, feed: i64, signal: u64) -> Result<Vec<StoredEntry>, StoreError> {
     let mut select = connection.prepare_cached(
-        "SELECT entry.number, entry.signal, entry.until, entry.bucket, entry.key, entry.bytes FROM signal
+        "SELECT entry.number, entry.signal, entry.until, entry.bucket, entry.key, entry.bytes, entry.own_at,
+            entry.own_until FROM signal
          CROSS JOIN log ON log.feed = signal.feed AND log.number BETWEEN signal.first AND signal.number
          CROSS JOIN entry ON entry.feed = log.feed AND entry.bucket = log.bucket AND entry.key = log.key
             AND entry.number = log.number
@@ -146,9 +148,16 @@ pub fn entries_of(connection: &Connection, feed: i64, signal: u64) -> Result<Vec
     let mut rows = select.query([int(signal), feed])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(entry(row)?);
+        found.push(entry_as_said(row)?);
     }
     Ok(found)
+}
+
+/// The columns number, signal, until, bucket, key, bytes, own_at, own_until.
+fn entry_as_said(row: &Row<'_>) -> Result<StoredEntry, StoreError> {
+    let StoredEntry { number, signal, entry } = entry(row)?;
+    let own = Own { at: Timestamp(uint(row.get(6)?)?), until: Timestamp(uint(row.get(7)?)?) };
+    Ok(StoredEntry { number, signal, entry: generations::as_said(entry, own)? })
 }
 
 /// The columns number, signal, until, bucket, key, bytes.

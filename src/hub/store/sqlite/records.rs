@@ -1,7 +1,6 @@
 //! What is not a signal: the audit log, principals, followers and named values.
 
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
-use crate::store::sqlite::commits::note_time;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::{int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -155,6 +154,12 @@ pub fn set(connection: &Connection, name: &str, value: &str) -> Result<(), Store
 pub fn get(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
     let mut select = connection.prepare_cached("SELECT value FROM value WHERE name = ?")?;
     Ok(select.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// Notes a time that is stored, in milliseconds since 1970.
+pub fn note_time(connection: &Connection, time: u64) -> Result<(), StoreError> {
+    connection.prepare_cached("UPDATE clock SET latest = ? WHERE latest < ?")?.execute([int(time), int(time)])?;
+    Ok(())
 }
 
 /// See `Store::latest_time`.

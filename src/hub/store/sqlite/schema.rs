@@ -14,8 +14,10 @@ const APPLICATION: u32 = 0x5446_6862;
 ///   an entry by its number; it keeps the chain of the last numbers, and of all whose entries are there.
 /// - `signal` has the numbers of its entries (`first` to `number`) and the chain at `number`. `ends` is when the next
 ///   of its entries ends.
+/// - `entry.own_at` and `entry.own_until`: what its signal said; `bytes` and `until` may say more, see `generations`.
 /// - `feed.cleared`: of the numbers up to it, `log` keeps only those whose entries are there.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE feed (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -106,7 +108,13 @@ const STEPS: &[&str] = &["
         name TEXT PRIMARY KEY,
         value TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE entry ADD COLUMN own_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE entry ADD COLUMN own_until INTEGER NOT NULL DEFAULT 0;
+    UPDATE entry SET own_until = until;
+",
+];
 
 /// Brings the database to the schema of this hub.
 ///
@@ -152,7 +160,8 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         let newer = [STEPS, &["CREATE TABLE more (id INTEGER)"]].concat();
         migrate_by(&connection, &newer).unwrap();
-        let (found, known) = (2, 1);
+        let known = u32::try_from(STEPS.len()).unwrap();
+        let found = known + 1;
         assert_eq!(migrate(&connection), Err(StoreError::Newer { found, known }));
         assert_eq!(pragma(&connection, "user_version"), Ok(found));
     }
@@ -166,7 +175,7 @@ mod tests {
         migrate_by(&connection, &newer).unwrap();
         migrate_by(&connection, &newer).unwrap();
         let more: i64 = connection.query_row("SELECT more FROM value WHERE name = 'a'", [], |row| row.get(0)).unwrap();
-        assert_eq!((more, pragma(&connection, "user_version")), (5, Ok(2)));
+        assert_eq!((more, pragma(&connection, "user_version")), (5, Ok(u32::try_from(newer.len()).unwrap())));
     }
 
     #[test]

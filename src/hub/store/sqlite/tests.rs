@@ -1,6 +1,6 @@
 use super::*;
 use crate::store::testing::{FEED, commit, entry, lift, open, signal, store, stored, task};
-use crate::store::{BACKUP, model::NewSignal};
+use crate::store::{BACKUP, PRUNED, model::NewSignal};
 use std::collections::BTreeSet;
 use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::state::fact::Fact;
@@ -8,6 +8,7 @@ use taskfence_core::state::key::Kind;
 
 mod full_disk;
 mod history;
+mod undo;
 
 const NOW: Timestamp = Timestamp(1_000);
 
@@ -98,10 +99,11 @@ fn a_lift_adds_the_entries_again_and_only_once() {
     add(&store, signal("idp", "2", &[("a", 9_000)]));
     let (lifted, revision, entries) = stored(commit(&store, lift(id)));
     assert_eq!((lifted, numbers(&entries), revision.number), (id, vec![4, 5], 5));
-    assert!(entries.iter().all(is_lifted));
+    let lifted = |entries: &[StoredEntry]| entries.iter().map(is_lifted).collect::<Vec<_>>();
+    assert_eq!(lifted(&entries), [false, true], "another signal completes `a`, and nobody else `b`");
     let after = all_after(&store, 0, 1_000);
-    assert_eq!(numbers(&after), [3, 4, 5], "what was lifted is there only as lifted");
-    assert!(!is_lifted(&after[0]), "the entry of another signal about the same task stays");
+    assert_eq!(numbers(&after), [3, 4, 5], "what was undone is there only as undone");
+    assert!(!is_lifted(&after[0]), "the entry of the other signal stays");
     assert_eq!(commit(&store, lift(id)), Outcome::Repeated { signal: id, revision });
     drop(store);
     let store = open(&folder);
@@ -111,7 +113,7 @@ fn a_lift_adds_the_entries_again_and_only_once() {
     assert_eq!(store.head(FEED), Ok(revision));
     let record = store.signals(FEED, &SignalQuery { id: Some(id), ..Default::default() }).unwrap().remove(0);
     assert_eq!((record.number, record.lifted), (5, Some(("ann".to_owned(), "mistake".to_owned(), 2_000_000))));
-    assert!(store.entries_of(FEED, id).unwrap().iter().all(is_lifted));
+    assert_eq!(store.entries_of(FEED, id), Ok(entries));
 }
 
 #[test]
@@ -119,7 +121,7 @@ fn a_stop_that_was_undone_does_not_stand() {
     let (store, _folder) = store();
     let stop = |jti: &str| {
         let key = StateKey::new(Kind::Client, "https://jit.example", "agent");
-        let entries = vec![entry("operator", jti, key, Fact::Blocked, Timestamp::MAX.0)];
+        let entries = vec![entry("operator", key, Fact::Blocked, Timestamp::MAX.0)];
         NewSignal { event: "stop".to_owned(), entries, ..signal("operator", jti, &[]) }
     };
     let ids = ["1", "2"].map(|jti| stored(add(&store, stop(jti))).0);
@@ -132,9 +134,17 @@ fn a_stop_that_was_undone_does_not_stand() {
     commit(&store, lift(ids[0]));
     assert_eq!(standing(), [ids[1]]);
     let key = StateKey::new(Kind::Client, "https://jit.example", "agent");
-    let about = store.about(FEED, &key, Timestamp(4_000_000_000)).unwrap();
+    let about = store.about(FEED, &key, Timestamp(3_000)).unwrap();
     let about: Vec<_> = about.iter().map(|(entry, signal)| (signal.id, is_lifted(entry))).collect();
-    assert_eq!(about, [(ids[1], false), (ids[0], true)]);
+    assert_eq!(about, [(ids[1], false), (ids[0], false)], "in the place of the first stands what the second said");
+    let (.., entries) = stored(commit(&store, lift(ids[1])));
+    assert!(is_lifted(&entries[0]));
+    assert_eq!(standing(), [0; 0]);
+    // What was undone goes after 30 days.
+    let end = 2_000 + 30 * 86_400;
+    assert_eq!((entries[0].entry.until, store.prune(Timestamp(end - 1))), (Timestamp(end), Ok(1)));
+    assert_eq!(store.prune(Timestamp(end)), Ok(2));
+    assert_eq!(store.about(FEED, &key, Timestamp(0)), Ok(Vec::new()));
 }
 
 #[test]
@@ -194,6 +204,56 @@ fn what_has_ended_is_removed_and_never_the_heads_chain() {
     assert!(again > last && revision.number == 5);
     assert_eq!(store.prune(Timestamp(3_000)), Ok(0));
     assert_eq!(ids(&store), [again], "the last word of the transmitter is another now");
+}
+
+#[test]
+fn entries_that_are_derived_again_take_the_place_of_those_before() {
+    let (store, _folder) = store();
+    let (first, ..) = stored(add(&store, signal("idp", "1", &[("a", 2_000), ("b", 3_000)])));
+    let (second, ..) = stored(add(&store, signal("idp", "2", &[("c", 2_000)])));
+    let (empty, ..) = stored(add(&store, signal("mdm", "1", &[])));
+    let derive = |id: u64, jti: &str, tasks: &[(&str, u64)]| {
+        let entries = signal("idp", jti, tasks).entries;
+        commit(&store, Change::Derive { feed: FEED.to_owned(), signal: id, entries })
+    };
+    assert_eq!(derive(99, "1", &[("a", 9_000)]), Outcome::Unknown);
+    let same = derive(first, "1", &[("a", 2_000), ("b", 3_000)]);
+    assert!(matches!(same, Outcome::Repeated { signal, .. } if signal == first));
+    let (_, revision, entries) = stored(derive(first, "1", &[("a", 5_000), ("b", 3_000), ("d", 4_000)]));
+    assert_eq!((revision.number, numbers(&entries)), (6, vec![4, 5, 6]));
+    assert_eq!(store.entries_of(FEED, first), Ok(entries));
+    assert_eq!(numbers(&all_after(&store, 0, 1_000)), [3, 4, 5, 6]);
+    // It is pruned by its new ends.
+    assert_eq!(store.prune(Timestamp(4_500)), Ok(3));
+    assert_eq!(numbers(&all_after(&store, 0, 1_000)), [4]);
+    // What was undone stays undone, and says so also about what it did not say before.
+    stored(commit(&store, lift(first)));
+    let (_, head, entries) = stored(derive(first, "1", &[("a", 6_000), ("e", 6_000)]));
+    assert!(entries.len() == 2 && entries.iter().all(is_lifted));
+    assert!(store.signals(FEED, &SignalQuery { id: Some(first), ..Default::default() }).unwrap()[0].lifted.is_some());
+    // A signal without entries may get some, and one whose entries have ended.
+    stored(derive(empty, "1", &[("f", 6_000)]));
+    assert_eq!(store.entries_of(FEED, second), Ok(Vec::new()));
+    let (_, revision, _) = stored(derive(second, "2", &[("c", 7_000)]));
+    assert_eq!((revision.number, store.head(FEED)), (head.number + 2, Ok(revision)));
+}
+
+#[test]
+fn signals_are_kept_for_as_long_as_was_asked_for() {
+    let (mut store, _folder) = store();
+    store.keep = Span(5_000);
+    let (first, ..) = stored(add(&store, signal("idp", "1", &[("a", 2_000)])));
+    let (later, ..) = stored(add(&store, NewSignal { taken_in: 1_500_500, ..signal("idp", "2", &[]) }));
+    add(&store, NewSignal { taken_in: 9_000_000, ..signal("idp", "3", &[]) });
+    let ids = |store: &SqliteStore| {
+        store.signals(FEED, &SignalQuery::default()).unwrap().iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    assert_eq!((store.prune(Timestamp(5_999)), store.get(PRUNED)), (Ok(1), Ok(None)));
+    assert_eq!(ids(&store), [3, later, first], "its entry has ended, and it is there");
+    store.prune(Timestamp(6_000)).unwrap();
+    assert_eq!((ids(&store), store.get(PRUNED)), (vec![3, later], Ok(Some("1000000".to_owned()))));
+    store.prune(Timestamp(7_000)).unwrap();
+    assert_eq!((ids(&store), store.get(PRUNED)), (vec![3], Ok(Some("1500500".to_owned()))));
 }
 
 #[test]
@@ -299,7 +359,7 @@ fn the_latest_time_survives_what_it_was_stored_with() {
     let late = NewSignal { taken_in: 9_000_000, ..signal("idp", "1", &[("a", 2_000)]) };
     let (id, ..) = stored(add(&store, late));
     add(&store, signal("idp", "2", &[("b", 2_000)]));
-    store.prune(Timestamp(3_000)).unwrap();
+    store.prune(Timestamp(9_000)).unwrap();
     assert_eq!(store.signals(FEED, &SignalQuery { id: Some(id), ..Default::default() }), Ok(Vec::new()));
     assert_eq!(store.latest_time(), Ok(9_000_000));
 }

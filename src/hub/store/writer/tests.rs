@@ -1,12 +1,11 @@
 use super::*;
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, SignalRecord};
 use crate::store::sqlite::SqliteStore;
-use crate::store::testing::{FEED, ISSUER, entry, lift, open, signal, store, stored};
+use crate::store::testing::{FEED, block, lift, open, signal, store, stored};
 use std::path::Path;
 use std::sync::Mutex;
 use taskfence_core::feed::revision::Chain;
-use taskfence_core::state::fact::Fact;
-use taskfence_core::state::key::{Kind, StateKey};
+use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -145,12 +144,8 @@ fn whoever_comes_while_too_many_wait_is_told_to_come_back() {
 #[test]
 fn what_the_proxies_have_no_room_for_is_refused_and_repeats_are_not() {
     let (writer, probe, _folder) = writer();
-    let block = |n: usize| {
-        let key = StateKey::new(Kind::Client, ISSUER, "agent");
-        let jti = n.to_string();
-        let entries = vec![entry("idp", &jti, key, Fact::Blocked, 9_000)];
-        Change::Signal(NewSignal { entries, ..signal("idp", &jti, &[]) })
-    };
+    let block =
+        |n: usize| Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", &n.to_string(), &[]) });
     let outcomes = submit_all(&writer, (0..60).map(block).collect());
     assert!(outcomes[..48].iter().all(Result::is_ok));
     assert!(
@@ -171,12 +166,8 @@ fn what_the_proxies_have_no_room_for_is_refused_and_repeats_are_not() {
 #[test]
 fn what_was_not_stored_gives_its_room_back() {
     let (writer, probe, _folder) = writer();
-    let block = |n: usize| {
-        let key = StateKey::new(Kind::Client, ISSUER, "agent");
-        let jti = n.to_string();
-        let entries = vec![entry("idp", &jti, key, Fact::Blocked, 9_000)];
-        Change::Signal(NewSignal { entries, ..signal("idp", &jti, &[]) })
-    };
+    let block =
+        |n: usize| Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", &n.to_string(), &[]) });
     probe.refused.lock().unwrap().extend((0..40).map(|n| n.to_string()));
     assert!(submit_all(&writer, (0..40).map(block).collect()).iter().all(Result::is_err));
     probe.refused.lock().unwrap().clear();
