@@ -165,7 +165,7 @@ pub fn restored(store: &dyn Store) -> Result<Option<u64>, StoreError> {
 pub fn accept_loss(store: &dyn Store, by: &str, now: u64) -> Result<Option<u64>, StoreError> {
     let Some(at) = restored(store)? else { return Ok(None) };
     let detail = json!({"complete_until_ms": at}).to_string();
-    store.audit(&Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail })?;
+    store.audit(&[Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail }])?;
     store.set(RESTORED, "")?;
     Ok(Some(at))
 }

@@ -4,6 +4,7 @@ use crate::access::authenticate::{Access, Now, authenticate};
 use crate::access::certificate::CertificateRules;
 use crate::access::known_tokens::KnownTokens;
 use crate::access::principal::Principal;
+use crate::api::audit_trail::AuditTrail;
 use crate::api::call::{Api, READERS, allow};
 use crate::api::operations::Operations;
 use crate::api::routes;
@@ -35,7 +36,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
@@ -153,6 +153,8 @@ pub struct Server {
     address: SocketAddr,
     health: Arc<Health>,
     parts: Arc<Parts>,
+    store: Arc<dyn Store>,
+    audit: Arc<AuditTrail>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
@@ -194,10 +196,10 @@ impl Server {
         let address = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?;
 
         let health = Arc::new(Health::default());
-        let audited = Arc::<AtomicU64>::default();
-        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audited)));
+        let audit = Arc::<AuditTrail>::default();
+        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audit)));
         let operations: Arc<dyn Operations> = parts.clone();
-        let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audited };
+        let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audit: Arc::clone(&audit) };
         let router = router(&parts, api, metrics, &health, &access);
 
         let (stop, stopped) = watch::channel(false);
@@ -205,10 +207,11 @@ impl Server {
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, wait(stopped.clone()));
         let ticker = Ticker {
-            store,
+            store: Arc::clone(&store),
             access,
             health: Arc::clone(&health),
             parts: Arc::clone(&parts),
+            audit: Arc::clone(&audit),
             tls,
             config: config.to_owned(),
         };
@@ -217,6 +220,8 @@ impl Server {
             address,
             health,
             parts,
+            store,
+            audit,
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
@@ -245,6 +250,11 @@ impl Server {
         self.ticker.abort();
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
+        }
+        let (store, audit) = (self.store, Arc::clone(&self.audit));
+        if !matches!(spawn_blocking(move || audit.catch_up(&*store)).await, Ok(Ok(_))) {
+            let waiting = self.audit.waiting();
+            tracing::error!(waiting, "lines of the audit log cannot be stored: they are in this log only");
         }
         tracing::info!("the hub has stopped");
     }
@@ -292,6 +302,7 @@ struct Ticker {
     access: Arc<Access>,
     health: Arc<Health>,
     parts: Arc<Parts>,
+    audit: Arc<AuditTrail>,
     tls: Option<Tls>,
     config: String,
 }
@@ -330,10 +341,21 @@ impl Ticker {
             Ok(restored) => findings.restored = restored,
             Err(error) => findings.store = Some(error.to_string()),
         }
-        if let Err(error) = self.access.tokens().refresh(self.access.now()) {
+        let refreshed = self.access.tokens().refresh(self.access.now());
+        if let Err(error) = &refreshed {
             tracing::error!(%error, "the tokens cannot be read");
-            findings.store = Some(error.to_string());
         }
+        let noted = self.access.tokens().note_uses();
+        if let Err(error) = &noted {
+            tracing::warn!(%error, "when tokens were last used cannot be stored; it is tried again");
+        }
+        match self.audit.catch_up(&*self.store) {
+            Ok(0) => {}
+            Ok(lines) => tracing::info!(lines, "lines of the audit log that waited were written"),
+            Err(error) => findings.store = Some(error.to_string()),
+        }
+        let failed = [refreshed, noted, self.store.check_room()].into_iter().find_map(Result::err);
+        findings.store = findings.store.or(failed.map(|error| error.to_string()));
         match self.parts.feeds.keys().refresh() {
             Ok(true) => tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again"),
             Ok(false) => {}

@@ -1,6 +1,7 @@
 //! What every call of the API shares: what it may use, who may do what, and calls of the store.
 
 use crate::access::principal::Principal;
+use crate::api::audit_trail::AuditTrail;
 use crate::api::operations::Operations;
 use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
@@ -11,7 +12,6 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// What the handlers use.
 #[derive(Clone)]
@@ -22,8 +22,8 @@ pub struct Api {
     pub operations: Arc<dyn Operations>,
     /// The configuration.
     pub hub: Arc<Hub>,
-    /// How many lines this process wrote into the audit log.
-    pub audited: Arc<AtomicU64>,
+    /// The audit log of this process.
+    pub audit: Arc<AuditTrail>,
 }
 
 /// May read everything.

@@ -144,8 +144,8 @@ impl Writer {
             heads.insert(feed.clone(), watch::channel(head).0);
         }
         if let Some(made) = backup {
-            store.set(RESTORED, &made)?;
-            store.set(BACKUP, "")?;
+            store.set_for_signals(RESTORED, &made)?;
+            store.set_for_signals(BACKUP, "")?;
         }
         let room = Room::load(store.as_ref(), feeds, clock.now())?;
         let (commits, _) = broadcast::channel(COMMITS);

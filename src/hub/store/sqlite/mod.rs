@@ -20,7 +20,7 @@ use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use connection::Connections;
-use reserve::Reserve;
+use reserve::{Reserve, Use};
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -98,8 +98,9 @@ impl SqliteStore {
         }
     }
 
-    /// Writes, and gives up the reserve where the disk is full.
-    fn write<T>(&self, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Writes, if `user` may use what is left of the disk. For signals it gives up the reserve where the disk is full.
+    fn write<T>(&self, user: Use, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.reserve.admit(user)?;
         let once = || {
             if self.is_uncertain.load(Ordering::Acquire) {
                 return Err(StoreError::Uncertain("an earlier commit failed".to_owned()));
@@ -111,7 +112,7 @@ impl SqliteStore {
             done
         };
         match once() {
-            Err(StoreError::Full(why)) if self.reserve.give_up().unwrap_or(false) => {
+            Err(StoreError::Full(why)) if self.reserve.give_up(user).unwrap_or(false) => {
                 tracing::error!("the disk is full: the reserve for signals is given up: {why}");
                 once()
             }
@@ -136,15 +137,16 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        self.write(|connection| commits::open_feed(connection, name, epoch))
+        self.write(Use::Signals, |connection| commits::open_feed(connection, name, epoch))
     }
 
     fn renew_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        self.write(|connection| commits::renew_feed(connection, name, epoch))
+        self.write(Use::Signals, |connection| commits::renew_feed(connection, name, epoch))
     }
 
     fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
-        self.write(|connection| commits::commit(connection, changes))
+        let user = if changes.iter().all(Change::is_of_operator) { Use::Operators } else { Use::Signals };
+        self.write(user, |connection| commits::commit(connection, changes))
     }
 
     fn head(&self, feed: &str) -> Result<Revision, StoreError> {
@@ -194,8 +196,8 @@ impl Store for SqliteStore {
         self.read_feed(feed, |connection, (feed, _)| reads::entries_of(connection, feed, signal))
     }
 
-    fn audit(&self, record: &Audit) -> Result<(), StoreError> {
-        self.write(|connection| records::audit(connection, record))
+    fn audit(&self, records: &[Audit]) -> Result<(), StoreError> {
+        self.write(Use::Other, |connection| records::audit(connection, records))
     }
 
     fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError> {
@@ -207,15 +209,15 @@ impl Store for SqliteStore {
     }
 
     fn put_principal(&self, principal: &PrincipalRecord) -> Result<(), StoreError> {
-        self.write(|connection| records::put_principal(connection, principal))
+        self.write(Use::Other, |connection| records::put_principal(connection, principal))
     }
 
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError> {
-        self.write(|connection| records::remove_principal(connection, name))
+        self.write(Use::Removal, |connection| records::remove_principal(connection, name))
     }
 
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError> {
-        self.write(|connection| records::put_followers(connection, followers))
+        self.write(Use::Other, |connection| records::put_followers(connection, followers))
     }
 
     fn followers(&self, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
@@ -223,11 +225,19 @@ impl Store for SqliteStore {
     }
 
     fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError> {
-        self.write(|connection| records::remove_followers(connection, feed, ids))
+        self.write(Use::Removal, |connection| records::remove_followers(connection, feed, ids))
     }
 
     fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.write(|connection| records::set(connection, name, value))
+        self.write(Use::Other, |connection| records::set(connection, name, value))
+    }
+
+    fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.write(Use::Signals, |connection| records::set(connection, name, value))
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        self.reserve.admit(Use::Other)
     }
 
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -241,11 +251,11 @@ impl Store for SqliteStore {
     fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (mut removed, mut next) = (0u64, Some((i64::MIN, i64::MIN)));
         while let Some(cursor) = next {
-            let step = self.write(|connection| prune::ended(connection, now, cursor))?;
+            let step = self.write(Use::Removal, |connection| prune::ended(connection, now, cursor))?;
             removed = removed.saturating_add(step.0);
             next = step.1;
         }
-        while self.write(|connection| prune::chains(connection, self.window))? {}
+        while self.write(Use::Removal, |connection| prune::chains(connection, self.window))? {}
         self.keep_reserve();
         Ok(removed)
     }
