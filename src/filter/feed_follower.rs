@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::feed::failure::Told;
 use taskfence_core::feed::follower::{self, Answer, Event, Follower, Host, Request, Todo};
 use taskfence_core::feed::page::MEDIA_TYPE;
 use taskfence_core::feed::position;
@@ -42,6 +43,7 @@ pub struct FeedFollower {
     queue: Cell<Option<u32>>,
     /// Whether a page was applied since [`FeedFollower::take_changed`].
     changed: Cell<bool>,
+    told: RefCell<Told>,
     /// Dropped with the plugin.
     alive: Rc<()>,
     proxy: Proxy,
@@ -67,6 +69,7 @@ impl FeedFollower {
             call: Cell::new(None),
             queue: Cell::new(None),
             changed: Cell::new(false),
+            told: RefCell::default(),
             alive: Rc::default(),
             proxy,
             metrics: FeedMetrics::define(),
@@ -110,6 +113,11 @@ impl FeedFollower {
         }
     }
 
+    /// Whether the log is to be told, and of how many.
+    fn count(&self, what: &'static str) -> Option<u32> {
+        self.told.try_borrow_mut().ok()?.count(what, milliseconds().unwrap_or_default())
+    }
+
     fn handle(&self, event: Event, policy: &Policy, source: &HubSource) {
         let HubSource { hub, feed, cluster, .. } = source;
         match event {
@@ -118,10 +126,11 @@ impl FeedFollower {
             Event::Connected => log::info!("feed `{feed}` of hub `{hub}`: connected through cluster `{cluster}`"),
             Event::Applied(applied) => {
                 self.metrics.applied(applied.counted);
-                if applied.counted.dropped > 0 {
+                let dropped = applied.counted.dropped > 0;
+                if dropped && let Some(times) = self.count("dropped") {
                     log::warn!(
                         "feed `{feed}` of hub `{hub}`: dropped {} entries, about issuers that the feed does not cover or \
-                         of a kind that this version does not know",
+                         of a kind that this version does not know ({times} such pages since the last such line)",
                         applied.counted.dropped
                     );
                 }
@@ -144,9 +153,12 @@ impl FeedFollower {
             }
             Event::Failed { failure, log } => {
                 self.metrics.failed(&failure);
-                if log {
+                if let Some(times) = log {
                     let level = if failure.is_lasting() { log::Level::Error } else { log::Level::Warn };
-                    log::log!(level, "feed `{feed}` of hub `{hub}`: {failure}");
+                    log::log!(
+                        level,
+                        "feed `{feed}` of hub `{hub}`: {failure} (failures since the last such line: {times})"
+                    );
                 }
             }
         }

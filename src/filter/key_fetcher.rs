@@ -9,9 +9,11 @@ use crate::metrics::metric_name;
 use crate::parked_request::Waited;
 use crate::ports::SharedData;
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::feed::failure::Told;
 use taskfence_core::index::IssuerIndex;
 use taskfence_core::jose::key::{Key, KeyError};
 use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
@@ -48,6 +50,7 @@ pub struct KeyFetcher {
     wanted: RefCell<Vec<Owner>>,
     waiting: RefCell<Parked<(Headers, Rc<Waited>)>>,
     ticks: Cell<u32>,
+    told: RefCell<Told>,
     metrics: Metrics,
 }
 
@@ -126,6 +129,7 @@ impl KeyFetcher {
             wanted: RefCell::default(),
             waiting: RefCell::new(Parked::shared_by(issuers)),
             ticks: Cell::new(0),
+            told: RefCell::default(),
             metrics,
         })
     }
@@ -238,13 +242,7 @@ impl KeyFetcher {
     fn look_after(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, now: u64) {
         let status = match fetch::status(&mut SharedData, source.id()) {
             Ok(status) => status,
-            Err(error) => {
-                // The error repeats at every tick, so only some are logged.
-                if self.ticks.get() % 100 == 1 {
-                    log::error!("{}: {error}", about(judge, owner, source));
-                }
-                return;
-            }
+            Err(error) => return self.broken(&about(judge, owner, source), &error),
         };
         self.follow(judge, owner, source, &status);
         let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| {
@@ -259,7 +257,16 @@ impl KeyFetcher {
                 }
             }
             Ok(false) => {}
-            Err(error) => log::error!("{}: {error}", about(judge, owner, source)),
+            Err(error) => self.broken(&about(judge, owner, source), &error),
+        }
+    }
+
+    /// Logs that something is wrong with the shared memory. It repeats at every tick and every request, so the log hears of
+    /// it once a minute.
+    fn broken(&self, about: &str, error: &dyn Display) {
+        let told = self.told.try_borrow_mut().ok().zip(now()).and_then(|(mut told, now)| told.count("broken", now));
+        if let Some(times) = told {
+            log::error!("{about}: {error} (failures since the last such line: {times})");
         }
     }
 
@@ -278,7 +285,7 @@ impl KeyFetcher {
         let record = match fetch::record(&mut SharedData, source.id()) {
             Ok(record) => record,
             Err(error) => {
-                log::error!("the fetched keys of cluster `{}` cannot be read: {error}", source.cluster);
+                self.broken(&source.cluster, &format_args!("its fetched keys cannot be read: {error}"));
                 return false;
             }
         };
@@ -287,7 +294,7 @@ impl KeyFetcher {
             adopted.map_err(|error| error.to_string())
         });
         if let Err(error) = &taken {
-            log::error!("the fetched keys of cluster `{}` cannot be used: {error}", source.cluster);
+            self.broken(&source.cluster, &format_args!("its fetched keys cannot be used: {error}"));
         }
         if taken.is_ok() {
             judge.keys_changed();
@@ -314,9 +321,10 @@ impl KeyFetcher {
     }
 
     fn publish(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
+        let failures = fetch::status(&mut SharedData, source.id()).map_or(0, |status| status.failures);
         let published = match fetch::succeed(&mut SharedData, source, self.me, jwks, now, chance()) {
             Ok(published) => published,
-            Err(error) => return log::error!("{}: {error}", about(judge, owner, source)),
+            Err(error) => return self.broken(&about(judge, owner, source), &error),
         };
         let (status, changed) = match published {
             Published::Changed(status) => (status, true),
@@ -331,7 +339,8 @@ impl KeyFetcher {
         let next = pause(status.due_at(source), now);
         let about = about(judge, owner, source);
         if !changed {
-            return log::debug!("{about}: unchanged, next fetch in {next}");
+            let level = if failures > 0 { log::Level::Info } else { log::Level::Debug };
+            return log::log!(level, "{about}: unchanged, after {failures} failures; next fetch in {next}");
         }
         self.log_bad_keys(judge, owner, &about, jwks);
         let kids = kids(judge, owner);
@@ -375,7 +384,7 @@ impl KeyFetcher {
                 log::log!(level, "{about}: fetch {failures} in a row failed: {error}; {left}; next try in {next}");
             }
             Ok(None) => {}
-            Err(store) => log::error!("{about}: {store}"),
+            Err(store) => self.broken(&about, &store),
         }
     }
 

@@ -117,6 +117,14 @@ impl Health {
         checks
     }
 
+    /// Whether the hub is ready at `now`. The error says in words which checks failed.
+    pub fn ready(&self, now: Instant) -> Result<(), String> {
+        let checks = self.checks(now);
+        let failed = checks.iter().filter(|check| !check.ok).map(|check| format!("{}: {}", check.name, check.detail));
+        let failed: Vec<_> = failed.collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
     /// The answer to `/readyz`.
     pub fn answer(&self) -> Response {
         let checks = self.checks(Instant::now());

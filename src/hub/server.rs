@@ -17,6 +17,7 @@ use crate::intake::service::Intake;
 use crate::metrics::{self, Metrics};
 use crate::operations::Parts;
 use crate::problem::Problem;
+use crate::repeated::Repeated;
 use crate::serve::serve;
 use crate::store::Store;
 use crate::store::clock::Clock;
@@ -214,6 +215,12 @@ impl Server {
             audit: Arc::clone(&audit),
             tls,
             config: config.to_owned(),
+            readiness: Repeated::new("the hub is not ready"),
+            reading_tokens: Repeated::new("the tokens cannot be read"),
+            noting_uses: Repeated::new("when tokens were last used cannot be stored; it is tried again"),
+            reading_keys: Repeated::new("the signing keys cannot be read again; the old ones stay in use"),
+            reading_tls: Repeated::new("the files of `listen.tls` cannot be read again; the old ones stay in use"),
+            pruning: Repeated::new("entries that have ended cannot be removed"),
         };
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
@@ -305,6 +312,12 @@ struct Ticker {
     audit: Arc<AuditTrail>,
     tls: Option<Tls>,
     config: String,
+    readiness: Repeated,
+    reading_tokens: Repeated,
+    noting_uses: Repeated,
+    reading_keys: Repeated,
+    reading_tls: Repeated,
+    pruning: Repeated,
 }
 
 impl Ticker {
@@ -342,13 +355,9 @@ impl Ticker {
             Err(error) => findings.store = Some(error.to_string()),
         }
         let refreshed = self.access.tokens().refresh(self.access.now());
-        if let Err(error) = &refreshed {
-            tracing::error!(%error, "the tokens cannot be read");
-        }
+        self.reading_tokens.note("", &refreshed);
         let noted = self.access.tokens().note_uses();
-        if let Err(error) = &noted {
-            tracing::warn!(%error, "when tokens were last used cannot be stored; it is tried again");
-        }
+        self.noting_uses.note("", &noted);
         match self.audit.catch_up(&*self.store) {
             Ok(0) => {}
             Ok(lines) => tracing::info!(lines, "lines of the audit log that waited were written"),
@@ -356,10 +365,10 @@ impl Ticker {
         }
         let failed = [refreshed, noted, self.store.check_room()].into_iter().find_map(Result::err);
         findings.store = findings.store.or(failed.map(|error| error.to_string()));
-        match self.parts.feeds.keys().refresh() {
-            Ok(true) => tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the signing keys cannot be read again; the old ones stay in use"),
+        let read_again = self.parts.feeds.keys().refresh();
+        self.reading_keys.note("", &read_again);
+        if matches!(read_again, Ok(true)) {
+            tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again");
         }
         let mut skews = Vec::new();
         for feed in self.parts.feeds.iter() {
@@ -367,20 +376,20 @@ impl Ticker {
         }
         findings.median_skew = health::median(skews);
         self.health.note(findings, Instant::now());
-        match self.tls.as_mut().map(Tls::refresh) {
-            Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),
-            Some(Err(error)) => {
-                tracing::error!(%error, "the files of `listen.tls` cannot be read again; the old ones stay in use")
+        self.readiness.note("", &self.health.ready(Instant::now()));
+        if let Some(read_again) = self.tls.as_mut().map(Tls::refresh) {
+            self.reading_tls.note("", &read_again);
+            if matches!(read_again, Ok(true)) {
+                tracing::info!("the files of `listen.tls` were read again");
             }
-            Some(Ok(false)) | None => {}
         }
     }
 
     fn prune(&self) {
-        match self.store.prune(self.parts.clock.now()) {
-            Ok(removed) if removed > 0 => tracing::info!(removed, "entries that have ended were removed"),
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),
+        let pruned = self.store.prune(self.parts.clock.now());
+        self.pruning.note("", &pruned);
+        if let Ok(removed @ 1..) = pruned {
+            tracing::info!(removed, "entries that have ended were removed");
         }
     }
 }

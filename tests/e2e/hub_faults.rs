@@ -436,3 +436,40 @@ async fn a_relay_that_only_delays_changes_nothing() {
     hub.wait_everywhere().await.unwrap();
     assert_refused(&proxy, &read_order(&proxy, &fresh().task(&task).sign()).await, "task_completed");
 }
+
+#[tokio::test]
+async fn a_failure_that_repeats_is_in_the_log_when_it_begins_and_when_it_ends() {
+    let address = jwks::down().unwrap();
+    let hub = Hub::start_with("fault-log", |config| {
+        config["clusters"] = json!({"keys": format!("http://{address}")});
+        let transmitters = config["feeds"][0]["signals"]["transmitters"].as_array_mut().unwrap();
+        let mut other = transmitters[0].clone();
+        other["issuer"] = json!("https://other.example");
+        other["keys"] = json!({"cluster": "keys", "path": "/jwks", "refetch": "1s"});
+        transmitters.push(other);
+    });
+    let hub = hub.await.unwrap();
+    let failures = async || {
+        let metrics = hub.call("GET", "/metrics", None).await.unwrap().text();
+        let line = metrics.lines().find(|line| line.contains("key_fetches_total") && line.contains("failed")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let deadline = Instant::now() + SOON;
+    while failures().await < 3 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let lines = |what: &str| hub.log().lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("the keys of a transmitter were not fetched"), 1, "{}", hub.log());
+    let _server = jwks::Jwks::start_on(address, json!({"keys": []})).unwrap();
+    let deadline = Instant::now() + SOON;
+    while lines("no more: the keys of a transmitter were not fetched") != 1 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    // Callers that are not known: one line, however many there are.
+    for _ in 0..10 {
+        hub.send(&Request::get("/v1/feeds")).await.unwrap();
+    }
+    assert_eq!(lines("a caller was not admitted"), 1, "{}", hub.log());
+}

@@ -6,6 +6,9 @@ use crate::feed::position::Refused;
 use crate::feed::statement::StatementError;
 use crate::state::store::StoreError;
 
+/// A kind of failure that goes on is logged again after this many milliseconds.
+const REPEAT: u64 = 60_000;
+
 /// Why an answer of the hub was of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -85,5 +88,52 @@ impl Failure {
             Failure::Status(_) | Failure::NoAnswer => false,
             Failure::Refused(refused) => matches!(refused, Refused::Ahead(_)),
         }
+    }
+}
+
+/// What the log knows about failures: of each kind one in a minute.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// When the minute began.
+    since: u64,
+    /// The kinds in this minute.
+    codes: Vec<&'static str>,
+    /// Failures that the log was not told of.
+    untold: u32,
+}
+
+impl Told {
+    /// Notes a failure of the kind `code` at `now` (milliseconds). Where it is to be logged: how many there were since the last one that was.
+    pub fn count(&mut self, code: &'static str, now: u64) -> Option<u32> {
+        if now.abs_diff(self.since) >= REPEAT {
+            self.since = now;
+            self.codes.clear();
+        }
+        self.untold = self.untold.saturating_add(1);
+        if self.codes.contains(&code) {
+            return None;
+        }
+        self.codes.push(code);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_of_each_kind_of_failure_once_a_minute() {
+        let mut told = Told::default();
+        let begin = 1_790_000_000_000;
+        assert_eq!(told.count("status", begin), Some(1));
+        let mut lines = 0;
+        for second in 1..60 {
+            let code = if second % 2 == 0 { "status" } else { "no_answer" };
+            lines += usize::from(told.count(code, begin + second * 1_000).is_some());
+        }
+        assert_eq!(lines, 1, "the first of the other kind");
+        assert_eq!(told.count("status", begin + 60_000), Some(59));
+        assert_eq!(told.count("status", begin), Some(1), "the clock was set back");
     }
 }

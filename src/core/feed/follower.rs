@@ -5,7 +5,7 @@
 
 use crate::feed::apply::{Applied, Work};
 use crate::feed::entry::FORMAT;
-use crate::feed::failure::Failure;
+use crate::feed::failure::{Failure, Told};
 use crate::feed::lease;
 use crate::feed::page::Page;
 use crate::feed::position::{self, Position};
@@ -34,9 +34,6 @@ const BACK_OFF: (u64, u64) = (200, 5_000);
 
 /// A page without entries is followed by the next request after this many milliseconds at the least.
 const PACE: u64 = 500;
-
-/// A failure that goes on is logged again after this many milliseconds.
-const REPEAT: u64 = 60_000;
 
 /// What a follower needs in each call.
 #[derive(Debug)]
@@ -71,8 +68,8 @@ pub struct Follower {
     next: u64,
     /// The lease is left to others until this time.
     abstains_until: u64,
-    /// What the log was last told.
-    logged: Option<(&'static str, u64)>,
+    told: Told,
+    /// Whether the log was told of a page that was applied, and of no failure since.
     connected: bool,
     condition: Condition,
     lacking: Vec<usize>,
@@ -139,12 +136,12 @@ pub enum Event {
     },
     /// The feed does not cover these issuers of the configuration any more or yet; none: it covers all.
     Lacking(Vec<usize>),
-    /// An answer was of no use. `log`: the log was not told yet.
+    /// An answer was of no use.
     Failed {
         /// Why.
         failure: Failure,
-        /// Whether to log it.
-        log: bool,
+        /// Whether to log it: how many failures there were since the last one that was logged.
+        log: Option<u32>,
     },
 }
 
@@ -172,7 +169,7 @@ impl Follower {
             failures: 0,
             next: 0,
             abstains_until: 0,
-            logged: None,
+            told: Told::default(),
             connected: false,
             condition: Condition::default(),
             lacking: Vec::new(),
@@ -352,7 +349,6 @@ impl Follower {
 
     fn applied(&mut self, host: &mut Host<'_, impl Store, impl CheckSignature>, applied: Applied, todo: &mut Todo) {
         self.failures = 0;
-        self.logged = None;
         self.condition.saturated = self.condition.saturated.saturating_add(applied.counted.saturated);
         if !self.connected {
             self.connected = true;
@@ -427,16 +423,12 @@ impl Follower {
         let more = host.random.checked_rem(bound.saturating_sub(shortest).saturating_add(1)).unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         self.next = host.now.saturating_add(shortest).saturating_add(more);
-        self.connected = false;
         self.count(host.now, failure, todo);
     }
 
     fn count(&mut self, now: u64, failure: Failure, todo: &mut Todo) {
-        let is_new = |(code, at): (&str, u64)| code != failure.code() || now.saturating_sub(at) >= REPEAT;
-        let log = self.logged.is_none_or(is_new);
-        if log {
-            self.logged = Some((failure.code(), now));
-        }
+        let log = self.told.count(failure.code(), now);
+        self.connected &= log.is_none();
         todo.events.push(Event::Failed { failure, log });
     }
 }

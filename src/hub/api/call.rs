@@ -6,6 +6,7 @@ use crate::api::operations::Operations;
 use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
 use crate::problem::Problem;
+use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::model::StoreError;
 use axum::extract::FromRequestParts;
@@ -25,6 +26,9 @@ pub struct Api {
     /// The audit log of this process.
     pub audit: Arc<AuditTrail>,
 }
+
+/// Calls of the API that need the store.
+static USING_STORE: Repeated = Repeated::new("the store failed in a call of the API");
 
 /// May read everything.
 pub const READERS: [Role; 2] = [Role::Operator, Role::Auditor];
@@ -58,7 +62,11 @@ impl Api {
     ) -> Result<T, Problem> {
         let store = Arc::clone(&self.store);
         let done = tokio::task::spawn_blocking(move || work(&*store)).await;
-        done.map_err(|_| Problem::unavailable("the work on the store broke off"))?.map_err(Into::into)
+        let done = done.map_err(|_| Problem::unavailable("the work on the store broke off"))?;
+        if done.is_ok() {
+            USING_STORE.went_well("");
+        }
+        done.map_err(Into::into)
     }
 }
 
@@ -74,7 +82,7 @@ pub fn allow(principal: &Principal, roles: &[Role]) -> Result<(), Problem> {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        tracing::error!(%error, "the store failed");
+        USING_STORE.failed("", &error);
         Problem::unavailable(error.to_string())
     }
 }

@@ -15,6 +15,7 @@ mod schema;
 mod transaction;
 mod value;
 
+use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
@@ -46,6 +47,7 @@ pub struct SqliteStore {
     is_uncertain: AtomicBool,
     /// The lock, while this process is the hub.
     lock: Option<File>,
+    keeping: Repeated,
 }
 
 impl SqliteStore {
@@ -58,7 +60,15 @@ impl SqliteStore {
         schema::migrate(&connections.writer())?;
         let reserve = Reserve::new(path, 0);
         let path = path.to_owned();
-        Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain: AtomicBool::new(false), lock: None })
+        Ok(SqliteStore {
+            path,
+            connections,
+            window: WINDOW,
+            reserve,
+            is_uncertain: AtomicBool::new(false),
+            lock: None,
+            keeping: Repeated::new("no reserve of the disk is kept for signals"),
+        })
     }
 
     /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,
@@ -91,11 +101,7 @@ impl SqliteStore {
     }
 
     fn keep_reserve(&self) {
-        match self.reserve.keep() {
-            Ok(true) => {}
-            Ok(false) => tracing::error!("the disk has too little room: no reserve for signals is kept"),
-            Err(error) => tracing::error!("no reserve for signals can be kept: {error}"),
-        }
+        self.keeping.note("", &self.reserve.keep());
     }
 
     /// Writes, if `user` may use what is left of the disk. For signals it gives up the reserve where the disk is full.

@@ -56,13 +56,13 @@ impl Reserve {
     }
 
     /// Allocates it, if it is not there and the disk has twice as much free: a disk that is nearly full must not be
-    /// filled by this. Returns whether it is there.
-    pub fn keep(&self) -> io::Result<bool> {
+    /// filled by this.
+    pub fn keep(&self) -> io::Result<()> {
         if self.is_kept() {
-            return Ok(true);
+            return Ok(());
         }
         if self.available()? < self.bytes.saturating_mul(2) {
-            return Ok(false);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk has too little room"));
         }
         let partial = self.path.with_added_extension("partial");
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(&partial)?;
@@ -71,7 +71,7 @@ impl Reserve {
             fs::remove_file(&partial)?;
             return Err(error);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether `user` may write now. While the reserve is not there, what is left of the disk stands for it.
