@@ -72,7 +72,7 @@ impl FeedFollower {
             told: RefCell::default(),
             alive: Rc::default(),
             proxy,
-            metrics: FeedMetrics::define(),
+            metrics: FeedMetrics::define(&source.feed),
         }))
     }
 
@@ -102,7 +102,7 @@ impl FeedFollower {
     fn send(&self, source: &HubSource, request: &Request) -> Result<(), Answer> {
         let report = report::report(source, &self.proxy, &request.position, request.condition);
         let mut more = vec![(report::HEADER, report.as_str())];
-        more.extend(source.authorization.as_deref().map(|value| ("authorization", value)));
+        more.extend(source.authorization.as_ref().map(|secret| ("authorization", secret.reveal())));
         let timeout = Duration::from_secs(request.timeout);
         let call = host::call(&source.cluster, "GET", &source.host, &request.path, MEDIA_TYPE, &more, timeout);
         self.call.set(call.ok());
@@ -113,9 +113,9 @@ impl FeedFollower {
         }
     }
 
-    /// Whether the log is to be told, and of how many.
-    fn count(&self, what: &'static str) -> Option<u32> {
-        self.told.try_borrow_mut().ok()?.count(what, milliseconds().unwrap_or_default())
+    /// Whether the log is to be told of entries that were dropped, and of how many pages with such.
+    fn count_dropped(&self) -> Option<u32> {
+        self.told.try_borrow_mut().ok()?.count(0, milliseconds().unwrap_or_default())
     }
 
     fn handle(&self, event: Event, policy: &Policy, source: &HubSource) {
@@ -127,10 +127,10 @@ impl FeedFollower {
             Event::Applied(applied) => {
                 self.metrics.applied(applied.counted);
                 let dropped = applied.counted.dropped > 0;
-                if dropped && let Some(times) = self.count("dropped") {
+                if dropped && let Some(times) = self.count_dropped() {
                     log::warn!(
                         "feed `{feed}` of hub `{hub}`: dropped {} entries, about issuers that the feed does not cover or \
-                         of a kind that this version does not know ({times} such pages since the last such line)",
+                         of a kind that this version does not know ({times} times)",
                         applied.counted.dropped
                     );
                 }
@@ -155,10 +155,7 @@ impl FeedFollower {
                 self.metrics.failed(&failure);
                 if let Some(times) = log {
                     let level = if failure.is_lasting() { log::Level::Error } else { log::Level::Warn };
-                    log::log!(
-                        level,
-                        "feed `{feed}` of hub `{hub}`: {failure} (failures since the last such line: {times})"
-                    );
+                    log::log!(level, "feed `{feed}` of hub `{hub}`: {failure} ({times} times)");
                 }
             }
         }
@@ -239,14 +236,17 @@ type EnvoyHost<'h> = Host<'h, SharedData, EnvoySignatures>;
 
 fn read_answer(body_size: usize) -> Answer {
     let Ok(headers) = host::headers(MapType::CallResponseHeaders) else { return Answer::None };
-    let status = headers.iter().find(|(name, _)| *name == b":status").map(|(_, value)| value);
-    let status = status.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
+    let number = |wanted: &[u8]| {
+        let value = headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        value.and_then(|value| std::str::from_utf8(value).ok()?.parse::<u64>().ok())
+    };
+    let status = number(b":status").and_then(|status| status.try_into().ok()).unwrap_or(0);
     // The reason of a refusal is the hub's log's matter.
     if status != 200 || body_size > MAX_ANSWER {
-        return Answer::Status(status, Vec::new());
+        return Answer::Refused(status, number(b"retry-after"));
     }
     match host::buffer(BufferType::CallResponseBody, MAX_ANSWER) {
-        Ok(body) => Answer::Status(status, body),
+        Ok(body) => Answer::Page(body),
         Err(_) => Answer::None,
     }
 }

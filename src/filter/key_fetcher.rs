@@ -9,11 +9,9 @@ use crate::metrics::metric_name;
 use crate::parked_request::Waited;
 use crate::ports::SharedData;
 use std::cell::{Cell, RefCell};
-use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 use taskfence_core::decision::judge::Judge;
-use taskfence_core::feed::failure::Told;
 use taskfence_core::index::IssuerIndex;
 use taskfence_core::jose::key::{Key, KeyError};
 use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
@@ -27,6 +25,9 @@ pub const TICK: u32 = 100;
 
 /// While no request waits and every owner has keys, only one of so many ticks reads the status.
 const IDLE_TICKS: u32 = 10;
+
+/// Of an error that repeats at every tick, one in so many is logged: one in a minute.
+const ERROR_TICKS: u32 = 600;
 
 /// At most so many waiting requests are answered or resumed in one callback. This is less than the budget of the
 /// callback, because another of our filters may answer a resumed request in the same callback.
@@ -50,7 +51,6 @@ pub struct KeyFetcher {
     wanted: RefCell<Vec<Owner>>,
     waiting: RefCell<Parked<(Headers, Rc<Waited>)>>,
     ticks: Cell<u32>,
-    told: RefCell<Told>,
     metrics: Metrics,
 }
 
@@ -129,7 +129,6 @@ impl KeyFetcher {
             wanted: RefCell::default(),
             waiting: RefCell::new(Parked::shared_by(issuers)),
             ticks: Cell::new(0),
-            told: RefCell::default(),
             metrics,
         })
     }
@@ -242,7 +241,12 @@ impl KeyFetcher {
     fn look_after(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, now: u64) {
         let status = match fetch::status(&mut SharedData, source.id()) {
             Ok(status) => status,
-            Err(error) => return self.broken(&about(judge, owner, source), &error),
+            Err(error) => {
+                if self.is_to_be_logged() {
+                    log::error!("{}: {error}", about(judge, owner, source));
+                }
+                return;
+            }
         };
         self.follow(judge, owner, source, &status);
         let wanted = self.wanted.try_borrow_mut().is_ok_and(|mut wanted| {
@@ -257,17 +261,14 @@ impl KeyFetcher {
                 }
             }
             Ok(false) => {}
-            Err(error) => self.broken(&about(judge, owner, source), &error),
+            Err(error) if self.is_to_be_logged() => log::error!("{}: {error}", about(judge, owner, source)),
+            Err(_) => {}
         }
     }
 
-    /// Logs that something is wrong with the shared memory. It repeats at every tick and every request, so the log hears of
-    /// it once a minute.
-    fn broken(&self, about: &str, error: &dyn Display) {
-        let told = self.told.try_borrow_mut().ok().zip(now()).and_then(|(mut told, now)| told.count("broken", now));
-        if let Some(times) = told {
-            log::error!("{about}: {error} (failures since the last such line: {times})");
-        }
+    /// Errors of the shared memory repeat at every tick, so only some are logged.
+    fn is_to_be_logged(&self) -> bool {
+        self.ticks.get() % ERROR_TICKS == 1
     }
 
     /// Takes over the keys that other VMs have fetched, as `status` says. `true`: the keys are other ones, or the same
@@ -285,7 +286,7 @@ impl KeyFetcher {
         let record = match fetch::record(&mut SharedData, source.id()) {
             Ok(record) => record,
             Err(error) => {
-                self.broken(&source.cluster, &format_args!("its fetched keys cannot be read: {error}"));
+                log::error!("the fetched keys of cluster `{}` cannot be read: {error}", source.cluster);
                 return false;
             }
         };
@@ -294,7 +295,7 @@ impl KeyFetcher {
             adopted.map_err(|error| error.to_string())
         });
         if let Err(error) = &taken {
-            self.broken(&source.cluster, &format_args!("its fetched keys cannot be used: {error}"));
+            log::error!("the fetched keys of cluster `{}` cannot be used: {error}", source.cluster);
         }
         if taken.is_ok() {
             judge.keys_changed();
@@ -324,7 +325,7 @@ impl KeyFetcher {
         let failures = fetch::status(&mut SharedData, source.id()).map_or(0, |status| status.failures);
         let published = match fetch::succeed(&mut SharedData, source, self.me, jwks, now, chance()) {
             Ok(published) => published,
-            Err(error) => return self.broken(&about(judge, owner, source), &error),
+            Err(error) => return log::error!("{}: {error}", about(judge, owner, source)),
         };
         let (status, changed) = match published {
             Published::Changed(status) => (status, true),
@@ -338,9 +339,11 @@ impl KeyFetcher {
         self.follow(judge, owner, source, &status);
         let next = pause(status.due_at(source), now);
         let about = about(judge, owner, source);
+        if failures > 0 {
+            log::info!("{about}: fetched again after {failures} failures");
+        }
         if !changed {
-            let level = if failures > 0 { log::Level::Info } else { log::Level::Debug };
-            return log::log!(level, "{about}: unchanged, after {failures} failures; next fetch in {next}");
+            return log::debug!("{about}: unchanged, next fetch in {next}");
         }
         self.log_bad_keys(judge, owner, &about, jwks);
         let kids = kids(judge, owner);
@@ -384,7 +387,7 @@ impl KeyFetcher {
                 log::log!(level, "{about}: fetch {failures} in a row failed: {error}; {left}; next try in {next}");
             }
             Ok(None) => {}
-            Err(store) => self.broken(&about, &store),
+            Err(store) => log::error!("{about}: {store}"),
         }
     }
 

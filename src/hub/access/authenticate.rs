@@ -44,8 +44,8 @@ impl Access {
     pub fn new(tokens: KnownTokens, certificates: CertificateRules, hub: &[Arc<Feed>], now: Now) -> Access {
         let streams = hub.iter().flat_map(|feed| {
             let policy = feed.policy();
-            let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.clone());
-            values.map(|value| (Feed::intake_path(&feed.name), value)).collect::<Vec<_>>()
+            let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.as_ref());
+            values.map(|value| (Feed::intake_path(&feed.name), value.reveal().to_owned())).collect::<Vec<_>>()
         });
         Access {
             tokens,

@@ -133,13 +133,8 @@ impl Intake {
     }
 
     /// Verifies the SET `body`, which was pushed into the feed with that `authorization` header, and stores it.
-    pub(super) async fn take_in(
-        &self,
-        feed: &Arc<FeedIntake>,
-        authorization: Option<Vec<u8>>,
-        body: Bytes,
-    ) -> Received {
-        let received = match self.read(feed, authorization.as_deref(), &body).await {
+    pub(super) async fn take_in(&self, feed: &Arc<FeedIntake>, authorization: Option<&[u8]>, body: Bytes) -> Received {
+        let received = match self.read(feed, authorization, &body).await {
             Ok(signal) => self.keep(feed, signal, &body).await,
             Err(error) => Received::Refused(error),
         };
