@@ -1,5 +1,6 @@
 //! Parts of the JSON Schema that serde does not tell.
 
+use crate::config::model::TransmitterConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -47,7 +48,7 @@ impl JsonSchema for JwkSet {
 /// of a principal up to the event), `set` what they say, `set_and_end`, which ends only where the event is for the
 /// worse, or `ignore` them. session-revoked and task-completed always end, grant-narrowed always narrows; all other
 /// events change nothing.
-#[derive(JsonSchema)]
+#[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, rename_all = "kebab-case")]
 #[allow(dead_code, reason = "it describes a map that is read by `hearing`")]
 pub(crate) struct Effects {
@@ -77,8 +78,19 @@ pub(crate) struct Effects {
     sessions_revoked: Option<Effect>,
 }
 
+/// What a feed of a hub takes in: a part of `signals` of a filter.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "it describes an object that the hub reads as part of a configuration")]
+pub struct FeedSignals {
+    /// The transmitters that may push signals. Default: none, and signals come from operators and issuers alone.
+    transmitters: Option<Vec<TransmitterConfig>>,
+    /// The effect of each event for which there is a choice. Default: the defaults below.
+    effects: Option<Effects>,
+}
+
 /// What an event does.
-#[derive(JsonSchema)]
+#[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "snake_case")]
 #[allow(dead_code, reason = "it describes a string that is read by `hearing`")]
 pub(crate) enum Effect {
