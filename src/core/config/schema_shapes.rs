@@ -1,6 +1,5 @@
 //! Parts of the JSON Schema that serde does not tell.
 
-use crate::config::model::TransmitterConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -76,17 +75,6 @@ pub(crate) struct Effects {
     credential_compromise: Option<Effect>,
     /// RISC. Default: end.
     sessions_revoked: Option<Effect>,
-}
-
-/// What a feed of a hub takes in: a part of `signals` of a filter.
-#[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-#[allow(dead_code, reason = "it describes an object that the hub reads as part of a configuration")]
-pub struct FeedSignals {
-    /// The transmitters that may push signals. Default: none, and signals come from operators and issuers alone.
-    transmitters: Option<Vec<TransmitterConfig>>,
-    /// The effect of each event for which there is a choice. Default: the defaults below.
-    effects: Option<Effects>,
 }
 
 /// What an event does.
