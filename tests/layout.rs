@@ -12,7 +12,8 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 14] = [
+const HUB_ROOMS: [&str; 15] = [
+    "repeated",
     "config",
     "problem",
     "histogram",

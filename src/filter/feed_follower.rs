@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::feed::failure::Told;
 use taskfence_core::feed::follower::{self, Answer, Event, Follower, Host, Request, Todo};
 use taskfence_core::feed::page::MEDIA_TYPE;
 use taskfence_core::feed::position;
@@ -42,6 +43,7 @@ pub struct FeedFollower {
     queue: Cell<Option<u32>>,
     /// Whether a page was applied since [`FeedFollower::take_changed`].
     changed: Cell<bool>,
+    told: RefCell<Told>,
     /// Dropped with the plugin.
     alive: Rc<()>,
     proxy: Proxy,
@@ -67,9 +69,10 @@ impl FeedFollower {
             call: Cell::new(None),
             queue: Cell::new(None),
             changed: Cell::new(false),
+            told: RefCell::default(),
             alive: Rc::default(),
             proxy,
-            metrics: FeedMetrics::define(),
+            metrics: FeedMetrics::define(&source.feed),
         }))
     }
 
@@ -99,7 +102,7 @@ impl FeedFollower {
     fn send(&self, source: &HubSource, request: &Request) -> Result<(), Answer> {
         let report = report::report(source, &self.proxy, &request.position, request.condition);
         let mut more = vec![(report::HEADER, report.as_str())];
-        more.extend(source.authorization.as_deref().map(|value| ("authorization", value)));
+        more.extend(source.authorization.as_ref().map(|secret| ("authorization", secret.reveal())));
         let timeout = Duration::from_secs(request.timeout);
         let call = host::call(&source.cluster, "GET", &source.host, &request.path, MEDIA_TYPE, &more, timeout);
         self.call.set(call.ok());
@@ -110,6 +113,11 @@ impl FeedFollower {
         }
     }
 
+    /// Whether the log is to be told of entries that were dropped, and of how many pages with such.
+    fn count_dropped(&self) -> Option<u32> {
+        self.told.try_borrow_mut().ok()?.count(0, milliseconds().unwrap_or_default())
+    }
+
     fn handle(&self, event: Event, policy: &Policy, source: &HubSource) {
         let HubSource { hub, feed, cluster, .. } = source;
         match event {
@@ -118,10 +126,11 @@ impl FeedFollower {
             Event::Connected => log::info!("feed `{feed}` of hub `{hub}`: connected through cluster `{cluster}`"),
             Event::Applied(applied) => {
                 self.metrics.applied(applied.counted);
-                if applied.counted.dropped > 0 {
+                let dropped = applied.counted.dropped > 0;
+                if dropped && let Some(times) = self.count_dropped() {
                     log::warn!(
                         "feed `{feed}` of hub `{hub}`: dropped {} entries, about issuers that the feed does not cover or \
-                         of a kind that this version does not know",
+                         of a kind that this version does not know ({times} times)",
                         applied.counted.dropped
                     );
                 }
@@ -144,9 +153,9 @@ impl FeedFollower {
             }
             Event::Failed { failure, log } => {
                 self.metrics.failed(&failure);
-                if log {
+                if let Some(times) = log {
                     let level = if failure.is_lasting() { log::Level::Error } else { log::Level::Warn };
-                    log::log!(level, "feed `{feed}` of hub `{hub}`: {failure}");
+                    log::log!(level, "feed `{feed}` of hub `{hub}`: {failure} ({times} times)");
                 }
             }
         }
@@ -227,14 +236,17 @@ type EnvoyHost<'h> = Host<'h, SharedData, EnvoySignatures>;
 
 fn read_answer(body_size: usize) -> Answer {
     let Ok(headers) = host::headers(MapType::CallResponseHeaders) else { return Answer::None };
-    let status = headers.iter().find(|(name, _)| *name == b":status").map(|(_, value)| value);
-    let status = status.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
+    let number = |wanted: &[u8]| {
+        let value = headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        value.and_then(|value| std::str::from_utf8(value).ok()?.parse::<u64>().ok())
+    };
+    let status = number(b":status").and_then(|status| status.try_into().ok()).unwrap_or(0);
     // The reason of a refusal is the hub's log's matter.
     if status != 200 || body_size > MAX_ANSWER {
-        return Answer::Status(status, Vec::new());
+        return Answer::Refused(status, number(b"retry-after"));
     }
     match host::buffer(BufferType::CallResponseBody, MAX_ANSWER) {
-        Ok(body) => Answer::Status(status, body),
+        Ok(body) => Answer::Page(body),
         Err(_) => Answer::None,
     }
 }

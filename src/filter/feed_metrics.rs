@@ -14,20 +14,24 @@ pub struct FeedMetrics {
     pages: Counter,
     entries: Counter,
     dropped: Counter,
-    failures: Vec<(&'static str, Counter)>,
+    /// In the order of [`Failure::CODES`].
+    failures: Vec<Counter>,
 }
 
 impl FeedMetrics {
-    /// Defines them.
-    pub fn define() -> FeedMetrics {
-        let failure = |code| (code, Counter::define(&format!("taskfence.feed_failures.{code}")));
+    /// Defines them. Their names end in that of the feed, so that two plugins of one proxy can follow two feeds.
+    pub fn define(feed: &str) -> FeedMetrics {
+        let failures = named("taskfence.feed_failures", feed);
+        let failure = |code| Counter::define(&named(&failures, code));
+        let gauge = |name| Gauge::define(&named(name, feed));
+        let counter = |name| Counter::define(&named(name, feed));
         FeedMetrics {
-            revision: Gauge::define("taskfence.feed_revision"),
-            age: Gauge::define("taskfence.feed_age_seconds"),
-            caught_up: Gauge::define("taskfence.feed_caught_up"),
-            pages: Counter::define("taskfence.feed_pages"),
-            entries: Counter::define("taskfence.feed_entries"),
-            dropped: Counter::define("taskfence.feed_dropped"),
+            revision: gauge("taskfence.feed_revision"),
+            age: gauge("taskfence.feed_age_seconds"),
+            caught_up: gauge("taskfence.feed_caught_up"),
+            pages: counter("taskfence.feed_pages"),
+            entries: counter("taskfence.feed_entries"),
+            dropped: counter("taskfence.feed_dropped"),
             failures: Failure::CODES.into_iter().map(failure).collect(),
         }
     }
@@ -49,8 +53,12 @@ impl FeedMetrics {
 
     /// An answer was of no use.
     pub fn failed(&self, failure: &Failure) {
-        if let Some((_, counter)) = self.failures.iter().find(|(code, _)| *code == failure.code()) {
+        if let Some(counter) = self.failures.get(failure.number()) {
             counter.increment();
         }
     }
+}
+
+fn named(name: &str, last: &str) -> String {
+    format!("{name}.{last}")
 }

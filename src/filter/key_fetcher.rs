@@ -26,6 +26,9 @@ pub const TICK: u32 = 100;
 /// While no request waits and every owner has keys, only one of so many ticks reads the status.
 const IDLE_TICKS: u32 = 10;
 
+/// Of an error that repeats at every tick, one in so many is logged: one in a minute.
+const ERROR_TICKS: u32 = 600;
+
 /// At most so many waiting requests are answered or resumed in one callback. This is less than the budget of the
 /// callback, because another of our filters may answer a resumed request in the same callback.
 const MOST_AT_ONCE: usize = 50;
@@ -239,8 +242,7 @@ impl KeyFetcher {
         let status = match fetch::status(&mut SharedData, source.id()) {
             Ok(status) => status,
             Err(error) => {
-                // The error repeats at every tick, so only some are logged.
-                if self.ticks.get() % 100 == 1 {
+                if self.is_to_be_logged() {
                     log::error!("{}: {error}", about(judge, owner, source));
                 }
                 return;
@@ -259,8 +261,14 @@ impl KeyFetcher {
                 }
             }
             Ok(false) => {}
-            Err(error) => log::error!("{}: {error}", about(judge, owner, source)),
+            Err(error) if self.is_to_be_logged() => log::error!("{}: {error}", about(judge, owner, source)),
+            Err(_) => {}
         }
+    }
+
+    /// Errors of the shared memory repeat at every tick, so only some are logged.
+    fn is_to_be_logged(&self) -> bool {
+        self.ticks.get() % ERROR_TICKS == 1
     }
 
     /// Takes over the keys that other VMs have fetched, as `status` says. `true`: the keys are other ones, or the same
@@ -314,6 +322,7 @@ impl KeyFetcher {
     }
 
     fn publish(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, jwks: &[u8], now: u64) {
+        let failures = fetch::status(&mut SharedData, source.id()).map_or(0, |status| status.failures);
         let published = match fetch::succeed(&mut SharedData, source, self.me, jwks, now, chance()) {
             Ok(published) => published,
             Err(error) => return log::error!("{}: {error}", about(judge, owner, source)),
@@ -330,6 +339,9 @@ impl KeyFetcher {
         self.follow(judge, owner, source, &status);
         let next = pause(status.due_at(source), now);
         let about = about(judge, owner, source);
+        if failures > 0 {
+            log::info!("{about}: fetched again after {failures} failures");
+        }
         if !changed {
             return log::debug!("{about}: unchanged, next fetch in {next}");
         }

@@ -126,6 +126,14 @@ impl Health {
         checks
     }
 
+    /// Whether the hub is ready at `now`. The error says in words which checks failed.
+    pub fn ready(&self, now: Instant) -> Result<(), String> {
+        let checks = self.checks(now);
+        let failed = checks.iter().filter(|check| !check.ok).map(|check| format!("{}: {}", check.name, check.detail));
+        let failed: Vec<_> = failed.collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
     /// The answer to `/readyz`.
     pub fn answer(&self) -> Response {
         let checks = self.checks(Instant::now());
@@ -183,7 +191,7 @@ pub enum Gap {
 pub fn accept_loss(store: &dyn Store, by: &str, gap: Gap, now: u64) -> Result<Option<u64>, StoreError> {
     let Some(at) = restored(store)? else { return Ok(None) };
     let detail = json!({"complete_until_ms": at, "cut_off": gap == Gap::CutOff}).to_string();
-    store.audit(&Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail })?;
+    store.audit(&[Audit { at: now, by: by.to_owned(), call: "accept-loss".to_owned(), status: 200, detail }])?;
     match gap {
         Gap::Accepted => store.set(RESTORED, "")?,
         Gap::CutOff => cut_off::order(store, by)?,

@@ -22,6 +22,7 @@ pub mod intake;
 pub mod metrics;
 pub mod operations;
 pub mod problem;
+pub mod repeated;
 pub mod serve;
 pub mod server;
 pub mod store;

@@ -1,5 +1,6 @@
 //! `/metrics`: what the hub counts, in the text format of Prometheus. Each scrape reads the parts of the hub.
 
+use crate::api::audit_trail::AuditTrail;
 use crate::api::operations::Operations;
 use crate::health::Health;
 use crate::histogram::{BOUNDS, Snapshot};
@@ -14,7 +15,6 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use taskfence_core::signal::set_error::SetErrorCode;
 
@@ -29,7 +29,7 @@ pub struct Metrics {
 struct Source {
     parts: Arc<Parts>,
     health: Arc<Health>,
-    audited: Arc<AtomicU64>,
+    audit: Arc<AuditTrail>,
 }
 
 impl fmt::Debug for Source {
@@ -40,9 +40,9 @@ impl fmt::Debug for Source {
 
 impl Metrics {
     /// The metrics of a hub of these parts.
-    pub fn new(parts: Arc<Parts>, health: Arc<Health>, audited: Arc<AtomicU64>) -> Metrics {
+    pub fn new(parts: Arc<Parts>, health: Arc<Health>, audit: Arc<AuditTrail>) -> Metrics {
         let mut registry = Registry::with_prefix("taskfence_hub");
-        registry.register_collector(Box::new(Source { parts, health, audited }));
+        registry.register_collector(Box::new(Source { parts, health, audit }));
         Metrics { registry }
     }
 
@@ -78,8 +78,13 @@ impl Collector for Source {
         gauge(&mut encoder, "clock_lag_seconds", help, [(Vec::new(), lag)])?;
         let signed = self.parts.feeds.keys().signed();
         counter(&mut encoder, "statements_signed", "Statements of feeds that were signed", [(Vec::new(), signed)])?;
-        let audited = self.audited.load(Ordering::Relaxed);
-        counter(&mut encoder, "audit_records", "Lines written into the audit log", [(Vec::new(), audited)])
+        let written = self.audit.written();
+        counter(&mut encoder, "audit_records", "Lines written into the audit log", [(Vec::new(), written)])?;
+        let help = "Lines of the audit log that wait in memory for the store";
+        let waiting = i64::try_from(self.audit.waiting()).unwrap_or(i64::MAX);
+        gauge(&mut encoder, "audit_waiting", help, [(Vec::new(), waiting)])?;
+        let help = "Lines of the audit log that were not stored: they are in the log of the process only";
+        counter(&mut encoder, "audit_lost", help, [(Vec::new(), self.audit.lost())])
     }
 }
 
@@ -210,8 +215,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every metric that the hub has, with its type.
-    const METRICS: [(&str, &str); 20] = [
+    const METRICS: [(&str, &str); 22] = [
+        ("taskfence_hub_audit_lost", "counter"),
         ("taskfence_hub_audit_records", "counter"),
+        ("taskfence_hub_audit_waiting", "gauge"),
         ("taskfence_hub_changes_stored", "counter"),
         ("taskfence_hub_clock_lag_seconds", "gauge"),
         ("taskfence_hub_commit_seconds", "histogram"),

@@ -188,7 +188,8 @@ impl From<OperatorError> for Problem {
 
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Problem {
-        tracing::warn!(%error, "a change was not stored");
+        // The log of calls says who was answered 503, and the caller is told why.
+        tracing::debug!(%error, "a change was not stored");
         Problem::unavailable(error.to_string())
     }
 }

@@ -99,6 +99,11 @@ impl Problem {
         Problem { header: Some(Header::RetryAfter(1)), ..problem }
     }
 
+    /// What is wrong this time.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     fn new(
         status: StatusCode,
         code: &str,

@@ -4,6 +4,7 @@
 
 use crate::access::peer::Peer;
 use crate::feed::pace::Meter;
+use crate::repeated::Repeated;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -54,14 +55,18 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, shut
         graceful: GracefulShutdown::new(),
         room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
     };
+    let accepting = Repeated::new("cannot accept a connection");
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             accepted = server.accept(&listener) => match accepted {
-                Ok((stream, address, permit)) => server.start(stream, address, permit, tls.as_ref()),
+                Ok((stream, address, permit)) => {
+                    accepting.went_well("");
+                    server.start(stream, address, permit, tls.as_ref());
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    accepting.failed("", error);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

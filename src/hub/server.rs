@@ -4,6 +4,7 @@ use crate::access::authenticate::{Access, Now, authenticate};
 use crate::access::certificate::CertificateRules;
 use crate::access::known_tokens::KnownTokens;
 use crate::access::principal::Principal;
+use crate::api::audit_trail::AuditTrail;
 use crate::api::call::{Api, READERS, allow};
 use crate::api::operations::Operations;
 use crate::api::routes;
@@ -16,6 +17,7 @@ use crate::intake::service::Intake;
 use crate::metrics::{self, Metrics};
 use crate::operations::Parts;
 use crate::problem::Problem;
+use crate::repeated::Repeated;
 use crate::serve::serve;
 use crate::store::Store;
 use crate::store::clock::Clock;
@@ -35,7 +37,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
@@ -153,6 +154,8 @@ pub struct Server {
     address: SocketAddr,
     health: Arc<Health>,
     parts: Arc<Parts>,
+    store: Arc<dyn Store>,
+    audit: Arc<AuditTrail>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
@@ -198,10 +201,10 @@ impl Server {
         let address = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?;
 
         let health = Arc::new(Health::default());
-        let audited = Arc::<AtomicU64>::default();
-        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audited)));
+        let audit = Arc::<AuditTrail>::default();
+        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audit)));
         let operations: Arc<dyn Operations> = parts.clone();
-        let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audited };
+        let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audit: Arc::clone(&audit) };
         let router = router(&parts, api, metrics, &health, &access);
 
         let (stop, stopped) = watch::channel(false);
@@ -209,13 +212,19 @@ impl Server {
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, wait(stopped.clone()));
         let ticker = Ticker {
-            store,
+            store: Arc::clone(&store),
             access,
             health: Arc::clone(&health),
             parts: Arc::clone(&parts),
+            audit: Arc::clone(&audit),
             tls,
             config: config.to_owned(),
             complete_until,
+            readiness: Repeated::new("the hub is not ready"),
+            reading_tokens: Repeated::new("the tokens cannot be read"),
+            noting_uses: Repeated::new("when tokens were last used cannot be stored; it is tried again"),
+            reading_keys: Repeated::new("the signing keys cannot be read again; the old ones stay in use"),
+            reading_tls: Repeated::new("the files of `listen.tls` cannot be read again; the old ones stay in use"),
         };
         let told = Arc::clone(&feeds);
         let covers = move || {
@@ -235,6 +244,8 @@ impl Server {
             address,
             health,
             parts,
+            store,
+            audit,
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
@@ -265,6 +276,11 @@ impl Server {
         self.upkeep.abort();
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
+        }
+        let (store, audit) = (self.store, Arc::clone(&self.audit));
+        if !matches!(spawn_blocking(move || audit.catch_up(&*store)).await, Ok(Ok(_))) {
+            let waiting = self.audit.waiting();
+            tracing::error!(waiting, "lines of the audit log cannot be stored: they are in this log only");
         }
         tracing::info!("the hub has stopped");
     }
@@ -312,10 +328,16 @@ struct Ticker {
     access: Arc<Access>,
     health: Arc<Health>,
     parts: Arc<Parts>,
+    audit: Arc<AuditTrail>,
     tls: Option<Tls>,
     config: String,
     /// The latest time in the store when the hub started, in milliseconds since 1970.
     complete_until: u64,
+    readiness: Repeated,
+    reading_tokens: Repeated,
+    noting_uses: Repeated,
+    reading_keys: Repeated,
+    reading_tls: Repeated,
 }
 
 impl Ticker {
@@ -347,14 +369,21 @@ impl Ticker {
             Ok(restored) => findings.restored = restored,
             Err(error) => findings.store = Some(error.to_string()),
         }
-        if let Err(error) = self.access.tokens().refresh(self.access.now()) {
-            tracing::error!(%error, "the tokens cannot be read");
-            findings.store = Some(error.to_string());
+        let refreshed = self.access.tokens().refresh(self.access.now());
+        self.reading_tokens.note("", &refreshed);
+        let noted = self.access.tokens().note_uses();
+        self.noting_uses.note("", &noted);
+        match self.audit.catch_up(&*self.store) {
+            Ok(0) => {}
+            Ok(lines) => tracing::info!(lines, "lines of the audit log that waited were written"),
+            Err(error) => findings.store = Some(error.to_string()),
         }
-        match self.parts.feeds.keys().refresh() {
-            Ok(true) => tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the signing keys cannot be read again; the old ones stay in use"),
+        let failed = [refreshed, noted, self.store.check_room()].into_iter().find_map(Result::err);
+        findings.store = findings.store.or(failed.map(|error| error.to_string()));
+        let read_again = self.parts.feeds.keys().refresh();
+        self.reading_keys.note("", &read_again);
+        if matches!(read_again, Ok(true)) {
+            tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again");
         }
         let (mut skews, mut ahead) = (Vec::new(), Ahead::default());
         for feed in self.parts.feeds.iter() {
@@ -369,12 +398,12 @@ impl Ticker {
         }
         findings.median_skew = health::median(skews);
         self.health.note(findings, Instant::now());
-        match self.tls.as_mut().map(Tls::refresh) {
-            Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),
-            Some(Err(error)) => {
-                tracing::error!(%error, "the files of `listen.tls` cannot be read again; the old ones stay in use")
+        self.readiness.note("", &self.health.ready(Instant::now()));
+        if let Some(read_again) = self.tls.as_mut().map(Tls::refresh) {
+            self.reading_tls.note("", &read_again);
+            if matches!(read_again, Ok(true)) {
+                tracing::info!("the files of `listen.tls` were read again");
             }
-            Some(Ok(false)) | None => {}
         }
     }
 }

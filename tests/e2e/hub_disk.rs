@@ -13,7 +13,7 @@ use taskfence_tests::{
     artefacts,
     bootstrap::Settings,
     client::Request,
-    hub::{Hub, SOON, fresh, read_order, refused_as_ended, wait_ready, without_receiver},
+    hub::{FEED, Hub, SOON, fresh, read_order, refused_as_ended, wait_ready, without_receiver},
     jwks,
     mint::{complete_task, now, unique},
     orders,
@@ -161,6 +161,94 @@ async fn a_full_disk_refuses_signals_and_loses_none() {
         refused_as_ended(&other, task).await.unwrap();
     }
     hub.kill();
+}
+
+#[tokio::test]
+async fn the_reserve_is_for_signals_and_who_looks_is_answered_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount("reserve-disk", "24m") else { return };
+    let data = disk.at.join("data");
+    let hub = Hub::start_with("disk-reserve", |config| {
+        config["data"] = json!(data);
+        config["reserve_mib"] = json!(4);
+    });
+    let hub = hub.await.unwrap();
+    let reserve = data.join("hub.reserve");
+    let proxy = follower("disk-reserve-envoy", &hub).await;
+    let mut ended = end_tasks(&hub, 3).await;
+    let others = disk.at.join("others");
+    fill(&others);
+    // Who only looks is answered, and uses up what the log of the database has allocated; the reserve stays.
+    let reads = [
+        "/v1/feeds",
+        "/v1/feeds/orders/proxies",
+        "/v1/feeds/orders/signals",
+        "/v1/feeds/orders/receipts/1",
+        "/v1/audit",
+    ];
+    let deadline = Instant::now() + SOON;
+    while value(&hub, "taskfence_hub_audit_waiting").await < 20.0 {
+        for path in reads {
+            let path = path.replace("orders", FEED);
+            let answer = hub.call("GET", &path, None).await.unwrap();
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        }
+        assert!(Instant::now() < deadline, "the audit log was never full");
+    }
+    assert!(reserve.exists(), "only signals may use it");
+    // A new proxy would have to be stored.
+    let other = starting("disk-reserve-other", &hub).await;
+    time::sleep(Duration::from_secs(3)).await;
+    assert_refused(&other, &read_order(&other, &fresh().sign()).await.unwrap(), "state_not_ready");
+    // Signals go on from the reserve, until the rest is kept for operators.
+    let mut refused = 0;
+    while refused < 20 {
+        let task = unique("task");
+        let answer = hub.push(&complete_task(&task)).await.unwrap();
+        match answer.status {
+            202 => ended.push(task),
+            503 => refused += 1,
+            status => panic!("{status} {}", answer.text()),
+        }
+    }
+    assert!(!reserve.exists(), "{} signals were taken", ended.len());
+    eprintln!("{} signals were taken", ended.len());
+    let stop = json!({"issuer": orders::ISSUER, "what": "client", "name": "stopped-client", "reason": "full disk"});
+    let answer = hub.call("POST", &format!("/v1/feeds/{FEED}/stops"), Some(&stop)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let undo = json!({"signal": answer.json()["signal"], "reason": "it was a test"});
+    let answer = hub.call("POST", &format!("/v1/feeds/{FEED}/undo"), Some(&undo)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let (_, state) = hub.try_command(&["state", "--issuer", orders::ISSUER, "--task", &ended[0]]).unwrap();
+    assert!(state.contains("task-completed"), "{state}");
+    let (code, status) = hub.try_command(&["status"]).unwrap();
+    assert!(code == 1 && status.contains("disk of the store is full"), "{code} {status}");
+    for task in &ended {
+        refused_in_the_end(&proxy, task).await;
+    }
+    assert_refused(&other, &read_order(&other, &fresh().sign()).await.unwrap(), "state_not_ready");
+    let log = hub.log();
+    assert!(!log.contains("the tokens cannot be read"), "{log}");
+    assert!(log.contains("this line waits in memory"), "{log}");
+    // With room on the disk the new proxy is let in, and what waited is in the audit log.
+    fs::remove_file(&others).unwrap();
+    wait_ready(&other).await.unwrap();
+    let deadline = Instant::now() + SOON;
+    while value(&hub, "taskfence_hub_audit_waiting").await > 0.0 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let audit = hub.call("GET", "/v1/audit?limit=1000", None).await.unwrap().text();
+    assert!(audit.contains("full disk") && audit.contains("it was a test"), "{audit}");
+    assert_eq!(value(&hub, "taskfence_hub_audit_lost_total").await, 0.0);
+    let ready = hub.send(&Request::get("/readyz")).await.unwrap();
+    assert_eq!(ready.status, 200, "{}", ready.text());
+}
+
+/// The value of a metric of the hub without labels.
+async fn value(hub: &Hub, metric: &str) -> f64 {
+    let text = hub.call("GET", "/metrics", None).await.unwrap().text();
+    let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {metric} in {text}")).parse().unwrap()
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use taskfence_core::feed::statement::IssuerStatus;
+use taskfence_core::feed::statement::{IssuerStatus, Part};
 use taskfence_core::{
     config::load,
     feed::{
@@ -435,4 +435,173 @@ async fn a_relay_that_only_delays_changes_nothing() {
     assert_signal_accepted(&hub.push(&complete_task(&task)).await.unwrap());
     hub.wait_everywhere().await.unwrap();
     assert_refused(&proxy, &read_order(&proxy, &fresh().task(&task).sign()).await, "task_completed");
+}
+
+#[tokio::test]
+async fn a_failure_that_repeats_is_in_the_log_when_it_begins_and_when_it_ends() {
+    let address = jwks::down().unwrap();
+    let hub = Hub::start_with("fault-log", |config| {
+        config["clusters"] = json!({"keys": format!("http://{address}")});
+        let transmitters = config["feeds"][0]["signals"]["transmitters"].as_array_mut().unwrap();
+        let mut other = transmitters[0].clone();
+        other["issuer"] = json!("https://other.example");
+        other["keys"] = json!({"cluster": "keys", "path": "/jwks", "refetch": "1s"});
+        transmitters.push(other);
+    });
+    let hub = hub.await.unwrap();
+    let failures = async || {
+        let metrics = hub.call("GET", "/metrics", None).await.unwrap().text();
+        let line = metrics.lines().find(|line| line.contains("key_fetches_total") && line.contains("failed")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let deadline = Instant::now() + SOON;
+    while failures().await < 3 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let lines = |what: &str| hub.log().lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("the keys of a transmitter were not fetched"), 1, "{}", hub.log());
+    let _server = jwks::Jwks::start_on(address, json!({"keys": []})).unwrap();
+    let deadline = Instant::now() + SOON;
+    while lines("no more: the keys of a transmitter were not fetched") != 1 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    // Callers that are not known: one line, however many there are.
+    for _ in 0..10 {
+        hub.send(&Request::get("/v1/feeds")).await.unwrap();
+    }
+    assert_eq!(lines("a caller was not admitted"), 1, "{}", hub.log());
+}
+
+#[tokio::test]
+async fn a_hub_that_asks_for_a_pause_gets_it() {
+    let asked_at = Arc::new(Mutex::new(Vec::new()));
+    let at = asked_at.clone();
+    let hub = StandIn::start(move |_| {
+        at.lock().unwrap().push(Instant::now());
+        Box::pin(async { (503, Vec::new()) })
+    });
+    let hub = hub.await.unwrap();
+    hub.ask_for_pause(4);
+    let pages = Pages::new(issuers());
+    let proxy = follower("fault-pause", hub.cluster(), &pages.jwks(), "30s", |_| ()).await;
+    let deadline = Instant::now() + SOON;
+    while asked_at.lock().unwrap().len() < 3 {
+        assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let times = asked_at.lock().unwrap().clone();
+    for pair in times.windows(2) {
+        let pause = pair[1] - pair[0];
+        assert!(pause >= Duration::from_secs(4) && pause < Duration::from_secs(8), "{pause:?}");
+    }
+}
+
+/// Where the kind of the key and the family of the fact stand in an encoded entry.
+const KIND: usize = 3;
+const FAMILY: usize = 22;
+
+/// An entry as a later version may send it: `completed` with another byte at `position`.
+fn of_a_later_version(task: &str, position: usize, lifted: bool) -> Vec<u8> {
+    let mut entry = completed(task);
+    entry.entry.lifted = lifted;
+    let mut bytes = Vec::new();
+    entry.encode(&mut bytes);
+    bytes[position] = if position == KIND { 200 } else { 14 };
+    bytes
+}
+
+#[tokio::test]
+async fn what_a_newer_hub_says_restricts_and_lifts_nothing() {
+    let (ended, unknown, open) = (unique("task"), unique("task"), unique("task"));
+    let pages = Pages::new(issuers());
+    let keys = pages.jwks();
+    let mut known = Vec::new();
+    completed(&ended).encode(&mut known);
+    let state = [
+        known,
+        of_a_later_version(&unknown, FAMILY, false),
+        of_a_later_version(&ended, FAMILY, true),
+        of_a_later_version(&open, KIND, false),
+        of_a_later_version(&ended, KIND, true),
+    ];
+    let hub = StandIn::start(move |asked| {
+        let page = match asked.after().number {
+            5 => pages.page(&[], |statement| {
+                (statement.prev, statement.upto, statement.head, statement.format) = (5, at(6), 6, 2);
+            }),
+            _ => pages.page_of_bytes(&state, |statement| {
+                (statement.upto, statement.head, statement.nonce) = (at(5), 5, asked.nonce());
+                statement.part = Some(Part { part: 0, parts: 1 });
+            }),
+        };
+        Box::pin(async move {
+            time::sleep(Duration::from_millis(100)).await;
+            (200, page)
+        })
+    });
+    let hub = hub.await.unwrap();
+    let proxy = follower("fault-newer", hub.cluster(), &keys, "30s", |_| ()).await;
+    wait_ready(&proxy).await.unwrap();
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await);
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().task(&open).sign()).await);
+    assert_refused(&proxy, &read_order(&proxy, &fresh().task(&ended).sign()).await, "task_completed");
+    let refused = read_order(&proxy, &fresh().task(&unknown).sign()).await;
+    assert_ne!(refused.status, 200, "a fact of an unknown family restricts its key");
+    // A page in a format that it does not read is refused as a whole, and counted.
+    let failures = format!("wasmcustom.taskfence.feed_failures.{FEED}.format");
+    let deadline = Instant::now() + SOON;
+    while proxy.envoy().stats().await.unwrap().value(&failures).unwrap() == 0 {
+        assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let asked = hub.asked();
+    assert!(asked.iter().all(|asked| asked.query.get("format").is_some_and(|format| format == "1")), "{asked:?}");
+    assert!(asked.iter().all(|asked| asked.applied().number <= 5), "it claims nothing that it cannot read");
+    assert_refused(&proxy, &read_order(&proxy, &fresh().task(&ended).sign()).await, "task_completed");
+}
+
+#[tokio::test]
+async fn two_plugins_that_follow_two_feeds_show_both() {
+    let hub = Hub::start_with("fault-two-feeds", |config| {
+        let mut other = config["feeds"][0].clone();
+        other["name"] = json!("other");
+        other.as_object_mut().unwrap().remove("signals");
+        config["feeds"].as_array_mut().unwrap().push(other);
+    });
+    let hub = hub.await.unwrap();
+    assert_signal_accepted(&hub.push(&complete_task(&unique("task"))).await.unwrap());
+    let config = hub.followed_by(&orders::config());
+    let mut second = config.clone();
+    second["signals"]["hub"]["feed"] = json!("other");
+    let settings = Settings::new("fault-two-feeds-envoy", config).workers(1).behind("app", second);
+    let settings = settings.patch(jwks::with_clusters(vec![hub.cluster()])).patch(without_receiver);
+    let proxy = Sidecar::start(settings).await.unwrap();
+    // The first filter of the chain answers the probe; the second is behind it.
+    let gauge = async |name: &str| {
+        let stats = proxy.envoy().stats().await.unwrap();
+        stats.value(&format!("wasmcustom.taskfence.{name}")).unwrap_or_default()
+    };
+    let deadline = Instant::now() + SOON;
+    while gauge("feed_caught_up.main").await == 0 || gauge("feed_caught_up.other").await == 0 {
+        assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((gauge("feed_revision.main").await, gauge("feed_revision.other").await), (1, 0));
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().sign()).await);
+    // Operators alone speak in the other feed.
+    let task = unique("task");
+    let event =
+        json!({"event": "task-completed", "subject": {"issuer": orders::ISSUER, "task": task}, "reason": "test"});
+    let made = hub.call("POST", "/v1/feeds/other/events", Some(&event)).await.unwrap();
+    assert_eq!(made.status, 200, "{}", made.text());
+    becomes(&proxy, &fresh().task(&task).sign(), "401 task_completed").await;
+    // Gauges are set at ticks.
+    let deadline = Instant::now() + SOON;
+    while gauge("feed_revision.other").await != 1 {
+        assert!(Instant::now() < deadline, "{}", proxy.envoy().log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(gauge("feed_revision.main").await, 1);
 }

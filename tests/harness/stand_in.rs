@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -76,11 +79,13 @@ type Respond = dyn Fn(Asked) -> BoxFuture<'static, Answered> + Send + Sync;
 /// A running server; it stops with the runtime of the test.
 pub struct StandIn {
     address: SocketAddr,
+    retry_after: Arc<AtomicU64>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 #[derive(Clone)]
 struct Shared {
+    retry_after: Arc<AtomicU64>,
     respond: Arc<Respond>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
@@ -93,10 +98,11 @@ impl StandIn {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::doing("listen as a hub"))?;
         let address = listener.local_addr().map_err(Error::doing("listen as a hub"))?;
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let shared = Shared { respond: Arc::new(respond), asked: asked.clone() };
+        let retry_after = Arc::<AtomicU64>::default();
+        let shared = Shared { retry_after: retry_after.clone(), respond: Arc::new(respond), asked: asked.clone() };
         let routes = Router::new().fallback(answer).with_state(shared);
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Ok(Self { address, asked })
+        Ok(Self { address, retry_after, asked })
     }
 
     /// Hands every request on to the hub at `hub`, and changes what comes back: the number of the answer, from 0, and its
@@ -133,6 +139,11 @@ impl StandIn {
         jwks::cluster(CLUSTER, self.address)
     }
 
+    /// From now on answers other than 200 ask for a pause of so many seconds; 0: for none.
+    pub fn ask_for_pause(&self, seconds: u64) {
+        self.retry_after.store(seconds, Ordering::SeqCst);
+    }
+
     /// All requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -158,11 +169,12 @@ async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> R
     let asked = asked(&uri, &headers);
     shared.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
     let (status, body) = (shared.respond)(asked).await;
-    Response::builder()
-        .status(StatusCode::from_u16(status).expect("a status"))
-        .header(header::CONTENT_TYPE, page::MEDIA_TYPE)
-        .body(Body::from(Bytes::from(body)))
-        .expect("a fixed answer")
+    let mut response = Response::builder().status(StatusCode::from_u16(status).expect("a status"));
+    let pause = shared.retry_after.load(Ordering::SeqCst);
+    if status != 200 && pause > 0 {
+        response = response.header(header::RETRY_AFTER, pause);
+    }
+    response.header(header::CONTENT_TYPE, page::MEDIA_TYPE).body(Body::from(Bytes::from(body))).expect("a fixed answer")
 }
 
 fn asked(uri: &Uri, headers: &HeaderMap) -> Asked {
@@ -212,8 +224,17 @@ impl Pages {
 
     /// A page with `entries`, after a last change to its statement; dated now unless that says otherwise.
     pub fn page(&self, entries: &[FeedEntry], change: impl FnOnce(&mut Statement)) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        let encoded = entries.iter().map(|entry| {
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes);
+            bytes
+        });
+        self.page_of_bytes(&encoded.collect::<Vec<_>>(), change)
+    }
+
+    /// The same with entries that are bytes already, such as those of a later version.
+    pub fn page_of_bytes(&self, entries: &[Vec<u8>], change: impl FnOnce(&mut Statement)) -> Vec<u8> {
+        let bytes = entries.concat();
         let mut statement = self.statement.clone();
         statement.at = now_ms();
         statement.count = entries.len() as u64;

@@ -169,6 +169,10 @@ impl Check {
                 let line = format!("ok: {}: {summary}{warnings}", problem::name(&self.config));
                 if self.print {
                     writeln!(console.err, "{line}")?;
+                    if holds_secret(&loaded.policy) {
+                        let note = "note: what is printed holds the value of `authorization`: keep it as the secret that it is";
+                        writeln!(console.err, "{note}")?;
+                    }
                     console.out.write_all(json.trim_ascii_end())?;
                     writeln!(console.out)?;
                 } else {
@@ -178,6 +182,13 @@ impl Check {
         }
         Ok(())
     }
+}
+
+/// Whether the configuration has a value of `authorization`. It must be in what goes into Envoy.
+fn holds_secret(policy: &Policy) -> bool {
+    let signals = policy.signals();
+    signals.hub().is_some_and(|hub| hub.authorization.is_some())
+        || signals.transmitters().iter().any(|stream| stream.authorization.is_some())
 }
 
 /// Reads the text of a plugin as the filter would: Envoy hands it over as it is, so it is JSON or refused.
@@ -424,6 +435,18 @@ rules:
         // What is JSON already is printed as it is.
         let (exit, capture) = check_text(&printed, &["--print"]);
         assert_eq!((exit, capture.out()), (Exit::Done, printed.as_str()));
+        assert!(!capture.err().contains("authorization"));
+        let key = SigningKey::generate(Algorithm::Es256, Some("h1".to_owned())).unwrap();
+        let keys = json!({"keys": [key.public_jwk().unwrap()]});
+        let hub = format!("{{ cluster: hub, feed: main, authorization: Bearer agreed, keys: {{ inline: {keys} }} }}");
+        let (_, capture) =
+            check_text(&format!("{}signals:\n  hub: {hub}\n  stale: {{ after: 30s }}\n", good()), &["--print"]);
+        assert!(
+            capture.err().contains("note: what is printed holds the value of `authorization`"),
+            "{}",
+            capture.err()
+        );
+        assert!(!capture.err().contains("agreed"));
         let (exit, capture) = check_text("{}", &["--print"]);
         assert_eq!((exit, capture.out()), (Exit::BadConfig, ""));
     }

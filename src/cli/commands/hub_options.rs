@@ -1,6 +1,7 @@
 //! The options of every command that calls a hub.
 
 use std::time::Duration;
+use taskfence_core::encoding::secret::Secret;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub struct HubOptions {
 
     /// The bearer token; better in the environment or a profile than on the command line
     #[arg(long, value_name = "TOKEN", env = "TASKFENCE_HUB_TOKEN", hide_env_values = true, help_heading = "Hub")]
-    hub_token: Option<String>,
+    hub_token: Option<Secret>,
 
     /// The feed [default: that of the profile, or the only one of the hub]
     #[arg(long, value_name = "NAME", help_heading = "Hub")]

@@ -15,17 +15,25 @@ use crate::terminal::exit::Exit;
 #[command(after_help = "\
 Examples:
   taskfence schema > taskfence.schema.json
+  taskfence schema --hub > hub.schema.json
   taskfence schema --markdown > docs/configuration.md")]
 pub struct Schema {
     /// Print the reference in Markdown: every key with its type, its default and its meaning
     #[arg(long)]
     markdown: bool,
+
+    /// Print the schema of hub.yaml, the configuration of a hub
+    #[arg(long, conflicts_with = "markdown")]
+    hub: bool,
 }
 
 impl Schema {
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let schema = taskfence_core::config::schema::schema();
+        let schema = match self.hub {
+            true => taskfence_hub::config::schema::schema(),
+            false => taskfence_core::config::schema::schema(),
+        };
         let text = match self.markdown {
             true => config_reference::markdown(schema.as_value()),
             false => serde_json::to_string_pretty(schema.as_value())? + "\n",

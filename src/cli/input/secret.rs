@@ -1,16 +1,26 @@
 //! A token on the command line, or the file that has it.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::input::file;
 
 /// A token, or `@FILE`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Secret {
     Typed(Vec<u8>),
     InFile(PathBuf),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Typed(_) => f.write_str("[secret]"),
+            Self::InFile(path) => f.debug_tuple("InFile").field(path).finish(),
+        }
+    }
 }
 
 impl From<OsString> for Secret {

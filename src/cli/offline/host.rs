@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use taskfence_core::encoding::secret::Secret;
 
 use taskfence_core::encoding::digest::Digest;
 use taskfence_core::http::connection::ConnectionInfo;
@@ -100,8 +101,8 @@ impl OfflineHost {
         let candidates = candidates(set, transmitters);
         // A push carries one header, and the streams of one transmitter may have agreed on different ones.
         let mut streams = candidates.iter().map(|stream| stream.authorization.clone());
-        let mut read = |authorization: Option<String>| {
-            let authorization = authorization.as_deref().map(str::as_bytes);
+        let mut read = |authorization: Option<Secret>| {
+            let authorization = authorization.as_ref().map(|secret| secret.reveal().as_bytes());
             set::read(set, authorization, transmitters, policy.issuers(), &mut self.ports.signatures, now)
         };
         let first = read(streams.next().flatten());

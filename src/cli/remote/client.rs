@@ -191,7 +191,8 @@ mod tests {
     use super::*;
 
     fn error(url: &str, token: Option<&str>) -> String {
-        let profile = Profile { url: url.to_owned(), token: token.map(str::to_owned), ..Profile::default() };
+        let profile =
+            Profile { url: url.to_owned(), token: token.map(|token| token.to_owned().into()), ..Profile::default() };
         Client::new(&profile).map(|_| ()).unwrap_err().to_string()
     }
 
@@ -200,6 +201,7 @@ mod tests {
         assert!(error("http://hub.example", Some("t")).starts_with("a token would be sent to `http://hub.example/`"));
         for local in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1", "http://hub.example"] {
             let token = (local != "http://hub.example").then(|| "t".to_owned());
+            let token = token.map(Into::into);
             let profile = Profile { url: local.to_owned(), token, ..Profile::default() };
             assert!(Client::new(&profile).is_ok(), "{local}");
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use taskfence_core::config::load;
+use taskfence_core::encoding::secret::Secret;
 
 use crate::input::document;
 use crate::input::file;
@@ -27,7 +28,7 @@ pub struct Profile {
     /// Its address, such as `https://hub.example:8500`.
     pub url: String,
     /// The bearer token.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// A file that holds the bearer token.
     pub token_file: Option<PathBuf>,
     /// The authorities that its certificate may come from, in PEM; default: those of the system.
@@ -48,7 +49,7 @@ pub struct Wanted {
     /// `--profile`.
     pub profile: Option<String>,
     /// `TASKFENCE_HUB_TOKEN`.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 /// Why there is no profile.
@@ -120,7 +121,7 @@ impl Profile {
     /// The bearer token, from the profile or from its file.
     pub fn token(&self) -> Result<Option<String>, file::Error> {
         match (&self.token, &self.token_file) {
-            (Some(token), _) => Ok(Some(token.clone())),
+            (Some(token), _) => Ok(Some(token.reveal().to_owned())),
             (None, Some(path)) => {
                 let bytes = file::read(path)?;
                 Ok(Some(String::from_utf8_lossy(bytes.trim_ascii()).into_owned()))
@@ -170,7 +171,7 @@ mod tests {
         token: Option<&str>,
     ) -> Result<(String, Option<String>), String> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        let wanted = Wanted { url: own(url), profile: own(profile), token: own(token) };
+        let wanted = Wanted { url: own(url), profile: own(profile), token: own(token).map(Secret::from) };
         let chosen = profiles().choose(&wanted).map_err(|failure| failure.to_string())?;
         Ok((chosen.url.clone(), chosen.token().unwrap()))
     }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::input::configuration;
 use crate::input::yaml;
+use crate::terminal::console::Capture;
+use crate::terminal::exit::Exit;
 
 /// A configuration, and where it stands.
 struct Example {
@@ -29,6 +31,26 @@ fn every_example_fits_the_schema_and_is_taken() {
             panic!("{place}: {problems:?}");
         }
     }
+}
+
+#[test]
+fn the_hub_of_the_page_fits_its_schema() {
+    let mut capture = Capture::default();
+    assert_eq!(capture.run(&["schema", "--hub"]), Exit::Done, "{}", capture.err());
+    let schema = serde_json::from_str(capture.out()).unwrap();
+    let schema = jsonschema::draft202012::new(&schema).unwrap();
+    let page = include_str!("../../../docs/hub.md");
+    let yaml = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let hubs: Vec<Value> = yaml.filter(|yaml| yaml.starts_with("data:")).map(json_of).collect();
+    assert!(!hubs.is_empty());
+    for hub in &hubs {
+        let faults: Vec<String> = schema.iter_errors(hub).map(|error| error.to_string()).collect();
+        assert_eq!(faults, Vec::<String>::new());
+        taskfence_hub::config::compile::compile(hub.to_string().as_bytes()).unwrap();
+    }
+    let mut hub = hubs[0].clone();
+    hub["feeds"][0]["issuer"] = json!([]);
+    assert!(!schema.is_valid(&hub));
 }
 
 #[test]

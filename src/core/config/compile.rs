@@ -16,6 +16,7 @@ use crate::config::model::{
 use crate::config::problem::Problems;
 use crate::config::problem::{Errors, Problem};
 use crate::config::rule_order;
+use crate::encoding::secret::Secret;
 use crate::http::credential_location::CredentialLocations;
 use crate::http::host::Host;
 use crate::http::path::Canonical;
@@ -454,7 +455,8 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
         let problem = Problem::at("signals.path", format!("`{}` is a pattern, and must be one path", config.path));
         problems.errors.push(problem.help("write the path to which transmitters push SETs, such as `/signals`"));
     }
-    if config.transmitters.is_empty() && (config.hub.is_none() || config.also_receiver) {
+    let needs_transmitters = !config.operators_alone && (config.hub.is_none() || config.also_receiver);
+    if config.transmitters.is_empty() && needs_transmitters {
         problems.error("signals.transmitters", "must have at least one entry");
     }
     let effects = compile_signals::effects(&config.effects, problems);
@@ -502,7 +504,7 @@ fn transmitter(
         audiences: config.audience.0.clone(),
         keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
         algorithms,
-        authorization: config.authorization.clone(),
+        authorization: config.authorization.clone().map(Secret::from),
         subjects,
         permissions: compile_signals::permissions(config, effects, path, problems),
     }

@@ -5,6 +5,7 @@ use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{Config, HubConfig, SignalsConfig};
 use crate::config::problem::{Problem, Problems};
 use crate::encoding::digest::sha256;
+use crate::encoding::secret::Secret;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::key::KeySet;
 use crate::policy::policy::Role;
@@ -154,7 +155,7 @@ fn source(hub: &HubConfig, config: &Config, issuers: &[Issuer], rules: &[Rule], 
         cluster: hub.cluster.clone(),
         host,
         path,
-        authorization: hub.authorization.clone(),
+        authorization: hub.authorization.clone().map(Secret::from),
         keys: keys(hub, problems),
         keys_hash: short_hash(&hub.keys.inline.0.to_string()),
         wait: wait(hub, rules, problems),
@@ -235,6 +236,7 @@ pub(crate) fn short_hash(text: &str) -> [u8; 8] {
 mod tests {
     use crate::config::compile::Loaded;
     use crate::config::load::load;
+    use crate::encoding::secret::Secret;
     use crate::signal::hub_source::HubSource;
     use crate::state::coverage::FeedId;
     use crate::testing::fixture;
@@ -290,7 +292,9 @@ mod tests {
         });
         assert_eq!(source.id, FeedId::new("hub.example", "main"));
         assert_eq!((source.host.as_str(), source.path.as_str()), ("hub.example:8443", "/relay/main"));
-        assert_eq!((source.authorization.as_deref(), source.wait), (Some("Bearer secret"), Span(7)));
+        assert!(!format!("{source:?}").contains("secret\"") && format!("{source:?}").contains("[secret]"));
+        let authorization = source.authorization.as_ref().map(Secret::reveal);
+        assert_eq!((authorization, source.wait), (Some("Bearer secret"), Span(7)));
     }
 
     #[test]

@@ -16,9 +16,22 @@ use serde_json::Value;
 ///
 /// An unknown key, a wrong type or a wrong value is an error with the path of the key.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
+    load_with(json, false)
+}
+
+/// Reads the feed of a hub, written as the configuration of a receiver. It needs no transmitters: its signals may come from
+/// operators alone.
+pub fn load_feed(json: &[u8]) -> Result<Loaded, Errors> {
+    load_with(json, true)
+}
+
+fn load_with(json: &[u8], operators_alone: bool) -> Result<Loaded, Errors> {
     let refused = |problem| Errors(vec![problem]);
     let value = object(json, "the configuration").map_err(refused)?;
-    let raw: Config = typed::read(&value).map_err(|misfit| refused(describe(&misfit)))?;
+    let mut raw: Config = typed::read(&value).map_err(|misfit| refused(describe(&misfit)))?;
+    if let Some(signals) = &mut raw.signals {
+        signals.operators_alone = operators_alone;
+    }
     let mut loaded = compile(&raw)?;
     if let Some(hub) = &mut loaded.policy.signals.hub {
         let hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));

@@ -696,6 +696,9 @@ pub struct SignalsConfig {
     /// silence never refuses requests. Default: nothing; a rule can still require `state_age`.
     #[serde(default)]
     pub stale: Option<StaleConfig>,
+    /// Whether there may be no transmitter: not written, but said by who reads it.
+    #[serde(skip)]
+    pub operators_alone: bool,
 }
 
 impl SignalsConfig {
@@ -714,7 +717,7 @@ impl SignalsConfig {
 }
 
 /// The feed of a hub, which holds the signals about its issuers.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HubConfig {
@@ -741,6 +744,13 @@ pub struct HubConfig {
     /// `signals.stale.after` and of every `state_age`. Default: as long as it may be.
     #[serde(default)]
     pub wait: Option<Span>,
+}
+
+// `authorization` is a secret.
+impl fmt::Debug for HubConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubConfig").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
 }
 
 /// Public keys of a hub.
@@ -822,7 +832,7 @@ impl<'de> Deserialize<'de> for StaleConfig {
 
 /// One stream of a transmitter of signals. A transmitter may have several streams, which are distinguished by
 /// `audience`, then by `authorization` and `keys`.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TransmitterConfig {
@@ -865,6 +875,13 @@ pub struct TransmitterConfig {
     /// Whether the state becomes stale when this transmitter falls silent. Default: true.
     #[serde(default = "yes")]
     pub heartbeat: bool,
+}
+
+// `authorization` is a secret.
+impl fmt::Debug for TransmitterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransmitterConfig").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 fn yes() -> bool {

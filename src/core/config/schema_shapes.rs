@@ -47,7 +47,7 @@ impl JsonSchema for JwkSet {
 /// of a principal up to the event), `set` what they say, `set_and_end`, which ends only where the event is for the
 /// worse, or `ignore` them. session-revoked and task-completed always end, grant-narrowed always narrows; all other
 /// events change nothing.
-#[derive(JsonSchema)]
+#[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, rename_all = "kebab-case")]
 #[allow(dead_code, reason = "it describes a map that is read by `hearing`")]
 pub(crate) struct Effects {
@@ -78,7 +78,7 @@ pub(crate) struct Effects {
 }
 
 /// What an event does.
-#[derive(JsonSchema)]
+#[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "snake_case")]
 #[allow(dead_code, reason = "it describes a string that is read by `hearing`")]
 pub(crate) enum Effect {

@@ -4,4 +4,5 @@ pub mod bytes;
 pub mod digest;
 pub(crate) mod json;
 pub mod nearest;
+pub mod secret;
 pub(crate) mod typed;

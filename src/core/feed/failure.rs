@@ -6,6 +6,9 @@ use crate::feed::position::Refused;
 use crate::feed::statement::StatementError;
 use crate::state::store::StoreError;
 
+/// A kind of failure that goes on is logged again after this many milliseconds.
+const REPEAT: u64 = 60_000;
+
 /// Why an answer of the hub was of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -58,21 +61,26 @@ impl Failure {
 
     /// The code of the counter.
     pub fn code(&self) -> &'static str {
+        Failure::CODES.get(self.number()).copied().unwrap_or_default()
+    }
+
+    /// Which of [`Failure::CODES`] it has.
+    pub fn number(&self) -> usize {
         match self {
-            Failure::CutOff(_) => "cut_off",
-            Failure::Status(_) => "status",
-            Failure::NoAnswer => "no_answer",
-            Failure::ClusterMissing => "cluster_missing",
-            Failure::Page(PageError::Statement(StatementError::Signature)) => "unknown_key",
-            Failure::Page(PageError::Statement(StatementError::OtherFeed)) => "other_feed",
-            Failure::Page(PageError::Format) => "format",
-            Failure::Page(_) | Failure::Apply(ApplyError::Entries(_)) => "not_a_page",
-            Failure::Refused(Refused::Ahead(_)) => "clock",
-            Failure::Refused(Refused::Old) => "old",
-            Failure::Refused(Refused::Behind) => "behind",
-            Failure::Refused(Refused::Gap { .. }) => "gap",
-            Failure::Refused(Refused::OtherHistory | Refused::OtherPart) => "other_history",
-            Failure::Apply(ApplyError::Store(_)) | Failure::Store(_) => "store",
+            Failure::CutOff(_) => 0,
+            Failure::Status(_) => 1,
+            Failure::NoAnswer => 2,
+            Failure::ClusterMissing => 3,
+            Failure::Page(PageError::Statement(StatementError::Signature)) => 5,
+            Failure::Page(PageError::Statement(StatementError::OtherFeed)) => 6,
+            Failure::Page(PageError::Format) => 7,
+            Failure::Page(_) | Failure::Apply(ApplyError::Entries(_)) => 4,
+            Failure::Refused(Refused::Ahead(_)) => 8,
+            Failure::Refused(Refused::Old) => 9,
+            Failure::Refused(Refused::Behind) => 10,
+            Failure::Refused(Refused::Gap { .. }) => 11,
+            Failure::Refused(Refused::OtherHistory | Refused::OtherPart) => 12,
+            Failure::Apply(ApplyError::Store(_)) | Failure::Store(_) => 13,
         }
     }
 
@@ -84,6 +92,68 @@ impl Failure {
             }
             Failure::Status(_) | Failure::NoAnswer => false,
             Failure::Refused(refused) => matches!(refused, Refused::Ahead(_)),
+        }
+    }
+}
+
+/// What the log knows about things that repeat: of each kind one in a minute.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// When the minute began.
+    since: u64,
+    /// The kinds in this minute, a bit for each.
+    kinds: u32,
+    /// What the log was not told of.
+    untold: u32,
+}
+
+impl Told {
+    /// Notes one of the kind with that number, below 32, at `now` (milliseconds). Where it is to be logged: how many there
+    /// were since the last one that was.
+    pub fn count(&mut self, kind: usize, now: u64) -> Option<u32> {
+        if now.abs_diff(self.since) >= REPEAT {
+            (self.since, self.kinds) = (now, 0);
+        }
+        self.untold = self.untold.saturating_add(1);
+        let bit = u32::try_from(kind).ok().and_then(|kind| 1u32.checked_shl(kind)).unwrap_or_default();
+        if self.kinds & bit != 0 {
+            return None;
+        }
+        self.kinds |= bit;
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_of_each_kind_once_a_minute() {
+        let mut told = Told::default();
+        let begin = 1_790_000_000_000;
+        assert_eq!(told.count(1, begin), Some(1));
+        let lines =
+            (1..60).filter(|second| told.count(if second % 2 == 0 { 1 } else { 2 }, begin + second * 1_000).is_some());
+        assert_eq!(lines.count(), 1, "the first of the other kind");
+        assert_eq!(told.count(1, begin + 60_000), Some(59));
+        assert_eq!(told.count(1, begin), Some(1), "the clock was set back");
+    }
+
+    #[test]
+    fn each_failure_has_its_code() {
+        let expected = [
+            (Failure::CutOff(401), "cut_off"),
+            (Failure::ClusterMissing, "cluster_missing"),
+            (Failure::Page(PageError::Statement(StatementError::Signature)), "unknown_key"),
+            (Failure::Page(PageError::Format), "format"),
+            (Failure::Apply(ApplyError::Entries(crate::feed::entry::BadEntry)), "not_a_page"),
+            (Failure::Refused(Refused::Old), "old"),
+            (Failure::Refused(Refused::OtherPart), "other_history"),
+            (Failure::Store(StoreError::Failed), "store"),
+        ];
+        for (failure, code) in expected {
+            assert_eq!(failure.code(), code);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::feed::apply::{Applied, Work};
 use crate::feed::entry::FORMAT;
-use crate::feed::failure::Failure;
+use crate::feed::failure::{Failure, Told};
 use crate::feed::lease;
 use crate::feed::page::Page;
 use crate::feed::position::{self, Position};
@@ -32,11 +32,14 @@ const GRACE: u64 = 5;
 /// The pauses after failures, in milliseconds: the shortest and the longest.
 const BACK_OFF: (u64, u64) = (200, 5_000);
 
+/// The longest time that the hub may ask for by `retry-after`, in seconds.
+const MAX_RETRY_AFTER: u64 = 60;
+
+/// No request is due later than this many milliseconds from now: [`MAX_RETRY_AFTER`] and what is added to it.
+const LONGEST_PAUSE: u64 = 75_000;
+
 /// A page without entries is followed by the next request after this many milliseconds at the least.
 const PACE: u64 = 500;
-
-/// A failure that goes on is logged again after this many milliseconds.
-const REPEAT: u64 = 60_000;
 
 /// What a follower needs in each call.
 #[derive(Debug)]
@@ -71,8 +74,8 @@ pub struct Follower {
     next: u64,
     /// The lease is left to others until this time.
     abstains_until: u64,
-    /// What the log was last told.
-    logged: Option<(&'static str, u64)>,
+    told: Told,
+    /// Whether the log was told of a page that was applied, and of no failure since.
     connected: bool,
     condition: Condition,
     lacking: Vec<usize>,
@@ -102,8 +105,10 @@ pub struct Request {
 /// What the hub answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// A status and a body.
-    Status(u16, Vec<u8>),
+    /// 200 with a body.
+    Page(Vec<u8>),
+    /// Another status, and the seconds of `retry-after` (RFC 9110 §10.2.3).
+    Refused(u16, Option<u64>),
     /// The call ended without an answer, or could not be made.
     None,
     /// The proxy has no such cluster.
@@ -139,12 +144,12 @@ pub enum Event {
     },
     /// The feed does not cover these issuers of the configuration any more or yet; none: it covers all.
     Lacking(Vec<usize>),
-    /// An answer was of no use. `log`: the log was not told yet.
+    /// An answer was of no use.
     Failed {
         /// Why.
         failure: Failure,
-        /// Whether to log it.
-        log: bool,
+        /// Whether to log it: how many failures there were since the last one that was logged.
+        log: Option<u32>,
     },
 }
 
@@ -172,7 +177,7 @@ impl Follower {
             failures: 0,
             next: 0,
             abstains_until: 0,
-            logged: None,
+            told: Told::default(),
             connected: false,
             condition: Condition::default(),
             lacking: Vec::new(),
@@ -224,16 +229,19 @@ impl Follower {
             return todo;
         }
         match answer {
-            Answer::Status(200, body) if self.work.is_some() => {
+            Answer::Page(body) if self.work.is_some() => {
                 self.came = Some(body);
                 todo.step = true;
             }
-            Answer::Status(200, body) => self.begin(host, &body, call.sent, has_time, &mut todo),
-            Answer::Status(status @ (401 | 403), _) => self.fail(host, Failure::CutOff(status), &mut todo),
-            Answer::Status(status, _) => {
+            Answer::Page(body) => self.begin(host, &body, call.sent, has_time, &mut todo),
+            Answer::Refused(status @ (401 | 403), _) => self.fail(host, Failure::CutOff(status), &mut todo),
+            Answer::Refused(status, retry_after) => {
                 // The hub may have dropped the full state whose part was asked for.
                 self.from_start |= matches!(status, 404 | 409 | 410);
                 self.fail(host, Failure::Status(status), &mut todo);
+                if let (429 | 503, Some(seconds)) = (status, retry_after) {
+                    self.next = self.next.max(not_before(host, seconds));
+                }
             }
             Answer::None => self.fail(host, Failure::NoAnswer, &mut todo),
             Answer::ClusterMissing => self.fail(host, Failure::ClusterMissing, &mut todo),
@@ -352,7 +360,6 @@ impl Follower {
 
     fn applied(&mut self, host: &mut Host<'_, impl Store, impl CheckSignature>, applied: Applied, todo: &mut Todo) {
         self.failures = 0;
-        self.logged = None;
         self.condition.saturated = self.condition.saturated.saturating_add(applied.counted.saturated);
         if !self.connected {
             self.connected = true;
@@ -377,7 +384,7 @@ impl Follower {
     /// Asks for the next page, if none is asked for and a request is due.
     fn ask(&mut self, host: &mut Host<'_, impl Store, impl CheckSignature>, todo: &mut Todo) {
         // A time far ahead was set before the clock was set back.
-        let is_due = self.next <= host.now || self.next > host.now.saturating_add(BACK_OFF.1);
+        let is_due = self.next <= host.now || self.next > host.now.saturating_add(LONGEST_PAUSE);
         if self.call.is_some() || !is_due {
             return;
         }
@@ -427,18 +434,23 @@ impl Follower {
         let more = host.random.checked_rem(bound.saturating_sub(shortest).saturating_add(1)).unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         self.next = host.now.saturating_add(shortest).saturating_add(more);
-        self.connected = false;
         self.count(host.now, failure, todo);
     }
 
     fn count(&mut self, now: u64, failure: Failure, todo: &mut Todo) {
-        let is_new = |(code, at): (&str, u64)| code != failure.code() || now.saturating_sub(at) >= REPEAT;
-        let log = self.logged.is_none_or(is_new);
-        if log {
-            self.logged = Some((failure.code(), now));
-        }
+        let log = self.told.count(failure.number(), now);
+        self.connected &= log.is_none();
         todo.events.push(Event::Failed { failure, log });
     }
+}
+
+/// When the next request may go out, in milliseconds, where the hub asks for a pause of so many seconds: later by at most a
+/// quarter, so that not all proxies come back at once. A pause that would let the state become too old is cut short.
+fn not_before(host: &Host<'_, impl Store, impl CheckSignature>, seconds: u64) -> u64 {
+    let third = host.source.closes_after.map_or(MAX_RETRY_AFTER, |span| span.0 / 3);
+    let pause = seconds.min(third).min(MAX_RETRY_AFTER).saturating_mul(1_000);
+    let more = host.random.checked_rem((pause / 4).saturating_add(1)).unwrap_or_default();
+    host.now.saturating_add(pause).saturating_add(more)
 }
 
 /// How long the hub may hold a request, in seconds: less a random part of at most a fifth, so that not all proxies ask at

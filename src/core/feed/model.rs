@@ -381,18 +381,18 @@ impl World {
                 self.hand_over(vm, answer, cut);
             }
             Op::Fail(vm) if self.proxy.vms[vm].request.take().is_some() => {
-                self.hand_over(vm, Answer::Status(503, Vec::new()), 1);
+                self.hand_over(vm, Answer::Refused(503, None), 1);
             }
             Op::Lose(vm) if self.proxy.vms[vm].request.take().is_some() => self.hand_over(vm, Answer::None, 1),
             Op::Replay(vm, ago) if self.proxy.vms[vm].request.is_some() => {
                 let Some(body) = self.answers.iter().rev().nth(ago).cloned() else { return };
                 self.proxy.vms[vm].request = None;
-                self.hand_over(vm, Answer::Status(200, body), 3);
+                self.hand_over(vm, Answer::Page(body), 3);
             }
             Op::Mixed(vm, from, cut) if self.proxy.vms[vm].request.take().is_some() => {
                 let from = from.min(self.hub.held.len());
                 let body = self.changes(from, cut, None);
-                self.hand_over(vm, Answer::Status(200, body), cut);
+                self.hand_over(vm, Answer::Page(body), cut);
             }
             Op::Fail(_) | Op::Lose(_) | Op::Replay(..) | Op::Mixed(..) => {}
             Op::Step(vm, batches) => self.act(vm, |follower, host| follower.step(host, batches_of(batches))),
@@ -473,14 +473,14 @@ impl World {
                 let (state, part) = (state.parse().unwrap(), part.parse().unwrap());
                 match self.part(state, part, nonce) {
                     Some(body) => body,
-                    None => return Answer::Status(404, Vec::new()),
+                    None => return Answer::Refused(404, None),
                 }
             }
             _ => {
                 let head = self.hub.head();
                 let number = after.number as usize;
                 if after.epoch == head.epoch && after.number > head.number {
-                    return Answer::Status(503, Vec::new());
+                    return Answer::Refused(503, None);
                 }
                 // The heartbeat is shared by all that stand at its number.
                 let is_known = after.number == head.number || self.hub.chains.get(number) == Some(&after.chain);
@@ -494,7 +494,7 @@ impl World {
             }
         };
         self.answers.push(body.clone());
-        Answer::Status(200, body)
+        Answer::Page(body)
     }
 
     fn changes(&self, from: usize, cut: usize, nonce: Option<String>) -> Vec<u8> {
@@ -640,4 +640,30 @@ fn batches_of(count: usize) -> impl FnMut() -> bool {
 fn parameter<'p>(path: &'p str, name: &str) -> Option<&'p str> {
     let (_, query) = path.split_once('?')?;
     query.split('&').filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+#[test]
+fn a_hub_that_asks_for_a_pause_is_left_alone_for_so_long() {
+    let pause = |status, retry_after| {
+        let mut world = World::new(0);
+        world.apply(&Op::Tick(0));
+        assert!(world.proxy.vms[0].request.take().is_some());
+        world.hand_over(0, Answer::Refused(status, retry_after), 1);
+        let begin = world.clock;
+        while world.proxy.vms[0].request.is_none() {
+            world.clock += 100;
+            world.apply(&Op::Tick(0));
+            assert!(world.clock < begin + 100_000, "it never asks again");
+        }
+        world.clock - begin
+    };
+    assert!(pause(503, None) <= 700, "the first pause is short");
+    for status in [429, 503] {
+        let asked = pause(status, Some(7));
+        assert!((7_000..=8_800).contains(&asked), "{status}: {asked}");
+        // `closes_after` of the model is 30 s.
+        let long = pause(status, Some(3_600));
+        assert!((10_000..=12_600).contains(&long), "{status}: {long}");
+    }
+    assert!(pause(500, Some(7)) <= 700, "it has no meaning there");
 }

@@ -17,7 +17,6 @@
 //! | `issuers` | the issuers that the feed covers: `id` (16 hexadecimal digits), `token` and `session` (how long entries are kept, in seconds), `heard` (seconds since 1970: up to when all transmitters that must be heard of were heard of), `lost` (whether the stream of one of them is disabled) |
 
 use crate::encoding::digest::{self, Digest};
-use crate::encoding::typed;
 use crate::feed::revision::{Chain, Revision};
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::Unverified;
@@ -25,7 +24,7 @@ use crate::jose::key::KeySet;
 use crate::jose::signature::CheckSignature;
 use crate::state::coverage::{CoveredIssuer, IssuerId, MAX_ISSUERS};
 use crate::time::{Span, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 /// `typ` of a statement, without `application/`.
@@ -112,7 +111,7 @@ pub enum StatementError {
     Claims,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Claims {
     iss: String,
     aud: String,
@@ -126,16 +125,16 @@ struct Claims {
     count: u64,
     length: u64,
     digest: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     part: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     nonce: Option<String>,
     issuers: Vec<IssuerClaims>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct IssuerClaims {
     id: String,
     token: u64,
@@ -194,7 +193,7 @@ impl Statement {
         if !jws.is_typ(TYPE) {
             return Err(StatementError::Type);
         }
-        let statement = read(jws.into_claims().into()).ok_or(StatementError::Claims)?;
+        let statement = read(&jws.into_claims().into()).ok_or(StatementError::Claims)?;
         match statement.hub == hub && statement.feed == feed {
             true => Ok(statement),
             false => Err(StatementError::OtherFeed),
@@ -202,39 +201,59 @@ impl Statement {
     }
 }
 
-fn read(claims: Value) -> Option<Statement> {
-    let claims: Claims = typed::read(&claims).ok()?;
-    let part = match (claims.part, claims.parts) {
-        (Some(part), Some(parts)) if part < parts => Some(Part { part, parts }),
+/// Reads the claims by hand: a derived reader of so many members would be 10 KB of the module.
+fn read(claims: &Value) -> Option<Statement> {
+    let text = |name: &str| claims.get(name)?.as_str();
+    let number = |name: &str| claims.get(name)?.as_u64();
+    let part = match (optional(claims, "part"), optional(claims, "parts")) {
+        (Some(part), Some(parts)) => {
+            let part = Part { part: small(part)?, parts: small(parts)? };
+            Some(part).filter(|part| part.part < part.parts)?.into()
+        }
         (None, None) => None,
         _ => return None,
     };
-    let upto =
-        Revision { epoch: hex(&claims.epoch)?, number: claims.upto, chain: Chain(hex(&claims.chain)?.to_be_bytes()) };
-    let sane = claims.prev <= claims.upto && claims.upto <= claims.head && claims.issuers.len() <= MAX_ISSUERS;
-    let issuers = claims.issuers.iter().map(issuer).collect::<Option<_>>()?;
+    let nonce = match optional(claims, "nonce") {
+        Some(nonce) => Some(nonce.as_str()?.to_owned()),
+        None => None,
+    };
+    let chain = Chain(hex(text("chain")?)?.to_be_bytes());
+    let upto = Revision { epoch: hex(text("epoch")?)?, number: number("upto")?, chain };
+    let (prev, head, issuers) = (number("prev")?, number("head")?, claims.get("issuers")?.as_array()?);
+    let sane = prev <= upto.number && upto.number <= head && issuers.len() <= MAX_ISSUERS;
+    let issuers = issuers.iter().map(issuer).collect::<Option<_>>()?;
     sane.then_some(Statement {
-        hub: claims.iss,
-        feed: claims.aud,
-        at: claims.at,
-        prev: claims.prev,
+        hub: text("iss")?.to_owned(),
+        feed: text("aud")?.to_owned(),
+        at: number("at")?,
+        prev,
         upto,
-        head: claims.head,
-        format: claims.format,
-        count: claims.count,
-        length: claims.length,
-        digest: digest::digest(&claims.digest)?,
+        head,
+        format: u8::try_from(number("format")?).ok()?,
+        count: number("count")?,
+        length: number("length")?,
+        digest: digest::digest(text("digest")?)?,
         part,
-        nonce: claims.nonce,
+        nonce,
         issuers,
     })
 }
 
-fn issuer(claims: &IssuerClaims) -> Option<IssuerStatus> {
-    let id = IssuerId(hex(&claims.id)?.to_be_bytes());
-    let (token_retention, session_retention) = (Span(claims.token), Span(claims.session));
+/// A member that may be missing.
+fn optional<'c>(claims: &'c Value, name: &str) -> Option<&'c Value> {
+    claims.get(name).filter(|value| !value.is_null())
+}
+
+fn small(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
+fn issuer(claims: &Value) -> Option<IssuerStatus> {
+    let number = |name: &str| claims.get(name)?.as_u64();
+    let id = IssuerId(hex(claims.get("id")?.as_str()?)?.to_be_bytes());
+    let (token_retention, session_retention) = (Span(number("token")?), Span(number("session")?));
     let covered = CoveredIssuer { id, token_retention, session_retention };
-    Some(IssuerStatus { covered, heard: Timestamp(claims.heard), lost: claims.lost })
+    Some(IssuerStatus { covered, heard: Timestamp(number("heard")?), lost: claims.get("lost")?.as_bool()? })
 }
 
 fn hex(text: &str) -> Option<u64> {

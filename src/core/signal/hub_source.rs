@@ -1,5 +1,6 @@
 //! The hub that a filter follows.
 
+use crate::encoding::secret::Secret;
 use crate::jose::key::KeySet;
 use crate::state::coverage::{CoveredIssuer, FeedId, IssuerId};
 use crate::time::Span;
@@ -21,7 +22,7 @@ pub struct HubSource {
     /// The path of the feed.
     pub path: String,
     /// The `authorization` header of the requests.
-    pub authorization: Option<String>,
+    pub authorization: Option<Secret>,
     /// The keys that statements may be signed with.
     pub keys: KeySet,
     /// A hash of these keys.

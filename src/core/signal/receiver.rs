@@ -17,6 +17,7 @@ use crate::state::store::{Store, StoreError};
 use crate::time::{Span, Timestamp};
 use crate::token::issuer::Issuer;
 use serde_json::json;
+use std::fmt;
 
 /// The outcome of a push.
 #[derive(Debug)]
@@ -45,7 +46,24 @@ pub struct Head {
     /// Whether the body is compressed or otherwise encoded (`content-encoding`).
     pub encoded: bool,
     /// `authorization`.
-    pub authorization: Option<Vec<u8>>,
+    pub authorization: Option<SecretBytes>,
+}
+
+/// The value of a header that must not be shown: `Debug` leaves it out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// The value.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
 }
 
 impl Head {
@@ -62,7 +80,7 @@ impl Head {
                     head.encoded |=
                         encodings.into_iter().any(|one| !one.is_empty() && !one.eq_ignore_ascii_case(b"identity"));
                 }
-                b"authorization" => head.authorization = Some(value.to_vec()),
+                b"authorization" => head.authorization = Some(SecretBytes(value.to_vec())),
                 _ => {}
             }
         }
@@ -96,7 +114,7 @@ pub fn receive<C>(
     if let Err(status) = head.check(signals) {
         return Received::NotAPush(status);
     }
-    let (authorization, transmitters) = (head.authorization.as_deref(), signals.transmitters());
+    let (authorization, transmitters) = (head.authorization.as_ref().map(SecretBytes::reveal), signals.transmitters());
     let signal = match set::read(body, authorization, transmitters, issuers, &mut ports.signatures, now) {
         Ok(signal) => signal,
         Err(error) => return Received::Refused(error),
@@ -264,7 +282,7 @@ mod tests {
             method: b"POST".to_vec(),
             path: b"/signals".to_vec(),
             content_type: b"application/secevent+jwt".to_vec(),
-            authorization: Some(b"Bearer stream-secret".to_vec()),
+            authorization: Some(SecretBytes(b"Bearer stream-secret".to_vec())),
             ..Head::default()
         };
         let Received::Applied(signal) = receive(policy().signals(), policy().issuers(), &head, &set(), &mut ports, NOW)

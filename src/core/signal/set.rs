@@ -2,6 +2,7 @@
 //! the state.
 
 use crate::encoding::bytes::constant_time_eq;
+use crate::encoding::secret::Secret;
 use crate::index::TransmitterIndex;
 use crate::jose::jws::{JwsError, Unverified};
 use crate::jose::key::NoKey;
@@ -75,7 +76,7 @@ fn authenticate<'t>(
         return Err(InvalidIssuer.because("iss is not a transmitter that is configured here"));
     }
     candidates.retain(|one| {
-        let wanted = one.authorization.as_deref();
+        let wanted = one.authorization.as_ref().map(Secret::reveal);
         wanted.is_none_or(|wanted| constant_time_eq(wanted.as_bytes(), authorization.unwrap_or_default()))
     });
     let mut error = AuthenticationFailed.because("the authorization header is not the one agreed for this stream");
@@ -384,8 +385,8 @@ mod tests {
         let ours = || json!("https://orders.mesh/signals");
         let by_header = [
             stream("none", &|_| {}),
-            stream("a", &|one| one.authorization = Some("Bearer a".to_owned())),
-            stream("b", &|one| one.authorization = Some("Bearer b".to_owned())),
+            stream("a", &|one| one.authorization = Some("Bearer a".to_owned().into())),
+            stream("b", &|one| one.authorization = Some("Bearer b".to_owned().into())),
         ];
         for (header, name) in
             [(Some("Bearer a"), "a"), (Some("Bearer b"), "b"), (Some("Bearer c"), "none"), (None, "none")]
@@ -399,10 +400,10 @@ mod tests {
         // The agreed header of one stream is worth nothing for another.
         let both = [
             stream("a", &|one| {
-                (one.audiences, one.authorization) = (vec!["a".to_owned()], Some("Bearer a".to_owned()))
+                (one.audiences, one.authorization) = (vec!["a".to_owned()], Some("Bearer a".to_owned().into()))
             }),
             stream("b", &|one| {
-                (one.audiences, one.authorization) = (vec!["b".to_owned()], Some("Bearer b".to_owned()))
+                (one.audiences, one.authorization) = (vec!["b".to_owned()], Some("Bearer b".to_owned().into()))
             }),
         ];
         assert_eq!(with(&both, Some("Bearer b"), json!("a")), Err("authentication_failed"));

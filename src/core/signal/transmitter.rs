@@ -1,5 +1,6 @@
 //! The transmitters that may send signals.
 
+use crate::encoding::secret::Secret;
 use crate::index::IssuerIndex;
 use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::Keyring;
@@ -19,7 +20,7 @@ pub struct Transmitter {
     /// Its public keys.
     pub keys: Keyring,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3).
-    pub authorization: Option<String>,
+    pub authorization: Option<Secret>,
     /// Token issuers whose subjects it may send signals about: name, and index in the list of issuers.
     pub subjects: Vec<(String, IssuerIndex)>,
     /// What it may send, and the effects.

@@ -26,6 +26,8 @@ pub struct Access {
     tokens: KnownTokens,
     certificates: CertificateRules,
     failures: RateLimit<IpAddr>,
+    /// Of the failures of one address, the log has one a minute.
+    logged: RateLimit<IpAddr>,
     /// For people and issuers, which call the API.
     callers: RateLimit<String>,
     /// For proxies and transmitters; many share a principal.
@@ -42,13 +44,14 @@ impl Access {
     pub fn new(tokens: KnownTokens, certificates: CertificateRules, hub: &[Arc<Feed>], now: Now) -> Access {
         let streams = hub.iter().flat_map(|feed| {
             let policy = feed.policy();
-            let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.clone());
-            values.map(|value| (Feed::intake_path(&feed.name), value)).collect::<Vec<_>>()
+            let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.as_ref());
+            values.map(|value| (Feed::intake_path(&feed.name), value.reveal().to_owned())).collect::<Vec<_>>()
         });
         Access {
             tokens,
             certificates,
             failures: RateLimit::new(1, 20),
+            logged: RateLimit::new(1, 1),
             callers: RateLimit::new(500, 2_000),
             machines: RateLimit::new(20_000, 50_000),
             streams: streams.collect(),
@@ -128,7 +131,11 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
             next.run(request).await
         }
         Err(problem) => {
-            tracing::info!(address = %peer.address, path = request.uri().path(), "a caller was not admitted");
+            // The clock of this limit goes by minutes.
+            if access.logged.take(&peer.address.ip().to_canonical(), access.now() / 60).is_ok() {
+                let path = request.uri().path();
+                tracing::info!(address = %peer.address, path, reason = problem.detail(), "a caller was not admitted; of others from there this minute the log says nothing");
+            }
             problem.into_response()
         }
     }

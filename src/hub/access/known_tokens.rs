@@ -7,7 +7,7 @@ use crate::config::role::Role;
 use crate::store::Store;
 use crate::store::model::StoreError;
 use hashbrown::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use taskfence_core::encoding::bytes::constant_time_eq;
 
 /// A list that could not be read again for so long (milliseconds) authenticates nobody: a token may have been revoked.
@@ -40,16 +40,39 @@ impl KnownTokens {
     /// Reads the tokens from `store` at `now` (milliseconds).
     pub fn open(store: Arc<dyn Store>, now: u64) -> Result<KnownTokens, StoreError> {
         let this = KnownTokens { store, known: RwLock::default(), used: Mutex::default() };
-        this.read(now)?;
+        this.refresh(now)?;
         Ok(this)
     }
 
-    /// Reads the tokens again, and notes the last uses in the store. Blocks: call it once a second on a thread where that
-    /// is allowed.
+    /// Reads the tokens again. Blocks: call it once a second on a thread where that is allowed.
     pub fn refresh(&self, now: u64) -> Result<(), StoreError> {
-        self.read(now)?;
-        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        used.iter().try_for_each(|(hash, at)| tokens::note_use(&*self.store, hash, *at))
+        let mut tokens = Vec::new();
+        for record in self.store.principals()? {
+            // A role of a newer version is no role here.
+            let Some(role) = Role::from_name(&record.role) else { continue };
+            let principal = Principal { name: record.name, role, feeds: record.feeds };
+            tokens.extend(record.tokens.into_iter().map(|(hash, ..)| (hash, principal.clone())));
+        }
+        *self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Known { tokens, at: now };
+        Ok(())
+    }
+
+    /// Notes in the store when tokens were last used. What is not stored is noted the next time. Blocks, as
+    /// [`KnownTokens::refresh`].
+    pub fn note_uses(&self) -> Result<(), StoreError> {
+        let mut used = std::mem::take(&mut *self.used());
+        let mut noted = Ok(());
+        used.retain(|hash, at| {
+            if noted.is_ok() {
+                noted = tokens::note_use(&*self.store, hash, *at);
+            }
+            noted.is_err()
+        });
+        let mut newer = self.used();
+        for (hash, at) in used {
+            newer.entry(hash).or_insert(at);
+        }
+        noted
     }
 
     /// Who has `token`. Every stored hash is compared, each in constant time.
@@ -66,20 +89,12 @@ impl KnownTokens {
             }
         }
         let principal = found.ok_or(NotKnown::Invalid)?.clone();
-        self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(hash, now);
+        self.used().insert(hash, now);
         Ok(principal)
     }
 
-    fn read(&self, now: u64) -> Result<(), StoreError> {
-        let mut tokens = Vec::new();
-        for record in self.store.principals()? {
-            // A role of a newer version is no role here.
-            let Some(role) = Role::from_name(&record.role) else { continue };
-            let principal = Principal { name: record.name, role, feeds: record.feeds };
-            tokens.extend(record.tokens.into_iter().map(|(hash, ..)| (hash, principal.clone())));
-        }
-        *self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Known { tokens, at: now };
-        Ok(())
+    fn used(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
+        self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -97,6 +112,7 @@ mod tests {
         assert_eq!((principal.name.as_str(), principal.role), ("ops", Role::Operator));
         assert_eq!(known.principal("tfhub_x", 1000), Err(NotKnown::Invalid));
         known.refresh(2000).unwrap();
+        known.note_uses().unwrap();
         assert_eq!(tokens::list(&*store).unwrap()[0].tokens, [(1, 1000)]);
         tokens::revoke(&*store, "ops", false).unwrap();
         known.refresh(3000).unwrap();

@@ -1,18 +1,18 @@
-//! The audit log: who called what, and what was answered. Every call of the API is in it before its answer leaves.
+//! The audit log: who called what, and what was answered. Every call of the API is in it before its answer leaves, or waits
+//! in memory where the store does not take it: a full disk must not keep an operator from reading and from stopping.
 
 use crate::access::principal::Principal;
 use crate::api::call::{Api, Query, READERS, allow};
 use crate::api::model::AuditAnswer;
 use crate::config::role::Role;
 use crate::problem::Problem;
-use crate::store::model::Audit;
+use crate::store::model::{Audit, StoreError};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use utoipa::IntoParams;
 
@@ -27,11 +27,13 @@ impl Note {
     }
 }
 
-/// Writes the call into the audit log. Where that fails the answer is 503, though what the call changed stays.
+/// Writes the call into the audit log. Where that fails the line waits in memory, and is written later. Only of a call that
+/// may have changed something the answer is then 503, if the disk is not full or the memory is: what the call changed stays.
 pub async fn record(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let note = Note::default();
     request.extensions_mut().insert(note.clone());
     let by = request.extensions().get::<Principal>().map_or_else(String::new, |principal| principal.name.clone());
+    let only_reads = request.method().is_safe();
     let call = format!("{} {}", request.method(), request.uri().path());
     let query = request.uri().query().map(str::to_owned);
     let response = next.run(request).await;
@@ -40,15 +42,24 @@ pub async fn record(State(api): State<Api>, mut request: Request, next: Next) ->
     let status = response.status().as_u16();
     let audit = Audit { at: api.operations.now(), by, call, status, detail: detail.to_string() };
     tracing::info!(by = audit.by, call = audit.call, status, "api");
-    match api.with_store(move |store| store.audit(&audit)).await {
-        Ok(()) => {
-            api.audited.fetch_add(1, Ordering::Relaxed);
-            response
-        }
-        Err(_) if response.status().is_success() => {
-            Problem::unavailable("the audit log cannot be written; what the call changed stays").into_response()
-        }
-        Err(problem) => problem.into_response(),
+    let (trail, store, line) = (Arc::clone(&api.audit), Arc::clone(&api.store), audit.clone());
+    let written = tokio::task::spawn_blocking(move || trail.write(&*store, &line)).await;
+    let error = match written {
+        Ok(Ok(())) => return response,
+        Ok(Err(error)) => error,
+        Err(broke_off) => StoreError::Failed(broke_off.to_string()),
+    };
+    let (by, call, detail) = (audit.by.clone(), audit.call.clone(), audit.detail.clone());
+    let may_wait = only_reads || matches!(error, StoreError::Full(_));
+    if may_wait && api.audit.keep(audit).is_ok() {
+        tracing::warn!(by, call, status, detail, %error, "the audit log cannot be written: this line waits in memory");
+        return response;
+    }
+    tracing::error!(by, call, status, detail, %error, "the audit log cannot be written: this line is only here");
+    api.audit.lose();
+    match only_reads || !response.status().is_success() {
+        true => response,
+        false => Problem::unavailable("the audit log cannot be written; what the call changed stays").into_response(),
     }
 }
 

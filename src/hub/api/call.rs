@@ -1,17 +1,18 @@
 //! What every call of the API shares: what it may use, who may do what, and calls of the store.
 
 use crate::access::principal::Principal;
+use crate::api::audit_trail::AuditTrail;
 use crate::api::operations::Operations;
 use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
 use crate::problem::Problem;
+use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::model::StoreError;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// What the handlers use.
 #[derive(Clone)]
@@ -22,9 +23,12 @@ pub struct Api {
     pub operations: Arc<dyn Operations>,
     /// The configuration.
     pub hub: Arc<Hub>,
-    /// How many lines this process wrote into the audit log.
-    pub audited: Arc<AtomicU64>,
+    /// The audit log of this process.
+    pub audit: Arc<AuditTrail>,
 }
+
+/// Calls of the API that need the store.
+static USING_STORE: Repeated = Repeated::new("the store failed in a call of the API");
 
 /// May read everything.
 pub const READERS: [Role; 2] = [Role::Operator, Role::Auditor];
@@ -58,7 +62,11 @@ impl Api {
     ) -> Result<T, Problem> {
         let store = Arc::clone(&self.store);
         let done = tokio::task::spawn_blocking(move || work(&*store)).await;
-        done.map_err(|_| Problem::unavailable("the work on the store broke off"))?.map_err(Into::into)
+        let done = done.map_err(|_| Problem::unavailable("the work on the store broke off"))?;
+        if done.is_ok() {
+            USING_STORE.went_well("");
+        }
+        done.map_err(Into::into)
     }
 }
 
@@ -74,7 +82,7 @@ pub fn allow(principal: &Principal, roles: &[Role]) -> Result<(), Problem> {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        tracing::error!(%error, "the store failed");
+        USING_STORE.failed("", &error);
         Problem::unavailable(error.to_string())
     }
 }

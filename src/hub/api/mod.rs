@@ -1,6 +1,7 @@
 //! The API of operators: `/v1/...`, described by `/openapi.json`.
 
 pub mod audit_log;
+pub mod audit_trail;
 pub mod call;
 pub mod events;
 pub mod feeds;

@@ -355,7 +355,7 @@ pub struct TokenRequest {
 }
 
 /// A new token. It is shown this once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NewTokenAnswer {
     /// The name.
     pub name: String,

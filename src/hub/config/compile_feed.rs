@@ -5,7 +5,7 @@ use crate::config::hub::Feed;
 use crate::config::model::{FeedConfig, HubConfig};
 use crate::config::name;
 use crate::config::problem::{self, Found, Problem};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use taskfence_core::config::load;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::operator::OPERATOR;
@@ -51,7 +51,7 @@ fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {
 fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
     let mut config = json!({"role": "receiver", "issuers": feed.issuers});
     match &feed.signals {
-        Value::Null => {}
+        Value::Null => insert(&mut config, "signals", receiver(Map::new(), &feed.name)),
         Value::Object(signals) => {
             for name in signals.keys().filter(|name| !SIGNALS.contains(&name.as_str())) {
                 let problem = Problem::at(format!("{path}.signals.{name}"), format!("unknown key `{name}`"));
@@ -59,16 +59,11 @@ fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
             }
             let mut signals = signals.clone();
             signals.retain(|name, _| SIGNALS.contains(&name.as_str()));
-            signals.insert("path".to_owned(), Feed::intake_path(&feed.name).into());
-            // Filters that follow the feed hash names under it, so the hub must too.
-            if name::is_feed_name(&feed.name) {
-                signals.insert("feed".to_owned(), feed.name.clone().into());
-            }
-            insert(&mut config, "signals", Value::Object(signals));
+            insert(&mut config, "signals", receiver(signals, &feed.name));
         }
         other => insert(&mut config, "signals", other.clone()),
     }
-    match load::load(config.to_string().as_bytes()) {
+    match load::load_feed(config.to_string().as_bytes()) {
         Ok(loaded) => {
             found.warnings.extend(loaded.warnings.into_iter().map(|problem| placed(problem, path)));
             Some(loaded.policy)
@@ -80,6 +75,16 @@ fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
             None
         }
     }
+}
+
+/// `signals` of the receiver that the feed `name` is.
+fn receiver(mut signals: Map<String, Value>, name: &str) -> Value {
+    signals.insert("path".to_owned(), Feed::intake_path(name).into());
+    // Filters that follow the feed hash names under it, so the hub must too.
+    if name::is_feed_name(name) {
+        signals.insert("feed".to_owned(), name.into());
+    }
+    Value::Object(signals)
 }
 
 fn insert(config: &mut Value, name: &str, value: Value) {

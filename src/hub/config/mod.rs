@@ -10,3 +10,4 @@ pub mod model;
 mod name;
 pub mod problem;
 pub mod role;
+pub mod schema;

@@ -1,13 +1,16 @@
 //! The configuration as it is written in `hub.yaml`.
 
+use crate::config::role::Role;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use taskfence_core::config::schema::{FeedSignals, IssuerConfig};
 use taskfence_core::time::Span;
 
 /// The configuration of one hub.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HubConfig {
     /// The name that stands in its statements as `iss`. Default: `taskfence-hub`.
@@ -39,7 +42,7 @@ pub struct HubConfig {
 }
 
 /// Where the hub listens.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenConfig {
     /// Address and port. Default: `127.0.0.1:8500`. Anything but a loopback address needs `tls`.
@@ -51,7 +54,7 @@ pub struct ListenConfig {
 }
 
 /// Files in PEM, read again when they change.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate chain.
@@ -64,12 +67,13 @@ pub struct TlsConfig {
 }
 
 /// Who may do what, by the SPIFFE id of a client certificate.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccessConfig {
     /// The SPIFFE id, or a trust domain such as `spiffe://mesh.example/` that all ids below it belong to.
     pub spiffe: String,
     /// `sidecar`, `transmitter`, `issuer`, `operator` or `auditor`.
+    #[schemars(with = "Role")]
     pub role: String,
     /// The feeds that it may use. Default: all.
     #[serde(default)]
@@ -80,15 +84,18 @@ pub struct AccessConfig {
 }
 
 /// One feed: a log with issuers, transmitters and roles of its own.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeedConfig {
     /// Its name, which filters have in `signals.hub.feed`: lower-case letters, digits and `-`.
     pub name: String,
     /// The issuers that it covers, as in the configuration of a filter.
+    #[schemars(with = "Vec<IssuerConfig>")]
     pub issuers: Value,
     /// Who may push signals, and what their events do: `transmitters` and `effects` as in the configuration of a filter.
+    /// Default: operators alone.
     #[serde(default)]
+    #[schemars(with = "Option<FeedSignals>")]
     pub signals: Value,
 }
 

@@ -1,7 +1,8 @@
 //! What callers of the hub may do: the roles that configuration, tokens and certificates name.
 
 /// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, schemars::JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum Role {
     /// Reads feeds: a proxy.
     Sidecar,

@@ -10,6 +10,7 @@ use crate::feed::pages::{Content, NoPage, Page, Pages};
 use crate::feed::request::PageRequest;
 use crate::feed::tail::{Range, Tail};
 use crate::feed::{Issuers, Now, Settings, heartbeat, locked};
+use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::model::{StoreError, StoredEntry};
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,8 @@ pub struct Feed {
     tail: Mutex<Tail>,
     pages: Pages,
     published: watch::Sender<Published>,
+    reading: Repeated,
+    pub(crate) writing: Repeated,
 }
 
 /// What waiting followers are woken with.
@@ -107,6 +110,8 @@ impl Feed {
             store,
             now,
             keys,
+            reading: Repeated::new("cannot read the feed"),
+            writing: Repeated::new("cannot store what is known about proxies"),
         })
     }
 
@@ -388,10 +393,8 @@ impl Feed {
         let feed = self.clone();
         let read = tokio::task::spawn_blocking(move || read(&feed));
         let read = timeout(STORE_WAIT, read).await.map_err(|_| NoAnswer::Store)?.map_err(|_| NoAnswer::Store)?;
-        read.map_err(|error| {
-            tracing::warn!(feed = self.name, %error, "cannot read the feed");
-            NoAnswer::Store
-        })
+        self.reading.note(&self.name, &read);
+        read.map_err(|_| NoAnswer::Store)
     }
 
     fn names(&self) -> (&str, &str) {

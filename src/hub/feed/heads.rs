@@ -5,6 +5,7 @@
 //! At most one read of a feed runs at a time. Whoever needs a newer one waits for it, and all who wait share it.
 
 use crate::feed::{Issuers, Now, locked};
+use crate::repeated::Repeated;
 use crate::store::Store;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,7 @@ pub struct Heads {
     latest: Mutex<Option<Arc<Head>>>,
     reading: Arc<tokio::sync::Mutex<()>>,
     reads: AtomicU64,
+    reading_store: Repeated,
 }
 
 /// The store did not answer.
@@ -48,7 +50,8 @@ impl Heads {
     /// Reads `feed` in `store`. `issuers` says what is known about the issuers.
     pub fn new(feed: &str, store: Arc<dyn Store>, now: Now, issuers: Issuers) -> Arc<Heads> {
         let (latest, reading, reads) = (Mutex::default(), Arc::default(), AtomicU64::new(0));
-        Arc::new(Heads { feed: feed.to_owned(), store, now, issuers, latest, reading, reads })
+        let reading_store = Repeated::new("cannot read the head of the feed");
+        Arc::new(Heads { feed: feed.to_owned(), store, now, issuers, latest, reading, reads, reading_store })
     }
 
     /// The result of the last read that succeeded.
@@ -92,12 +95,11 @@ impl Heads {
         let at = (self.now)();
         // Before the read: what an issuer was heard of until then is stored by then.
         let issuers = (self.issuers)(&self.feed, Timestamp(at / 1000));
-        match self.store.head(&self.feed) {
-            Ok(revision) => {
-                let head = Head { at, revision, issuers, heartbeat: OnceLock::new(), read };
-                *locked(&self.latest) = Some(Arc::new(head));
-            }
-            Err(error) => tracing::warn!(feed = self.feed, %error, "cannot read the head of the feed"),
+        let head = self.store.head(&self.feed);
+        self.reading_store.note(&self.feed, &head);
+        if let Ok(revision) = head {
+            let head = Head { at, revision, issuers, heartbeat: OnceLock::new(), read };
+            *locked(&self.latest) = Some(Arc::new(head));
         }
     }
 }

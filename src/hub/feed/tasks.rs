@@ -130,13 +130,9 @@ async fn write_followers(feeds: Arc<Feeds>) {
 /// Logs a failure. Returns whether there was none.
 fn report<E: std::fmt::Display>(feed: &Feed, done: Result<Result<(), E>, tokio::task::JoinError>) -> bool {
     match done {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(feed = feed.name, %error, "cannot use the store");
-            false
-        }
-        Err(error) => {
-            tracing::warn!(feed = feed.name, %error, "cannot use the store");
+        Ok(done) => feed.writing.note(&feed.name, &done),
+        Err(broke_off) => {
+            feed.writing.failed(&feed.name, broke_off);
             false
         }
     }

@@ -201,7 +201,7 @@ impl Store for MemoryStore {
         no()
     }
 
-    fn audit(&self, _: &Audit) -> Result<(), StoreError> {
+    fn audit(&self, _: &[Audit]) -> Result<(), StoreError> {
         no()
     }
 
@@ -242,6 +242,14 @@ impl Store for MemoryStore {
 
     fn set(&self, _: &str, _: &str) -> Result<(), StoreError> {
         no()
+    }
+
+    fn set_for_signals(&self, _: &str, _: &str) -> Result<(), StoreError> {
+        no()
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn get(&self, _: &str) -> Result<Option<String>, StoreError> {

@@ -62,7 +62,7 @@ impl FeedFreshness {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
         self.lock().encode(&mut bytes);
-        store.set(&self.name, &STANDARD.encode(bytes))
+        store.set_for_signals(&self.name, &STANDARD.encode(bytes))
     }
 
     /// What statements say about each issuer of `feed`, in the order of the configuration. `covered` are the same issuers.

@@ -7,6 +7,7 @@
 use crate::config::hub::{Feed, Hub};
 use crate::intake::counters::Counters;
 use crate::intake::key_request::{self, KeyFailure};
+use crate::repeated::Repeated;
 use crate::store::clock::Clock;
 use reqwest::Url;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,8 @@ struct KeySource {
     wanted: Notify,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
+    fetching: Repeated,
+    remembering: Repeated,
 }
 
 impl Keys {
@@ -106,17 +109,18 @@ impl KeySource {
         fetch::set_up(&mut memory, source.id()).map_err(KeyFailure::Memory)?;
         let memory = Mutex::new(memory);
         let (wanted, ended) = (Notify::new(), watch::Sender::new(0));
-        Ok(KeySource { source: source.clone(), url, users: vec![user], memory, wanted, ended })
+        let fetching = Repeated::new("the keys of a transmitter were not fetched; the last good ones stay in use");
+        let remembering = Repeated::new("the memory of fetched keys failed");
+        Ok(KeySource { source: source.clone(), url, users: vec![user], memory, wanted, ended, fetching, remembering })
     }
 
     async fn keep_fetching(self: Arc<KeySource>, client: reqwest::Client, clock: Clock) {
         let mut wanted = false;
         loop {
             let begun = fetch::begin(&mut *self.memory(), &self.source, clock.now_ms(), HOLDER, wanted);
-            match begun {
-                Ok(true) => self.fetch(&client, &clock).await,
-                Ok(false) => {}
-                Err(error) => tracing::error!(url = %self.url, %error, "the memory of fetched keys failed"),
+            self.remembering.note(self.url.as_str(), &begun);
+            if begun == Ok(true) {
+                self.fetch(&client, &clock).await;
             }
             let due = self.status().map_or(u64::MAX, |status| status.due_at(&self.source));
             let sleep = Duration::from_millis(due.saturating_sub(clock.now_ms()).max(10)).min(LONGEST_SLEEP);
@@ -131,13 +135,13 @@ impl KeySource {
         let outcome = fetched.and_then(|body| self.use_keys(&body, now));
         match &outcome {
             Ok(()) => self.users.iter().for_each(|user| user.counters.keys_fetched.add()),
-            Err(error) => {
-                let failed = fetch::fail(&mut *self.memory(), &self.source, HOLDER, now, chance());
-                let failures = failed.ok().flatten().map_or(0, |status| status.failures);
-                tracing::warn!(url = %self.url, %error, failures, "the keys of a transmitter were not fetched; the last good ones stay in use");
+            Err(_) => {
+                // What fails is the memory, which the next look says.
+                _ = fetch::fail(&mut *self.memory(), &self.source, HOLDER, now, chance());
                 self.users.iter().for_each(|user| user.counters.keys_failed.add());
             }
         }
+        self.fetching.note(self.url.as_str(), &outcome);
         self.ended.send_modify(|ended| *ended = ended.wrapping_add(1));
     }
 

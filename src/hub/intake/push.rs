@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::sync::Arc;
 use std::time::Duration;
-use taskfence_core::signal::receiver::{self, Head, Received};
+use taskfence_core::signal::receiver::{self, Head, Received, SecretBytes};
 use taskfence_core::signal::set::MAX_SET;
 use utoipa::ToSchema;
 
@@ -87,7 +87,8 @@ pub async fn push(
         Ok(Err(status)) => return not_a_push(feed, status),
         Err(_) => return not_a_push(feed, 408),
     };
-    answer(&intake.take_in(feed, head.authorization, body).await)
+    let authorization = head.authorization.as_ref().map(SecretBytes::reveal);
+    answer(&intake.take_in(feed, authorization, body).await)
 }
 
 /// The headers as core reads them.

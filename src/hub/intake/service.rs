@@ -8,6 +8,7 @@ use crate::intake::derive::{self, Origin};
 use crate::intake::freshness::FeedFreshness;
 use crate::intake::key_request::KeyFailure;
 use crate::intake::keys::Keys;
+use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoreError};
@@ -58,6 +59,7 @@ pub(super) struct FeedIntake {
     pub(super) counters: Arc<Counters>,
     pub(super) coverage: Coverage,
     freshness: FeedFreshness,
+    storing: Repeated,
 }
 
 /// Why the intake cannot start.
@@ -85,7 +87,13 @@ impl Intake {
         for feed in &hub.feeds {
             let freshness = FeedFreshness::load(&feed.name, &*store)?;
             let coverage = Coverage::load(feed, config, &*store, clock.now())?;
-            feeds.push(Arc::new(FeedIntake { feed: feed.clone(), counters: Arc::default(), coverage, freshness }));
+            feeds.push(Arc::new(FeedIntake {
+                feed: feed.clone(),
+                counters: Arc::default(),
+                coverage,
+                freshness,
+                storing: storing(),
+            }));
         }
         let counters: Vec<_> = feeds.iter().map(|feed| feed.counters.clone()).collect();
         let keys = Keys::start(hub, &counters, &clock)?;
@@ -140,13 +148,8 @@ impl Intake {
     }
 
     /// Verifies the SET `body`, which was pushed into the feed with that `authorization` header, and stores it.
-    pub(super) async fn take_in(
-        &self,
-        feed: &Arc<FeedIntake>,
-        authorization: Option<Vec<u8>>,
-        body: Bytes,
-    ) -> Received {
-        let received = match self.read(feed, authorization.as_deref(), &body).await {
+    pub(super) async fn take_in(&self, feed: &Arc<FeedIntake>, authorization: Option<&[u8]>, body: Bytes) -> Received {
+        let received = match self.read(feed, authorization, &body).await {
             Ok(signal) => self.keep(feed, signal, &body).await,
             Err(error) => Received::Refused(error),
         };
@@ -190,7 +193,7 @@ impl Intake {
             let origin = Origin { feed: &feed.feed.name, stream: &stream, by, now, skew: self.0.skew };
             let record = origin.record(&signal, claims);
             match self.0.writer.submit(Change::Signal(record)).await {
-                Ok(Outcome::Stored { .. }) => {}
+                Ok(Outcome::Stored { .. }) => feed.storing.went_well(&feed.feed.name),
                 Ok(Outcome::Repeated { .. }) => feed.counters.repeated.add(),
                 Ok(Outcome::Contradicts { .. }) => return Received::Contradicts(signal),
                 Ok(Outcome::Unknown) => return Received::Failed(signal, StateError::Corrupt),
@@ -217,6 +220,10 @@ fn stream_of(feed: &FeedIntake, id: TransmitterId) -> Option<String> {
     transmitters.find(|one| TransmitterId::new(&one.stream) == id).map(|one| one.stream.clone())
 }
 
+fn storing() -> Repeated {
+    Repeated::new("signals were not stored: their transmitters must push them again")
+}
+
 /// Every one of these errors may pass, so each is answered with 503.
 fn not_stored(feed: &FeedIntake, signal: Signal, error: &SubmitError) -> Received {
     let (counter, state) = match error {
@@ -226,7 +233,8 @@ fn not_stored(feed: &FeedIntake, signal: Signal, error: &SubmitError) -> Receive
     };
     counter.add();
     let (transmitter, event, jti) = (signal.transmitter(), signal.event(), signal.id());
-    tracing::error!(feed = feed.feed.name, transmitter, event, jti, %error, "a signal was not stored");
+    tracing::debug!(feed = feed.feed.name, transmitter, event, jti, %error, "a signal was not stored");
+    feed.storing.failed(&feed.feed.name, error);
     Received::Failed(signal, state)
 }
 
@@ -303,15 +311,14 @@ fn log(feed: &str, received: &Received) {
 }
 
 async fn keep_saving(feeds: Vec<Arc<FeedIntake>>, store: Arc<dyn Store>) {
+    let saving = Repeated::new("when transmitters were heard of was not stored; it is tried again");
     let mut ticks = tokio::time::interval(SAVE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let (feeds, store) = (feeds.clone(), store.clone());
         let saved = blocking(move || feeds.iter().try_for_each(|intake| intake.freshness.save(&*store)));
-        if let Err(error) = saved.await {
-            tracing::warn!(%error, "when transmitters were heard of was not stored; it is tried again");
-        }
+        saving.note("", &saved.await);
     }
 }
 

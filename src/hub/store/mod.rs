@@ -85,8 +85,8 @@ pub trait Store: Send + Sync + 'static {
     /// The entries of one signal, as it said them.
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError>;
 
-    /// Appends to the audit log.
-    fn audit(&self, record: &Audit) -> Result<(), StoreError>;
+    /// Appends to the audit log, in one transaction.
+    fn audit(&self, records: &[Audit]) -> Result<(), StoreError>;
 
     /// The audit log, newest first, at most `limit` records before the id.
     fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError>;
@@ -111,6 +111,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Sets a named value, such as the hash of the configuration.
     fn set(&self, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// The same for a value that must be stored to take signals: it may use the room that is kept for them.
+    fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError>;
+
+    /// Whether there is room for more than signals; the error says why not.
+    fn check_room(&self) -> Result<(), StoreError>;
 
     /// Reads a named value.
     fn get(&self, name: &str) -> Result<Option<String>, StoreError>;

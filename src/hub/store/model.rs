@@ -1,6 +1,7 @@
 //! The records that the hub keeps.
 
 use taskfence_core::feed::revision::Revision;
+use taskfence_core::signal::operator::OPERATOR;
 use taskfence_core::time::Timestamp;
 
 /// A change that is to be stored.
@@ -38,6 +39,15 @@ impl Change {
     pub fn feed(&self) -> &str {
         match self {
             Change::Signal(NewSignal { feed, .. }) | Change::Lift { feed, .. } | Change::Derive { feed, .. } => feed,
+        }
+    }
+
+    /// Whether an operator made it.
+    pub fn is_of_operator(&self) -> bool {
+        match self {
+            Change::Signal(new) => new.transmitter == OPERATOR,
+            Change::Lift { .. } => true,
+            Change::Derive { .. } => false,
         }
     }
 }

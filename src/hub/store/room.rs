@@ -8,13 +8,11 @@ use crate::store::Store;
 use crate::store::model::{NewSignal, StoreError, StoredEntry};
 use std::collections::HashMap;
 use taskfence_core::feed::entry::{self, Decoded};
+use taskfence_core::signal::operator::OPERATOR;
 use taskfence_core::state::freshness::TransmitterId;
 use taskfence_core::state::key::BUCKETS;
 use taskfence_core::state::room::{Class, Load};
 use taskfence_core::time::{Span, Timestamp};
-
-/// The transmitter of signals that operators make.
-pub const OPERATOR: &str = "operator";
 
 /// Transmitters may use so much of a class, in percent.
 const REFUSED_ABOVE: usize = 90;

@@ -138,8 +138,8 @@ impl Writer {
         let backup = store.get(BACKUP)?.filter(|made| !made.is_empty());
         if let Some(made) = &backup {
             // Before the value that makes it start anew is gone, so that neither is ever missing.
-            store.set(RESTORED, made)?;
-            store.set(RESTORED_AT, &clock.now_ms().to_string())?;
+            store.set_for_signals(RESTORED, made)?;
+            store.set_for_signals(RESTORED_AT, &clock.now_ms().to_string())?;
         }
         for feed in feeds {
             let mut head = store.open_feed(feed, epoch()?)?;
@@ -149,7 +149,7 @@ impl Writer {
             heads.insert(feed.clone(), watch::channel(head).0);
         }
         if backup.is_some() {
-            store.set(BACKUP, "")?;
+            store.set_for_signals(BACKUP, "")?;
         }
         let room = Room::load(store.as_ref(), feeds, clock.now())?;
         let (commits, _) = broadcast::channel(COMMITS);

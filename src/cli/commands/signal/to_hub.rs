@@ -1,6 +1,7 @@
 //! A signal that a hub makes for an operator, instead of one that is signed here.
 
 use std::time::Duration;
+use taskfence_core::encoding::secret::Secret;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
@@ -28,7 +29,7 @@ pub struct ToHub {
 
     /// The bearer token of the hub; better in the environment or a profile than on the command line
     #[arg(long, value_name = "TOKEN", env = "TASKFENCE_HUB_TOKEN", hide_env_values = true, help_heading = "Hub")]
-    hub_token: Option<String>,
+    hub_token: Option<Secret>,
 
     /// The feed [default: that of the profile, or the only one of the hub]
     #[arg(long, value_name = "NAME", requires = "hub", value_parser = NonEmpty::new(), help_heading = "Hub")]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::role::Role;
 use serde_json::{Value, json};
+use taskfence_core::state::coverage::FeedId;
 
 /// A P-256 public key (RFC 7517, appendix A.1).
 fn keys() -> Value {
@@ -106,11 +107,74 @@ fn unknown_keys_have_a_near_one() {
         below,
         ["feeds[0].signals.transmitters[1].audiences: unknown key `audiences` (did you mean `audience`?)"]
     );
-    let missing = problems(|config| {
+    let near = [
+        ("/", "skeww", "skew"),
+        ("/", "reserve_mb", "reserve_mib"),
+        ("/listen/", "adress", "address"),
+        ("/listen/tls/", "client_cas", "client_ca"),
+        ("/access/0/", "role_", "role"),
+        ("/feeds/0/", "issuer", "issuers"),
+    ];
+    for (object, typed, near) in near {
+        let found = problems(|config| config.pointer_mut(object.trim_end_matches('/')).unwrap()[typed] = json!(1));
+        let path = object.replace("/0", "[0]").trim_start_matches('/').replace('/', ".");
+        assert_eq!(found, [format!("{path}{typed}: unknown key `{typed}` (did you mean `{near}`?)")]);
+    }
+}
+
+#[test]
+fn a_feed_may_have_operators_alone() {
+    for signals in [Value::Null, json!({}), json!({"transmitters": []})] {
+        let hub = compiled(|config| config["feeds"][1]["signals"] = signals.clone()).unwrap();
+        let policy = hub.feeds[1].policy();
+        assert!(policy.signals().transmitters().is_empty(), "{signals}");
+        assert_eq!(policy.signals().path(), "/v1/feeds/other/signals");
+        assert_eq!(hub.feeds[1].id, FeedId::new("taskfence-hub", "other"));
+    }
+    let without = compiled(|config| {
         config["feeds"][1].as_object_mut().unwrap().remove("signals");
     });
-    let help = "is missing: a receiver must know from which transmitters it accepts signals (add `signals` with its `transmitters`)";
-    assert_eq!(missing, [format!("feeds[1].signals: {help}")]);
+    assert!(without.is_ok());
+}
+
+#[test]
+fn the_schema_takes_what_the_hub_takes() {
+    let schema = crate::config::schema::schema();
+    let validator = jsonschema::draft202012::new(schema.as_value()).unwrap();
+    let fits = |change: &dyn Fn(&mut Value)| {
+        let mut config = config();
+        change(&mut config);
+        validator.is_valid(&config)
+    };
+    assert!(fits(&|_| {}), "{:?}", validator.iter_errors(&config()).map(|error| error.to_string()).collect::<Vec<_>>());
+    assert!(fits(&|config| drop(config["feeds"][1].as_object_mut().unwrap().remove("signals"))));
+    assert!(fits(&|config| config["feeds"][0]["signals"]["effects"] = json!({"account-disabled": "ignore"})));
+    let unfit: [(&str, Value); 9] = [
+        ("/surprise", json!(1)),
+        ("/skew", json!("soon")),
+        ("/reserve_mib", json!("256")),
+        ("/listen/tls/surprise", json!(1)),
+        ("/access/0/role", json!("sidcar")),
+        ("/feeds/0/surprise", json!(1)),
+        ("/feeds/0/issuers/0/surprise", json!(1)),
+        ("/feeds/0/signals/stale", json!({"after": "30s"})),
+        ("/feeds/0/signals/transmitters/0/surprise", json!(1)),
+    ];
+    for (pointer, value) in unfit {
+        let put = |config: &mut Value| {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[key] = value.clone();
+        };
+        assert!(!fits(&put), "the schema takes {pointer}");
+        assert!(compiled(put).is_err(), "the hub takes {pointer}");
+    }
+    for (object, key) in
+        [("", "data"), ("", "feeds"), ("/feeds/0", "name"), ("/feeds/0", "issuers"), ("/access/0", "spiffe")]
+    {
+        let remove =
+            |config: &mut Value| drop(config.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(key));
+        assert!(!fits(&remove) && compiled(remove).is_err(), "{object}/{key}");
+    }
 }
 
 #[test]

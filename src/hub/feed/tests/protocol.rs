@@ -235,6 +235,20 @@ proptest! {
 }
 
 #[tokio::test]
+async fn a_follower_that_knows_more_gets_the_highest_format_of_the_hub() {
+    let hub = Hub::new();
+    let start = Revision { epoch: 7, ..Revision::START };
+    hub.add(&[(1, LATER), (2, LATER)]);
+    for format in ["", "&format=1", "&format=2", "&format=255", "&format=70000"] {
+        let page =
+            hub.page(&format!("after={start}&applied={}{format}", Revision::START), &report("follower-1", "")).await;
+        assert_eq!((page.statement().format, page.statement().count), (1, 2), "{format}");
+    }
+    let refused = hub.get(&format!("after={start}&applied={start}&format=0"), &report("follower-1", "")).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "there is no lower one");
+}
+
+#[tokio::test]
 async fn a_page_names_prev_upto_chain_and_head() {
     let hub = Hub::new();
     let one = hub.add(&[(1, LATER)]);

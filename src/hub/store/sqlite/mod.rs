@@ -17,12 +17,13 @@ mod schema;
 mod transaction;
 mod value;
 
+use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use connection::Connections;
-use reserve::Reserve;
+use reserve::{Reserve, Use};
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub struct SqliteStore {
     is_uncertain: AtomicBool,
     /// The lock, while this process is the hub.
     lock: Option<File>,
+    keeping: Repeated,
 }
 
 impl SqliteStore {
@@ -61,8 +63,16 @@ impl SqliteStore {
         schema::migrate(&connections.writer())?;
         let reserve = Reserve::new(path, 0);
         let path = path.to_owned();
-        let (window, keep, is_uncertain) = (WINDOW, Span(0), AtomicBool::new(false));
-        Ok(SqliteStore { path, connections, window, keep, reserve, is_uncertain, lock: None })
+        Ok(SqliteStore {
+            path,
+            connections,
+            window: WINDOW,
+            keep: Span(0),
+            reserve,
+            is_uncertain: AtomicBool::new(false),
+            lock: None,
+            keeping: Repeated::new("no reserve of the disk is kept for signals"),
+        })
     }
 
     /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,
@@ -101,15 +111,12 @@ impl SqliteStore {
     }
 
     fn keep_reserve(&self) {
-        match self.reserve.keep() {
-            Ok(true) => {}
-            Ok(false) => tracing::error!("the disk has too little room: no reserve for signals is kept"),
-            Err(error) => tracing::error!("no reserve for signals can be kept: {error}"),
-        }
+        self.keeping.note("", &self.reserve.keep());
     }
 
-    /// Writes, and gives up the reserve where the disk is full.
-    fn write<T>(&self, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Writes, if `user` may use what is left of the disk. For signals it gives up the reserve where the disk is full.
+    fn write<T>(&self, user: Use, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.reserve.admit(user)?;
         let once = || {
             if self.is_uncertain.load(Ordering::Acquire) {
                 return Err(StoreError::Uncertain("an earlier commit failed".to_owned()));
@@ -121,7 +128,7 @@ impl SqliteStore {
             done
         };
         match once() {
-            Err(StoreError::Full(why)) if self.reserve.give_up().unwrap_or(false) => {
+            Err(StoreError::Full(why)) if self.reserve.give_up(user).unwrap_or(false) => {
                 tracing::error!("the disk is full: the reserve for signals is given up: {why}");
                 once()
             }
@@ -146,15 +153,16 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        self.write(|connection| commits::open_feed(connection, name, epoch))
+        self.write(Use::Signals, |connection| commits::open_feed(connection, name, epoch))
     }
 
     fn renew_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        self.write(|connection| commits::renew_feed(connection, name, epoch))
+        self.write(Use::Signals, |connection| commits::renew_feed(connection, name, epoch))
     }
 
     fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
-        self.write(|connection| commits::commit(connection, changes))
+        let user = if changes.iter().all(Change::is_of_operator) { Use::Operators } else { Use::Signals };
+        self.write(user, |connection| commits::commit(connection, changes))
     }
 
     fn head(&self, feed: &str) -> Result<Revision, StoreError> {
@@ -204,8 +212,8 @@ impl Store for SqliteStore {
         self.read_feed(feed, |connection, (feed, _)| reads::entries_of(connection, feed, signal))
     }
 
-    fn audit(&self, record: &Audit) -> Result<(), StoreError> {
-        self.write(|connection| records::audit(connection, record))
+    fn audit(&self, records: &[Audit]) -> Result<(), StoreError> {
+        self.write(Use::Other, |connection| records::audit(connection, records))
     }
 
     fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError> {
@@ -217,15 +225,15 @@ impl Store for SqliteStore {
     }
 
     fn put_principal(&self, principal: &PrincipalRecord) -> Result<(), StoreError> {
-        self.write(|connection| records::put_principal(connection, principal))
+        self.write(Use::Other, |connection| records::put_principal(connection, principal))
     }
 
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError> {
-        self.write(|connection| records::remove_principal(connection, name))
+        self.write(Use::Removal, |connection| records::remove_principal(connection, name))
     }
 
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError> {
-        self.write(|connection| records::put_followers(connection, followers))
+        self.write(Use::Other, |connection| records::put_followers(connection, followers))
     }
 
     fn followers(&self, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
@@ -233,11 +241,19 @@ impl Store for SqliteStore {
     }
 
     fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError> {
-        self.write(|connection| records::remove_followers(connection, feed, ids))
+        self.write(Use::Removal, |connection| records::remove_followers(connection, feed, ids))
     }
 
     fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.write(|connection| records::set(connection, name, value))
+        self.write(Use::Other, |connection| records::set(connection, name, value))
+    }
+
+    fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.write(Use::Signals, |connection| records::set(connection, name, value))
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        self.reserve.admit(Use::Other)
     }
 
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -251,11 +267,11 @@ impl Store for SqliteStore {
     fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (mut removed, mut next) = (0u64, Some((i64::MIN, i64::MIN)));
         while let Some(cursor) = next {
-            let step = self.write(|connection| prune::ended(connection, now, self.keep, cursor))?;
+            let step = self.write(Use::Removal, |connection| prune::ended(connection, now, self.keep, cursor))?;
             removed = removed.saturating_add(step.0);
             next = step.1;
         }
-        while self.write(|connection| prune::chains(connection, self.window))? {}
+        while self.write(Use::Removal, |connection| prune::chains(connection, self.window))? {}
         self.keep_reserve();
         Ok(removed)
     }

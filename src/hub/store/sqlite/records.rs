@@ -6,13 +6,14 @@ use crate::store::sqlite::value::{int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// See `Store::audit`.
-pub fn audit(connection: &Connection, record: &Audit) -> Result<(), StoreError> {
+pub fn audit(connection: &Connection, records: &[Audit]) -> Result<(), StoreError> {
     transaction::write(connection, |connection| {
-        let Audit { at, by, call, status, detail } = record;
-        connection
-            .prepare_cached("INSERT INTO audit (at, by, call, status, detail) VALUES (?, ?, ?, ?, ?)")?
-            .execute(params![int(*at), by, call, status, detail])?;
-        note_time(connection, *at)
+        let mut insert =
+            connection.prepare_cached("INSERT INTO audit (at, by, call, status, detail) VALUES (?, ?, ?, ?, ?)")?;
+        for Audit { at, by, call, status, detail } in records {
+            insert.execute(params![int(*at), by, call, status, detail])?;
+        }
+        note_time(connection, records.iter().map(|record| record.at).max().unwrap_or_default())
     })
 }
 

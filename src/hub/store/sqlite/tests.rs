@@ -311,7 +311,7 @@ fn other_records_are_kept() {
     let (store, folder) = store();
     for status in [200, 403] {
         let call = "POST /v1/feeds/main/stops".to_owned();
-        store.audit(&Audit { at: 5_000_000, by: "ann".to_owned(), call, status, detail: "{}".to_owned() }).unwrap();
+        store.audit(&[Audit { at: 5_000_000, by: "ann".to_owned(), call, status, detail: "{}".to_owned() }]).unwrap();
     }
     let token = |byte: u8| (vec![byte; 32], 6_000_000 + u64::from(byte), 0);
     let mut ann = PrincipalRecord {
@@ -414,11 +414,33 @@ fn the_reserve_is_given_up_when_the_disk_is_full_and_comes_back() {
     assert!(store.has_reserve());
     let pages: i64 = store.connections.writer().pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     store.connections.writer().pragma_update(None, "max_page_count", pages).unwrap();
+    assert!(matches!(store.set("a", &"x".repeat(40_000)), Err(StoreError::Full(_))));
+    let line = Audit { detail: "x".repeat(40_000), ..Audit::default() };
+    assert!(matches!(store.audit(&[line]), Err(StoreError::Full(_))));
+    assert!(store.has_reserve(), "only signals may use it");
     let large = NewSignal { claims: "x".repeat(40_000), ..signal("idp", "1", &[("a", 9_000)]) };
     assert!(matches!(store.commit(&[Change::Signal(large)]), Err(StoreError::Full(_))));
     assert!(!store.has_reserve() && !reserve.exists());
     store.prune(NOW).unwrap();
     assert!(store.has_reserve(), "the disk has room again");
+}
+
+#[test]
+fn what_is_left_of_the_disk_is_for_signals_and_the_last_of_it_for_operators() {
+    let (store, _folder) = store();
+    // More than any disk has, so that less than a tenth is left.
+    let store = store.claim(u64::MAX).unwrap();
+    assert!(!store.has_reserve());
+    let full = |done: Result<(), StoreError>| matches!(done, Err(StoreError::Full(_)));
+    assert!(full(store.check_room()) && full(store.set("a", "b")) && full(store.audit(&[Audit::default()])));
+    assert!(full(store.put_followers(&[])) && full(store.set_for_signals("a", "b")));
+    let (theirs, ours) = (signal("idp", "1", &[("a", 9_000)]), signal("operator", "1", &[("b", 9_000)]));
+    let changes = [Change::Signal(theirs), Change::Signal(ours.clone())];
+    assert!(full(store.commit(&changes).map(drop)), "both or none");
+    stored(add(&store, ours));
+    let lift = Change::Lift { feed: FEED.into(), signal: 1, by: "ann".into(), reason: String::new(), at: 1 };
+    assert!(store.commit(&[lift]).is_ok() && store.prune(NOW).is_ok());
+    assert_eq!(store.remove_principal("nobody"), Ok(false), "what removes something makes room");
 }
 
 #[test]

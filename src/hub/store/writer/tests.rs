@@ -289,8 +289,8 @@ impl Store for Probe {
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError> {
         self.store.entries_of(feed, signal)
     }
-    fn audit(&self, record: &Audit) -> Result<(), StoreError> {
-        self.store.audit(record)
+    fn audit(&self, records: &[Audit]) -> Result<(), StoreError> {
+        self.store.audit(records)
     }
     fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError> {
         self.store.audits(before, limit)
@@ -315,6 +315,12 @@ impl Store for Probe {
     }
     fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {
         self.store.set(name, value)
+    }
+    fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.store.set_for_signals(name, value)
+    }
+    fn check_room(&self) -> Result<(), StoreError> {
+        self.store.check_room()
     }
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
         self.store.get(name)

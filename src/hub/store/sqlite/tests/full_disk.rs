@@ -29,6 +29,11 @@ fn signals_are_still_stored_from_the_reserve_and_what_is_refused_is_told() {
     let mut file = std::fs::File::create(&others).unwrap();
     while file.write_all(&[b'x'; 4096]).is_ok() {}
 
+    let is_full = |done| matches!(done, Err(StoreError::Full(_)));
+    while !is_full(store.set("other", &"x".repeat(8_000)))
+        && !is_full(store.audit(&[Audit { detail: "x".repeat(8_000), ..Audit::default() }]))
+    {}
+    assert!(store.has_reserve(), "only signals may use it");
     let mut taken = Vec::new();
     let refused = loop {
         let n = taken.len() + 1;
@@ -40,6 +45,9 @@ fn signals_are_still_stored_from_the_reserve_and_what_is_refused_is_told() {
     println!("{} signals of 8 KB from a reserve of 6 MiB, then: {refused}", taken.len());
     assert!(matches!(refused, StoreError::Full(_)));
     assert!(taken.len() > 100 && !store.has_reserve());
+    assert!(is_full(store.set("other", "x")) && is_full(store.put_followers(&[])));
+    let stop = NewSignal { transmitter: "operator".to_owned(), ..signal_of(taken.len() + 1) };
+    taken.push(stored(add(&store, stop)).1);
     assert_eq!(store.head(FEED).as_ref(), Ok(taken.last().unwrap()), "what was refused is not there");
     assert!(matches!(store.commit(&[Change::Signal(signal_of(taken.len() + 1))]), Err(StoreError::Full(_))));
 
