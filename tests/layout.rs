@@ -12,15 +12,17 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 14] = [
+const HUB_ROOMS: [&str; 16] = [
     "config",
     "problem",
     "histogram",
+    "parking",
     "store",
     "access",
     "intake",
     "feed",
     "api",
+    "connection",
     "serve",
     "tls",
     "health",

@@ -206,6 +206,8 @@ impl Feed {
         if known == Some(applied) {
             return Ok(());
         }
+        // A page costs what its acknowledgement costs too.
+        self.meter.charge_poll();
         let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
         // Of another history: it enforces something, but nothing that this feed can count on.
         let counted = if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } };
