@@ -12,16 +12,18 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 15] = [
+const HUB_ROOMS: [&str; 17] = [
     "repeated",
     "config",
     "problem",
     "histogram",
+    "parking",
     "store",
     "access",
     "intake",
     "feed",
     "api",
+    "connection",
     "serve",
     "tls",
     "health",

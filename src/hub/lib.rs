@@ -15,12 +15,14 @@
 pub mod access;
 pub mod api;
 pub mod config;
+pub mod connection;
 pub mod feed;
 pub mod health;
 pub mod histogram;
 pub mod intake;
 pub mod metrics;
 pub mod operations;
+pub mod parking;
 pub mod problem;
 pub mod repeated;
 pub mod serve;

@@ -3,36 +3,24 @@
 //! Most connections belong to proxies that wait, so the settings keep a waiting connection small.
 
 use crate::access::peer::Peer;
+use crate::connection::Protocols;
 use crate::feed::pace::Meter;
 use crate::repeated::Repeated;
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
 /// More connections are not accepted until others end.
 const MAX_CONNECTIONS: usize = 60_000;
-
-/// The least that hyper allows. A request and a page of a feed without its entries fit.
-const BUFFER: usize = 8 * 1024;
-
-/// The head of a request must arrive in this time, also on a connection that was used before.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A TLS handshake must end in this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,9 +38,8 @@ pub type Tls = watch::Receiver<Arc<ServerConfig>>;
 /// seconds.
 pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, shutdown: impl Future<Output = ()>) {
     let server = Server {
-        http: Arc::new(builder()),
-        router: router.into_service(),
-        graceful: GracefulShutdown::new(),
+        protocols: Arc::new(Protocols::new(router.into_service())),
+        stop: watch::Sender::new(false),
         room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
     };
     let accepting = Repeated::new("cannot accept a connection");
@@ -73,18 +60,18 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, shut
         }
     }
     drop(listener);
-    if timeout(DRAIN_TIMEOUT, server.graceful.shutdown()).await.is_err() {
+    server.stop.send_replace(true);
+    // Each connection has a receiver.
+    if timeout(DRAIN_TIMEOUT, server.stop.closed()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
 }
 
-type Service = axum::routing::RouterIntoService<Body>;
 type Permit = tokio::sync::OwnedSemaphorePermit;
 
 struct Server {
-    http: Arc<Builder<TokioExecutor>>,
-    router: Service,
-    graceful: GracefulShutdown,
+    protocols: Arc<Protocols>,
+    stop: watch::Sender<bool>,
     room: Arc<Semaphore>,
 }
 
@@ -97,13 +84,11 @@ impl Server {
     }
 
     fn start(&self, stream: TcpStream, address: SocketAddr, permit: Permit, tls: Option<&Tls>) {
-        let (http, router, watcher) = (self.http.clone(), self.router.clone(), self.graceful.watcher());
+        let (protocols, stop) = (self.protocols.clone(), self.stop.subscribe());
         let Some(tls) = tls else {
             let peer = Arc::new(Peer { address, certificates: Vec::new() });
             tokio::spawn(async move {
-                let service = service(router, peer);
-                let connection = http.serve_connection(TokioIo::new(stream), service);
-                timed(watcher.watch(connection)).await;
+                timed(protocols.serve(stream, peer, stop)).await;
                 drop(permit);
             });
             return;
@@ -117,65 +102,26 @@ impl Server {
             };
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let certificates = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            let service = service(router, Arc::new(Peer { address, certificates }));
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            timed(watcher.watch(connection)).await;
+            timed(protocols.serve(stream, Arc::new(Peer { address, certificates }), stop)).await;
             drop(permit);
         });
     }
 }
 
-/// How connections are served.
-pub fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER)
-        // Without this hyper reads on while a request waits, to see the other side leave, and takes a second buffer for
-        // it. A follower that left is noticed when its wait ends.
-        .half_close(true)
-        // Entries go out from the shared bytes, not through a buffer of the connection.
-        .writev(true)
-        .pipeline_flush(false);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(200).max_send_buf_size(BUFFER);
-    builder
-}
-
-/// The router, with the peer in each request.
-fn service(
-    router: Service,
-    peer: Arc<Peer>,
-) -> impl hyper::service::Service<
-    Request<Incoming>,
-    Response = axum::response::Response,
-    Error = std::convert::Infallible,
-    Future = tower::util::Oneshot<Service, Request<Body>>,
-> {
-    hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
-        router.clone().oneshot(request)
-    })
-}
-
-/// A connection whose polls are timed: see [`Meter`].
+/// A connection whose polls are timed, so that the pace knows what pages cost: see [`Meter`].
 struct Timed<F>(Pin<Box<F>>);
 
-/// Runs a connection, and times its polls, so that the pace knows what pages cost: see [`Meter`].
-pub async fn timed<F: Future>(connection: F) {
-    Timed(Box::pin(connection)).await;
+fn timed<F: Future<Output = ()>>(connection: F) -> Timed<F> {
+    Timed(Box::pin(connection))
 }
 
-impl<F: Future> Future for Timed<F> {
+impl<F: Future<Output = ()>> Future for Timed<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let begin = Instant::now();
+        let begin = Meter::begin_poll();
         let poll = self.0.as_mut().poll(context);
-        Meter::end_poll(begin.elapsed());
-        // A connection that fails is the other side's loss: it connects again.
-        poll.map(drop)
+        Meter::end_poll(begin);
+        poll
     }
 }

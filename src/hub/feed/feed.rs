@@ -224,6 +224,8 @@ impl Feed {
         if known == Some(applied) {
             return Ok(());
         }
+        // A page costs what its acknowledgement costs too.
+        self.meter.charge_poll();
         let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
         if !ours && self.lacks(applied).await? {
             self.followers.note_ahead(polling.id());

@@ -44,6 +44,17 @@ struct State {
     next_waiter: u64,
 }
 
+/// Which followers to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that the store does not know.
+    New,
+    /// Those that changed since they were last written, and those that were heard of long after that.
+    Changed,
+    /// Those of which the store does not have the last word.
+    All,
+}
+
 /// Why a follower is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -187,13 +198,21 @@ impl Followers {
         (state.by_id.len(), state.by_id.values().map(|follower| u64::from(follower.polling)).sum())
     }
 
-    /// The followers that changed since they were last written, as records for the store.
-    pub fn changed(&self, all: bool) -> Vec<FollowerRecord> {
+    /// Followers that are to be written, as records for the store; at most `limit`.
+    pub fn unwritten(&self, which: Which, limit: usize) -> Vec<FollowerRecord> {
         let now = (self.now)();
         let mut records = Vec::new();
         for (id, follower) in &mut locked(&self.state).by_id {
-            let due = follower.seen.saturating_sub(follower.written) >= WRITE_SEEN;
-            if !(all || due || follower.changed) {
+            if records.len() >= limit {
+                break;
+            }
+            let unseen = follower.seen.saturating_sub(follower.written);
+            let is_due = match which {
+                Which::New => !follower.stored,
+                Which::Changed => follower.changed || unseen >= WRITE_SEEN,
+                Which::All => follower.changed || unseen > 0,
+            };
+            if !is_due {
                 continue;
             }
             (follower.changed, follower.written) = (false, now);

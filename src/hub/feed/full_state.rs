@@ -12,9 +12,15 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use taskfence_core::feed::page::MAX_ENTRIES;
 use taskfence_core::feed::revision::Revision;
 use taskfence_core::feed::statement::Part;
+
+/// The entries of one part have at most this many bytes. A proxy verifies the digest of a part in one go, before its first
+/// step: more than this would hold up its thread for milliseconds.
+const PART: usize = 128 * 1024;
+
+/// A full state of more bytes than this is a load for the hub; see [`FullStates::begin`].
+const LARGE: usize = 768 * 1024;
 
 /// A full state is cut again after this.
 const FRESH: Duration = Duration::from_secs(60);
@@ -49,12 +55,12 @@ pub struct Cutter {
 impl Cutter {
     /// Adds the next entry.
     pub fn add(&mut self, entry: &[u8]) {
-        if !self.open.is_empty() && self.open.len().saturating_add(entry.len()) > MAX_ENTRIES {
+        if !self.open.is_empty() && self.open.len().saturating_add(entry.len()) > PART {
             self.close();
         }
         if self.open.capacity() == 0 {
             // The first part of a small feed stays small. All others are full.
-            self.open.reserve(if self.done.is_empty() { entry.len() } else { MAX_ENTRIES });
+            self.open.reserve(if self.done.is_empty() { entry.len() } else { PART });
         }
         self.open.extend_from_slice(entry);
         self.count = self.count.saturating_add(1);
@@ -87,7 +93,7 @@ impl FullState {
     }
 
     fn is_large(&self) -> bool {
-        self.parts.len() > 1
+        self.bytes > LARGE
     }
 }
 
@@ -238,9 +244,10 @@ mod tests {
     fn parts_are_full_and_none_is_too_large() {
         let large = state(1, 2_000);
         let parts: Vec<_> = large.parts.iter().map(|part| (part.entries.len(), part.count)).collect();
-        assert_eq!(parts, [(786_000, 786), (786_000, 786), (428_000, 428)]);
-        let part = large.part(2).unwrap().part.unwrap();
-        assert_eq!((part.part, part.parts, part.is_last()), (2, 3, true));
+        assert_eq!(parts[..15], [(131_000, 131); 15]);
+        assert_eq!(parts[15..], [(35_000, 35)]);
+        let part = large.part(15).unwrap().part.unwrap();
+        assert_eq!((part.part, part.parts, part.is_last()), (15, 16, true));
         let empty = state(1, 0);
         assert_eq!((empty.parts.len(), empty.parts[0].count), (1, 0));
     }
@@ -256,15 +263,15 @@ mod tests {
         states.begin("a", async { Ok(state(1, 0)) }).await.expect("the same follower begins again");
         states.resume("a", revision(1), 1).unwrap();
         assert_eq!(states.resume("c", revision(1), 1).unwrap_err(), NoFullState::Busy);
-        states.resume("a", revision(1), 2).unwrap();
+        states.resume("a", revision(1), 15).unwrap();
         assert_eq!(states.load(), (1, 2_000_000), "whoever has the last part is done");
         states.begin("c", async { Ok(state(1, 0)) }).await.unwrap();
         assert_eq!(states.resume("c", revision(2), 1).unwrap_err(), NoFullState::Gone);
-        assert_eq!(states.resume("c", revision(1), 3).unwrap_err(), NoFullState::Gone);
+        assert_eq!(states.resume("c", revision(1), 16).unwrap_err(), NoFullState::Gone);
     }
 
     #[tokio::test]
-    async fn a_state_of_one_part_needs_no_place() {
+    async fn a_small_state_needs_no_place() {
         let states = FullStates::new(0);
         states.begin("a", async { Ok(state(1, 3)) }).await.unwrap();
         states.begin("b", async { Ok(state(1, 3)) }).await.unwrap();

@@ -16,6 +16,7 @@ use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::followers::{Polling, Refused};
 use crate::feed::report::{HEADER, Report};
 use crate::feed::request::PageRequest;
+use crate::parking::Parking;
 use crate::problem::Problem;
 use axum::Router;
 use axum::body::Body;
@@ -63,25 +64,32 @@ pub fn router(feeds: Arc<Feeds>) -> Router {
             content((String = "text/plain"), (Problem = "application/problem+json")),
             headers(("retry-after" = u64, description = "Seconds.")))))]
 pub async fn page(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, request: Request) -> Response {
+    let parking = request.extensions().get::<Parking>().cloned();
     // The request is read and dropped before the wait: its buffer of 8 KiB is free again.
     let (feed, request, polling) = match prepare(&feeds, &name, request) {
         Ok(prepared) => prepared,
         Err(response) => return *response,
     };
-    let known = feed.followers.is_stored(polling.id()) || Box::pin(feeds.store_new(&feed, polling.id())).await;
-    drop((feeds, name));
-    if !known {
-        return no_page(&NoAnswer::Store);
-    }
-    match feed.page(request, polling).await {
-        Ok(page) => {
-            let headers = [
-                (CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
-                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            ];
-            (headers, Body::new(page)).into_response()
+    drop(name);
+    let answer = async move {
+        if !feed.followers.is_stored(polling.id()) && !Box::pin(feeds.store_new(&feed, polling.id())).await {
+            return no_page(&NoAnswer::Store);
         }
-        Err(error) => no_page(&error),
+        drop(feeds);
+        match feed.page(request, polling).await {
+            Ok(page) => {
+                let headers = [
+                    (CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
+                    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+                ];
+                (headers, Body::new(page)).into_response()
+            }
+            Err(error) => no_page(&error),
+        }
+    };
+    match parking {
+        Some(parking) => parking.park(answer).await,
+        None => answer.await,
     }
 }
 

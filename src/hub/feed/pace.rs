@@ -1,16 +1,18 @@
-//! How often pages of changes go out. Taking signals in comes first: the pause between two rounds of pages grows until
-//! serving them takes half of the CPU, and no more than the configured bandwidth.
+//! How often pages of changes go out. Taking signals in comes first: the next round of pages waits until serving pages has
+//! taken no more than half of the CPU, and no more than the configured bandwidth, since the rounds before it.
 //!
-//! The first change after a quiet time goes out at once. What a round costs is measured: [`serve`](crate::serve) times
-//! each poll of a connection, and the handler says of which polls the time belongs to pages.
+//! The first change after a quiet time goes out at once. What a round costs is measured while it is served:
+//! [`serve`](crate::serve) reads the CPU time of the thread around each poll of a connection, and the handler says which
+//! polls belong to pages.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// No pause is longer. A proxy that is behind for longer would be seen as stale.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// No change waits longer. A proxy that is behind for longer would be seen as stale.
+pub const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// What pages have cost since the hub started.
 #[derive(Debug, Default)]
@@ -30,14 +32,28 @@ impl Meter {
     pub fn charge(self: &Arc<Self>, bytes: usize) {
         self.pages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.charge_poll();
+    }
+
+    /// Charges the running poll of a connection to this meter.
+    pub fn charge_poll(self: &Arc<Self>) {
         CHARGED.with_borrow_mut(|charged| *charged = Some(self.clone()));
     }
 
-    /// Ends a poll that took `time`.
-    pub fn end_poll(time: Duration) {
+    /// Begins a poll: the CPU time of this thread so far. The time in which the thread did not run is not in it.
+    pub fn begin_poll() -> Duration {
+        cpu_of_thread()
+    }
+
+    /// Ends the poll that began at `begin`.
+    pub fn end_poll(begin: Duration) {
         if let Some(meter) = CHARGED.take() {
-            meter.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            meter.add(cpu_of_thread().saturating_sub(begin));
         }
+    }
+
+    fn add(&self, time: Duration) {
+        self.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// How many pages were sent so far.
@@ -45,43 +61,49 @@ impl Meter {
         self.pages.load(Ordering::Relaxed)
     }
 
-    /// The time and the bytes so far.
+    /// The CPU time and the bytes so far.
     pub fn total(&self) -> (Duration, u64) {
         (Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)), self.bytes.load(Ordering::Relaxed))
     }
 }
 
-/// The pause between two rounds.
+fn cpu_of_thread() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// What rounds of pages have used beyond their share.
 #[derive(Debug, Clone)]
 pub struct Pace {
     /// The CPUs of the machine.
-    cpus: u64,
+    cpus: u32,
     /// Bytes a second. `None`: not limited.
     bandwidth: Option<u64>,
-    last: (Duration, u64),
-    pause: Duration,
+    /// What the meter had counted at `at`.
+    counted: (Duration, u64),
+    at: Instant,
+    /// How long nothing may be used, from `at` on, until the share is kept again: of the CPU, and of the bandwidth.
+    owed: (Duration, Duration),
 }
 
 impl Pace {
     /// For a machine with `cpus`, and at most `bandwidth` bytes a second.
-    pub fn new(cpus: u64, bandwidth: Option<u64>) -> Pace {
-        Pace { cpus: cpus.max(1), bandwidth, last: (Duration::ZERO, 0), pause: Duration::ZERO }
+    pub fn new(cpus: u64, bandwidth: Option<u64>, now: Instant) -> Pace {
+        let cpus = u32::try_from(cpus.max(1)).unwrap_or(u32::MAX);
+        Pace { cpus, bandwidth, counted: (Duration::ZERO, 0), at: now, owed: (Duration::ZERO, Duration::ZERO) }
     }
 
-    /// The pause before the next round, given what `meter` has counted until now. Called once a round.
-    pub fn next(&mut self, meter: &Meter) -> Duration {
-        let total = meter.total();
-        let time = total.0.saturating_sub(self.last.0);
-        let bytes = total.1.saturating_sub(self.last.1);
-        self.last = total;
-        // Half of the CPUs: a round that took t on one CPU may come each 2 t / CPUs.
-        let for_cpu = time.saturating_mul(2).checked_div(u32::try_from(self.cpus).unwrap_or(u32::MAX));
-        let for_wire = self.bandwidth.map(|limit| bytes.saturating_mul(1_000_000).checked_div(limit).unwrap_or(0));
-        let wanted = for_cpu.unwrap_or_default().max(Duration::from_micros(for_wire.unwrap_or(0)));
-        // It grows at once, and shrinks by halves: the cost of one round says little.
-        let half = self.pause.checked_div(2).unwrap_or_default();
-        self.pause = wanted.max(half).min(MAX_PAUSE);
-        self.pause
+    /// How long the next round must wait, given what `meter` has counted until `now`. Zero: it may begin.
+    pub fn wait(&mut self, meter: &Meter, now: Instant) -> Duration {
+        let (total, passed) = (meter.total(), now.saturating_duration_since(self.at));
+        let time = total.0.saturating_sub(self.counted.0);
+        let bytes = total.1.saturating_sub(self.counted.1);
+        // Half of the CPUs: what took t on one CPU is paid for in 2 t / CPUs.
+        let for_cpu = time.saturating_mul(2).checked_div(self.cpus).unwrap_or_default();
+        let for_wire = self.bandwidth.and_then(|limit| bytes.saturating_mul(1_000_000).checked_div(limit)).unwrap_or(0);
+        let owe = |owed: Duration, more: Duration| owed.saturating_add(more).saturating_sub(passed).min(MAX_WAIT);
+        self.owed = (owe(self.owed.0, for_cpu), owe(self.owed.1, Duration::from_micros(for_wire)));
+        (self.counted, self.at) = (total, now);
+        self.owed.0.max(self.owed.1)
     }
 }
 
@@ -89,30 +111,58 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn round(meter: &Arc<Meter>, time: Duration, bytes: usize) {
-        meter.charge(bytes);
-        Meter::end_poll(time);
-    }
+    const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn the_pause_follows_the_cost_of_a_round() {
-        let meter = Arc::new(Meter::default());
-        let mut pace = Pace::new(2, None);
-        assert_eq!(pace.next(&meter), Duration::ZERO);
-        round(&meter, Duration::from_millis(80), 0);
-        assert_eq!(pace.next(&meter), Duration::from_millis(80), "half of two CPUs");
-        assert_eq!(pace.next(&meter), Duration::from_millis(40), "it shrinks by halves");
-        round(&meter, Duration::from_secs(9), 0);
-        assert_eq!(pace.next(&meter), MAX_PAUSE);
-        Meter::end_poll(Duration::from_secs(9));
-        assert_eq!(meter.total().0, Duration::from_millis(9_080), "a poll that nobody charged costs nothing");
+    fn a_round_waits_until_those_before_it_have_used_no_more_than_half() {
+        let (meter, begin) = (Arc::new(Meter::default()), Instant::now());
+        let mut pace = Pace::new(2, None, begin);
+        assert_eq!(pace.wait(&meter, begin), Duration::ZERO, "the first");
+        meter.add(80 * MS);
+        assert_eq!(pace.wait(&meter, begin + 30 * MS), 50 * MS, "half of two CPUs is one");
+        meter.add(20 * MS);
+        assert_eq!(pace.wait(&meter, begin + 60 * MS), 40 * MS);
+        assert_eq!(pace.wait(&meter, begin + 100 * MS), Duration::ZERO);
+        meter.add(80 * MS);
+        assert_eq!(pace.wait(&meter, begin + 500 * MS), Duration::ZERO, "it was served, and then it was quiet");
+        meter.add(20 * MS);
+        assert_eq!(pace.wait(&meter, begin + 501 * MS), 19 * MS, "a quiet time is not saved up");
+        meter.add(Duration::from_secs(9));
+        assert_eq!(pace.wait(&meter, begin + 502 * MS), MAX_WAIT);
+        let mut pace = Pace::new(8, None, begin);
+        pace.wait(&meter, begin + Duration::from_secs(9));
+        meter.add(80 * MS);
+        assert_eq!(pace.wait(&meter, begin + Duration::from_secs(9)), 20 * MS, "half of eight CPUs");
     }
 
     #[test]
     fn the_bandwidth_limits_too() {
+        let (meter, begin) = (Arc::new(Meter::default()), Instant::now());
+        let mut pace = Pace::new(2, Some(1_000_000), begin);
+        meter.charge(250_000);
+        meter.add(MS);
+        assert_eq!(pace.wait(&meter, begin), 250 * MS);
+        assert_eq!(pace.wait(&meter, begin + 100 * MS), 150 * MS);
+    }
+
+    #[test]
+    fn a_poll_costs_its_cpu_time_if_it_was_charged() {
         let meter = Arc::new(Meter::default());
-        let mut pace = Pace::new(2, Some(1_000_000));
-        round(&meter, Duration::from_millis(1), 250_000);
-        assert_eq!(pace.next(&meter), Duration::from_millis(250));
+        let spend = || {
+            let begin = Meter::begin_poll();
+            while Meter::begin_poll().saturating_sub(begin) < 3 * MS {}
+            std::thread::sleep(50 * MS);
+            begin
+        };
+        Meter::end_poll(spend());
+        assert_eq!(meter.total().0, Duration::ZERO, "nobody charged it");
+        let begin = spend();
+        meter.charge(7);
+        Meter::end_poll(begin);
+        let (time, bytes) = meter.total();
+        assert!((3 * MS..40 * MS).contains(&time), "{time:?}: to sleep costs nothing");
+        assert_eq!((bytes, meter.pages()), (7, 1));
+        Meter::end_poll(spend());
+        assert_eq!(meter.total().0, time, "the charge is for one poll");
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::feed::Feeds;
 use crate::feed::feed::Feed;
-use crate::feed::pace::Pace;
+use crate::feed::followers::Which;
+use crate::feed::pace::{MAX_WAIT, Pace};
 use crate::store::writer::Committed;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -20,6 +21,9 @@ const WRITE: Duration = Duration::from_secs(5);
 /// So many followers are written in one transaction, so that signals need not wait for long.
 const BATCH: usize = 500;
 
+/// The pause after each of these transactions.
+const WRITE_PAUSE: Duration = Duration::from_millis(100);
+
 /// The shortest time between two rounds of pages.
 const MIN_PAUSE: Duration = Duration::from_millis(2);
 
@@ -32,14 +36,14 @@ impl Feeds {
         tasks.spawn(write_followers(self.clone()));
         for feed in self.iter() {
             tasks.spawn(heartbeat(feed.clone()));
-            let pace = Pace::new(self.settings.cpus, self.settings.bandwidth);
+            let pace = Pace::new(self.settings.cpus, self.settings.bandwidth, Instant::now());
             tasks.spawn(publish(feed.clone(), pace));
         }
         stop.await;
         self.close();
         tasks.shutdown().await;
         for feed in self.iter() {
-            self.write(feed, true).await;
+            self.write(feed, Which::All, Duration::ZERO).await;
         }
     }
 
@@ -50,27 +54,49 @@ impl Feeds {
             return true;
         }
         let _writing = feed.followers.writing.lock().await;
-        if !feed.followers.is_stored(id) {
-            self.write(feed, false).await;
+        // The one that held the lock before may have written it.
+        while !feed.followers.is_stored(id) {
+            if self.write_batch(feed, Which::New).await.is_none() {
+                return false;
+            }
         }
-        feed.followers.is_stored(id)
+        true
     }
 
-    /// Removes the followers that are silent, and writes those that changed, or `all`.
-    async fn write(&self, feed: &Arc<Feed>, all: bool) {
+    /// Removes the followers that are silent, and writes those that changed, with a pause after each batch: both share the
+    /// CPU and the disk with signals.
+    async fn write(&self, feed: &Arc<Feed>, which: Which, pause: Duration) {
         feed.full.expire();
         let gone = feed.followers.expire();
         if !gone.is_empty() {
             let (store, name) = (self.store.clone(), feed.name.clone());
             report(feed, spawn_blocking(move || store.remove_followers(&name, &gone)).await);
         }
-        let changed = feed.followers.changed(all);
-        for batch in changed.chunks(BATCH) {
-            let (store, records) = (self.store.clone(), batch.to_vec());
-            match report(feed, spawn_blocking(move || store.put_followers(&records)).await) {
-                true => feed.followers.stored(batch),
-                false => feed.followers.not_written(batch),
+        // Those that change meanwhile come next time.
+        let batches = feed.followers.count().0.div_ceil(BATCH);
+        for _ in 0..batches {
+            let writing = feed.followers.writing.lock().await;
+            if self.write_batch(feed, which).await.is_none() {
+                return;
             }
+            drop(writing);
+            sleep(pause).await;
+        }
+    }
+
+    /// Writes some followers. `None`: there are none, or they could not be written.
+    async fn write_batch(&self, feed: &Arc<Feed>, which: Which) -> Option<()> {
+        let batch = feed.followers.unwritten(which, BATCH);
+        if batch.is_empty() {
+            return None;
+        }
+        let (store, records) = (self.store.clone(), batch.clone());
+        if report(feed, spawn_blocking(move || store.put_followers(&records)).await) {
+            feed.followers.stored(&batch);
+            Some(())
+        } else {
+            feed.followers.not_written(&batch);
+            None
         }
     }
 }
@@ -108,10 +134,19 @@ async fn heartbeat(feed: Arc<Feed>) {
 async fn publish(feed: Arc<Feed>, mut pace: Pace) {
     loop {
         feed.news.notified().await;
+        let latest = Instant::now().checked_add(MAX_WAIT);
+        loop {
+            // What the rounds before cost is known only as they are served, so this looks again.
+            let now = Instant::now();
+            let wait = pace.wait(&feed.meter, now);
+            let left = latest.map_or(Duration::ZERO, |latest| latest.saturating_duration_since(now));
+            if wait.is_zero() || left.is_zero() {
+                break;
+            }
+            sleep(wait.min(left)).await;
+        }
         feed.publish();
         sleep(MIN_PAUSE).await;
-        // What the round has cost so far. What it costs later counts for the next one.
-        sleep(pace.next(&feed.meter).saturating_sub(MIN_PAUSE)).await;
     }
 }
 
@@ -121,8 +156,7 @@ async fn write_followers(feeds: Arc<Feeds>) {
     loop {
         tick.tick().await;
         for feed in feeds.iter() {
-            let _writing = feed.followers.writing.lock().await;
-            feeds.write(feed, false).await;
+            feeds.write(feed, Which::Changed, WRITE_PAUSE).await;
         }
     }
 }

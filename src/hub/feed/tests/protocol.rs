@@ -2,6 +2,7 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
+use crate::feed::followers::Which;
 use crate::feed::keys::Keys;
 use crate::feed::known_keys::lacking;
 use crate::feed::receipts::{Closes, Never};
@@ -452,12 +453,17 @@ async fn a_full_state_has_parts_and_a_later_state_does_not_mix_in() {
     let hub = Hub::new();
     let head = hub.add(&(0..20_000).map(|task| (task, LATER)).collect::<Vec<_>>());
     let first = hub.statement(Revision::START, "").await;
-    assert_eq!(first.part.unwrap().parts, 2);
+    let parts = first.part.unwrap().parts;
+    assert!(parts > 2, "{parts}");
     hub.add(&[(99_999, LATER)]);
-    let second = hub.statement(Revision::START, &format!("&state={head}&part=1")).await;
-    assert_eq!((second.upto, second.head, second.prev), (head, 20_001, 0));
-    assert!(second.part.unwrap().is_last());
-    assert_eq!(first.count + second.count, 20_000);
+    let mut count = first.count;
+    for part in 1..parts {
+        let next = hub.statement(Revision::START, &format!("&state={head}&part={part}")).await;
+        assert_eq!((next.upto, next.head, next.prev), (head, 20_001, 0));
+        assert_eq!(next.part.unwrap().is_last(), part + 1 == parts);
+        count += next.count;
+    }
+    assert_eq!(count, 20_000);
     let other = Revision { number: 3, ..head };
     let query = format!("after={head}&applied={head}&state={other}&part=1");
     assert_eq!(hub.get(&query, &report("follower-1", "")).await.status(), StatusCode::GONE);
@@ -586,10 +592,10 @@ async fn followers_leave_when_silent_and_are_known_after_a_start() {
     hub.page(&format!("after={one}&applied={one}"), &report("follower-b", "")).await;
     assert_eq!(hub.store.followers("main").unwrap().len(), 2, "each was stored before it got a page");
     // That the first has applied something was written when the second came.
-    let records = hub.feeds.feed("main").unwrap().followers.changed(true);
+    let records = hub.feeds.feed("main").unwrap().followers.unwritten(Which::All, 9);
     assert_eq!(records.len(), 2);
     hub.store.put_followers(&records).unwrap();
-    assert!(hub.feeds.feed("main").unwrap().followers.changed(false).is_empty());
+    assert!(hub.feeds.feed("main").unwrap().followers.unwritten(Which::Changed, 9).is_empty());
     hub.clock.set(NOW + 60_000);
     hub.restart();
     let receipts = Receipts::new(hub.feeds.clone());
@@ -620,7 +626,7 @@ async fn a_key_is_not_switched_to_before_live_followers_know_it() {
     poll(&format!("{old:?}")).await;
     let switch = || {
         // As the hub writes them every few seconds.
-        hub.store.put_followers(&hub.feeds.feed("main").unwrap().followers.changed(false)).unwrap();
+        hub.store.put_followers(&hub.feeds.feed("main").unwrap().followers.unwritten(Which::Changed, 9)).unwrap();
         hub.feeds.keys().switch(&new, lacking(&*hub.store, &["main"], &new).unwrap(), false)
     };
     let refused = switch().unwrap_err().to_string();
