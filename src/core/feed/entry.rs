@@ -53,10 +53,16 @@ impl FeedEntry {
     }
 }
 
-/// Marks one encoded entry as lifted.
+/// Marks one encoded entry as lifted, if its fact is kept by signal (see [`Fact::is_kept_by_signal`]). Any other stays: it is
+/// the last word, which only another word takes back, also in a proxy that reads it for the first time.
 pub fn lift(bytes: &mut [u8]) -> Result<(), BadEntry> {
-    let flags = bytes.get_mut(LENGTH).ok_or(BadEntry)?;
-    *flags |= LIFTED;
+    let family = LENGTH.saturating_add(1).saturating_add(StateKey::LEN);
+    let fact = bytes.get(family..).and_then(|rest| rest.first_chunk()).ok_or(BadEntry)?;
+    let [family, value] = *fact;
+    if Fact::decode_or_stricter(family, value).is_none_or(Fact::is_kept_by_signal) {
+        let flags = bytes.get_mut(LENGTH).ok_or(BadEntry)?;
+        *flags |= LIFTED;
+    }
     Ok(())
 }
 

@@ -143,7 +143,8 @@ fn entries(found: Vec<(StoredEntry, SignalRecord)>) -> Vec<EntryAnswer> {
     let mut shown: Vec<(Entry, EntryAnswer)> = Vec::new();
     for (stored, record) in found {
         let Some(Ok(Decoded::Known(read))) = decode(&stored.entry.bytes).next() else { continue };
-        let lifted = read.entry.lifted || record.lifted.is_some();
+        // Of a signal that was undone, what is not kept by signal stands.
+        let lifted = read.entry.lifted || (record.lifted.is_some() && read.entry.fact.is_kept_by_signal());
         let entry = Entry { lifted: false, ..read.entry };
         match shown.iter_mut().find(|(known, answer)| *known == entry && answer.signal.signal == record.id) {
             Some((_, answer)) => answer.undone |= lifted,
