@@ -382,6 +382,46 @@ async fn everybody_may_do_what_the_role_says() {
 }
 
 #[tokio::test]
+async fn who_has_one_feed_sees_nothing_of_the_others() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    assert_eq!(ops.get("/v1/audit").await.0, 200);
+    for role in [Role::Operator, Role::Auditor] {
+        let token = hub.token(&format!("one-{}", role.as_str()), role, &["other"]).await;
+        assert_eq!(hub.call("GET", "/v1/feeds/other/signals", Some(&token), None).await.0, 200);
+        for path in ["/v1/audit", "/v1/tokens", "/metrics", "/v1/feeds/main/signals", "/v1/feeds/main/proxies"] {
+            assert_eq!(hub.call("GET", path, Some(&token), None).await.0, 403, "{role:?} {path}");
+        }
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_no_role_for_the_api_writes_nothing_into_the_audit_log() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    let (mesh, idp) = (hub.token("mesh", Role::Sidecar, &[]).await, hub.token("idp", Role::Transmitter, &[]).await);
+    for token in [&*mesh, &idp] {
+        for path in ["/v1/audit", "/v1/feeds/main/state", "/v1/feeds/main/signals"] {
+            assert_eq!(hub.call("GET", path, Some(token), None).await.0, 403, "{path}");
+        }
+        let stop = json!({"issuer": "https://jit.example", "reason": "r"});
+        assert_eq!(hub.call("POST", "/v1/feeds/main/stops", Some(token), Some(stop)).await.0, 403);
+    }
+    // What the transmitter of `main` has agreed on is good for a push.
+    assert_eq!(hub.call("GET", "/v1/feeds/main/signals", Some("agreed"), None).await.0, 401);
+    let long = "x".repeat(6_000);
+    assert_eq!(ops.get(&format!("/v1/feeds/{long}/state")).await.0, 404);
+    assert_eq!(ops.get(&format!("/v1/feeds/main/state?issuer=https://jit.example&task={long}")).await.0, 200);
+    let (_, log) = ops.get("/v1/audit").await;
+    let lines: Vec<_> =
+        log.as_array().unwrap().iter().map(|line| (line["by"].as_str().unwrap(), line.to_string().len())).collect();
+    assert!(lines.iter().all(|(by, length)| *by == "ops" && *length < 5_000), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn an_issuer_ends_its_own_grants_in_its_own_feeds() {
     let hub = Running::start().await;
     let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
