@@ -169,6 +169,7 @@ impl Server {
         let store: Arc<dyn Store> = Arc::new(open_store(&hub)?.with_reserve(hub.reserve));
         let clock = Clock::new(&*store)?;
         let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
+        feed::coverage::renew(&*store, &hub, clock.now())?;
         let writer = Writer::start(Arc::clone(&store), clock.clone(), &names)?;
         // Before the feeds are opened, so that no commit is missed.
         let committed = writer.committed();
