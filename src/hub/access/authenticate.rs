@@ -120,10 +120,12 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
         return Problem::unavailable("the connection of the request is not known").into_response();
     };
     if access.is_push(request.headers(), request.uri().path()) {
+        let _busy = peer.activity.begin();
         return next.run(request).await;
     }
     match access.admit(request.headers(), &peer) {
         Ok(principal) => {
+            let _busy = peer.activity.begin();
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
@@ -156,7 +158,7 @@ mod tests {
 
     fn peer(spiffe: Option<&str>) -> Peer {
         let certificate = |id: &str| certificate::tests::certificate(&[id]).into();
-        Peer { address: "127.0.0.1:9".parse().unwrap(), certificates: spiffe.map(certificate).into_iter().collect() }
+        Peer::new("127.0.0.1:9".parse().unwrap(), spiffe.map(certificate).into_iter().collect())
     }
 
     fn headers(authorization: Option<&str>) -> HeaderMap {
