@@ -19,6 +19,8 @@ pub(super) struct Origin<'o> {
     pub(super) stream: &'o str,
     /// Who made it.
     pub(super) by: &'o str,
+    /// Whose share of the room its entries use.
+    pub(super) share: &'o str,
     /// The clock of the hub, in milliseconds since 1970.
     pub(super) now: u64,
     /// Added to the life of each entry.
@@ -55,7 +57,7 @@ impl Origin<'_> {
         let entry = Entry { until, source: SourceTag::new(self.feed, self.stream, id), ..entry.clone() };
         let (key, bucket) = (entry.key.encode().to_vec(), entry.key.bucket());
         let mut bytes = Vec::new();
-        FeedEntry { entry, by: TransmitterId::new(self.stream) }.encode(&mut bytes);
+        FeedEntry { entry, by: TransmitterId::new(self.share) }.encode(&mut bytes);
         NewEntry { bytes, key, bucket, until }
     }
 }

@@ -68,7 +68,10 @@ impl Intake {
         let id = id(event.id.as_deref())?;
         let now = self.clock().now_ms();
         let (signal, claims) = read_event(&feed, &event, &id, Timestamp(now / 1_000))?;
-        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
+        // An issuer, which is called by its own name, must not use up the room that is there for operators: they could not
+        // stop it any more.
+        let share = if event.issuer.as_deref() == Some(by) { by } else { OPERATOR };
+        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, share, now, skew: self.skew() };
         let mut record = origin.record(&signal, Value::Object(claims).to_string());
         record.fingerprint = fingerprint(&event);
         record.reason = event.reason;
@@ -99,7 +102,7 @@ impl Intake {
             lifted: false,
         }];
         self.date(&feed, &mut entries, at).await?;
-        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
+        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, share: OPERATOR, now, skew: self.skew() };
         let subject = what.to_string();
         let record = NewSignal {
             feed: feed.name.clone(),

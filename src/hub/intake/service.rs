@@ -173,7 +173,8 @@ impl Intake {
                 return Received::Failed(signal, StateError::Corrupt);
             };
             let by = signal.transmitter();
-            let origin = Origin { feed: &feed.feed.name, stream: &stream, by, now, skew: self.0.skew };
+            let (feed_name, share) = (&feed.feed.name, &stream);
+            let origin = Origin { feed: feed_name, stream: &stream, by, share, now, skew: self.0.skew };
             let record = origin.record(&signal, claims);
             match self.0.writer.submit(Change::Signal(record)).await {
                 Ok(Outcome::Stored { .. }) => {}

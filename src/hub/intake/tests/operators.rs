@@ -134,3 +134,24 @@ async fn what_cannot_be_used_has_a_remedy() {
     assert!(two.to_string().starts_with("what to stop is not one thing"), "{two}");
     assert_eq!(hub.entries(), []);
 }
+
+#[tokio::test]
+async fn an_issuer_cannot_use_up_the_room_to_stop_it() {
+    let hub = TestHub::new(|_| {});
+    let space = key_space(Some("main"), ISSUER);
+    let bucket = StateKey::of_issuer(&space).bucket();
+    let names = (0..).map(|n| format!("client-{n}"));
+    let names = names.filter(|name| StateKey::new(Kind::Client, &space, name).bucket() == bucket);
+    let (mut taken, mut refused) = (0, 0);
+    for name in names.take(60) {
+        let ends =
+            OperatorEvent { issuer: Some(ISSUER.to_owned()), ..event("session-revoked", json!({"client": name})) };
+        match hub.intake.operator_event("main", ISSUER, ends).await {
+            Ok(_) => taken += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!((taken, refused), (48, 12), "three quarters of 64");
+    let stopped = hub.intake.stop("main", "alice", &json!({"issuer": ISSUER}), "it is compromised").await;
+    assert!(stopped.is_ok(), "{stopped:?}");
+}
