@@ -125,7 +125,7 @@ fn closing(closes: Closes) -> (Option<u64>, Option<String>) {
     match closes {
         Closes::At(at) => (Some(at), None),
         Closes::Never(Never::NoLimit) => {
-            (None, Some("its `signals.stale` is not set, or has `then: allow`".to_owned()))
+            (None, Some("its `signals.stale` is not set, is longer than a day, or has `then: allow`".to_owned()))
         }
         Closes::Never(Never::Shadow) => (None, Some("it is in shadow mode".to_owned())),
     }

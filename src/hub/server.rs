@@ -340,11 +340,9 @@ impl Ticker {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "the signing keys cannot be read again; the old ones stay in use"),
         }
-        let mut skews = Vec::new();
-        for feed in self.parts.feeds.iter() {
-            skews.extend(feed.followers.all().iter().filter_map(|(_, follower)| follower.report.skew_ms));
-        }
-        findings.median_skew = health::median(skews);
+        let followers: Vec<_> = self.parts.feeds.iter().flat_map(|feed| feed.followers.all()).collect();
+        let reported = followers.iter().filter_map(|(_, one)| Some((&*one.principal, one.report.skew_ms?)));
+        findings.median_skew = health::median_skew(reported);
         self.health.note(findings, Instant::now());
         match self.tls.as_mut().map(Tls::refresh) {
             Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),
