@@ -11,7 +11,7 @@ use crate::config::role::Role;
 use crate::problem::Problem;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
@@ -147,8 +147,13 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
             next.run(request).await
         }
         Err(problem) => {
-            tracing::info!(address = %peer.address, path = request.uri().path(), "a caller was not admitted");
-            problem.into_response()
+            let response = problem.into_response();
+            // An address that fails again and again must not fill the log.
+            if response.status() != StatusCode::TOO_MANY_REQUESTS {
+                let (path, status) = (request.uri().path(), response.status().as_u16());
+                tracing::info!(address = %peer.address, path, status, "a caller was not admitted");
+            }
+            response
         }
     };
     close_in_time(response, &peer, access.now())
@@ -160,7 +165,6 @@ mod tests {
     use crate::access::tokens;
     use crate::config::hub::Access as Rule;
     use crate::testing;
-    use axum::http::StatusCode;
     use taskfence_core::http::spiffe::PeerPattern;
 
     const ENVOY: &str = "spiffe://mesh.example/ns/a/sa/envoy";

@@ -188,7 +188,7 @@ impl Intake {
         // A stream that was disabled must still be known as such after a crash.
         if heartbeat.stream.is_some() {
             let (feed, store) = (feed.clone(), self.0.store.clone());
-            if let Err(error) = blocking(move || feed.freshness.save_always(&*store)).await {
+            if let Err(error) = blocking(move || feed.freshness.save(&*store)).await {
                 tracing::error!(%error, "the status of a stream was not stored");
                 return Received::Failed(signal, StateError::Failed);
             }
