@@ -139,7 +139,7 @@ pub struct SignalQuery {
     pub jti: Option<String>,
     /// Only stops that stand.
     pub standing_stops: bool,
-    /// At most so many; 0 means 100.
+    /// At most so many, and fewer where they are long; 0 means 100.
     pub limit: usize,
 }
 
