@@ -81,7 +81,7 @@ impl Access {
             let detail = "there is neither a token nor a client certificate with a SPIFFE id";
             return Err(Problem::unauthenticated(detail, false));
         };
-        if !leaf.and_then(|leaf| certificate::ends_at(leaf)).is_some_and(|end| end >= self.now() / 1_000) {
+        if leaf.and_then(|leaf| certificate::ends_at(leaf)).is_none_or(|end| end < self.now() / 1_000) {
             return Err(Problem::unauthenticated("the client certificate has ended: connect with a new one", false));
         }
         self.certificates.principal(&id).ok_or_else(|| {
