@@ -17,7 +17,7 @@ use taskfence_core::time::Timestamp;
 /// whose entries it holds. Call it before the writer starts. Blocks.
 pub fn renew(store: &dyn Store, hub: &Hub, now: Timestamp) -> Result<(), StoreError> {
     for feed in &hub.feeds {
-        let name = format!("covered/{}", feed.name);
+        let name = format!("issuers/{}", feed.name);
         let tags: BTreeSet<String> = feed.policy().issuers().iter().map(|one| text(covered(one).id.tag())).collect();
         let before = store.get(&name)?;
         let known: BTreeSet<&str> = before.as_deref().unwrap_or_default().split(' ').collect();
