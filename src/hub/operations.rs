@@ -37,8 +37,8 @@ impl Operations for Parts {
 
     fn event(&self, event: operations::OperatorEvent) -> BoxFuture<'_, Result<TakenAnswer, Problem>> {
         async move {
-            let operations::OperatorEvent { feed, by, event, details, subject, issuer, reason, jti } = event;
-            let event = OperatorEvent { event, details, subject, issuer, reason, id: jti };
+            let operations::OperatorEvent { feed, by, event, details, subject, issuer, reason, jti, caller } = event;
+            let event = OperatorEvent { event, details, subject, issuer, reason, id: jti, caller };
             Ok(taken(self.intake.operator_event(&feed, &by, event).await?))
         }
         .boxed()

@@ -15,7 +15,7 @@ use taskfence_core::time::{Span, Timestamp};
 pub(super) struct Origin<'o> {
     /// The feed.
     pub(super) feed: &'o str,
-    /// The stream of the transmitter, or `operator`.
+    /// The stream of the transmitter, or that of a caller of the API.
     pub(super) stream: &'o str,
     /// Who made it.
     pub(super) by: &'o str,
