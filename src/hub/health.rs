@@ -1,5 +1,6 @@
 //! `/livez` and `/readyz`: whether the process works, and whether it should get requests.
 
+use crate::store::clock::MAX_SKEW;
 use crate::store::model::{Audit, StoreError};
 use crate::store::{RESTORED, Store};
 use axum::Json;
@@ -11,9 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use taskfence_core::encoding::digest::{digest_text, sha256};
-
-/// The clock of the hub may differ from the median of the proxies' clocks by so many milliseconds.
-pub const MAX_SKEW: i64 = 60_000;
 
 /// A check of the store that is older than this counts as failed.
 const MAX_AGE: Duration = Duration::from_secs(5);

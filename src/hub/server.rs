@@ -20,6 +20,7 @@ use crate::serve::serve;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::StoreError;
+use crate::store::pruning::Pruning;
 use crate::store::sqlite::SqliteStore;
 use crate::store::writer::Writer;
 use crate::tls::{Tls, TlsError};
@@ -206,6 +207,8 @@ impl Server {
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, wait(stopped.clone()));
         let ticker = Ticker {
+            pruning: Pruning::new(&parts.clock, Instant::now()),
+            median_skew: None,
             store,
             access,
             health: Arc::clone(&health),
@@ -295,6 +298,9 @@ struct Ticker {
     parts: Arc<Parts>,
     tls: Option<Tls>,
     config: String,
+    pruning: Pruning,
+    /// How far the clocks of proxies were ahead at the last look, in milliseconds.
+    median_skew: Option<i64>,
 }
 
 impl Ticker {
@@ -342,7 +348,8 @@ impl Ticker {
         }
         let followers: Vec<_> = self.parts.feeds.iter().flat_map(|feed| feed.followers.all()).collect();
         let reported = followers.iter().filter_map(|(_, one)| Some((&*one.principal, one.report.skew_ms?)));
-        findings.median_skew = health::median_skew(reported);
+        self.median_skew = health::median_skew(reported);
+        findings.median_skew = self.median_skew;
         self.health.note(findings, Instant::now());
         match self.tls.as_mut().map(Tls::refresh) {
             Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),
@@ -353,8 +360,12 @@ impl Ticker {
         }
     }
 
-    fn prune(&self) {
-        match self.store.prune(self.parts.clock.now()) {
+    fn prune(&mut self) {
+        let until = match self.pruning.until(&self.parts.clock, Instant::now(), self.median_skew) {
+            Ok(until) => until,
+            Err(doubt) => return tracing::warn!(%doubt, "what has ended is not removed from the store"),
+        };
+        match self.store.prune(until) {
             Ok(removed) if removed > 0 => tracing::info!(removed, "entries that have ended were removed"),
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),
