@@ -15,7 +15,7 @@ use taskfence_core::feed::failure::Told;
 use taskfence_core::feed::follower::{self, Answer, Event, Follower, Host, Request, Todo};
 use taskfence_core::feed::page::MEDIA_TYPE;
 use taskfence_core::feed::position;
-use taskfence_core::feed::report::{self, Proxy};
+use taskfence_core::feed::report::{self, Closing, Proxy};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::hub_source::HubSource;
 use taskfence_core::state::coverage::FeedId;
@@ -30,7 +30,15 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 thread_local! {
     // A VM has one thread. The followers of this VM, each while its plugin lives, the newest last.
-    static FOLLOWERS: RefCell<Vec<(FeedId, Weak<()>)>> = const { RefCell::new(Vec::new()) };
+    static FOLLOWERS: RefCell<Vec<Following>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A plugin that follows a feed.
+struct Following {
+    feed: FeedId,
+    closing: Closing,
+    /// Dropped with the plugin.
+    alive: Weak<()>,
 }
 
 /// What one plugin in one VM does about its feed.
@@ -59,11 +67,8 @@ impl FeedFollower {
         let now = milliseconds().ok_or("the proxy gave no time")?;
         follower::set_up(&mut SharedData, source, names, now).map_err(|error| error.to_string())?;
         let node = host::property(b"xds\0node\0id").unwrap_or_default();
-        let proxy = Proxy {
-            node: String::from_utf8_lossy(&node).into_owned(),
-            mode: report::mode(policy).to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let proxy =
+            Proxy { node: String::from_utf8_lossy(&node).into_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         Ok(Some(FeedFollower {
             follower: RefCell::new(Follower::new(u64::from_le_bytes(me))),
             call: Cell::new(None),
@@ -100,7 +105,12 @@ impl FeedFollower {
 
     /// Sends a request. Fails with what to tell the follower.
     fn send(&self, source: &HubSource, request: &Request) -> Result<(), Answer> {
-        let report = report::report(source, &self.proxy, &request.position, request.condition);
+        let own = Closing { is_shadow: false, after: source.closes_after };
+        let closing = FOLLOWERS.with_borrow(|followers| {
+            let of_feed = followers.iter().filter(|one| one.feed == source.id && one.alive.strong_count() > 0);
+            of_feed.fold(own, |all, one| all.and(one.closing))
+        });
+        let report = report::report(source, &self.proxy, closing, &request.position, request.condition);
         let mut more = vec![(report::HEADER, report.as_str())];
         more.extend(source.authorization.as_ref().map(|secret| ("authorization", secret.reveal())));
         let timeout = Duration::from_secs(request.timeout);
@@ -164,10 +174,10 @@ impl FeedFollower {
     /// Takes a configured plugin in: from now on it follows its feed, and older configurations in this VM stop to.
     pub fn configure(&self, judge: &RefCell<Judge>) {
         let Ok(judge) = judge.try_borrow() else { return };
-        if let Some(source) = judge.policy().signals().hub() {
+        if let Some((source, closing)) = judge.policy().signals().hub().zip(Closing::of(judge.policy())) {
             FOLLOWERS.with_borrow_mut(|followers| {
-                followers.retain(|(_, alive)| alive.strong_count() > 0);
-                followers.push((source.id, Rc::downgrade(&self.alive)));
+                followers.retain(|one| one.alive.strong_count() > 0);
+                followers.push(Following { feed: source.id, closing, alive: Rc::downgrade(&self.alive) });
             });
         }
     }
@@ -223,10 +233,10 @@ impl FeedFollower {
     fn is_newest(&self) -> bool {
         let own = Rc::as_ptr(&self.alive);
         FOLLOWERS.with_borrow(|followers| {
-            let feed = followers.iter().find(|(_, alive)| alive.as_ptr() == own).map(|(feed, _)| *feed);
+            let feed = followers.iter().find(|one| one.alive.as_ptr() == own).map(|one| one.feed);
             let mut of_feed =
-                followers.iter().rev().filter(|(known, alive)| Some(*known) == feed && alive.strong_count() > 0);
-            of_feed.next().is_some_and(|(_, alive)| alive.as_ptr() == own)
+                followers.iter().rev().filter(|one| Some(one.feed) == feed && one.alive.strong_count() > 0);
+            of_feed.next().is_some_and(|one| one.alive.as_ptr() == own)
         })
     }
 }

@@ -370,7 +370,7 @@ mod tests {
                 .route("/now", post(async |body: String| body))
                 .into_service();
             let (stream, other) = duplex(8 * 1024);
-            let peer = Arc::new(Peer { address: "127.0.0.1:9".parse().unwrap(), certificates: Vec::new() });
+            let peer = Arc::new(Peer::new("127.0.0.1:9".parse().unwrap(), Vec::new()));
             let served = tokio::spawn(Arc::new(Protocols::new(routes)).serve(other, peer, stop.subscribe()));
             Client { stream, go, asked, stop, served }
         }

@@ -41,8 +41,8 @@ impl Operations for Parts {
 
     fn event(&self, event: operations::OperatorEvent) -> BoxFuture<'_, Result<TakenAnswer, Problem>> {
         async move {
-            let operations::OperatorEvent { feed, by, event, details, subject, issuer, reason, jti } = event;
-            let event = OperatorEvent { event, details, subject, issuer, reason, id: jti };
+            let operations::OperatorEvent { feed, by, event, details, subject, issuer, reason, jti, caller } = event;
+            let event = OperatorEvent { event, details, subject, issuer, reason, id: jti, caller };
             Ok(taken(self.intake.operator_event(&feed, &by, event).await?))
         }
         .boxed()
@@ -133,7 +133,7 @@ fn closing(closes: Closes) -> (Option<u64>, Option<String>) {
     match closes {
         Closes::At(at) => (Some(at), None),
         Closes::Never(Never::NoLimit) => {
-            (None, Some("its `signals.stale` is not set, or has `then: allow`".to_owned()))
+            (None, Some("its `signals.stale` is not set, is longer than a day, or has `then: allow`".to_owned()))
         }
         Closes::Never(Never::Shadow) => (None, Some("it is in shadow mode".to_owned())),
     }

@@ -86,9 +86,10 @@ impl Server {
     fn start(&self, stream: TcpStream, address: SocketAddr, permit: Permit, tls: Option<&Tls>) {
         let (protocols, stop) = (self.protocols.clone(), self.stop.subscribe());
         let Some(tls) = tls else {
-            let peer = Arc::new(Peer { address, certificates: Vec::new() });
+            let peer = Arc::new(Peer::new(address, Vec::new()));
             tokio::spawn(async move {
-                timed(protocols.serve(stream, peer, stop)).await;
+                let served = protocols.serve(stream, Arc::clone(&peer), stop);
+                timed(while_used(&peer, served)).await;
                 drop(permit);
             });
             return;
@@ -102,9 +103,19 @@ impl Server {
             };
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let certificates = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
-            timed(protocols.serve(stream, Arc::new(Peer { address, certificates }), stop)).await;
+            let peer = Arc::new(Peer::new(address, certificates));
+            let served = protocols.serve(stream, Arc::clone(&peer), stop);
+            timed(while_used(&peer, served)).await;
             drop(permit);
         });
+    }
+}
+
+/// Serves the connection of `peer` until it ends, or is not used any more by somebody who is known.
+async fn while_used<F: Future>(peer: &Peer, connection: F) {
+    tokio::select! {
+        _ = connection => {}
+        () = peer.activity.unused() => tracing::debug!(address = %peer.address, "a connection that is not used is closed"),
     }
 }
 
@@ -123,5 +134,30 @@ impl<F: Future<Output = ()>> Future for Timed<F> {
         let poll = self.0.as_mut().poll(context);
         Meter::end_poll(begin);
         poll
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_authenticates_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route("/livez", axum::routing::get(|| async { "alive" }));
+        tokio::spawn(serve(listener, routes, None, std::future::pending()));
+        // Silence, what may be the begin of any request, HTTP/2 without a request, and a request that needs no token.
+        let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        for said in [&b""[..], b"P", http2, b"GET /livez HTTP/1.1\r\n\r\n"] {
+            let began = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said).await.unwrap();
+            let closed = timeout(Duration::from_secs(60), stream.read_to_end(&mut Vec::new())).await;
+            assert!(closed.is_ok(), "{said:?} holds a connection");
+            assert!(began.elapsed() >= Duration::from_secs(10));
+        }
     }
 }

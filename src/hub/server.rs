@@ -5,7 +5,7 @@ use crate::access::certificate::CertificateRules;
 use crate::access::known_tokens::KnownTokens;
 use crate::access::principal::Principal;
 use crate::api::audit_trail::AuditTrail;
-use crate::api::call::{Api, READERS, allow};
+use crate::api::call::{Api, READERS, allow_all_feeds};
 use crate::api::operations::Operations;
 use crate::api::routes;
 use crate::config::hub::Hub;
@@ -22,6 +22,7 @@ use crate::serve::serve;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::StoreError;
+use crate::store::pruning::Pruning;
 use crate::store::sqlite::SqliteStore;
 use crate::store::writer::Writer;
 use crate::tls::{Tls, TlsError};
@@ -37,7 +38,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -176,6 +177,7 @@ impl Server {
         let complete_until = store.latest_time()?;
         let clock = Clock::new(&*store)?;
         let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
+        feed::coverage::renew(&*store, &hub, clock.now())?;
         let writer = Writer::start(Arc::clone(&store), clock.clone(), &names)?;
         // Before the feeds are opened, so that no commit is missed.
         let committed = writer.committed();
@@ -211,7 +213,9 @@ impl Server {
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, wait(stopped.clone()));
+        let median_skew = Arc::new(Mutex::new(None));
         let ticker = Ticker {
+            median_skew: Arc::clone(&median_skew),
             store: Arc::clone(&store),
             access,
             health: Arc::clone(&health),
@@ -225,6 +229,13 @@ impl Server {
             noting_uses: Repeated::new("when tokens were last used cannot be stored; it is tried again"),
             reading_keys: Repeated::new("the signing keys cannot be read again; the old ones stay in use"),
             reading_tls: Repeated::new("the files of `listen.tls` cannot be read again; the old ones stay in use"),
+        };
+        let mut pruning = Pruning::new(&parts.clock, Instant::now());
+        let clock = parts.clock.clone();
+        let removable = move || {
+            let skew = *median_skew.lock().unwrap_or_else(PoisonError::into_inner);
+            let until = pruning.until(&clock, Instant::now(), skew);
+            until.inspect_err(|doubt| tracing::warn!(%doubt, "what has ended is not removed from the store")).ok()
         };
         let told = Arc::clone(&feeds);
         let covers = move || {
@@ -249,7 +260,7 @@ impl Server {
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
-            upkeep: tokio::spawn(intake.look_after(covers)),
+            upkeep: tokio::spawn(intake.look_after(covers, removable)),
             stop,
             _lock: lock,
         })
@@ -313,7 +324,7 @@ fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, 
 }
 
 async fn scrape(Extension(principal): Extension<Principal>, metrics: Arc<Metrics>) -> Response {
-    if let Err(problem) = allow(&principal, &READERS) {
+    if let Err(problem) = allow_all_feeds(&principal, &READERS, "the metrics are about all feeds") {
         return problem.into_response();
     }
     match metrics.encode() {
@@ -338,6 +349,8 @@ struct Ticker {
     noting_uses: Repeated,
     reading_keys: Repeated,
     reading_tls: Repeated,
+    /// How far the clocks of proxies were ahead at the last look, in milliseconds.
+    median_skew: Arc<Mutex<Option<i64>>>,
 }
 
 impl Ticker {
@@ -385,18 +398,16 @@ impl Ticker {
         if matches!(read_again, Ok(true)) {
             tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again");
         }
-        let (mut skews, mut ahead) = (Vec::new(), Ahead::default());
-        for feed in self.parts.feeds.iter() {
-            for (_, follower) in feed.followers.all() {
-                skews.extend(follower.report.skew_ms);
-                ahead.count(&follower);
-            }
-        }
+        let followers: Vec<_> = self.parts.feeds.iter().flat_map(|feed| feed.followers.all()).collect();
+        let mut ahead = Ahead::default();
+        followers.iter().for_each(|(_, follower)| ahead.count(follower));
         match health::set_back(&*self.store, ahead.is_most(), self.complete_until) {
             Ok(set_back) => findings.set_back = set_back,
             Err(error) => findings.store = Some(error.to_string()),
         }
-        findings.median_skew = health::median(skews);
+        let reported = followers.iter().filter_map(|(_, one)| Some((&*one.principal, one.report.skew_ms?)));
+        findings.median_skew = health::median_skew(reported);
+        *self.median_skew.lock().unwrap_or_else(PoisonError::into_inner) = findings.median_skew;
         self.health.note(findings, Instant::now());
         self.readiness.note("", &self.health.ready(Instant::now()));
         if let Some(read_again) = self.tls.as_mut().map(Tls::refresh) {

@@ -89,6 +89,27 @@ async fn a_receipt_names_who_does_not_have_it_and_by_when_it_has_closed_itself()
     assert_eq!((code, said.contains("in force on 3 of 3 proxies")), (0, true), "{said}");
 }
 
+/// Filters of one proxy that follow one feed share its position, and one of them reports for all: here neither must report
+/// for itself alone.
+#[tokio::test]
+async fn a_proxy_has_closed_itself_when_its_last_filter_has() {
+    let hub = Hub::start("receipt-filters").await.unwrap();
+    let first = hub.followed_by(&orders::config());
+    let mut never = first.clone();
+    never["signals"]["stale"] = json!("never");
+    for (name, first, second) in [("receipt-filters-a", &first, &never), ("receipt-filters-b", &never, &first)] {
+        let settings = Settings::new(name, first.clone()).behind("app", second.clone()).workers(1);
+        let settings = settings.patch(jwks::with_clusters(vec![hub.cluster()])).patch(without_receiver);
+        let node = move |bootstrap: &mut Value| bootstrap["node"] = json!({"id": name, "cluster": "receipts"});
+        let proxy = Sidecar::start(settings.patch(node)).await.unwrap();
+        wait_ready(&proxy).await.unwrap();
+        let listed = hub.call("GET", &format!("/v1/feeds/{FEED}/proxies"), None).await.unwrap().json();
+        let own: Vec<_> = listed.as_array().unwrap().iter().filter(|proxy| proxy["node"] == name).collect();
+        let closes: Vec<_> = own.iter().map(|proxy| &proxy["stale_after"]).collect();
+        assert_eq!(closes, [&json!(null)], "{listed}");
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_that_is_cut_off_closes_itself_by_the_time_in_the_receipt() {
     let hub = Hub::start("receipt-time").await.unwrap();

@@ -512,6 +512,17 @@ mod tests {
         assert_eq!(ask(&mut judge, &mut ports, 31), Err(Reason::StateStale));
     }
 
+    #[test]
+    fn a_clock_that_was_set_back_keeps_no_state_fresh() {
+        let (mut judge, mut ports) = follower();
+        let token = token_with(json!({}), json!({"iat": NOW.0 - 200, "auth_time": NOW.0 - 300}));
+        let needed = judge.policy().signals().hub().unwrap().needed.clone();
+        follow(&judge, &mut ports, true, needed, NOW);
+        let mut ask = |back| ask(&mut judge, &mut ports, "GET /rest", Some(&token), Timestamp(NOW.0 - back));
+        assert_eq!(ask(61), Ok(4), "clocks differ");
+        assert_eq!(ask(62), Err(Reason::StateStale), "how long ago the hub was heard of is not known");
+    }
+
     fn tls() -> TestPorts {
         let mut tls = TestPorts::default();
         set_up(&mut tls.store, 1).unwrap();

@@ -91,6 +91,9 @@ impl Work {
     }
 
     /// Goes on while `has_time` says so; it does at least a little. `Ok(None)`: there is more to do.
+    ///
+    /// `now` is the clock of the proxy. Entries end by the hub's clock if that is behind it: a clock that is set ahead for a
+    /// moment must not make entries go that the hub does not send again.
     pub fn step(
         &mut self,
         store: &mut impl Store,
@@ -98,6 +101,7 @@ impl Work {
         now: Timestamp,
         mut has_time: impl FnMut() -> bool,
     ) -> Result<Option<Applied>, ApplyError> {
+        let now = now.min(Timestamp(self.page.statement().at / 1_000));
         while self.decoded < self.page.entries().len() {
             self.decode_some()?;
             if !has_time() {

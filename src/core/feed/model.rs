@@ -1,8 +1,8 @@
 //! A model of a hub, its feed and a proxy with two VMs that follow it, and what must hold whatever happens to them.
 //!
 //! Random signals, pages cut anywhere, lost, replayed and mixed up answers, VMs that die between two steps or two writes,
-//! proxies that restart, a hub that is restored to an earlier state or begins a new epoch, and clocks that differ. After
-//! each of these:
+//! proxies that restart, a hub that is restored to an earlier state or begins a new epoch, clocks that differ, and one that
+//! is set ahead of the end of all entries and back. After each of these:
 //!
 //! - everything up to the position, and up to every revision that was acknowledged, is seen by readers of the state;
 //! - a proxy that says it has caught up sees everything that the hub held when the proxy started, and holds still;
@@ -74,6 +74,8 @@ enum Op {
     NewEpoch,
     /// Time passes, in milliseconds.
     Wait(u64),
+    /// The clock of the proxy is set ahead by a day, or is right again.
+    Jump(bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -93,6 +95,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1usize..4, 0u64..4).prop_map(|(back, again)| Op::Restore(back, again)),
         1 => Just(Op::NewEpoch),
         3 => (1u64..3_000).prop_map(Op::Wait),
+        1 => any::<bool>().prop_map(Op::Jump),
     ]
 }
 
@@ -110,6 +113,13 @@ proptest! {
             prop_assert!(false, "{broken}");
         }
     }
+}
+
+#[test]
+fn a_clock_that_is_set_ahead_for_a_moment_loses_nothing() {
+    use Op::{Deliver, Jump, Signals, Step, Tick};
+    let ops = [Signals(2), Tick(0), Deliver(0, 4), Jump(true), Signals(2), Deliver(0, 4), Step(0, 9), Jump(false)];
+    assert_eq!(World::new(0).run(&ops), Ok(()));
 }
 
 /// What happens until the model notices that a rule is off, and how far the clock of the proxy is ahead.
@@ -238,7 +248,7 @@ fn entry(signal: u64) -> FeedEntry {
         key: StateKey::new(Kind::Task, ISSUER, &signal.to_string()),
         fact: Fact::Completed,
         at: Timestamp(BEGIN / 1_000),
-        until: Timestamp(BEGIN),
+        until: Timestamp(BEGIN / 1_000 + 3_600),
         conditions: Vec::new(),
         data: Vec::new(),
         source: SourceTag::new("main", "idp", 1),
@@ -418,6 +428,7 @@ impl World {
                 self.note();
             }
             Op::Wait(milliseconds) => self.clock += milliseconds,
+            Op::Jump(ahead) => self.offset = if ahead { 86_400_000 } else { 0 },
         }
     }
 

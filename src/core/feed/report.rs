@@ -4,6 +4,7 @@ use crate::feed::position::Position;
 use crate::policy::policy::Policy;
 use crate::rules::mode::Mode;
 use crate::signal::hub_source::HubSource;
+use crate::time::Span;
 use serde::Serialize;
 
 /// The name of the header.
@@ -14,10 +15,38 @@ pub const HEADER: &str = "taskfence-follower";
 pub struct Proxy {
     /// The name of the proxy: `node.id` of Envoy.
     pub node: String,
-    /// `enforce` or `shadow`.
-    pub mode: String,
     /// The version of the filter.
     pub version: String,
+}
+
+/// How soon a filter refuses requests that its state is too old for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Whether it only records its refusals.
+    pub is_shadow: bool,
+    /// `closes_after` of its [`HubSource`].
+    pub after: Option<Span>,
+}
+
+impl Closing {
+    /// Of a filter with that policy, if it follows a hub.
+    pub fn of(policy: &Policy) -> Option<Closing> {
+        let is_shadow = policy.mode_of_unreadable() == Mode::Shadow;
+        policy.signals().hub().map(|hub| Closing { is_shadow, after: hub.closes_after })
+    }
+
+    /// When both have closed: the later of the two. Several filters of one proxy may follow one feed, with one position, and
+    /// one of them reports for all.
+    #[must_use]
+    pub fn and(self, other: Closing) -> Closing {
+        let after = self.after.zip(other.after).map(|(one, other)| one.max(other));
+        Closing { is_shadow: self.is_shadow || other.is_shadow, after }
+    }
+
+    /// `mode` of the report: `shadow` if some filter only records its refusals.
+    fn mode(self) -> &'static str {
+        if self.is_shadow { "shadow" } else { "enforce" }
+    }
 }
 
 /// The clock and the room of a follower.
@@ -27,14 +56,6 @@ pub struct Condition {
     pub skew_ms: i64,
     /// How many buckets had no room for an entry.
     pub saturated: u64,
-}
-
-/// What `mode` of the report is: `enforce` if some refusals are answered, `shadow` if all are only recorded.
-pub fn mode(policy: &Policy) -> &'static str {
-    match policy.mode_of_unreadable() {
-        Mode::Enforce => "enforce",
-        Mode::Shadow => "shadow",
-    }
 }
 
 #[derive(Serialize)]
@@ -50,14 +71,20 @@ struct Report<'r> {
     kids: Vec<&'r str>,
 }
 
-/// The value of the header: JSON, in ASCII.
-pub fn report(source: &HubSource, proxy: &Proxy, position: &Position, condition: Condition) -> String {
+/// The value of the header: JSON, in ASCII. `closing` is that of all filters of the proxy that follow the feed.
+pub fn report(
+    source: &HubSource,
+    proxy: &Proxy,
+    closing: Closing,
+    position: &Position,
+    condition: Condition,
+) -> String {
     let report = Report {
         id: position.follower_text(),
         node: &proxy.node,
-        mode: &proxy.mode,
+        mode: closing.mode(),
         config: &source.config_hash,
-        stale_after: source.closes_after.map(|span| span.0),
+        stale_after: closing.after.map(|span| span.0),
         skew_ms: condition.skew_ms,
         saturated: condition.saturated,
         version: &proxy.version,
@@ -83,7 +110,18 @@ fn ascii(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::ascii;
+    use super::{Closing, ascii};
+    use crate::time::Span;
+
+    #[test]
+    fn filters_of_one_proxy_have_closed_when_the_last_has() {
+        let filter = |is_shadow, after: Option<u64>| Closing { is_shadow, after: after.map(Span) };
+        let soon = filter(false, Some(10));
+        assert_eq!(soon.and(filter(false, Some(3_600))), filter(false, Some(3_600)));
+        assert_eq!(filter(false, None).and(soon), filter(false, None));
+        assert_eq!(soon.and(filter(true, Some(5))), filter(true, Some(10)));
+        assert_eq!((soon.mode(), filter(true, None).mode()), ("enforce", "shadow"));
+    }
 
     #[test]
     fn a_header_is_ascii() {

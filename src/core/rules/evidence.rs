@@ -13,6 +13,9 @@ use crate::token::grant::Grant;
 use serde_json::Value;
 use std::net::IpAddr;
 
+/// What a follower takes from a hub may be dated ahead of its clock by this much.
+const CLOCK_STEP: Span = Span(61);
+
 /// The input to a requirement: a verified grant, its status, and the request.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'e> {
@@ -85,8 +88,14 @@ impl<'e> Evidence<'e> {
     }
 
     /// The time since the last signal of the transmitter that has been silent for the longest time.
+    ///
+    /// If that signal lies in the future, the clock was set back, and how long ago it came is not known: then the state is
+    /// older than any limit. Clocks may differ by [`CLOCK_STEP`].
     pub(crate) fn state_age(&self) -> Span {
-        self.now.since(self.fresh_at)
+        match self.fresh_at > self.now.plus(CLOCK_STEP) {
+            true => Span(Timestamp::MAX.0),
+            false => self.now.since(self.fresh_at),
+        }
     }
 
     /// The compliance of the device in the terms of CAEP, or `unknown`.

@@ -16,8 +16,39 @@ use crate::time::Timestamp;
 use crate::token::issuer::Issuer;
 use serde_json::{Map, Value};
 
-/// The name of the stream of operators. No transmitter may have it.
+/// The `iss` of what operators make. No transmitter may have it.
 pub const OPERATOR: &str = "operator";
+
+/// Who makes a signal at a hub by a call of its API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// An operator.
+    #[default]
+    Operator,
+    /// An issuer, about its own grants.
+    Issuer,
+}
+
+impl Caller {
+    /// The stream of what the caller `name` makes. An id is taken once in each stream: an issuer must not be able to take
+    /// the ids of an operator, or of another issuer.
+    pub fn stream(self, name: &str) -> String {
+        match self {
+            Caller::Operator => format!("{OPERATOR}/{name}"),
+            Caller::Issuer => format!("issuer/{name}"),
+        }
+    }
+}
+
+/// Whether `stream` is one of [`Caller::stream`]. No transmitter may have such a name.
+pub fn is_caller_stream(stream: &str) -> bool {
+    stream == OPERATOR || ["operator/", "issuer/"].iter().any(|start| stream.starts_with(start))
+}
+
+/// Whether `stream` holds what operators make.
+pub fn is_operator_stream(stream: &str) -> bool {
+    stream == OPERATOR || stream.starts_with("operator/")
+}
 
 /// Turns `claims`, which have the shape of a SET, into a signal about grants of `issuers`. An operator may send every
 /// event, and events have their default effects. `only`: the subject is read under the issuer of that name alone.

@@ -10,8 +10,8 @@ use crate::config::hub::Feed;
 use crate::config::role::Role;
 use crate::problem::Problem;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CONNECTION};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
@@ -84,6 +84,9 @@ impl Access {
             let detail = "there is neither a token nor a client certificate with a SPIFFE id";
             return Err(Problem::unauthenticated(detail, false));
         };
+        if leaf.and_then(|leaf| certificate::ends_at(leaf)).is_none_or(|end| end < self.now() / 1_000) {
+            return Err(Problem::unauthenticated("the client certificate has ended: connect with a new one", false));
+        }
         self.certificates.principal(&id).ok_or_else(|| {
             let remedy = "add it to `access` in the configuration of the hub, or send a bearer token";
             Problem::forbidden(format!("`{id}` has no role here"), remedy)
@@ -117,28 +120,45 @@ impl Access {
     }
 }
 
+/// A connection is closed so long before its client certificate ends, in seconds: whoever has a new one connects with it,
+/// and is never refused.
+const RENEWAL: u64 = 5 * 60;
+
+/// Has the connection closed after `response`, where its client certificate ends soon. (HTTP/2 has no such header; there
+/// the caller is refused when the certificate has ended.)
+fn close_in_time(mut response: Response, peer: &Peer, now: u64) -> Response {
+    let end = peer.certificates.first().map(|leaf| certificate::ends_at(leaf).unwrap_or_default());
+    if end.is_some_and(|end| end < (now / 1_000).saturating_add(RENEWAL)) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Puts the [`Principal`] into the extensions of the request, or answers 401, 403, 429 or 503.
 pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
         return Problem::unavailable("the connection of the request is not known").into_response();
     };
     if access.is_push(request.headers(), request.uri().path()) {
+        let _busy = peer.activity.begin();
         return next.run(request).await;
     }
-    match access.admit(request.headers(), &peer) {
+    let response = match access.admit(request.headers(), &peer) {
         Ok(principal) => {
+            let _busy = peer.activity.begin();
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
         Err(problem) => {
-            // The clock of this limit goes by minutes.
+            // An address that fails again and again must not fill the log. The clock of this limit goes by minutes.
             if access.logged.take(&peer.address.ip().to_canonical(), access.now() / 60).is_ok() {
                 let path = request.uri().path();
                 tracing::info!(address = %peer.address, path, reason = problem.detail(), "a caller was not admitted; of others from there this minute the log says nothing");
             }
             problem.into_response()
         }
-    }
+    };
+    close_in_time(response, &peer, access.now())
 }
 
 #[cfg(test)]
@@ -163,7 +183,7 @@ mod tests {
 
     fn peer(spiffe: Option<&str>) -> Peer {
         let certificate = |id: &str| certificate::tests::certificate(&[id]).into();
-        Peer { address: "127.0.0.1:9".parse().unwrap(), certificates: spiffe.map(certificate).into_iter().collect() }
+        Peer::new("127.0.0.1:9".parse().unwrap(), spiffe.map(certificate).into_iter().collect())
     }
 
     fn headers(authorization: Option<&str>) -> HeaderMap {
@@ -185,6 +205,21 @@ mod tests {
         assert_eq!(admit(Some("Basic b3BzOm9wcw=="), None), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(admit(None, None), Err(StatusCode::UNAUTHORIZED));
         assert_eq!(admit(None, Some("spiffe://mesh.example/ns/b/sa/x")), Err(StatusCode::FORBIDDEN));
+    }
+
+    #[test]
+    fn a_certificate_that_ended_since_the_connection_began_authenticates_nobody() {
+        let peer = peer(Some(ENVOY));
+        let end = certificate::ends_at(&peer.certificates[0]).unwrap();
+        let admit = |now: u64| {
+            let (_folder, access, _) = access();
+            let access = Access { now: Arc::new(move || now * 1_000), ..access };
+            access.admit(&HeaderMap::new(), &peer).map_err(|problem| problem.into_response().status())
+        };
+        assert!(admit(end).is_ok());
+        assert_eq!(admit(end + 1), Err(StatusCode::UNAUTHORIZED));
+        let closes = |now| close_in_time(Response::default(), &peer, now * 1_000).headers().contains_key(CONNECTION);
+        assert_eq!([closes(end - 301), closes(end - 299), closes(end + 9)], [false, true, true]);
     }
 
     #[test]

@@ -25,6 +25,13 @@ impl CertificateRules {
     }
 }
 
+/// When a certificate in DER ends, in seconds since 1970; `None` where it cannot be read. rustls looks at it when a
+/// connection begins, and a connection may live for longer.
+pub fn ends_at(certificate: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
 /// The SPIFFE id of a certificate in DER: the only URI among its alternative names. `None` where it has none, or
 /// several (X.509-SVID §2: it must have exactly one).
 pub fn spiffe_id(certificate: &[u8]) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Who may call the hub, and as what.
 
+pub mod activity;
 pub mod authenticate;
 pub mod bearer;
 pub mod certificate;

@@ -1,5 +1,6 @@
 //! The other side of a connection, as the listener knows it.
 
+use crate::access::activity::Activity;
 use rustls::pki_types::CertificateDer;
 use std::net::SocketAddr;
 
@@ -10,4 +11,13 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The certificates that it showed and that were verified, its own first. None without TLS.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// How the connection is used.
+    pub activity: Activity,
+}
+
+impl Peer {
+    /// The other side of a connection that has just begun.
+    pub fn new(address: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Peer {
+        Peer { address, certificates, activity: Activity::default() }
+    }
 }

@@ -2,9 +2,8 @@
 //! in memory where the store does not take it: a full disk must not keep an operator from reading and from stopping.
 
 use crate::access::principal::Principal;
-use crate::api::call::{Api, Query, READERS, allow};
+use crate::api::call::{Api, CALLERS, Query, READERS, allow, allow_all_feeds};
 use crate::api::model::AuditAnswer;
-use crate::config::role::Role;
 use crate::problem::Problem;
 use crate::store::model::{Audit, StoreError};
 use axum::extract::{Request, State};
@@ -27,20 +26,35 @@ impl Note {
     }
 }
 
+/// The longest `call` and the longest `detail` of a line, in bytes: whoever may only read must not fill the disk by long
+/// questions. What an event says stands in its signal too.
+const MAX_CALL: usize = 512;
+const MAX_DETAIL: usize = 4096;
+
 /// Writes the call into the audit log. Where that fails the line waits in memory, and is written later. Only of a call that
 /// may have changed something the answer is then 503, if the disk is not full or the memory is: what the call changed stays.
+///
+/// Callers that may use nothing of the API are refused before that, and stand in the log of the hub alone: there may be
+/// as many of them as there are proxies, and each line costs a write to the disk that signals wait for.
 pub async fn record(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let note = Note::default();
+    let Some(principal) = request.extensions().get::<Principal>() else {
+        // What a transmitter has agreed on admits its pushes, and no other method of their path.
+        return Problem::unauthenticated("this path needs a token or a client certificate", true).into_response();
+    };
+    if let Err(problem) = allow(principal, &CALLERS) {
+        tracing::info!(by = principal.name, path = request.uri().path(), "a caller has no role for the API");
+        return problem.into_response();
+    }
+    let (by, note) = (principal.name.clone(), Note::default());
     request.extensions_mut().insert(note.clone());
-    let by = request.extensions().get::<Principal>().map_or_else(String::new, |principal| principal.name.clone());
     let only_reads = request.method().is_safe();
-    let call = format!("{} {}", request.method(), request.uri().path());
+    let call = cut(format!("{} {}", request.method(), request.uri().path()), MAX_CALL);
     let query = request.uri().query().map(str::to_owned);
     let response = next.run(request).await;
     let noted = note.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     let detail = noted.or(query.map(|query| json!({"query": query}))).unwrap_or_else(|| json!({}));
     let status = response.status().as_u16();
-    let audit = Audit { at: api.operations.now(), by, call, status, detail: detail.to_string() };
+    let audit = Audit { at: api.operations.now(), by, call, status, detail: detail_text(&detail) };
     tracing::info!(by = audit.by, call = audit.call, status, "api");
     let (trail, store, line) = (Arc::clone(&api.audit), Arc::clone(&api.store), audit.clone());
     let written = tokio::task::spawn_blocking(move || trail.write(&*store, &line)).await;
@@ -63,6 +77,21 @@ pub async fn record(State(api): State<Api>, mut request: Request, next: Next) ->
     }
 }
 
+/// The detail as a line has it: what is too long becomes `{"cut": TEXT}`, with its beginning.
+fn detail_text(detail: &Value) -> String {
+    let text = detail.to_string();
+    if text.len() <= MAX_DETAIL {
+        return text;
+    }
+    json!({"cut": cut(text, MAX_DETAIL)}).to_string()
+}
+
+/// The first `most` bytes of `text`, to the last whole character.
+fn cut(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    text
+}
+
 /// Which lines of the audit log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -83,11 +112,7 @@ pub async fn list(
     Extension(principal): Extension<Principal>,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Vec<AuditAnswer>>, Problem> {
-    allow(&principal, &READERS)?;
-    // The log is about all feeds.
-    if principal.role == Role::Auditor && !principal.feeds.is_empty() {
-        return Err(Problem::forbidden("the audit log is about all feeds", "use a token without `feeds`"));
-    }
+    allow_all_feeds(&principal, &READERS, "the audit log is about all feeds")?;
     let limit = query.limit.unwrap_or(100).clamp(1, 1000);
     let lines = api.with_store(move |store| store.audits(query.before, limit)).await?;
     let answer = |(id, line): (u64, Audit)| AuditAnswer {

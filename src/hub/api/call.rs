@@ -13,6 +13,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the handlers use.
 #[derive(Clone)]
@@ -29,6 +30,9 @@ pub struct Api {
 
 /// Calls of the API that need the store.
 static USING_STORE: Repeated = Repeated::new("the store failed in a call of the API");
+
+/// May use at least one path of the API.
+pub const CALLERS: [Role; 3] = [Role::Operator, Role::Auditor, Role::Issuer];
 
 /// May read everything.
 pub const READERS: [Role; 2] = [Role::Operator, Role::Auditor];
@@ -80,6 +84,16 @@ pub fn allow(principal: &Principal, roles: &[Role]) -> Result<(), Problem> {
     Err(Problem::forbidden(detail, format!("use a token with the role {}", names.join(" or "))))
 }
 
+/// The same for what is about all feeds at once, as `why` says: a principal of some feeds must not see the others.
+pub fn allow_all_feeds(principal: &Principal, roles: &[Role], why: &str) -> Result<(), Problem> {
+    allow(principal, roles)?;
+    if principal.feeds.is_empty() {
+        return Ok(());
+    }
+    let detail = format!("`{}` may use some feeds only, and {why}", principal.name);
+    Err(Problem::forbidden(detail, "use a token without `feeds`"))
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
         USING_STORE.failed("", &error);
@@ -94,7 +108,9 @@ impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Body
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, _: &S) -> Result<Body<T>, Problem> {
-        let bytes = axum::body::to_bytes(request.into_body(), MAX_BODY).await;
+        let read = axum::body::to_bytes(request.into_body(), MAX_BODY);
+        let late = || Problem::bad_request("the body did not come in time", "send it at once");
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| late())?;
         let bytes = bytes.map_err(|_| Problem::bad_request("the body is too long", "send at most 64 KiB of JSON"))?;
         let read = taskfence_core::config::load::parse(&bytes, "the body");
         read.map(Body).map_err(|problem| Problem::bad_request(problem.to_string(), "see /openapi.json for the members"))
@@ -102,6 +118,9 @@ impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Body
 }
 
 const MAX_BODY: usize = 64 * 1024;
+
+/// A body must be there after this long.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The query of a request.
 pub struct Query<T>(pub T);

@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::json;
 use std::sync::Arc;
+use taskfence_core::signal::operator::Caller;
 
 /// Reports an event, such as that a task is completed or a session revoked.
 #[utoipa::path(post, path = "/v1/feeds/{feed}/events", tag = "signals", params(("feed" = String, Path)),
@@ -41,9 +42,10 @@ pub async fn report(
     if let Some(issuer) = issuer.as_deref() {
         find_issuer(known, issuer)?;
     }
+    let caller = if principal.role == Role::Issuer { Caller::Issuer } else { Caller::Operator };
     let (by, event, details) = (principal.name, request.event, request.details);
     let (subject, reason, jti) = (request.subject, request.reason, request.jti);
-    let event = OperatorEvent { feed, by, event, details, subject, issuer, reason, jti };
+    let event = OperatorEvent { feed, by, event, details, subject, issuer, reason, jti, caller };
     Ok(Json(api.operations.event(event).await?))
 }
 

@@ -5,6 +5,7 @@ use crate::problem::Problem;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::time::Duration;
+use taskfence_core::signal::operator::Caller;
 
 /// An event that an operator or an issuer reports.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +24,10 @@ pub struct OperatorEvent {
     pub issuer: Option<String>,
     /// Why.
     pub reason: String,
-    /// The id of the signal; the same one again changes nothing.
+    /// The id of the signal; the same one of the same caller again changes nothing.
     pub jti: Option<String>,
+    /// Whether an operator reports it, or an issuer.
+    pub caller: Caller,
 }
 
 /// What is stopped until an operator lifts it.

@@ -25,7 +25,7 @@ pub struct SignalsQuery {
     /// Only stops that stand.
     #[serde(default)]
     standing_stops: bool,
-    /// At most so many; default 100, at most 1000.
+    /// At most so many, and fewer where they are long; default 100, at most 1000.
     limit: Option<usize>,
 }
 

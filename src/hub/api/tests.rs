@@ -2,13 +2,21 @@
 
 use crate::api::openapi::openapi;
 use crate::api::routes::routes;
+use crate::config::compile::compile;
 use crate::config::role::Role;
 use crate::feed::long_poll;
 use crate::intake::push;
+use crate::server;
+use crate::store::Store;
 use crate::testing::{self, Answer, Running};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::feed::page::MEDIA_TYPE;
+use taskfence_core::state::bucket::{self, Table};
+use taskfence_core::state::fact::{Claim, Fact};
+use taskfence_core::state::key::{Kind, StateKey};
+use taskfence_core::time::Timestamp;
 
 /// A hub, a token for it, and the document that answers must fit.
 struct Caller<'h> {
@@ -295,6 +303,46 @@ async fn what_only_a_new_event_changes_cannot_be_undone() {
 }
 
 #[tokio::test]
+async fn an_undo_leaves_standing_what_it_says_that_it_leaves() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    let change = json!({"event": "token-claims-change", "issuer": "https://jit.example", "subject": task("t"),
+        "details": {"claims": {"scope": "orders.read", "tier": "basic"}}});
+    let (status, taken) = ops.post("/v1/feeds/main/events", change).await;
+    assert_eq!((status, &taken["entries"]), (200, &json!(2)), "{taken}");
+    let (status, lifted) =
+        ops.post("/v1/feeds/main/undo", json!({"signal": taken["signal"], "reason": "a mistake"})).await;
+    assert_eq!(status, 200, "{lifted}");
+    assert!(lifted["notes"].to_string().contains("about claim stays"), "{lifted}");
+    let (_, state) = ops.get("/v1/feeds/main/state?issuer=https://jit.example&task=t").await;
+    let entries = state["entries"].as_array().unwrap().iter();
+    let undone: BTreeSet<_> = entries.map(|entry| format!("{} {}", entry["fact"], entry["undone"])).collect();
+    assert_eq!(undone, BTreeSet::from(["\"claim\" false".to_owned(), "\"narrowed\" true".to_owned()]));
+    // A proxy that starts now takes everything from the store.
+    let hub = hub.stop().await;
+    let store = server::open_store(&compile(testing::config(hub.path()).to_string().as_bytes()).unwrap()).unwrap();
+    let mut table = Table::default();
+    let now = Timestamp(1);
+    store
+        .full_state("main", now, &mut |stored| {
+            let Some(Ok(Decoded::Known(read))) = decode(&stored.entry.bytes).next() else { panic!("an entry") };
+            table.insert(read.entry, read.by, now);
+        })
+        .unwrap();
+    let about = bucket::about(&table.encode(), StateKey::new(Kind::Task, &key_space(), "t")).unwrap();
+    let standing: Vec<_> = about.entries.iter().filter(|entry| !entry.lifted).map(|entry| entry.fact).collect();
+    assert_eq!(standing, [Fact::Claim(Claim::Set)]);
+}
+
+/// Where names of the first issuer of `main` are hashed.
+fn key_space() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = compile(testing::config(folder.path()).to_string().as_bytes()).unwrap();
+    let policy = hub.feeds[0].policy();
+    policy.issuers()[0].key_space.to_string()
+}
+
+#[tokio::test]
 async fn everybody_may_do_what_the_role_says() {
     let hub = Running::start().await;
     let reads = [
@@ -330,6 +378,46 @@ async fn everybody_may_do_what_the_role_says() {
             assert_eq!(status == 403, role != Role::Operator, "{name} POST {path}: {status}");
         }
     }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_one_feed_sees_nothing_of_the_others() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    assert_eq!(ops.get("/v1/audit").await.0, 200);
+    for role in [Role::Operator, Role::Auditor] {
+        let token = hub.token(&format!("one-{}", role.as_str()), role, &["other"]).await;
+        assert_eq!(hub.call("GET", "/v1/feeds/other/signals", Some(&token), None).await.0, 200);
+        for path in ["/v1/audit", "/v1/tokens", "/metrics", "/v1/feeds/main/signals", "/v1/feeds/main/proxies"] {
+            assert_eq!(hub.call("GET", path, Some(&token), None).await.0, 403, "{role:?} {path}");
+        }
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_no_role_for_the_api_writes_nothing_into_the_audit_log() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    let (mesh, idp) = (hub.token("mesh", Role::Sidecar, &[]).await, hub.token("idp", Role::Transmitter, &[]).await);
+    for token in [&*mesh, &idp] {
+        for path in ["/v1/audit", "/v1/feeds/main/state", "/v1/feeds/main/signals"] {
+            assert_eq!(hub.call("GET", path, Some(token), None).await.0, 403, "{path}");
+        }
+        let stop = json!({"issuer": "https://jit.example", "reason": "r"});
+        assert_eq!(hub.call("POST", "/v1/feeds/main/stops", Some(token), Some(stop)).await.0, 403);
+    }
+    // What the transmitter of `main` has agreed on is good for a push.
+    assert_eq!(hub.call("GET", "/v1/feeds/main/signals", Some("agreed"), None).await.0, 401);
+    let long = "x".repeat(6_000);
+    assert_eq!(ops.get(&format!("/v1/feeds/{long}/state")).await.0, 404);
+    assert_eq!(ops.get(&format!("/v1/feeds/main/state?issuer=https://jit.example&task={long}")).await.0, 200);
+    let (_, log) = ops.get("/v1/audit").await;
+    let lines: Vec<_> =
+        log.as_array().unwrap().iter().map(|line| (line["by"].as_str().unwrap(), line.to_string().len())).collect();
+    assert!(lines.iter().all(|(by, length)| *by == "ops" && *length < 5_000), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
     hub.stop().await;
 }
 

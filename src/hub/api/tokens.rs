@@ -3,7 +3,7 @@
 use crate::access::principal::Principal;
 use crate::access::tokens::{self, TokenError, TokenInfo};
 use crate::api::audit_log::Note;
-use crate::api::call::{Api, Body, READERS, allow};
+use crate::api::call::{Api, Body, READERS, allow_all_feeds};
 use crate::api::model::{NewTokenAnswer, NewTokenRequest, TokenRequest, TokenUseAnswer, TokensAnswer};
 use crate::config::role::Role;
 use crate::problem::Problem;
@@ -11,6 +11,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde_json::json;
+
+/// Why an operator of some feeds only must not make tokens, nor see who has them.
+const ALL: &str = "tokens are for all";
 
 /// Who has bearer tokens, and when each was last used.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses(
@@ -20,7 +23,7 @@ pub async fn list(
     State(api): State<Api>,
     Extension(principal): Extension<Principal>,
 ) -> Result<Json<Vec<TokensAnswer>>, Problem> {
-    allow_all_feeds(&principal, &READERS)?;
+    allow_all_feeds(&principal, &READERS, ALL)?;
     let all = api.with_store(tokens::list).await?;
     Ok(Json(all.into_iter().map(answer).collect()))
 }
@@ -37,7 +40,7 @@ pub async fn create(
 ) -> Result<Json<NewTokenAnswer>, Problem> {
     let NewTokenRequest { name, role, feeds } = request;
     note.set(json!({"name": name, "role": role, "feeds": feeds}));
-    allow_all_feeds(&principal, &[Role::Operator])?;
+    allow_all_feeds(&principal, &[Role::Operator], ALL)?;
     let role = Role::from_name(&role).ok_or_else(|| {
         let names: Vec<_> = Role::ALL.iter().map(|role| role.as_str()).collect();
         Problem::bad_request(format!("`{role}` is not a role"), format!("the roles are {}", names.join(", ")))
@@ -61,7 +64,7 @@ pub async fn rotate(
     Body(TokenRequest { name, .. }): Body<TokenRequest>,
 ) -> Result<Json<NewTokenAnswer>, Problem> {
     note.set(json!({"name": name}));
-    allow_all_feeds(&principal, &[Role::Operator])?;
+    allow_all_feeds(&principal, &[Role::Operator], ALL)?;
     let (owner, now) = (name.clone(), api.operations.now());
     let token = api.with_store_as(move |store| tokens::rotate(store, &owner, now)).await?;
     Ok(Json(NewTokenAnswer { name, token }))
@@ -78,19 +81,9 @@ pub async fn revoke(
     Body(TokenRequest { name, but_the_newest }): Body<TokenRequest>,
 ) -> Result<StatusCode, Problem> {
     note.set(json!({"name": name, "but_the_newest": but_the_newest}));
-    allow_all_feeds(&principal, &[Role::Operator])?;
+    allow_all_feeds(&principal, &[Role::Operator], ALL)?;
     api.with_store_as(move |store| tokens::revoke(store, &name, but_the_newest)).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// An operator of some feeds only must not make tokens for others, nor see who has them.
-fn allow_all_feeds(principal: &Principal, roles: &[Role]) -> Result<(), Problem> {
-    allow(principal, roles)?;
-    if principal.feeds.is_empty() {
-        return Ok(());
-    }
-    let detail = format!("`{}` may use some feeds only, and tokens are for all", principal.name);
-    Err(Problem::forbidden(detail, "use a token without `feeds`"))
 }
 
 fn answer(info: TokenInfo) -> TokensAnswer {

@@ -8,7 +8,7 @@ use crate::config::problem::{self, Found, Problem};
 use serde_json::{Map, Value, json};
 use taskfence_core::config::load;
 use taskfence_core::policy::policy::Policy;
-use taskfence_core::signal::operator::OPERATOR;
+use taskfence_core::signal::operator::is_caller_stream;
 use taskfence_core::state::coverage::{FeedId, MAX_ISSUERS};
 
 /// A feed has at most this many transmitters: a proxy knows 32 in all.
@@ -110,9 +110,9 @@ fn placed(problem: Problem, feed: &str) -> Problem {
 fn check_transmitters(hub: &HubConfig, policy: &Policy, path: &str, found: &mut Found) {
     for (at, transmitter) in policy.signals().transmitters().iter().enumerate() {
         let path = format!("{path}.signals.transmitters[{at}]");
-        if transmitter.stream == OPERATOR {
+        if is_caller_stream(&transmitter.stream) {
             let help = "configure the `iss` of a transmitter";
-            found.error(format!("{path}.issuer"), "is the name of the hub's own operators", help);
+            found.error(format!("{path}.issuer"), "is a name that the hub gives to callers of its API", help);
         }
         let Some(source) = transmitter.keys.source() else { continue };
         if !hub.clusters.contains_key(&source.cluster) {

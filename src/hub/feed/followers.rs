@@ -77,7 +77,7 @@ impl Followers {
     pub fn new(feed: &str, stored: Vec<FollowerRecord>, max: usize, now: Now) -> Arc<Followers> {
         let started_at = now();
         let read = |record: FollowerRecord| {
-            let report = Report::parse(record.report.as_bytes()).ok()?;
+            let report = Report::parse_stored(record.report.as_bytes()).ok()?;
             let mut statements = Statements::default();
             // What is stored of the last statement may be some seconds old. None was signed after this start.
             statements.note(0, started_at);

@@ -12,7 +12,7 @@ pub fn lacking(store: &dyn Store, feeds: &[&str], kid: &str) -> Result<Vec<Strin
     let mut lacking = Vec::new();
     for feed in feeds {
         for record in store.followers(feed)? {
-            match Report::parse(record.report.as_bytes()) {
+            match Report::parse_stored(record.report.as_bytes()) {
                 Ok(report) if report.kids.iter().any(|known| **known == *kid) => {}
                 Ok(report) => lacking.push(report.name().to_owned()),
                 Err(_) => lacking.push(record.id),

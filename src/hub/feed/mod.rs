@@ -7,6 +7,7 @@
 //! ```
 
 pub mod body;
+pub mod coverage;
 #[expect(clippy::module_inception, reason = "a feed among the feeds")]
 pub mod feed;
 pub mod follower;

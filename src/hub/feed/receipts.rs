@@ -62,7 +62,7 @@ pub enum Closes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Never {
     /// It has no limit.
-    #[serde(rename = "its `signals.stale` is not set, or has `then: allow`")]
+    #[serde(rename = "its `signals.stale` is not set, is longer than a day, or has `then: allow`")]
     NoLimit,
     /// It only watches.
     #[serde(rename = "it is in shadow mode")]

@@ -11,6 +11,10 @@ pub const HEADER: &str = "taskfence-follower";
 /// The header has at most this many bytes.
 pub const MAX_REPORT: usize = 4096;
 
+/// A follower that closes itself only after a longer time than this counts as one that never does, in seconds: what it
+/// reports decides how long it is waited for.
+const MAX_STALE: u64 = 24 * 3_600;
+
 const MAX_TEXT: usize = 128;
 const MAX_KIDS: usize = 8;
 
@@ -27,7 +31,7 @@ pub struct Report {
     pub config: Box<str>,
     /// The version of the module.
     pub version: Box<str>,
-    /// After how many seconds without the hub it refuses requests. `None`: never.
+    /// After how many seconds without the hub it refuses requests. `None`: never, or later than after a day.
     pub stale_after: Option<u64>,
     /// How far its clock is ahead of that of the hub, in milliseconds.
     pub skew_ms: Option<i64>,
@@ -57,7 +61,12 @@ impl Report {
         if header.len() > MAX_REPORT {
             return Err(BadReport::Long);
         }
-        let value: Value = serde_json::from_slice(header).map_err(|_| BadReport::Json)?;
+        Report::parse_stored(header)
+    }
+
+    /// Reads the stored form, which has every member and may be longer than the header was.
+    pub fn parse_stored(json: &[u8]) -> Result<Report, BadReport> {
+        let value: Value = serde_json::from_slice(json).map_err(|_| BadReport::Json)?;
         Report::read(value.as_object().ok_or(BadReport::Json)?)
     }
 
@@ -76,7 +85,7 @@ impl Report {
             mode: text("mode"),
             config: text("config"),
             version: text("version"),
-            stale_after: members.get("stale_after").and_then(Value::as_u64),
+            stale_after: members.get("stale_after").and_then(Value::as_u64).filter(|seconds| *seconds <= MAX_STALE),
             skew_ms: members.get("skew_ms").and_then(Value::as_i64),
             saturated,
             kids: kids.iter().filter_map(Value::as_str).take(MAX_KIDS).map(short).collect(),
@@ -131,6 +140,26 @@ mod tests {
         }
         assert_eq!(Report::parse(br#"{"id":"a b c d e f"}"#), Err(BadReport::Id));
         assert_eq!(Report::parse(&[b' '; MAX_REPORT + 1]), Err(BadReport::Long));
+        let never = Report::parse(br#"{"id":"abcdefgh","stale_after":18446744073709551615}"#).unwrap();
+        assert_eq!(never.stale_after, None, "it would be waited for for ever");
+    }
+
+    #[test]
+    fn what_was_reported_at_full_length_is_known_after_a_restart() {
+        let text = "\u{10348}".repeat(MAX_TEXT);
+        let texts = json!({"id": "a".repeat(64), "node": text, "mode": text, "config": text, "version": text});
+        let mut header = texts.to_string();
+        header.pop();
+        header.push_str(",\"kids\":[\"\"");
+        while MAX_REPORT - header.len() > 10 {
+            let count = ((MAX_REPORT - header.len() - 6) / 4).min(MAX_TEXT);
+            header.push_str(&format!(",\"{}\"", "\u{10348}".repeat(count)));
+        }
+        header.push_str("]}");
+        let report = Report::parse(header.as_bytes()).unwrap();
+        let stored = report.to_json().to_string();
+        assert!(stored.len() > MAX_REPORT);
+        assert_eq!(Report::parse_stored(stored.as_bytes()), Ok(report));
     }
 
     proptest! {

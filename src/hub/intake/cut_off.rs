@@ -65,7 +65,7 @@ impl Intake {
 
     fn cut_offs(&self, feed: &Feed, by: &str, restored: u64) -> Vec<NewSignal> {
         let now = self.clock().now_ms();
-        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
+        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, share: OPERATOR, now, skew: self.skew() };
         let at = Timestamp(restored / 1_000);
         let signal = |issuer: &Issuer| {
             let id = format!("restored-{restored}-{}", issuer.name);

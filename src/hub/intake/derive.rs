@@ -15,10 +15,12 @@ use taskfence_core::time::{Span, Timestamp};
 pub(super) struct Origin<'o> {
     /// The feed.
     pub(super) feed: &'o str,
-    /// The stream of the transmitter, or `operator`.
+    /// The stream of the transmitter, or that of a caller of the API.
     pub(super) stream: &'o str,
     /// Who made it.
     pub(super) by: &'o str,
+    /// Whose share of the room its entries use.
+    pub(super) share: &'o str,
     /// The clock of the hub, in milliseconds since 1970.
     pub(super) now: u64,
     /// Added to the life of each entry.
@@ -51,7 +53,7 @@ impl Origin<'_> {
         let entry = Entry { until, ..self.tagged(entry) };
         let (key, bucket) = (entry.key.encode().to_vec(), entry.key.bucket());
         let mut bytes = Vec::new();
-        FeedEntry { entry, by: TransmitterId::new(self.stream) }.encode(&mut bytes);
+        FeedEntry { entry, by: TransmitterId::new(self.share) }.encode(&mut bytes);
         NewEntry { bytes, key, bucket, until }
     }
 

@@ -48,21 +48,21 @@ impl FeedFreshness {
         self.changed.store(true, Ordering::Release);
     }
 
-    /// Writes what has changed since the last time. After an error it is written the next time.
+    /// Writes what has changed since the last time, and waits for another thread that does. What was recorded before this
+    /// call is stored when it returns. After an error it is written the next time.
+    ///
+    /// Many at once share a write: each costs an fsync, which signals wait for.
     pub(super) fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
+        // Writers take turns, so that none overwrites what is newer.
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Within the turn: whoever finds nothing changed knows that it is written, and not only about to be.
         if !self.changed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.save_always(store).inspect_err(|_| self.changed.store(true, Ordering::Release))
-    }
-
-    /// Writes it, also when another thread is about to.
-    pub(super) fn save_always(&self, store: &dyn Store) -> Result<(), StoreError> {
-        // Writers take turns, so that none overwrites what is newer.
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
         self.lock().encode(&mut bytes);
-        store.set_for_signals(&self.name, &STANDARD.encode(bytes))
+        let saved = store.set_for_signals(&self.name, &STANDARD.encode(bytes));
+        saved.inspect_err(|_| self.changed.store(true, Ordering::Release))
     }
 
     /// What statements say about each issuer of `feed`, in the order of the configuration. `covered` are the same issuers.
@@ -85,4 +85,40 @@ impl FeedFreshness {
 
 fn read(text: &str) -> Option<Freshness> {
     Freshness::decode(&STANDARD.decode(text).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn many_at_once_share_a_write_and_each_is_stored() {
+        let (folder, store) = testing::store();
+        let other = rusqlite::Connection::open(folder.path().join("hub.sqlite")).unwrap();
+        let count = "CREATE TABLE writes (name TEXT); CREATE TRIGGER counted AFTER INSERT ON value BEGIN
+            INSERT INTO writes VALUES (new.name); END; CREATE TRIGGER again AFTER UPDATE ON value BEGIN
+            INSERT INTO writes VALUES (new.name); END";
+        other.execute_batch(count).unwrap();
+        let freshness = Arc::new(FeedFreshness::load("main", &*store).unwrap());
+        let turn = freshness.writing.lock().unwrap();
+        let one = |at: u64| {
+            let (store, freshness) = (store.clone(), freshness.clone());
+            thread::spawn(move || {
+                freshness.note(&Heartbeat::new("idp", Timestamp(at)), Timestamp(1_000));
+                freshness.save(&*store)
+            })
+        };
+        let all: Vec<_> = (1..=20).map(one).collect();
+        thread::sleep(Duration::from_millis(300));
+        drop(turn);
+        assert!(all.into_iter().all(|one| one.join().unwrap().is_ok()));
+        let writes: i64 = other.query_row("SELECT count(*) FROM writes", [], |row| row.get(0)).unwrap();
+        assert!((1..=2).contains(&writes), "{writes} writes");
+        let again = FeedFreshness::load("main", &*store).unwrap();
+        assert_eq!(again.lock().oldest(&[Heartbeat::new("idp", Timestamp(0)).transmitter]), Timestamp(20));
+    }
 }

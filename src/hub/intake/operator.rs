@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use taskfence_core::feed::entry::{self, Decoded};
 use taskfence_core::feed::revision::Revision;
 use taskfence_core::signal::accepted::Signal;
-use taskfence_core::signal::operator::{self, OPERATOR};
+use taskfence_core::signal::operator::{self, Caller, OPERATOR};
 use taskfence_core::state::bucket::{Entry, SourceTag};
 use taskfence_core::state::fact::Fact;
 use taskfence_core::state::key::StateKey;
@@ -39,8 +39,10 @@ pub struct OperatorEvent {
     pub issuer: Option<String>,
     /// Why.
     pub reason: String,
-    /// An id. The same event with the same id again changes nothing. Default: a new one.
+    /// An id. The same event of the same caller with the same id again changes nothing. Default: a new one.
     pub id: Option<String>,
+    /// Whether an operator reports it, or an issuer.
+    pub caller: Caller,
 }
 
 /// An operator's signal that is stored.
@@ -61,14 +63,17 @@ pub struct Made {
 }
 
 impl Intake {
-    /// Takes in an event that the operator `by` reports into `feed`. Its meaning is that of the same event in a SET. The
+    /// Takes in an event that the caller `by` reports into `feed`. Its meaning is that of the same event in a SET. The
     /// signal is durable when this returns.
     pub async fn operator_event(&self, feed: &str, by: &str, event: OperatorEvent) -> Result<Made, OperatorError> {
         let feed = self.operated(feed)?;
         let id = id(event.id.as_deref())?;
         let now = self.clock().now_ms();
         let (signal, claims) = read_event(&feed, &event, &id, Timestamp(now / 1_000))?;
-        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
+        // An issuer must not use up the room that is there for operators: they could not stop it any more.
+        let share = if event.caller == Caller::Issuer { by } else { OPERATOR };
+        let stream = event.caller.stream(by);
+        let origin = Origin { feed: &feed.name, stream: &stream, by, share, now, skew: self.skew() };
         let mut record = origin.record(&signal, Value::Object(claims).to_string());
         record.fingerprint = fingerprint(&event);
         record.reason = event.reason;
@@ -99,11 +104,12 @@ impl Intake {
             lifted: false,
         }];
         self.date(&feed, &mut entries, at).await?;
-        let origin = Origin { feed: &feed.name, stream: OPERATOR, by, now, skew: self.skew() };
+        let stream = Caller::Operator.stream(by);
+        let origin = Origin { feed: &feed.name, stream: &stream, by, share: OPERATOR, now, skew: self.skew() };
         let subject = what.to_string();
         let record = NewSignal {
             feed: feed.name.clone(),
-            transmitter: OPERATOR.to_owned(),
+            transmitter: stream.clone(),
             jti: id.clone(),
             fingerprint: Sha256::digest(&subject).to_vec(),
             event: STOP.to_owned(),
@@ -257,7 +263,7 @@ fn latest(store: &dyn Store, feed: &str, key: &StateKey, now: Timestamp) -> Resu
 /// What must be the same when an operator makes the same signal again. The time is not: a client that tries again does
 /// so later.
 fn fingerprint(event: &OperatorEvent) -> Vec<u8> {
-    let OperatorEvent { event, details, subject, issuer, reason: _, id: _ } = event;
+    let OperatorEvent { event, details, subject, issuer, reason: _, id: _, caller: _ } = event;
     Sha256::digest(json!([event, details, subject, issuer]).to_string()).to_vec()
 }
 

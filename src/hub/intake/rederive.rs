@@ -7,7 +7,7 @@ use crate::intake::operator::STOP;
 use crate::store::model::{NewEntry, SignalRecord, StoredEntry};
 use serde_json::{Map, Value};
 use taskfence_core::feed::entry::{Decoded, FeedEntry, decode};
-use taskfence_core::signal::operator::{self, OPERATOR};
+use taskfence_core::signal::operator::{self, OPERATOR, is_caller_stream, is_operator_stream};
 use taskfence_core::signal::stored;
 use taskfence_core::state::bucket::Entry;
 use taskfence_core::time::{Span, Timestamp};
@@ -23,13 +23,13 @@ pub(super) fn again(
     now: Timestamp,
 ) -> Option<Vec<NewEntry>> {
     let signal = &record.signal;
-    let origin = Origin { feed: &feed.name, stream: &signal.transmitter, by: &signal.by, now: signal.taken_in, skew };
+    let origin = origin(feed, record, skew);
     let mut derived: Vec<(u64, Entry)> = Vec::new();
     for mut entry in read(feed, record)? {
         // The hub may have dated an operator's signal later, see `Intake::date`.
         let identity = origin.tagged(&entry).identity();
         let dated = had.iter().filter_map(known).find(|known| known.identity() == identity).map(|known| known.at);
-        let dated = dated.unwrap_or(if signal.transmitter == OPERATOR { signal.at } else { entry.at });
+        let dated = dated.unwrap_or(if is_caller_stream(&signal.transmitter) { signal.at } else { entry.at });
         if entry.fact.restricts() && dated > entry.at {
             if entry.until < Timestamp::MAX {
                 entry.until = entry.until.plus(dated.since(entry.at));
@@ -57,6 +57,17 @@ pub(super) fn again(
     changed.then_some(entries)
 }
 
+/// Where the entries of `record` come from: see `Intake::operator_event` for whose room they use.
+fn origin<'r>(feed: &'r Feed, record: &'r SignalRecord, skew: Span) -> Origin<'r> {
+    let SignalRecord { signal, .. } = record;
+    let share = match (is_operator_stream(&signal.transmitter), is_caller_stream(&signal.transmitter)) {
+        (true, _) => OPERATOR,
+        (false, true) => &signal.by,
+        (false, false) => &signal.transmitter,
+    };
+    Origin { feed: &feed.name, stream: &signal.transmitter, by: &signal.by, share, now: signal.taken_in, skew }
+}
+
 /// The same entry, kept until `until`.
 pub(super) fn prolonged(entry: &NewEntry, until: Timestamp) -> NewEntry {
     let Some(Ok(Decoded::Known(read))) = decode(&entry.bytes).next() else { return entry.clone() };
@@ -81,14 +92,15 @@ fn read(feed: &Feed, record: &SignalRecord) -> Option<Vec<Entry>> {
     let taken_in = Timestamp(signal.taken_in / 1_000);
     let policy = feed.policy();
     let issuer = || claims.get("issuer").and_then(Value::as_str);
-    let read = match (signal.transmitter.as_str(), signal.event.as_str()) {
-        (OPERATOR, STOP) => return None,
-        (OPERATOR, cut_off::EVENT) => {
+    let stream = signal.transmitter.as_str();
+    let read = match (is_caller_stream(stream), signal.event.as_str()) {
+        (true, STOP) => return None,
+        (true, cut_off::EVENT) => {
             let issuer = policy.issuers().iter().find(|known| Some(known.name.as_str()) == issuer())?;
             return Some(vec![cut_off::entry(issuer, signal.at)]);
         }
-        (OPERATOR, _) => operator::interpret_claims(&claims, policy.issuers(), issuer(), taken_in),
-        (stream, _) => {
+        (true, _) => operator::interpret_claims(&claims, policy.issuers(), issuer(), taken_in),
+        (false, _) => {
             let transmitter = policy.signals().transmitters().iter().find(|known| known.stream == stream)?;
             stored::interpret_again(&claims, transmitter, policy.issuers(), taken_in)
         }

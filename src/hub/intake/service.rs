@@ -190,7 +190,8 @@ impl Intake {
                 return Received::Failed(signal, StateError::Corrupt);
             };
             let by = signal.transmitter();
-            let origin = Origin { feed: &feed.feed.name, stream: &stream, by, now, skew: self.0.skew };
+            let (feed_name, share) = (&feed.feed.name, &stream);
+            let origin = Origin { feed: feed_name, stream: &stream, by, share, now, skew: self.0.skew };
             let record = origin.record(&signal, claims);
             match self.0.writer.submit(Change::Signal(record)).await {
                 Ok(Outcome::Stored { .. }) => feed.storing.went_well(&feed.feed.name),
@@ -204,7 +205,7 @@ impl Intake {
         // A stream that was disabled must still be known as such after a crash.
         if heartbeat.stream.is_some() {
             let (feed, store) = (feed.clone(), self.0.store.clone());
-            if let Err(error) = blocking(move || feed.freshness.save_always(&*store)).await {
+            if let Err(error) = blocking(move || feed.freshness.save(&*store)).await {
                 tracing::error!(%error, "the status of a stream was not stored");
                 return Received::Failed(signal, StateError::Failed);
             }

@@ -32,7 +32,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 impl Intake {
     /// Looks after the store until the task is ended. Calls `covers` when statements have come to cover more.
-    pub async fn look_after<F: Future<Output = ()>>(self, covers: impl Fn() -> F) {
+    /// `removable` says until when what has ended may be removed now; `None`: nothing may.
+    pub async fn look_after<F: Future<Output = ()>>(
+        self,
+        covers: impl Fn() -> F,
+        mut removable: impl FnMut() -> Option<Timestamp>,
+    ) {
         // Before anything is removed: what is derived again may be needed longer.
         if self.feeds().iter().any(|feed| feed.coverage.is_pending()) {
             while let Err(error) = self.derive_again().await {
@@ -60,7 +65,9 @@ impl Intake {
                 }
             }
             if pruned.elapsed() >= PRUNE {
-                self.prune().await;
+                if let Some(until) = removable() {
+                    self.prune(until).await;
+                }
                 pruned = Instant::now();
             }
         }
@@ -157,9 +164,9 @@ impl Intake {
         }
     }
 
-    async fn prune(&self) {
-        let (store, now) = (Arc::clone(self.store()), self.clock().now());
-        match blocking(move || store.prune(now)).await {
+    async fn prune(&self, until: Timestamp) {
+        let store = Arc::clone(self.store());
+        match blocking(move || store.prune(until)).await {
             Ok(removed) if removed > 0 => tracing::info!(removed, "entries that have ended were removed"),
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "entries that have ended cannot be removed"),

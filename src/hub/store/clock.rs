@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use taskfence_core::time::Timestamp;
 
+/// The clock of the hub may differ from the median of the proxies' clocks by so many milliseconds.
+pub const MAX_SKEW: i64 = 60_000;
+
 /// The clock of the hub. Clones are the same clock.
 ///
 /// If the clock of the system is behind what was stored, or is set back, this one stands still until the other has
@@ -40,6 +43,11 @@ impl Clock {
     /// The time in seconds.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.now_ms() / 1000)
+    }
+
+    /// The clock of the system, which may be set back, in milliseconds since 1970.
+    pub fn system_ms(&self) -> u64 {
+        (self.system)()
     }
 
     /// How far the clock of the system is behind this one, in milliseconds. 0: it is not.

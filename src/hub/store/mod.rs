@@ -4,6 +4,7 @@ pub mod clock;
 #[cfg(test)]
 mod measure;
 pub mod model;
+pub mod pruning;
 pub mod room;
 pub mod sqlite;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The records that the hub keeps.
 
 use taskfence_core::feed::revision::Revision;
-use taskfence_core::signal::operator::OPERATOR;
+use taskfence_core::signal::operator::is_operator_stream;
 use taskfence_core::time::Timestamp;
 
 /// A change that is to be stored.
@@ -45,7 +45,7 @@ impl Change {
     /// Whether an operator made it.
     pub fn is_of_operator(&self) -> bool {
         match self {
-            Change::Signal(new) => new.transmitter == OPERATOR,
+            Change::Signal(new) => is_operator_stream(&new.transmitter),
             Change::Lift { .. } => true,
             Change::Derive { .. } => false,
         }
@@ -159,7 +159,7 @@ pub struct SignalQuery {
     pub jti: Option<String>,
     /// Only stops that stand.
     pub standing_stops: bool,
-    /// At most so many; 0 means 100.
+    /// At most so many, and fewer where they are long; 0 means 100.
     pub limit: usize,
 }
 

@@ -66,9 +66,11 @@ impl Room {
     pub fn take(&mut self, signal: &NewSignal, now: Timestamp) -> Result<Result<Taken, NoRoom>, StoreError> {
         let mut taken = Taken::default();
         let Some(mirror) = self.feeds.get_mut(&signal.feed) else { return Ok(Ok(taken)) };
-        let limit = if signal.transmitter == OPERATOR { 100 } else { REFUSED_ABOVE };
+        let operators = TransmitterId::new(OPERATOR);
         for new in &signal.entries {
             let Some(Placed { bucket, by, slot, .. }) = place(&new.bytes)? else { continue };
+            // Not by the stream: issuers report events there too, and use a share of their own.
+            let limit = if by == operators { 100 } else { REFUSED_ABOVE };
             match mirror.take(bucket, by, slot, limit, now) {
                 Ok(Some(percent)) => {
                     taken.slots.push((bucket, slot.identity));

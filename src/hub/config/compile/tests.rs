@@ -199,14 +199,17 @@ fn feeds_are_bounded_and_operators_keep_their_name() {
     let found = problems(|config| {
         let one = |at: usize| json!({"issuer": format!("https://{at}.example"), "audience": "hub", "subjects": ["https://jit.example"], "keys": keys()});
         config["feeds"][0]["signals"]["transmitters"] = (0..31).map(one).collect();
-        config["feeds"][1]["signals"]["transmitters"][0] =
-            json!({"issuer": "operator", "audience": "hub", "subjects": ["https://jit.example"], "keys": keys()});
+        for (at, name) in [(0, "operator"), (1, "issuer/https://jit.example")] {
+            config["feeds"][1]["signals"]["transmitters"][at] =
+                json!({"issuer": name, "audience": "hub", "subjects": ["https://jit.example"], "keys": keys()});
+        }
     });
     assert_eq!(
         found,
         [
             "feeds[0].signals.transmitters: has 31 entries, and a feed may have 30 (divide it into several feeds)",
-            "feeds[1].signals.transmitters[0].issuer: is the name of the hub's own operators (configure the `iss` of a transmitter)",
+            "feeds[1].signals.transmitters[0].issuer: is a name that the hub gives to callers of its API (configure the `iss` of a transmitter)",
+            "feeds[1].signals.transmitters[1].issuer: is a name that the hub gives to callers of its API (configure the `iss` of a transmitter)",
         ]
     );
     assert_eq!(

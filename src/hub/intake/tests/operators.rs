@@ -3,6 +3,7 @@
 use crate::intake::operator::{OperatorError, OperatorEvent, STOP};
 use crate::intake::testing::{ISSUER, NOW, TestHub};
 use serde_json::{Map, Value, json};
+use taskfence_core::signal::operator::Caller;
 use taskfence_core::state::bucket::SourceTag;
 use taskfence_core::state::fact::{Compliance, Fact};
 use taskfence_core::state::key::{Kind, StateKey};
@@ -27,10 +28,10 @@ async fn an_event_has_the_meaning_that_it_has_in_a_set() {
     assert_eq!((made.entries, made.repeated, made.revision.number), (1, false, 2));
     let [by_set, by_alice] = hub.entries().try_into().unwrap();
     assert_eq!((by_set.key, by_set.fact), (by_alice.key, by_alice.fact));
-    assert_eq!(by_alice.source, SourceTag::new("main", "operator", u32::try_from(NOW).unwrap()));
+    assert_eq!(by_alice.source, SourceTag::new("main", "operator/alice", u32::try_from(NOW).unwrap()));
     assert_eq!(by_alice.at, Timestamp(NOW));
     let record = hub.store.signals("main", &Default::default()).unwrap().remove(0).signal;
-    assert_eq!((record.transmitter.as_str(), record.by.as_str()), ("operator", "alice"));
+    assert_eq!((record.transmitter.as_str(), record.by.as_str()), ("operator/alice", "alice"));
     assert_eq!(record.reason, "the laptop was stolen");
     assert_eq!(hub.intake.issuer_status("main", Timestamp(NOW))[0].heard, Timestamp(NOW), "of the SET alone");
 }
@@ -82,7 +83,7 @@ async fn a_stop_blocks_one_thing_for_ever() {
         hub.intake.stop("main", "alice", &what, "incident").await.unwrap();
         let entry = hub.entries().remove(at);
         assert_eq!((entry.key, entry.fact, entry.until), (key, Fact::Blocked, Timestamp::MAX), "{what}");
-        assert_eq!(entry.source, SourceTag::new("main", "operator", u32::try_from(NOW).unwrap()));
+        assert_eq!(entry.source, SourceTag::new("main", "operator/alice", u32::try_from(NOW).unwrap()));
     }
     let record = hub.store.signals("main", &Default::default()).unwrap().remove(0).signal;
     assert_eq!((record.event.as_str(), record.subject.as_str()), (STOP, r#"{"tenant":"n"}"#));
@@ -133,4 +134,48 @@ async fn what_cannot_be_used_has_a_remedy() {
     let two = hub.intake.stop("main", "alice", &json!({"user": "u", "client": "c"}), "").await.unwrap_err();
     assert!(two.to_string().starts_with("what to stop is not one thing"), "{two}");
     assert_eq!(hub.entries(), []);
+}
+
+fn by_issuer(event: OperatorEvent) -> OperatorEvent {
+    OperatorEvent { issuer: Some(ISSUER.to_owned()), caller: Caller::Issuer, ..event }
+}
+
+#[tokio::test]
+async fn nobody_takes_the_id_of_another_caller() {
+    let hub = TestHub::new(|_| {});
+    let said = |task: &str| OperatorEvent {
+        id: Some("incident-7".to_owned()),
+        ..event("task-completed", json!({"task": task}))
+    };
+    let by = async |name: &str, event: OperatorEvent| {
+        hub.intake.operator_event("main", name, event).await.map(|made| (made.signal, made.repeated))
+    };
+    let first = by(ISSUER, by_issuer(said("a"))).await.unwrap();
+    // Also where an operator has the name of the issuer.
+    for (name, task) in [("alice", "b"), ("bob", "c"), (ISSUER, "d")] {
+        let (signal, repeated) = by(name, said(task)).await.unwrap();
+        assert!(signal != first.0 && !repeated, "{name}");
+    }
+    assert_eq!(by(ISSUER, by_issuer(said("a"))).await, Ok((first.0, true)));
+    assert_eq!(hub.entries().len(), 4);
+}
+
+#[tokio::test]
+async fn an_issuer_cannot_use_up_the_room_to_stop_it() {
+    let hub = TestHub::new(|_| {});
+    let space = key_space(Some("main"), ISSUER);
+    let bucket = StateKey::of_issuer(&space).bucket();
+    let names = (0..).map(|n| format!("client-{n}"));
+    let names = names.filter(|name| StateKey::new(Kind::Client, &space, name).bucket() == bucket);
+    let (mut taken, mut refused) = (0, 0);
+    for name in names.take(60) {
+        let ends = by_issuer(event("session-revoked", json!({"client": name})));
+        match hub.intake.operator_event("main", ISSUER, ends).await {
+            Ok(_) => taken += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!((taken, refused), (48, 12), "three quarters of 64");
+    let stopped = hub.intake.stop("main", "alice", &json!({"issuer": ISSUER}), "it is compromised").await;
+    assert!(stopped.is_ok(), "{stopped:?}");
 }

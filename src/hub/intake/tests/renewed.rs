@@ -148,10 +148,11 @@ async fn a_hub_looks_after_its_words_by_itself() {
     let hub = hub.restarted_with(|config| config["feeds"][0]["issuers"][0]["max_session"] = json!("100h"));
     let covers = Arc::new(AtomicU64::new(0));
     let counted = covers.clone();
-    let upkeep = tokio::spawn(hub.intake.clone().look_after(move || {
+    let covers_more = move || {
         counted.fetch_add(1, Ordering::Relaxed);
         std::future::ready(())
-    }));
+    };
+    let upkeep = tokio::spawn(hub.intake.clone().look_after(covers_more, || None));
     let mut laptop = Proxy::new(device("laptop"));
     while laptop.facts(&hub).is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

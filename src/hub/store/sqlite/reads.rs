@@ -11,6 +11,10 @@ use taskfence_core::time::Timestamp;
 /// How many signals a query returns that names no limit.
 const LIMIT: usize = 100;
 
+/// The claims and subjects of the signals of one answer have so many bytes at most, unless it is one signal. A SET has up to
+/// 64 KiB, and whoever may read may ask for a thousand, many times at once.
+const MAX_ANSWER: usize = 2 * 1024 * 1024;
+
 const SIGNAL: &str = "signal.id, feed.name, transmitter, jti, fingerprint, event, subject, claims, by, reason, at,
     taken_in, signal.number, lifted_by, lifted_reason, lifted_at";
 
@@ -129,8 +133,14 @@ pub fn signals(connection: &Connection, feed: i64, query: &SignalQuery) -> Resul
     let mut select = connection.prepare_cached(&text)?;
     let mut rows = select.query(params![feed, id.map(int), before.map(int), transmitter, jti, limit])?;
     let mut found = Vec::new();
+    let mut bytes = 0usize;
     while let Some(row) = rows.next()? {
-        found.push(signal(row)?);
+        let record = signal(row)?;
+        bytes = bytes.saturating_add(record.signal.claims.len()).saturating_add(record.signal.subject.len());
+        if bytes > MAX_ANSWER && !found.is_empty() {
+            break;
+        }
+        found.push(record);
     }
     Ok(found)
 }

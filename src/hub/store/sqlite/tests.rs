@@ -307,6 +307,19 @@ fn signals_are_found_as_they_were_stored() {
 }
 
 #[test]
+fn long_signals_are_found_a_few_at_a_time() {
+    let (store, _folder) = store();
+    for n in 0..50 {
+        add(&store, NewSignal { claims: "x".repeat(60_000), ..signal("idp", &n.to_string(), &[]) });
+    }
+    let query = SignalQuery { limit: 1_000, ..SignalQuery::default() };
+    let first = store.signals(FEED, &query).unwrap();
+    assert_eq!(first.len(), 34, "2 MiB");
+    let rest = store.signals(FEED, &SignalQuery { before: first.last().map(|last| last.id), ..query }).unwrap();
+    assert_eq!(rest.len(), 16);
+}
+
+#[test]
 fn other_records_are_kept() {
     let (store, folder) = store();
     for status in [200, 403] {
