@@ -64,13 +64,13 @@ fn new_signal(number: usize, entries: usize, now: u64) -> NewSignal {
         reason: String::new(),
         at: Timestamp(now),
         taken_in: now * 1_000,
-        entries: (0..entries).map(|entry| new_entry(number * ENTRIES + entry, &jti, now)).collect(),
+        entries: (0..entries).map(|entry| new_entry(number * ENTRIES + entry, now)).collect(),
         transmitter,
         jti,
     }
 }
 
-fn new_entry(number: usize, jti: &str, now: u64) -> NewEntry {
+fn new_entry(number: usize, now: u64) -> NewEntry {
     let issuer = key_space(Some(FEED), orders::ISSUER);
     let key = StateKey::new(Kind::Session, &issuer, &format!("filled-{number:08}"));
     let condition = || StateKey::new(Kind::User, &issuer, &format!("user-{number:08}"));

@@ -150,7 +150,7 @@ async fn a_new_issuer_gets_what_was_said_before_it_came() {
     let tasks = ["task-2", "task-1"].map(|name| (StateKey::new(Kind::Task, space, name), Fact::Revoked));
     assert_eq!(of_two.iter().map(|entry| (entry.key, entry.fact)).collect::<Vec<_>>(), tasks);
     let streams: Vec<_> = of_two.iter().map(|entry| entry.source.stream()).collect();
-    assert_eq!(streams, [IDP, "operator"].map(|stream| SourceTag::new("main", stream, 0).stream()));
+    assert_eq!(streams, [IDP, "operator/alice"].map(|stream| SourceTag::new("main", stream, 0).stream()));
 }
 
 #[tokio::test]
