@@ -151,7 +151,7 @@ fn print(state: &Value, console: &mut Console<'_>) -> Result<(), Failure> {
         }
         let id = signal.get("signal").and_then(Value::as_u64).unwrap_or_default();
         writeln!(console.out, "  signal  {id}, {}, jti {}", text(signal, "event"), text(signal, "jti"))?;
-        writeln!(console.out, "  by      {} through {}", text(signal, "by"), text(signal, "transmitter"))?;
+        writeln!(console.out, "  by      {}", maker(&text(signal, "by"), &text(signal, "transmitter")))?;
         let reason = text(signal, "reason");
         if !reason.is_empty() {
             writeln!(console.out, "  reason  {reason}")?;
@@ -162,4 +162,12 @@ fn print(state: &Value, console: &mut Console<'_>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Who made a signal. The streams of callers of the API have their names in them: `operator/alice`.
+fn maker(by: &str, stream: &str) -> String {
+    match stream.split_once('/') {
+        Some((role @ ("operator" | "issuer"), name)) if name == by => format!("{by}, {role}"),
+        _ => format!("{by} through {stream}"),
+    }
 }

@@ -116,7 +116,7 @@ fn a_task_is_completed_shown_and_undone() {
             "",
             "task completed",
             "  signal  1, urn:taskfence:secevent:task-completed, jti mine",
-            "  by      ops through operator",
+            "  by      ops, operator",
             "  reason  ticket 7",
         ]
     );

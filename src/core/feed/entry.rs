@@ -274,33 +274,32 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn a_lift_of_unknown_shape_lifts_nothing_that_is_known() {
         let key = StateKey::new(Kind::Task, "https://jit.example", "task-42");
-        let of = |fact, set: &str, lifted| {
+        let of = |fact, generation: u32, lifted| {
             let mut new = entry(fact, b"");
-            (new.entry.source, new.entry.lifted) = (SourceTag::new("main", "idp", set), lifted);
+            (new.entry.source, new.entry.lifted) = (SourceTag::new("main", "idp", generation), lifted);
             new
         };
         // A lift of a family, and one of a kind, that only a later version knows.
         let family = 2 + 1 + StateKey::LEN;
-        let unknown = |set: &str| {
-            let mut bytes = encoded(&[of(Fact::Completed, set, true)]);
+        let unknown = |generation: u32| {
+            let mut bytes = encoded(&[of(Fact::Completed, generation, true)]);
             bytes[family] = 14;
             let Some(Ok(Decoded::Known(read))) = decode(&bytes).next() else { panic!("an entry") };
             read
         };
         let in_force = |lift: FeedEntry| {
-            let known = [of(Fact::Completed, "set-1", false), of(Fact::Blocked, "set-2", false)];
+            let known = [of(Fact::Completed, 1, false), of(Fact::Blocked, 2, false)];
             let mut table = Table::default();
             let all = known.into_iter().chain([lift]).map(|new| (new.by, new.entry));
             assert!(table.insert_all(all, Timestamp(1_700_000_000)));
             let found = about(&table.encode(), key).unwrap().entries;
             found.into_iter().filter(|entry| !entry.lifted).map(|entry| entry.fact).collect::<Vec<_>>()
         };
-        assert_eq!(in_force(unknown("set-1")).len(), 2, "what its own signal ended");
-        assert_eq!(in_force(unknown("set-3")).len(), 2, "what others did");
-        assert_eq!(in_force(of(Fact::Completed, "set-1", true)), [Fact::Blocked], "a known one");
+        assert_eq!(in_force(unknown(1)).len(), 2, "what its own signal ended");
+        assert_eq!(in_force(unknown(3)).len(), 2, "what others did");
+        assert_eq!(in_force(of(Fact::Completed, 1, true)), [Fact::Blocked], "a known one");
     }
 
     proptest! {

@@ -14,7 +14,9 @@ const HOST: &str = "host";
 pub fn note(store: &dyn Store, now: u64, call: &str, detail: &Value) -> Result<(), Failure> {
     let (at, by) = (now.saturating_mul(1000), by(|name| std::env::var(name).ok()));
     let audit = Audit { at, by, call: call.to_owned(), status: 200, detail: detail.to_string() };
-    store.audit(std::slice::from_ref(&audit)).map_err(|error| failed(format!("`{call}` is done, and not in the audit log: {error}")))
+    store
+        .audit(std::slice::from_ref(&audit))
+        .map_err(|error| failed(format!("`{call}` is done, and not in the audit log: {error}")))
 }
 
 /// `host/NAME`, with the name of the user of the host.
