@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod drafting;
 mod envoy;
 mod envoy_checks;
 mod failure;

@@ -1,0 +1,5 @@
+//! What `taskfence init` makes a first configuration from, and how it writes it.
+
+pub mod openapi;
+pub mod route;
+pub mod yaml;
