@@ -1,5 +1,7 @@
 //! What `taskfence init` makes a first configuration from, and how it writes it.
 
+pub mod draft;
+pub mod metadata;
 pub mod openapi;
 pub mod route;
 pub mod yaml;
