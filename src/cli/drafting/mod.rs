@@ -1,6 +1,8 @@
 //! What `taskfence init` makes a first configuration from, and how it writes it.
 
+pub mod ask;
 pub mod draft;
+pub mod guess;
 pub mod metadata;
 pub mod openapi;
 pub mod route;
