@@ -41,6 +41,11 @@ impl Draft {
         }
     }
 
+    /// Whether a key of the issuer was set.
+    pub fn has(&self, key: &str) -> bool {
+        self.settings.iter().any(|known| known.key == key)
+    }
+
     /// The configuration as YAML.
     pub fn to_yaml(&self) -> String {
         let mut text = String::new();

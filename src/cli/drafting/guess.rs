@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::drafting::issuer::Sample;
+
 /// What is known of an issuer.
 #[derive(Debug, Clone, Copy)]
 pub struct Signs<'a> {
@@ -10,10 +12,16 @@ pub struct Signs<'a> {
     /// `typ` of a token of it.
     pub typ: Option<&'a str>,
     /// The claims of that token; none if there is no token.
-    pub claims: &'a Map<String, Value>,
+    pub claims: Option<&'a Map<String, Value>>,
 }
 
-impl Signs<'_> {
+impl<'a> Signs<'a> {
+    /// What the name of an issuer and one of its tokens show.
+    pub fn new(issuer: &'a str, sample: Option<&'a Sample>) -> Signs<'a> {
+        let says = sample.map(|sample| &sample.says);
+        Signs { issuer, typ: says.and_then(|says| says.typ.as_deref()), claims: says.map(|says| &says.claims) }
+    }
+
     /// The name of the profile that fits; `None` where no sign is clear, and the defaults (RFC 9068) are the best guess.
     pub fn profile(&self) -> Option<&'static str> {
         self.by_type().or_else(|| self.by_host()).or_else(|| self.by_claims())
@@ -54,7 +62,7 @@ impl Signs<'_> {
     }
 
     fn by_claims(&self) -> Option<&'static str> {
-        let has = |names: &[&str]| names.iter().all(|name| self.claims.contains_key(*name));
+        let has = |names: &[&str]| names.iter().all(|name| self.claim(name).is_some());
         let begins = |name: &str, with: &str| self.text(name).is_some_and(|text| text.starts_with(with));
         Some(match self.issuer {
             _ if has(&["repository", "workflow", "job_workflow_ref"]) => "github-actions",
@@ -77,7 +85,7 @@ impl Signs<'_> {
 
     fn auth0(&self) -> &'static str {
         let typed = self.typ.is_some_and(|typ| typ.ends_with("at+jwt"));
-        if typed || self.claims.is_empty() { "auth0" } else { "auth0-legacy" }
+        if typed || self.claims.is_none() { "auth0" } else { "auth0-legacy" }
     }
 
     fn host(&self) -> &str {
@@ -86,7 +94,11 @@ impl Signs<'_> {
     }
 
     fn text(&self, claim: &str) -> Option<&str> {
-        self.claims.get(claim).and_then(Value::as_str)
+        self.claim(claim)?.as_str()
+    }
+
+    fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims?.get(name)
     }
 }
 
@@ -100,7 +112,7 @@ mod tests {
     use serde_json::json;
 
     fn profile(issuer: &str, typ: &str, claims: Value) -> Option<&'static str> {
-        Signs { issuer, typ: Some(typ), claims: claims.as_object().unwrap() }.profile()
+        Signs { issuer, typ: Some(typ), claims: claims.as_object() }.profile()
     }
 
     #[test]

@@ -67,6 +67,30 @@ impl Route {
         Ok(Route { name, methods, hosts, path, access, note: None })
     }
 
+    /// All of a service, with any token.
+    pub fn everything() -> Route {
+        let path = "/{path...}".to_owned();
+        let note = Some("Every request with a good token, whatever its task: write a rule for each route instead.".to_owned());
+        let access = Access::Token(Scopes::default());
+        Route { name: "everything".to_owned(), methods: Vec::new(), hosts: Vec::new(), path, access, note }
+    }
+
+    /// Makes each segment that is more than one capture a capture of the whole segment, and notes it. Returns whether
+    /// there was one.
+    pub fn widen(&mut self) -> bool {
+        let segment = |part: &str| match weight(part) {
+            1 => format!("{{{}}}", slug(part).replace('-', "_")),
+            _ => part.to_owned(),
+        };
+        let wide = self.path.split('/').map(segment).collect::<Vec<_>>().join("/");
+        if wide == self.path {
+            return false;
+        }
+        self.note = Some(format!("wider than `{}`, which no rule can say", self.path));
+        self.path = wide;
+        true
+    }
+
     /// Reads a file of routes, one a line. Empty lines and lines that begin with `#` say nothing.
     pub fn parse_file(text: &str) -> Result<Vec<Route>, Vec<Problem>> {
         let (mut routes, mut problems) = (Vec::new(), Vec::new());
@@ -199,6 +223,15 @@ mod tests {
         let mut names: Vec<&String> = routes.iter().map(|route| &route.name).collect();
         names.dedup();
         assert_eq!(names.len(), routes.len());
+    }
+
+    #[test]
+    fn a_segment_of_several_captures_is_made_wider() {
+        let mut route = Route::parse("/a/{x}-{y}/{z}").unwrap();
+        assert!(route.widen());
+        assert_eq!(route.path, "/a/{x_y}/{z}");
+        assert!(route.note.as_ref().unwrap().contains("`/a/{x}-{y}/{z}`"));
+        assert!(!route.widen());
     }
 
     #[test]

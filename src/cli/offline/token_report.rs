@@ -59,15 +59,7 @@ impl Credential {
             Err(Reason::CredentialsAmbiguous) => return Self::Ambiguous,
             Err(_) => return Self::Absent,
         };
-        match Unverified::parse(token, MAX_TOKEN) {
-            Err(error) => Self::Unreadable(error),
-            Ok(jws) => Self::Refused(UnverifiedToken {
-                typ: jws.typ().map(str::to_owned),
-                algorithm: jws.algorithm().map(|algorithm| algorithm.name()),
-                kid: jws.kid().map(str::to_owned),
-                claims: jws.into_claims(),
-            }),
-        }
+        UnverifiedToken::parse(token).map_or_else(Self::Unreadable, Self::Refused)
     }
 
     /// One word for programs.
@@ -110,7 +102,19 @@ fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
 }
 
 impl UnverifiedToken {
-    fn facts(&self) -> Vec<(&'static str, Fact)> {
+    /// What `token` says.
+    pub fn parse(token: &[u8]) -> Result<Self, JwsError> {
+        let jws = Unverified::parse(token, MAX_TOKEN)?;
+        Ok(Self {
+            typ: jws.typ().map(str::to_owned),
+            algorithm: jws.algorithm().map(|algorithm| algorithm.name()),
+            kid: jws.kid().map(str::to_owned),
+            claims: jws.into_claims(),
+        })
+    }
+
+    /// What it says, in the order of the report.
+    pub fn facts(&self) -> Vec<(&'static str, Fact)> {
         let header = [
             ("typ", self.typ.clone()),
             ("alg", self.algorithm.map(str::to_owned)),

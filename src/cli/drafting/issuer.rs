@@ -1,0 +1,201 @@
+//! Describes an issuer in a draft, and fits the description to one of its tokens.
+
+use reqwest::Url;
+use serde_json::{Map, Value};
+use taskfence_core::config::profile::Profile;
+use taskfence_core::reason::Reason;
+use taskfence_core::time::Span;
+use taskfence_core::token::claim_names::Names;
+use taskfence_core::token::issuer::Issuer;
+use taskfence_core::token::verify::{Rejected, read_unverified};
+
+use crate::drafting::draft::Draft;
+use crate::drafting::metadata::Metadata;
+use crate::drafting::yaml::{list, scalar};
+use crate::failure::Failure;
+use crate::input::configuration;
+use crate::offline::token_report::UnverifiedToken;
+
+/// How often the description is changed until the token fits. Each change is about another claim.
+const MAX_CHANGES: usize = 16;
+
+/// The longest lifetime that a configuration accepts by itself.
+const DEFAULT_LIFETIME: Span = Span::minutes(15);
+
+/// Algorithms that a configuration accepts by itself.
+const DEFAULT_ALGORITHMS: [&str; 2] = ["ES256", "RS256"];
+
+/// What is known of an issuer.
+#[derive(Debug)]
+pub struct KnownIssuer {
+    /// `iss` of its tokens.
+    pub name: String,
+    /// Its profile.
+    pub profile: Option<Profile>,
+    /// `aud` of tokens for this service.
+    pub audiences: Vec<String>,
+    /// Where its keys are.
+    pub keys: Keys,
+}
+
+/// A token of an issuer. It is not verified.
+#[derive(Debug)]
+pub struct Sample {
+    /// The token.
+    pub bytes: Vec<u8>,
+    /// What it says.
+    pub says: UnverifiedToken,
+}
+
+impl Sample {
+    /// Reads a token.
+    pub fn read(bytes: Vec<u8>) -> Result<Sample, Failure> {
+        let says = UnverifiedToken::parse(&bytes).map_err(|error| {
+            let help = "an opaque token says nothing to a filter, and is never accepted; look for JWT access tokens at the issuer";
+            Failure::Failed(format!("the token is no JWT: {error}; {help}"))
+        })?;
+        Ok(Sample { bytes, says })
+    }
+}
+
+/// Where the keys of an issuer are.
+#[derive(Debug)]
+pub enum Keys {
+    /// Here.
+    Inline(Value),
+    /// At the issuer, a URL, with what was found there.
+    Discover { issuer: Url, found: Option<Metadata> },
+    /// Somewhere.
+    Unknown,
+}
+
+/// The audiences in the claims of a token, without those of the issuer's own services.
+pub fn audiences(claims: &Map<String, Value>) -> Vec<String> {
+    let named = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let userinfo = |audience: &String| audience == "account" || audience.ends_with("/userinfo");
+    named.into_iter().filter(|audience| !userinfo(audience)).collect()
+}
+
+/// Writes what is known into `draft`, so that the filter can read `sample`.
+pub fn describe(draft: &mut Draft, known: &KnownIssuer, sample: Option<&Sample>) {
+    draft.issuer.clone_from(&known.name);
+    if let Some(profile) = known.profile {
+        draft.set("profile", scalar(profile.name()), Some("sets what the keys below do not say; `taskfence check --print` shows it"));
+    }
+    let several = known.audiences.len() > 1;
+    let why = several.then_some("a token needs only one of these: keep those that mean this service");
+    draft.set("audiences", list(&known.audiences), why);
+    describe_keys(draft, &known.keys);
+    if let Some(Sample { bytes, says }) = sample {
+        fit(draft, bytes, says);
+    }
+}
+
+fn describe_keys(draft: &mut Draft, keys: &Keys) {
+    match keys {
+        Keys::Inline(set) => draft.set("keys", format!("{{inline: {set}}}"), None),
+        Keys::Discover { issuer, found } => {
+            let own = issuer.host_str().unwrap_or_default();
+            let other = found.as_ref().and_then(|found| found.jwks_uri.host_str()).filter(|host| *host != own);
+            let mut value = format!("cluster: {}, discover: true", scalar(&cluster(own)));
+            draft.needs.push(need(own, issuer.port()));
+            if let (Some(host), Some(found)) = (other, found) {
+                value.push_str(&format!(", jwks_cluster: {}", scalar(&cluster(host))));
+                draft.needs.push(need(host, found.jwks_uri.port()));
+            }
+            draft.set("keys", format!("{{{value}}}"), None);
+        }
+        Keys::Unknown => {
+            draft.set("keys", "{cluster: issuer-keys, path: /jwks.json}".to_owned(), Some("where the JWK Set of the issuer is"));
+            draft.needs.push("a cluster `issuer-keys` that leads to the server of the issuer's JWK Set".to_owned());
+        }
+    }
+}
+
+/// The name of the cluster for a host.
+fn cluster(host: &str) -> String {
+    host.to_owned()
+}
+
+fn need(host: &str, port: Option<u16>) -> String {
+    format!("a cluster `{}` that leads to {host}, port {}, with TLS and its name checked", cluster(host), port.unwrap_or(443))
+}
+
+/// Changes what `draft` says of the issuer until the filter can read the token.
+fn fit(draft: &mut Draft, token: &[u8], shown: &UnverifiedToken) {
+    let mut claims = Vec::new();
+    for _ in 0..MAX_CHANGES {
+        let Ok(configuration) = configuration::parse(draft.to_yaml().as_bytes()) else { return };
+        let issuers = configuration.loaded.policy.issuers();
+        let (Err(rejected), Some(issuer)) = (read_unverified(token, issuers), issuers.first()) else { break };
+        if !change(draft, &mut claims, &rejected, issuer, shown) {
+            let claim = rejected.claim.map(|claim| format!(" ({claim})")).unwrap_or_default();
+            draft.notes.push(format!("the token is refused all the same: {}{claim}", rejected.reason.title()));
+            break;
+        }
+    }
+    fit_algorithm(draft, shown);
+    fit_lifetime(draft, shown);
+}
+
+/// One change, if there is one that may help.
+fn change(
+    draft: &mut Draft,
+    claims: &mut Vec<(&'static str, String)>,
+    rejected: &Rejected,
+    issuer: &Issuer,
+    shown: &UnverifiedToken,
+) -> bool {
+    match (rejected.reason, &rejected.claim) {
+        (Reason::TokenType, None) if !draft.has("types") => {
+            let typ = shown.typ.as_deref().unwrap_or("absent");
+            draft.set("types", list(&[typ]), Some("as the token has it; other JWTs of this issuer may have it too"));
+            true
+        }
+        (Reason::ClaimInvalid, Some(refused)) => {
+            let named = |names: &Names| names.to_string() == refused.name;
+            let names = &issuer.claims;
+            let known: [(&'static str, &Names, &[&str], bool); 4] = [
+                ("client", &names.client, &["azp", "appid", "cid", "client_id"], true),
+                ("token", &names.token, &["uti", "jti"], true),
+                ("task", &names.task, &[], true),
+                ("subject", &names.subject, &["oid", "email"], false),
+            ];
+            let Some((key, _, others, may_lack)) = known.into_iter().find(|(key, names, ..)| {
+                named(names) && !claims.iter().any(|(changed, _)| changed == key)
+            }) else {
+                return false;
+            };
+            let other = others.iter().find(|name| shown.claims.get(**name).is_some_and(Value::is_string));
+            let value = match other {
+                Some(name) => (*name).to_owned(),
+                None if may_lack => "none".to_owned(),
+                None => return false,
+            };
+            claims.push((key, value));
+            let members: Vec<String> = claims.iter().map(|(key, value)| format!("{key}: {}", scalar(value))).collect();
+            draft.set("claims", format!("{{{}}}", members.join(", ")), Some("as the token has them; docs/configuration.md says what `none` costs"));
+            true
+        }
+        _ => false,
+    }
+}
+
+fn fit_algorithm(draft: &mut Draft, shown: &UnverifiedToken) {
+    let Some(algorithm) = shown.algorithm else { return };
+    if !DEFAULT_ALGORITHMS.contains(&algorithm) {
+        draft.set("algorithms", list(&[algorithm]), Some("as the token is signed"));
+    }
+}
+
+fn fit_lifetime(draft: &mut Draft, shown: &UnverifiedToken) {
+    let (Some(issued), Some(expires)) = (shown.time("iat"), shown.time("exp")) else { return };
+    let lifetime = expires.since(issued);
+    if lifetime > DEFAULT_LIFETIME {
+        draft.set("max_lifetime", scalar(&lifetime.to_string()), Some("the token lives longer than 15m; a shorter one is safer"));
+    }
+}
