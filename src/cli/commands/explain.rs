@@ -179,7 +179,9 @@ impl Explain {
             (Some(config), Some(url), _) => (config, url),
             (None, _, Some(token)) => return alone::explain(token.read()?, now, self.output, console),
             (Some(_), None, _) => return Err(Failure::Usage("say which request is meant with --url".to_owned())),
-            (None, _, None) => return Err(Failure::Usage("give a configuration with --config, or a token with --token".to_owned())),
+            (None, _, None) => {
+                return Err(Failure::Usage("give a configuration with --config, or a token with --token".to_owned()));
+            }
         };
         let typed = self.typed(url).map_err(|error| Failure::Usage(error.to_string()))?;
         let token = self.token.as_ref().map(Secret::read).transpose()?;

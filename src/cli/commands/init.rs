@@ -130,12 +130,7 @@ impl Init {
         Ok((issuer, sample))
     }
 
-    fn known(
-        &self,
-        name: String,
-        sample: Option<&Sample>,
-        console: &mut Console<'_>,
-    ) -> Result<KnownIssuer, Failure> {
+    fn known(&self, name: String, sample: Option<&Sample>, console: &mut Console<'_>) -> Result<KnownIssuer, Failure> {
         let profile = match &self.profile {
             Some(profile) => Some(known_profile(profile)?),
             None => Signs::new(&name, sample).profile().map(known_profile).transpose()?,
@@ -155,9 +150,8 @@ impl Init {
     fn keys(&self, issuer: &str, console: &mut Console<'_>) -> Result<Keys, Failure> {
         if let Some(path) = &self.jwks {
             let text = file::read(path)?;
-            let set: Value = serde_json::from_slice(&text).map_err(|error| {
-                BadFile::new(path, vec![Problem::at("", format!("is no JWK Set: {error}"))])
-            })?;
+            let set: Value = serde_json::from_slice(&text)
+                .map_err(|error| BadFile::new(path, vec![Problem::at("", format!("is no JWK Set: {error}"))]))?;
             return Ok(Keys::Inline(set));
         }
         let url: Option<Url> = issuer.parse().ok();

@@ -84,7 +84,11 @@ pub fn audiences(claims: &Map<String, Value>) -> Vec<String> {
 pub fn describe(draft: &mut Draft, known: &KnownIssuer, sample: Option<&Sample>) {
     draft.issuer.clone_from(&known.name);
     if let Some(profile) = known.profile {
-        draft.set("profile", scalar(profile.name()), Some("sets what the keys below do not say; `taskfence check --print` shows it"));
+        draft.set(
+            "profile",
+            scalar(profile.name()),
+            Some("sets what the keys below do not say; `taskfence check --print` shows it"),
+        );
     }
     let several = known.audiences.len() > 1;
     let why = several.then_some("a token needs only one of these: keep those that mean this service");
@@ -110,7 +114,11 @@ fn describe_keys(draft: &mut Draft, keys: &Keys) {
             draft.set("keys", format!("{{{value}}}"), None);
         }
         Keys::Unknown => {
-            draft.set("keys", "{cluster: issuer-keys, path: /jwks.json}".to_owned(), Some("where the JWK Set of the issuer is"));
+            draft.set(
+                "keys",
+                "{cluster: issuer-keys, path: /jwks.json}".to_owned(),
+                Some("where the JWK Set of the issuer is"),
+            );
             draft.needs.push("a cluster `issuer-keys` that leads to the server of the issuer's JWK Set".to_owned());
         }
     }
@@ -122,7 +130,11 @@ fn cluster(host: &str) -> String {
 }
 
 fn need(host: &str, port: Option<u16>) -> String {
-    format!("a cluster `{}` that leads to {host}, port {}, with TLS and its name checked", cluster(host), port.unwrap_or(443))
+    format!(
+        "a cluster `{}` that leads to {host}, port {}, with TLS and its name checked",
+        cluster(host),
+        port.unwrap_or(443)
+    )
 }
 
 /// Changes what `draft` says of the issuer until the filter can read the token.
@@ -165,9 +177,10 @@ fn change(
                 ("task", &names.task, &[], true),
                 ("subject", &names.subject, &["oid", "email"], false),
             ];
-            let Some((key, _, others, may_lack)) = known.into_iter().find(|(key, names, ..)| {
-                named(names) && !claims.iter().any(|(changed, _)| changed == key)
-            }) else {
+            let Some((key, _, others, may_lack)) = known
+                .into_iter()
+                .find(|(key, names, ..)| named(names) && !claims.iter().any(|(changed, _)| changed == key))
+            else {
                 return false;
             };
             let other = others.iter().find(|name| shown.claims.get(**name).is_some_and(Value::is_string));
@@ -178,7 +191,11 @@ fn change(
             };
             claims.push((key, value));
             let members: Vec<String> = claims.iter().map(|(key, value)| format!("{key}: {}", scalar(value))).collect();
-            draft.set("claims", format!("{{{}}}", members.join(", ")), Some("as the token has them; docs/configuration.md says what `none` costs"));
+            draft.set(
+                "claims",
+                format!("{{{}}}", members.join(", ")),
+                Some("as the token has them; docs/configuration.md says what `none` costs"),
+            );
             true
         }
         _ => false,
@@ -196,6 +213,10 @@ fn fit_lifetime(draft: &mut Draft, shown: &UnverifiedToken) {
     let (Some(issued), Some(expires)) = (shown.time("iat"), shown.time("exp")) else { return };
     let lifetime = expires.since(issued);
     if lifetime > DEFAULT_LIFETIME {
-        draft.set("max_lifetime", scalar(&lifetime.to_string()), Some("the token lives longer than 15m; a shorter one is safer"));
+        draft.set(
+            "max_lifetime",
+            scalar(&lifetime.to_string()),
+            Some("the token lives longer than 15m; a shorter one is safer"),
+        );
     }
 }

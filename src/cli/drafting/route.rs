@@ -70,7 +70,8 @@ impl Route {
     /// All of a service, with any token.
     pub fn everything() -> Route {
         let path = "/{path...}".to_owned();
-        let note = Some("Every request with a good token, whatever its task: write a rule for each route instead.".to_owned());
+        let note =
+            Some("Every request with a good token, whatever its task: write a rule for each route instead.".to_owned());
         let access = Access::Token(Scopes::default());
         Route { name: "everything".to_owned(), methods: Vec::new(), hosts: Vec::new(), path, access, note }
     }

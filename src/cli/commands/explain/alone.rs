@@ -66,7 +66,10 @@ impl Report {
             None => "none is known that fits; the names of RFC 9068 are taken".to_owned(),
         };
         let mut page = Page::default();
-        page.section("token", std::iter::once("a JWT; its own statements, not verified:".to_owned()).chain(facts).collect());
+        page.section(
+            "token",
+            std::iter::once("a JWT; its own statements, not verified:".to_owned()).chain(facts).collect(),
+        );
         page.section("profile", vec![profile]);
         page.section("issuer", self.settings().map(|(key, value)| format!("{key}: {value}")).collect());
         page.section("notes", self.draft.notes.clone());
@@ -82,8 +85,7 @@ impl Report {
             };
             (name.to_owned(), value)
         });
-        let settings: Map<String, Value> =
-            self.settings().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        let settings: Map<String, Value> = self.settings().map(|(key, value)| (key.to_owned(), value.into())).collect();
         json!({
             "token": facts.collect::<Map<String, Value>>(), "profile": self.profile.map(Profile::name),
             "issuer": settings, "notes": self.draft.notes, "lost": self.losses,
