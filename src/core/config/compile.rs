@@ -54,7 +54,8 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
     let mut signals = config.signals.as_ref().map(|signals| self::signals(signals, &issuers, &mut problems));
-    absences::check(config, &rules, &issuers, &mut problems);
+    let no_signals = Signals::default();
+    absences::check(config, &rules, &issuers, signals.as_ref().unwrap_or(&no_signals), &mut problems);
     if let Some(signals) = &mut signals {
         compile_hub::follow(config, signals, &issuers, &rules, &mut problems);
     }

@@ -173,3 +173,90 @@ pub(crate) fn path(name: &str, place: &str, problems: &mut Problems) -> Option<C
     });
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::load;
+    use crate::testing::fixture;
+    use serde_json::{Value, json};
+
+    fn errors(more: Value) -> Vec<String> {
+        let mut issuer = json!({"issuer": "i", "audiences": ["a"], "keys": {"inline": fixture::jwks()}});
+        issuer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({"issuers": [issuer], "rules": [{"name": "r", "match": {}, "require": {}}]});
+        let loaded = load(config.to_string().as_bytes());
+        loaded.err().map(|errors| errors.0.iter().map(ToString::to_string).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_message() {
+        for (more, message) in [
+            (
+                json!({"claims": {"client": "kubernetes.io/sa"}}),
+                "issuers[0].claims.client: `kubernetes.io/sa` may be one name with dots or a path, because it has a dot \
+                 and one of `/` and `:` (quote what is one name: `'\"kubernetes.io/sa\"'` for the claim of that name, or \
+                 each part with a `/` or `:` on its own)",
+            ),
+            (
+                json!({"claims": {"scope": ["scope", "$.roles"]}}),
+                "issuers[0].claims.scope[1]: `$.roles` is a path of another notation (separate the parts by dots, such as \
+                 `realm_access.roles`)",
+            ),
+            (
+                json!({"claims": {"task": ""}}),
+                "issuers[0].claims.task: must not be empty (write `none` if tokens have no such claim)",
+            ),
+            (
+                json!({"claims": {"task": []}}),
+                "issuers[0].claims.task: must have between 1 and 8 names (write `none` if tokens have no such claim)",
+            ),
+            (
+                json!({"claims": {"task": ["txn", "none"]}}),
+                "issuers[0].claims.task[1]: is `none`, beside other names (write `none` alone, or quote the name of a \
+                 claim: `'\"none\"'`)",
+            ),
+            (json!({"claims": {"task": ["a.b", "\"a\".b"]}}), "issuers[0].claims.task[1]: `a.b` is named twice"),
+            (
+                json!({"claims": {"subject": "none"}}),
+                "issuers[0].claims.subject: must not be `none`: every token has a subject (name the claim that says who \
+                 the token is for)",
+            ),
+            (
+                json!({"claims": {"task": 7}}),
+                "issuers[0].claims.task: invalid type: integer `7`, expected a string, or a list of strings",
+            ),
+            (
+                json!({"where": {"ver": []}}),
+                "issuers[0].where.ver: must be a string, a number, true, false, or a list of them (write each value that \
+                 the claim may have)",
+            ),
+            (
+                json!({"where": {"a..b": 1}}),
+                "issuers[0].where.a..b: `a..b` has an empty part between dots (separate the parts by dots, and quote a \
+                 part that contains a dot: `\"kubernetes.io\".pod.name`)",
+            ),
+            (
+                json!({"audience_from": "none"}),
+                "issuers[0].audience_from: is `none`, so a token for any other service is accepted from whoever holds it \
+                 (require a `binding`, or name a `peer_claim`)",
+            ),
+            (
+                json!({"audience_from": "none", "binding": "dpop"}),
+                "issuers[0].audiences: has no effect beside `audience_from: none` (remove one of them)",
+            ),
+            (
+                json!({"types": ["txntoken+jwt"]}),
+                "issuers[0].types[0]: a token of type `txntoken+jwt` must not stand in `authorization` (write `token: \
+                 {header: txn-token}`)",
+            ),
+            (
+                json!({"issuer_from": "sub"}),
+                "issuers[0].issuer: `i` is not a scheme and an authority, which `issuer_from: sub` compares (write for \
+                 example `spiffe://td.example`)",
+            ),
+        ] {
+            let found = errors(more.clone());
+            assert!(found.contains(&message.to_owned()), "{more}\n  want {message}\n  have {found:?}");
+        }
+    }
+}

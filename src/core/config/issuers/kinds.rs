@@ -50,3 +50,73 @@ fn is_like_an_id_token(issuer: &Issuer) -> bool {
         !issuer.claims.client.is_none() && client.all(|path| !IN_ID_TOKENS.contains(&path.root()));
     untyped && !has_audience_of_its_own && !has_claim_of_its_own && issuer.required.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::load;
+    use crate::testing::fixture;
+    use serde_json::{Value, json};
+
+    fn load_with(issuers: Value) -> Result<Vec<String>, Vec<String>> {
+        let mut config = json!({
+            "issuers": issuers,
+            "rules": [{"name": "r", "match": {}, "require": {}}],
+            "signals": {"transmitters": [{"issuer": "i", "audience": "us", "keys": {"inline": fixture::jwks()}}]}
+        });
+        for issuer in config["issuers"].as_array_mut().unwrap() {
+            let defaults = json!({"issuer": "i", "audiences": ["https://a"], "keys": {"inline": fixture::jwks()}});
+            for (name, value) in defaults.as_object().unwrap() {
+                issuer.as_object_mut().unwrap().entry(name).or_insert(value.clone());
+            }
+        }
+        match load(config.to_string().as_bytes()) {
+            Ok(loaded) => Ok(loaded.warnings.iter().map(ToString::to_string).collect()),
+            Err(errors) => Err(errors.0.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn entries_of_one_issuer_are_told_apart() {
+        for other in [
+            json!({"types": ["txntoken+jwt"], "token": {"header": "txn-token"}}),
+            json!({"types": ["absent"], "where": {"use": "a"}}),
+            json!({"audiences": ["https://b"]}),
+            json!({"issuer": "j"}),
+        ] {
+            assert_eq!(load_with(json!([{}, other])), Ok(Vec::new()), "{other}");
+        }
+        let by_claim = json!([{"where": {"kind": "a"}}, {"where": {"kind": ["b", "c"]}}]);
+        assert_eq!(load_with(by_claim), Ok(Vec::new()));
+        for (one, other) in [
+            (json!({}), json!({})),
+            (json!({"types": ["at+jwt", "absent"]}), json!({"types": ["JWT", "absent"], "where": {"use": "a"}})),
+            (json!({"where": {"kind": ["a", "b"]}}), json!({"where": {"kind": ["b", "c"]}})),
+            (json!({"where": {"kind": "a"}}), json!({"where": {"other": "a"}})),
+            (json!({"audiences": ["https://a", "https://b"]}), json!({"audiences": ["https://b"]})),
+        ] {
+            let errors = load_with(json!([one, other])).unwrap_err();
+            let message =
+                "issuers[1].issuer: `i` is configured twice, and nothing tells its tokens from those of issuers[0]";
+            assert!(errors.iter().any(|error| error.starts_with(message)), "{one} {other}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_like_id_tokens_are_worth_a_warning() {
+        let warned = |issuer: Value| !load_with(json!([issuer])).unwrap().is_empty();
+        let like = json!({"types": ["JWT"], "audiences": ["orders-api"], "claims": {"client": "azp"}});
+        assert!(warned(like.clone()));
+        for (key, value) in [
+            ("types", json!(["at+jwt"])),
+            ("audiences", json!(["https://orders.mesh"])),
+            ("claims", json!({"client": "cid"})),
+            ("where", json!({"typ": "Bearer"})),
+        ] {
+            let mut apart = like.clone();
+            apart[key] = value;
+            assert!(!warned(apart), "{key}");
+        }
+        let by_client = json!({"types": ["absent"], "audience_from": "client_id", "claims": {"client": "none"}});
+        assert!(warned(by_client));
+    }
+}
