@@ -135,7 +135,9 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
         "reason": code,
     });
     if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
-        members.insert("txn".to_owned(), session.verified().grant().task.clone().into());
+        if let Some(task) = &session.verified().grant().task {
+            members.insert("txn".to_owned(), task.as_str().into());
+        }
     }
     problem.to_string()
 }

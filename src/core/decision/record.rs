@@ -84,7 +84,7 @@ fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str
     let mut record = json!({"verdict": verdict, "reason": refusal.reason.code(), "rule": rule(policy, refusal.rule)});
     if let Some(members) = record.as_object_mut() {
         members.extend(decision.map(|decision| ("decision".to_owned(), decision.into())));
-        members.extend(refusal.claim.as_deref().map(|claim| ("claim".to_owned(), claim.into())));
+        members.extend(refusal.claim.as_ref().map(|claim| ("claim".to_owned(), claim.name.as_str().into())));
         if let Some(session) = &refusal.session {
             members.extend(who(session.verified().grant()));
         }
@@ -98,15 +98,15 @@ fn rule(policy: &Policy, at: Option<RuleIndex>) -> Option<&str> {
 
 fn who(grant: &crate::token::grant::Grant) -> impl Iterator<Item = (String, Value)> {
     let members = [
-        ("issuer", Some(&grant.issuer)),
-        ("subject", Some(&grant.subject)),
-        ("client", Some(&grant.client_id)),
-        ("task", Some(&grant.task)),
-        ("session", grant.session.as_ref()),
-        ("token", Some(&grant.token_id)),
-        ("actor", grant.actors.first().map(|actor| &actor.subject)),
+        ("issuer", Some(grant.issuer.clone())),
+        ("subject", Some(grant.subject.clone())),
+        ("client", grant.client_id.clone()),
+        ("task", grant.task.clone()),
+        ("session", grant.session.clone()),
+        ("token", Some(grant.token_id.to_string())),
+        ("actor", grant.actors.first().map(|actor| actor.subject.clone())),
     ];
-    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())));
+    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
     // Inner `act` claims are earlier actors: they are history and have no authority (RFC 8693 §4.1).
     let chain: Vec<Value> = grant.actors.iter().map(|actor| actor.subject.as_str().into()).collect();
     members.chain((chain.len() > 1).then(|| ("actors".to_owned(), chain.into())))

@@ -168,10 +168,8 @@ impl Effects {
 /// Whether a signal may change the claim. Each of `issuers` may use other names for the claims that must not change.
 pub(crate) fn may_change(claim: &str, issuers: &[(IssuerIndex, &Issuer)]) -> bool {
     let named = |(_, issuer): &(IssuerIndex, &Issuer)| {
-        let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
-        own.into_iter().chain([issuer.tenant_claim.as_ref()]).flatten().any(|name| name == claim)
-            || issuer.subject_claims.iter().any(|(_, name)| name == claim)
-            || issuer.foreign_users.iter().any(|(_, name)| name == claim)
+        let required = issuer.required.iter().map(|(path, _)| path);
+        issuer.claims.identifying().chain(required).any(|path| path.root() == claim)
     };
     !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
 }
@@ -194,8 +192,7 @@ pub(crate) fn entries(
         for (index, issuer) in issuers {
             let Some((keys, whole)) = keys_under(members, *index) else { continue };
             let wider = !whole || !subject.unmatched.is_empty();
-            for meaning in meanings {
-                let mut meaning = meaning.about_grants_of(issuer)?;
+            for mut meaning in about_grants_of(issuer, meanings)? {
                 if faulty {
                     meaning.to_mut().mark_claims_conflicting();
                 }
@@ -220,6 +217,24 @@ pub(crate) fn entries(
         return Err(EffectError::TooManyEntries);
     }
     Ok(entries)
+}
+
+/// What `meanings` mean for grants of `issuer`: a claim that carries scope or details for this issuer is narrowed, not
+/// set; one that contains such a claim is set, and the claim inside it narrowed.
+fn about_grants_of<'m>(issuer: &Issuer, meanings: &'m [Meaning]) -> Result<Vec<Cow<'m, Meaning>>, EventError> {
+    let mut all = Vec::new();
+    for meaning in meanings {
+        let Meaning::Change(Fact::Claim(Claim::Set), data) = meaning else {
+            all.push(Cow::Borrowed(meaning));
+            continue;
+        };
+        let narrowings = event::carried(data, &issuer.carriers)?;
+        if meaning.claim().is_none_or(|name| issuer.carriers.role(name).is_none()) {
+            all.push(Cow::Borrowed(meaning));
+        }
+        all.extend(narrowings.into_iter().map(|data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))));
+    }
+    Ok(all)
 }
 
 /// The keys of `members` under the issuer with that index, and whether every member has one. All members describe one
@@ -268,13 +283,6 @@ impl Meaning {
             *fact = Fact::Claim(Claim::Conflicting);
             data.truncate(payload::topic(data).len());
         }
-    }
-
-    /// The meaning for grants of `issuer`: a claim that carries scope or details for this issuer is narrowed, not set.
-    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, EventError> {
-        let Meaning::Change(Fact::Claim(Claim::Set), data) = self else { return Ok(Cow::Borrowed(self)) };
-        let narrowing = event::carried(data, &issuer.carriers)?;
-        Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
     }
 
     /// The keys of the entries about a subject that has all of `keys`, each with its conditions.
