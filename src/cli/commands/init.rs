@@ -7,8 +7,8 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser as NonEmpty, OsStringValueParser, TypedValueParser};
 use reqwest::Url;
 use serde_json::Value;
+use taskfence_core::config::issuers::profile;
 use taskfence_core::config::problem::Problem;
-use taskfence_core::config::profile::Profile;
 use taskfence_core::encoding::nearest::nearest;
 
 use crate::drafting::ask;
@@ -133,7 +133,7 @@ impl Init {
     fn known(&self, name: String, sample: Option<&Sample>, console: &mut Console<'_>) -> Result<KnownIssuer, Failure> {
         let profile = match &self.profile {
             Some(profile) => Some(known_profile(profile)?),
-            None => Signs::new(&name, sample).profile().map(known_profile).transpose()?,
+            None => Signs::new(&name, sample).profile(),
         };
         let mut audiences = self.audience.clone();
         if audiences.is_empty() {
@@ -214,12 +214,11 @@ fn route(text: OsString) -> Result<Route, String> {
     Route::parse(&text.into_string().map_err(|_| "it is not UTF-8".to_owned())?)
 }
 
-fn known_profile(name: &str) -> Result<Profile, Failure> {
-    Profile::named(name).ok_or_else(|| {
-        let known: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
-        let help = match nearest(name, known.iter().copied()) {
+fn known_profile(name: &str) -> Result<&'static str, Failure> {
+    profile::names().find(|known| *known == name).ok_or_else(|| {
+        let help = match nearest(name, profile::names()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known: {}", known.join(", ")),
+            None => format!("known: {}", profile::names().collect::<Vec<_>>().join(", ")),
         };
         Failure::Usage(format!("`{name}` is no profile; {help}"))
     })

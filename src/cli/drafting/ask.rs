@@ -1,7 +1,5 @@
 //! Questions to whoever runs the command, when an option is missing.
 
-use std::io::Read;
-
 use crate::failure::Failure;
 use crate::terminal::console::Console;
 

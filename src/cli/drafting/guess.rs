@@ -41,6 +41,10 @@ impl<'a> Signs<'a> {
         Some(match self.issuer {
             "https://token.actions.githubusercontent.com" => "github-actions",
             "https://accounts.google.com" | "accounts.google.com" => "google",
+            "https://agent.buildkite.com" => "buildkite",
+            "https://app.terraform.io" => "terraform-cloud",
+            _ if host == "oidc.circleci.com" => "circleci",
+            _ if host.starts_with("auth.pingone.") => "pingone",
             _ if under(&["sts.windows.net", "sts.chinacloudapi.cn", "sts.microsoftonline.us"]) => "entra-v1",
             _ if under(&[
                 "login.microsoftonline.com",
@@ -74,6 +78,8 @@ impl<'a> Signs<'a> {
             _ if has(&["tid", "oid"]) => "entra-v2",
             _ if has(&["token_use", "client_id"]) => "cognito",
             _ if has(&["cid", "uid"]) => "okta",
+            _ if has(&["terraform_run_id"]) => "terraform-cloud",
+            _ if has(&["scp", "ext", "client_id"]) => "hydra",
             _ if has(&["realm_access"]) || (has(&["azp"]) && self.text("typ") == Some("Bearer")) => "keycloak",
             _ if has(&["gty"]) => self.auth0(),
             issuer if self.text("sub") == Some(issuer) && issuer.contains("gserviceaccount") => {
@@ -110,6 +116,7 @@ fn is_under(host: &str, domain: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+    use taskfence_core::config::issuers::profile::names;
 
     fn profile(issuer: &str, typ: &str, claims: Value) -> Option<&'static str> {
         Signs { issuer, typ: Some(typ), claims: claims.as_object() }.profile()
@@ -128,9 +135,14 @@ mod tests {
             ("https://gitlab.com", "gitlab-ci"),
             ("https://sso.corp.example/realms/shop", "keycloak"),
             ("https://kubernetes.default.svc.cluster.local", "kubernetes"),
+            ("https://oidc.circleci.com/org/0", "circleci"),
+            ("https://agent.buildkite.com", "buildkite"),
+            ("https://app.terraform.io", "terraform-cloud"),
+            ("https://auth.pingone.eu/0/as", "pingone"),
             ("ci@project.iam.gserviceaccount.com", "google-service-account"),
         ] {
             assert_eq!(profile(issuer, "JWT", json!({})), Some(expected), "{issuer}");
+            assert!(names().any(|name| name == expected), "{expected}");
         }
         for issuer in ["https://evil-okta.com", "https://jit.example", "https://okta.com.evil.example"] {
             assert_eq!(profile(issuer, "JWT", json!({})), None, "{issuer}");
@@ -149,10 +161,12 @@ mod tests {
             ("JWT", json!({"kubernetes.io": {}}), "kubernetes"),
             ("JWT", json!({"azp": "a", "typ": "Bearer"}), "keycloak"),
             ("JWT", json!({"cid": "c", "uid": "u"}), "okta"),
+            ("JWT", json!({"scp": [], "ext": {}, "client_id": "c"}), "hydra"),
             ("at+jwt", json!({"gty": "client-credentials"}), "auth0"),
             ("JWT", json!({"gty": "client-credentials"}), "auth0-legacy"),
         ] {
             assert_eq!(profile(own, typ, claims), Some(expected));
+            assert!(names().any(|name| name == expected), "{expected}");
         }
         let ci = json!({"sub": "spiffe://td/a"});
         assert_eq!(profile("https://t.example/workload-identity", "JWT", ci), Some("teleport"));

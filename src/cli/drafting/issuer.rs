@@ -2,7 +2,6 @@
 
 use reqwest::Url;
 use serde_json::{Map, Value};
-use taskfence_core::config::profile::Profile;
 use taskfence_core::reason::Reason;
 use taskfence_core::time::Span;
 use taskfence_core::token::claim_names::Names;
@@ -30,8 +29,8 @@ const DEFAULT_ALGORITHMS: [&str; 2] = ["ES256", "RS256"];
 pub struct KnownIssuer {
     /// `iss` of its tokens.
     pub name: String,
-    /// Its profile.
-    pub profile: Option<Profile>,
+    /// The name of its profile.
+    pub profile: Option<&'static str>,
     /// `aud` of tokens for this service.
     pub audiences: Vec<String>,
     /// Where its keys are.
@@ -86,7 +85,7 @@ pub fn describe(draft: &mut Draft, known: &KnownIssuer, sample: Option<&Sample>)
     if let Some(profile) = known.profile {
         draft.set(
             "profile",
-            scalar(profile.name()),
+            scalar(profile),
             Some("sets what the keys below do not say; `taskfence check --print` shows it"),
         );
     }

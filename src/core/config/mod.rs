@@ -7,7 +7,7 @@ pub(crate) mod compile_keys;
 pub(crate) mod compile_presentation;
 pub(crate) mod compile_require;
 pub(crate) mod compile_signals;
-pub(crate) mod issuers;
+pub mod issuers;
 pub(crate) mod json_path;
 pub(crate) mod literal;
 pub mod load;

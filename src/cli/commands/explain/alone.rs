@@ -2,7 +2,6 @@
 //! issuer.
 
 use serde_json::{Map, Value, json};
-use taskfence_core::config::profile::Profile;
 use taskfence_core::time::Timestamp;
 
 use super::Output;
@@ -21,7 +20,7 @@ use crate::terminal::text::{printable, time_from};
 /// What is found out about a token.
 struct Report {
     sample: Sample,
-    profile: Option<Profile>,
+    profile: Option<&'static str>,
     /// A configuration that accepts it, as far as there is one.
     draft: Draft,
     /// What is lost with that configuration.
@@ -41,7 +40,7 @@ pub fn explain(token: Vec<u8>, now: Timestamp, output: Output, console: &mut Con
 impl Report {
     fn new(sample: Sample) -> Report {
         let name = sample.says.text("iss").unwrap_or_default();
-        let profile = Signs::new(&name, Some(&sample)).profile().and_then(Profile::named);
+        let profile = Signs::new(&name, Some(&sample)).profile();
         let audiences = issuer::audiences(&sample.says.claims);
         let known = KnownIssuer { name, profile, audiences, keys: Keys::Unknown };
         let mut draft = Draft { routes: vec![Route::everything()], ..Draft::default() };
@@ -62,7 +61,7 @@ impl Report {
             format!("{name:<8}  {value}")
         });
         let profile = match self.profile {
-            Some(profile) => format!("{}, by the name of its issuer or its claims", profile.name()),
+            Some(profile) => format!("{profile}, by the name of its issuer or its claims"),
             None => "none is known that fits; the names of RFC 9068 are taken".to_owned(),
         };
         let mut page = Page::default();
@@ -87,7 +86,7 @@ impl Report {
         });
         let settings: Map<String, Value> = self.settings().map(|(key, value)| (key.to_owned(), value.into())).collect();
         json!({
-            "token": facts.collect::<Map<String, Value>>(), "profile": self.profile.map(Profile::name),
+            "token": facts.collect::<Map<String, Value>>(), "profile": self.profile,
             "issuer": settings, "notes": self.draft.notes, "lost": self.losses,
         })
     }

@@ -4,7 +4,7 @@ pub(crate) mod absences;
 pub(crate) mod captures;
 pub(crate) mod claims;
 pub(crate) mod kinds;
-pub(crate) mod profile;
+pub mod profile;
 
 use crate::config::checks::algorithms;
 use crate::config::compile_keys;

@@ -161,6 +161,11 @@ const PROFILES: [(&str, &str); 21] = [
     ),
 ];
 
+/// The names of all profiles.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROFILES.iter().map(|(name, _)| *name)
+}
+
 /// `config` with the defaults of the profiles that its issuers name; `None` if they name none.
 pub(crate) fn with_defaults(config: &Value) -> Option<Value> {
     let issuers = config.get("issuers")?.as_array()?;
