@@ -302,7 +302,8 @@ mod tests {
     #[test]
     fn other_spellings_of_one_key() {
         let modulus = vec![0xff; 256];
-        let expected = (Material::Rsa { n: modulus.clone(), e: vec![1, 0, 1] }, vec![Algorithm::RS256, Algorithm::PS256]);
+        let expected =
+            (Material::Rsa { n: modulus.clone(), e: vec![1, 0, 1] }, vec![Algorithm::RS256, Algorithm::PS256]);
         let zeros = |count| json!({"n": URL_SAFE_NO_PAD.encode([&vec![0; count][..], &modulus].concat())});
         let equals = json!({"n": format!("{}==", rsa(256)["n"].as_str().unwrap()), "e": "AQAB===="});
         for same in [
@@ -330,8 +331,7 @@ mod tests {
         for good in [&[1, 0, 1][..], &[1, 0, 3], &[0, 0, 1, 0, 0, 1], &[0xff; 4]] {
             assert!(with_exponent(good).is_ok(), "{good:?}");
         }
-        let why =
-            "odd ones from 65537 to 4294967295 are taken, since small ones make forged signatures easier to find";
+        let why = "odd ones from 65537 to 4294967295 are taken, since small ones make forged signatures easier to find";
         for (bad, shown) in [
             (&[1][..], "1"),
             (&[3], "3"),

@@ -231,7 +231,8 @@ mod tests {
         }
         // An encrypted token has a header too (RFC 7516 §3.1).
         let encrypted = format!("{}....", URL_SAFE_NO_PAD.encode(r#"{"alg":"dir","enc":"A128GCM"}"#));
-        for broken in ["eyJhbGciOiJ", "eyJh.eyJh.x", "e30.e30.", "eyAi.", &encrypted, "é", " ya29", "ya29 x", "ya29\n"] {
+        for broken in ["eyJhbGciOiJ", "eyJh.eyJh.x", "e30.e30.", "eyAi.", &encrypted, "é", " ya29", "ya29 x", "ya29\n"]
+        {
             assert_eq!(parse(broken).err(), Some(JwsError::Malformed), "{broken}");
         }
     }

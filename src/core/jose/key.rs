@@ -44,12 +44,24 @@ impl Verifier {
     /// its curve or has a small order, or has an even modulus.
     fn new(material: &Material, algorithm: Algorithm) -> Option<Verifier> {
         match (algorithm, material) {
-            (Algorithm::RS256, Material::Rsa { n, e }) => RS256PublicKey::from_components(n, e).map(Verifier::RS256).ok(),
-            (Algorithm::RS384, Material::Rsa { n, e }) => RS384PublicKey::from_components(n, e).map(Verifier::RS384).ok(),
-            (Algorithm::RS512, Material::Rsa { n, e }) => RS512PublicKey::from_components(n, e).map(Verifier::RS512).ok(),
-            (Algorithm::PS256, Material::Rsa { n, e }) => PS256PublicKey::from_components(n, e).map(Verifier::PS256).ok(),
-            (Algorithm::PS384, Material::Rsa { n, e }) => PS384PublicKey::from_components(n, e).map(Verifier::PS384).ok(),
-            (Algorithm::PS512, Material::Rsa { n, e }) => PS512PublicKey::from_components(n, e).map(Verifier::PS512).ok(),
+            (Algorithm::RS256, Material::Rsa { n, e }) => {
+                RS256PublicKey::from_components(n, e).map(Verifier::RS256).ok()
+            }
+            (Algorithm::RS384, Material::Rsa { n, e }) => {
+                RS384PublicKey::from_components(n, e).map(Verifier::RS384).ok()
+            }
+            (Algorithm::RS512, Material::Rsa { n, e }) => {
+                RS512PublicKey::from_components(n, e).map(Verifier::RS512).ok()
+            }
+            (Algorithm::PS256, Material::Rsa { n, e }) => {
+                PS256PublicKey::from_components(n, e).map(Verifier::PS256).ok()
+            }
+            (Algorithm::PS384, Material::Rsa { n, e }) => {
+                PS384PublicKey::from_components(n, e).map(Verifier::PS384).ok()
+            }
+            (Algorithm::PS512, Material::Rsa { n, e }) => {
+                PS512PublicKey::from_components(n, e).map(Verifier::PS512).ok()
+            }
             (Algorithm::ES256, Material::P256(point)) => ES256PublicKey::from_bytes(point).map(Verifier::ES256).ok(),
             (Algorithm::ES384, Material::P384(point)) => ES384PublicKey::from_bytes(point).map(Verifier::ES384).ok(),
             (Algorithm::ES512, Material::P521(point)) => P521Key::from_point(point).map(Verifier::ES512),

@@ -38,7 +38,9 @@ const CURVES: [(&[u8], &str, usize); 3] = [
 pub(crate) enum PemError {
     #[error("longer than {MAX_PEM} bytes")]
     TooLong,
-    #[error("not PEM: expected `-----BEGIN PUBLIC KEY-----` or `-----BEGIN CERTIFICATE-----`, base64 and the `END` line")]
+    #[error(
+        "not PEM: expected `-----BEGIN PUBLIC KEY-----` or `-----BEGIN CERTIFICATE-----`, base64 and the `END` line"
+    )]
     NotPem,
     #[error("{0} PEM blocks: exactly one is taken")]
     Several(usize),
@@ -48,7 +50,9 @@ pub(crate) enum PemError {
     Label(String),
     #[error("the contents of the PEM block are not a valid {0}")]
     Malformed(&'static str),
-    #[error("a public key of a kind that no algorithm here uses: RSA, EC on P-256, P-384 and P-521, and Ed25519 are taken")]
+    #[error(
+        "a public key of a kind that no algorithm here uses: RSA, EC on P-256, P-384 and P-521, and Ed25519 are taken"
+    )]
     Kind,
 }
 
