@@ -7,6 +7,8 @@ pub enum Reason {
     TokenMissing,
     /// More than one credential, or a credential header that is ambiguous.
     CredentialsAmbiguous,
+    /// Not a JWT but an opaque token, which only its issuer can read. Use a token of the kind that RFC 9068 defines.
+    TokenOpaque,
     /// Not a valid JWS in compact serialization (RFC 7515).
     TokenMalformed,
     /// Longer than the maximum length of a token.
@@ -116,6 +118,7 @@ impl Reason {
     pub const ALL: &[Reason] = &[
         Reason::TokenMissing,
         Reason::CredentialsAmbiguous,
+        Reason::TokenOpaque,
         Reason::TokenMalformed,
         Reason::TokenTooLarge,
         Reason::TokenType,
@@ -188,6 +191,7 @@ impl Reason {
         match self {
             Reason::TokenMissing => ("token_missing", Unauthenticated, "Access token missing"),
             Reason::CredentialsAmbiguous => ("credentials_ambiguous", BadRequest, "More than one credential"),
+            Reason::TokenOpaque => ("token_opaque", InvalidToken, "Access token opaque, not a JWT"),
             Reason::TokenMalformed => ("token_malformed", InvalidToken, "Access token malformed"),
             Reason::TokenTooLarge => ("token_too_large", InvalidToken, "Access token too large"),
             Reason::TokenType => ("token_type", InvalidToken, "Not an access token"),

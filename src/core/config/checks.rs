@@ -5,6 +5,11 @@ use crate::config::problem::Problems;
 use crate::encoding::nearest::nearest;
 use crate::jose::algorithm::Algorithm;
 
+/// Whether `text` may be the value of a header that a configuration writes.
+pub(super) fn is_header_value(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}
+
 /// Checks that a configuration may use `name` for a header.
 pub(crate) fn header_name(name: &str) -> Result<(), String> {
     let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));

@@ -10,6 +10,7 @@ use crate::config::problem::{Errors, Problem};
 use crate::encoding::json::{self, JsonError};
 use crate::encoding::nearest::nearest;
 use crate::encoding::typed::{self, ReadError};
+use crate::keys::keyring::{Authorization, Keyring};
 use serde::de::{self};
 use serde_json::Value;
 
@@ -17,6 +18,26 @@ use serde_json::Value;
 ///
 /// An unknown key, a wrong type or a wrong value is an error with the path of the key.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
+    let loaded = load_for_hub(json)?;
+    let reads_file = |keys: &Keyring| {
+        let authorization = keys.source().and_then(|source| source.authorization.as_ref());
+        matches!(authorization, Some(Authorization::File(_)))
+    };
+    let with_files = loaded.policy.fetched_keys().filter(|(_, _, keys)| reads_file(keys));
+    let errors: Vec<Problem> = with_files
+        .map(|(owner, ..)| {
+            let problem = Problem::at(
+                format!("{owner}.keys.authorization_file"),
+                "a filter runs in a machine that can read no files",
+            );
+            problem.help("let Envoy inject the credential into the requests of the cluster: see the operations guide")
+        })
+        .collect();
+    if errors.is_empty() { Ok(loaded) } else { Err(Errors(errors)) }
+}
+
+/// The same for a hub, which can read files.
+pub fn load_for_hub(json: &[u8]) -> Result<Loaded, Errors> {
     let refused = |problem| Errors(vec![problem]);
     let value = object(json, "the configuration").map_err(refused)?;
     let with_defaults = profile::with_defaults(&value);

@@ -163,7 +163,8 @@ pub struct IssuerConfig {
     pub required: BTreeMap<String, StrictValue>,
     /// Its public keys.
     pub keys: KeysConfig,
-    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// ES512, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
     /// Accepted `typ` values, with or without `application/`; `absent` accepts tokens without `typ`. Default: at+jwt.
@@ -216,8 +217,8 @@ impl IssuerConfig {
     }
 }
 
-/// Public keys: either `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. All other settings
-/// apply only to keys that are fetched.
+/// Public keys: `inline`, or one key as `pem`, or fetched through a cluster of Envoy with `cluster` and either `path` or
+/// `discover`. All other settings except `kid` apply only to keys that are fetched.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -226,12 +227,39 @@ pub struct KeysConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<schema_shapes::JwkSet>"))]
     pub inline: Option<StrictValue>,
+    /// One public key as PEM: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`. Of a certificate only the key is used, not
+    /// its dates. Default: none.
+    #[serde(default)]
+    pub pem: Option<String>,
+    /// The `kid` of the key in `pem`. Default: the key has none, and is tried whatever `kid` a token has.
+    #[serde(default)]
+    pub kid: Option<String>,
     /// The cluster of Envoy that serves the JWK Set. Configure TLS in the cluster.
     #[serde(default)]
     pub cluster: Option<String>,
-    /// The path of the JWK Set on that cluster, with a query if the server needs one.
+    /// The path of the JWK Set on that cluster, with a query if the server needs one. With `discover` the path of the
+    /// metadata. Default: with `discover` the well-known paths of the issuer, otherwise required.
     #[serde(default)]
     pub path: Option<String>,
+    /// Whether the JWK Set is found through the metadata of the issuer (OpenID Connect Discovery 1.0, RFC 8414), which the
+    /// cluster serves.
+    #[serde(default)]
+    pub discover: bool,
+    /// The only host at which the metadata may name the JWK Set (`jwks_uri`), such as `keys.example` or
+    /// `10.0.0.1:6443`. Default: the host of the request for the metadata.
+    #[serde(default)]
+    pub jwks_host: Option<String>,
+    /// The cluster of Envoy for `jwks_host`. It gets no `authorization`. Default: the same cluster.
+    #[serde(default)]
+    pub jwks_cluster: Option<String>,
+    /// The `authorization` header of the requests to the cluster, such as `Bearer` and a token. It can be read in Envoy's
+    /// configuration dump; prefer a credential that Envoy injects. Default: none.
+    #[serde(default)]
+    pub authorization: Option<String>,
+    /// The path of a file with a token that the requests to the cluster carry as `Bearer`. Only a hub can read files; for
+    /// a filter Envoy injects the credential. Default: none.
+    #[serde(default)]
+    pub authorization_file: Option<String>,
     /// The host of the request (`:authority`). Default: the host of the issuer's URL, or the name of the cluster if the
     /// issuer is not a URL.
     #[serde(default)]
@@ -899,7 +927,8 @@ pub struct TransmitterConfig {
     pub audience: AudienceConfig,
     /// Its public keys.
     pub keys: KeysConfig,
-    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// ES512, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
     /// The token issuers about whose subjects it may send signals. Default: the issuer of the same name.
@@ -1012,7 +1041,8 @@ pub struct DpopConfig {
     /// The greatest age of a proof (`iat`). Default: 1m.
     #[serde(default = "default_window")]
     pub window: Span,
-    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// ES512, EdDSA. Default: ES256.
     #[serde(default = "default_proof_algorithms")]
     pub algorithms: Vec<String>,
     /// If set, proofs must carry a nonce of this proxy. A nonce is valid for at least this long and at most twice as

@@ -6,6 +6,7 @@ use crate::decision::flood::Flood;
 use crate::decision::session::Session;
 use crate::decision::token_cache::Cache;
 use crate::http::connection::ConnectionInfo;
+use crate::jose::key::MAX_CANDIDATES;
 use crate::jose::signature::CheckSignature;
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
@@ -62,25 +63,30 @@ impl Authenticator {
         Ok(session)
     }
 
-    /// Checks the signature, unless it is known to be bad, or its source has sent too many bad ones.
+    /// Checks the signature, unless it is known to be bad, or its source has sent too many bad ones. A token that names no
+    /// key may take several checks: each counts.
     fn verify<S>(
         &mut self,
         candidate: Candidate<'_, '_>,
         token: &[u8],
         ports: &mut Ports<S, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
-    ) -> Result<Verified, Reason> {
-        let key = candidate.key();
-        if self.refused.contains(token, key) {
-            return Err(Reason::SignatureInvalid);
+    ) -> Result<Verified, Rejected> {
+        let candidate = candidate.without(|key| self.refused.contains(token, key));
+        let mut keys = [None; MAX_CANDIDATES];
+        keys.iter_mut().zip(candidate.keys()).for_each(|(slot, key)| *slot = Some(key));
+        if keys.iter().all(Option::is_none) {
+            return Err(candidate.not_signed());
         }
         if !self.flood.is_calm() && self.flood.is_exhausted(ports.connection.source(), now) {
-            return Err(Reason::TooManyFailures);
+            return Err(Reason::TooManyFailures.into());
         }
         let verified = candidate.verify(&mut ports.signatures, now);
-        if verified == Err(Reason::SignatureInvalid) {
-            self.refused.insert(token, key);
-            self.flood.failed(ports.connection.source(), now);
+        if verified.as_ref().is_err_and(|rejected| rejected.reason == Reason::SignatureInvalid) {
+            for key in keys.into_iter().flatten() {
+                self.refused.insert(token, key);
+                self.flood.failed(ports.connection.source(), now);
+            }
         }
         verified
     }

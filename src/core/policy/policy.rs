@@ -4,6 +4,7 @@ use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::credential_location::CredentialLocations;
 use crate::http::host::{Host, HostError, Reading};
 use crate::index::{IssuerIndex, RuleIndex, TransmitterIndex};
+use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::identity_headers::Identity;
 use crate::policy::limits::Limits;
@@ -92,6 +93,14 @@ impl Policy {
     /// Who may send signals, and where they are received.
     pub fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    /// Whether signatures with `algorithm` are accepted in tokens, proofs or signals.
+    pub fn allows(&self, algorithm: Algorithm) -> bool {
+        let in_tokens = self.issuers.iter().any(|issuer| {
+            issuer.algorithms.contains(&algorithm) || issuer.presentation.dpop.algorithms.contains(&algorithm)
+        });
+        in_tokens || self.signals.transmitters.iter().any(|one| one.algorithms.contains(&algorithm))
     }
 
     /// Every key set that is fetched, for any role, with its owner and the owner's name.
