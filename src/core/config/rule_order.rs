@@ -323,6 +323,11 @@ mod tests {
                 json!({"methods": ["PUT", "POST"], "path": "/o"}),
                 "`PUT` requests to `a`",
             ),
+            (
+                json!({"path": "/o/{id}"}),
+                json!({"methods": ["POST"], "path": "/{x}/{id}:cancel"}),
+                "requests for `/o/{id}:cancel`",
+            ),
             (json!({"metadata": {"tier": "gold"}}), json!({"path": "/o"}), "requests on routes with `tier: gold`"),
             (json!({"grpc": {"service": "s"}}), json!({"path": "/s/Purge"}), "requests over gRPC"),
         ] {
@@ -348,6 +353,29 @@ mod tests {
             rule("c", &["HEAD", "GET"], deny())
         ]));
         assert_eq!(together.errors, ["rules[2]: is never reached: rules `b`, `a` before it match all of its requests"]);
+    }
+
+    #[test]
+    fn text_beside_a_capture_narrows_it() {
+        let order =
+            |first: &str, second: &str| two((json!({"path": first}), token()), (json!({"path": second}), scope()));
+        assert_eq!(order("/o/{id}:cancel", "/o/{id}"), Reported::default());
+        let dead = ["rules[1]: is never reached: rule `one` before it matches all of its requests"];
+        for (first, second) in [("/o/{id}", "/o/{id}:cancel"), ("/o/{id}:cancel", "/o/7:cancel"), ("/v{x}", "/v{y}.1")]
+        {
+            assert_eq!(order(first, second).errors, dead, "{first} {second}");
+        }
+        let lost = "rules[1].match: never decides requests for `/v{id}:cancel`: rule `one` before it decides them, \
+                    and does not require the same `scope`";
+        assert_eq!(order("/v{x}", "/{id}:cancel").warnings, [lost]);
+        // The captures are other parts of the same segment, so one detail does not imply the other.
+        let detail = |name: &str| json!({"require": {"detail": {"type": "o", "identifier": format!("{{{name}}}")}}});
+        let compared = |first: &str, second: &str| {
+            let second = (json!({"methods": ["GET", "PUT"], "path": second}), detail("y"));
+            two((json!({"methods": ["GET"], "path": first}), detail("x")), second).warnings
+        };
+        assert_eq!(compared("/o/{x}:cancel", "/o/{y}:cancel"), [""; 0]);
+        assert_eq!(compared("/o/{x}", "/o/{y}:cancel").len(), 1);
     }
 
     /// What an even earlier rule takes is not lost to this one.
@@ -493,7 +521,7 @@ mod tests {
         fn matcher()(
             methods in list(&["GET", "PUT"]),
             hosts in list(&["h", "i"]),
-            path in proptest::option::of("(/(a|b|\\{x\\})){0,1}(/(a|b|\\{y\\}|\\{z\\.\\.\\.\\}))"),
+            path in proptest::option::of("(/(a|b|\\{x\\})){0,1}(/(a|b|\\{y\\}|a\\{y\\}|\\{y\\}b|a\\{y\\}b|\\{z\\.\\.\\.\\}))"),
             grpc in proptest::bool::ANY,
             metadata in proptest::option::of("(g|s)"),
         ) -> Matcher {
@@ -511,7 +539,7 @@ mod tests {
             let rules: Vec<Rule> = matchers.into_iter().enumerate().map(rule).collect();
             let mut decided = std::collections::BTreeSet::new();
             let mut lost = std::collections::BTreeSet::new();
-            let ends = ["", "a", "b", "c", "a/", "a/a", "a/b", "a/c", "c/a/b"];
+            let ends = ["", "a", "b", "c", "ab", "acb", "ac", "cb", "a/", "a/a", "a/b", "a/c", "c/a/b", "a/ab", "a/acb", "a/ac", "c/cb"];
             let starts = ["/", "/a/", "/b/", "/c/"];
             let paths = starts.iter().flat_map(|start| ends.map(|end| format!("{start}{end}")));
             for path in paths {
