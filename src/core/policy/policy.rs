@@ -3,6 +3,7 @@
 use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::credential_location::CredentialLocations;
 use crate::http::host::{Host, HostError, Reading};
+use crate::http::method::{GET, HEAD};
 use crate::index::{IssuerIndex, RuleIndex, TransmitterIndex};
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::identity_headers::Identity;
@@ -145,7 +146,23 @@ impl Policy {
         rule.and_then(|index| self.rule(index)).and_then(|rule| rule.mode).unwrap_or(self.mode)
     }
 
-    /// The first rule that matches, with its index and what its path captures.
+    /// The request as the rules see it. A HEAD request counts as GET, of which it asks for the headers only (RFC 9110
+    /// §9.3.2), unless a rule that names HEAD matches it.
+    pub(crate) fn matched<'t>(&self, target: Target<'t>, connection: &mut impl ConnectionInfo) -> Target<'t> {
+        if !target.method.eq_ignore_ascii_case(HEAD) {
+            return target;
+        }
+        let mut connection = Remembered::new(connection);
+        let mut is_for_it = |rule: &Rule| {
+            rule.matcher.names_head() && rule.matcher.mismatch_beside_path(target, &mut connection).is_none()
+        };
+        match self.routes.find(target.path, |index| self.rule(index).is_some_and(&mut is_for_it)) {
+            Some(_) => target,
+            None => Target { method: GET, ..target },
+        }
+    }
+
+    /// The first rule that matches [`Policy::matched`], with its index and what its path captures.
     pub fn find<'t>(
         &self,
         target: Target<'t>,
