@@ -3,7 +3,6 @@
 use crate::config::compile::Loaded;
 use crate::config::compile::compile;
 use crate::config::compile_hub;
-use crate::config::json_path;
 use crate::config::model::Config;
 use crate::config::problem::{Errors, Problem};
 use crate::encoding::json::{self, JsonError};
@@ -11,6 +10,8 @@ use crate::encoding::nearest::nearest;
 use crate::encoding::typed::{self, ReadError};
 use serde::de::{self};
 use serde_json::Value;
+
+mod json_path;
 
 /// Reads a configuration from JSON.
 ///

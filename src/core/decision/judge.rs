@@ -102,10 +102,19 @@ impl Judge {
             Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
             _ => policy.mode(refusal.rule),
         };
-        match self.decide(request, ports, now, observer) {
+        let verdict = self.decide(request, ports, now, observer);
+        match verdict.map_err(|refusal| self.locate(refusal, request)) {
             Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit::shadowing(refusal, now)),
             verdict => verdict,
         }
+    }
+
+    /// Adds the protected resource of the request, to which challenges point.
+    fn locate(&self, refusal: Refusal, request: &Request<'_>) -> Refusal {
+        let host = self.policy.host(request.authority).ok();
+        let found = host.zip(Canonical::parse(request.path).ok());
+        let resource = found.and_then(|(host, path)| self.policy.resource_of(host, &path));
+        refusal.at(resource)
     }
 
     /// Finds the rule, authenticates, evaluates.
@@ -144,7 +153,7 @@ impl Judge {
         let request = RequestLine { method: &Method::fold(method), host, path: &path };
         let asked = Asked { rule, request, captures, source, peer: peer.as_deref() };
         let broken_glass = evaluate(requirement, &asked, &bearer.session, &grant_status, (policy, view), now, observer)
-            .map_err(refused)?;
+            .map_err(|unmet| refused(unmet.reason).and(unmet.also))?;
         // What counts once is used last: only a request that passes uses it up. Where nothing is enforced, nothing is
         // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;

@@ -4,10 +4,12 @@ use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::credential_location::CredentialLocations;
 use crate::http::host::{Host, HostError, Reading};
 use crate::http::method::{GET, HEAD};
-use crate::index::{IssuerIndex, RuleIndex, TransmitterIndex};
+use crate::http::path::Canonical;
+use crate::index::{IssuerIndex, ResourceIndex, RuleIndex, TransmitterIndex};
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::identity_headers::Identity;
 use crate::policy::limits::Limits;
+use crate::policy::resource::{self, Resource};
 use crate::rules::mode::Mode;
 use crate::rules::routes::{Captures, Routes};
 use crate::rules::rule::Rule;
@@ -28,6 +30,7 @@ pub struct Policy {
     pub(crate) routes: Routes,
     pub(crate) identity: Identity,
     pub(crate) places: CredentialLocations,
+    pub(crate) resources: Vec<Resource>,
     pub(crate) signals: Signals,
     pub(crate) limits: Limits,
     /// Whether any rule has a condition, so that claims are worth converting.
@@ -88,6 +91,16 @@ impl Policy {
     /// Where a request may carry a token.
     pub fn places(&self) -> &CredentialLocations {
         &self.places
+    }
+
+    /// The protected resource that a request belongs to.
+    pub(crate) fn resource_of(&self, host: Host<'_>, path: &Canonical<'_>) -> Option<ResourceIndex> {
+        resource::find(&self.resources, host, path)
+    }
+
+    /// The protected resources.
+    pub(crate) fn resources(&self) -> &[Resource] {
+        &self.resources
     }
 
     /// Who may send signals, and where they are received.
