@@ -225,7 +225,7 @@ impl Reason {
             Reason::RuleMissing => ("rule_missing", Forbidden, "Nothing allows this request"),
             Reason::RuleDenied => ("rule_denied", Forbidden, "Request denied"),
             Reason::ScopeInsufficient => ("scope_insufficient", InsufficientScope, "Outside the scope of the grant"),
-            Reason::DetailInsufficient => ("detail_insufficient", InsufficientScope, "Outside the task of the grant"),
+            Reason::DetailInsufficient => ("detail_insufficient", InsufficientDetails, "Outside the task of the grant"),
             Reason::ClaimMismatch => ("claim_mismatch", Forbidden, "A claim has another value"),
             Reason::ActorRefused => ("actor_refused", Forbidden, "Delegation not accepted"),
             Reason::SourceRefused => ("source_refused", Forbidden, "Source address not accepted"),
@@ -271,6 +271,9 @@ pub enum Class {
     Forbidden,
     /// 403, `insufficient_scope`; gRPC 7.
     InsufficientScope,
+    /// 403, `insufficient_authorization_details` (draft-zehavi-oauth-rar-metadata-04: RFC 6750 has no code for a request
+    /// outside `authorization_details`); gRPC 7.
+    InsufficientDetails,
     /// 429 with `Retry-After` (RFC 6585 §4); gRPC 8.
     TooManyRequests,
     /// 503 with `Retry-After`; gRPC 14.
@@ -287,7 +290,7 @@ impl Class {
             | Class::InvalidProof
             | Class::NonceRequired
             | Class::InsufficientAuthentication => 401,
-            Class::Forbidden | Class::InsufficientScope => 403,
+            Class::Forbidden | Class::InsufficientScope | Class::InsufficientDetails => 403,
             Class::TooManyRequests => 429,
             Class::Unavailable => 503,
         }
@@ -302,7 +305,7 @@ impl Class {
             | Class::InvalidProof
             | Class::NonceRequired
             | Class::InsufficientAuthentication => 16,
-            Class::Forbidden | Class::InsufficientScope => 7,
+            Class::Forbidden | Class::InsufficientScope | Class::InsufficientDetails => 7,
             Class::TooManyRequests => 8,
             Class::Unavailable => 14,
         }
@@ -316,6 +319,7 @@ impl Class {
             Class::InvalidProof => Some("invalid_dpop_proof"),
             Class::NonceRequired => Some("use_dpop_nonce"),
             Class::InsufficientScope => Some("insufficient_scope"),
+            Class::InsufficientDetails => Some("insufficient_authorization_details"),
             Class::InsufficientAuthentication => Some("insufficient_user_authentication"),
             Class::Unauthenticated | Class::Forbidden | Class::TooManyRequests | Class::Unavailable => None,
         }

@@ -5,6 +5,7 @@ mod at_once;
 mod bad_input;
 mod binding;
 mod boundary;
+mod challenges;
 mod config;
 mod crash;
 mod demonstration;

@@ -83,14 +83,14 @@ async fn the_challenges_to_the_letter() {
     let read = Request::get(orders::ORDER_PATH);
     let token = mint::token().sign();
     let table = [
-        (read.clone(), r#"Bearer realm="https://orders.mesh""#),
+        (read.clone(), r#"Bearer realm="https://orders.mesh", scope="orders.read""#),
         (
             read.clone().bearer(&mint::token().expired().sign()),
-            r#"Bearer realm="https://orders.mesh", error="invalid_token", error_description="Access token expired""#,
+            r#"Bearer realm="https://orders.mesh", error="invalid_token", error_description="Access token expired", scope="orders.read""#,
         ),
         (
             Request::get("/v1/orders/1882").bearer(&token),
-            r#"Bearer realm="https://orders.mesh", error="insufficient_scope", error_description="Outside the task of the grant""#,
+            r#"Bearer realm="https://orders.mesh", error="insufficient_authorization_details", error_description="Outside the task of the grant""#,
         ),
         (
             Request::new("POST", "/v1/orders/1881/refund").bearer(&token),

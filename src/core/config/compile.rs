@@ -1,11 +1,13 @@
 //! Compiles a configuration into a policy, and reports all errors, not only the first.
 
+use crate::config::checks;
 use crate::config::checks::algorithms;
 use crate::config::checks::header_name;
 use crate::config::checks::quotable;
 use crate::config::compile_hub;
 use crate::config::compile_keys;
 use crate::config::compile_require;
+use crate::config::compile_resources;
 use crate::config::compile_signals;
 use crate::config::issuers::{self, absences, captures};
 use crate::config::literal::{self, LoneWildcard};
@@ -17,7 +19,6 @@ use crate::config::problem::Problems;
 use crate::config::problem::{Errors, Problem};
 use crate::config::rule_order;
 use crate::http::credential_location::CredentialLocations;
-use crate::http::host::Host;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
 use crate::index::IssuerIndex;
@@ -60,6 +61,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         compile_hub::follow(config, signals, &issuers, &rules, &mut problems);
     }
     let limits = limits(&config.limits, &mut problems);
+    let resources = compile_resources::resources(&config.resources, &issuers, &rules, &places, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
     if !quotable(&realm) {
@@ -83,6 +85,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         routes,
         identity,
         places,
+        resources,
         signals: signals.unwrap_or_default(),
         limits,
     };
@@ -267,25 +270,7 @@ fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher
     if config.hosts.as_ref().is_some_and(Vec::is_empty) {
         problems.error(format!("{path}.hosts"), "is empty: remove it to match every host");
     }
-    let mut hosts = Vec::new();
-    for (index, text) in config.hosts.iter().flatten().enumerate() {
-        let place = format!("{path}.hosts[{index}]");
-        match Host::parse(text.as_bytes()) {
-            Ok(host) if host.as_str() == text => hosts.push(text.to_ascii_lowercase()),
-            Ok(host) => {
-                let message =
-                    format!("must be written as `{}`: hosts are compared without port and final dot", host.as_str());
-                problems.error(place, message);
-            }
-            Err(error) if text.contains('*') => {
-                let problem = Problem::at(place, format!("`{text}` is {error}"));
-                problems.errors.push(
-                    problem.help("wildcards are not supported: name each host, or remove `hosts` to match every host"),
-                );
-            }
-            Err(error) => problems.error(place, format!("`{text}` is {error}")),
-        }
-    }
+    let hosts = checks::hosts(config.hosts.as_deref().unwrap_or_default(), &format!("{path}.hosts"), problems);
     let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
     if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
         problems.error(format!("{path}.metadata"), "has a name that is empty or contains a NUL");

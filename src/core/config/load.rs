@@ -4,7 +4,6 @@ use crate::config::compile::Loaded;
 use crate::config::compile::compile;
 use crate::config::compile_hub;
 use crate::config::issuers::profile;
-use crate::config::json_path;
 use crate::config::model::Config;
 use crate::config::problem::{Errors, Problem};
 use crate::encoding::json::{self, JsonError};
@@ -13,6 +12,8 @@ use crate::encoding::typed::{self, ReadError};
 use crate::keys::keyring::{Authorization, Keyring};
 use serde::de::{self};
 use serde_json::Value;
+
+mod json_path;
 
 /// Reads a configuration from JSON.
 ///

@@ -46,6 +46,10 @@ pub struct Config {
     /// Whether the filter forwards the token to the upstream. Default: true.
     #[serde(default = "yes")]
     pub forward_token: bool,
+    /// The names by which clients know this service as a protected resource (RFC 9728). Challenges to requests for a
+    /// resource point to its metadata. Default: none.
+    #[serde(default)]
+    pub resources: Vec<ResourceConfig>,
     /// The `realm` of challenges (RFC 6750 §3). Default: the first audience.
     #[serde(default)]
     pub realm: Option<String>,
@@ -55,6 +59,37 @@ pub struct Config {
     /// Limits of one worker thread. Default: the defaults below.
     #[serde(default)]
     pub limits: LimitsConfig,
+}
+
+/// A protected resource (RFC 9728). A request belongs to it if it is for one of its hosts, and its path is the path of
+/// the resource or lies below it. If it belongs to several, it is that with the longest path.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResourceConfig {
+    /// Its identifier: the URL under which clients know it, such as `https://orders.example/v1`, without query and
+    /// fragment. The URL of its metadata has `/.well-known/oauth-protected-resource` between host and path.
+    pub resource: String,
+    /// The hosts of requests for it, without ports. Default: the host of `resource`.
+    #[serde(default)]
+    pub hosts: Option<Vec<String>>,
+    /// Whether the filter answers GET and HEAD requests for its metadata, without a token and before any rule, also in
+    /// shadow mode. If not, something else must serve it under that URL. Default: true.
+    #[serde(default = "yes")]
+    pub serve: bool,
+    /// The issuers whose tokens are for it; its `authorization_servers` are those of them that are URLs. Default: every
+    /// issuer.
+    #[serde(default)]
+    pub issuers: Option<Vec<String>>,
+    /// Its `scopes_supported`. Default: the scopes that rules for its requests require.
+    #[serde(default)]
+    pub scopes: Option<Vec<String>>,
+    /// Its `resource_name`, for people. Default: none.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its `resource_documentation`: the URL of a page for developers. Default: none.
+    #[serde(default)]
+    pub documentation: Option<String>,
 }
 
 /// Limits of one worker thread.

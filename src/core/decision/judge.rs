@@ -102,10 +102,19 @@ impl Judge {
             Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
             _ => policy.mode(refusal.rule),
         };
-        match self.decide(request, ports, now, observer) {
+        let verdict = self.decide(request, ports, now, observer);
+        match verdict.map_err(|refusal| self.locate(refusal, request)) {
             Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit::shadowing(refusal, now)),
             verdict => verdict,
         }
+    }
+
+    /// Adds the protected resource of the request, to which challenges point.
+    fn locate(&self, refusal: Refusal, request: &Request<'_>) -> Refusal {
+        let host = self.policy.host(request.authority).ok();
+        let found = host.zip(Canonical::parse(request.path).ok());
+        let resource = found.and_then(|(host, path)| self.policy.resource_of(host, &path));
+        refusal.at(resource)
     }
 
     /// Finds the rule, authenticates, evaluates.
@@ -119,7 +128,9 @@ impl Judge {
         let path = Canonical::parse(request.path).map_err(|_| Refusal::new(Reason::PathRefused))?;
         let host = self.policy.host(request.authority).map_err(|_| Refusal::new(Reason::HostRefused))?;
         let Judge { policy, tokens, view } = self;
-        let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
+        let method = method(request);
+        let target = Target { method, host, path: &path, grpc: request.like_grpc };
+        let target = policy.matched(target, &mut ports.connection);
         show_rules(policy, target, &mut ports.connection, observer);
         let found = policy.find(target, &mut ports.connection);
         let (at, rule, captures) = found.ok_or_else(|| Refusal::new(Reason::RuleMissing))?;
@@ -139,10 +150,10 @@ impl Judge {
         let checks = requirement.checks();
         let source = if checks.iter().any(Check::needs_source) { ports.connection.source() } else { None };
         let peer = if checks.iter().any(Check::needs_peer) { ports.connection.peer_uri() } else { None };
-        let request = RequestLine { method: &Method::fold(target.method), host, path: &path };
+        let request = RequestLine { method: &Method::fold(method), host, path: &path };
         let asked = Asked { rule, request, captures, source, peer: peer.as_deref() };
         let broken_glass = evaluate(requirement, &asked, &bearer.session, &grant_status, (policy, view), now, observer)
-            .map_err(refused)?;
+            .map_err(|unmet| refused(unmet.reason).and(unmet.also))?;
         // What counts once is used last: only a request that passes uses it up. Where nothing is enforced, nothing is
         // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;
@@ -255,7 +266,7 @@ mod tests {
     use crate::state::store::Slot;
     use crate::testing::fixture::{self, NOW, token_with};
     use crate::testing::ports::{TestConnection, TestPorts};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// The ports of a request from 10.1.2.3; the state is not set up.
     fn ports() -> TestPorts {
@@ -329,6 +340,49 @@ mod tests {
         assert_eq!(ask("GET /healthz", None), Ok(3));
         assert_eq!(ask("GET /healthz", Some("not a token")), Ok(3));
         assert_eq!(ask("OPTIONS *", None), Err(Reason::PathRefused));
+    }
+
+    #[test]
+    fn head_is_decided_as_get_unless_a_rule_names_it() {
+        let rule = |name: &str, methods: Value, path: &str| {
+            let mut rule = json!({"name": name, "match": {"path": path}, "allow": "anonymous"});
+            if !methods.is_null() {
+                rule["match"]["methods"] = methods;
+            }
+            rule
+        };
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [
+                rule("0", json!(["GET"]), "/a"),
+                rule("1", json!(["GET"]), "/b"),
+                rule("2", json!(["HEAD", "PUT"]), "/b"),
+                rule("3", json!(["HEAD"]), "/c"),
+                rule("4", Value::Null, "/c"),
+                rule("5", json!(["POST"]), "/d"),
+                rule("6", json!(["GET"]), "/e/{x}"),
+                rule("7", Value::Null, "/e/{rest...}"),
+                rule("8", json!(["GET", "HEAD"]), "/{z}/2"),
+            ]
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let (mut judge, mut ports) = (Judge::new(policy), ports());
+        for (line, rule) in [
+            ("HEAD /a", Ok(0)),
+            ("head /a", Ok(0)),
+            ("GET /b", Ok(1)),
+            ("HEAD /b", Ok(2)),
+            ("HEAD /c", Ok(3)),
+            ("GET /c", Ok(4)),
+            ("HEAD /d", Err(Reason::RuleMissing)),
+            ("PUT /a", Err(Reason::RuleMissing)),
+            ("HEAD /e/1", Ok(6)),
+            ("POST /e/1", Ok(7)),
+            // A rule that names it matches, so all rules are compared with HEAD, and the first one decides.
+            ("HEAD /e/2", Ok(7)),
+        ] {
+            assert_eq!(ask(&mut judge, &mut ports, line, None, NOW), rule, "{line}");
+        }
     }
 
     /// A token whose signature is that of another.
