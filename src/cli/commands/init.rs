@@ -15,6 +15,7 @@ use crate::drafting::ask;
 use crate::drafting::draft::Draft;
 use crate::drafting::guess::Signs;
 use crate::drafting::issuer::{self, Keys, KnownIssuer, Sample};
+use crate::drafting::losses;
 use crate::drafting::metadata;
 use crate::drafting::openapi;
 use crate::drafting::route::{self, Route};
@@ -99,6 +100,7 @@ impl Init {
         route::arrange(&mut routes);
         let mut draft = Draft { routes, ..Draft::default() };
         issuer::describe(&mut draft, &known, sample.as_ref());
+        note_losses(&mut draft)?;
         let (yaml, configuration) = checked(&mut draft)?;
         match &self.out {
             Some(out) => file::write(out, &yaml, Access::Everyone, existing)?,
@@ -236,14 +238,22 @@ fn checked(draft: &mut Draft) -> Result<(String, Configuration), BadFile> {
     }
 }
 
+/// Writes what is lost as notes.
+fn note_losses(draft: &mut Draft) -> Result<(), BadFile> {
+    let (_, configuration) = checked(draft)?;
+    draft.notes.extend(losses::losses(&configuration.loaded.policy));
+    Ok(())
+}
+
 /// Makes the paths of rules wider that `problems` are about. Returns whether one has changed.
 fn widen(draft: &mut Draft, problems: &[Problem]) -> bool {
+    let about = |at: usize| problems.iter().any(|problem| problem.path == format!("rules[{at}].match.path"));
+    let places: Vec<usize> = (0..draft.routes.len()).filter(|at| about(*at)).collect();
     let mut changed = false;
-    for (at, route) in draft.routes.iter_mut().enumerate() {
-        let place = format!("rules[{at}].match.path");
-        if problems.iter().any(|problem| problem.path == place) {
-            changed |= route.widen();
-        }
+    for at in places {
+        changed |= draft.routes.get_mut(at).is_some_and(Route::widen);
     }
+    route::merge(&mut draft.routes);
+    route::arrange(&mut draft.routes);
     changed
 }

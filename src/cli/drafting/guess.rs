@@ -91,7 +91,7 @@ impl<'a> Signs<'a> {
 
     fn auth0(&self) -> &'static str {
         let typed = self.typ.is_some_and(|typ| typ.ends_with("at+jwt"));
-        if typed || self.claims.is_none() { "auth0" } else { "auth0-legacy" }
+        if typed || self.claims.is_none_or(Map::is_empty) { "auth0" } else { "auth0-legacy" }
     }
 
     fn host(&self) -> &str {

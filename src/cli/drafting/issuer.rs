@@ -3,10 +3,10 @@
 use reqwest::Url;
 use serde_json::{Map, Value};
 use taskfence_core::reason::Reason;
-use taskfence_core::time::Span;
+use taskfence_core::time::Timestamp;
 use taskfence_core::token::claim_names::Names;
 use taskfence_core::token::issuer::Issuer;
-use taskfence_core::token::verify::{Rejected, read_unverified};
+use taskfence_core::token::verify::{Rejected, examine};
 
 use crate::drafting::draft::Draft;
 use crate::drafting::metadata::Metadata;
@@ -17,12 +17,6 @@ use crate::offline::token_report::UnverifiedToken;
 
 /// How often the description is changed until the token fits. Each change is about another claim.
 const MAX_CHANGES: usize = 16;
-
-/// The longest lifetime that a configuration accepts by itself.
-const DEFAULT_LIFETIME: Span = Span::minutes(15);
-
-/// Algorithms that a configuration accepts by itself.
-const DEFAULT_ALGORITHMS: [&str; 2] = ["ES256", "RS256"];
 
 /// What is known of an issuer.
 #[derive(Debug)]
@@ -54,6 +48,11 @@ impl Sample {
             Failure::Failed(format!("the token is no JWT: {error}; {help}"))
         })?;
         Ok(Sample { bytes, says })
+    }
+
+    /// When the token says that it was issued.
+    fn issued_at(&self) -> Timestamp {
+        self.says.time("iat").unwrap_or(Timestamp(0))
     }
 }
 
@@ -93,8 +92,8 @@ pub fn describe(draft: &mut Draft, known: &KnownIssuer, sample: Option<&Sample>)
     let why = several.then_some("a token needs only one of these: keep those that mean this service");
     draft.set("audiences", list(&known.audiences), why);
     describe_keys(draft, &known.keys);
-    if let Some(Sample { bytes, says }) = sample {
-        fit(draft, bytes, says);
+    if let Some(sample) = sample {
+        fit(draft, sample);
     }
 }
 
@@ -136,21 +135,29 @@ fn need(host: &str, port: Option<u16>) -> String {
     )
 }
 
-/// Changes what `draft` says of the issuer until the filter can read the token.
-fn fit(draft: &mut Draft, token: &[u8], shown: &UnverifiedToken) {
+/// Changes what `draft` says of the issuer until the filter takes the token, but for its signature.
+fn fit(draft: &mut Draft, sample: &Sample) {
     let mut claims = Vec::new();
     for _ in 0..MAX_CHANGES {
-        let Ok(configuration) = configuration::parse(draft.to_yaml().as_bytes()) else { return };
+        // Without keys, every other check is made first.
+        let mut keyless = draft.clone();
+        describe_keys(&mut keyless, &Keys::Unknown);
+        let Ok(configuration) = configuration::parse(keyless.to_yaml().as_bytes()) else { return };
         let issuers = configuration.loaded.policy.issuers();
-        let (Err(rejected), Some(issuer)) = (read_unverified(token, issuers), issuers.first()) else { break };
-        if !change(draft, &mut claims, &rejected, issuer, shown) {
+        let (Err(rejected), Some(issuer)) = (examine(&sample.bytes, issuers, sample.issued_at()), issuers.first())
+        else {
+            return;
+        };
+        if rejected.reason == Reason::KeysUnavailable {
+            return;
+        }
+        if !change(draft, &mut claims, &rejected, issuer, &sample.says) {
             let claim = rejected.claim.map(|claim| format!(" ({claim})")).unwrap_or_default();
-            draft.notes.push(format!("the token is refused all the same: {}{claim}", rejected.reason.title()));
-            break;
+            let title = rejected.reason.title();
+            draft.notes.push(format!("the token would be refused all the same: {title}{claim}"));
+            return;
         }
     }
-    fit_algorithm(draft, shown);
-    fit_lifetime(draft, shown);
 }
 
 /// One change, if there is one that may help.
@@ -159,63 +166,57 @@ fn change(
     claims: &mut Vec<(&'static str, String)>,
     rejected: &Rejected,
     issuer: &Issuer,
-    shown: &UnverifiedToken,
+    says: &UnverifiedToken,
 ) -> bool {
     match (rejected.reason, &rejected.claim) {
         (Reason::TokenType, None) if !draft.has("types") => {
-            let typ = shown.typ.as_deref().unwrap_or("absent");
+            let typ = says.typ.as_deref().unwrap_or("absent");
             draft.set("types", list(&[typ]), Some("as the token has it; other JWTs of this issuer may have it too"));
             true
         }
+        (Reason::AlgorithmRefused, _) if !draft.has("algorithms") => {
+            let algorithm = says.algorithm;
+            if let Some(algorithm) = algorithm {
+                draft.set("algorithms", list(&[algorithm]), Some("as the token is signed"));
+            }
+            algorithm.is_some()
+        }
+        (Reason::LifetimeExceeded, _) if !draft.has("max_lifetime") => {
+            let (Some(issued), Some(expires)) = (says.time("iat"), says.time("exp")) else { return false };
+            let lifetime = expires.since(issued).to_string();
+            draft.set("max_lifetime", scalar(&lifetime), Some("as long as the token lives; shorter is safer"));
+            true
+        }
         (Reason::ClaimInvalid, Some(refused)) => {
-            let named = |names: &Names| names.to_string() == refused.name;
-            let names = &issuer.claims;
-            let known: [(&'static str, &Names, &[&str], bool); 4] = [
-                ("client", &names.client, &["azp", "appid", "cid", "client_id"], true),
-                ("token", &names.token, &["uti", "jti"], true),
-                ("task", &names.task, &[], true),
-                ("subject", &names.subject, &["oid", "email"], false),
-            ];
-            let Some((key, _, others, may_lack)) = known
-                .into_iter()
-                .find(|(key, names, ..)| named(names) && !claims.iter().any(|(changed, _)| changed == key))
-            else {
-                return false;
-            };
-            let other = others.iter().find(|name| shown.claims.get(**name).is_some_and(Value::is_string));
-            let value = match other {
-                Some(name) => (*name).to_owned(),
-                None if may_lack => "none".to_owned(),
-                None => return false,
-            };
+            let Some((key, value)) = other_claim(&refused.name, claims, issuer, says) else { return false };
             claims.push((key, value));
             let members: Vec<String> = claims.iter().map(|(key, value)| format!("{key}: {}", scalar(value))).collect();
-            draft.set(
-                "claims",
-                format!("{{{}}}", members.join(", ")),
-                Some("as the token has them; docs/configuration.md says what `none` costs"),
-            );
+            draft.set("claims", format!("{{{}}}", members.join(", ")), Some("as the token has them"));
             true
         }
         _ => false,
     }
 }
 
-fn fit_algorithm(draft: &mut Draft, shown: &UnverifiedToken) {
-    let Some(algorithm) = shown.algorithm else { return };
-    if !DEFAULT_ALGORITHMS.contains(&algorithm) {
-        draft.set("algorithms", list(&[algorithm]), Some("as the token is signed"));
-    }
-}
-
-fn fit_lifetime(draft: &mut Draft, shown: &UnverifiedToken) {
-    let (Some(issued), Some(expires)) = (shown.time("iat"), shown.time("exp")) else { return };
-    let lifetime = expires.since(issued);
-    if lifetime > DEFAULT_LIFETIME {
-        draft.set(
-            "max_lifetime",
-            scalar(&lifetime.to_string()),
-            Some("the token lives longer than 15m; a shorter one is safer"),
-        );
-    }
+/// Where else the token may say what the claim `missing` does not: the key in `claims`, and the name. `none` where tokens
+/// need not say it.
+fn other_claim(
+    missing: &str,
+    changed: &[(&'static str, String)],
+    issuer: &Issuer,
+    says: &UnverifiedToken,
+) -> Option<(&'static str, String)> {
+    let names = &issuer.claims;
+    let known: [(&'static str, &Names, &[&str], bool); 4] = [
+        ("client", &names.client, &["azp", "appid", "cid", "client_id"], true),
+        ("token", &names.token, &["uti", "jti"], true),
+        ("task", &names.task, &[], true),
+        ("subject", &names.subject, &["oid", "email"], false),
+    ];
+    let is_new = |key: &str| !changed.iter().any(|(done, _)| *done == key);
+    let (key, _, others, may_lack) =
+        known.into_iter().find(|(key, names, ..)| names.to_string() == missing && is_new(key))?;
+    let is_there = |name: &&&str| says.claims.get(**name).is_some_and(Value::is_string);
+    let other = others.iter().find(is_there).map(|name| (*name).to_owned());
+    Some((key, other.or_else(|| may_lack.then(|| "none".to_owned()))?))
 }

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod draft;
 pub mod guess;
 pub mod issuer;
+pub mod losses;
 pub mod metadata;
 pub mod openapi;
 pub mod route;

@@ -82,7 +82,7 @@ impl<'a> Document<'a> {
         let id = operation.get("operationId").and_then(Value::as_str).map(slug);
         let (access, note) = self.access(operation);
         let name = id.unwrap_or_else(|| name_of(&methods, &path));
-        Route { name, methods, hosts: host.into_iter().collect(), path, access, note }
+        Route { name, methods, hosts: host.into_iter().collect(), path, access, note, is_wider: false }
     }
 
     /// The host and the path of the first server that the operation, its path or the document names.

@@ -22,6 +22,8 @@ pub struct Route {
     pub access: Access,
     /// What its rule does not say, for a comment.
     pub note: Option<String>,
+    /// Whether its path was made wider: see [`Route::widen`].
+    pub is_wider: bool,
 }
 
 /// What the callers of a route need.
@@ -64,7 +66,7 @@ impl Route {
             _ => Access::Token(Scopes { all: rest, any: Vec::new() }),
         };
         let name = name_of(&methods, &path);
-        Ok(Route { name, methods, hosts, path, access, note: None })
+        Ok(Route { name, methods, hosts, path, access, note: None, is_wider: false })
     }
 
     /// All of a service, with any token.
@@ -73,7 +75,15 @@ impl Route {
         let note =
             Some("Every request with a good token, whatever its task: write a rule for each route instead.".to_owned());
         let access = Access::Token(Scopes::default());
-        Route { name: "everything".to_owned(), methods: Vec::new(), hosts: Vec::new(), path, access, note }
+        Route {
+            name: "everything".to_owned(),
+            methods: Vec::new(),
+            hosts: Vec::new(),
+            path,
+            access,
+            note,
+            is_wider: false,
+        }
     }
 
     /// Makes each segment that is more than one capture a capture of the whole segment, and notes it. Returns whether
@@ -89,7 +99,16 @@ impl Route {
         }
         self.note = Some(format!("wider than `{}`, which no rule can say", self.path));
         self.path = wide;
+        self.is_wider = true;
         true
+    }
+
+    /// Whether it matches the same requests.
+    fn matches_like(&self, other: &Route) -> bool {
+        let shape = |route: &Route| {
+            route.path.split('/').map(|part| if weight(part) == 2 { "{}" } else { part }.to_owned()).collect::<Vec<_>>()
+        };
+        self.methods == other.methods && self.hosts == other.hosts && shape(self) == shape(other)
     }
 
     /// Reads a file of routes, one a line. Empty lines and lines that begin with `#` say nothing.
@@ -106,6 +125,18 @@ impl Route {
             }
         }
         if problems.is_empty() { Ok(routes) } else { Err(problems) }
+    }
+}
+
+/// Drops each route that was made wider and now matches what another one matches. The other says so.
+pub fn merge(routes: &mut Vec<Route>) {
+    let all = routes.clone();
+    routes.retain(|route| !(route.is_wider && all.iter().any(|other| !other.is_wider && other.matches_like(route))));
+    for dropped in all.iter().filter(|route| route.is_wider) {
+        let kept = routes.iter_mut().find(|route| !route.is_wider && route.matches_like(dropped));
+        if let (Some(kept), Some(note)) = (kept, &dropped.note) {
+            kept.note = Some(note.clone());
+        }
     }
 }
 

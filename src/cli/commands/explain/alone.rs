@@ -9,6 +9,7 @@ use super::human::Page;
 use crate::drafting::draft::Draft;
 use crate::drafting::guess::Signs;
 use crate::drafting::issuer::{self, Keys, KnownIssuer, Sample};
+use crate::drafting::losses;
 use crate::drafting::route::Route;
 use crate::failure::Failure;
 use crate::input::configuration;
@@ -45,10 +46,11 @@ impl Report {
         let known = KnownIssuer { name, profile, audiences, keys: Keys::Unknown };
         let mut draft = Draft { routes: vec![Route::everything()], ..Draft::default() };
         issuer::describe(&mut draft, &known, Some(&sample));
-        let found = configuration::parse(draft.to_yaml().as_bytes());
-        let losses = found.map_or_else(|problems| problems, |configuration| configuration.loaded.warnings);
-        let losses = losses.into_iter().filter(|problem| problem.path.starts_with("issuers[0]"));
-        let losses = losses.map(|problem| problem.message).collect();
+        let losses = configuration::parse(draft.to_yaml().as_bytes()).map(|configuration| {
+            let warnings = configuration.loaded.warnings.into_iter().map(|problem| problem.message);
+            losses::losses(&configuration.loaded.policy).into_iter().chain(warnings).collect()
+        });
+        let losses = losses.unwrap_or_default();
         Report { sample, profile, draft, losses }
     }
 
