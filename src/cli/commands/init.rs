@@ -124,7 +124,7 @@ impl Init {
             }
         }
         let sample = token.map(Sample::read).transpose()?;
-        let named = issuer.or_else(|| sample.as_ref()?.says.text("iss"));
+        let named = issuer.or_else(|| issuer::named_by(&sample.as_ref()?.says));
         let issuer = match named {
             Some(issuer) => issuer,
             None => ask::needed("The token names no issuer. Which is it?", "an issuer", console)?,
@@ -139,9 +139,9 @@ impl Init {
         };
         let mut audiences = self.audience.clone();
         if audiences.is_empty() {
-            audiences = sample.map(|sample| issuer::audiences(&sample.says.claims)).unwrap_or_default();
+            audiences = sample.map(|sample| issuer::audiences(&sample.says.claims, profile)).unwrap_or_default();
         }
-        if audiences.is_empty() {
+        if audiences.is_empty() && issuer::audience_claim(profile).is_some() {
             let question = "The audience: `aud` that tokens for this service have:";
             audiences.push(ask::needed(question, "--audience", console)?);
         }
@@ -157,7 +157,9 @@ impl Init {
             return Ok(Keys::Inline(set));
         }
         let url: Option<Url> = issuer.parse().ok();
-        let Some(url) = url.filter(|url| url.host_str().is_some()) else { return Ok(Keys::Unknown) };
+        let Some(url) = url.filter(|url| url.scheme() == "https" && url.host_str().is_some()) else {
+            return Ok(Keys::Unknown);
+        };
         if self.offline {
             return Ok(Keys::Discover { issuer: url, found: None });
         }

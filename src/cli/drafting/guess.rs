@@ -70,7 +70,7 @@ impl<'a> Signs<'a> {
         let begins = |name: &str, with: &str| self.text(name).is_some_and(|text| text.starts_with(with));
         Some(match self.issuer {
             _ if has(&["repository", "workflow", "job_workflow_ref"]) => "github-actions",
-            _ if has(&["project_path", "namespace_path", "pipeline_id"]) => "gitlab-ci",
+            _ if has(&["project_path", "pipeline_id"]) => "gitlab-ci",
             _ if has(&["kubernetes.io"]) => "kubernetes",
             issuer if issuer.ends_with("/workload-identity") && begins("sub", "spiffe://") => "teleport",
             _ if begins("sub", "spiffe://") => "spiffe",

@@ -67,9 +67,27 @@ pub enum Keys {
     Unknown,
 }
 
-/// The audiences in the claims of a token, without those of the issuer's own services.
-pub fn audiences(claims: &Map<String, Value>) -> Vec<String> {
-    let named = match claims.get("aud") {
+/// The claim that names the audience of tokens with this profile; `None` if no claim does.
+pub fn audience_claim(profile: Option<&str>) -> Option<&'static str> {
+    match profile {
+        Some("cognito") => Some("client_id"),
+        Some("wimse") => None,
+        _ => Some("aud"),
+    }
+}
+
+/// The issuer that a token names: `iss`, or scheme and authority of a SPIFFE ID (JWT-SVIDs need no `iss`).
+pub fn named_by(says: &UnverifiedToken) -> Option<String> {
+    says.text("iss").or_else(|| {
+        let subject = says.text("sub")?;
+        let (domain, _) = subject.strip_prefix("spiffe://")?.split_once('/')?;
+        Some(format!("spiffe://{domain}"))
+    })
+}
+
+/// The audiences of a token, without those of the issuer's own services.
+pub fn audiences(claims: &Map<String, Value>, profile: Option<&str>) -> Vec<String> {
+    let named = match audience_claim(profile).and_then(|claim| claims.get(claim)) {
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
@@ -90,7 +108,9 @@ pub fn describe(draft: &mut Draft, known: &KnownIssuer, sample: Option<&Sample>)
     }
     let several = known.audiences.len() > 1;
     let why = several.then_some("a token needs only one of these: keep those that mean this service");
-    draft.set("audiences", list(&known.audiences), why);
+    if !known.audiences.is_empty() {
+        draft.set("audiences", list(&known.audiences), why);
+    }
     describe_keys(draft, &known.keys);
     if let Some(sample) = sample {
         fit(draft, sample);

@@ -168,3 +168,18 @@ fn a_token_that_is_none_is_called_opaque() {
     );
     assert!(capture.err().contains("did you mean `keycloak`?"), "{}", capture.err());
 }
+
+#[test]
+fn a_token_may_name_its_issuer_and_audience_in_other_ways() {
+    let svid = json!({"sub": "spiffe://td.example/ci", "aud": ["https://orders.mesh"], "iat": Capture::NOW, "exp": Capture::NOW + 300});
+    let svid = token(&json!({"alg": "ES256", "kid": "k", "typ": "JWT"}), &svid);
+    let (yaml, configuration) = init(&["--token", &svid, "--route", "/a"], "");
+    assert!(yaml.contains("issuer: spiffe://td.example\n    # sets") && yaml.contains("profile: spiffe\n"), "{yaml}");
+    accepts(&configuration, &svid);
+    let pool = json!({"iss": "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x", "client_id": "shop", "sub": "u",
+        "token_use": "access", "iat": Capture::NOW, "exp": Capture::NOW + 300, "jti": "j"});
+    let pool = token(&json!({"alg": "RS256", "kid": "k"}), &pool);
+    let (yaml, configuration) = init(&["--token", &pool, "--route", "/a"], "");
+    assert!(yaml.contains("audiences: [shop]\n") && yaml.contains("profile: cognito\n"), "{yaml}");
+    accepts(&configuration, &pool);
+}

@@ -40,14 +40,16 @@ pub fn explain(token: Vec<u8>, now: Timestamp, output: Output, console: &mut Con
 
 impl Report {
     fn new(sample: Sample) -> Report {
-        let name = sample.says.text("iss").unwrap_or_default();
+        let name = issuer::named_by(&sample.says).unwrap_or_default();
         let profile = Signs::new(&name, Some(&sample)).profile();
-        let audiences = issuer::audiences(&sample.says.claims);
+        let audiences = issuer::audiences(&sample.says.claims, profile);
         let known = KnownIssuer { name, profile, audiences, keys: Keys::Unknown };
         let mut draft = Draft { routes: vec![Route::everything()], ..Draft::default() };
         issuer::describe(&mut draft, &known, Some(&sample));
         let losses = configuration::parse(draft.to_yaml().as_bytes()).map(|configuration| {
-            let warnings = configuration.loaded.warnings.into_iter().map(|problem| problem.message);
+            let warnings = configuration.loaded.warnings.into_iter();
+            let warnings = warnings.filter(|problem| problem.path.starts_with("issuers[0]"));
+            let warnings = warnings.map(|problem| format!("{}: {}", problem.path, problem.message));
             losses::losses(&configuration.loaded.policy).into_iter().chain(warnings).collect()
         });
         let losses = losses.unwrap_or_default();
