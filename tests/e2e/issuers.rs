@@ -82,7 +82,7 @@ async fn a_narrowing_reaches_nested_claims_that_are_named() {
     let members = json!({"claims": {"realm_access": {"roles": ["lister"]}}});
     sidecar.accept(&mint::signal_with(&mint::caep("token-claims-change"), subject, &members)).await;
     assert_refused(sidecar, &ask("/roles", &jwt).await, "scope_insufficient");
-    assert_refused(sidecar, &ask("/when", &jwt).await, "condition_unmet");
+    assert_refused(sidecar, &ask("/when", &jwt).await, "condition_failed");
     assert_refused(sidecar, &ask("/claims", &jwt).await, "claim_mismatch");
     assert_allowed(sidecar, &ask("/when", &of_realm(&unique("kc"))).await);
 }

@@ -39,6 +39,11 @@ impl Verified {
         &self.grant
     }
 
+    /// See [`Grant::keep_claims`].
+    pub(crate) fn keep_claims(&mut self, kept: &[Box<str>], token: &Arc<[u8]>) {
+        self.grant.keep_claims(kept, token);
+    }
+
     /// The index of the token's issuer in the list that it was verified against.
     pub fn issuer(&self) -> IssuerIndex {
         self.issuer
@@ -376,6 +381,7 @@ fn read_grant(jws: &Unverified<'_>, issuer: &Issuer) -> Result<Grant, Rejected> 
         foreign_users: foreign_users(claims, issuer)?,
         carriers: Arc::clone(&issuer.carriers),
         claims: Map::new(),
+        token: None,
     })
 }
 
