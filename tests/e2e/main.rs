@@ -21,6 +21,7 @@ mod hub_disk;
 mod hub_faults;
 mod hub_receipts;
 mod issuer_pages;
+mod issuers;
 mod keys;
 mod live;
 mod no_panic;

@@ -34,7 +34,9 @@ use crate::rules::rule::{Effect, Matcher, Rule};
 use crate::signal::effect::Effects;
 use crate::signal::signals::Signals;
 use crate::signal::transmitter::Transmitter;
+use crate::token::claim_path::ClaimPath;
 use crate::token::issuer::Issuer;
+use crate::token::presentation::PeerClaim;
 use serde_json::Value;
 
 /// Compiles `config`.
@@ -74,6 +76,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         Effect::Require(requirement) => requirement.checks.iter().any(|check| matches!(check, Check::When(_))),
         Effect::Anonymous | Effect::Deny => false,
     };
+    let claims_by_name = claims_by_name(&rules, &issuers);
     let policy = Policy {
         role: config.role,
         mode: config.mode,
@@ -81,6 +84,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         realm,
         issuers,
         has_conditions: rules.iter().any(conditional),
+        claims_by_name,
         rules,
         routes,
         identity,
@@ -90,6 +94,30 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         limits,
     };
     Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes, with_defaults: None })
+}
+
+/// The top-level claims that `claims` of rules and `peer_claim` of issuers read.
+fn claims_by_name(rules: &[Rule], issuers: &[Issuer]) -> Vec<Box<str>> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    let mut add = |path: &ClaimPath| {
+        if !names.iter().any(|known| **known == *path.root()) {
+            names.push(path.root().into());
+        }
+    };
+    for rule in rules {
+        let Effect::Require(requirement) = &rule.effect else { continue };
+        for check in requirement.checks() {
+            if let Check::Claims(asked) = check {
+                asked.iter().for_each(|(path, _)| add(path));
+            }
+        }
+    }
+    for issuer in issuers {
+        if let Some(PeerClaim::Named(path)) = &issuer.presentation.peer_claim {
+            add(path);
+        }
+    }
+    names
 }
 
 fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {

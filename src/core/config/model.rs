@@ -144,7 +144,7 @@ pub struct IdentityConfig {
     /// The header for `sub`.
     #[serde(default)]
     pub subject: Option<String>,
-    /// The header for `client_id`.
+    /// The header for the client.
     #[serde(default)]
     pub client: Option<String>,
     /// The header for the task.
@@ -159,7 +159,7 @@ pub struct IdentityConfig {
     /// The header for `scope`: values separated by spaces.
     #[serde(default)]
     pub scope: Option<String>,
-    /// The header for `jti`.
+    /// The header for what identifies the token: its `jti`, or `sha256:` and its digest.
     #[serde(default)]
     pub token: Option<String>,
 }
@@ -542,7 +542,7 @@ pub struct RequireConfig {
     /// The longest time since the user authenticated (`auth_time`).
     #[serde(default)]
     pub auth_age: Option<Span>,
-    /// Claims with exactly these values.
+    /// Claims with exactly these values. A name is a path, as in `issuers[].claims`.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, serde_json::Value>>"))]
     pub claims: Option<BTreeMap<String, StrictValue>>,

@@ -18,16 +18,20 @@ use std::rc::Rc;
 /// The tokens that one worker saw under one configuration.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
+    /// Whether all claims of each token are kept, also those that no rule reads.
+    keeps_all: bool,
     sessions: Cache,
     refused: Refused,
     flood: Flood,
 }
 
 impl Authenticator {
-    /// Knows no token yet. `seed` must be random.
-    pub(crate) fn new(policy: &Policy, seed: u64) -> Authenticator {
+    /// Knows no token yet. `seed` must be random. `keeps_all`: whether all claims of each token are kept, also those that
+    /// no rule reads.
+    pub(crate) fn new(policy: &Policy, seed: u64, keeps_all: bool) -> Authenticator {
         let limits = policy.limits();
         Authenticator {
+            keeps_all,
             sessions: Cache::new(limits.token_cache, seed),
             refused: Refused::new(seed),
             flood: Flood::new(limits.bad_signatures),
@@ -58,8 +62,9 @@ impl Authenticator {
         }
         let candidate = verify::examine(token, policy.issuers(), now)?;
         let verified = self.verify(candidate, token, ports, now)?;
-        let session = Rc::new(Session::new(verified, policy.has_conditions));
-        self.sessions.insert(token, Rc::clone(&session));
+        let kept = (!self.keeps_all).then_some(policy.claims_by_name.as_slice());
+        let session = Rc::new(Session::new(verified, token, policy.has_conditions, kept));
+        self.sessions.insert(Rc::clone(&session));
         Ok(session)
     }
 

@@ -44,14 +44,14 @@ pub struct Judge {
 
 impl Judge {
     /// A judge of `policy` that remembers nothing yet, for tools and tests: strangers could know where its caches keep
-    /// what.
+    /// what, and the claims of a token can be shown.
     pub fn new(policy: Policy) -> Judge {
-        Judge::seeded(policy, 0)
+        Judge { tokens: Authenticator::new(&policy, 0, true), policy, view: View::default() }
     }
 
     /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
     pub fn seeded(policy: Policy, seed: u64) -> Judge {
-        Judge { tokens: Authenticator::new(&policy, seed), policy, view: View::default() }
+        Judge { tokens: Authenticator::new(&policy, seed, false), policy, view: View::default() }
     }
 
     /// The policy.
@@ -815,5 +815,44 @@ mod tests {
         };
         assert_eq!(admin("enforce"), Err(Reason::PathRefused), "it could be meant for the rule that is enforced");
         assert_eq!(admin("shadow"), Ok(()));
+    }
+
+    /// What a filter forgets of a token is read again from the token when a signal makes it count.
+    #[test]
+    fn claims_that_no_rule_names_are_read_again_where_a_signal_changes_some() {
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                         "keys": {"inline": fixture::jwks()}, "claims": {"scope": "realm.roles"}}],
+            "rules": [
+                {"name": "named", "match": {"path": "/named"}, "require": {"claims": {"team.name": "shop"}}},
+                {"name": "when", "match": {"path": "/when"},
+                 "require": {"when": "claims.level == 3 && claims.other == 'x' && 'a' in claims.realm.roles"}},
+                {"name": "gone", "match": {"path": "/gone"}, "require": {"when": "'b' in claims.realm.roles"}}
+            ]
+        });
+        let load = || crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let claims = json!({"team": {"name": "shop"}, "level": 3, "other": "x", "realm": {"roles": ["a", "b"]}});
+        let token = token_with(json!({}), claims);
+        for mut judge in [Judge::new(load()), Judge::seeded(load(), 7)] {
+            let mut ports = ports();
+            set_up(&mut ports.store.memory, 1).unwrap();
+            for path in ["GET /named", "GET /when", "GET /gone"] {
+                assert!(ask(&mut judge, &mut ports, path, Some(&token), NOW).is_ok(), "{path}");
+            }
+            let entry = Entry {
+                key: StateKey::new(Kind::Token, "https://jit.example", "tok-1"),
+                fact: Fact::Narrowed,
+                at: NOW,
+                until: Timestamp::MAX,
+                conditions: vec![],
+                data: br#"{"scope":"a"}"#.to_vec(),
+                source: SourceTag::NONE,
+                lifted: false,
+            };
+            apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+            assert_eq!(ask(&mut judge, &mut ports, "GET /named", Some(&token), NOW), Ok(0));
+            assert_eq!(ask(&mut judge, &mut ports, "GET /when", Some(&token), NOW), Ok(1));
+            assert_eq!(ask(&mut judge, &mut ports, "GET /gone", Some(&token), NOW), Err(Reason::ConditionFailed));
+        }
     }
 }

@@ -36,6 +36,8 @@ pub struct Policy {
     pub(crate) limits: Limits,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
+    /// The top-level claims that rules and presenters are compared with by name.
+    pub(crate) claims_by_name: Vec<Box<str>>,
 }
 
 impl Policy {

@@ -395,6 +395,7 @@ mod tests {
             groups: Vec::new(),
             carriers: Default::default(),
             claims,
+            token: None,
         })
     }
 

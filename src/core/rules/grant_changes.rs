@@ -101,13 +101,14 @@ impl Changes {
     /// signals conflict is missing.
     pub(crate) fn current(&self, grant: &Grant) -> &Map<String, Value> {
         self.current.get_or_init(|| {
-            let mut all = grant.claims.clone();
+            let in_token = grant.all_claims();
+            let mut all = in_token.clone();
             for Statement { name, value, .. } in &self.claims {
                 match value {
                     // A statement about a claim that carries scope could restore what a narrowing removed.
                     Some(value) if grant.carriers.role(name).is_none() => {
                         let mut value = value.clone();
-                        restrain(&mut value, name, grant);
+                        restrain(&mut value, name, &grant.carriers, &in_token);
                         all.insert(name.clone(), value)
                     }
                     _ => all.remove(name),
@@ -190,10 +191,10 @@ impl Changes {
 /// Replaces the claims inside `value` that carry scope or details by those of the token: `value`, which a signal states
 /// for the top-level claim `name`, could restore what a narrowing removed. A claim that `value` or the token lacks is
 /// missing.
-fn restrain(value: &mut Value, name: &str, grant: &Grant) {
+fn restrain(value: &mut Value, name: &str, carriers: &Carriers, token: &Map<String, Value>) {
     let Some(members) = value.as_object_mut() else { return };
-    for (path, _) in grant.carriers.inside(name) {
-        let in_token = path.find(&grant.claims).ok().flatten();
+    for (path, _) in carriers.inside(name) {
+        let in_token = path.find(token).ok().flatten();
         let below = path.without_root();
         match (below.as_ref().and_then(|below| below.find_mut(members)), in_token) {
             (Some(stated), Some(in_token)) => *stated = in_token.clone(),

@@ -121,6 +121,9 @@ pub(crate) enum Meaning {
     Began,
     /// A change of the grant, with its data.
     Change(Fact, Vec<u8>),
+    /// The claims that carry scope or details inside this statement about a claim are narrowed, and the claim is not
+    /// set.
+    NarrowedInside(Vec<u8>),
 }
 
 impl Effects {
@@ -224,12 +227,15 @@ pub(crate) fn entries(
 fn about_grants_of<'m>(issuer: &Issuer, meanings: &'m [Meaning]) -> Result<Vec<Cow<'m, Meaning>>, EventError> {
     let mut all = Vec::new();
     for meaning in meanings {
-        let Meaning::Change(Fact::Claim(Claim::Set), data) = meaning else {
-            all.push(Cow::Borrowed(meaning));
-            continue;
+        let data = match meaning {
+            Meaning::Change(Fact::Claim(Claim::Set), data) | Meaning::NarrowedInside(data) => data,
+            _ => {
+                all.push(Cow::Borrowed(meaning));
+                continue;
+            }
         };
         let narrowings = event::carried(data, &issuer.carriers)?;
-        if meaning.claim().is_none_or(|name| issuer.carriers.role(name).is_none()) {
+        if meaning.claim().is_some_and(|name| issuer.carriers.role(name).is_none()) {
             all.push(Cow::Borrowed(meaning));
         }
         all.extend(narrowings.into_iter().map(|data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))));
@@ -272,7 +278,9 @@ impl Meaning {
     /// Whether it revokes or narrows a grant. A claim in the same event that may not change does not prevent it.
     pub(crate) fn revokes_or_narrows(&self) -> bool {
         match self {
-            Meaning::Revoked | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
+            Meaning::Revoked | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) | Meaning::NarrowedInside(_) => {
+                true
+            }
             Meaning::Fact(..) | Meaning::Began | Meaning::Change(..) => false,
         }
     }
@@ -299,7 +307,7 @@ impl Meaning {
                 return one(keys.iter().find(|key| Some(key.kind()) == *principal).or(keys.first()));
             }
             Meaning::Began => return one(keys.iter().find(|key| key.kind() == Kind::Session)),
-            Meaning::Revoked | Meaning::Completed | Meaning::Change(..) => {}
+            Meaning::Revoked | Meaning::Completed | Meaning::Change(..) | Meaning::NarrowedInside(_) => {}
         }
         let mut stored = Vec::new();
         let mut absent = Vec::new();
@@ -323,6 +331,7 @@ impl Meaning {
             Meaning::Fact(fact, _) if wider && !fact.restricts() => None,
             Meaning::Fact(fact, _) => bare(*fact),
             Meaning::Began => bare(Fact::Began),
+            Meaning::NarrowedInside(_) => None,
             Meaning::Change(fact, data) => match fact.conflicting().filter(|_| wider) {
                 Some(conflicting) => Some((conflicting, payload::topic(data).to_vec())),
                 None => Some((*fact, data.clone())),

@@ -1,12 +1,14 @@
 //! The contents of a verified access token: the grant.
 
 use crate::encoding::digest::{Digest, digest_text};
+use crate::jose::jws::Unverified;
 use crate::state::key::{Kind, StateKey};
 use crate::time::Timestamp;
 use crate::token::carriers::Carriers;
 use crate::token::confirmation::Confirmation;
 use crate::token::detail::Detail;
 use crate::token::identifier::user_key;
+use crate::token::verify::MAX_TOKEN;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
@@ -58,9 +60,11 @@ pub struct Grant {
     pub foreign_users: Vec<(String, String)>,
     /// The claims that carry scope and details.
     pub carriers: Arc<Carriers>,
-    /// All claims as in the token. Rules read them with the changes of signals: see
-    /// [`crate::rules::evidence::Evidence::claim`].
+    /// The claims as in the token: all, or only those that rules read by name, if `token` holds the others. Rules read
+    /// them with the changes of signals: see [`crate::rules::evidence::Evidence::claim`].
     pub claims: Map<String, Value>,
+    /// The token, once `claims` are not all of its claims.
+    pub(crate) token: Option<Arc<[u8]>>,
 }
 
 /// What identifies a token.
@@ -103,6 +107,19 @@ pub struct Actor {
 }
 
 impl Grant {
+    /// All claims as in the token. They are read again if not all are held.
+    pub(crate) fn all_claims(&self) -> Map<String, Value> {
+        let again = self.token.as_ref().and_then(|token| Unverified::parse(token, MAX_TOKEN).ok());
+        again.map_or_else(|| self.claims.clone(), Unverified::into_claims)
+    }
+
+    /// Forgets the claims that are not in `kept`, a list of names of top-level claims. `token` is its token.
+    pub(crate) fn keep_claims(&mut self, kept: &[Box<str>], token: &Arc<[u8]>) {
+        let claims = std::mem::take(&mut self.claims);
+        self.claims = claims.into_iter().filter(|(name, _)| kept.iter().any(|kept| **kept == **name)).collect();
+        self.token = Some(Arc::clone(token));
+    }
+
     /// The keys under which the pushed state about this grant is stored.
     pub fn state_keys(&self) -> Vec<StateKey> {
         let own = |kind, name: &str| StateKey::new(kind, &self.key_space, name);

@@ -39,6 +39,11 @@ impl Verified {
         &self.grant
     }
 
+    /// See [`Grant::keep_claims`].
+    pub(crate) fn keep_claims(&mut self, kept: &[Box<str>], token: &Arc<[u8]>) {
+        self.grant.keep_claims(kept, token);
+    }
+
     /// The index of the token's issuer in the list that it was verified against.
     pub fn issuer(&self) -> IssuerIndex {
         self.issuer
@@ -388,6 +393,7 @@ fn read_grant(jws: &Unverified<'_>, issuer: &Issuer) -> Result<Grant, Rejected> 
         foreign_users: foreign_users(claims, issuer)?,
         carriers: Arc::clone(&issuer.carriers),
         claims: Map::new(),
+        token: None,
     })
 }
 
@@ -495,8 +501,9 @@ fn scopes(claim: &Value) -> Option<Vec<String>> {
 mod tests {
     use super::*;
     use crate::jose::signature::PureRust;
-    use crate::testing::fixture::{self, NOW, token_with};
+    use crate::testing::fixture::{self, ABSENT, NOW, token_with};
     use crate::token::claim_names::{ClaimNames, MAX_NAME};
+    use crate::token::claim_path::ClaimPath;
     use serde_json::json;
 
     fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {
@@ -772,5 +779,69 @@ mod tests {
         assert_eq!(refusal(json!({}), claims), Reason::TokenTooLarge);
         let details: Vec<Value> = (0..200).map(|_| json!({"type": "t"})).collect();
         assert_eq!(refusal(json!({}), json!({ "authorization_details": details })), Reason::ClaimInvalid);
+    }
+
+    /// Several entries of one issuer, and one of an issuer whose tokens have no `iss`.
+    #[test]
+    fn the_entry_is_the_one_whose_kind_of_token_it_is() {
+        let of = |text: &str| vec![(ClaimPath::parse(text).unwrap(), vec![json!("a"), json!(2)])];
+        let issuers = [
+            Issuer { required: of("kind"), ..fixture::issuer() },
+            Issuer { types: vec!["JWT".to_owned()], accepts_untyped: true, ..fixture::issuer() },
+            Issuer { audiences: vec!["https://other.mesh".to_owned()], ..fixture::issuer() },
+            Issuer { is_in_subject: true, name: "spiffe://td.example".to_owned(), ..fixture::issuer() },
+        ];
+        let read = |header: Value, claims: Value| {
+            let token = token_with(header, claims);
+            let verified = verify(token.as_bytes(), &issuers, &mut PureRust, NOW);
+            verified.map(|verified| verified.issuer().position()).map_err(|rejected| rejected.reason)
+        };
+        for (header, claims, expected) in [
+            (json!({}), json!({"kind": "a"}), Ok(0)),
+            (json!({}), json!({"kind": ["b", 2]}), Ok(0)),
+            (json!({"typ": "JWT"}), json!({}), Ok(1)),
+            (json!({"typ": null}), json!({"kind": "a"}), Ok(1)),
+            (json!({}), json!({"aud": "https://other.mesh"}), Ok(2)),
+            (json!({}), json!({"aud": "https://other.mesh", "kind": "b"}), Ok(2)),
+            (json!({}), json!({"iss": ABSENT, "sub": "spiffe://td.example/ns/web"}), Ok(3)),
+            (json!({}), json!({"iss": null, "sub": "spiffe://td.example"}), Ok(3)),
+            // A token with `iss` never goes by its subject.
+            (
+                json!({}),
+                json!({"iss": "spiffe://td.example", "sub": "spiffe://td.example/a"}),
+                Err(Reason::IssuerUnknown),
+            ),
+            (json!({}), json!({"iss": ABSENT, "sub": "spiffe://td.example.evil/a"}), Err(Reason::IssuerUnknown)),
+            (json!({}), json!({"iss": ABSENT}), Err(Reason::ClaimInvalid)),
+            (json!({}), json!({"kind": "b"}), Err(Reason::AudienceMismatch)),
+            (json!({"typ": "dpop+jwt"}), json!({"kind": "a"}), Err(Reason::TokenType)),
+        ] {
+            assert_eq!(read(header.clone(), claims.clone()), expected, "{header} {claims}");
+        }
+        let one = [Issuer { required: of("deep.kind"), ..fixture::issuer() }];
+        let refused = |claims: Value| {
+            let rejected = verify(token_with(json!({}), claims).as_bytes(), &one, &mut PureRust, NOW).unwrap_err();
+            (rejected.reason, rejected.claim.unwrap().to_string())
+        };
+        let message = |what: &str| format!("the claim `deep.kind` {what}");
+        assert_eq!(refused(json!({})), (Reason::TokenType, message("has a value that is not accepted")));
+        assert_eq!(refused(json!({"deep": [1]})), (Reason::ClaimInvalid, message("is not inside an object")));
+    }
+
+    #[test]
+    fn the_audience_may_be_another_claim_or_none() {
+        let ask = |audience: Names, claims: Value| {
+            let claims_of = ClaimNames { audience, ..ClaimNames::default() };
+            let audiences = vec!["agent-a7".to_owned()];
+            let issuer = [Issuer { claims: claims_of, audiences, ..fixture::issuer() }];
+            let token = token_with(json!({}), claims);
+            verify(token.as_bytes(), &issuer, &mut PureRust, NOW).map(|_| ()).map_err(|rejected| rejected.reason)
+        };
+        let by_client = || Names::top("client_id");
+        assert_eq!(ask(by_client(), json!({"aud": ABSENT})), Ok(()));
+        assert_eq!(ask(by_client(), json!({"client_id": "other"})), Err(Reason::AudienceMismatch));
+        assert_eq!(ask(Names::default(), json!({"aud": ABSENT})), Ok(()));
+        let either = Names::new(vec![ClaimPath::top("aud"), ClaimPath::top("client_id")]);
+        assert_eq!(ask(either, json!({"aud": "other"})), Err(Reason::ClaimInvalid), "they differ");
     }
 }
