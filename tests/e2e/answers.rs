@@ -150,8 +150,16 @@ fn table() -> Vec<Row> {
             false,
         ),
         row(
+            "no token that anybody else can read",
+            order().bearer("ya29.a0AfB_byC"),
+            ("token_opaque", "Access token opaque, not a JWT"),
+            UNAUTHENTICATED,
+            Some(r#", error="invalid_token", error_description="Access token opaque, not a JWT""#),
+            false,
+        ),
+        row(
             "no token at all",
-            order().bearer("a.b.c"),
+            order().bearer("eyJh.b.c"),
             ("token_malformed", "Access token malformed"),
             UNAUTHENTICATED,
             Some(r#", error="invalid_token", error_description="Access token malformed", scope="orders.read""#),

@@ -675,7 +675,7 @@ async fn shadow_refuses_nothing_and_says_what_it_would_have_done() {
     let token = mint::token();
     let table = [
         (Request::get("/scope/all"), "token_missing"),
-        (Request::get("/scope/all").bearer("a.b.c"), "token_malformed"),
+        (Request::get("/scope/all").bearer("a.b.c"), "token_opaque"),
         (Request::get("/scope/all").bearer(&mint::token().expired().sign()), "token_expired"),
         (Request::get("/scope/all").bearer(&token.sign()), "scope_insufficient"),
         (Request::get("/detail/plain/9").bearer(&token.sign()), "detail_insufficient"),

@@ -8,6 +8,7 @@ use crate::{client::Answer, sidecar::Sidecar};
 const REASONS: &[(&str, u16, Challenge)] = &[
     ("token_missing", 401, Challenge::Bare),
     ("credentials_ambiguous", 400, Challenge::Error("invalid_request")),
+    ("token_opaque", 401, INVALID_TOKEN),
     ("token_malformed", 401, INVALID_TOKEN),
     ("token_too_large", 401, INVALID_TOKEN),
     ("token_type", 401, INVALID_TOKEN),

@@ -275,8 +275,12 @@ mod tests {
     }
 
     fn bench() -> (Judge, TestPorts) {
+        bench_with(fixture::jwks())
+    }
+
+    fn bench_with(keys: Value) -> (Judge, TestPorts) {
         let config = json!({
-            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": keys}}],
             "rules": [
                 {"name": "admin", "match": {"path": "/admin"}, "deny": true},
                 {"name": "read", "match": {"methods": ["GET"], "path": "/orders/{order}"},
@@ -420,6 +424,35 @@ mod tests {
         assert_eq!(ask(&cold, NOW), (Err(Reason::TooManyFailures), 101), "nobody can tell it from the flood unchecked");
         assert_eq!(ask(&warm, NOW), (Ok(1), 101), "what was verified before goes on");
         assert_eq!(ask(&cold, NOW.plus(crate::time::Span(1))), (Ok(1), 102));
+    }
+
+    /// Four checks for each token, and each counts.
+    #[test]
+    fn a_token_without_a_kid_buys_no_more_checks() {
+        use jwt_simple::prelude::*;
+        let mut keys = fixture::jwks();
+        for at in 0..5 {
+            let other = ES256KeyPair::generate().with_key_id(&format!("other-{at}"));
+            keys["keys"].as_array_mut().unwrap().push(serde_json::from_str(&other.public_key().to_jwk()).unwrap());
+        }
+        let (mut judge, mut ports) = bench_with(keys);
+        let mut ask = |token: &str| {
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(token), NOW);
+            (verdict, ports.signatures.checks)
+        };
+        let good = token_with(json!({"kid": null}), json!({}));
+        let signature = good.rsplit_once('.').unwrap().1;
+        let forged = |name: usize| {
+            let other = token_with(json!({"kid": null}), json!({"jti": name.to_string()}));
+            format!("{}.{signature}", other.rsplit_once('.').unwrap().0)
+        };
+        assert_eq!(ask(&good), (Ok(1), 1), "by the first key of the set");
+        for n in 1..=25 {
+            assert_eq!(ask(&forged(n)), (Err(Reason::SignatureInvalid), 1 + 4 * n));
+            assert_eq!(ask(&forged(n)), (Err(Reason::SignatureInvalid), 1 + 4 * n), "it is known to be bad");
+        }
+        assert_eq!(ask(&forged(26)), (Err(Reason::TooManyFailures), 101));
+        assert_eq!(ask(&good), (Ok(1), 101));
     }
 
     #[test]

@@ -101,8 +101,8 @@ impl Retrieval {
 
     /// Reads the answer to [`Retrieval::target`].
     pub fn read(self, source: &Source, answer: Answer<'_>) -> Result<Step, FetchError> {
-        if matches!(answer.status, 301 | 302 | 307 | 308) {
-            return self.redirect(answer.location.unwrap_or_default());
+        if let (301 | 302 | 307 | 308, Some(location)) = (answer.status, answer.location) {
+            return self.redirect(location);
         }
         match (self.document, &source.discovery) {
             (Document::Metadata { is_second }, Some(discovery)) => {
@@ -344,7 +344,7 @@ mod tests {
             run(&plain(), vec![moved("https://evil.example/a")]).1,
             Err("a redirect to `https://evil.example/a`, and only `jit.example` is asked".to_owned())
         );
-        assert!(run(&plain(), vec![status(307)]).1.is_err(), "without a location");
+        assert_eq!(run(&plain(), vec![status(307)]).1, Err("status 307".to_owned()), "without a location");
         assert!(run(&plain(), vec![Answer { status: 303, ..moved("/a") }]).1.is_err());
         // Each document of a discovery may be elsewhere on its host.
         let answers = vec![moved("/a"), ok(&good()), moved("/b"), set];
