@@ -28,7 +28,7 @@ pub(crate) fn resources(
 ) -> Vec<Resource> {
     let mut resources: Vec<Resource> = Vec::new();
     for (at, config) in configs.iter().enumerate() {
-        let path = format!("resources[{at}]");
+        let path = format!("protected_resources[{at}]");
         let Some(resource) = resource(config, issuers, rules, places, &path, problems) else { continue };
         let is_same = |other: &Resource| {
             other.path == resource.path && other.hosts.iter().any(|host| resource.hosts.contains(host))
@@ -237,7 +237,7 @@ mod tests {
     fn load_with(issuers: Value, resources: Value) -> Result<(Policy, Vec<String>), Vec<String>> {
         let config = json!({
             "issuers": issuers,
-            "resources": resources,
+            "protected_resources": resources,
             "rules": [
                 {"name": "read", "match": {"methods": ["GET"], "path": "/v1/o/{id}"}, "require": {"scope": "o.read"}},
                 {"name": "write", "match": {"hosts": ["orders.example"], "path": "/v1/o/{id}"},
@@ -276,7 +276,7 @@ mod tests {
             {"resource": "https://orders.example", "hosts": ["front", "orders.example"], "serve": false}
         ]);
         let (policy, warnings) = load_with(issuers, resources).unwrap();
-        assert!(!warnings.iter().any(|warning| warning.starts_with("resources")), "{warnings:?}");
+        assert!(!warnings.iter().any(|warning| warning.starts_with("protected_resources")), "{warnings:?}");
         assert_eq!(
             documents(&policy),
             [
@@ -316,7 +316,7 @@ mod tests {
     fn each_message() {
         let not_a_url = |text: &str| {
             format!(
-                "resources[0].resource: `{text}` is not the URL of a resource: `https`, a host, and a canonical path without query and fragment (write for example `https://orders.example/v1`)"
+                "protected_resources[0].resource: `{text}` is not the URL of a resource: `https`, a host, and a canonical path without query and fragment (write for example `https://orders.example/v1`)"
             )
         };
         for (resource, message) in [
@@ -332,24 +332,24 @@ mod tests {
             (json!({"resource": "ftp://h/a"}), not_a_url("ftp://h/a")),
             (
                 json!({"resource": "https://h", "hosts": []}),
-                "resources[0].hosts: is empty: remove it to use the host of `resource`".to_owned(),
+                "protected_resources[0].hosts: is empty: remove it to use the host of `resource`".to_owned(),
             ),
             (
                 json!({"resource": "https://h", "issuers": ["j"]}),
-                "resources[0].issuers[0]: `j` is not one of `issuers`".to_owned(),
+                "protected_resources[0].issuers[0]: `j` is not one of `issuers`".to_owned(),
             ),
             (
                 json!({"resource": "https://h", "scopes": ["a b"]}),
-                "resources[0].scopes[0]: must be one scope value".to_owned(),
+                "protected_resources[0].scopes[0]: must be one scope value".to_owned(),
             ),
-            (json!({"resource": "https://h", "name": ""}), "resources[0].name: must not be empty".to_owned()),
+            (json!({"resource": "https://h", "name": ""}), "protected_resources[0].name: must not be empty".to_owned()),
             (
                 json!({"resource": "https://h", "documentation": "docs"}),
-                "resources[0].documentation: `docs` is not the URL of a page".to_owned(),
+                "protected_resources[0].documentation: `docs` is not the URL of a page".to_owned(),
             ),
             (
                 json!({"resource": "https://h", "serve": false, "name": "n"}),
-                "resources[0]: has text for metadata that the filter does not serve (remove `serve: false`, or `scopes`, `name` and `documentation`)".to_owned(),
+                "protected_resources[0]: has text for metadata that the filter does not serve (remove `serve: false`, or `scopes`, `name` and `documentation`)".to_owned(),
             ),
         ] {
             let errors = load_with(json!([issuer("https://a.example", json!({}))]), json!([resource])).err();
@@ -357,9 +357,12 @@ mod tests {
         }
         let twice = json!([{"resource": "https://h/a"}, {"resource": "https://x/a", "hosts": ["H"]}]);
         let errors = load_with(json!([issuer("https://a.example", json!({}))]), twice).err().unwrap();
-        assert_eq!(errors, ["resources[1]: has a host and the path of an earlier resource"]);
+        assert_eq!(errors, ["protected_resources[1]: has a host and the path of an earlier resource"]);
         let (_, warnings) = load_with(json!([issuer("i", json!({}))]), json!([{"resource": "http://h"}])).unwrap();
-        for want in ["resources[0].resource: is not an `https` URL", "resources[0]: has no issuer that is a URL"] {
+        for want in [
+            "protected_resources[0].resource: is not an `https` URL",
+            "protected_resources[0]: has no issuer that is a URL",
+        ] {
             assert!(warnings.iter().any(|warning| warning.starts_with(want)), "{warnings:?}");
         }
     }

@@ -280,7 +280,7 @@ mod tests {
         ] {
             let refusal = Refusal { rule: Some(RuleIndex::new(0)), ..Refusal::new(reason) }.and(Some(also));
             let answer = answer(&refusal, &policy(), "0-1", false);
-            let challenge = r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger and more recent authentication required", scope="orders.read orders.list", acr_values="phr phrh", max_age="300""#;
+            let challenge = r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger and more recent authentication required", scope="orders.read orders.list", max_age="300", acr_values="phr phrh""#;
             assert_eq!(header(&answer, "www-authenticate"), Some(challenge));
         }
     }
@@ -302,7 +302,7 @@ mod tests {
         let config = json!({
             "realm": "r",
             "issuers": [{"issuer": "https://jit.example", "audiences": ["a"], "binding": "any", "keys": {"inline": fixture::jwks()}}],
-            "resources": [{"resource": "https://h.example/v1"}, {"resource": "https://h.example"}],
+            "protected_resources": [{"resource": "https://h.example/v1"}, {"resource": "https://h.example"}],
             "rules": [{"name": "any", "match": {}, "require": {"scope": {"all": ["a"], "any": ["b", "c"]}}}]
         });
         let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
