@@ -169,7 +169,10 @@ impl Check {
                 let line = format!("ok: {}: {summary}{warnings}", problem::name(&self.config));
                 if self.print {
                     writeln!(console.err, "{line}")?;
-                    console.out.write_all(json.trim_ascii_end())?;
+                    match &loaded.with_defaults {
+                        Some(whole) => console.out.write_all(serde_json::to_string_pretty(whole)?.as_bytes())?,
+                        None => console.out.write_all(json.trim_ascii_end())?,
+                    }
                     writeln!(console.out)?;
                 } else {
                     writeln!(console.out, "{line}")?;
@@ -227,7 +230,8 @@ fn check_clusters(
     let mut configuration = checked?;
     let mut problems = Vec::new();
     let policy = &configuration.loaded.policy;
-    let keys = policy.fetched_keys().filter_map(|(owner, _, keys)| Some((place(owner), &keys.source()?.cluster)));
+    let keys =
+        policy.fetched_keys().filter_map(|(owner, _, keys)| Some((place(owner, policy), &keys.source()?.cluster)));
     let keys = keys.map(|(place, cluster)| (place, cluster, "so its keys may never come", "the key server wants it"));
     let hub = policy.signals().hub().map(|hub| ("signals.hub".to_owned(), &hub.cluster));
     let hub = hub.map(|(place, cluster)| {
@@ -255,9 +259,12 @@ fn check_clusters(
 }
 
 /// Where the keys of `owner` stand in a configuration.
-fn place(owner: Owner) -> String {
+fn place(owner: Owner, policy: &Policy) -> String {
     match owner {
-        Owner::Issuer(at) => format!("issuers[{at}].keys"),
+        Owner::Issuer(at) => {
+            let entry = policy.issuer(at).map_or(at.position(), |issuer| issuer.entry);
+            format!("issuers[{entry}].keys")
+        }
         Owner::Transmitter(at) => format!("signals.transmitters[{at}].keys"),
     }
 }
@@ -270,7 +277,7 @@ fn notes(loaded: &Loaded) -> Vec<Problem> {
             "fetched from the cluster `{}` as {}{}, not looked at here",
             source.cluster, source.host, source.path
         );
-        Some(Problem::at(place(owner), message))
+        Some(Problem::at(place(owner, &loaded.policy), message))
     };
     let hub = loaded.policy.signals().hub().map(|hub| {
         let HubSource { cluster, host, path, .. } = hub;

@@ -93,15 +93,16 @@ impl Credential {
 }
 
 fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
+    let token = grant.token_id.to_string();
     let actor = grant.actors.first().map(|actor| &actor.subject);
     let texts = [
         ("issuer", Some(&grant.issuer)),
         ("subject", Some(&grant.subject)),
-        ("client", Some(&grant.client_id)),
+        ("client", grant.client_id.as_ref()),
         ("actor", actor),
-        ("task", Some(&grant.task)),
+        ("task", grant.task.as_ref()),
         ("session", grant.session.as_ref()),
-        ("token", Some(&grant.token_id)),
+        ("token", Some(&token)),
     ];
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, Fact::Text(text?.clone()))));
     let bound = [("certificate", grant.confirmation.certificate), ("key", grant.confirmation.key)];

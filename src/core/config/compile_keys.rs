@@ -22,7 +22,7 @@ const LONGEST_KEEP: Span = Span::hours(24 * 28);
 const MAX_PATH: usize = 4096;
 
 /// Compiles `config`, at `path`, for the issuer or transmitter `owner`.
-pub(super) fn keyring(
+pub(in crate::config) fn keyring(
     config: &KeysConfig,
     owner: &str,
     algorithms: &[Algorithm],
@@ -56,7 +56,7 @@ pub(super) fn keyring(
 }
 
 /// Compiles the JWK Set `inline` of the keys at `path`.
-pub(super) fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Problems) -> KeySet {
+pub(in crate::config) fn inline(jwks: &Value, algorithms: &[Algorithm], path: &str, problems: &mut Problems) -> KeySet {
     let path = format!("{path}.inline");
     match KeySet::from_jwks(jwks, algorithms) {
         Ok((keys, bad)) => {

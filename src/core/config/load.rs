@@ -3,6 +3,7 @@
 use crate::config::compile::Loaded;
 use crate::config::compile::compile;
 use crate::config::compile_hub;
+use crate::config::issuers::profile;
 use crate::config::model::Config;
 use crate::config::problem::{Errors, Problem};
 use crate::encoding::json::{self, JsonError};
@@ -19,12 +20,15 @@ mod json_path;
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
     let refused = |problem| Errors(vec![problem]);
     let value = object(json, "the configuration").map_err(refused)?;
-    let raw: Config = typed::read(&value).map_err(|misfit| refused(describe(&misfit)))?;
+    let with_defaults = profile::with_defaults(&value);
+    let whole = with_defaults.as_ref().unwrap_or(&value);
+    let raw: Config = typed::read(whole).map_err(|misfit| refused(describe(&misfit)))?;
     let mut loaded = compile(&raw)?;
     if let Some(hub) = &mut loaded.policy.signals.hub {
         let hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));
         hub.config_hash = format!("{hash:016x}");
     }
+    loaded.with_defaults = with_defaults;
     Ok(loaded)
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod compile_presentation;
 pub(crate) mod compile_require;
 pub(crate) mod compile_resources;
 pub(crate) mod compile_signals;
+pub(crate) mod issuers;
 pub(crate) mod literal;
 pub mod load;
 pub(crate) mod model;

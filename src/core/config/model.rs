@@ -1,5 +1,6 @@
 //! The configuration as it is written: the shape of the JSON. [`crate::config::load::load`] compiles it into a policy.
 
+use crate::config::issuers::profile::Profile;
 #[cfg(feature = "schema")]
 use crate::config::schema_shapes;
 use crate::encoding::json::StrictValue;
@@ -143,7 +144,7 @@ pub struct IdentityConfig {
     /// The header for `sub`.
     #[serde(default)]
     pub subject: Option<String>,
-    /// The header for `client_id`.
+    /// The header for the client.
     #[serde(default)]
     pub client: Option<String>,
     /// The header for the task.
@@ -158,26 +159,49 @@ pub struct IdentityConfig {
     /// The header for `scope`: values separated by spaces.
     #[serde(default)]
     pub scope: Option<String>,
-    /// The header for `jti`.
+    /// The header for what identifies the token: its `jti`, or `sha256:` and its digest.
     #[serde(default)]
     pub token: Option<String>,
 }
 
 /// A token issuer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// `iss` of its tokens, compared byte by byte.
+    /// `iss` of its tokens, compared byte by byte. It may contain captures such as `{tenant}`, each with its values in
+    /// `captures`.
     pub issuer: String,
-    /// `aud` of a token must contain one of these.
+    /// Defaults for the keys below, made for a common issuer. What is written here counts instead; `taskfence check
+    /// --print` shows both together. Default: none.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// For each capture in `issuer`, its accepted values. The entry stands for one issuer per value, each with its own
+    /// grants; a capture may also stand in `keys.host` and `keys.path`. Default: none.
+    #[serde(default)]
+    pub captures: BTreeMap<String, Vec<String>>,
+    /// Which claim names the issuer. Default: iss.
+    #[serde(default)]
+    pub issuer_from: IssuerFrom,
+    /// `aud` of a token must contain one of these. Required, unless `audience_from` is `none`. Default: none.
+    #[serde(default)]
     pub audiences: Vec<String>,
+    /// A claim that names the audience instead of `aud`, or a list of claims, of which the first that is present
+    /// counts. `none` says that tokens name no audience; then they must be bound to their presenter. Default: aud.
+    #[serde(default)]
+    pub audience_from: Option<NamesConfig>,
+    /// Claims that a token must have, each with its value or a list of values; a claim that is a list must contain one
+    /// of them. Use it to accept one kind of token of this issuer, and to tell several entries of one issuer apart.
+    /// Default: none.
+    #[serde(default, rename = "where")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    pub required: BTreeMap<String, StrictValue>,
     /// Its public keys.
     pub keys: KeysConfig,
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
-    /// Accepted `typ` values, with or without `application/`. Default: at+jwt.
+    /// Accepted `typ` values, with or without `application/`; `absent` accepts tokens without `typ`. Default: at+jwt.
     #[serde(default = "default_types")]
     pub types: Vec<String>,
     /// The longest lifetime of a token: a token with a greater `exp - iat` is refused. Default: 15m.
@@ -190,7 +214,7 @@ pub struct IssuerConfig {
     /// How far the clock of the issuer and the clock of this proxy may differ. Default: 30s.
     #[serde(default = "default_clock_skew")]
     pub clock_skew: Span,
-    /// The names of the claims that each issuer may choose. Default: the defaults below.
+    /// The names of the claims that are read. Default: the defaults below.
     #[serde(default)]
     pub claims: ClaimsConfig,
     /// Where a request carries its tokens. Default: the header `authorization`, scheme `Bearer` or `DPoP`.
@@ -203,8 +227,9 @@ pub struct IssuerConfig {
     /// How DPoP proofs for its tokens are checked. Default: the defaults below.
     #[serde(default)]
     pub dpop: Option<DpopConfig>,
-    /// The claim that contains the SPIFFE ID of the only workload that may present the token: `sub`, `client_id`,
-    /// `act.sub` (the acting party), or another claim. The first URI in the client's certificate must equal it.
+    /// The claim that contains the SPIFFE ID of the only workload that may present the token: `sub` (the subject),
+    /// `client_id` (the client), `act.sub` (the acting party), or another claim. The first URI in the client's
+    /// certificate must equal it.
     /// Default: none.
     #[serde(default)]
     pub peer_claim: Option<String>,
@@ -214,9 +239,21 @@ pub struct IssuerConfig {
     pub max_actors: usize,
 }
 
+impl IssuerConfig {
+    /// Whether its tokens are accepted from their presenter only.
+    pub(crate) fn binds(&self) -> bool {
+        self.binding != Binding::None || self.peer_claim.is_some()
+    }
+
+    /// Whether its tokens stand elsewhere than in `authorization`.
+    pub(crate) fn has_own_header(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.header.as_deref() != Some("authorization"))
+    }
+}
+
 /// Public keys: either `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. All other settings
 /// apply only to keys that are fetched.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
@@ -251,27 +288,56 @@ pub struct KeysConfig {
     pub refetch: Option<Span>,
 }
 
-/// The names of the claims that each issuer may choose.
-#[derive(Debug, Deserialize)]
+/// The names of the claims that are read. Each is a name, or a list of names, of which the first that is present counts;
+/// if another one in the list is present with another value, the token is refused, except for `scope`. A name is a path
+/// into nested claims, such as `realm_access.roles`; a part with dots stands in double quotes, such as
+/// `"kubernetes.io".pod.name`. A URI, such as `https://example.com/roles`, is one name. `none` says that tokens have no
+/// such claim.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimsConfig {
+    /// The claim that names the user or workload. Default: sub.
+    #[serde(default)]
+    pub subject: Option<NamesConfig>,
+    /// The claim that names the client. Default: `client_id`.
+    #[serde(default)]
+    pub client: Option<NamesConfig>,
+    /// The claim that identifies the token. With `none`, the SHA-256 digest of its signed bytes does. Default: jti.
+    #[serde(default)]
+    pub token: Option<NamesConfig>,
     /// The claim that names the task. Default: txn.
-    #[serde(default = "default_task")]
-    pub task: String,
-    /// The claim that names the session. Default: sid.
-    #[serde(default = "default_session")]
-    pub session: String,
+    #[serde(default)]
+    pub task: Option<NamesConfig>,
+    /// The claim that names the session; a token may lack it. Default: sid.
+    #[serde(default)]
+    pub session: Option<NamesConfig>,
+    /// The claim with scope values: one string with spaces between the values, or a list of strings. Of a list of
+    /// names, only the first that is present counts. Default: scope.
+    #[serde(default)]
+    pub scope: Option<NamesConfig>,
+    /// The claim with objects of RFC 9396. Default: `authorization_details`.
+    #[serde(default)]
+    pub details: Option<NamesConfig>,
+    /// The claim that names the acting party, in the form of RFC 8693. Default: act.
+    #[serde(default)]
+    pub actor: Option<NamesConfig>,
+    /// The claim with the time at which the user was authenticated. Default: `auth_time`.
+    #[serde(default)]
+    pub auth_time: Option<NamesConfig>,
+    /// The claim with the authentication context class. Default: acr.
+    #[serde(default)]
+    pub acr: Option<NamesConfig>,
     /// A claim that names the device, beside the member `device` of `sub_id`. Default: none.
     #[serde(default)]
-    pub device: Option<String>,
+    pub device: Option<NamesConfig>,
     /// A claim that names the tenant, beside the member `tenant` of `sub_id`. Default: none.
     #[serde(default)]
-    pub tenant: Option<String>,
+    pub tenant: Option<NamesConfig>,
     /// A claim that names the group, or a list of at most 256 groups, beside the member `group` of `sub_id`.
     /// Default: none.
     #[serde(default)]
-    pub group: Option<String>,
+    pub group: Option<NamesConfig>,
     /// Which claims identify subjects of formats other than `jwt_id` and `iss_sub` of this issuer (RFC 9493). Default:
     /// none, and signals about such subjects change nothing.
     #[serde(default)]
@@ -280,46 +346,35 @@ pub struct ClaimsConfig {
 
 /// How subjects of signals are found in tokens: for each subject format, the claim that contains the identifier. If the
 /// claim is missing, empty or not a string, signals with that format do not affect the token.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubjectsConfig {
     /// The claim with the email address, compared without regard to case. Default: none.
     #[serde(default)]
-    pub email: Option<String>,
+    pub email: Option<NamesConfig>,
     /// The claim with the phone number, compared by its digits: `+1 (206) 555-0100` is `+12065550100`.
     /// Default: none.
     #[serde(default)]
-    pub phone_number: Option<String>,
+    pub phone_number: Option<NamesConfig>,
     /// The claim with the account, with or without `acct:`; its host is compared without regard to case. Default: none.
     #[serde(default)]
-    pub account: Option<String>,
+    pub account: Option<NamesConfig>,
     /// The claim with the DID. A DID URL stands for its DID. Default: none.
     #[serde(default)]
-    pub did: Option<String>,
+    pub did: Option<NamesConfig>,
     /// The claim with the URI. Default: none.
     #[serde(default)]
-    pub uri: Option<String>,
+    pub uri: Option<NamesConfig>,
     /// Other issuers whose `iss_sub` subjects identify users of these tokens, each with the claim that contains the
     /// `sub` of that issuer. Use it for an identity provider that sends signals about the users of this issuer.
     /// Default: none.
     #[serde(default)]
-    pub iss_sub: BTreeMap<String, String>,
+    pub iss_sub: BTreeMap<String, NamesConfig>,
     /// What an `opaque` subject identifies if it is the whole subject. Default: nothing, or the device in a
     /// device-compliance-change.
     #[serde(default)]
     pub opaque: Option<OpaqueConfig>,
-}
-
-impl SubjectsConfig {
-    /// The configured claims, each with its key in the configuration.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = (String, &String)> {
-        let SubjectsConfig { email, phone_number, account, did, uri, iss_sub, opaque: _ } = self;
-        let formats =
-            [("email", email), ("phone_number", phone_number), ("account", account), ("did", did), ("uri", uri)];
-        let formats = formats.into_iter().filter_map(|(format, claim)| Some((format.to_owned(), claim.as_ref()?)));
-        formats.chain(iss_sub.iter().map(|(issuer, claim)| (format!("iss_sub.{issuer}"), claim)))
-    }
 }
 
 /// What an `opaque` subject identifies.
@@ -335,17 +390,16 @@ pub enum OpaqueConfig {
     Token,
 }
 
-impl Default for ClaimsConfig {
-    fn default() -> ClaimsConfig {
-        ClaimsConfig {
-            task: default_task(),
-            session: default_session(),
-            device: None,
-            tenant: None,
-            group: None,
-            subjects: SubjectsConfig::default(),
-        }
-    }
+/// Which claim names the issuer of a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum IssuerFrom {
+    /// `iss`.
+    #[default]
+    Iss,
+    /// Tokens have no `iss`: scheme and authority of `sub`, such as `spiffe://td.example`, name the issuer.
+    Sub,
 }
 
 /// A rule: which requests it matches, and what it requires. It has exactly one of `require`, `allow` and `deny`.
@@ -462,7 +516,7 @@ pub struct RequireConfig {
     /// The longest time since the user authenticated (`auth_time`).
     #[serde(default)]
     pub auth_age: Option<Span>,
-    /// Claims with exactly these values.
+    /// Claims with exactly these values. A name is a path, as in `issuers[].claims`.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, serde_json::Value>>"))]
     pub claims: Option<BTreeMap<String, StrictValue>>,
@@ -625,27 +679,40 @@ impl<'de> Deserialize<'de> for ScopeConfig {
 #[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<String, Vec<String>>"))]
 pub struct AudienceConfig(pub Vec<String>);
 
+/// The name of a claim, or a list of names.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<String, Vec<String>>"))]
+pub struct NamesConfig(pub Vec<String>);
+
+/// Reads a string, or a list of strings.
+struct OneOrMany;
+
+impl<'de> Visitor<'de> for OneOrMany {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or a list of strings")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(vec![text.to_owned()])
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Vec<String>, A::Error> {
+        Vec::deserialize(de::value::SeqAccessDeserializer::new(seq))
+    }
+}
+
 impl<'de> Deserialize<'de> for AudienceConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
+        deserializer.deserialize_any(OneOrMany).map(AudienceConfig)
+    }
+}
 
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = AudienceConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, or a list of strings")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<AudienceConfig, E> {
-                Ok(AudienceConfig(vec![text.to_owned()]))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<AudienceConfig, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(AudienceConfig)
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
+impl<'de> Deserialize<'de> for NamesConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMany).map(NamesConfig)
     }
 }
 
@@ -886,8 +953,8 @@ pub struct TransmitterConfig {
     pub event_uris: BTreeMap<String, String>,
     /// Critical members of complex subjects: a signal with a critical member that cannot be matched is refused. Other
     /// members that cannot be matched are ignored, so the signal affects more grants. Default: task.
-    #[serde(default = "default_critical")]
-    pub critical_members: Vec<String>,
+    #[serde(default)]
+    pub critical_members: Option<Vec<String>>,
     /// Claims that its token-claims-change events may set. Default: all claims except those that identify the token.
     #[serde(default)]
     pub settable_claims: Option<Vec<String>>,
@@ -936,14 +1003,6 @@ fn default_max_actors() -> usize {
     8
 }
 
-fn default_task() -> String {
-    "txn".to_owned()
-}
-
-fn default_session() -> String {
-    "sid".to_owned()
-}
-
 fn default_token_cache() -> usize {
     16 * 1024 * 1024
 }
@@ -956,10 +1015,6 @@ fn default_burst() -> u32 {
     100
 }
 
-fn default_critical() -> Vec<String> {
-    vec!["task".to_owned()]
-}
-
 fn default_hub() -> String {
     "taskfence-hub".to_owned()
 }
@@ -969,7 +1024,7 @@ fn default_path() -> String {
 }
 
 /// Where a request carries the token. Use exactly one of these.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
@@ -983,7 +1038,7 @@ pub struct TokenConfig {
 }
 
 /// How DPoP proofs are checked (RFC 9449).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DpopConfig {

@@ -121,13 +121,14 @@ fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
     names
 }
 
-/// The `error_description` (RFC 6750 §3): text of the filter, and the name of a claim.
+/// The `error_description` (RFC 6750 §3): text of the filter, and the names of claims as the configuration writes them.
 fn describe(refusal: &Refusal) -> String {
     match (refusal.also, &refusal.claim) {
         (Some(_), _) => "Stronger and more recent authentication required".to_owned(),
         (None, Some(claim)) => {
             let safe = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '?' };
-            format!("{}: {}", refusal.reason.title(), claim.chars().map(safe).collect::<String>())
+            let text = claim.to_string();
+            format!("{}: {}", refusal.reason.title(), text.chars().map(safe).collect::<String>())
         }
         (None, None) => refusal.reason.title().to_owned(),
     }
@@ -184,7 +185,9 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
         "reason": code,
     });
     if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
-        members.insert("txn".to_owned(), session.verified().grant().task.clone().into());
+        if let Some(task) = &session.verified().grant().task {
+            members.insert("txn".to_owned(), task.as_str().into());
+        }
     }
     problem.to_string()
 }
@@ -194,6 +197,7 @@ mod tests {
     use super::*;
     use crate::index::{ResourceIndex, RuleIndex};
     use crate::testing::fixture;
+    use crate::token::claim_names::{ClaimFault, RefusedClaim};
     use serde_json::Value;
 
     fn policy() -> Policy {
@@ -287,12 +291,14 @@ mod tests {
 
     #[test]
     fn the_claim_is_named_in_safe_letters() {
-        let refusal =
-            Refusal { claim: Some("https://x/\"é\\\r\nroles".to_owned()), ..Refusal::new(Reason::ClaimInvalid) };
+        let claim = RefusedClaim::new("https://x/\"é\\\r\nroles", ClaimFault::Missing);
+        let refusal = Refusal { claim: Some(claim), ..Refusal::new(Reason::ClaimInvalid) };
         let challenge = answer(&refusal, &policy(), "0-1", false);
         let challenge = header(&challenge, "www-authenticate").unwrap();
         assert!(
-            challenge.ends_with(r#"error_description="Claim missing or invalid: https://x/?????roles""#),
+            challenge.ends_with(
+                r#"error_description="Claim missing or invalid: the claim `https://x/?????roles` is missing""#
+            ),
             "{challenge}"
         );
     }

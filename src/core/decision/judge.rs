@@ -228,8 +228,12 @@ fn use_once(
     }
     if requirement.single_use() {
         let grant = bearer.session.verified().grant();
-        let entry =
-            SingleUseEntry::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
+        let entry = SingleUseEntry::token(
+            &grant.issuer,
+            &grant.token_id.state_name(),
+            grant.expires_at.plus(bearer.clock_skew),
+            trial,
+        );
         consume(store, &entry, Reason::TokenUsed, now)?;
     }
     Ok(())

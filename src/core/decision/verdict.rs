@@ -6,6 +6,7 @@ use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
 use crate::rules::grant_status::GrantStatus;
 use crate::time::Timestamp;
+use crate::token::claim_names::RefusedClaim;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -112,8 +113,8 @@ pub struct Refusal {
     pub also: Option<Reason>,
     /// The protected resource that the request belongs to.
     pub resource: Option<ResourceIndex>,
-    /// The claim that is missing or has the wrong shape, if that is the reason.
-    pub claim: Option<String>,
+    /// The claim that is missing or wrong, if that is the reason.
+    pub claim: Option<RefusedClaim>,
     /// The status of its grant, if it was read before the refusal.
     pub grant_status: Option<Box<GrantStatus>>,
     /// The issuer whose keys were missing, if they are fetched: newer keys may change the verdict.

@@ -7,6 +7,7 @@ use crate::rules::detail_match::DetailRequirement;
 use crate::rules::evidence::Evidence;
 use crate::state::fact::{Compliance, Risk};
 use crate::time::{Span, Timestamp};
+use crate::token::claim_path::ClaimPath;
 use crate::token::grant::Grant;
 use ipnet::IpNet;
 use serde_json::Value;
@@ -43,7 +44,7 @@ pub enum Check {
     /// One object of `authorization_details`.
     Detail(DetailRequirement),
     /// Claims that must have exactly these values.
-    Claims(Vec<(String, Value)>),
+    Claims(Vec<(ClaimPath, Value)>),
     /// Who may act for the subject.
     Actor(ActorRequirement),
     /// Networks that the request may come from.
@@ -242,7 +243,7 @@ impl Check {
                 (held && left, Reason::DetailInsufficient)
             }
             Check::Claims(asked) => {
-                let met = asked.iter().all(|(name, value)| evidence.claim(name) == Some(value));
+                let met = asked.iter().all(|(path, value)| evidence.claim_at(path) == Some(value));
                 (met, Reason::ClaimMismatch)
             }
             Check::Actor(asked) => (asked.is_met(grant), Reason::ActorRefused),
