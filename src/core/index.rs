@@ -51,7 +51,7 @@ index! {
 }
 
 index! {
-    /// Which protected resource: its position in `resources` of the configuration, counted from 0.
+    /// Which protected resource: its position in `protected_resources` of the configuration, counted from 0.
     ResourceIndex
 }
 

@@ -25,7 +25,7 @@ fn config() -> Value {
         {"name": "report", "match": {"hosts": ["reports.mesh"], "path": "/{rest...}"}, "require": {"scope": "reports"}},
         {"name": "any", "match": {"path": "/{rest...}"}, "require": {}}
     ]));
-    config["resources"] = json!([
+    config["protected_resources"] = json!([
         {"resource": "https://orders.mesh/v1", "name": "Orders", "documentation": "https://docs.example/orders"},
         {"resource": "https://reports.mesh"},
         {"resource": "https://files.mesh/", "serve": false}
@@ -90,7 +90,9 @@ async fn the_filter_serves_the_metadata_to_everybody() {
     let reports =
         send(Http::Two, &Request::get("/.well-known/oauth-protected-resource").host("reports.mesh:443")).await;
     assert_eq!(reports.json()["resource"], "https://reports.mesh");
-    assert_eq!(reports.json()["scopes_supported"], json!(["reports"]));
+    // Rules without hosts are for its requests too.
+    let scopes = json!(["orders.read", "orders.cancel", "orders.admin", "orders.list", "reports"]);
+    assert_eq!(reports.json()["scopes_supported"], scopes);
 }
 
 /// Whatever is not served metadata is a request like any other.

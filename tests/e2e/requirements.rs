@@ -379,7 +379,7 @@ async fn step_up() {
         r#"{realm}, error_description="More recent authentication required", scope="orders.read", max_age="300""#
     );
     let both = format!(
-        r#"{realm}, error_description="Stronger and more recent authentication required", scope="orders.read", acr_values="phr", max_age="300""#
+        r#"{realm}, error_description="Stronger and more recent authentication required", scope="orders.read", max_age="300", acr_values="phr""#
     );
     let signed_in = |ago: i64| mint::token().claim("auth_time", mint::now() - ago);
     for (path, jwt, expected, challenge) in [

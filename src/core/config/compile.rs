@@ -63,7 +63,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         compile_hub::follow(config, signals, &issuers, &rules, &mut problems);
     }
     let limits = limits(&config.limits, &mut problems);
-    let resources = compile_resources::resources(&config.resources, &issuers, &rules, &places, &mut problems);
+    let resources = compile_resources::resources(&config.protected_resources, &issuers, &rules, &places, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
     if !quotable(&realm) {

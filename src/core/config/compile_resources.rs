@@ -28,7 +28,7 @@ pub(crate) fn resources(
 ) -> Vec<Resource> {
     let mut resources: Vec<Resource> = Vec::new();
     for (at, config) in configs.iter().enumerate() {
-        let path = format!("resources[{at}]");
+        let path = format!("protected_resources[{at}]");
         let Some(resource) = resource(config, issuers, rules, places, &path, problems) else { continue };
         let is_same = |other: &Resource| {
             other.path == resource.path && other.hosts.iter().any(|host| resource.hosts.contains(host))
@@ -135,14 +135,18 @@ fn issuers_of<'i>(
     if names.is_empty() {
         problems.error(format!("{path}.issuers"), "is empty: remove it for every issuer");
     }
-    let mut ours = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        match issuers.iter().find(|issuer| issuer.name == *name) {
-            Some(issuer) => ours.push(issuer),
-            None => problems.error(format!("{path}.issuers[{at}]"), format!("`{name}` is not one of `issuers`")),
+        if !issuers.iter().any(|issuer| issuer.name == *name) {
+            problems.error(format!("{path}.issuers[{at}]"), format!("`{name}` is not one of `issuers`"));
         }
     }
-    ours
+    issuers.iter().filter(|issuer| names.contains(&issuer.name)).collect()
+}
+
+/// `items`, each once, in their order.
+fn once<T: PartialEq + Clone>(items: &[T]) -> Vec<T> {
+    let is_first = |(at, item): &(usize, &T)| !items.iter().take(*at).any(|earlier| earlier == *item);
+    items.iter().enumerate().filter(is_first).map(|(_, item)| item.clone()).collect()
 }
 
 /// The scopes that rules for requests of a resource require, each once, in the order of the rules. A scope that only
@@ -162,13 +166,7 @@ fn scopes_of(hosts: &[String], path: &str, rules: &[Rule]) -> Vec<String> {
             scopes.extend(all.iter().chain(any).cloned());
         }
     }
-    let mut seen = Vec::new();
-    scopes.retain(|scope| {
-        let is_new = !seen.contains(scope);
-        seen.push(scope.clone());
-        is_new
-    });
-    scopes
+    once(&scopes)
 }
 
 /// The metadata (RFC 9728 §2).
@@ -180,8 +178,10 @@ fn document(
     path: &str,
     problems: &mut Problems,
 ) -> Value {
-    let is_url = |issuer: &&&Issuer| issuer.name.starts_with("https://") || issuer.name.starts_with("http://");
-    let servers: Vec<String> = issuers.iter().filter(is_url).map(|issuer| issuer.name.clone()).collect();
+    // The template of many issuers names no single one.
+    let is_url = |name: &&String| (name.starts_with("https://") || name.starts_with("http://")) && !name.contains('{');
+    let servers: Vec<String> = issuers.iter().map(|issuer| &issuer.name).filter(is_url).cloned().collect();
+    let servers = once(&servers);
     if servers.is_empty() {
         let message = "has no issuer that is a URL, so its metadata cannot name an authorization server";
         problems.warnings.push(Problem::at(path, message));
@@ -190,12 +190,9 @@ fn document(
     let takes_bearer = has(&|issuer| {
         issuer.presentation.binding != Binding::Dpop && places.authorization() == Some(issuer.presentation.place)
     });
-    let mut algorithms: Vec<&str> = Vec::new();
-    for issuer in issuers.iter().filter(|issuer| issuer.presentation.announces_dpop) {
-        let names = issuer.presentation.dpop.algorithms.iter().map(|algorithm| algorithm.name());
-        let new: Vec<&str> = names.filter(|name| !algorithms.contains(name)).collect();
-        algorithms.extend(new);
-    }
+    let with_dpop = issuers.iter().filter(|issuer| issuer.presentation.announces_dpop);
+    let algorithms = with_dpop.flat_map(|issuer| issuer.presentation.dpop.algorithms.iter());
+    let algorithms = once(&algorithms.map(|algorithm| algorithm.name().to_owned()).collect::<Vec<_>>());
     let list = |items: Vec<String>| (!items.is_empty()).then(|| Value::from(items));
     let yes = |is: bool| is.then_some(Value::Bool(true));
     let methods: Vec<String> = takes_bearer.then(|| "header".to_owned()).into_iter().collect();
@@ -211,7 +208,7 @@ fn document(
             "tls_client_certificate_bound_access_tokens",
             yes(has(&|issuer| matches!(issuer.presentation.binding, Binding::Mtls | Binding::Any))),
         ),
-        ("dpop_signing_alg_values_supported", (!algorithms.is_empty()).then(|| algorithms.into())),
+        ("dpop_signing_alg_values_supported", list(algorithms)),
         (
             "dpop_bound_access_tokens_required",
             yes(!issuers.is_empty() && issuers.iter().all(|issuer| issuer.presentation.binding == Binding::Dpop)),
@@ -237,7 +234,7 @@ mod tests {
     fn load_with(issuers: Value, resources: Value) -> Result<(Policy, Vec<String>), Vec<String>> {
         let config = json!({
             "issuers": issuers,
-            "resources": resources,
+            "protected_resources": resources,
             "rules": [
                 {"name": "read", "match": {"methods": ["GET"], "path": "/v1/o/{id}"}, "require": {"scope": "o.read"}},
                 {"name": "write", "match": {"hosts": ["orders.example"], "path": "/v1/o/{id}"},
@@ -276,7 +273,7 @@ mod tests {
             {"resource": "https://orders.example", "hosts": ["front", "orders.example"], "serve": false}
         ]);
         let (policy, warnings) = load_with(issuers, resources).unwrap();
-        assert!(!warnings.iter().any(|warning| warning.starts_with("resources")), "{warnings:?}");
+        assert!(!warnings.iter().any(|warning| warning.starts_with("protected_resources")), "{warnings:?}");
         assert_eq!(
             documents(&policy),
             [
@@ -316,7 +313,7 @@ mod tests {
     fn each_message() {
         let not_a_url = |text: &str| {
             format!(
-                "resources[0].resource: `{text}` is not the URL of a resource: `https`, a host, and a canonical path without query and fragment (write for example `https://orders.example/v1`)"
+                "protected_resources[0].resource: `{text}` is not the URL of a resource: `https`, a host, and a canonical path without query and fragment (write for example `https://orders.example/v1`)"
             )
         };
         for (resource, message) in [
@@ -332,24 +329,24 @@ mod tests {
             (json!({"resource": "ftp://h/a"}), not_a_url("ftp://h/a")),
             (
                 json!({"resource": "https://h", "hosts": []}),
-                "resources[0].hosts: is empty: remove it to use the host of `resource`".to_owned(),
+                "protected_resources[0].hosts: is empty: remove it to use the host of `resource`".to_owned(),
             ),
             (
                 json!({"resource": "https://h", "issuers": ["j"]}),
-                "resources[0].issuers[0]: `j` is not one of `issuers`".to_owned(),
+                "protected_resources[0].issuers[0]: `j` is not one of `issuers`".to_owned(),
             ),
             (
                 json!({"resource": "https://h", "scopes": ["a b"]}),
-                "resources[0].scopes[0]: must be one scope value".to_owned(),
+                "protected_resources[0].scopes[0]: must be one scope value".to_owned(),
             ),
-            (json!({"resource": "https://h", "name": ""}), "resources[0].name: must not be empty".to_owned()),
+            (json!({"resource": "https://h", "name": ""}), "protected_resources[0].name: must not be empty".to_owned()),
             (
                 json!({"resource": "https://h", "documentation": "docs"}),
-                "resources[0].documentation: `docs` is not the URL of a page".to_owned(),
+                "protected_resources[0].documentation: `docs` is not the URL of a page".to_owned(),
             ),
             (
                 json!({"resource": "https://h", "serve": false, "name": "n"}),
-                "resources[0]: has text for metadata that the filter does not serve (remove `serve: false`, or `scopes`, `name` and `documentation`)".to_owned(),
+                "protected_resources[0]: has text for metadata that the filter does not serve (remove `serve: false`, or `scopes`, `name` and `documentation`)".to_owned(),
             ),
         ] {
             let errors = load_with(json!([issuer("https://a.example", json!({}))]), json!([resource])).err();
@@ -357,9 +354,12 @@ mod tests {
         }
         let twice = json!([{"resource": "https://h/a"}, {"resource": "https://x/a", "hosts": ["H"]}]);
         let errors = load_with(json!([issuer("https://a.example", json!({}))]), twice).err().unwrap();
-        assert_eq!(errors, ["resources[1]: has a host and the path of an earlier resource"]);
+        assert_eq!(errors, ["protected_resources[1]: has a host and the path of an earlier resource"]);
         let (_, warnings) = load_with(json!([issuer("i", json!({}))]), json!([{"resource": "http://h"}])).unwrap();
-        for want in ["resources[0].resource: is not an `https` URL", "resources[0]: has no issuer that is a URL"] {
+        for want in [
+            "protected_resources[0].resource: is not an `https` URL",
+            "protected_resources[0]: has no issuer that is a URL",
+        ] {
             assert!(warnings.iter().any(|warning| warning.starts_with(want)), "{warnings:?}");
         }
     }

@@ -49,7 +49,7 @@ pub struct Config {
     /// The names by which clients know this service as a protected resource (RFC 9728). Challenges to requests for a
     /// resource point to its metadata. Default: none.
     #[serde(default)]
-    pub resources: Vec<ResourceConfig>,
+    pub protected_resources: Vec<ResourceConfig>,
     /// The `realm` of challenges (RFC 6750 §3). Default: the first audience.
     #[serde(default)]
     pub realm: Option<String>,
@@ -476,14 +476,16 @@ pub struct BreakGlassConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MatchConfig {
-    /// HTTP methods, in upper case. Default: every method.
+    /// HTTP methods, in upper case. A HEAD request is decided as GET, unless a rule that names `HEAD` matches it; then
+    /// the first rule that matches HEAD decides. Default: every method.
     #[serde(default)]
     pub methods: Option<Vec<String>>,
     /// Hosts, without ports. Default: every host.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
-    /// A path template: `{name}` matches one segment, `{name...}` matches the rest of the path. There are no other
-    /// wildcards. If the path contains a `*`, or a `:`, `$`, `+` or bracket that another system reads as a pattern,
+    /// A path template: `{name}` matches one segment or a part of one, as in `{id}:cancel`, `{name}.pdf` and `v{major}`;
+    /// `{name...}` matches the rest of the path. A segment may have one `{name}`, which is never empty. There are no
+    /// other wildcards. If the path contains a `*`, or a `:`, `$`, `+` or bracket that another system reads as a pattern,
     /// write it percent-encoded, such as `%2A`. Default: every path.
     #[serde(default)]
     pub path: Option<String>,

@@ -121,13 +121,14 @@ fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
     names
 }
 
-/// The `error_description` (RFC 6750 §3): text of the filter, and the name of a claim.
+/// The `error_description` (RFC 6750 §3): text of the filter, and the names of claims as the configuration writes them.
 fn describe(refusal: &Refusal) -> String {
     match (refusal.also, &refusal.claim) {
         (Some(_), _) => "Stronger and more recent authentication required".to_owned(),
         (None, Some(claim)) => {
             let safe = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '?' };
-            format!("{}: {}", refusal.reason.title(), claim.to_string().chars().map(safe).collect::<String>())
+            let text = claim.to_string();
+            format!("{}: {}", refusal.reason.title(), text.chars().map(safe).collect::<String>())
         }
         (None, None) => refusal.reason.title().to_owned(),
     }
@@ -196,6 +197,7 @@ mod tests {
     use super::*;
     use crate::index::{ResourceIndex, RuleIndex};
     use crate::testing::fixture;
+    use crate::token::claim_names::{ClaimFault, RefusedClaim};
     use serde_json::Value;
 
     fn policy() -> Policy {
@@ -282,19 +284,21 @@ mod tests {
         ] {
             let refusal = Refusal { rule: Some(RuleIndex::new(0)), ..Refusal::new(reason) }.and(Some(also));
             let answer = answer(&refusal, &policy(), "0-1", false);
-            let challenge = r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger and more recent authentication required", scope="orders.read orders.list", acr_values="phr phrh", max_age="300""#;
+            let challenge = r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger and more recent authentication required", scope="orders.read orders.list", max_age="300", acr_values="phr phrh""#;
             assert_eq!(header(&answer, "www-authenticate"), Some(challenge));
         }
     }
 
     #[test]
     fn the_claim_is_named_in_safe_letters() {
-        let refusal =
-            Refusal { claim: Some("https://x/\"é\\\r\nroles".to_owned()), ..Refusal::new(Reason::ClaimInvalid) };
+        let claim = RefusedClaim::new("https://x/\"é\\\r\nroles", ClaimFault::Missing);
+        let refusal = Refusal { claim: Some(claim), ..Refusal::new(Reason::ClaimInvalid) };
         let challenge = answer(&refusal, &policy(), "0-1", false);
         let challenge = header(&challenge, "www-authenticate").unwrap();
         assert!(
-            challenge.ends_with(r#"error_description="Claim missing or invalid: https://x/?????roles""#),
+            challenge.ends_with(
+                r#"error_description="Claim missing or invalid: the claim `https://x/?????roles` is missing""#
+            ),
             "{challenge}"
         );
     }
@@ -304,7 +308,7 @@ mod tests {
         let config = json!({
             "realm": "r",
             "issuers": [{"issuer": "https://jit.example", "audiences": ["a"], "binding": "any", "keys": {"inline": fixture::jwks()}}],
-            "resources": [{"resource": "https://h.example/v1"}, {"resource": "https://h.example"}],
+            "protected_resources": [{"resource": "https://h.example/v1"}, {"resource": "https://h.example"}],
             "rules": [{"name": "any", "match": {}, "require": {"scope": {"all": ["a"], "any": ["b", "c"]}}}]
         });
         let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;

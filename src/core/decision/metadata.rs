@@ -47,7 +47,7 @@ mod tests {
     fn reads_are_answered_without_a_token() {
         let config = json!({
             "issuers": [{"issuer": "https://jit.example", "audiences": ["a"], "keys": {"inline": fixture::jwks()}}],
-            "resources": [{"resource": "https://orders.example/v1"}, {"resource": "https://orders.example/v2", "serve": false}],
+            "protected_resources": [{"resource": "https://orders.example/v1"}, {"resource": "https://orders.example/v2", "serve": false}],
             "rules": []
         });
         let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;

@@ -144,7 +144,7 @@ fn requests_that_no_rule_lets_pass() {
     let token = bench.token(json!({}));
     bench.check("path-refused", Exit::Denied, Some(&token), &["--url", "https://orders.mesh/v1/orders/..%2f1881"]);
     bench.check("host-refused", Exit::Denied, Some(&token), &["--url", "https://a@orders.mesh/v1/orders/1881"]);
-    bench.check("rule-missing", Exit::Denied, Some(&token), &[&READ[..], &["--method", "HEAD"]].concat());
+    bench.check("rule-missing", Exit::Denied, Some(&token), &[&READ[..], &["--method", "PUT"]].concat());
     bench.check("rule-missing-elsewhere", Exit::Denied, None, &["--url", "https://other.mesh/v1/orders/1881"]);
     bench.check("rule-denied", Exit::Denied, Some(&token), &["--url", "https://orders.mesh/admin"]);
     bench.check("metadata-missing", Exit::Denied, Some(&token), &["--url", "https://orders.mesh/gold"]);
