@@ -159,7 +159,7 @@ fn table() -> Vec<Row> {
         ),
         row(
             "no token at all",
-            order().bearer("eyJh.b.c"),
+            order().bearer("eyJ.b.c"),
             ("token_malformed", "Access token malformed"),
             UNAUTHENTICATED,
             Some(r#", error="invalid_token", error_description="Access token malformed", scope="orders.read""#),

@@ -277,7 +277,7 @@ pub struct KeysConfig {
     #[serde(default)]
     pub path: Option<String>,
     /// Whether the JWK Set is found through the metadata of the issuer (OpenID Connect Discovery 1.0, RFC 8414), which the
-    /// cluster serves.
+    /// cluster serves. Default: false.
     #[serde(default)]
     pub discover: bool,
     /// The only host at which the metadata may name the JWK Set (`jwks_uri`), such as `keys.example` or

@@ -178,6 +178,7 @@ fn tokens_that_are_refused() {
     let (start, _) = good.rsplit_once('.').unwrap();
     bench.check("signature-invalid", Exit::Denied, Some(&format!("{start}.{}", "A".repeat(86))), &READ);
     bench.check("token-malformed", Exit::Denied, Some("eyJ.e30"), &READ);
+    bench.check("token-opaque", Exit::Denied, Some("ya29.a0AfB_byC"), &READ);
     bench.check("token-missing", Exit::Denied, None, &READ);
     let basic = ["--header", "authorization: Basic eDp5"];
     bench.check("credentials-ambiguous", Exit::Denied, Some(&good), &[&READ[..], &basic].concat());
