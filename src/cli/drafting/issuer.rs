@@ -126,7 +126,7 @@ fn describe_keys(draft: &mut Draft, keys: &Keys) {
             let mut value = format!("cluster: {}, discover: true", scalar(&cluster(own)));
             draft.needs.push(need(own, issuer.port()));
             if let (Some(host), Some(found)) = (other, found) {
-                value.push_str(&format!(", jwks_cluster: {}", scalar(&cluster(host))));
+                value.push_str(&format!(", jwks_cluster: {}, jwks_host: {}", scalar(&cluster(host)), scalar(host)));
                 draft.needs.push(need(host, found.jwks_uri.port()));
             }
             draft.set("keys", format!("{{{value}}}"), None);
