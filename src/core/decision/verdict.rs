@@ -110,7 +110,7 @@ pub struct Refusal {
     /// The nonce that the next DPoP proof must have, if that is the reason.
     pub nonce: Option<String>,
     /// The claim that is missing or wrong, if that is the reason.
-    pub claim: Option<RefusedClaim>,
+    pub claim: Option<Box<RefusedClaim>>,
     /// The status of its grant, if it was read before the refusal.
     pub grant_status: Option<Box<GrantStatus>>,
     /// The issuer whose keys were missing, if they are fetched: newer keys may change the verdict.
