@@ -36,17 +36,25 @@ fn config() -> Value {
          "claims": {"client": "batch.id", "token": "none", "task": "none"}},
         {"profile": "entra-v2", "issuer": "https://login.example/{tenant}/v2.0", "captures": {"tenant": ["t-1", "t-2"]},
          "audiences": ["api-1"], "keys": keys},
-        {"profile": "txn-token", "issuer": TTS, "audiences": ["http://td.example"], "keys": keys},
-        {"profile": "wimse", "issuer": WORKLOADS, "keys": keys, "dpop": {"origins": [API]}}
+        {"profile": "txn-token", "issuer": TTS, "audiences": ["http://td.example"], "keys": keys}
     ]);
-    config["signals"]["transmitters"][0]["subjects"] = json!([REALM, TENANTS[0], TENANTS[1], TTS, WORKLOADS]);
+    config["signals"]["transmitters"][0]["subjects"] = json!([REALM, TENANTS[0], TENANTS[1], TTS]);
     config["identity"] = json!({"subject": "x-subject", "client": "x-client", "token": "x-token"});
     config
 }
 
 async fn sidecar() -> &'static Sidecar {
     static SIDECAR: OnceCell<Sidecar> = OnceCell::const_new();
-    SIDECAR.get_or_init(|| async { Sidecar::start(Settings::new("issuers", config())).await.unwrap() }).await
+    // An issuer whose tokens are bound to keys has every refusal announce DPoP too.
+    let workloads = || {
+        let mut config = config();
+        let issuers = config["issuers"].as_array_mut().unwrap();
+        issuers.push(json!({"profile": "wimse", "issuer": WORKLOADS, "keys": {"inline": mint::ISSUER.jwks()},
+                            "dpop": {"origins": [API]}}));
+        config
+    };
+    let settings = || Settings::new("issuers", config()).also("workloads", workloads());
+    SIDECAR.get_or_init(|| async { Sidecar::start(settings()).await.unwrap() }).await
 }
 
 /// A token of `issuer` with these claims alone, beside the times.
@@ -163,8 +171,16 @@ async fn a_workload_identity_token_needs_a_proof_by_its_key() {
     };
     let uri = format!("{API}/work");
     let by = |signer: &Signer| Some(proof(signer, "GET", &uri, &text).sign());
-    assert_refused(sidecar, &send(sidecar.app(), Http::Two, &with(None)).await.unwrap(), "dpop_proof_missing");
+    assert_refused(
+        sidecar,
+        &send(sidecar.listener("workloads"), Http::Two, &with(None)).await.unwrap(),
+        "dpop_proof_missing",
+    );
     let strange = with(by(&Signer::new(Alg::Es256)));
-    assert_refused(sidecar, &send(sidecar.app(), Http::Two, &strange).await.unwrap(), "binding_mismatch");
-    assert_allowed(sidecar, &send(sidecar.app(), Http::Two, &with(by(&key))).await.unwrap());
+    assert_refused(
+        sidecar,
+        &send(sidecar.listener("workloads"), Http::Two, &strange).await.unwrap(),
+        "binding_mismatch",
+    );
+    assert_allowed(sidecar, &send(sidecar.listener("workloads"), Http::Two, &with(by(&key))).await.unwrap());
 }

@@ -300,13 +300,13 @@ async fn times_may_have_fractions() {
 /// Null says that the token has no session, level or time of log-in: libraries write it for what they do not know.
 #[tokio::test]
 async fn null_is_an_identifier_that_is_not_there() {
-    for name in ["sid", "acr", "auth_time"] {
+    for name in ["sid", "acr", "auth_time", "act"] {
         allowed(&mint::token().claim(name, Value::Null).sign()).await;
     }
     // A wrong type is no absence, and the log says which claim it was.
     let sidecar = sidecar().await;
     sidecar.envoy().log_debug().await.unwrap();
-    for (name, value) in [("acr", json!(1)), ("sid", json!(7)), ("auth_time", json!("soon"))] {
+    for (name, value) in [("acr", json!(true)), ("sid", json!([7])), ("auth_time", json!("soon"))] {
         refused(&mint::token().claim(name, value).sign(), "claim_invalid").await;
         let line = format!(r#""claim":"{name}""#);
         assert!(sidecar.envoy().log().contains(&line), "{line} is not in the log");
@@ -366,7 +366,8 @@ async fn claims_in_the_wrong_shape() {
             wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
         }
     }
-    for (name, value) in [("scope", json!(["orders.read", 7])), ("authorization_details", json!({})), ("sid", json!(7))]
+    for (name, value) in
+        [("scope", json!(["orders.read", 7])), ("authorization_details", json!({})), ("sid", json!([7]))]
     {
         wrong.push((format!("{name}: {value}"), jwt.clone().claim(name, value)));
     }

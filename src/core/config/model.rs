@@ -321,55 +321,124 @@ pub struct KeysConfig {
 /// into nested claims, such as `realm_access.roles`; a part with dots stands in double quotes, such as
 /// `"kubernetes.io".pod.name`. A URI, such as `https://example.com/roles`, is one name. `none` says that tokens have no
 /// such claim.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields))]
 pub struct ClaimsConfig {
     /// The claim that names the user or workload. Default: sub.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub subject: Option<NamesConfig>,
     /// The claim that names the client. Default: `client_id`.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub client: Option<NamesConfig>,
     /// The claim that identifies the token. With `none`, the SHA-256 digest of its signed bytes does. Default: jti.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub token: Option<NamesConfig>,
     /// The claim that names the task. Default: txn.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub task: Option<NamesConfig>,
     /// The claim that names the session; a token may lack it. Default: sid.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub session: Option<NamesConfig>,
     /// The claim with scope values: one string with spaces between the values, or a list of strings. Of a list of
     /// names, only the first that is present counts. Default: scope.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub scope: Option<NamesConfig>,
     /// The claim with objects of RFC 9396. Default: `authorization_details`.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub details: Option<NamesConfig>,
     /// The claim that names the acting party, in the form of RFC 8693. Default: act.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub actor: Option<NamesConfig>,
     /// The claim with the time at which the user was authenticated. Default: `auth_time`.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub auth_time: Option<NamesConfig>,
     /// The claim with the authentication context class. Default: acr.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub acr: Option<NamesConfig>,
     /// A claim that names the device, beside the member `device` of `sub_id`. Default: none.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub device: Option<NamesConfig>,
     /// A claim that names the tenant, beside the member `tenant` of `sub_id`. Default: none.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub tenant: Option<NamesConfig>,
     /// A claim that names the group, or a list of at most 256 groups, beside the member `group` of `sub_id`.
     /// Default: none.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub group: Option<NamesConfig>,
     /// Which claims identify subjects of formats other than `jwt_id` and `iss_sub` of this issuer (RFC 9493). Default:
     /// none, and signals about such subjects change nothing.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub subjects: SubjectsConfig,
+}
+
+impl<'de> Deserialize<'de> for ClaimsConfig {
+    /// Reads all names in one place: a derived implementation is some 20 KB larger in the module.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = ClaimsConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("struct ClaimsConfig")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<ClaimsConfig, A::Error> {
+                let mut claims = ClaimsConfig::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "subjects" {
+                        claims.subjects = map.next_value()?;
+                        continue;
+                    }
+                    let slot = claims.names_mut(&key).ok_or_else(|| de::Error::unknown_field(&key, &CLAIMS))?;
+                    *slot = map.next_value()?;
+                }
+                Ok(claims)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// The keys of `claims`.
+const CLAIMS: [&str; 14] = [
+    "subject",
+    "client",
+    "token",
+    "task",
+    "session",
+    "scope",
+    "details",
+    "actor",
+    "auth_time",
+    "acr",
+    "device",
+    "tenant",
+    "group",
+    "subjects",
+];
+
+impl ClaimsConfig {
+    fn names_mut(&mut self, key: &str) -> Option<&mut Option<NamesConfig>> {
+        Some(match key {
+            "subject" => &mut self.subject,
+            "client" => &mut self.client,
+            "token" => &mut self.token,
+            "task" => &mut self.task,
+            "session" => &mut self.session,
+            "scope" => &mut self.scope,
+            "details" => &mut self.details,
+            "actor" => &mut self.actor,
+            "auth_time" => &mut self.auth_time,
+            "acr" => &mut self.acr,
+            "device" => &mut self.device,
+            "tenant" => &mut self.tenant,
+            "group" => &mut self.group,
+            _ => return None,
+        })
+    }
 }
 
 /// How subjects of signals are found in tokens: for each subject format, the claim that contains the identifier. If the

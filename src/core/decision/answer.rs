@@ -184,10 +184,9 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
         "instance": format!("urn:uuid:{decision}"),
         "reason": code,
     });
-    if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
-        if let Some(task) = &session.verified().grant().task {
-            members.insert("txn".to_owned(), task.as_str().into());
-        }
+    let task = refusal.session.as_ref().and_then(|session| session.verified().grant().task.as_deref());
+    if let (Some(task), Some(members)) = (task, problem.as_object_mut()) {
+        members.insert("txn".to_owned(), task.into());
     }
     problem.to_string()
 }

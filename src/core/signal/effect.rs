@@ -200,7 +200,7 @@ pub(crate) fn entries(
                     meaning.to_mut().mark_claims_conflicting();
                 }
                 let stored = meaning.stored_under(&keys);
-                entries.extend(stored.into_iter().filter_map(|(key, conditions)| {
+                let new = stored.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
                     Some(Entry {
                         key,
@@ -212,7 +212,8 @@ pub(crate) fn entries(
                         source: SourceTag::NONE,
                         lifted: false,
                     })
-                }));
+                });
+                new.for_each(|entry| add(&mut entries, entry));
             }
         }
     }
@@ -220,6 +221,18 @@ pub(crate) fn entries(
         return Err(EffectError::TooManyEntries);
     }
     Ok(entries)
+}
+
+/// Adds `new`. Two entries of the configuration about one issuer give one entry of the state, for the longer of both
+/// spans.
+fn add(entries: &mut Vec<Entry>, new: Entry) {
+    let same = |known: &&mut Entry| {
+        known.key == new.key && known.fact == new.fact && known.conditions == new.conditions && known.data == new.data
+    };
+    match entries.iter_mut().find(same) {
+        Some(known) => known.until = known.until.max(new.until),
+        None => entries.push(new),
+    }
 }
 
 /// What `meanings` mean for grants of `issuer`: a claim that carries scope or details for this issuer is narrowed, not

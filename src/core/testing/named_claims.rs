@@ -232,3 +232,19 @@ fn a_token_without_an_identifier_is_known_by_its_digest() {
     harness.push(json!({}), claims).unwrap();
     assert_eq!(harness.open(json!({"jti": "tok-1"})), None);
 }
+
+#[test]
+fn two_entries_of_one_issuer_share_what_signals_say() {
+    let mut harness = Harness::with(|config| {
+        let mut other = config["issuers"][0].clone();
+        (other["types"], other["max_session"]) = (json!(["JWT"]), json!("48h"));
+        config["issuers"].as_array_mut().unwrap().push(other);
+    });
+    let subject = json!({"format": "complex", "session": {"format": "opaque", "id": "sess-9"}});
+    let claims = json!({"iss": "https://idp.example", "aud": "us", "iat": NOW.0, "jti": "s", "sub_id": subject,
+        "events": {format!("{CAEP}session-revoked"): {}}});
+    let signal = harness.applied(claims);
+    let kept: Vec<u64> = signal.entries().iter().map(|entry| entry.until.0 - NOW.0).collect();
+    assert_eq!(kept, [48 * 3600 + 15 * 60 + 60], "one entry, for the longer session");
+    assert_eq!(harness.open(json!({})), Some(Reason::SessionRevoked));
+}

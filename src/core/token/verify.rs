@@ -63,7 +63,7 @@ pub struct Rejected {
     /// The index of the issuer whose keys must be fetched, if newer keys may change the result.
     pub lacks_keys_of: Option<IssuerIndex>,
     /// The claim that is missing or wrong, if that is the reason.
-    pub claim: Option<RefusedClaim>,
+    pub claim: Option<Box<RefusedClaim>>,
 }
 
 impl Rejected {
@@ -78,7 +78,7 @@ impl Rejected {
 
 impl From<RefusedClaim> for Rejected {
     fn from(claim: RefusedClaim) -> Rejected {
-        Rejected { claim: Some(claim), ..Reason::ClaimInvalid.into() }
+        Rejected { claim: Some(Box::new(claim)), ..Reason::ClaimInvalid.into() }
     }
 }
 
@@ -274,7 +274,7 @@ fn check_required(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Re
             Some(value) => accepted.contains(value),
         };
         if !is_accepted {
-            let claim = Some(RefusedClaim::new(path, ClaimFault::NotAccepted));
+            let claim = Some(Box::new(RefusedClaim::new(path, ClaimFault::NotAccepted)));
             return Err(Rejected { claim, ..Reason::TokenType.into() });
         }
     }
