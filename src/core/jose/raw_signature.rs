@@ -118,8 +118,9 @@ mod tests {
         let pair = PS256KeyPair::generate(2048).unwrap();
         let key = PKey::from_rsa(pair.key_pair().as_ref().clone()).unwrap();
         let RSAPublicKeyComponents { n, e } = pair.public_key().to_components();
+        let sha256: fn() -> MessageDigest = MessageDigest::sha256;
         for (hash, verifier, length) in [
-            (MessageDigest::sha256 as fn() -> _, Verifier::PS256(PS256PublicKey::from_components(&n, &e).unwrap()), 32),
+            (sha256, Verifier::PS256(PS256PublicKey::from_components(&n, &e).unwrap()), 32),
             (MessageDigest::sha384, Verifier::PS384(PS384PublicKey::from_components(&n, &e).unwrap()), 48),
             (MessageDigest::sha512, Verifier::PS512(PS512PublicKey::from_components(&n, &e).unwrap()), 64),
         ] {

@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn redirects_are_followed_within_the_host() {
         let set = ok(&json!({"keys": []}));
-        let (targets, end) = run(&plain(), vec![moved("/a"), moved("https://jit.example/b"), moved("c"), set.clone()]);
+        let (targets, end) = run(&plain(), vec![moved("/a"), moved("https://jit.example/b"), moved("c"), set]);
         assert_eq!(targets[1..], ["jit jit.example /a", "jit jit.example /b", "jit jit.example /c"]);
         assert!(end.is_ok());
         assert_eq!(
