@@ -184,10 +184,9 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
         "instance": format!("urn:uuid:{decision}"),
         "reason": code,
     });
-    if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
-        if let Some(task) = &session.verified().grant().task {
-            members.insert("txn".to_owned(), task.as_str().into());
-        }
+    let task = refusal.session.as_ref().and_then(|session| session.verified().grant().task.as_ref());
+    if let (Some(task), Some(members)) = (task, problem.as_object_mut()) {
+        members.insert("txn".to_owned(), task.as_str().into());
     }
     problem.to_string()
 }
@@ -292,7 +291,7 @@ mod tests {
     #[test]
     fn the_claim_is_named_in_safe_letters() {
         let claim = RefusedClaim::new("https://x/\"é\\\r\nroles", ClaimFault::Missing);
-        let refusal = Refusal { claim: Some(claim), ..Refusal::new(Reason::ClaimInvalid) };
+        let refusal = Refusal { claim: Some(Box::new(claim)), ..Refusal::new(Reason::ClaimInvalid) };
         let challenge = answer(&refusal, &policy(), "0-1", false);
         let challenge = header(&challenge, "www-authenticate").unwrap();
         assert!(

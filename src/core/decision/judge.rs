@@ -200,7 +200,7 @@ fn authenticate(
 ) -> Result<Presented, Refusal> {
     let credential = request.credential().map_err(Refusal::new)?;
     let session = tokens.session(credential.token, policy, ports, now).map_err(|rejected| Refusal {
-        claim: rejected.claim,
+        claim: rejected.claim.map(Box::new),
         lacks_keys_of: rejected.lacks_keys_of,
         ..Refusal::new(rejected.reason)
     })?;

@@ -114,7 +114,7 @@ pub struct Refusal {
     /// The protected resource that the request belongs to.
     pub resource: Option<ResourceIndex>,
     /// The claim that is missing or wrong, if that is the reason.
-    pub claim: Option<RefusedClaim>,
+    pub claim: Option<Box<RefusedClaim>>,
     /// The status of its grant, if it was read before the refusal.
     pub grant_status: Option<Box<GrantStatus>>,
     /// The issuer whose keys were missing, if they are fetched: newer keys may change the verdict.
