@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser as NonEmpty, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use serde_json::json;
+use taskfence_core::decision::answer::Answer;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::decision::metadata;
 use taskfence_core::http::connection::parse_address;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::accepted::Signal;
@@ -23,6 +26,7 @@ use crate::failure::Failure;
 use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
+use crate::offline::client_answer::ClientAnswer;
 use crate::offline::evaluation::Evaluation;
 use crate::offline::host::{OfflineConnection, OfflineHost};
 use crate::offline::jwks_files::{self, Jwks};
@@ -135,7 +139,8 @@ is not normalised here. The role of the configuration does not matter. A filter 
 up with its feed, which covers every issuer and holds no signal.
 
 The object that --output json prints has these members:
-  verdict       `allowed` or `denied`
+  verdict       `allowed`, `denied`, or `answered`: the request is for the metadata
+                of a protected resource; then there are only `verdict` and `answer`
   reason        why it was refused, or under shadow would have been; or null
   title         the reason in a phrase
   why           the values behind the reason, where there is more to say
@@ -172,6 +177,24 @@ struct ReceivedSignal<'a> {
 }
 
 impl Explain {
+    /// Shows the metadata of a protected resource, which the filter sends without a decision.
+    fn show_metadata(&self, answer: &Answer, grpc: bool, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        match self.output {
+            Output::Human => {
+                let lines = ClientAnswer::new(answer, grpc).lines().join("\n");
+                writeln!(
+                    console.out,
+                    "ANSWERED by the filter, before any rule: the metadata of a protected resource\n\n{lines}"
+                )?;
+            }
+            Output::Json => {
+                let object = json!({"verdict": "answered", "answer": json::answer(answer, grpc)});
+                writeln!(console.out, "{}", serde_json::to_string_pretty(&object)?)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let now = Timestamp(self.at.resolve(console.now)?);
@@ -192,6 +215,9 @@ impl Explain {
         let typed = proof.iter().fold(typed, |typed, proof| typed.proof(proof));
         let typed = token.iter().fold(typed, |typed, token| typed.present(token, judge.policy()));
         let request = typed.to_request(judge.policy().places());
+        if let Some(answer) = metadata::answer(judge.policy(), &request) {
+            return self.show_metadata(&answer, request.grpc, console);
+        }
         let mut host = self.host(now, judge.policy())?;
         let mut signals = Vec::new();
         for file in &self.signal {

@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn the_claim_is_named_in_safe_letters() {
         let claim = RefusedClaim::new("https://x/\"é\\\r\nroles", ClaimFault::Missing);
-        let refusal = Refusal { claim: Some(claim), ..Refusal::new(Reason::ClaimInvalid) };
+        let refusal = Refusal { claim: Some(Box::new(claim)), ..Refusal::new(Reason::ClaimInvalid) };
         let challenge = answer(&refusal, &policy(), "0-1", false);
         let challenge = header(&challenge, "www-authenticate").unwrap();
         assert!(

@@ -169,7 +169,7 @@ mod tests {
         for (wrong, told) in
             [(ClaimFault::Missing, "missing"), (ClaimFault::Differs("azp".to_owned()), "differs from `azp`")]
         {
-            let claim = Some(crate::token::claim_names::RefusedClaim::new("client_id", wrong));
+            let claim = Some(Box::new(crate::token::claim_names::RefusedClaim::new("client_id", wrong)));
             let refusal = Refusal { claim, ..Refusal::new(crate::reason::Reason::ClaimInvalid) };
             let record: Value = serde_json::from_str(&refused(&refusal, &policy, "0-1")).unwrap();
             assert_eq!((&record["claim"], &record["fault"]), (&json!("client_id"), &json!(told)));

@@ -162,8 +162,8 @@ mod tests {
             let both = one.common(&two);
             // Every segment that begins and ends with some of the texts, and one that none contains.
             let middles = ["", "a", "b", "2", "0", "%20", "c", "cc", "ccc", "cccccccccccc"];
-            let starts = [b1, b2].map(|text| prefixes(text)).concat();
-            let ends = [a1, a2].map(|text| suffixes(text)).concat();
+            let starts = [b1, b2].map(prefixes).concat();
+            let ends = [a1, a2].map(suffixes).concat();
             let mut met = false;
             for start in &starts {
                 for end in &ends {

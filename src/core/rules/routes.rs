@@ -228,7 +228,7 @@ mod tests {
     }
 
     /// A character of a path, or of a template: letters, signs and escapes.
-    const CHARACTERS: [&str; 10] = ["a", "b", "2", "0", ":", ".", "%20", "%C3%A9", "A", "-"];
+    const CHARACTERS: [&str; 6] = ["a", "0", ":", ".", "%20", "%C3%A9"];
 
     fn text(most: usize) -> impl Strategy<Value = String> {
         proptest::collection::vec(proptest::sample::select(CHARACTERS.to_vec()), 0..=most).prop_map(|all| all.concat())
@@ -237,7 +237,7 @@ mod tests {
     /// A template of up to three segments, each a text, with or without a capture in it.
     fn template() -> impl Strategy<Value = String> {
         let segment = (text(2), proptest::bool::weighted(0.7), text(2));
-        (proptest::collection::vec(segment, 1..4), proptest::bool::weighted(0.2)).prop_map(|(segments, rest)| {
+        (proptest::collection::vec(segment, 1..3), proptest::bool::weighted(0.2)).prop_map(|(segments, rest)| {
             let mut path = String::new();
             for (at, (before, captures, after)) in segments.iter().enumerate() {
                 let capture = if *captures { format!("{{c{at}}}") } else { String::new() };
@@ -269,6 +269,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
         #[test]
         fn agrees_with_regular_expressions(
             texts in proptest::collection::vec(template(), 1..8),

@@ -151,6 +151,16 @@ fn requests_that_no_rule_lets_pass() {
 }
 
 #[test]
+fn the_metadata_of_a_resource() {
+    let bench = Bench::new();
+    bench.configure(json!({"protected_resources": [{"resource": "https://orders.mesh/v1", "name": "Orders"}]}));
+    let metadata = ["--url", "https://orders.mesh/.well-known/oauth-protected-resource/v1"];
+    bench.check("resource-metadata", Exit::Done, None, &metadata);
+    bench.check("resource-metadata-json", Exit::Done, None, &[&metadata[..], &["--output", "json"]].concat());
+    bench.check("resource-challenge", Exit::Denied, None, &READ);
+}
+
+#[test]
 fn tokens_that_are_refused() {
     let bench = Bench::new();
     let table = [
