@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod drafting;
 mod envoy;
 mod envoy_checks;
 mod failure;
@@ -52,6 +53,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(Box<commands::init::Init>),
     Check(commands::check::Check),
     Explain(Box<commands::explain::Explain>),
     Test(commands::test::Test),
@@ -99,6 +101,7 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Err(error) => return explain_usage(&error, console),
     };
     let outcome = match cli.command {
+        Command::Init(init) => init.run(console),
         Command::Check(check) => check.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Test(test) => test.run(console),

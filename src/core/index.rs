@@ -51,6 +51,11 @@ index! {
 }
 
 index! {
+    /// Which protected resource: its position in `protected_resources` of the configuration, counted from 0.
+    ResourceIndex
+}
+
+index! {
     /// Which stream of signals: its position in `signals.transmitters` of the configuration, counted from 0.
     TransmitterIndex
 }

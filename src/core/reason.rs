@@ -7,6 +7,8 @@ pub enum Reason {
     TokenMissing,
     /// More than one credential, or a credential header that is ambiguous.
     CredentialsAmbiguous,
+    /// Not a JWT but an opaque token, which only its issuer can read. Use a token of the kind that RFC 9068 defines.
+    TokenOpaque,
     /// Not a valid JWS in compact serialization (RFC 7515).
     TokenMalformed,
     /// Longer than the maximum length of a token.
@@ -116,6 +118,7 @@ impl Reason {
     pub const ALL: &[Reason] = &[
         Reason::TokenMissing,
         Reason::CredentialsAmbiguous,
+        Reason::TokenOpaque,
         Reason::TokenMalformed,
         Reason::TokenTooLarge,
         Reason::TokenType,
@@ -188,6 +191,7 @@ impl Reason {
         match self {
             Reason::TokenMissing => ("token_missing", Unauthenticated, "Access token missing"),
             Reason::CredentialsAmbiguous => ("credentials_ambiguous", BadRequest, "More than one credential"),
+            Reason::TokenOpaque => ("token_opaque", InvalidToken, "Access token opaque, not a JWT"),
             Reason::TokenMalformed => ("token_malformed", InvalidToken, "Access token malformed"),
             Reason::TokenTooLarge => ("token_too_large", InvalidToken, "Access token too large"),
             Reason::TokenType => ("token_type", InvalidToken, "Not an access token"),
@@ -221,7 +225,7 @@ impl Reason {
             Reason::RuleMissing => ("rule_missing", Forbidden, "Nothing allows this request"),
             Reason::RuleDenied => ("rule_denied", Forbidden, "Request denied"),
             Reason::ScopeInsufficient => ("scope_insufficient", InsufficientScope, "Outside the scope of the grant"),
-            Reason::DetailInsufficient => ("detail_insufficient", InsufficientScope, "Outside the task of the grant"),
+            Reason::DetailInsufficient => ("detail_insufficient", InsufficientDetails, "Outside the task of the grant"),
             Reason::ClaimMismatch => ("claim_mismatch", Forbidden, "A claim has another value"),
             Reason::ActorRefused => ("actor_refused", Forbidden, "Delegation not accepted"),
             Reason::SourceRefused => ("source_refused", Forbidden, "Source address not accepted"),
@@ -267,6 +271,9 @@ pub enum Class {
     Forbidden,
     /// 403, `insufficient_scope`; gRPC 7.
     InsufficientScope,
+    /// 403, `insufficient_authorization_details` (draft-zehavi-oauth-rar-metadata-04: RFC 6750 has no code for a request
+    /// outside `authorization_details`); gRPC 7.
+    InsufficientDetails,
     /// 429 with `Retry-After` (RFC 6585 §4); gRPC 8.
     TooManyRequests,
     /// 503 with `Retry-After`; gRPC 14.
@@ -283,7 +290,7 @@ impl Class {
             | Class::InvalidProof
             | Class::NonceRequired
             | Class::InsufficientAuthentication => 401,
-            Class::Forbidden | Class::InsufficientScope => 403,
+            Class::Forbidden | Class::InsufficientScope | Class::InsufficientDetails => 403,
             Class::TooManyRequests => 429,
             Class::Unavailable => 503,
         }
@@ -298,7 +305,7 @@ impl Class {
             | Class::InvalidProof
             | Class::NonceRequired
             | Class::InsufficientAuthentication => 16,
-            Class::Forbidden | Class::InsufficientScope => 7,
+            Class::Forbidden | Class::InsufficientScope | Class::InsufficientDetails => 7,
             Class::TooManyRequests => 8,
             Class::Unavailable => 14,
         }
@@ -312,6 +319,7 @@ impl Class {
             Class::InvalidProof => Some("invalid_dpop_proof"),
             Class::NonceRequired => Some("use_dpop_nonce"),
             Class::InsufficientScope => Some("insufficient_scope"),
+            Class::InsufficientDetails => Some("insufficient_authorization_details"),
             Class::InsufficientAuthentication => Some("insufficient_user_authentication"),
             Class::Unauthenticated | Class::Forbidden | Class::TooManyRequests | Class::Unavailable => None,
         }

@@ -17,14 +17,19 @@ fn by_proxy(token: &Unverified<'_>, key: &Key, algorithm: Algorithm) -> Option<b
     let hash = match algorithm {
         Algorithm::RS256 | Algorithm::ES256 => "sha256",
         Algorithm::RS384 | Algorithm::ES384 => "sha384",
-        Algorithm::RS512 => "sha512",
-        Algorithm::PS256 | Algorithm::EdDSA => return None,
+        Algorithm::RS512 | Algorithm::ES512 => "sha512",
+        Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512 | Algorithm::EdDSA => return None,
     };
     // The function gets a key and a hash, but no algorithm. So this checks that the key is for the algorithm.
     key.verifier(algorithm)?;
     let spki = key.spki()?;
     let Some(signature) = to_der(token.signature(), algorithm) else { return Some(false) };
-    let argument = arguments(hash, spki, &signature, token.signing_input().as_bytes());
+    call(hash, spki, &signature, token.signing_input().as_bytes())
+}
+
+/// Envoy's result for a signature in DER over `text` by a key in DER. `None`: Envoy does not allow the function.
+pub fn call(hash: &str, spki: &[u8], signature: &[u8], text: &[u8]) -> Option<bool> {
+    let argument = arguments(hash, spki, signature, text);
     let result = host::call_foreign_function("verify_signature", &argument).ok()?;
     Some(is_good(&result))
 }

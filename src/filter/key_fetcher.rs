@@ -15,8 +15,9 @@ use taskfence_core::decision::judge::Judge;
 use taskfence_core::index::IssuerIndex;
 use taskfence_core::jose::key::{Key, KeyError};
 use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
-use taskfence_core::keys::keyring::{self, MAX_JWKS, Owner, Source};
+use taskfence_core::keys::keyring::{self, Authorization, MAX_JWKS, Owner, Source};
 use taskfence_core::keys::parked::{Parked, Progress, WaitFor};
+use taskfence_core::keys::retrieval::{ACCEPT, ACCEPT_ENCODING, Answer, Retrieval, Step, Target};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::time::{Span, Timestamp};
 
@@ -36,9 +37,6 @@ const MOST_AT_ONCE: usize = 50;
 /// The time-out of the call that asks how large a set is. A lease is longer than the call before it by the same time.
 const MEASURE: Duration = Duration::from_secs(1);
 
-/// RFC 7517 §8.5.
-const ACCEPT: &str = "application/jwk-set+json, application/json";
-
 /// What one plugin in one VM does about fetched keys.
 #[derive(Debug)]
 pub struct KeyFetcher {
@@ -55,20 +53,23 @@ pub struct KeyFetcher {
 }
 
 /// A call that is under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Call {
     number: u32,
     owner: Owner,
     purpose: Purpose,
+    retrieval: Retrieval,
+    /// When the whole retrieval must have ended, in milliseconds.
+    deadline: u64,
 }
 
 /// What a call is for.
 #[derive(Debug, Clone, Copy)]
 enum Purpose {
-    /// Gets the set.
+    /// Gets the document.
     Fetch,
-    /// Asks how large the set is, after a fetch ended without an answer. The proxy drops an answer that is larger than
-    /// its buffer, and does not say why the call ended.
+    /// Asks how large the document is, after a fetch ended without an answer. The proxy drops an answer that is larger
+    /// than its buffer, and does not say why the call ended.
     Measure,
 }
 
@@ -177,15 +178,30 @@ impl KeyFetcher {
         });
         let sources = self.sources(judge);
         let source = |call: &Call| sources.iter().find(|(known, _)| *known == call.owner);
-        let Some((call, (owner, source))) = call.and_then(|call| Some((call, source(&call)?))) else {
+        let Some((call, (owner, source))) = call.and_then(|call| source(&call).map(|found| (call, found))) else {
             return Vec::new();
         };
         let Some(now) = now() else { return Vec::new() };
-        match (call.purpose, read_answer(answered, body_size)) {
-            (Purpose::Measure, _) => self.failed(judge, *owner, source, &measured(answered), now),
-            (Purpose::Fetch, Ok(jwks)) => self.publish(judge, *owner, source, &jwks, now),
-            (Purpose::Fetch, Err(FetchError::NoAnswer)) if self.call(*owner, source, Purpose::Measure).is_ok() => {}
-            (Purpose::Fetch, Err(error)) => self.failed(judge, *owner, source, &error, now),
+        let target = call.retrieval.target().clone();
+        let failed = |error: &FetchError| self.failed(judge, *owner, source, &target, error, now);
+        match (call.purpose, Response::of_call(answered, body_size)) {
+            (Purpose::Measure, _) => failed(&measured(answered)),
+            (Purpose::Fetch, Some(response)) => match call.retrieval.read(source, response.answer()) {
+                Ok(Step::Set(jwks)) => self.publish(judge, *owner, source, &jwks, now),
+                Ok(Step::Next(next)) => {
+                    let target = next.target().clone();
+                    if let Err(error) = self.call(*owner, source, Purpose::Fetch, next, call.deadline, now) {
+                        self.failed(judge, *owner, source, &target, &error, now);
+                    }
+                }
+                Err(error) => failed(&error),
+            },
+            (Purpose::Fetch, None) => {
+                let measured = self.call(*owner, source, Purpose::Measure, call.retrieval, call.deadline, now);
+                if measured.is_err() {
+                    failed(&FetchError::NoAnswer);
+                }
+            }
         }
         self.ready(judge, &sources, now)
     }
@@ -256,8 +272,11 @@ impl KeyFetcher {
         });
         match fetch::begin(&mut SharedData, source, now, self.me, wanted) {
             Ok(true) => {
-                if let Err(error) = self.call(owner, source, Purpose::Fetch) {
-                    self.failed(judge, owner, source, &error, now);
+                let retrieval = Retrieval::start(source);
+                let target = retrieval.target().clone();
+                let deadline = now.saturating_add(fetch::millis(source.timeout));
+                if let Err(error) = self.call(owner, source, Purpose::Fetch, retrieval, deadline, now) {
+                    self.failed(judge, owner, source, &target, &error, now);
                 }
             }
             Ok(false) => {}
@@ -303,20 +322,36 @@ impl KeyFetcher {
         taken.is_ok()
     }
 
-    fn call(&self, owner: Owner, source: &Source, purpose: Purpose) -> Result<(), FetchError> {
+    /// Sends the request of `retrieval`.
+    fn call(
+        &self,
+        owner: Owner,
+        source: &Source,
+        purpose: Purpose,
+        retrieval: Retrieval,
+        deadline: u64,
+        now: u64,
+    ) -> Result<(), FetchError> {
+        let left = Duration::from_millis(deadline.saturating_sub(now));
         let (method, timeout) = match purpose {
-            Purpose::Fetch => ("GET", Duration::from_secs(source.timeout.0)),
+            // To the proxy a time-out of 0 means none.
+            Purpose::Fetch if left.is_zero() => return Err(FetchError::Status(504)),
+            Purpose::Fetch => ("GET", left),
             Purpose::Measure => ("HEAD", MEASURE),
         };
-        let number =
-            host::call(&source.cluster, method, &source.host, &source.path, ACCEPT, &[], timeout).map_err(|error| {
-                match error {
-                    HostError::BadArgument => FetchError::ClusterMissing,
-                    HostError::NotFound | HostError::CasMismatch | HostError::Other(_) => FetchError::Unreachable,
-                }
-            })?;
+        let mut more = vec![("accept-encoding", ACCEPT_ENCODING)];
+        match &source.authorization {
+            Some(Authorization::Value(value)) if retrieval.is_authorized(source) => more.push(("authorization", value)),
+            // The configuration is refused where a filter would have to read a file.
+            Some(Authorization::Value(_) | Authorization::File(_)) | None => {}
+        }
+        let Target { cluster, host, path } = retrieval.target();
+        let number = host::call(cluster, method, host, path, ACCEPT, &more, timeout).map_err(|error| match error {
+            HostError::BadArgument => FetchError::ClusterMissing,
+            HostError::NotFound | HostError::CasMismatch | HostError::Other(_) => FetchError::Unreachable,
+        })?;
         if let Ok(mut calls) = self.calls.try_borrow_mut() {
-            calls.push(Call { number, owner, purpose });
+            calls.push(Call { number, owner, purpose, retrieval, deadline });
         }
         Ok(())
     }
@@ -364,7 +399,15 @@ impl KeyFetcher {
         }
     }
 
-    fn failed(&self, judge: &RefCell<Judge>, owner: Owner, source: &Source, error: &FetchError, now: u64) {
+    fn failed(
+        &self,
+        judge: &RefCell<Judge>,
+        owner: Owner,
+        source: &Source,
+        target: &Target,
+        error: &FetchError,
+        now: u64,
+    ) {
         if let Some((_, counter)) = self.metrics.failed.iter().find(|(cause, _)| *cause == error.cause()) {
             counter.increment();
         }
@@ -383,7 +426,7 @@ impl KeyFetcher {
                 // A long outage repeats this, so only the 1st, 2nd, 4th, 8th ... failure is a warning.
                 let level = if status.failures.is_power_of_two() { log::Level::Warn } else { log::Level::Debug };
                 let failures = status.failures;
-                let error = shown(&error.to_string());
+                let error = shown(&format!("{}{error}", elsewhere(source, target)));
                 log::log!(level, "{about}: fetch {failures} in a row failed: {error}; {left}; next try in {next}");
             }
             Ok(None) => {}
@@ -439,35 +482,52 @@ fn is_usable(judge: &RefCell<Judge>, owner: Owner, now: u64) -> bool {
     judge.try_borrow().is_ok_and(|judge| judge.policy().keyring(owner).is_some_and(|keys| keys.current(now).is_some()))
 }
 
-/// Reads the answer of the current call: a JWK Set.
-fn read_answer(answered: bool, body_size: usize) -> Result<Vec<u8>, FetchError> {
-    if !answered {
-        return Err(FetchError::NoAnswer);
-    }
-    let headers = host::headers(MapType::CallResponseHeaders).map_err(|_| FetchError::NoAnswer)?;
-    let status = headers.iter().find(|(name, _)| *name == b":status").map(|(_, value)| value);
-    let status = status.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
-    if status != 200 {
-        return Err(FetchError::Status(status));
-    }
-    if body_size > MAX_JWKS {
-        return Err(keyring::JwksError::TooLarge(body_size).into());
-    }
-    let body = host::buffer(BufferType::CallResponseBody, MAX_JWKS).map_err(|_| FetchError::NoAnswer)?;
-    keyring::read_jwks(&body)?;
-    Ok(body)
+/// The answer of the current call.
+struct Response {
+    headers: Headers,
+    length: usize,
+    body: Vec<u8>,
 }
 
-/// Why a fetch got no answer. The current call is a HEAD for the same set, so its `content-length` tells the size.
+impl Response {
+    /// `None` when the call ended without an answer.
+    fn of_call(answered: bool, length: usize) -> Option<Response> {
+        let headers = answered.then(|| host::headers(MapType::CallResponseHeaders).ok()).flatten()?;
+        let body = match length.min(MAX_JWKS) {
+            0 => Vec::new(),
+            most => host::buffer(BufferType::CallResponseBody, most).ok()?,
+        };
+        Some(Response { headers, length, body })
+    }
+
+    fn answer(&self) -> Answer<'_> {
+        let value = |wanted: &[u8]| self.headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        let status = value(b":status").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0);
+        let (location, encoding) = (value(b"location"), value(b"content-encoding"));
+        Answer { status, location, encoding, length: self.length, body: &self.body }
+    }
+}
+
+/// Why a fetch got no answer. The current call is a HEAD for the same document, so its `content-length` tells the size.
 fn measured(answered: bool) -> FetchError {
-    let length = || {
-        let headers = host::headers(MapType::CallResponseHeaders).ok()?;
-        let (_, length) = headers.iter().find(|(name, _)| *name == b"content-length")?;
-        std::str::from_utf8(length).ok()?.parse::<usize>().ok().filter(|length| *length > MAX_JWKS)
+    let headers = answered.then(|| host::headers(MapType::CallResponseHeaders).ok()).flatten();
+    let value = |wanted: &[u8]| {
+        let (_, value) = headers.as_ref()?.iter().find(|(name, _)| *name == wanted)?;
+        std::str::from_utf8(value).ok()
     };
-    match length().filter(|_| answered) {
-        Some(length) => keyring::JwksError::TooLarge(length).into(),
-        None => FetchError::NoAnswer,
+    match (value(b":status"), value(b"content-length").map(str::parse::<usize>)) {
+        (Some("200"), Some(Ok(length))) if length > MAX_JWKS => keyring::JwksError::TooLarge(length).into(),
+        // A server that makes its answers as it sends them does not know their length. It is there, and has the document.
+        (Some("200"), None) => keyring::JwksError::Dropped.into(),
+        _ => FetchError::NoAnswer,
+    }
+}
+
+/// Which request failed, if it is not the first of the source.
+fn elsewhere(source: &Source, target: &Target) -> String {
+    match *target == *Retrieval::start(source).target() {
+        true => String::new(),
+        false => format!("{}{}: ", target.host, target.path),
     }
 }
 

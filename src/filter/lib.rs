@@ -8,6 +8,7 @@ mod clock;
 #[cfg(feature = "crash")]
 mod crash;
 mod envoy_signature;
+mod es512_probe;
 mod feed_follower;
 mod feed_metrics;
 mod host;

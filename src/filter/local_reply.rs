@@ -10,12 +10,20 @@ const DECISION: &str = "taskfence.decision";
 
 /// Sends the one answer of the current stream. Call [`claim_answer`] before.
 pub fn reply(reason: Reason, answer: &Answer) -> Action {
-    let details = format!("taskfence_{}", reason.code());
-    let sent =
-        host::send_local_response(answer.status, &details, &answer.headers, answer.body.as_bytes(), answer.grpc_status);
-    if sent.is_err() {
+    send(&format!("taskfence_{}", reason.code()), answer)
+}
+
+/// Answers a request that is for the filter itself, unless another of our filters answers the stream. `details` tells
+/// the access log what it was.
+pub fn reply_to_own(details: &str, answer: &Answer) -> Action {
+    if claim_own_answer() { send(details, answer) } else { Action::Pause }
+}
+
+fn send(details: &str, answer: &Answer) -> Action {
+    let Answer { status, grpc_status, headers, body } = answer;
+    if host::send_local_response(*status, details, headers, body.as_bytes(), *grpc_status).is_err() {
         // The request stays paused, so it never reaches the service.
-        log::error!("the proxy did not take the answer to a refused request");
+        log::error!("the proxy did not take the answer to a request");
     }
     Action::Pause
 }

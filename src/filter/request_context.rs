@@ -9,6 +9,7 @@ use crate::local_reply::claim_answer;
 use crate::local_reply::decision_id;
 use crate::local_reply::is_answered;
 use crate::local_reply::reply;
+use crate::local_reply::reply_to_own;
 use crate::parked_request::Waited;
 use crate::plugin::Shared;
 use crate::ports;
@@ -18,6 +19,7 @@ use proxy_wasm::types::Action;
 use std::any::Any;
 use std::rc::Rc;
 use taskfence_core::decision::answer::{Answer, answer};
+use taskfence_core::decision::metadata;
 use taskfence_core::decision::record;
 use taskfence_core::decision::verdict::{Permit, Refusal, Verdict};
 use taskfence_core::http::request::Request;
@@ -174,6 +176,9 @@ impl HttpContext for RequestContext {
             return action;
         }
         let request = read(&self.shared, &headers);
+        if let Some(answer) = metadata(&self.shared, &request) {
+            return reply_to_own("taskfence_metadata", &answer);
+        }
         let verdict = match judge(&self.shared, &request) {
             Err(refusal) if refusal.lacks_keys_of.is_some() => match self.lacking(refusal.lacks_keys_of) {
                 Lacking::Nothing => Err(refusal),
@@ -240,6 +245,12 @@ fn read<'h>(shared: &Shared, headers: &'h Headers) -> Request<'h> {
         // The judge is in use, so the request will be refused. Where its token stands does not matter.
         Err(_) => Request::from_headers(headers.iter()),
     }
+}
+
+/// The answer to a request for the metadata of a protected resource. It comes from the configuration alone, so it is the
+/// same in shadow mode, and before keys or state are there.
+fn metadata(shared: &Shared, request: &Request<'_>) -> Option<Answer> {
+    metadata::answer(shared.judge.try_borrow().ok()?.policy(), request)
 }
 
 fn judge(shared: &Shared, request: &Request<'_>) -> Verdict {

@@ -3,6 +3,7 @@
 use crate::callback_budget::CallbackBudget;
 use crate::change_gauge;
 use crate::clock::now;
+use crate::es512_probe;
 use crate::feed_follower::{self, FeedFollower};
 use crate::host::{self, BufferType};
 use crate::key_fetcher::{self, KeyFetcher};
@@ -19,6 +20,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use taskfence_core::config::load;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::jose::algorithm::Algorithm;
 use taskfence_core::policy::policy::Role;
 use taskfence_core::state::revocations;
 use taskfence_core::token::dpop_nonce;
@@ -47,6 +49,9 @@ impl PluginRoot {
             // Two filters in one chain tell each other by a property which of them answers a stream. Two answers to one
             // stream crash Envoy.
             return Err("cannot use properties of streams: allow proxy_set_property and proxy_get_property in its capability restrictions".to_owned());
+        }
+        if loaded.policy.allows(Algorithm::ES512) && !es512_probe::is_checked() {
+            return Err("cannot check signatures with ES512, which only the proxy can: allow proxy_call_foreign_function in its capability restrictions, or remove ES512 from `algorithms`".to_owned());
         }
         revocations::set_up(&mut SharedData, u64::from_le_bytes(random()?)).map_err(|error| error.to_string())?;
         dpop_nonce::set_up(&mut SharedData, random()?).map_err(|error| error.to_string())?;

@@ -101,13 +101,20 @@ fn table() -> Vec<Row> {
     let with = |path: &str| Request::get(path).bearer(&good);
     let token = |jwt: &Jwt| order().bearer(&jwt.sign());
     vec![
-        row("no credential", order(), ("token_missing", "Access token missing"), UNAUTHENTICATED, Some(""), false),
+        row(
+            "no credential",
+            order(),
+            ("token_missing", "Access token missing"),
+            UNAUTHENTICATED,
+            Some(r#", scope="orders.read""#),
+            false,
+        ),
         row(
             "a scheme that is none of ours",
             order().header("authorization", "Basic eDp5"),
             ("token_missing", "Access token missing"),
             UNAUTHENTICATED,
-            Some(""),
+            Some(r#", scope="orders.read""#),
             false,
         ),
         row(
@@ -143,11 +150,19 @@ fn table() -> Vec<Row> {
             false,
         ),
         row(
+            "no token that anybody else can read",
+            order().bearer("ya29.a0AfB_byC"),
+            ("token_opaque", "Access token opaque, not a JWT"),
+            UNAUTHENTICATED,
+            Some(r#", error="invalid_token", error_description="Access token opaque, not a JWT""#),
+            false,
+        ),
+        row(
             "no token at all",
-            order().bearer("a.b.c"),
+            order().bearer("eyJ.b.c"),
             ("token_malformed", "Access token malformed"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Access token malformed""#),
+            Some(r#", error="invalid_token", error_description="Access token malformed", scope="orders.read""#),
             false,
         ),
         row(
@@ -155,7 +170,7 @@ fn table() -> Vec<Row> {
             token(&mint::token().expired()),
             ("token_expired", "Access token expired"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Access token expired""#),
+            Some(r#", error="invalid_token", error_description="Access token expired", scope="orders.read""#),
             false,
         ),
         row(
@@ -163,7 +178,9 @@ fn table() -> Vec<Row> {
             token(&mint::token().claim("aud", "https://other.mesh")),
             ("audience_mismatch", "Access token is for another audience"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Access token is for another audience""#),
+            Some(
+                r#", error="invalid_token", error_description="Access token is for another audience", scope="orders.read""#,
+            ),
             false,
         ),
         row(
@@ -171,7 +188,7 @@ fn table() -> Vec<Row> {
             token(&mint::token().header("typ", "JWT")),
             ("token_type", "Not an access token"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Not an access token""#),
+            Some(r#", error="invalid_token", error_description="Not an access token", scope="orders.read""#),
             false,
         ),
         row(
@@ -179,7 +196,7 @@ fn table() -> Vec<Row> {
             order().bearer(&tamper::flip_signature_bit(&good)),
             ("signature_invalid", "Signature invalid"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Signature invalid""#),
+            Some(r#", error="invalid_token", error_description="Signature invalid", scope="orders.read""#),
             false,
         ),
         row("no rule", with("/nowhere"), ("rule_missing", "Nothing allows this request"), FORBIDDEN, None, false),
@@ -190,7 +207,7 @@ fn table() -> Vec<Row> {
             ("scope_insufficient", "Outside the scope of the grant"),
             FORBIDDEN,
             Some(
-                r#", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.refund eu us""#,
+                r#", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.refund eu""#,
             ),
             true,
         ),
@@ -199,7 +216,7 @@ fn table() -> Vec<Row> {
             with("/v1/orders/1882"),
             ("detail_insufficient", "Outside the task of the grant"),
             FORBIDDEN,
-            Some(r#", error="insufficient_scope", error_description="Outside the task of the grant""#),
+            Some(r#", error="insufficient_authorization_details", error_description="Outside the task of the grant""#),
             true,
         ),
         row(
@@ -282,7 +299,7 @@ async fn ended() -> Vec<Row> {
             order(&mint::token().task(&task).claim("scope", orders::SCOPE)),
             ("task_completed", "Grant completed"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Grant completed""#),
+            Some(r#", error="invalid_token", error_description="Grant completed", scope="orders.read""#),
             true,
         ),
         row(
@@ -290,7 +307,7 @@ async fn ended() -> Vec<Row> {
             order(&mint::token().session(&session)),
             ("session_revoked", "Session revoked"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Session revoked""#),
+            Some(r#", error="invalid_token", error_description="Session revoked", scope="orders.read""#),
             true,
         ),
         row(
@@ -298,7 +315,7 @@ async fn ended() -> Vec<Row> {
             order(&mint::token().user(&user)),
             ("user_revoked", "Sessions of the user revoked"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Sessions of the user revoked""#),
+            Some(r#", error="invalid_token", error_description="Sessions of the user revoked", scope="orders.read""#),
             true,
         ),
         row(
@@ -306,7 +323,7 @@ async fn ended() -> Vec<Row> {
             order(&token),
             ("token_revoked", "Grant revoked"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Grant revoked""#),
+            Some(r#", error="invalid_token", error_description="Grant revoked", scope="orders.read""#),
             true,
         ),
         row(
@@ -315,7 +332,7 @@ async fn ended() -> Vec<Row> {
             ("scope_insufficient", "Outside the scope of the grant"),
             FORBIDDEN,
             Some(
-                r#", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.refund eu us""#,
+                r#", error="insufficient_scope", error_description="Outside the scope of the grant", scope="orders.refund eu""#,
             ),
             true,
         ),

@@ -302,7 +302,7 @@ async fn a_key_bound_token_is_no_bearer_token() {
     let get = Request::get("/open/a");
     let downgraded = present("dpop", &get.clone().bearer(&token)).await;
     assert_refused(sidecar, &downgraded, "binding_mismatch");
-    let expected = r#"DPoP realm="https://orders.mesh", error="invalid_token", error_description="Access token bound to another presenter", algs="ES256 ES384 RS256 RS384 RS512 PS256 EdDSA""#;
+    let expected = r#"DPoP realm="https://orders.mesh", error="invalid_token", error_description="Access token bound to another presenter", algs="ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA""#;
     assert_eq!(downgraded.header("www-authenticate").as_deref(), Some(expected));
     assert_refused(
         sidecar,

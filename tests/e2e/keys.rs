@@ -1,7 +1,9 @@
 //! Keys that are fetched: once per proxy, before they are needed, and never a wrong answer while they change.
 
 use std::{
+    io::Write as _,
     net::SocketAddr,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,9 +17,11 @@ use base64::{
 };
 use serde_json::{Value, json};
 use taskfence_tests::{
-    bootstrap::Settings,
+    artefacts,
+    bootstrap::{self, Settings},
+    capabilities,
     client::{self, Answer, Connection, Http, Request},
-    jwks::{self, Jwks},
+    jwks::{self, Document, Jwks},
     mint::{self, Alg, Keyring},
     orders,
     refusal::{assert_allowed, assert_refused, assert_signal_accepted, assert_signal_refused, describe},
@@ -744,4 +748,263 @@ async fn signals_wait_at_their_transmitter() {
         .await;
     assert_signal_refused(&sidecar.push(&forged).await.unwrap(), "invalid_key");
     assert_signal_accepted(&sidecar.push(&mint::complete_task("d")).await.unwrap());
+}
+
+/// The metadata of the sample issuer.
+fn metadata(issuer: &str, jwks_uri: &str) -> Document {
+    Document::of(json!({"issuer": issuer, "jwks_uri": jwks_uri}).to_string())
+}
+
+/// A sidecar that discovers the keys of the sample issuer at `jit`, which may name those at `keys.example`.
+async fn discovering(name: &str, jit: &Jwks, keys: &Jwks, more: Value) -> Sidecar {
+    let mut config = orders::config();
+    config["issuers"][0]["keys"] = with(
+        json!({"cluster": "jit", "discover": true, "jwks_host": "keys.example", "jwks_cluster": "keys", "wait": "1s"}),
+        more,
+    );
+    let clusters = vec![jwks::cluster("jit", jit.address()), jwks::cluster("keys", keys.address())];
+    Sidecar::start(Settings::new(name, config).patch(jwks::with_clusters(clusters))).await.unwrap()
+}
+
+const OPENID: &str = "/.well-known/openid-configuration";
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+
+/// OpenID Connect Discovery 1.0 and RFC 8414: the set is at the host that the metadata names, if the configuration allows
+/// that host, and it is fetched through the cluster for that host.
+#[tokio::test]
+async fn keys_are_discovered_on_another_host() {
+    let (jit, keys) = (Jwks::start(json!({})).unwrap(), Jwks::start(json!({})).unwrap());
+    jit.answer(404, "");
+    keys.serve("/certs", Document::of(mint::ISSUER.jwks().to_string()));
+    jit.serve(OPENID, metadata(orders::ISSUER, "https://keys.example/certs?v=3"));
+    let secret = json!({"authorization": "Bearer s3cret"});
+    let sidecar = discovering("keys-discover", &jit, &keys, secret).await;
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    assert_eq!(jit.asked_for(), [format!("jit.example{OPENID}")]);
+    assert_eq!(keys.asked_for(), ["keys.example/certs?v=3"]);
+    assert_eq!(jit.authorizations(), [Some("Bearer s3cret".to_owned())]);
+    assert_eq!(keys.authorizations(), [None], "another host gets no secret");
+    assert!(!sidecar.envoy().log().contains("s3cret"));
+
+    let (jit, keys) = (Jwks::start(json!({})).unwrap(), Jwks::start(mint::ISSUER.jwks()).unwrap());
+    jit.answer(404, "");
+    jit.serve(OAUTH, metadata(orders::ISSUER, "https://keys.example:443"));
+    let sidecar = discovering("keys-discover-oauth", &jit, &keys, json!({})).await;
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    assert_eq!(jit.asked_for(), [format!("jit.example{OPENID}"), format!("jit.example{OAUTH}")]);
+    assert_eq!(keys.asked_for(), ["keys.example/"]);
+}
+
+/// Each case is an issuer of its own, with metadata of its own.
+#[tokio::test]
+async fn metadata_that_means_others_is_refused() {
+    let (jit, keys) = (Jwks::start(json!({})).unwrap(), Jwks::start(mint::ISSUER.jwks()).unwrap());
+    jit.answer(404, "");
+    let issuer = |at: usize| format!("https://jit.example/{at}");
+    let good = "https://keys.example/certs";
+    let cases = [
+        (
+            metadata("https://jit.example/0/", good),
+            "the metadata is of the issuer `https://jit.example/0/`, and the configuration names `https://jit.example/0`",
+        ),
+        (
+            metadata(&issuer(1), "https://evil.example/certs"),
+            "the metadata names keys at the host `evil.example`, and the configuration allows `keys.example`",
+        ),
+        (
+            metadata(&issuer(2), "http://keys.example/certs"),
+            "the `jwks_uri` of the metadata is no https URL: `http://keys.example/certs`",
+        ),
+        (Document::of("{}"), "no metadata of an issuer"),
+        (Document::moved(302, "https://evil.example/metadata"), "a redirect to `https://evil.example/metadata`"),
+    ];
+    let mut config = orders::config();
+    let mut all = Vec::new();
+    for (at, (document, _)) in cases.iter().enumerate() {
+        let mut one = config["issuers"][0].clone();
+        one["issuer"] = json!(issuer(at));
+        one["keys"] = json!({"cluster": "jit", "discover": true, "jwks_host": "keys.example", "jwks_cluster": "keys", "wait": "1s"});
+        all.push(one);
+        jit.serve(&format!("/{at}{OPENID}"), document.clone());
+        jit.serve(&format!("{OAUTH}/{at}"), document.clone());
+    }
+    config["signals"]["transmitters"][0]["subjects"] = json!([issuer(0)]);
+    config["issuers"] = json!(all);
+    let clusters = vec![jwks::cluster("jit", jit.address()), jwks::cluster("keys", keys.address())];
+    let settings = Settings::new("keys-discover-bad", config).patch(jwks::with_clusters(clusters));
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let token = |at: usize| with_token(&mint::token().claim("iss", issuer(at)).sign());
+    for (at, (_, line)) in cases.iter().enumerate() {
+        assert_refused(&sidecar, &send(&sidecar, &token(at)).await, "keys_unavailable");
+        until_logged(&sidecar, line).await;
+    }
+    assert_eq!(keys.requests(), 0);
+    for cause in ["metadata", "redirect"] {
+        assert!(counter(&sidecar, &format!("keys_fetch_failed.{cause}")).await > 0, "{cause}");
+    }
+    jit.serve(&format!("/1{OPENID}"), metadata(&issuer(1), good));
+    until("mended metadata", Duration::from_secs(10), async || send(&sidecar, &token(1)).await.status == 200).await;
+}
+
+/// As `gzip` packs it.
+fn gzip(plain: &str) -> Vec<u8> {
+    let mut child = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(plain.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
+#[tokio::test]
+async fn a_set_behind_redirects_a_bearer_and_gzip() {
+    let server = Jwks::start(json!({})).unwrap();
+    let secret = "Bearer s3cret";
+    let packed = Document::of(gzip(&mint::ISSUER.jwks().to_string())).header("content-encoding", "gzip");
+    server.serve("/jwks.json", Document::moved(302, "/a").only_for(secret));
+    server.serve("/a", Document::moved(307, "https://jit.example/b/c").only_for(secret));
+    server.serve("/b/c", Document::moved(301, "d").only_for(secret));
+    server.serve("/b/d", packed.only_for(secret));
+    let keys = json!({"authorization": secret, "wait": "1s"});
+    let sidecar = Sidecar::start(settings("keys-redirect", keys.clone(), server.address())).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    assert_eq!(server.asked_for(), ["/jwks.json", "/a", "/b/c", "/b/d"].map(|path| format!("jit.example{path}")));
+    assert!(server.accepted_encodings().iter().all(|encoding| encoding.as_deref() == Some("identity")));
+
+    let refused = async |name: &str, keys: Value, line: &str, cause: &str| {
+        let sidecar = Sidecar::start(settings(name, keys, server.address())).await.unwrap();
+        assert_refused(&sidecar, &send(&sidecar, &read_order()).await, "keys_unavailable");
+        until_logged(&sidecar, line).await;
+        assert!(counter(&sidecar, &format!("keys_fetch_failed.{cause}")).await > 0, "{cause}");
+        assert!(!sidecar.envoy().log().contains("s3cret"));
+    };
+    refused("keys-no-bearer", json!({"wait": "1s"}), "failed: status 401", "status").await;
+    server.serve("/b/d", Document::moved(308, "/jwks.json"));
+    refused("keys-loop", keys.clone(), "failed: jit.example/b/d: more than 3 redirects", "redirect").await;
+    server.serve("/a", Document::moved(307, "https://evil.example/b"));
+    let line = "failed: jit.example/a: a redirect to `https://evil.example/b`, and only `jit.example` is asked";
+    refused("keys-away", keys.clone(), line, "redirect").await;
+    server.serve("/jwks.json", Document::of("?").header("content-encoding", "br"));
+    refused("keys-brotli", keys.clone(), "failed: compressed as br", "encoding").await;
+    // 2 MiB of spaces in 2 KiB.
+    server.serve("/jwks.json", Document::of(gzip(&" ".repeat(2 << 20))));
+    refused("keys-bomb", keys, "failed: more than 1048576 bytes when unpacked", "too_large").await;
+}
+
+/// Envoy drops an answer that is larger than its buffer, and a server that sends as it makes the answer does not say how
+/// long it is.
+#[tokio::test]
+async fn a_streamed_set_that_is_too_large_is_counted_as_that() {
+    let server = Jwks::start(mint::ISSUER.jwks()).unwrap();
+    let sidecar = Sidecar::start(settings("keys-stream", json!({"refresh": "1s", "timeout": "30s"}), server.address()))
+        .await
+        .unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    for mebibytes in [2, 40] {
+        let before = counter(&sidecar, "keys_fetch_failed.too_large").await;
+        let mut padded = mint::FORGER.jwks();
+        padded["padding"] = json!("x".repeat(mebibytes << 20));
+        server.serve("/jwks.json", Document::of(padded.to_string()).streamed());
+        until(&format!("{mebibytes} MiB"), Duration::from_secs(20), async || {
+            counter(&sidecar, "keys_fetch_failed.too_large").await > before + 1
+        })
+        .await;
+        assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    }
+    until_logged(&sidecar, "the proxy dropped the answer").await;
+    assert_eq!(counter(&sidecar, "keys_fetch_failed.no_answer").await, 0);
+}
+
+/// A key server that wants the token of a mounted file, such as that of Kubernetes: Envoy injects it, and follows the file.
+#[tokio::test]
+async fn envoy_injects_the_token_of_a_mounted_file() {
+    let server = Jwks::start(json!({})).unwrap();
+    let document = |token: &str| Document::of(mint::ISSUER.jwks().to_string()).only_for(&format!("Bearer {token}"));
+    server.serve("/openid/v1/jwks", document("first"));
+    let folder = artefacts::target().join("tests").join(mint::unique("injected"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("token"), "first").unwrap();
+    let secret = json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": "key-server-token",
+        "generic_secret": {"secret": {"filename": folder.join("token")}}
+    }]});
+    std::fs::write(folder.join("sds.json"), secret.to_string()).unwrap();
+    let mut cluster = jwks::cluster("jit", server.address());
+    cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http_protocol_options": {}},
+        "http_filters": [
+            {"name": "envoy.filters.http.credential_injector", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+                "overwrite": true,
+                "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                    "header": "authorization",
+                    "header_value_prefix": "Bearer ",
+                    "credential": {"name": "key-server-token", "sds_config": {
+                        "path_config_source": {"path": folder.join("sds.json"), "watched_directory": {"path": folder}},
+                        "resource_api_version": "V3"
+                    }}
+                }}
+            }},
+            {"name": "envoy.filters.http.upstream_codec", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+            }}
+        ]
+    }});
+    let keys = json!({"path": "/openid/v1/jwks", "refresh": "1s"});
+    let settings = Settings::new("keys-injected", config(keys)).patch(move |bootstrap| {
+        bootstrap["node"] = json!({"id": "injected", "cluster": "injected"});
+        jwks::with_clusters(vec![cluster])(bootstrap);
+    });
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    // The kubelet replaces a token before it expires: a new file is moved into the place of the old one.
+    server.serve("/openid/v1/jwks", document("second"));
+    std::fs::write(folder.join("next"), "second").unwrap();
+    std::fs::rename(folder.join("next"), folder.join("token")).unwrap();
+    std::fs::write(folder.join("next"), secret.to_string()).unwrap();
+    std::fs::rename(folder.join("next"), folder.join("sds.json")).unwrap();
+    let before = counter(&sidecar, "keys_fetched").await;
+    until("a fetch with the new token", Duration::from_secs(10), async || {
+        counter(&sidecar, "keys_fetched").await > before + 1
+    })
+    .await;
+    assert_eq!(server.authorizations().last().unwrap().as_deref(), Some("Bearer second"));
+}
+
+/// A token without a `kid` is tried with the keys that fit, and a new key of its issuer is fetched.
+#[tokio::test]
+async fn tokens_without_a_kid_follow_a_rotation() {
+    let (old, new) = (Keyring::generate("old"), Keyring::generate("new"));
+    let nameless = |keys: &Keyring| mint::token().signed_by(keys.signer(Alg::Es256)).without_header("kid").sign();
+    let server = Jwks::start(old.jwks()).unwrap();
+    let keys = json!({"refetch": "1s"});
+    let sidecar = Sidecar::start(settings("keys-nameless", keys, server.address())).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &with_token(&nameless(&old))).await);
+    assert_refused(&sidecar, &send(&sidecar, &with_token(&nameless(&new))).await, "signature_invalid");
+    server.publish(&joined(&[old.jwks(), new.jwks()]));
+    sleep(Duration::from_millis(1_100)).await;
+    assert_allowed(&sidecar, &send(&sidecar, &with_token(&nameless(&new))).await);
+    assert_allowed(&sidecar, &send(&sidecar, &with_token(&nameless(&old))).await);
+    let asked = server.requests();
+    for _ in 0..20 {
+        let forged = mint::token().signed_by(mint::FORGER.signer(Alg::Es256)).without_header("kid").sign();
+        assert_refused(&sidecar, &send(&sidecar, &with_token(&forged)).await, "signature_invalid");
+    }
+    assert!(server.requests() <= asked + 3, "bad signatures ask for keys once in a while");
+}
+
+/// Only the proxy checks ES512.
+#[tokio::test]
+async fn es512_needs_the_function_of_the_proxy() {
+    let mut config = orders::config();
+    config["issuers"][0]["algorithms"] = json!(["ES256", "ES512"]);
+    let sidecar = Sidecar::start(Settings::new("es512", config.clone())).await.unwrap();
+    assert_allowed(&sidecar, &send(&sidecar, &read_order()).await);
+    let restriction = capabilities::all_but(&["proxy_call_foreign_function"]).unwrap();
+    let settings = Settings::new("es512-restricted", config).patch(move |bootstrap| {
+        let filter = format!("{}/http_filters/0/typed_config/config", bootstrap::APP);
+        bootstrap.pointer_mut(&filter).unwrap()["capability_restriction_config"] = restriction;
+    });
+    let Err(error) = Sidecar::start(settings).await else { panic!("it started") };
+    assert!(error.to_string().contains("cannot check signatures with ES512, which only the proxy can"), "{error}");
 }

@@ -29,14 +29,17 @@ async fn tokens_and_signals_by_jose_pass_in_every_algorithm() {
     if !oauth::is_there("tokens_and_signals_by_jose_pass_in_every_algorithm") {
         return;
     }
-    let made = jose("sign", &json!({"typ": "at+jwt", "claims": claims(), "algorithms": Alg::names()})).unwrap();
+    let algorithms: Vec<&str> = Alg::names().into_iter().chain(["ES512"]).collect();
+    let made = jose("sign", &json!({"typ": "at+jwt", "claims": claims(), "algorithms": algorithms})).unwrap();
     let task = mint::unique("task");
     let set: Value = serde_json::from_str(&mint::complete_task(&task).claims_text()).unwrap();
-    let sets = jose("sign", &json!({"typ": "secevent+jwt", "claims": set, "algorithms": Alg::names()})).unwrap();
-    let config = orders::config_with(made["jwks"].clone(), sets["jwks"].clone());
+    let sets = jose("sign", &json!({"typ": "secevent+jwt", "claims": set, "algorithms": algorithms})).unwrap();
+    let mut config = orders::config_with(made["jwks"].clone(), sets["jwks"].clone());
+    config["issuers"][0]["algorithms"] = json!(algorithms);
+    config["signals"]["transmitters"][0]["algorithms"] = json!(algorithms);
     let sidecar = Sidecar::start(Settings::new("jose", config)).await.unwrap();
-    for alg in Alg::names() {
-        let token = made["tokens"][alg].as_str().unwrap();
+    for alg in &algorithms {
+        let token = made["tokens"][*alg].as_str().unwrap();
         for http in Http::BOTH {
             let answer = sidecar.send(http, &Request::get(orders::ORDER_PATH).bearer(token)).await.unwrap();
             assert_allowed(&sidecar, &answer);
@@ -45,10 +48,47 @@ async fn tokens_and_signals_by_jose_pass_in_every_algorithm() {
             assert_refused(&sidecar, &answer, "signature_invalid");
         }
     }
-    for alg in Alg::names() {
-        let push = Request::push(orders::SIGNALS_PATH, sets["tokens"][alg].as_str().unwrap());
+    for alg in &algorithms {
+        let push = Request::push(orders::SIGNALS_PATH, sets["tokens"][*alg].as_str().unwrap());
         let answer = client::send(sidecar.signals(), Http::One, &push).await.unwrap();
         assert_signal_accepted(&answer);
+    }
+}
+
+/// A key as PEM, a key without a name, and tokens without a `kid`: each is found by what fits `alg`.
+#[tokio::test]
+async fn tokens_by_jose_pass_without_names() {
+    if !oauth::is_there("tokens_by_jose_pass_without_names") {
+        return;
+    }
+    let algorithms = ["ES256", "ES384", "ES512", "RS256", "PS384", "EdDSA"];
+    let input = json!({"typ": "at+jwt", "claims": claims(), "algorithms": algorithms, "named": false});
+    let made = jose("sign", &input).unwrap();
+    let mut nameless = orders::config_with(made["jwks"].clone(), mint::TRANSMITTER.jwks());
+    nameless["issuers"][0]["algorithms"] = json!(algorithms);
+    let of_pem = |alg: &str| {
+        let mut config = nameless.clone();
+        config["issuers"][0]["keys"] = json!({"pem": made["pems"][alg]});
+        config["issuers"][0]["algorithms"] = json!([alg]);
+        config
+    };
+    let settings = algorithms
+        .iter()
+        .fold(Settings::new("jose-nameless", nameless.clone()), |settings, alg| settings.also(alg, of_pem(alg)));
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    for alg in algorithms {
+        let token = made["tokens"][alg].as_str().unwrap();
+        for to in [sidecar.app(), sidecar.listener(alg)] {
+            let answer = client::send(to, Http::One, &Request::get(orders::ORDER_PATH).bearer(token)).await.unwrap();
+            assert_allowed(&sidecar, &answer);
+            let forged = Request::get(orders::ORDER_PATH).bearer(&tamper::flip_signature_bit(token));
+            let answer = client::send(to, Http::One, &forged).await.unwrap();
+            assert_refused(&sidecar, &answer, "signature_invalid");
+        }
+        let other = if alg == "ES256" { "ES384" } else { "ES256" };
+        let request = Request::get(orders::ORDER_PATH).bearer(token);
+        let answer = client::send(sidecar.listener(other), Http::One, &request).await.unwrap();
+        assert_refused(&sidecar, &answer, "algorithm_refused");
     }
 }
 

@@ -34,6 +34,11 @@ fn fence() -> Value {
         {"name": "orders-below", "match": {"path": "/v1/orders/{rest...}"}, "deny": true},
         {"name": "literal", "match": {"path": "/a.b"}, "deny": true},
         {"name": "purge", "match": {"path": "/v1/orders:purge"}, "deny": true},
+        {"name": "cancel", "match": {"path": "/v2/orders/{order}:cancel"}, "deny": true},
+        {"name": "pdf", "match": {"path": "/v2/docs/{name}.pdf"}, "deny": true},
+        {"name": "major", "match": {"path": "/v2/v{major}/admin"}, "deny": true},
+        {"name": "get", "match": {"methods": ["GET"], "path": "/get"}, "deny": true},
+        {"name": "head", "match": {"methods": ["HEAD"], "path": "/head"}, "deny": true},
         {"name": "one", "match": {"path": "/one/{x}"}, "allow": "anonymous"},
         {"name": "one-below", "match": {"path": "/one/{rest...}"}, "deny": true},
         {"name": "no-delete", "match": {"methods": ["DELETE"], "path": "/public"}, "deny": true},
@@ -209,6 +214,9 @@ fn is_closed(path: &str) -> bool {
         // What is still escaped is no other order, but the same one written in another way.
         ["v1", "orders", order] => order != orders::ORDER && !order.contains('%'),
         ["v1", "orders", _, ..] => true,
+        ["v2", "orders", order] => order.strip_suffix(":cancel").is_some_and(|order| !order.is_empty()),
+        ["v2", "docs", name] => name.strip_suffix(".pdf").is_some_and(|name| !name.is_empty()),
+        ["v2", version, "admin"] => version.strip_prefix('v').is_some_and(|major| !major.is_empty()),
         ["one", ""] | ["one", _, _, ..] => true,
         _ => false,
     }
@@ -410,6 +418,69 @@ async fn a_literal_is_no_pattern_and_a_capture_is_one_segment() {
     let mut rows = same("rule_denied", &["/a.b", "/a%2Eb", "/one/a/b", "/one/", "/one/a/"]);
     rows.extend(same("open", &["/aXb", "/a/b", "/a..b", "/ab", "/one", "/one/a", "/one/a?/b", "/ADMIN", "/adminx"]));
     judged(&rows).await;
+}
+
+#[tokio::test]
+async fn text_beside_a_capture_has_one_spelling() {
+    let mut rows = same(
+        "rule_denied",
+        &[
+            "/v2/orders/7:cancel",
+            "/v2/orders/7%3Acancel",
+            "/v2/orders/7%3acancel",
+            "/v2/orders/7:%63anc%65l",
+            "/v2/orders/%37:cancel?x",
+            "/v2/orders/7:cancel:cancel",
+            "/v2/orders/%C3%A9:cancel",
+            "/v2/docs/a.pdf",
+            "/v2/docs/a%2Epdf",
+            "/v2/docs/a%20b.pd%66",
+            "/v2/docs/..pdf",
+            "/v2/v1/admin",
+            "/v2/%761/admin",
+        ],
+    );
+    rows.extend(same(
+        "open",
+        &[
+            "/v2/orders/:cancel",
+            "/v2/orders/7:CANCEL",
+            "/v2/orders/7:cancelx",
+            "/v2/orders/7:cancel/",
+            "/v2/docs/.pdf",
+            "/v2/docs/a.pdf/b",
+            "/v2/docs/apdf",
+            "/v2/v/admin",
+            "/v2/1/admin",
+        ],
+    ));
+    rows.extend(same("path_refused", &["/v2/orders/7%253Acancel", "/v2/orders/7:cancel;x"]));
+    judged(&rows).await;
+}
+
+/// RFC 9110 section 9.3.2: HEAD asks for the headers of what GET would answer.
+#[tokio::test]
+async fn head_is_decided_as_get_unless_a_rule_names_it() {
+    let mut core = InProcess::new(&fence());
+    for (method, path, status) in [
+        ("GET", "/get", 403),
+        ("HEAD", "/get", 403),
+        ("POST", "/get", 200),
+        ("GET", "/head", 200),
+        ("HEAD", "/head", 403),
+        ("HEAD", "/v2/orders/7:cancel", 403),
+        ("HEAD", "/public", 200),
+    ] {
+        let verdict = core.judge(method, orders::HOST.as_bytes(), path.as_bytes(), &[]);
+        assert_eq!(verdict.reason.is_none(), status == 200, "core: {method} {path}");
+        for (paths, sidecar) in &bench().await.sidecars {
+            for http in Http::BOTH {
+                let answer = sidecar.send(http, &Request::new(method, path)).await.unwrap();
+                assert_eq!(answer.status, status, "{paths:?} {http:?}: {method} {path}");
+                assert_eq!(sidecar.upstream().was_reached_by(&answer.probe), status == 200, "{method} {path}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -836,7 +907,7 @@ async fn generated_spellings_arrive_only_where_a_rule_lets_them() {
 
 /// A path with one to four of the tricks that there are.
 fn spelling(chance: &mut fastrand::Rng) -> Vec<u8> {
-    const PATHS: [&str; 10] = [
+    const PATHS: [&str; 13] = [
         "/admin",
         "/admin/x",
         "/v1/orders/1881",
@@ -844,6 +915,9 @@ fn spelling(chance: &mut fastrand::Rng) -> Vec<u8> {
         "/v1/orders/1881/x",
         "/v1/orders:purge",
         "/a.b",
+        "/v2/orders/7:cancel",
+        "/v2/docs/a.pdf",
+        "/v2/v1/admin",
         "/one/a",
         "/one/a/b",
         "/public",

@@ -1,6 +1,7 @@
 //! A server of key sets, as an issuer runs one: it counts who asks, and can be slow, broken, down, or publish others.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
@@ -9,10 +10,12 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
-    response::IntoResponse,
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime, sync::oneshot, time};
 
@@ -33,7 +36,57 @@ struct Published {
     status: u16,
     body: String,
     delay: Duration,
-    requests: Vec<String>,
+    documents: BTreeMap<String, Document>,
+    requests: Vec<Asked>,
+}
+
+/// One request that came.
+#[derive(Clone)]
+struct Asked {
+    /// Host and path.
+    target: String,
+    authorization: Option<String>,
+    accept_encoding: Option<String>,
+}
+
+/// What it answers at one path.
+#[derive(Clone, Default)]
+pub struct Document {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+    is_streamed: bool,
+    authorization: Option<String>,
+}
+
+impl Document {
+    /// A good answer with this body.
+    pub fn of(body: impl Into<Vec<u8>>) -> Self {
+        Self { status: 200, body: body.into(), ..Self::default() }
+    }
+
+    /// A redirect.
+    pub fn moved(status: u16, location: impl Into<String>) -> Self {
+        Self { status, ..Self::of("").header("location", location) }
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sent as it is made, so that no header tells how long it is.
+    pub fn streamed(mut self) -> Self {
+        self.is_streamed = true;
+        self
+    }
+
+    /// Only for who says this in `authorization`; others get 401.
+    pub fn only_for(mut self, authorization: &str) -> Self {
+        self.authorization = Some(authorization.to_owned());
+        self
+    }
 }
 
 type Shared = Arc<Mutex<Published>>;
@@ -46,7 +99,13 @@ impl Jwks {
 
     /// Starts one where [`down`] said that there would be one.
     pub fn start_on(address: SocketAddr, jwks: Value) -> Result<Self> {
-        let published = Published { status: 200, body: jwks.to_string(), delay: Duration::ZERO, requests: Vec::new() };
+        let published = Published {
+            status: 200,
+            body: jwks.to_string(),
+            delay: Duration::ZERO,
+            documents: BTreeMap::new(),
+            requests: Vec::new(),
+        };
         let state: Shared = Arc::new(Mutex::new(published));
         let routes = Router::new().fallback(answer).with_state(state.clone());
         let (stop, stopped) = oneshot::channel();
@@ -85,6 +144,11 @@ impl Jwks {
         published.body = body.into();
     }
 
+    /// Answers with this at `path` from now on.
+    pub fn serve(&self, path: &str, document: Document) {
+        self.lock().documents.insert(path.to_owned(), document);
+    }
+
     /// Answers only after so long from now on.
     pub fn delay(&self, delay: Duration) {
         self.lock().delay = delay;
@@ -97,7 +161,17 @@ impl Jwks {
 
     /// Host and path of all requests.
     pub fn asked_for(&self) -> Vec<String> {
-        self.lock().requests.clone()
+        self.lock().requests.iter().map(|asked| asked.target.clone()).collect()
+    }
+
+    /// The header `authorization` of all requests.
+    pub fn authorizations(&self) -> Vec<Option<String>> {
+        self.lock().requests.iter().map(|asked| asked.authorization.clone()).collect()
+    }
+
+    /// The header `accept-encoding` of all requests.
+    pub fn accepted_encodings(&self) -> Vec<Option<String>> {
+        self.lock().requests.iter().map(|asked| asked.accept_encoding.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {
@@ -154,14 +228,34 @@ async fn serve(
     }
 }
 
-async fn answer(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> impl IntoResponse {
-    let (status, body, delay) = {
+async fn answer(State(state): State<Shared>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).map(str::to_owned);
+    let authorization = text(header::AUTHORIZATION);
+    let (document, delay) = {
         let mut published = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        published.requests.push(format!("{host}{uri}"));
-        (published.status, published.body.clone(), published.delay)
+        published.requests.push(Asked {
+            target: format!("{}{uri}", text(header::HOST).unwrap_or_default()),
+            authorization: authorization.clone(),
+            accept_encoding: text(header::ACCEPT_ENCODING),
+        });
+        let plain = || Document { status: published.status, ..Document::of(published.body.clone()) };
+        (published.documents.get(uri.path()).cloned().unwrap_or_else(plain), published.delay)
     };
     time::sleep(delay).await;
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, [(header::CONTENT_TYPE, "application/jwk-set+json")], body)
+    if document.authorization.is_some() && document.authorization != authorization {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = match document.is_streamed {
+        true if method == Method::HEAD => Body::from_stream(stream::empty::<std::io::Result<Vec<u8>>>()),
+        true => Body::from_stream(stream::iter([Ok::<_, std::io::Error>(document.body)])),
+        false => Body::from(document.body),
+    };
+    let mut response = (status, [(header::CONTENT_TYPE, "application/jwk-set+json")], body).into_response();
+    for (name, value) in document.headers {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }

@@ -27,7 +27,7 @@ use serde_json::{Map, Value, json};
 
 use crate::orders;
 
-/// The signature algorithms that the filter accepts.
+/// The signature algorithms that the filter accepts, except ES512, for which this library has no code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alg {
     /// ECDSA on P-256 with SHA-256.
@@ -42,14 +42,27 @@ pub enum Alg {
     Rs512,
     /// RSASSA-PSS with SHA-256, 2048 bit.
     Ps256,
+    /// RSASSA-PSS with SHA-384, 2048 bit.
+    Ps384,
+    /// RSASSA-PSS with SHA-512, 2048 bit.
+    Ps512,
     /// Ed25519.
     EdDsa,
 }
 
 impl Alg {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Es256, Self::Es384, Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::EdDsa];
+    pub const ALL: [Self; 9] = [
+        Self::Es256,
+        Self::Es384,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::EdDsa,
+    ];
 
     /// Their names, as a configuration lists them.
     pub fn names() -> Vec<&'static str> {
@@ -65,6 +78,8 @@ impl Alg {
             Self::Rs384 => "RS384",
             Self::Rs512 => "RS512",
             Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -77,6 +92,8 @@ impl Alg {
             Self::Rs384 => Algorithm::RS384,
             Self::Rs512 => Algorithm::RS512,
             Self::Ps256 => Algorithm::PS256,
+            Self::Ps384 => Algorithm::PS384,
+            Self::Ps512 => Algorithm::PS512,
             Self::EdDsa => Algorithm::EdDSA,
         }
     }
@@ -84,7 +101,7 @@ impl Alg {
 
 /// The keys of one issuer: one for each algorithm.
 pub struct Keyring {
-    signers: [Signer; 7],
+    signers: [Signer; 9],
 }
 
 /// One private key.
@@ -133,7 +150,7 @@ impl Signer {
                 let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &random);
                 EncodingKey::from_ec_der(key.expect("a new P-384 key").as_ref())
             }
-            Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 => {
+            Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512 => {
                 let key = RsaKeyPair::generate(KeySize::Rsa2048).expect("a new RSA key");
                 let der: Pkcs8V1Der = key.as_der().expect("an RSA key in PKCS #8");
                 // The only way in that takes PKCS #8.

@@ -171,7 +171,17 @@ pub fn escape(text: &str) -> String {
 
 /// Runs `tests/oidc/jose.mjs` with this action and input; an error is what it said.
 pub fn jose(action: &str, input: &Value) -> Result<Value> {
-    let mut process = node("jose.mjs", &[action])?;
+    run("jose.mjs", &[action], input)
+}
+
+/// Lets npm's `oauth4webapi` ask for a resource, read the challenge, and fetch the metadata that it points to:
+/// `tests/oidc/discover.mjs` with this input. An error is what it said.
+pub fn discover(input: &Value) -> Result<Value> {
+    run("discover.mjs", &[], input)
+}
+
+fn run(script: &str, arguments: &[&str], input: &Value) -> Result<Value> {
+    let mut process = node(script, arguments)?;
     if let Some(mut stdin) = process.stdin.take() {
         stdin.write_all(input.to_string().as_bytes()).map_err(Error::doing("write to node"))?;
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use taskfence_core::config::compile::Loaded;
 use taskfence_core::config::problem::Problem;
 use taskfence_core::encoding::nearest::nearest;
-use taskfence_core::keys::keyring::{Keyring, Owner};
+use taskfence_core::keys::keyring::{Discovery, Keyring, Owner, Source};
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::policy::policy::Role;
 use taskfence_core::signal::hub_source::HubSource;
@@ -173,7 +173,10 @@ impl Check {
                         let note = "note: what is printed holds the value of `authorization`: keep it as the secret that it is";
                         writeln!(console.err, "{note}")?;
                     }
-                    console.out.write_all(json.trim_ascii_end())?;
+                    match &loaded.with_defaults {
+                        Some(whole) => console.out.write_all(serde_json::to_string_pretty(whole)?.as_bytes())?,
+                        None => console.out.write_all(json.trim_ascii_end())?,
+                    }
                     writeln!(console.out)?;
                 } else {
                     writeln!(console.out, "{line}")?;
@@ -238,9 +241,16 @@ fn check_clusters(
     let mut configuration = checked?;
     let mut problems = Vec::new();
     let policy = &configuration.loaded.policy;
-    let keys = policy.fetched_keys().filter_map(|(owner, _, keys)| Some((place(owner), &keys.source()?.cluster)));
+    let keys = policy.fetched_keys().filter_map(|(owner, _, keys)| Some((owner, keys.source()?)));
+    let keys = keys.flat_map(|(owner, source)| {
+        // Without a `jwks_cluster` it is the same one.
+        let jwks = source.discovery.as_ref().map(|discovery| ("jwks_cluster", &discovery.keys_cluster));
+        let jwks = jwks.filter(|(_, cluster)| **cluster != source.cluster);
+        let named = std::iter::once(("cluster", &source.cluster)).chain(jwks);
+        named.map(move |(key, cluster)| (format!("{}.{key}", place(owner, policy)), cluster))
+    });
     let keys = keys.map(|(place, cluster)| (place, cluster, "so its keys may never come", "the key server wants it"));
-    let hub = policy.signals().hub().map(|hub| ("signals.hub".to_owned(), &hub.cluster));
+    let hub = policy.signals().hub().map(|hub| ("signals.hub.cluster".to_owned(), &hub.cluster));
     let hub = hub.map(|(place, cluster)| {
         (place, cluster, "so no signal may ever come, and every token is refused", "the hub wants it")
     });
@@ -249,7 +259,7 @@ fn check_clusters(
             continue;
         }
         let message = format!("`{cluster}` is not one of the clusters in this file, {effect}");
-        let problem = Problem::at(format!("{place}.cluster"), message);
+        let problem = Problem::at(place, message);
         problems.push(match nearest(cluster, clusters.iter().copied()) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
             None => problem.help(format!("add it to the clusters, with TLS where {wants}")),
@@ -266,9 +276,12 @@ fn check_clusters(
 }
 
 /// Where the keys of `owner` stand in a configuration.
-fn place(owner: Owner) -> String {
+fn place(owner: Owner, policy: &Policy) -> String {
     match owner {
-        Owner::Issuer(at) => format!("issuers[{at}].keys"),
+        Owner::Issuer(at) => {
+            let entry = policy.issuer(at).map_or(at.position(), |issuer| issuer.entry);
+            format!("issuers[{entry}].keys")
+        }
         Owner::Transmitter(at) => format!("signals.transmitters[{at}].keys"),
     }
 }
@@ -277,11 +290,14 @@ fn place(owner: Owner) -> String {
 fn notes(loaded: &Loaded) -> Vec<Problem> {
     let note = |(owner, _, keys): (Owner, &str, &Keyring)| {
         let source = keys.source()?;
-        let message = format!(
-            "fetched from the cluster `{}` as {}{}, not looked at here",
-            source.cluster, source.host, source.path
-        );
-        Some(Problem::at(place(owner), message))
+        let Source { cluster, host, path, .. } = source;
+        let message = match &source.discovery {
+            None => format!("fetched from the cluster `{cluster}` as {host}{path}, not looked at here"),
+            Some(Discovery { keys_cluster, keys_host, .. }) => format!(
+                "discovered through the cluster `{cluster}` as {host}{path}, and fetched from {keys_host} through the cluster `{keys_cluster}`, not looked at here"
+            ),
+        };
+        Some(Problem::at(place(owner, &loaded.policy), message))
     };
     let hub = loaded.policy.signals().hub().map(|hub| {
         let HubSource { cluster, host, path, .. } = hub;

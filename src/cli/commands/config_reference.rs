@@ -47,6 +47,43 @@ takes too much work with the claims of one token is `condition_error`, whatever 
 | `now` | a number | the time of the request, in unix seconds |
 ";
 
+const CLAIMS: &str = "
+## Names of claims
+
+A claim that the filter reads may have any name. What it reads under that name is what rules, signals, headers to the
+upstream and the log call client, task, session and so on.
+
+- A name is a path: `realm_access.roles` is the claim `roles` inside the claim `realm_access`.
+- A part with a dot stands in double quotes: `'\"kubernetes.io\".pod.name'`. In quotes, `\\\"` is a quote.
+- A name with `://`, or that begins with `urn:`, is one name: `https://example.com/roles`.
+- A name with a dot and a `/` or `:` could be either, and is refused: write `'\"kubernetes.io/sa\"'`, with quotes.
+- Of a list of names, the first that is present counts. Null is absent. If another one of the list is present with another
+  value, the token is refused, and the log names the claim. Only `scope` may have names with different values.
+- An integer stands for its digits: `run_id: 42` is the task `42`.
+- A path through a list or a text is refused, and so is a value of the wrong kind.
+- A narrowing reaches each claim that is named for `scope` or `details`, and `scope`, `scp` and `authorization_details`
+  in any case. It takes from all of them, also from those that do not count.
+
+`none` says that tokens have no such claim. Where a rule, a header or a transmitter needs it, `taskfence check` fails, or
+warns if only some of the issuers lack it.
+
+| what tokens lack | single use | replay | signals | timeline |
+|---|---|---|---|---|
+| an identifier: `claims: {token: none}` | by the SHA-256 of the signed bytes | two tokens with the same bytes are one | none finds a token by `jwt_id`: end its session, its task or its user | `token` is `sha256:` and the digest |
+| a task: `claims: {task: none}` | as ever | as ever | `task-completed` finds nothing, and a signal with a member `task` is refused | no request belongs to a task |
+| a task of its own: `claims: {task: sub}` | as ever | as ever | completing it ends the user for good | all requests of a user are one task |
+| a client: `claims: {client: none}` | as ever | as ever | none about a client finds its tokens | no client |
+| a session | as ever | as ever | none about a session finds it; one about its user does | no session |
+| `auth_time` | as ever | as ever | a cut-off counts by `iat`, so a token that was made after it passes, whenever its user signed in | `max_session` and `auth_age` have nothing to measure |
+| `aud`: `audience_from: none` | as ever | a token for another service passes; the filter asks for a binding | as ever | as ever |
+| `aud`: `audience_from: client_id` | as ever | any token of that client passes | as ever | as ever |
+| `typ`: `types: [absent]` | as ever | another JWT of the issuer with these claims passes: write a `where` | as ever | as ever |
+| `iss`: `issuer_from: sub` | as ever | as ever | signals name the issuer by scheme and authority, `spiffe://td.example` | as ever |
+
+Several entries may be about one issuer. A token belongs to the first one whose `types`, `where` and audience it has. Two
+entries that nothing tells apart are an error.
+";
+
 /// What the fields of conditions are.
 const FIELDS: [(&str, &str); 17] = [
     ("request.method", "the method, in upper case"),
@@ -58,8 +95,8 @@ const FIELDS: [(&str, &str); 17] = [
     ("context.state_age", "seconds since a transmitter was last heard of"),
     ("grant.issuer", "`iss`"),
     ("grant.subject", "`sub`"),
-    ("grant.client", "`client_id`"),
-    ("grant.task", "the task"),
+    ("grant.client", "the client; where tokens name none, the condition cannot be evaluated"),
+    ("grant.task", "the task; where tokens name none, the condition cannot be evaluated"),
     ("grant.session", "the session; empty when there is none"),
     ("grant.actor", "`sub` of the outermost `act`; empty when nobody acts"),
     ("grant.scopes", "the scope values that are left"),
@@ -79,6 +116,7 @@ pub(super) fn markdown(schema: &Value) -> String {
     let mut page = Page { schema, text: INTRODUCTION.to_owned() };
     page.text.push_str("\n## Keys\n");
     page.section("", schema);
+    page.text.push_str(CLAIMS);
     page.conditions();
     page.text.push_str("\n## A worked example\n\n```yaml\n");
     page.text.push_str(EXAMPLE);
@@ -165,7 +203,7 @@ impl<'s> Page<'s> {
             Some("array") => {
                 let item = schema.get("items").map(|items| self.shape(items)).unwrap_or_default();
                 Shape {
-                    words: format!("list of {}s", item.words),
+                    words: format!("list of {}", plural(&item.words)),
                     object: item.object.map(|(_, object)| ("[]", object)),
                     ..Shape::default()
                 }
@@ -175,7 +213,7 @@ impl<'s> Page<'s> {
             }
             Some("object") => {
                 let values = schema.get("additionalProperties").filter(|values| values.is_object());
-                let words = values.map(|values| format!("object of {}s", self.shape(values).words));
+                let words = values.map(|values| format!("object of {}", plural(&self.shape(values).words)));
                 Shape { words: words.unwrap_or_else(|| "object".to_owned()), ..Shape::default() }
             }
             Some(other) => Shape { words: other.to_owned(), ..Shape::default() },
@@ -190,6 +228,15 @@ impl<'s> Page<'s> {
             Some(schema) => self.shape(schema),
             None => Shape::default(),
         }
+    }
+}
+
+/// `string` to `strings`, and `list of strings` to `lists of strings`.
+fn plural(words: &str) -> String {
+    match (words.split_once(", or "), words.strip_prefix("list of ")) {
+        (Some((one, other)), _) => format!("{}, or {}", plural(one), plural(other)),
+        (None, Some(items)) => format!("lists of {items}"),
+        (None, None) => format!("{words}s"),
     }
 }
 
@@ -303,7 +350,7 @@ mod tests {
     fn every_key_says_what_it_means_and_what_holds_without_it() {
         let page = page();
         let rows: Vec<&str> =
-            page.split("\n## Conditions").next().unwrap().lines().filter(|line| line.starts_with("| `")).collect();
+            page.split("\n## Names of claims").next().unwrap().lines().filter(|line| line.starts_with("| `")).collect();
         assert!(rows.len() > 60, "{}", rows.len());
         for row in rows {
             let cells: Vec<&str> = row.split(" | ").collect();

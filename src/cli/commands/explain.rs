@@ -1,5 +1,6 @@
 //! `taskfence explain`: one request before the judge of the data plane, and what led to the verdict.
 
+mod alone;
 mod human;
 mod json;
 
@@ -12,7 +13,10 @@ use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser as NonEmpty, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use serde_json::json;
+use taskfence_core::decision::answer::Answer;
 use taskfence_core::decision::judge::Judge;
+use taskfence_core::decision::metadata;
 use taskfence_core::http::connection::parse_address;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::accepted::Signal;
@@ -22,6 +26,7 @@ use crate::failure::Failure;
 use crate::input::configuration;
 use crate::input::file;
 use crate::input::secret::Secret;
+use crate::offline::client_answer::ClientAnswer;
 use crate::offline::evaluation::Evaluation;
 use crate::offline::host::{OfflineConnection, OfflineHost};
 use crate::offline::jwks_files::{self, Jwks};
@@ -42,6 +47,7 @@ Examples:
       --signal revoked.jwt --at 2026-09-21T14:15:00Z
   taskfence explain --config taskfence.yaml --token @token.jwt --grpc \\
       --url https://orders.mesh/orders.v1.Orders/Get --output json
+  taskfence explain --token @token.jwt
 
 Exits with 0 when the request is allowed, with 2 when it is denied, with 3 when the configuration is bad."
     };
@@ -52,12 +58,15 @@ Exits with 0 when the request is allowed, with 2 when it is denied, with 3 when 
 /// Judges the request with the code that the filter runs. Prints each rule that was tried, each requirement with what it
 /// asked and what was found, the verdict, and the answer that the client would get. The pushed state is empty at first:
 /// give the signals that matter with --signal.
+///
+/// Without --config it says what a token is: what it says of itself, which profile fits its issuer, and what a
+/// configuration must say so that the filter accepts it.
 #[derive(Debug, Args)]
 #[command(after_help = examples!(), after_long_help = LONG)]
 pub struct Explain {
     /// The configuration: JSON when it begins with `{`, else YAML; `-` reads standard input
     #[arg(long, value_name = "CONFIG")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 
     #[command(flatten)]
     jwks: Jwks,
@@ -76,8 +85,8 @@ pub struct Explain {
     method: Option<String>,
 
     /// Where it goes: scheme, host and path are taken exactly as typed; a path alone needs --header host:NAME
-    #[arg(long, value_parser = OsStringValueParser::new().try_map(url), help_heading = "The request")]
-    url: Url,
+    #[arg(long, value_parser = OsStringValueParser::new().try_map(url), requires = "config", help_heading = "The request")]
+    url: Option<Url>,
 
     /// A header; may be given more than once
     #[arg(long, value_name = "NAME:VALUE", value_parser = OsStringValueParser::new().try_map(header),
@@ -130,7 +139,8 @@ is not normalised here. The role of the configuration does not matter. A filter 
 up with its feed, which covers every issuer and holds no signal.
 
 The object that --output json prints has these members:
-  verdict       `allowed` or `denied`
+  verdict       `allowed`, `denied`, or `answered`: the request is for the metadata
+                of a protected resource; then there are only `verdict` and `answer`
   reason        why it was refused, or under shadow would have been; or null
   title         the reason in a phrase
   why           the values behind the reason, where there is more to say
@@ -167,18 +177,47 @@ struct ReceivedSignal<'a> {
 }
 
 impl Explain {
+    /// Shows the metadata of a protected resource, which the filter sends without a decision.
+    fn show_metadata(&self, answer: &Answer, grpc: bool, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        match self.output {
+            Output::Human => {
+                let lines = ClientAnswer::new(answer, grpc).lines().join("\n");
+                writeln!(
+                    console.out,
+                    "ANSWERED by the filter, before any rule: the metadata of a protected resource\n\n{lines}"
+                )?;
+            }
+            Output::Json => {
+                let object = json!({"verdict": "answered", "answer": json::answer(answer, grpc)});
+                writeln!(console.out, "{}", serde_json::to_string_pretty(&object)?)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+
     /// Runs the command.
     pub fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let now = Timestamp(self.at.resolve(console.now)?);
-        let typed = self.typed().map_err(|error| Failure::Usage(error.to_string()))?;
+        let (config, url) = match (&self.config, &self.url, &self.token) {
+            (Some(config), Some(url), _) => (config, url),
+            (None, _, Some(token)) => return alone::explain(token.read()?, now, self.output, console),
+            (Some(_), None, _) => return Err(Failure::Usage("say which request is meant with --url".to_owned())),
+            (None, _, None) => {
+                return Err(Failure::Usage("give a configuration with --config, or a token with --token".to_owned()));
+            }
+        };
+        let typed = self.typed(url).map_err(|error| Failure::Usage(error.to_string()))?;
         let token = self.token.as_ref().map(Secret::read).transpose()?;
         let proof = self.dpop.as_ref().map(Secret::read).transpose()?;
-        let mut policy = configuration::read(&self.config, console.input)?.loaded.policy;
+        let mut policy = configuration::read(config, console.input)?.loaded.policy;
         self.jwks.supply(&mut policy, Path::new(""), &BTreeMap::new(), console)?;
         let mut judge = Judge::new(policy);
         let typed = proof.iter().fold(typed, |typed, proof| typed.proof(proof));
         let typed = token.iter().fold(typed, |typed, token| typed.present(token, judge.policy()));
         let request = typed.to_request(judge.policy().places());
+        if let Some(answer) = metadata::answer(judge.policy(), &request) {
+            return self.show_metadata(&answer, request.grpc, console);
+        }
         let mut host = self.host(now, judge.policy())?;
         let mut signals = Vec::new();
         for file in &self.signal {
@@ -200,9 +239,9 @@ impl Explain {
         Ok(if evaluation.verdict.is_ok() { Exit::Done } else { Exit::Denied })
     }
 
-    fn typed(&self) -> Result<TypedRequest, request_input::Error> {
+    fn typed(&self, url: &Url) -> Result<TypedRequest, request_input::Error> {
         let method = self.method.as_deref().unwrap_or(if self.grpc { "POST" } else { "GET" });
-        TypedRequest::new(method.as_bytes(), &self.url, &self.header, self.grpc)
+        TypedRequest::new(method.as_bytes(), url, &self.header, self.grpc)
     }
 
     fn host(&self, now: Timestamp, policy: &Policy) -> Result<OfflineHost, Failure> {

@@ -6,6 +6,7 @@ pub mod config_reference;
 pub mod explain;
 pub mod hub;
 pub mod hub_options;
+pub mod init;
 pub mod keys;
 pub mod man;
 mod proof;

@@ -12,11 +12,14 @@ use taskfence_core::jose::signature::PureRust;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::reason::Reason;
 use taskfence_core::time::Timestamp;
+use taskfence_core::token::claim_names::{ClaimFault, ClaimNames, Names, RefusedClaim};
 use taskfence_core::token::confirmation::Binding;
 use taskfence_core::token::dpop::{self, Expected, ProofError};
 use taskfence_core::token::grant::Grant;
+use taskfence_core::token::issuer::Issuer;
 use taskfence_core::token::presentation::Presentation;
 
+use crate::offline::request_input;
 use crate::offline::token_report::{Credential, UnverifiedToken};
 use crate::terminal::text::time_from;
 
@@ -34,9 +37,13 @@ pub(super) fn diagnose(
         (Reason::HostRefused, _) => policy.host(request.authority).err().map(|error| format!("host: {error}")),
         (_, Credential::Unreadable(error)) => Some(error.to_string()),
         (Reason::ClaimInvalid, Credential::Refused(claimed)) => {
-            claim_problem(refusal.claim.as_deref()?, claimed, policy)
+            Some(claim_problem(refusal.claim.as_ref()?, claimed, issuer_of(request, policy)))
         }
-        (_, Credential::Refused(claimed)) => token_problem(reason, claimed, policy, now),
+        (Reason::TokenType, _) if refusal.claim.is_some() => refusal.claim.as_ref().map(ToString::to_string),
+        (Reason::IssuerUnknown, Credential::Refused(_)) => {
+            Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))))
+        }
+        (_, Credential::Refused(claimed)) => token_problem(reason, claimed, issuer_of(request, policy)?, now),
         (_, Credential::Verified(grant)) => presentation_problem(reason, grant, request, policy, now),
         _ => None,
     }
@@ -50,8 +57,8 @@ fn presentation_problem(
     policy: &Policy,
     now: Timestamp,
 ) -> Option<String> {
-    let presentation = &policy.issuers().iter().find(|issuer| issuer.name == grant.issuer)?.presentation;
     let presented = request.credential().ok()?;
+    let presentation = &request_input::issuer(presented.token, policy)?.presentation;
     let bound = &grant.confirmation;
     Some(match reason {
         Reason::TokenMisplaced => {
@@ -96,18 +103,15 @@ fn proof_error(
 }
 
 /// Why a token that is not verified was refused, apart from the shape of its claims.
-fn token_problem(reason: Reason, token: &UnverifiedToken, policy: &Policy, now: Timestamp) -> Option<String> {
-    let named = token.text("iss");
-    if reason == Reason::IssuerUnknown {
-        return Some(format!("known issuers: {}", list(policy.issuers().iter().map(|issuer| issuer.name.as_str()))));
-    }
-    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
-    let issuer = issuer?;
+fn token_problem(reason: Reason, token: &UnverifiedToken, issuer: &Issuer, now: Timestamp) -> Option<String> {
     let skew = format!("{} of clock skew are allowed", issuer.clock_skew);
     Some(match reason {
         Reason::TokenType => match token.claims.contains_key("events") {
             true => "it has `events`, as a signal does".to_owned(),
-            false => format!("accepted `typ`: {}", list(issuer.types.iter().map(String::as_str))),
+            false => {
+                let absent = issuer.accepts_untyped.then_some("none at all");
+                format!("accepted `typ`: {}", list(issuer.types.iter().map(String::as_str).chain(absent)))
+            }
         },
         Reason::AlgorithmRefused => {
             let accepted = format!("accepted `alg`: {}", list(issuer.algorithms.iter().map(|alg| alg.name())));
@@ -144,19 +148,37 @@ fn token_problem(reason: Reason, token: &UnverifiedToken, policy: &Policy, now: 
     })
 }
 
-/// Which required claims are missing; if none is, that `claim` has the wrong shape.
-fn claim_problem(claim: &str, token: &UnverifiedToken, policy: &Policy) -> Option<String> {
-    let named = token.text("iss");
-    let issuer = policy.issuers().iter().find(|issuer| Some(&issuer.name) == named.as_ref());
-    let task = issuer.map_or("txn", |issuer| issuer.task_claim.as_str());
-    let absent: Vec<&str> = ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", task]
-        .into_iter()
-        .filter(|claim| !token.claims.contains_key(*claim))
-        .collect();
-    match absent.as_slice() {
-        [] => Some(format!("the claim `{claim}` has the wrong shape")),
-        absent => Some(format!("missing: {}", list(absent.iter().copied()))),
+/// Which required claims are missing, if one is; else what is wrong with `claim`.
+fn claim_problem(claim: &RefusedClaim, token: &UnverifiedToken, issuer: Option<&Issuer>) -> String {
+    if claim.fault != ClaimFault::Missing {
+        return claim.to_string();
     }
+    let usual = ClaimNames::default();
+    let names = issuer.map_or(&usual, |issuer| &issuer.claims);
+    let time = |name: &str| Names::top(name);
+    let required = [
+        time("iss"),
+        names.audience.clone(),
+        names.subject.clone(),
+        names.client.clone(),
+        time("iat"),
+        time("exp"),
+        names.token.clone(),
+        names.task.clone(),
+    ];
+    let is_in_subject = issuer.is_some_and(|issuer| issuer.is_in_subject);
+    let required = required.iter().skip(usize::from(is_in_subject)).filter(|names| !names.is_none());
+    let absent = required.filter(|names| !names.paths().iter().any(|path| path.is_in(&token.claims)));
+    let absent: Vec<String> = absent.map(ToString::to_string).collect();
+    match absent.is_empty() {
+        true => claim.to_string(),
+        false => format!("missing: {}", absent.join(", ")),
+    }
+}
+
+/// The entry of the configuration that the token of `request` belongs to, believed or not.
+fn issuer_of<'p>(request: &Request<'_>, policy: &'p Policy) -> Option<&'p Issuer> {
+    request_input::issuer(request.credential().ok()?.token, policy)
 }
 
 fn algorithms(key: &Key) -> impl Iterator<Item = &'static str> {

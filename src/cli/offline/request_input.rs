@@ -6,7 +6,7 @@ use taskfence_core::http::request::Request;
 use taskfence_core::jose::jws::Unverified;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::token::issuer::Issuer;
-use taskfence_core::token::verify::MAX_TOKEN;
+use taskfence_core::token::verify::{MAX_TOKEN, find_issuer};
 
 /// A request that can be put before the judge.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ fn place<'p>(token: &[u8], policy: &'p Policy) -> &'p CredentialLocation {
 /// The issuer that `token` names, believed or not.
 pub fn issuer<'p>(token: &[u8], policy: &'p Policy) -> Option<&'p Issuer> {
     let jws = Unverified::parse(token, MAX_TOKEN).ok()?;
-    policy.issuers().iter().find(|issuer| jws.claims().get("iss") == Some(&issuer.name.as_str().into()))
+    find_issuer(&jws, policy.issuers()).ok().map(|(_, issuer)| issuer)
 }
 
 impl Header {

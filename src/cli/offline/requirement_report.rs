@@ -10,6 +10,7 @@ use taskfence_core::rules::requirement::{ActorRequirement, Check, Outcome, Unkno
 use taskfence_core::rules::routes::Captures;
 use taskfence_core::rules::rule::Mismatch;
 use taskfence_core::time::Timestamp;
+use taskfence_core::token::claim_path::ClaimPath;
 
 /// One requirement of a rule, and how it was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +67,7 @@ fn describe(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
             (both(all, any), or_none(evidence.scopes().collect::<Vec<_>>().join(" ")))
         }
         Check::Detail(asked) => {
-            let held = grant.carriers.details.iter().filter_map(|name| evidence.claim(name));
+            let held = grant.carriers.details.iter().filter_map(|path| evidence.claim_at(path));
             (detail(asked, evidence), with_changes(details(held), evidence))
         }
         Check::Claims(asked) => describe_claims(asked, evidence),
@@ -106,9 +107,9 @@ fn describe(check: &Check, evidence: &Evidence<'_>) -> (String, String) {
     }
 }
 
-fn describe_claims(asked: &[(String, Value)], evidence: &Evidence<'_>) -> (String, String) {
+fn describe_claims(asked: &[(ClaimPath, Value)], evidence: &Evidence<'_>) -> (String, String) {
     let wanted = asked.iter().map(|(name, value)| format!("{name} = {value}"));
-    let held = asked.iter().map(|(name, _)| match evidence.claim(name) {
+    let held = asked.iter().map(|(name, _)| match evidence.claim_at(name) {
         Some(value) => format!("{name} = {value}"),
         None => format!("{name} is absent"),
     });

@@ -59,15 +59,7 @@ impl Credential {
             Err(Reason::CredentialsAmbiguous) => return Self::Ambiguous,
             Err(_) => return Self::Absent,
         };
-        match Unverified::parse(token, MAX_TOKEN) {
-            Err(error) => Self::Unreadable(error),
-            Ok(jws) => Self::Refused(UnverifiedToken {
-                typ: jws.typ().map(str::to_owned),
-                algorithm: jws.algorithm().map(|algorithm| algorithm.name()),
-                kid: jws.kid().map(str::to_owned),
-                claims: jws.into_claims(),
-            }),
-        }
+        UnverifiedToken::parse(token).map_or_else(Self::Unreadable, Self::Refused)
     }
 
     /// One word for programs.
@@ -93,15 +85,16 @@ impl Credential {
 }
 
 fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
+    let token = grant.token_id.to_string();
     let actor = grant.actors.first().map(|actor| &actor.subject);
     let texts = [
         ("issuer", Some(&grant.issuer)),
         ("subject", Some(&grant.subject)),
-        ("client", Some(&grant.client_id)),
+        ("client", grant.client_id.as_ref()),
         ("actor", actor),
-        ("task", Some(&grant.task)),
+        ("task", grant.task.as_ref()),
         ("session", grant.session.as_ref()),
-        ("token", Some(&grant.token_id)),
+        ("token", Some(&token)),
     ];
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, Fact::Text(text?.clone()))));
     let bound = [("certificate", grant.confirmation.certificate), ("key", grant.confirmation.key)];
@@ -110,7 +103,19 @@ fn facts(grant: &Grant) -> Vec<(&'static str, Fact)> {
 }
 
 impl UnverifiedToken {
-    fn facts(&self) -> Vec<(&'static str, Fact)> {
+    /// What `token` says.
+    pub fn parse(token: &[u8]) -> Result<Self, JwsError> {
+        let jws = Unverified::parse(token, MAX_TOKEN)?;
+        Ok(Self {
+            typ: jws.typ().map(str::to_owned),
+            algorithm: jws.algorithm().map(|algorithm| algorithm.name()),
+            kid: jws.kid().map(str::to_owned),
+            claims: jws.into_claims(),
+        })
+    }
+
+    /// What it says, in the order of the report.
+    pub fn facts(&self) -> Vec<(&'static str, Fact)> {
         let header = [
             ("typ", self.typ.clone()),
             ("alg", self.algorithm.map(str::to_owned)),

@@ -27,24 +27,39 @@ pub fn token(name: &str, claims: &Map<String, Value>, policy: &Policy, now: Time
     let issuer = pick(claims, issuers, |issuer| &issuer.name, "issuers")?;
     let life = if issuer.max_lifetime < LIFETIME { issuer.max_lifetime } else { LIFETIME };
     let mut all = Map::new();
-    for (claim, value) in [
-        ("iss", json!(issuer.name)),
-        ("aud", json!(issuer.audiences.first())),
-        ("sub", json!(name)),
-        ("client_id", json!("test-client")),
-        ("iat", json!(now.0)),
-        ("jti", json!(name)),
-        (issuer.task_claim.as_str(), json!("test-task")),
+    if !issuer.is_in_subject {
+        all.insert("iss".to_owned(), json!(issuer.name));
+    }
+    all.insert("iat".to_owned(), json!(now.0));
+    let subject = match issuer.is_in_subject {
+        true => format!("{}/{name}", issuer.name),
+        false => name.to_owned(),
+    };
+    let names = &issuer.claims;
+    for (names, value) in [
+        (&names.audience, json!(issuer.audiences.first())),
+        (&names.subject, json!(subject)),
+        (&names.client, json!("test-client")),
+        (&names.token, json!(name)),
+        (&names.task, json!("test-task")),
     ] {
-        all.insert(claim.to_owned(), value);
+        // A claim that the case gives under another of its names is not made up.
+        let is_given = names.paths().iter().any(|path| claims.contains_key(path.root()) || path.is_in(&all));
+        if let Some(path) = names.paths().first().filter(|_| !is_given) {
+            path.insert(&mut all, value);
+        }
+    }
+    for (path, values) in &issuer.required {
+        if let Some(value) = values.first().filter(|_| !path.is_in(&all)) {
+            path.insert(&mut all, value.clone());
+        }
     }
     merge(&mut all, claims, now)?;
     if !claims.contains_key("exp") {
         let issued = all.get("iat").and_then(numeric_date).unwrap_or(now);
         all.insert("exp".to_owned(), issued.plus(life).0.into());
     }
-    let typ = issuer.types.first().map(String::as_str).unwrap_or_default();
-    compact(typ, &all, &issuer.name, &issuer.keys, &issuer.algorithms)
+    compact(issuer.types.first().map(String::as_str), &all, &issuer.name, &issuer.keys, &issuer.algorithms)
 }
 
 /// The SET called `name`.
@@ -62,7 +77,7 @@ pub fn signal(name: &str, claims: &Map<String, Value>, policy: &Policy, now: Tim
     }
     merge(&mut all, claims, now)?;
     let Transmitter { name, keys, algorithms, .. } = transmitter;
-    compact(set::TYP, &all, name, keys, algorithms)
+    compact(Some(set::TYP), &all, name, keys, algorithms)
 }
 
 /// The issuer or transmitter that `claims` name, else the first there is.
@@ -109,7 +124,7 @@ fn merge(all: &mut Map<String, Value>, claims: &Map<String, Value>, now: Timesta
 
 /// A JWS in compact serialization whose signature is all zeros.
 fn compact(
-    typ: &str,
+    typ: Option<&str>,
     claims: &Map<String, Value>,
     issuer: &str,
     keys: &Keyring,
@@ -125,10 +140,8 @@ fn compact(
             .help(format!("give them with --jwks {issuer}=FILE, or with `jwks` in this file")),
     })?;
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let mut header = json!({"typ": typ, "alg": alg});
-    if let (Some(kid), Some(members)) = (kid, header.as_object_mut()) {
-        members.insert("kid".to_owned(), kid.into());
-    }
-    let header = encode(header);
+    let named = [("typ", typ), ("alg", Some(alg)), ("kid", kid)];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))));
+    let header = encode(Value::Object(named.collect()));
     Ok(format!("{header}.{}.{}", encode(Value::Object(claims.clone())), URL_SAFE_NO_PAD.encode([0; 64])))
 }

@@ -5,5 +5,6 @@ pub mod command_line;
 pub mod examples;
 pub mod help;
 pub mod hub;
+pub mod init;
 pub mod messages;
 pub mod snapshot;

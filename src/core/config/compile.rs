@@ -1,15 +1,17 @@
 //! Compiles a configuration into a policy, and reports all errors, not only the first.
 
+use crate::config::checks;
 use crate::config::checks::algorithms;
 use crate::config::checks::header_name;
 use crate::config::checks::quotable;
 use crate::config::compile_hub;
 use crate::config::compile_keys;
-use crate::config::compile_presentation;
 use crate::config::compile_require;
+use crate::config::compile_resources;
 use crate::config::compile_signals;
+use crate::config::issuers::{self, absences, captures};
 use crate::config::literal::{self, LoneWildcard};
-use crate::config::model::{AllowConfig, ClaimsConfig, Config, IdentityConfig, IssuerConfig, MatchConfig};
+use crate::config::model::{AllowConfig, Config, IdentityConfig, MatchConfig};
 use crate::config::model::{
     BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleLimit, TransmitterConfig,
 };
@@ -18,11 +20,9 @@ use crate::config::problem::{Errors, Problem};
 use crate::config::rule_order;
 use crate::encoding::secret::Secret;
 use crate::http::credential_location::CredentialLocations;
-use crate::http::host::Host;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
 use crate::index::IssuerIndex;
-use crate::jose::jws;
 use crate::policy::identity_headers::{Fact, Identity};
 use crate::policy::limits::Limit;
 use crate::policy::limits::Limits;
@@ -35,34 +35,36 @@ use crate::rules::rule::{Effect, Matcher, Rule};
 use crate::signal::effect::Effects;
 use crate::signal::signals::Signals;
 use crate::signal::transmitter::Transmitter;
-use crate::time::Span;
-use crate::token::issuer::{Issuer, key_space};
-
-/// The longest `max_session` and `max_lifetime`. The state keeps signals for as long as sessions last, so it must be
-/// bounded.
-const MAX_SESSION: Span = Span::hours(24 * 366);
+use crate::token::claim_path::ClaimPath;
+use crate::token::issuer::Issuer;
+use crate::token::presentation::PeerClaim;
+use serde_json::Value;
 
 /// Compiles `config`.
 pub fn compile(config: &Config) -> Result<Loaded, Errors> {
     let mut problems = Problems::default();
     let mut places = CredentialLocations::none();
-    let issuers = issuers(config, &mut places, &mut problems);
+    let entries = captures::entries(config, &mut problems);
+    let issuers = issuers::issuers(config, &entries, &mut places, &mut problems);
     let stale = config.signals.as_ref().and_then(SignalsConfig::stale);
     let rules = config.rules.iter().enumerate();
     let rules: Vec<Rule> = rules.map(|(at, rule)| self::rule(rule, stale, at, &mut problems)).collect();
     check_names(&config.rules, &mut problems);
     check_safety(config, &rules, &mut problems);
     if let Some(signals) = &config.signals {
-        compile_signals::check_stale(signals, config, &rules, &mut problems);
+        compile_signals::check_stale(signals, config, &issuers, &rules, &mut problems);
     }
     rule_order::check(&rules, config.mode, &mut problems);
     let routes = Routes::new(rules.iter().map(|rule| rule.matcher.template.as_ref()));
     let identity = identity(config, &places, &mut problems);
-    let mut signals = config.signals.as_ref().map(|signals| self::signals(signals, &config.issuers, &mut problems));
+    let mut signals = config.signals.as_ref().map(|signals| self::signals(signals, &issuers, &mut problems));
+    let no_signals = Signals::default();
+    absences::check(config, &rules, &issuers, signals.as_ref().unwrap_or(&no_signals), &mut problems);
     if let Some(signals) = &mut signals {
         compile_hub::follow(config, signals, &issuers, &rules, &mut problems);
     }
     let limits = limits(&config.limits, &mut problems);
+    let resources = compile_resources::resources(&config.protected_resources, &issuers, &rules, &places, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
     if !quotable(&realm) {
@@ -75,6 +77,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         Effect::Require(requirement) => requirement.checks.iter().any(|check| matches!(check, Check::When(_))),
         Effect::Anonymous | Effect::Deny => false,
     };
+    let claims_by_name = claims_by_name(&rules, &issuers);
     let policy = Policy {
         role: config.role,
         mode: config.mode,
@@ -82,14 +85,40 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         realm,
         issuers,
         has_conditions: rules.iter().any(conditional),
+        claims_by_name,
         rules,
         routes,
         identity,
         places,
+        resources,
         signals: signals.unwrap_or_default(),
         limits,
     };
-    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes })
+    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes, with_defaults: None })
+}
+
+/// The top-level claims that `claims` of rules and `peer_claim` of issuers read.
+fn claims_by_name(rules: &[Rule], issuers: &[Issuer]) -> Vec<Box<str>> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    let mut add = |path: &ClaimPath| {
+        if !names.iter().any(|known| **known == *path.root()) {
+            names.push(path.root().into());
+        }
+    };
+    for rule in rules {
+        let Effect::Require(requirement) = &rule.effect else { continue };
+        for check in requirement.checks() {
+            if let Check::Claims(asked) = check {
+                asked.iter().for_each(|(path, _)| add(path));
+            }
+        }
+    }
+    for issuer in issuers {
+        if let Some(PeerClaim::Named(path)) = &issuer.presentation.peer_claim {
+            add(path);
+        }
+    }
+    names
 }
 
 fn limits(config: &LimitsConfig, problems: &mut Problems) -> Limits {
@@ -194,118 +223,6 @@ fn identity(config: &Config, places: &CredentialLocations, problems: &mut Proble
     identity
 }
 
-fn issuers(config: &Config, places: &mut CredentialLocations, problems: &mut Problems) -> Vec<Issuer> {
-    let configs = &config.issuers;
-    let feed = config.signals.as_ref().and_then(SignalsConfig::feed);
-    if configs.is_empty() {
-        problems.error("issuers", "must have at least one entry");
-    }
-    let mut issuers = Vec::new();
-    for (at, config) in configs.iter().enumerate() {
-        let path = format!("issuers[{at}]");
-        if configs.iter().take(at).any(|earlier| earlier.issuer == config.issuer) {
-            problems.error(format!("{path}.issuer"), format!("`{}` is configured twice", config.issuer));
-        }
-        if config.issuer.is_empty() {
-            problems.error(format!("{path}.issuer"), "must not be empty");
-        }
-        if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
-            problems
-                .error(format!("{path}.audiences"), "must name at least one audience, and no audience may be empty");
-        }
-        let whole_issuer = "write exactly the `iss` of its tokens, and add one entry per issuer";
-        literal::check_wildcard(&config.issuer, LoneWildcard::Error, format!("{path}.issuer"), whole_issuer, problems);
-        let audiences = "name each audience; a token for another service must not pass";
-        literal::check_wildcards(
-            &config.audiences,
-            LoneWildcard::Error,
-            &format!("{path}.audiences"),
-            audiences,
-            problems,
-        );
-        let media_types = "name each value of `typ`, such as `at+jwt`";
-        literal::check_wildcards(&config.types, LoneWildcard::Error, &format!("{path}.types"), media_types, problems);
-        check_claim_names(config, &path, problems);
-        for (name, span) in [("max_lifetime", config.max_lifetime), ("max_session", config.max_session)] {
-            if span == Span(0) || span > MAX_SESSION {
-                problems.error(format!("{path}.{name}"), format!("must be between 1s and {MAX_SESSION}"));
-            }
-        }
-        if config.clock_skew > Span::minutes(5) {
-            problems.error(
-                format!("{path}.clock_skew"),
-                "must be at most 5m: an expired token is accepted for that much longer",
-            );
-        }
-        let algorithms = algorithms(&config.algorithms, &format!("{path}.algorithms"), problems);
-        issuers.push(Issuer {
-            name: config.issuer.clone(),
-            key_space: key_space(feed, &config.issuer),
-            audiences: config.audiences.clone(),
-            keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
-            algorithms,
-            types: types(&config.types, &format!("{path}.types"), problems),
-            max_lifetime: config.max_lifetime,
-            max_session: config.max_session,
-            clock_skew: config.clock_skew,
-            task_claim: config.claims.task.clone(),
-            session_claim: config.claims.session.clone(),
-            device_claim: config.claims.device.clone(),
-            carriers: Default::default(),
-            max_actors: compile_presentation::max_actors(config, &path, problems),
-            presentation: compile_presentation::presentation(config, &path, places, problems),
-            subject_claims: compile_signals::subject_claims(&config.claims.subjects),
-            foreign_users: compile_signals::foreign_users(config, &path, problems),
-            opaque_subject: config.claims.subjects.opaque.map(compile_signals::opaque_kind),
-            tenant_claim: config.claims.tenant.clone(),
-            group_claim: config.claims.group.clone(),
-        });
-    }
-    issuers
-}
-
-/// Media types in the form that is compared with `typ` of a token: without `application/` (RFC 7515 §4.1.9).
-fn types(names: &[String], path: &str, problems: &mut Problems) -> Vec<String> {
-    const NOT_ACCESS_TOKENS: [&str; 6] =
-        ["secevent+jwt", "dpop+jwt", "txntoken+jwt", "wpt+jwt", "wit+jwt", "statuslist+jwt"];
-    if names.is_empty() {
-        problems.error(path, "must name at least one `typ`");
-    }
-    let mut types = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        let typ = jws::short_type(name);
-        if typ.is_empty() || !typ.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let problem = Problem::at(format!("{path}[{at}]"), format!("`{name}` is not a media type"));
-            problems.errors.push(problem.help("write the value of `typ` in the tokens, such as `at+jwt`"));
-        }
-        if NOT_ACCESS_TOKENS.iter().any(|other| typ.eq_ignore_ascii_case(other)) {
-            problems.error(format!("{path}[{at}]"), format!("`{name}` is not a type of access token"));
-        }
-        types.push(typ.to_owned());
-    }
-    types
-}
-
-/// Checks the names of the claims that are read from the issuer's tokens.
-fn check_claim_names(config: &IssuerConfig, path: &str, problems: &mut Problems) {
-    let ClaimsConfig { task, session, device, tenant, group, subjects } = &config.claims;
-    let named = [
-        ("claims.task", Some(task)),
-        ("claims.session", Some(session)),
-        ("claims.device", device.as_ref()),
-        ("claims.tenant", tenant.as_ref()),
-        ("claims.group", group.as_ref()),
-    ];
-    let named = named.into_iter().filter_map(|(key, name)| Some((key.to_owned(), name?)));
-    let subjects = subjects.claims().map(|(format, name)| (format!("claims.subjects.{format}"), name));
-    let peer = config.peer_claim.iter().filter(|name| *name != "act.sub").map(|name| ("peer_claim".to_owned(), name));
-    for (key, name) in named.chain(subjects).chain(peer) {
-        let help = "name a top-level claim, and let the issuer put the value there";
-        literal::check_claim_name(name, format!("{path}.{key}"), help, problems);
-        literal::check_wildcard(name, LoneWildcard::Error, format!("{path}.{key}"), help, problems);
-    }
-}
-
 fn check_names(rules: &[RuleConfig], problems: &mut Problems) {
     for (at, rule) in rules.iter().enumerate() {
         if rule.name.is_empty() {
@@ -382,25 +299,7 @@ fn matcher(config: &MatchConfig, path: &str, problems: &mut Problems) -> Matcher
     if config.hosts.as_ref().is_some_and(Vec::is_empty) {
         problems.error(format!("{path}.hosts"), "is empty: remove it to match every host");
     }
-    let mut hosts = Vec::new();
-    for (index, text) in config.hosts.iter().flatten().enumerate() {
-        let place = format!("{path}.hosts[{index}]");
-        match Host::parse(text.as_bytes()) {
-            Ok(host) if host.as_str() == text => hosts.push(text.to_ascii_lowercase()),
-            Ok(host) => {
-                let message =
-                    format!("must be written as `{}`: hosts are compared without port and final dot", host.as_str());
-                problems.error(place, message);
-            }
-            Err(error) if text.contains('*') => {
-                let problem = Problem::at(place, format!("`{text}` is {error}"));
-                problems.errors.push(
-                    problem.help("wildcards are not supported: name each host, or remove `hosts` to match every host"),
-                );
-            }
-            Err(error) => problems.error(place, format!("`{text}` is {error}")),
-        }
-    }
+    let hosts = checks::hosts(config.hosts.as_deref().unwrap_or_default(), &format!("{path}.hosts"), problems);
     let metadata: Vec<(String, String)> = config.metadata.clone().unwrap_or_default().into_iter().collect();
     if metadata.iter().any(|(name, _)| name.is_empty() || name.contains('\0')) {
         problems.error(format!("{path}.metadata"), "has a name that is empty or contains a NUL");
@@ -447,7 +346,7 @@ fn template(config: &MatchConfig, path: &str, problems: &mut Problems) -> Option
     }
 }
 
-fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Problems) -> Signals {
+fn signals(config: &SignalsConfig, issuers: &[Issuer], problems: &mut Problems) -> Signals {
     if !Canonical::parse(config.path.as_bytes()).is_ok_and(|path| path.as_str() == config.path) {
         problems.error("signals.path", format!("`{}` is not a canonical path such as `/signals`", config.path));
     }
@@ -474,7 +373,7 @@ fn signals(config: &SignalsConfig, issuers: &[IssuerConfig], problems: &mut Prob
 
 fn transmitter(
     config: &TransmitterConfig,
-    issuers: &[IssuerConfig],
+    issuers: &[Issuer],
     effects: Effects,
     path: &str,
     problems: &mut Problems,
@@ -489,13 +388,14 @@ fn transmitter(
     let own = vec![config.issuer.clone()];
     let mut subjects = Vec::new();
     for name in config.subjects.as_ref().unwrap_or(&own) {
-        match IssuerIndex::enumerate(issuers).find(|(_, issuer)| issuer.issuer == *name) {
-            Some((index, _)) => subjects.push((name.clone(), index)),
-            None => {
-                let problem = Problem::at(format!("{path}.subjects"), format!("`{name}` is not one of `issuers`"));
-                let known: Vec<&str> = issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
-                problems.errors.push(problem.help(format!("known issuers: `{}`", known.join("`, `"))));
-            }
+        let named = IssuerIndex::enumerate(issuers).filter(|(_, issuer)| issuer.name == *name);
+        let before = subjects.len();
+        subjects.extend(named.map(|(index, _)| (name.clone(), index)));
+        if subjects.len() == before {
+            let problem = Problem::at(format!("{path}.subjects"), format!("`{name}` is not one of `issuers`"));
+            let mut known: Vec<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+            known.dedup();
+            problems.errors.push(problem.help(format!("known issuers: `{}`", known.join("`, `"))));
         }
     }
     Transmitter {
@@ -519,6 +419,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// What is useful to know and needs no change.
     pub notes: Vec<Problem>,
+    /// The configuration with the defaults of the profiles that its issuers name, if they name any.
+    pub with_defaults: Option<Value>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Compiles `signals.hub`: the feed that a filter follows, and what that feed must cover.
 
+use crate::config::checks;
 use crate::config::compile_keys;
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{Config, HubConfig, SignalsConfig};
@@ -142,9 +143,9 @@ fn source(hub: &HubConfig, config: &Config, issuers: &[Issuer], rules: &[Rule], 
     }
     let host = hub.host.clone().unwrap_or_else(|| hub.cluster.clone());
     if !hub.cluster.is_empty() || hub.host.is_some() {
-        compile_keys::check_host(&host, "signals.hub", problems);
+        compile_keys::check_host(&host, "signals.hub.host", problems);
     }
-    if hub.authorization.as_deref().is_some_and(|text| !is_header_value(text)) {
+    if hub.authorization.as_deref().is_some_and(|text| !checks::is_header_value(text)) {
         let problem = Problem::at("signals.hub.authorization", "is not the value of a header");
         problems.errors.push(problem.help("write printable ASCII, such as `Bearer` and the token of this proxy"));
     }
@@ -219,10 +220,6 @@ fn check_feed_name(name: Option<&str>, path: &str, problems: &mut Problems) {
             .errors
             .push(problem.help(format!("a name has lower-case letters, digits and `-`, at most {MAX_FEED}")));
     }
-}
-
-fn is_header_value(text: &str) -> bool {
-    !text.is_empty() && text.trim() == text && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
 /// The first bytes of the SHA-256 of `text`.

@@ -1,6 +1,7 @@
 //! Compiles the settings of an issuer about how its tokens must be presented.
 
 use crate::config::checks;
+use crate::config::issuers::claims;
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::DpopConfig;
 use crate::config::model::IssuerConfig;
@@ -40,15 +41,22 @@ pub(crate) fn presentation(
             .warnings
             .push(Problem::at(format!("{path}.dpop.origins"), message).help("name the origins of this service"));
     }
-    if config.peer_claim.as_ref().is_some_and(String::is_empty) {
-        problems.error(format!("{path}.peer_claim"), "must not be empty");
-    }
     Presentation {
         place,
         binding: config.binding,
         dpop,
         announces_dpop: speaks_dpop || config.dpop.is_some(),
-        peer_claim: config.peer_claim.as_deref().map(PeerClaim::new),
+        peer_claim: config.peer_claim.as_deref().and_then(|name| peer_claim(name, path, problems)),
+    }
+}
+
+fn peer_claim(name: &str, path: &str, problems: &mut Problems) -> Option<PeerClaim> {
+    match PeerClaim::parse(name) {
+        Ok(claim) if !literal::is_wildcard(name) => Some(claim),
+        _ => {
+            claims::path(name, &format!("{path}.peer_claim"), problems);
+            None
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compiles `require` into checks.
 
 use crate::config::checks::quotable;
+use crate::config::issuers::claims;
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
     ActorConfig, BreakGlassConfig, Delegation, DetailConfig, RequireConfig, ScopeConfig, StaleLimit, UnknownConfig,
@@ -14,6 +15,7 @@ use crate::rules::condition::Condition;
 use crate::rules::detail_match::{DetailRequirement, Pattern};
 use crate::rules::requirement::{ActorRequirement, BreakGlass, Check, Requirement, Unknown};
 use crate::time::Span;
+use crate::token::claim_path::ClaimPath;
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -40,8 +42,10 @@ pub(crate) fn requirement(
         if claims.is_empty() {
             problems.error(at("claims"), "is empty: remove it to require no claim");
         }
-        claims.iter().for_each(|(name, value)| claim(name, &value.0, &at("claims"), problems));
-        checks.push(Check::Claims(claims.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect()));
+        let claims = claims.iter();
+        let claims =
+            claims.filter_map(|(name, value)| Some((claim(name, &value.0, &at("claims"), problems)?, value.0.clone())));
+        checks.push(Check::Claims(claims.collect()));
     }
     if let Some(actor) = &config.actor {
         checks.push(Check::Actor(self::actor(actor, &at("actor"), problems)));
@@ -150,10 +154,9 @@ fn scope(config: &ScopeConfig, path: &str, problems: &mut Problems) -> Check {
 }
 
 /// Checks the name and the value of a claim requirement.
-fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
+fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) -> Option<ClaimPath> {
     let place = format!("{path}.{name}");
-    let help = format!("use a condition to read a nested claim: `when: claims.{name} == ...`");
-    literal::check_claim_name(name, &place, &help, problems);
+    let claim = claims::path(name, &place, problems);
     let texts = match value {
         Value::String(text) => vec![text.as_str()],
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
@@ -163,6 +166,7 @@ fn claim(name: &str, value: &Value, path: &str, problems: &mut Problems) {
         let help = format!("use a condition to accept any value: `when: has(claims.{name})`, or `.startsWith(...)`");
         literal::check_wildcard(text, LoneWildcard::Warning, &place, &help, problems);
     }
+    claim
 }
 
 fn actor(config: &ActorConfig, path: &str, problems: &mut Problems) -> ActorRequirement {

@@ -3,8 +3,7 @@
 
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
-    Config, IssuerConfig, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, StaleLimit, SubjectsConfig,
-    TransmitterConfig, UnknownConfig,
+    Config, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, StaleLimit, TransmitterConfig, UnknownConfig,
 };
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -19,6 +18,7 @@ use crate::signal::transmitter::Transmitter;
 use crate::state::freshness::{MAX_TRANSMITTERS, TransmitterId};
 use crate::state::key::Kind;
 use crate::time::Span;
+use crate::token::issuer::Issuer;
 use std::collections::BTreeMap;
 
 /// Compiles `signals.effects`.
@@ -123,13 +123,8 @@ pub(crate) fn permissions(
         }
     }
     let words = "name each member that must be understood before a signal is accepted";
-    literal::check_wildcards(
-        &config.critical_members,
-        LoneWildcard::Error,
-        &format!("{path}.critical_members"),
-        words,
-        problems,
-    );
+    let critical = config.critical_members.clone().unwrap_or_else(|| vec!["task".to_owned()]);
+    literal::check_wildcards(&critical, LoneWildcard::Error, &format!("{path}.critical_members"), words, problems);
     for (at, claim) in config.settable_claims.iter().flatten().enumerate() {
         let place = format!("{path}.settable_claims[{at}]");
         let help = "remove `settable_claims` to let this transmitter set every claim that signals may set";
@@ -148,7 +143,7 @@ pub(crate) fn permissions(
     Permissions {
         events,
         uris,
-        critical: config.critical_members.clone(),
+        critical,
         claims: config.settable_claims.clone(),
         verification_state: config.verification_state.clone(),
         legacy_subject: config.legacy_subject,
@@ -167,32 +162,6 @@ pub(crate) fn heartbeats(transmitters: &[Transmitter], issuers: usize) -> Vec<Ve
         transmitters.iter().filter(speaks).map(|transmitter| TransmitterId::new(&transmitter.stream)).collect()
     };
     (0..issuers).map(IssuerIndex::new).map(beats).collect()
-}
-
-/// The claims that identify subjects, by the kind of their state key.
-pub(crate) fn subject_claims(config: &SubjectsConfig) -> Vec<(Kind, String)> {
-    let SubjectsConfig { email, phone_number, account, did, uri, iss_sub: _, opaque: _ } = config;
-    let claims = [
-        (Kind::Email, email),
-        (Kind::Phone, phone_number),
-        (Kind::Account, account),
-        (Kind::Did, did),
-        (Kind::Uri, uri),
-    ];
-    claims.into_iter().filter_map(|(kind, claim)| Some((kind, claim.clone()?))).collect()
-}
-
-/// The claims that contain the `sub` of another issuer, by the name of that issuer.
-pub(crate) fn foreign_users(config: &IssuerConfig, path: &str, problems: &mut Problems) -> Vec<(String, String)> {
-    let users = &config.claims.subjects.iss_sub;
-    if users.contains_key(&config.issuer) {
-        let problem = Problem::at(
-            format!("{path}.claims.subjects.iss_sub.{}", config.issuer),
-            "names this issuer itself, whose users are already identified by `sub`",
-        );
-        problems.errors.push(problem.help("write the issuer that signals about these users contain"));
-    }
-    users.iter().map(|(issuer, claim)| (issuer.clone(), claim.clone())).collect()
 }
 
 /// The kind of the state key for an `opaque` subject.
@@ -243,7 +212,13 @@ pub(crate) fn ask_for_fresh_state(stale: Option<&StaleLimit>, rule: &RuleConfig,
 }
 
 /// Checks `signals.stale`, and warns where requests pass when the state is stale.
-pub(crate) fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rule], problems: &mut Problems) {
+pub(crate) fn check_stale(
+    signals: &SignalsConfig,
+    config: &Config,
+    issuers: &[Issuer],
+    rules: &[Rule],
+    problems: &mut Problems,
+) {
     if signals.transmitters.len() > MAX_TRANSMITTERS {
         problems.error("signals.transmitters", format!("must have at most {MAX_TRANSMITTERS} entries"));
     }
@@ -268,16 +243,16 @@ pub(crate) fn check_stale(signals: &SignalsConfig, config: &Config, rules: &[Rul
         let message = "is `allow`: when transmitters fall silent, requests are judged with the last known state, however old it is";
         problems.warnings.push(Problem::at("signals.stale.then", message));
     }
-    for issuer in &config.issuers {
+    for issuer in issuers {
         let speaks = |transmitter: &&TransmitterConfig| match &transmitter.subjects {
-            Some(subjects) => subjects.contains(&issuer.issuer),
-            None => transmitter.issuer == issuer.issuer,
+            Some(subjects) => subjects.contains(&issuer.name),
+            None => transmitter.issuer == issuer.name,
         };
         let followed = signals.hub.is_some();
         if !followed && !signals.transmitters.iter().filter(speaks).any(|transmitter| transmitter.heartbeat) {
             let message = format!(
                 "no transmitter with `heartbeat: true` may send signals about `{}`: the state about its grants is always stale",
-                issuer.issuer
+                issuer.name
             );
             problems.warnings.push(Problem::at("signals.stale", message));
         }

@@ -3,24 +3,42 @@
 use crate::config::compile::Loaded;
 use crate::config::compile::compile;
 use crate::config::compile_hub;
-use crate::config::json_path;
+use crate::config::issuers::profile;
 use crate::config::model::Config;
 use crate::config::problem::{Errors, Problem};
 use crate::encoding::json::{self, JsonError};
 use crate::encoding::nearest::nearest;
 use crate::encoding::typed::{self, ReadError};
+use crate::keys::keyring::{Authorization, Keyring};
 use serde::de::{self};
 use serde_json::Value;
+
+mod json_path;
 
 /// Reads a configuration from JSON.
 ///
 /// An unknown key, a wrong type or a wrong value is an error with the path of the key.
 pub fn load(json: &[u8]) -> Result<Loaded, Errors> {
-    load_with(json, false)
+    let loaded = load_with(json, false)?;
+    let reads_file = |keys: &Keyring| {
+        let authorization = keys.source().and_then(|source| source.authorization.as_ref());
+        matches!(authorization, Some(Authorization::File(_)))
+    };
+    let with_files = loaded.policy.fetched_keys().filter(|(_, _, keys)| reads_file(keys));
+    let errors: Vec<Problem> = with_files
+        .map(|(owner, ..)| {
+            let problem = Problem::at(
+                format!("{owner}.keys.authorization_file"),
+                "a filter runs in a machine that can read no files",
+            );
+            problem.help("let Envoy inject the credential into the requests of the cluster: see the operations guide")
+        })
+        .collect();
+    if errors.is_empty() { Ok(loaded) } else { Err(Errors(errors)) }
 }
 
-/// Reads the feed of a hub, written as the configuration of a receiver. It needs no transmitters: its signals may come from
-/// operators alone.
+/// Reads the feed of a hub, written as the configuration of a receiver. It needs no transmitters, since its signals may come
+/// from operators alone, and may name files, since a hub can read them.
 pub fn load_feed(json: &[u8]) -> Result<Loaded, Errors> {
     load_with(json, true)
 }
@@ -28,7 +46,9 @@ pub fn load_feed(json: &[u8]) -> Result<Loaded, Errors> {
 fn load_with(json: &[u8], operators_alone: bool) -> Result<Loaded, Errors> {
     let refused = |problem| Errors(vec![problem]);
     let value = object(json, "the configuration").map_err(refused)?;
-    let mut raw: Config = typed::read(&value).map_err(|misfit| refused(describe(&misfit)))?;
+    let with_defaults = profile::with_defaults(&value);
+    let whole = with_defaults.as_ref().unwrap_or(&value);
+    let mut raw: Config = typed::read(whole).map_err(|misfit| refused(describe(&misfit)))?;
     if let Some(signals) = &mut raw.signals {
         signals.operators_alone = operators_alone;
     }
@@ -37,6 +57,7 @@ fn load_with(json: &[u8], operators_alone: bool) -> Result<Loaded, Errors> {
         let hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));
         hub.config_hash = format!("{hash:016x}");
     }
+    loaded.with_defaults = with_defaults;
     Ok(loaded)
 }
 

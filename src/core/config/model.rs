@@ -1,5 +1,6 @@
 //! The configuration as it is written: the shape of the JSON. [`crate::config::load::load`] compiles it into a policy.
 
+use crate::config::issuers::profile::Profile;
 #[cfg(feature = "schema")]
 use crate::config::schema_shapes;
 use crate::encoding::json::StrictValue;
@@ -45,6 +46,10 @@ pub struct Config {
     /// Whether the filter forwards the token to the upstream. Default: true.
     #[serde(default = "yes")]
     pub forward_token: bool,
+    /// The names by which clients know this service as a protected resource (RFC 9728). Challenges to requests for a
+    /// resource point to its metadata. Default: none.
+    #[serde(default)]
+    pub protected_resources: Vec<ResourceConfig>,
     /// The `realm` of challenges (RFC 6750 §3). Default: the first audience.
     #[serde(default)]
     pub realm: Option<String>,
@@ -54,6 +59,37 @@ pub struct Config {
     /// Limits of one worker thread. Default: the defaults below.
     #[serde(default)]
     pub limits: LimitsConfig,
+}
+
+/// A protected resource (RFC 9728). A request belongs to it if it is for one of its hosts, and its path is the path of
+/// the resource or lies below it. If it belongs to several, it is that with the longest path.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResourceConfig {
+    /// Its identifier: the URL under which clients know it, such as `https://orders.example/v1`, without query and
+    /// fragment. The URL of its metadata has `/.well-known/oauth-protected-resource` between host and path.
+    pub resource: String,
+    /// The hosts of requests for it, without ports. Default: the host of `resource`.
+    #[serde(default)]
+    pub hosts: Option<Vec<String>>,
+    /// Whether the filter answers GET and HEAD requests for its metadata, without a token and before any rule, also in
+    /// shadow mode. If not, something else must serve it under that URL. Default: true.
+    #[serde(default = "yes")]
+    pub serve: bool,
+    /// The issuers whose tokens are for it; its `authorization_servers` are those of them that are URLs. Default: every
+    /// issuer.
+    #[serde(default)]
+    pub issuers: Option<Vec<String>>,
+    /// Its `scopes_supported`. Default: the scopes that rules for its requests require.
+    #[serde(default)]
+    pub scopes: Option<Vec<String>>,
+    /// Its `resource_name`, for people. Default: none.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its `resource_documentation`: the URL of a page for developers. Default: none.
+    #[serde(default)]
+    pub documentation: Option<String>,
 }
 
 /// Limits of one worker thread.
@@ -108,7 +144,7 @@ pub struct IdentityConfig {
     /// The header for `sub`.
     #[serde(default)]
     pub subject: Option<String>,
-    /// The header for `client_id`.
+    /// The header for the client.
     #[serde(default)]
     pub client: Option<String>,
     /// The header for the task.
@@ -123,26 +159,50 @@ pub struct IdentityConfig {
     /// The header for `scope`: values separated by spaces.
     #[serde(default)]
     pub scope: Option<String>,
-    /// The header for `jti`.
+    /// The header for what identifies the token: its `jti`, or `sha256:` and its digest.
     #[serde(default)]
     pub token: Option<String>,
 }
 
 /// A token issuer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// `iss` of its tokens, compared byte by byte.
+    /// `iss` of its tokens, compared byte by byte. It may contain captures such as `{tenant}`, each with its values in
+    /// `captures`.
     pub issuer: String,
-    /// `aud` of a token must contain one of these.
+    /// Defaults for the keys below, made for a common issuer. What is written here counts instead; `taskfence check
+    /// --print` shows both together. Default: none.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// For each capture in `issuer`, its accepted values. The entry stands for one issuer per value, each with its own
+    /// grants; a capture may also stand in `keys.host` and `keys.path`. Default: none.
+    #[serde(default)]
+    pub captures: BTreeMap<String, Vec<String>>,
+    /// Which claim names the issuer. Default: iss.
+    #[serde(default)]
+    pub issuer_from: IssuerFrom,
+    /// `aud` of a token must contain one of these. Required, unless `audience_from` is `none`. Default: none.
+    #[serde(default)]
     pub audiences: Vec<String>,
+    /// A claim that names the audience instead of `aud`, or a list of claims, of which the first that is present
+    /// counts. `none` says that tokens name no audience; then they must be bound to their presenter. Default: aud.
+    #[serde(default)]
+    pub audience_from: Option<NamesConfig>,
+    /// Claims that a token must have, each with its value or a list of values; a claim that is a list must contain one
+    /// of them. Use it to accept one kind of token of this issuer, and to tell several entries of one issuer apart.
+    /// Default: none.
+    #[serde(default, rename = "where")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    pub required: BTreeMap<String, StrictValue>,
     /// Its public keys.
     pub keys: KeysConfig,
-    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// ES512, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
-    /// Accepted `typ` values, with or without `application/`. Default: at+jwt.
+    /// Accepted `typ` values, with or without `application/`; `absent` accepts tokens without `typ`. Default: at+jwt.
     #[serde(default = "default_types")]
     pub types: Vec<String>,
     /// The longest lifetime of a token: a token with a greater `exp - iat` is refused. Default: 15m.
@@ -155,7 +215,7 @@ pub struct IssuerConfig {
     /// How far the clock of the issuer and the clock of this proxy may differ. Default: 30s.
     #[serde(default = "default_clock_skew")]
     pub clock_skew: Span,
-    /// The names of the claims that each issuer may choose. Default: the defaults below.
+    /// The names of the claims that are read. Default: the defaults below.
     #[serde(default)]
     pub claims: ClaimsConfig,
     /// Where a request carries its tokens. Default: the header `authorization`, scheme `Bearer` or `DPoP`.
@@ -168,8 +228,9 @@ pub struct IssuerConfig {
     /// How DPoP proofs for its tokens are checked. Default: the defaults below.
     #[serde(default)]
     pub dpop: Option<DpopConfig>,
-    /// The claim that contains the SPIFFE ID of the only workload that may present the token: `sub`, `client_id`,
-    /// `act.sub` (the acting party), or another claim. The first URI in the client's certificate must equal it.
+    /// The claim that contains the SPIFFE ID of the only workload that may present the token: `sub` (the subject),
+    /// `client_id` (the client), `act.sub` (the acting party), or another claim. The first URI in the client's
+    /// certificate must equal it.
     /// Default: none.
     #[serde(default)]
     pub peer_claim: Option<String>,
@@ -179,9 +240,21 @@ pub struct IssuerConfig {
     pub max_actors: usize,
 }
 
-/// Public keys: either `inline`, or fetched through a cluster of Envoy with `cluster` and `path`. All other settings
-/// apply only to keys that are fetched.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+impl IssuerConfig {
+    /// Whether its tokens are accepted from their presenter only.
+    pub(crate) fn binds(&self) -> bool {
+        self.binding != Binding::None || self.peer_claim.is_some()
+    }
+
+    /// Whether its tokens stand elsewhere than in `authorization`.
+    pub(crate) fn has_own_header(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.header.as_deref() != Some("authorization"))
+    }
+}
+
+/// Public keys: `inline`, or one key as `pem`, or fetched through a cluster of Envoy with `cluster` and either `path` or
+/// `discover`. All other settings except `kid` apply only to keys that are fetched.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeysConfig {
@@ -189,12 +262,39 @@ pub struct KeysConfig {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<schema_shapes::JwkSet>"))]
     pub inline: Option<StrictValue>,
+    /// One public key as PEM: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`. Of a certificate only the key is used, not
+    /// its dates. Default: none.
+    #[serde(default)]
+    pub pem: Option<String>,
+    /// The `kid` of the key in `pem`. Default: the key has none, and is tried whatever `kid` a token has.
+    #[serde(default)]
+    pub kid: Option<String>,
     /// The cluster of Envoy that serves the JWK Set. Configure TLS in the cluster.
     #[serde(default)]
     pub cluster: Option<String>,
-    /// The path of the JWK Set on that cluster, with a query if the server needs one.
+    /// The path of the JWK Set on that cluster, with a query if the server needs one. With `discover` the path of the
+    /// metadata. Default: with `discover` the well-known paths of the issuer, otherwise required.
     #[serde(default)]
     pub path: Option<String>,
+    /// Whether the JWK Set is found through the metadata of the issuer (OpenID Connect Discovery 1.0, RFC 8414), which the
+    /// cluster serves. Default: false.
+    #[serde(default)]
+    pub discover: bool,
+    /// The only host at which the metadata may name the JWK Set (`jwks_uri`), such as `keys.example` or
+    /// `10.0.0.1:6443`. Default: the host of the request for the metadata.
+    #[serde(default)]
+    pub jwks_host: Option<String>,
+    /// The cluster of Envoy for `jwks_host`. It gets no `authorization`. Default: the same cluster.
+    #[serde(default)]
+    pub jwks_cluster: Option<String>,
+    /// The `authorization` header of the requests to the cluster, such as `Bearer` and a token. It can be read in Envoy's
+    /// configuration dump; prefer a credential that Envoy injects. Default: none.
+    #[serde(default)]
+    pub authorization: Option<String>,
+    /// The path of a file with a token that the requests to the cluster carry as `Bearer`. Only a hub can read files; for
+    /// a filter Envoy injects the credential. Default: none.
+    #[serde(default)]
+    pub authorization_file: Option<String>,
     /// The host of the request (`:authority`). Default: the host of the issuer's URL, or the name of the cluster if the
     /// issuer is not a URL.
     #[serde(default)]
@@ -216,75 +316,162 @@ pub struct KeysConfig {
     pub refetch: Option<Span>,
 }
 
-/// The names of the claims that each issuer may choose.
-#[derive(Debug, Deserialize)]
+/// The names of the claims that are read. Each is a name, or a list of names, of which the first that is present counts;
+/// if another one in the list is present with another value, the token is refused, except for `scope`. A name is a path
+/// into nested claims, such as `realm_access.roles`; a part with dots stands in double quotes, such as
+/// `"kubernetes.io".pod.name`. A URI, such as `https://example.com/roles`, is one name. `none` says that tokens have no
+/// such claim.
+#[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields))]
 pub struct ClaimsConfig {
+    /// The claim that names the user or workload. Default: sub.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub subject: Option<NamesConfig>,
+    /// The claim that names the client. Default: `client_id`.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub client: Option<NamesConfig>,
+    /// The claim that identifies the token. With `none`, the SHA-256 digest of its signed bytes does. Default: jti.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub token: Option<NamesConfig>,
     /// The claim that names the task. Default: txn.
-    #[serde(default = "default_task")]
-    pub task: String,
-    /// The claim that names the session. Default: sid.
-    #[serde(default = "default_session")]
-    pub session: String,
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub task: Option<NamesConfig>,
+    /// The claim that names the session; a token may lack it. Default: sid.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub session: Option<NamesConfig>,
+    /// The claim with scope values: one string with spaces between the values, or a list of strings. Of a list of
+    /// names, only the first that is present counts. Default: scope.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub scope: Option<NamesConfig>,
+    /// The claim with objects of RFC 9396. Default: `authorization_details`.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub details: Option<NamesConfig>,
+    /// The claim that names the acting party, in the form of RFC 8693. Default: act.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub actor: Option<NamesConfig>,
+    /// The claim with the time at which the user was authenticated. Default: `auth_time`.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub auth_time: Option<NamesConfig>,
+    /// The claim with the authentication context class. Default: acr.
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub acr: Option<NamesConfig>,
     /// A claim that names the device, beside the member `device` of `sub_id`. Default: none.
-    #[serde(default)]
-    pub device: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub device: Option<NamesConfig>,
     /// A claim that names the tenant, beside the member `tenant` of `sub_id`. Default: none.
-    #[serde(default)]
-    pub tenant: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub tenant: Option<NamesConfig>,
     /// A claim that names the group, or a list of at most 256 groups, beside the member `group` of `sub_id`.
     /// Default: none.
-    #[serde(default)]
-    pub group: Option<String>,
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub group: Option<NamesConfig>,
     /// Which claims identify subjects of formats other than `jwt_id` and `iss_sub` of this issuer (RFC 9493). Default:
     /// none, and signals about such subjects change nothing.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub subjects: SubjectsConfig,
+}
+
+impl<'de> Deserialize<'de> for ClaimsConfig {
+    /// Reads all names in one place: a derived implementation is some 20 KB larger in the module.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = ClaimsConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("struct ClaimsConfig")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<ClaimsConfig, A::Error> {
+                let mut claims = ClaimsConfig::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "subjects" {
+                        claims.subjects = map.next_value()?;
+                        continue;
+                    }
+                    let slot = claims.names_mut(&key).ok_or_else(|| de::Error::unknown_field(&key, &CLAIMS))?;
+                    *slot = map.next_value()?;
+                }
+                Ok(claims)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// The keys of `claims`.
+const CLAIMS: [&str; 14] = [
+    "subject",
+    "client",
+    "token",
+    "task",
+    "session",
+    "scope",
+    "details",
+    "actor",
+    "auth_time",
+    "acr",
+    "device",
+    "tenant",
+    "group",
+    "subjects",
+];
+
+impl ClaimsConfig {
+    fn names_mut(&mut self, key: &str) -> Option<&mut Option<NamesConfig>> {
+        Some(match key {
+            "subject" => &mut self.subject,
+            "client" => &mut self.client,
+            "token" => &mut self.token,
+            "task" => &mut self.task,
+            "session" => &mut self.session,
+            "scope" => &mut self.scope,
+            "details" => &mut self.details,
+            "actor" => &mut self.actor,
+            "auth_time" => &mut self.auth_time,
+            "acr" => &mut self.acr,
+            "device" => &mut self.device,
+            "tenant" => &mut self.tenant,
+            "group" => &mut self.group,
+            _ => return None,
+        })
+    }
 }
 
 /// How subjects of signals are found in tokens: for each subject format, the claim that contains the identifier. If the
 /// claim is missing, empty or not a string, signals with that format do not affect the token.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubjectsConfig {
     /// The claim with the email address, compared without regard to case. Default: none.
     #[serde(default)]
-    pub email: Option<String>,
+    pub email: Option<NamesConfig>,
     /// The claim with the phone number, compared by its digits: `+1 (206) 555-0100` is `+12065550100`.
     /// Default: none.
     #[serde(default)]
-    pub phone_number: Option<String>,
+    pub phone_number: Option<NamesConfig>,
     /// The claim with the account, with or without `acct:`; its host is compared without regard to case. Default: none.
     #[serde(default)]
-    pub account: Option<String>,
+    pub account: Option<NamesConfig>,
     /// The claim with the DID. A DID URL stands for its DID. Default: none.
     #[serde(default)]
-    pub did: Option<String>,
+    pub did: Option<NamesConfig>,
     /// The claim with the URI. Default: none.
     #[serde(default)]
-    pub uri: Option<String>,
+    pub uri: Option<NamesConfig>,
     /// Other issuers whose `iss_sub` subjects identify users of these tokens, each with the claim that contains the
     /// `sub` of that issuer. Use it for an identity provider that sends signals about the users of this issuer.
     /// Default: none.
     #[serde(default)]
-    pub iss_sub: BTreeMap<String, String>,
+    pub iss_sub: BTreeMap<String, NamesConfig>,
     /// What an `opaque` subject identifies if it is the whole subject. Default: nothing, or the device in a
     /// device-compliance-change.
     #[serde(default)]
     pub opaque: Option<OpaqueConfig>,
-}
-
-impl SubjectsConfig {
-    /// The configured claims, each with its key in the configuration.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = (String, &String)> {
-        let SubjectsConfig { email, phone_number, account, did, uri, iss_sub, opaque: _ } = self;
-        let formats =
-            [("email", email), ("phone_number", phone_number), ("account", account), ("did", did), ("uri", uri)];
-        let formats = formats.into_iter().filter_map(|(format, claim)| Some((format.to_owned(), claim.as_ref()?)));
-        formats.chain(iss_sub.iter().map(|(issuer, claim)| (format!("iss_sub.{issuer}"), claim)))
-    }
 }
 
 /// What an `opaque` subject identifies.
@@ -300,17 +487,16 @@ pub enum OpaqueConfig {
     Token,
 }
 
-impl Default for ClaimsConfig {
-    fn default() -> ClaimsConfig {
-        ClaimsConfig {
-            task: default_task(),
-            session: default_session(),
-            device: None,
-            tenant: None,
-            group: None,
-            subjects: SubjectsConfig::default(),
-        }
-    }
+/// Which claim names the issuer of a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum IssuerFrom {
+    /// `iss`.
+    #[default]
+    Iss,
+    /// Tokens have no `iss`: scheme and authority of `sub`, such as `spiffe://td.example`, name the issuer.
+    Sub,
 }
 
 /// A rule: which requests it matches, and what it requires. It has exactly one of `require`, `allow` and `deny`.
@@ -359,14 +545,16 @@ pub struct BreakGlassConfig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MatchConfig {
-    /// HTTP methods, in upper case. Default: every method.
+    /// HTTP methods, in upper case. A HEAD request is decided as GET, unless a rule that names `HEAD` matches it; then
+    /// the first rule that matches HEAD decides. Default: every method.
     #[serde(default)]
     pub methods: Option<Vec<String>>,
     /// Hosts, without ports. Default: every host.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
-    /// A path template: `{name}` matches one segment, `{name...}` matches the rest of the path. There are no other
-    /// wildcards. If the path contains a `*`, or a `:`, `$`, `+` or bracket that another system reads as a pattern,
+    /// A path template: `{name}` matches one segment or a part of one, as in `{id}:cancel`, `{name}.pdf` and `v{major}`;
+    /// `{name...}` matches the rest of the path. A segment may have one `{name}`, which is never empty. There are no
+    /// other wildcards. If the path contains a `*`, or a `:`, `$`, `+` or bracket that another system reads as a pattern,
     /// write it percent-encoded, such as `%2A`. Default: every path.
     #[serde(default)]
     pub path: Option<String>,
@@ -425,7 +613,7 @@ pub struct RequireConfig {
     /// The longest time since the user authenticated (`auth_time`).
     #[serde(default)]
     pub auth_age: Option<Span>,
-    /// Claims with exactly these values.
+    /// Claims with exactly these values. A name is a path, as in `issuers[].claims`.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<BTreeMap<String, serde_json::Value>>"))]
     pub claims: Option<BTreeMap<String, StrictValue>>,
@@ -588,27 +776,40 @@ impl<'de> Deserialize<'de> for ScopeConfig {
 #[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<String, Vec<String>>"))]
 pub struct AudienceConfig(pub Vec<String>);
 
+/// The name of a claim, or a list of names.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<String, Vec<String>>"))]
+pub struct NamesConfig(pub Vec<String>);
+
+/// Reads a string, or a list of strings.
+struct OneOrMany;
+
+impl<'de> Visitor<'de> for OneOrMany {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or a list of strings")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(vec![text.to_owned()])
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Vec<String>, A::Error> {
+        Vec::deserialize(de::value::SeqAccessDeserializer::new(seq))
+    }
+}
+
 impl<'de> Deserialize<'de> for AudienceConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
+        deserializer.deserialize_any(OneOrMany).map(AudienceConfig)
+    }
+}
 
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = AudienceConfig;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, or a list of strings")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<AudienceConfig, E> {
-                Ok(AudienceConfig(vec![text.to_owned()]))
-            }
-
-            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<AudienceConfig, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(AudienceConfig)
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
+impl<'de> Deserialize<'de> for NamesConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMany).map(NamesConfig)
     }
 }
 
@@ -842,7 +1043,8 @@ pub struct TransmitterConfig {
     pub audience: AudienceConfig,
     /// Its public keys.
     pub keys: KeysConfig,
-    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256 and RS256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// ES512, EdDSA. Default: ES256 and RS256.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<String>,
     /// The token issuers about whose subjects it may send signals. Default: the issuer of the same name.
@@ -859,8 +1061,8 @@ pub struct TransmitterConfig {
     pub event_uris: BTreeMap<String, String>,
     /// Critical members of complex subjects: a signal with a critical member that cannot be matched is refused. Other
     /// members that cannot be matched are ignored, so the signal affects more grants. Default: task.
-    #[serde(default = "default_critical")]
-    pub critical_members: Vec<String>,
+    #[serde(default)]
+    pub critical_members: Option<Vec<String>>,
     /// Claims that its token-claims-change events may set. Default: all claims except those that identify the token.
     #[serde(default)]
     pub settable_claims: Option<Vec<String>>,
@@ -916,14 +1118,6 @@ fn default_max_actors() -> usize {
     8
 }
 
-fn default_task() -> String {
-    "txn".to_owned()
-}
-
-fn default_session() -> String {
-    "sid".to_owned()
-}
-
 fn default_token_cache() -> usize {
     16 * 1024 * 1024
 }
@@ -936,10 +1130,6 @@ fn default_burst() -> u32 {
     100
 }
 
-fn default_critical() -> Vec<String> {
-    vec!["task".to_owned()]
-}
-
 fn default_hub() -> String {
     "taskfence-hub".to_owned()
 }
@@ -949,7 +1139,7 @@ fn default_path() -> String {
 }
 
 /// Where a request carries the token. Use exactly one of these.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {
@@ -963,7 +1153,7 @@ pub struct TokenConfig {
 }
 
 /// How DPoP proofs are checked (RFC 9449).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DpopConfig {
@@ -974,7 +1164,8 @@ pub struct DpopConfig {
     /// The greatest age of a proof (`iat`). Default: 1m.
     #[serde(default = "default_window")]
     pub window: Span,
-    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, ES256, ES384, EdDSA. Default: ES256.
+    /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+    /// ES512, EdDSA. Default: ES256.
     #[serde(default = "default_proof_algorithms")]
     pub algorithms: Vec<String>,
     /// If set, proofs must carry a nonce of this proxy. A nonce is valid for at least this long and at most twice as

@@ -59,13 +59,25 @@ impl std::error::Error for Errors {}
 
 #[derive(Default)]
 pub(crate) struct Problems {
-    pub(super) errors: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
-    pub(super) notes: Vec<Problem>,
+    pub(in crate::config) errors: Vec<Problem>,
+    pub(in crate::config) warnings: Vec<Problem>,
+    pub(in crate::config) notes: Vec<Problem>,
 }
 
 impl Problems {
-    pub(super) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    /// Adds those of `found` that are not known yet.
+    pub(in crate::config) fn add_new(&mut self, found: Problems) {
+        let Problems { errors, warnings, notes } = found;
+        for (known, found) in [(&mut self.errors, errors), (&mut self.warnings, warnings), (&mut self.notes, notes)] {
+            for problem in found {
+                if !known.contains(&problem) {
+                    known.push(problem);
+                }
+            }
+        }
+    }
+
+    pub(in crate::config) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.errors.push(Problem::at(path, message));
     }
 }

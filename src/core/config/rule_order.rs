@@ -3,6 +3,7 @@
 
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
+use crate::http::method::{GET, HEAD};
 use crate::index::RuleIndex;
 use crate::rules::mode::Mode;
 use crate::rules::overlap;
@@ -40,6 +41,10 @@ pub(crate) fn check(rules: &[Rule], mode: Mode, problems: &mut Problems) {
     report(losses, rules, problems);
     for (at, rule) in RuleIndex::enumerate(rules).filter(|(_, rule)| rule.matcher.grpc) {
         problems.warnings.extend(way_around(rules, at, rule, mode));
+    }
+    let only_get = |rule: &Rule| rule.matcher.methods.iter().any(|method| method == GET) && !rule.matcher.names_head();
+    for (at, rule) in RuleIndex::enumerate(rules).filter(|(_, rule)| only_get(rule)) {
+        problems.warnings.extend(head_elsewhere(rules, at, rule, mode));
     }
 }
 
@@ -207,6 +212,37 @@ fn way_around(rules: &[Rule], at: RuleIndex, rule: &Rule, mode: Mode) -> Option<
     None
 }
 
+/// A warning if HEAD requests to the paths of a rule for GET are decided by a rule that requires less, because a rule
+/// for other paths too names HEAD. One that is narrower than the rule for GET is an exception that somebody wanted.
+fn head_elsewhere(rules: &[Rule], at: RuleIndex, rule: &Rule, mode: Mode) -> Option<Problem> {
+    let as_head = |rule: &Rule| Matcher { methods: vec![HEAD.to_owned()], ..rule.matcher.clone() };
+    let takes_head = |rule: &Rule| rule.matcher.methods.is_empty() || rule.matcher.names_head();
+    let ours = as_head(rule);
+    for (naming_at, naming) in RuleIndex::enumerate(rules).filter(|(_, other)| other.matcher.names_head()) {
+        if !overlap::meet(&ours, &naming.matcher) || overlap::covers(&ours, &as_head(naming)) {
+            continue;
+        }
+        let Some(region) = overlap::common(&ours, &as_head(naming)) else { continue };
+        let deciding = RuleIndex::enumerate(rules).take_while(|(other, _)| *other <= naming_at);
+        for (to, other) in deciding.filter(|(to, other)| takes_head(other) && (*to > at || other.matcher.names_head()))
+        {
+            let Some(common) = overlap::common(&region, &other.matcher) else { continue };
+            let before = rules.iter().take(to.position()).filter(|earlier| takes_head(earlier));
+            if let Some(missing) = strictness::missing(other, rule, common.template.as_ref(), mode)
+                && let Some(what) = left(&common, before.map(|earlier| &earlier.matcher), &ours)
+            {
+                let message = format!(
+                    "names `GET` and not `HEAD`: `HEAD` {what} are decided by rule `{}`, which {missing}",
+                    other.name()
+                );
+                let help = format!("add `HEAD` to it, or remove `HEAD` from rule `{}`", naming.name());
+                return Some(Problem::at(format!("rules[{at}].match.methods"), message).help(help));
+            }
+        }
+    }
+    None
+}
+
 fn named(names: &[&str]) -> String {
     let shown: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
     match names.len().saturating_sub(MAX_NAMED) {
@@ -323,6 +359,11 @@ mod tests {
                 json!({"methods": ["PUT", "POST"], "path": "/o"}),
                 "`PUT` requests to `a`",
             ),
+            (
+                json!({"path": "/o/{id}"}),
+                json!({"methods": ["POST"], "path": "/{x}/{id}:cancel"}),
+                "requests for `/o/{id}:cancel`",
+            ),
             (json!({"metadata": {"tier": "gold"}}), json!({"path": "/o"}), "requests on routes with `tier: gold`"),
             (json!({"grpc": {"service": "s"}}), json!({"path": "/s/Purge"}), "requests over gRPC"),
         ] {
@@ -348,6 +389,29 @@ mod tests {
             rule("c", &["HEAD", "GET"], deny())
         ]));
         assert_eq!(together.errors, ["rules[2]: is never reached: rules `b`, `a` before it match all of its requests"]);
+    }
+
+    #[test]
+    fn text_beside_a_capture_narrows_it() {
+        let order =
+            |first: &str, second: &str| two((json!({"path": first}), token()), (json!({"path": second}), scope()));
+        assert_eq!(order("/o/{id}:cancel", "/o/{id}"), Reported::default());
+        let dead = ["rules[1]: is never reached: rule `one` before it matches all of its requests"];
+        for (first, second) in [("/o/{id}", "/o/{id}:cancel"), ("/o/{id}:cancel", "/o/7:cancel"), ("/v{x}", "/v{y}.1")]
+        {
+            assert_eq!(order(first, second).errors, dead, "{first} {second}");
+        }
+        let lost = "rules[1].match: never decides requests for `/v{id}:cancel`: rule `one` before it decides them, \
+                    and does not require the same `scope`";
+        assert_eq!(order("/v{x}", "/{id}:cancel").warnings, [lost]);
+        // The captures are other parts of the same segment, so one detail does not imply the other.
+        let detail = |name: &str| json!({"require": {"detail": {"type": "o", "identifier": format!("{{{name}}}")}}});
+        let compared = |first: &str, second: &str| {
+            let second = (json!({"methods": ["GET", "PUT"], "path": second}), detail("y"));
+            two((json!({"methods": ["GET"], "path": first}), detail("x")), second).warnings
+        };
+        assert_eq!(compared("/o/{x}:cancel", "/o/{y}:cancel"), [""; 0]);
+        assert_eq!(compared("/o/{x}", "/o/{y}:cancel").len(), 1);
     }
 
     /// What an even earlier rule takes is not lost to this one.
@@ -471,6 +535,25 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_names_head_takes_it_from_a_rule_for_get() {
+        let get = |path: &str, says: Value| (json!({"methods": ["GET"], "path": path}), says);
+        let wide = |says: Value| (json!({"methods": ["GET", "HEAD"], "path": "/{rest...}"}), says);
+        let want = "rules[0].match.methods: names `GET` and not `HEAD`: `HEAD` requests are decided by rule `two`, which does not deny";
+        assert_eq!(two(get("/secret", deny()), wide(token())).warnings, [want]);
+        assert_eq!(two(get("/secret", scope()), wide(scope())).warnings, [""; 0]);
+        assert_eq!(two(get("/secret", token()), wide(deny())).warnings, [""; 0]);
+        let exception = (json!({"methods": ["HEAD"], "path": "/o/{id}"}), json!({"allow": "anonymous"}));
+        assert_eq!(two(get("/o/{id}", token()), exception).warnings, [""; 0]);
+        let taken = reported(json!([
+            {"name": "secret", "match": {"methods": ["GET"], "path": "/secret"}, "deny": true},
+            {"name": "all", "match": {"path": "/{rest...}", "hosts": ["h"]}, "require": {}},
+            {"name": "wide", "match": {"methods": ["GET", "HEAD"], "path": "/{rest...}"}, "deny": true}
+        ]));
+        let want = "rules[0].match.methods: names `GET` and not `HEAD`: `HEAD` requests to `h` are decided by rule `all`, which does not deny";
+        assert!(taken.warnings.contains(&want.to_owned()), "{taken:?}");
+    }
+
+    #[test]
     fn a_thousand_rules_are_checked() {
         let rule = |n: usize| {
             let methods = if n.is_multiple_of(2) { json!(["GET", "HEAD"]) } else { json!(["GET", "POST"]) };
@@ -491,9 +574,9 @@ mod tests {
 
     prop_compose! {
         fn matcher()(
-            methods in list(&["GET", "PUT"]),
+            methods in list(&["GET", "PUT", "HEAD"]),
             hosts in list(&["h", "i"]),
-            path in proptest::option::of("(/(a|b|\\{x\\})){0,1}(/(a|b|\\{y\\}|\\{z\\.\\.\\.\\}))"),
+            path in proptest::option::of("(/(a|b|\\{x\\})){0,1}(/(a|b|\\{y\\}|a\\{y\\}|\\{y\\}b|a\\{y\\}b|\\{z\\.\\.\\.\\}))"),
             grpc in proptest::bool::ANY,
             metadata in proptest::option::of("(g|s)"),
         ) -> Matcher {
@@ -511,22 +594,30 @@ mod tests {
             let rules: Vec<Rule> = matchers.into_iter().enumerate().map(rule).collect();
             let mut decided = std::collections::BTreeSet::new();
             let mut lost = std::collections::BTreeSet::new();
-            let ends = ["", "a", "b", "c", "a/", "a/a", "a/b", "a/c", "c/a/b"];
+            let ends = ["", "a", "b", "c", "ab", "acb", "ac", "cb", "a/", "a/a", "a/b", "a/c", "c/a/b", "a/ab", "a/acb", "a/ac", "c/cb"];
             let starts = ["/", "/a/", "/b/", "/c/"];
             let paths = starts.iter().flat_map(|start| ends.map(|end| format!("{start}{end}")));
             for path in paths {
                 let path = Canonical::parse(path.as_bytes()).unwrap();
-                for method in ["GET", "PUT", "POST"] {
+                for method in ["GET", "PUT", "POST", "HEAD"] {
                     for host in ["h", "i", "j"] {
                         for (grpc, tier) in [(true, "g"), (false, "g"), (true, "s"), (false, "s"), (true, ""), (false, "")] {
                             let host = Host::parse(host.as_bytes()).unwrap();
                             let target = Target { method, host, path: &path, grpc };
                             let mut route = TestConnection { metadata: vec![("tier".to_owned(), tier.to_owned())], ..TestConnection::default() };
-                            let mut all = rules.iter().enumerate();
-                            let mut hits = all.by_ref().filter(|(_, rule)| rule.matcher.mismatch(target, &mut route).is_none());
-                            let Some((first, _)) = hits.next() else { continue };
+                            let mut hits = |target| {
+                                let matches = |rule: &Rule| rule.matcher.mismatch(target, &mut route).is_none();
+                                let hits = rules.iter().map(matches).collect::<Vec<_>>();
+                                hits.into_iter().enumerate().filter_map(|(at, hit)| hit.then_some(at)).collect::<Vec<_>>()
+                            };
+                            let mut of_it = hits(target);
+                            if method == "HEAD" && !of_it.iter().any(|at| rules[*at].matcher.names_head()) {
+                                of_it = hits(Target { method: "GET", ..target });
+                            }
+                            let mut hits = of_it.into_iter();
+                            let Some(first) = hits.next() else { continue };
                             decided.insert(first);
-                            lost.extend(hits.map(|(at, _)| (at, first)));
+                            lost.extend(hits.map(|at| (at, first)));
                         }
                     }
                 }

@@ -6,8 +6,8 @@ use crate::http::credential_location::Scheme;
 use crate::index::IssuerIndex;
 use crate::policy::policy::Policy;
 use crate::reason::{Class, Reason};
-use crate::rules::requirement::Check;
-use crate::rules::rule::Effect;
+use crate::rules::requirement::{Check, Requirement};
+use crate::rules::rule::{Effect, Rule};
 use crate::token::confirmation::Binding;
 use serde_json::json;
 
@@ -53,24 +53,34 @@ pub fn answer(refusal: &Refusal, policy: &Policy, decision: &str, grpc: bool) ->
 /// OAuth defines no error gets no challenge.
 fn challenge(refusal: &Refusal, policy: &Policy) -> Option<String> {
     let class = refusal.reason.class();
+    let requirement = match refusal.rule.and_then(|at| policy.rule(at)).map(Rule::effect) {
+        Some(Effect::Require(requirement)) => Some(requirement),
+        Some(Effect::Anonymous | Effect::Deny) | None => None,
+    };
     let mut parameters = String::new();
     match class.oauth_error() {
         // The request was refused before its credential was read, so the error is not in the token.
         Some(_) if matches!(refusal.reason, Reason::PathRefused | Reason::HostRefused) => return None,
+        // More scope would not help.
+        Some(_)
+            if refusal.reason == Reason::ScopeInsufficient && !requirement.is_some_and(|r| can_help(refusal, r)) =>
+        {
+            return None;
+        }
         Some(error) => {
-            parameters.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", refusal.reason.title()));
+            let description = describe(refusal);
+            parameters.push_str(&format!(", error=\"{error}\", error_description=\"{description}\""));
         }
         None if class == Class::Unauthenticated => {}
         None => return None,
     }
-    if refusal.reason == Reason::ScopeInsufficient
-        && let Some(Effect::Require(requirement)) = refusal.rule.and_then(|at| policy.rule(at)).map(|r| r.effect())
-    {
-        let scopes: Vec<&str> = requirement.scopes().collect();
-        parameters.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+    if let Some(requirement) = requirement {
+        parameters.push_str(&scope(refusal, requirement));
+        parameters.push_str(&step_up(refusal, requirement));
     }
-    if let Some(step_up) = step_up(refusal, policy) {
-        parameters.push_str(&step_up);
+    if let Some(resource) = refusal.resource.and_then(|at| at.of(policy.resources())) {
+        // RFC 9728 §5.1.
+        parameters.push_str(&format!(", resource_metadata=\"{}\"", resource.metadata_url));
     }
     let one = |scheme| match scheme {
         Scheme::Bearer => format!("Bearer realm=\"{}\"{parameters}", policy.realm()),
@@ -111,16 +121,56 @@ fn algorithms(refusal: &Refusal, policy: &Policy) -> Vec<&'static str> {
     names
 }
 
-/// The authentication that the rule requires (RFC 9470 §3).
-fn step_up(refusal: &Refusal, policy: &Policy) -> Option<String> {
-    let Effect::Require(requirement) = policy.rule(refusal.rule?)?.effect() else { return None };
-    requirement.checks().iter().find_map(|check| match (refusal.reason, check) {
-        (Reason::AssuranceInsufficient, Check::Acr(accepted)) => {
+/// The `error_description` (RFC 6750 §3): text of the filter, and the names of claims as the configuration writes them.
+fn describe(refusal: &Refusal) -> String {
+    match (refusal.also, &refusal.claim) {
+        (Some(_), _) => "Stronger and more recent authentication required".to_owned(),
+        (None, Some(claim)) => {
+            let safe = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '?' };
+            let text = claim.to_string();
+            format!("{}: {}", refusal.reason.title(), text.chars().map(safe).collect::<String>())
+        }
+        (None, None) => refusal.reason.title().to_owned(),
+    }
+}
+
+/// Whether a token with more scope could pass. If a signal took the scope away from the grant, it could not.
+fn can_help(refusal: &Refusal, requirement: &Requirement) -> bool {
+    let changes = refusal.grant_status.as_ref().and_then(|status| status.changes.as_deref());
+    requirement.can_have_scope(|scope| changes.is_none_or(|changes| changes.leave_scope(scope)))
+}
+
+/// The scope values that the request needs (RFC 6750 §3), where the client needs another token.
+fn scope(refusal: &Refusal, requirement: &Requirement) -> String {
+    let needs_token = match refusal.reason.class() {
+        Class::Unauthenticated | Class::InvalidToken | Class::InsufficientScope | Class::InsufficientAuthentication => {
+            true
+        }
+        Class::BadRequest
+        | Class::InvalidProof
+        | Class::NonceRequired
+        | Class::Forbidden
+        | Class::InsufficientDetails
+        | Class::TooManyRequests
+        | Class::Unavailable => false,
+    };
+    let held = refusal.session.as_ref().map(|session| &session.verified().grant().scopes);
+    let has = |scope: &str| held.is_some_and(|held| held.iter().any(|held| held == scope));
+    let scopes: Vec<&str> = requirement.scopes(has).filter(|_| needs_token).collect();
+    if scopes.is_empty() { String::new() } else { format!(", scope=\"{}\"", scopes.join(" ")) }
+}
+
+/// The authentication that the rule requires (RFC 9470 §3): all of it that is lacking.
+fn step_up(refusal: &Refusal, requirement: &Requirement) -> String {
+    let lacks = |reason| refusal.reason == reason || refusal.also == Some(reason);
+    let parameters = requirement.checks().iter().filter_map(|check| match check {
+        Check::Acr(accepted) if lacks(Reason::AssuranceInsufficient) => {
             Some(format!(", acr_values=\"{}\"", accepted.join(" ")))
         }
-        (Reason::AuthenticationTooOld, Check::AuthAge(longest)) => Some(format!(", max_age=\"{}\"", longest.0)),
+        Check::AuthAge(longest) if lacks(Reason::AuthenticationTooOld) => Some(format!(", max_age=\"{}\"", longest.0)),
         _ => None,
-    })
+    });
+    parameters.collect()
 }
 
 /// The problem document (RFC 9457). Its `txn` is the task of a verified token, so that the client can report it to the
@@ -134,8 +184,9 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
         "instance": format!("urn:uuid:{decision}"),
         "reason": code,
     });
-    if let (Some(session), Some(members)) = (&refusal.session, problem.as_object_mut()) {
-        members.insert("txn".to_owned(), session.verified().grant().task.clone().into());
+    let task = refusal.session.as_ref().and_then(|session| session.verified().grant().task.as_deref());
+    if let (Some(task), Some(members)) = (task, problem.as_object_mut()) {
+        members.insert("txn".to_owned(), task.into());
     }
     problem.to_string()
 }
@@ -143,8 +194,9 @@ fn problem(refusal: &Refusal, decision: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::RuleIndex;
+    use crate::index::{ResourceIndex, RuleIndex};
     use crate::testing::fixture;
+    use crate::token::claim_names::{ClaimFault, RefusedClaim};
     use serde_json::Value;
 
     fn policy() -> Policy {
@@ -167,11 +219,13 @@ mod tests {
     #[test]
     fn challenges_say_what_rfc_6750_says() {
         for (reason, status, challenge) in [
-            (Reason::TokenMissing, 401, Some(r#"Bearer realm="orders.mesh""#)),
+            (Reason::TokenMissing, 401, Some(r#"Bearer realm="orders.mesh", scope="orders.read orders.list""#)),
             (
                 Reason::TokenExpired,
                 401,
-                Some(r#"Bearer realm="orders.mesh", error="invalid_token", error_description="Access token expired""#),
+                Some(
+                    r#"Bearer realm="orders.mesh", error="invalid_token", error_description="Access token expired", scope="orders.read orders.list""#,
+                ),
             ),
             (
                 Reason::CredentialsAmbiguous,
@@ -191,14 +245,21 @@ mod tests {
                 Reason::AssuranceInsufficient,
                 401,
                 Some(
-                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger authentication required", acr_values="phr phrh""#,
+                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger authentication required", scope="orders.read orders.list", acr_values="phr phrh""#,
                 ),
             ),
             (
                 Reason::AuthenticationTooOld,
                 401,
                 Some(
-                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="More recent authentication required", max_age="300""#,
+                    r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="More recent authentication required", scope="orders.read orders.list", max_age="300""#,
+                ),
+            ),
+            (
+                Reason::DetailInsufficient,
+                403,
+                Some(
+                    r#"Bearer realm="orders.mesh", error="insufficient_authorization_details", error_description="Outside the task of the grant""#,
                 ),
             ),
             (Reason::DeviceNotCompliant, 403, None),
@@ -212,6 +273,50 @@ mod tests {
             assert_eq!(header(&answer, "cache-control"), Some("no-store"));
             assert_eq!(header(&answer, "retry-after").is_some(), matches!(status, 429 | 503));
         }
+    }
+
+    #[test]
+    fn one_challenge_asks_for_all_that_the_authentication_lacks() {
+        for (reason, also) in [
+            (Reason::AuthenticationTooOld, Reason::AssuranceInsufficient),
+            (Reason::AssuranceInsufficient, Reason::AuthenticationTooOld),
+        ] {
+            let refusal = Refusal { rule: Some(RuleIndex::new(0)), ..Refusal::new(reason) }.and(Some(also));
+            let answer = answer(&refusal, &policy(), "0-1", false);
+            let challenge = r#"Bearer realm="orders.mesh", error="insufficient_user_authentication", error_description="Stronger and more recent authentication required", scope="orders.read orders.list", max_age="300", acr_values="phr phrh""#;
+            assert_eq!(header(&answer, "www-authenticate"), Some(challenge));
+        }
+    }
+
+    #[test]
+    fn the_claim_is_named_in_safe_letters() {
+        let claim = RefusedClaim::new("https://x/\"é\\\r\nroles", ClaimFault::Missing);
+        let refusal = Refusal { claim: Some(Box::new(claim)), ..Refusal::new(Reason::ClaimInvalid) };
+        let challenge = answer(&refusal, &policy(), "0-1", false);
+        let challenge = header(&challenge, "www-authenticate").unwrap();
+        assert!(
+            challenge.ends_with(
+                r#"error_description="Claim missing or invalid: the claim `https://x/?????roles` is missing""#
+            ),
+            "{challenge}"
+        );
+    }
+
+    #[test]
+    fn challenges_point_to_the_metadata_of_the_resource() {
+        let config = json!({
+            "realm": "r",
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["a"], "binding": "any", "keys": {"inline": fixture::jwks()}}],
+            "protected_resources": [{"resource": "https://h.example/v1"}, {"resource": "https://h.example"}],
+            "rules": [{"name": "any", "match": {}, "require": {"scope": {"all": ["a"], "any": ["b", "c"]}}}]
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let refusal = Refusal { rule: Some(RuleIndex::new(0)), ..Refusal::new(Reason::TokenMissing) };
+        let answer = answer(&refusal.at(Some(ResourceIndex::new(0))), &policy, "0-1", false);
+        let more =
+            r#"realm="r", scope="a b", resource_metadata="https://h.example/.well-known/oauth-protected-resource/v1""#;
+        let challenge = format!(r#"Bearer {more}, DPoP {more}, algs="ES256""#);
+        assert_eq!(header(&answer, "www-authenticate"), Some(challenge.as_str()));
     }
 
     fn challenge_of(issuer: Value, reason: Reason) -> Option<String> {

@@ -6,6 +6,7 @@ use crate::decision::flood::Flood;
 use crate::decision::session::Session;
 use crate::decision::token_cache::Cache;
 use crate::http::connection::ConnectionInfo;
+use crate::jose::key::MAX_CANDIDATES;
 use crate::jose::signature::CheckSignature;
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
@@ -17,16 +18,20 @@ use std::rc::Rc;
 /// The tokens that one worker saw under one configuration.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
+    /// Whether all claims of each token are kept, also those that no rule reads.
+    keeps_all: bool,
     sessions: Cache,
     refused: Refused,
     flood: Flood,
 }
 
 impl Authenticator {
-    /// Knows no token yet. `seed` must be random.
-    pub(crate) fn new(policy: &Policy, seed: u64) -> Authenticator {
+    /// Knows no token yet. `seed` must be random. `keeps_all`: whether all claims of each token are kept, also those that
+    /// no rule reads.
+    pub(crate) fn new(policy: &Policy, seed: u64, keeps_all: bool) -> Authenticator {
         let limits = policy.limits();
         Authenticator {
+            keeps_all,
             sessions: Cache::new(limits.token_cache, seed),
             refused: Refused::new(seed),
             flood: Flood::new(limits.bad_signatures),
@@ -57,30 +62,36 @@ impl Authenticator {
         }
         let candidate = verify::examine(token, policy.issuers(), now)?;
         let verified = self.verify(candidate, token, ports, now)?;
-        let session = Rc::new(Session::new(verified, policy.has_conditions));
-        self.sessions.insert(token, Rc::clone(&session));
+        let kept = (!self.keeps_all).then_some(policy.claims_by_name.as_slice());
+        let session = Rc::new(Session::new(verified, token, policy.has_conditions, kept));
+        self.sessions.insert(Rc::clone(&session));
         Ok(session)
     }
 
-    /// Checks the signature, unless it is known to be bad, or its source has sent too many bad ones.
+    /// Checks the signature, unless it is known to be bad, or its source has sent too many bad ones. A token that names no
+    /// key may take several checks: each counts.
     fn verify<S>(
         &mut self,
         candidate: Candidate<'_, '_>,
         token: &[u8],
         ports: &mut Ports<S, impl CheckSignature, impl ConnectionInfo>,
         now: Timestamp,
-    ) -> Result<Verified, Reason> {
-        let key = candidate.key();
-        if self.refused.contains(token, key) {
-            return Err(Reason::SignatureInvalid);
+    ) -> Result<Verified, Rejected> {
+        let candidate = candidate.without(|key| self.refused.contains(token, key));
+        let mut keys = [None; MAX_CANDIDATES];
+        keys.iter_mut().zip(candidate.keys()).for_each(|(slot, key)| *slot = Some(key));
+        if keys.iter().all(Option::is_none) {
+            return Err(candidate.not_signed());
         }
         if !self.flood.is_calm() && self.flood.is_exhausted(ports.connection.source(), now) {
-            return Err(Reason::TooManyFailures);
+            return Err(Reason::TooManyFailures.into());
         }
         let verified = candidate.verify(&mut ports.signatures, now);
-        if verified == Err(Reason::SignatureInvalid) {
-            self.refused.insert(token, key);
-            self.flood.failed(ports.connection.source(), now);
+        if verified.as_ref().is_err_and(|rejected| rejected.reason == Reason::SignatureInvalid) {
+            for key in keys.into_iter().flatten() {
+                self.refused.insert(token, key);
+                self.flood.failed(ports.connection.source(), now);
+            }
         }
         verified
     }

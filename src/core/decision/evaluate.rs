@@ -3,7 +3,7 @@
 use crate::decision::session::Session;
 use crate::index::IssuerIndex;
 use crate::policy::policy::Policy;
-use crate::reason::Reason;
+use crate::reason::{Class, Reason};
 use crate::rules::evidence::{Evidence, RequestLine};
 use crate::rules::grant_status::{self, GrantStatus};
 use crate::rules::requirement::{Check, Outcome, Requirement};
@@ -53,6 +53,22 @@ pub(crate) struct Asked<'a> {
     pub(crate) peer: Option<&'a str>,
 }
 
+/// Why a request does not meet a requirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unmet {
+    /// The reason of the first check that fails.
+    pub(crate) reason: Reason,
+    /// If that is about the authentication of the user: the reason of the other check about it, if that fails too. Then
+    /// the client must ask for both at once (RFC 9470 §3).
+    pub(crate) also: Option<Reason>,
+}
+
+impl From<Reason> for Unmet {
+    fn from(reason: Reason) -> Unmet {
+        Unmet { reason, also: None }
+    }
+}
+
 /// Evaluates the checks of `requirement` until one refuses. `Ok` says whether break-glass was needed.
 ///
 /// The only place that makes [`Evidence`].
@@ -64,7 +80,7 @@ pub(crate) fn evaluate<O: Observer>(
     (policy, view): (&Policy, &View),
     now: Timestamp,
     observer: &mut O,
-) -> Result<bool, Reason> {
+) -> Result<bool, Unmet> {
     let evidence = Evidence {
         grant: session.verified().grant(),
         minted: session.claims(),
@@ -77,19 +93,31 @@ pub(crate) fn evaluate<O: Observer>(
         fresh_at: view.fresh_at(policy.signals().heartbeats_of(session.verified().issuer())),
         now,
     };
-    let mut first = None;
+    let mut unmet: Option<Unmet> = None;
     let mut broken_glass = false;
     for check in requirement.checks() {
+        let may_add = |unmet: &Unmet| is_step_up(unmet.reason) && check.is_authentication();
+        if !O::SEES_ALL && !unmet.as_ref().is_none_or(may_add) {
+            continue;
+        }
         let outcome = requirement.evaluate(check, &evidence);
         observer.check(check, outcome, &evidence);
-        match outcome {
-            Outcome::Met => {}
-            Outcome::Lifted(_) => broken_glass = true,
-            Outcome::Unmet(reason) if O::SEES_ALL => first = first.or(Some(reason)),
-            Outcome::Unmet(reason) => return Err(reason),
+        match (outcome, &mut unmet) {
+            (Outcome::Met, _) => {}
+            (Outcome::Lifted(_), _) => broken_glass = true,
+            (Outcome::Unmet(reason), None) => unmet = Some(reason.into()),
+            (Outcome::Unmet(reason), Some(first)) if is_step_up(first.reason) && is_step_up(reason) => {
+                first.also = first.also.or(Some(reason));
+            }
+            (Outcome::Unmet(_), Some(_)) => {}
         }
     }
-    first.map_or(Ok(broken_glass), Err)
+    unmet.map_or(Ok(broken_glass), Err)
+}
+
+/// Whether a new authentication of the user may help.
+fn is_step_up(reason: Reason) -> bool {
+    reason.class() == Class::InsufficientAuthentication
 }
 
 /// Whether the feed that the filter follows answers for the grants of `issuer`: the filter has caught up with it, and it

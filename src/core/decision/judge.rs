@@ -44,14 +44,14 @@ pub struct Judge {
 
 impl Judge {
     /// A judge of `policy` that remembers nothing yet, for tools and tests: strangers could know where its caches keep
-    /// what.
+    /// what, and the claims of a token can be shown.
     pub fn new(policy: Policy) -> Judge {
-        Judge::seeded(policy, 0)
+        Judge { tokens: Authenticator::new(&policy, 0, true), policy, view: View::default() }
     }
 
     /// A judge of `policy` that remembers nothing yet. `seed` is random, and no other judge's.
     pub fn seeded(policy: Policy, seed: u64) -> Judge {
-        Judge { tokens: Authenticator::new(&policy, seed), policy, view: View::default() }
+        Judge { tokens: Authenticator::new(&policy, seed, false), policy, view: View::default() }
     }
 
     /// The policy.
@@ -102,10 +102,19 @@ impl Judge {
             Reason::PathRefused | Reason::HostRefused => policy.mode_of_unreadable(),
             _ => policy.mode(refusal.rule),
         };
-        match self.decide(request, ports, now, observer) {
+        let verdict = self.decide(request, ports, now, observer);
+        match verdict.map_err(|refusal| self.locate(refusal, request)) {
             Err(refusal) if mode(&refusal, &self.policy) == Mode::Shadow => Ok(Permit::shadowing(refusal, now)),
             verdict => verdict,
         }
+    }
+
+    /// Adds the protected resource of the request, to which challenges point.
+    fn locate(&self, refusal: Refusal, request: &Request<'_>) -> Refusal {
+        let host = self.policy.host(request.authority).ok();
+        let found = host.zip(Canonical::parse(request.path).ok());
+        let resource = found.and_then(|(host, path)| self.policy.resource_of(host, &path));
+        refusal.at(resource)
     }
 
     /// Finds the rule, authenticates, evaluates.
@@ -119,7 +128,9 @@ impl Judge {
         let path = Canonical::parse(request.path).map_err(|_| Refusal::new(Reason::PathRefused))?;
         let host = self.policy.host(request.authority).map_err(|_| Refusal::new(Reason::HostRefused))?;
         let Judge { policy, tokens, view } = self;
-        let target = Target { method: method(request), host, path: &path, grpc: request.like_grpc };
+        let method = method(request);
+        let target = Target { method, host, path: &path, grpc: request.like_grpc };
+        let target = policy.matched(target, &mut ports.connection);
         show_rules(policy, target, &mut ports.connection, observer);
         let found = policy.find(target, &mut ports.connection);
         let (at, rule, captures) = found.ok_or_else(|| Refusal::new(Reason::RuleMissing))?;
@@ -139,10 +150,10 @@ impl Judge {
         let checks = requirement.checks();
         let source = if checks.iter().any(Check::needs_source) { ports.connection.source() } else { None };
         let peer = if checks.iter().any(Check::needs_peer) { ports.connection.peer_uri() } else { None };
-        let request = RequestLine { method: &Method::fold(target.method), host, path: &path };
+        let request = RequestLine { method: &Method::fold(method), host, path: &path };
         let asked = Asked { rule, request, captures, source, peer: peer.as_deref() };
         let broken_glass = evaluate(requirement, &asked, &bearer.session, &grant_status, (policy, view), now, observer)
-            .map_err(refused)?;
+            .map_err(|unmet| refused(unmet.reason).and(unmet.also))?;
         // What counts once is used last: only a request that passes uses it up. Where nothing is enforced, nothing is
         // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;
@@ -217,8 +228,12 @@ fn use_once(
     }
     if requirement.single_use() {
         let grant = bearer.session.verified().grant();
-        let entry =
-            SingleUseEntry::token(&grant.issuer, &grant.token_id, grant.expires_at.plus(bearer.clock_skew), trial);
+        let entry = SingleUseEntry::token(
+            &grant.issuer,
+            &grant.token_id.state_name(),
+            grant.expires_at.plus(bearer.clock_skew),
+            trial,
+        );
         consume(store, &entry, Reason::TokenUsed, now)?;
     }
     Ok(())
@@ -251,7 +266,7 @@ mod tests {
     use crate::state::store::Slot;
     use crate::testing::fixture::{self, NOW, token_with};
     use crate::testing::ports::{TestConnection, TestPorts};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// The ports of a request from 10.1.2.3; the state is not set up.
     fn ports() -> TestPorts {
@@ -260,8 +275,12 @@ mod tests {
     }
 
     fn bench() -> (Judge, TestPorts) {
+        bench_with(fixture::jwks())
+    }
+
+    fn bench_with(keys: Value) -> (Judge, TestPorts) {
         let config = json!({
-            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": keys}}],
             "rules": [
                 {"name": "admin", "match": {"path": "/admin"}, "deny": true},
                 {"name": "read", "match": {"methods": ["GET"], "path": "/orders/{order}"},
@@ -327,6 +346,49 @@ mod tests {
         assert_eq!(ask("OPTIONS *", None), Err(Reason::PathRefused));
     }
 
+    #[test]
+    fn head_is_decided_as_get_unless_a_rule_names_it() {
+        let rule = |name: &str, methods: Value, path: &str| {
+            let mut rule = json!({"name": name, "match": {"path": path}, "allow": "anonymous"});
+            if !methods.is_null() {
+                rule["match"]["methods"] = methods;
+            }
+            rule
+        };
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [
+                rule("0", json!(["GET"]), "/a"),
+                rule("1", json!(["GET"]), "/b"),
+                rule("2", json!(["HEAD", "PUT"]), "/b"),
+                rule("3", json!(["HEAD"]), "/c"),
+                rule("4", Value::Null, "/c"),
+                rule("5", json!(["POST"]), "/d"),
+                rule("6", json!(["GET"]), "/e/{x}"),
+                rule("7", Value::Null, "/e/{rest...}"),
+                rule("8", json!(["GET", "HEAD"]), "/{z}/2"),
+            ]
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let (mut judge, mut ports) = (Judge::new(policy), ports());
+        for (line, rule) in [
+            ("HEAD /a", Ok(0)),
+            ("head /a", Ok(0)),
+            ("GET /b", Ok(1)),
+            ("HEAD /b", Ok(2)),
+            ("HEAD /c", Ok(3)),
+            ("GET /c", Ok(4)),
+            ("HEAD /d", Err(Reason::RuleMissing)),
+            ("PUT /a", Err(Reason::RuleMissing)),
+            ("HEAD /e/1", Ok(6)),
+            ("POST /e/1", Ok(7)),
+            // A rule that names it matches, so all rules are compared with HEAD, and the first one decides.
+            ("HEAD /e/2", Ok(7)),
+        ] {
+            assert_eq!(ask(&mut judge, &mut ports, line, None, NOW), rule, "{line}");
+        }
+    }
+
     /// A token whose signature is that of another.
     fn forged(name: &str) -> String {
         let (good, other) =
@@ -362,6 +424,35 @@ mod tests {
         assert_eq!(ask(&cold, NOW), (Err(Reason::TooManyFailures), 101), "nobody can tell it from the flood unchecked");
         assert_eq!(ask(&warm, NOW), (Ok(1), 101), "what was verified before goes on");
         assert_eq!(ask(&cold, NOW.plus(crate::time::Span(1))), (Ok(1), 102));
+    }
+
+    /// Four checks for each token, and each counts.
+    #[test]
+    fn a_token_without_a_kid_buys_no_more_checks() {
+        use jwt_simple::prelude::*;
+        let mut keys = fixture::jwks();
+        for at in 0..5 {
+            let other = ES256KeyPair::generate().with_key_id(&format!("other-{at}"));
+            keys["keys"].as_array_mut().unwrap().push(serde_json::from_str(&other.public_key().to_jwk()).unwrap());
+        }
+        let (mut judge, mut ports) = bench_with(keys);
+        let mut ask = |token: &str| {
+            let verdict = ask(&mut judge, &mut ports, "GET /orders/1881", Some(token), NOW);
+            (verdict, ports.signatures.checks)
+        };
+        let good = token_with(json!({"kid": null}), json!({}));
+        let signature = good.rsplit_once('.').unwrap().1;
+        let forged = |name: usize| {
+            let other = token_with(json!({"kid": null}), json!({"jti": name.to_string()}));
+            format!("{}.{signature}", other.rsplit_once('.').unwrap().0)
+        };
+        assert_eq!(ask(&good), (Ok(1), 1), "by the first key of the set");
+        for n in 1..=25 {
+            assert_eq!(ask(&forged(n)), (Err(Reason::SignatureInvalid), 1 + 4 * n));
+            assert_eq!(ask(&forged(n)), (Err(Reason::SignatureInvalid), 1 + 4 * n), "it is known to be bad");
+        }
+        assert_eq!(ask(&forged(26)), (Err(Reason::TooManyFailures), 101));
+        assert_eq!(ask(&good), (Ok(1), 101));
     }
 
     #[test]
@@ -768,5 +859,44 @@ mod tests {
         };
         assert_eq!(admin("enforce"), Err(Reason::PathRefused), "it could be meant for the rule that is enforced");
         assert_eq!(admin("shadow"), Ok(()));
+    }
+
+    /// What a filter forgets of a token is read again from the token when a signal makes it count.
+    #[test]
+    fn claims_that_no_rule_names_are_read_again_where_a_signal_changes_some() {
+        let config = json!({
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"],
+                         "keys": {"inline": fixture::jwks()}, "claims": {"scope": "realm.roles"}}],
+            "rules": [
+                {"name": "named", "match": {"path": "/named"}, "require": {"claims": {"team.name": "shop"}}},
+                {"name": "when", "match": {"path": "/when"},
+                 "require": {"when": "claims.level == 3 && claims.other == 'x' && 'a' in claims.realm.roles"}},
+                {"name": "gone", "match": {"path": "/gone"}, "require": {"when": "'b' in claims.realm.roles"}}
+            ]
+        });
+        let load = || crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        let claims = json!({"team": {"name": "shop"}, "level": 3, "other": "x", "realm": {"roles": ["a", "b"]}});
+        let token = token_with(json!({}), claims);
+        for mut judge in [Judge::new(load()), Judge::seeded(load(), 7)] {
+            let mut ports = ports();
+            set_up(&mut ports.store.memory, 1).unwrap();
+            for path in ["GET /named", "GET /when", "GET /gone"] {
+                assert!(ask(&mut judge, &mut ports, path, Some(&token), NOW).is_ok(), "{path}");
+            }
+            let entry = Entry {
+                key: StateKey::new(Kind::Token, "https://jit.example", "tok-1"),
+                fact: Fact::Narrowed,
+                at: NOW,
+                until: Timestamp::MAX,
+                conditions: vec![],
+                data: br#"{"scope":"a"}"#.to_vec(),
+                source: SourceTag::NONE,
+                lifted: false,
+            };
+            apply(&mut ports.store.memory, TransmitterId::UNKNOWN, &[entry], NOW).unwrap();
+            assert_eq!(ask(&mut judge, &mut ports, "GET /named", Some(&token), NOW), Ok(0));
+            assert_eq!(ask(&mut judge, &mut ports, "GET /when", Some(&token), NOW), Ok(1));
+            assert_eq!(ask(&mut judge, &mut ports, "GET /gone", Some(&token), NOW), Err(Reason::ConditionFailed));
+        }
     }
 }

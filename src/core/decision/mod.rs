@@ -6,6 +6,7 @@ pub(crate) mod bad_signatures;
 pub mod evaluate;
 pub(crate) mod flood;
 pub mod judge;
+pub mod metadata;
 pub mod record;
 pub(crate) mod session;
 pub(crate) mod token_cache;

@@ -5,6 +5,7 @@ use crate::index::RuleIndex;
 use crate::policy::policy::Policy;
 use crate::signal::accepted::Notes;
 use crate::signal::receiver::Received;
+use crate::token::claim_names::ClaimFault;
 use serde_json::{Value, json};
 
 /// The record of a refused request.
@@ -84,12 +85,26 @@ fn line(refusal: &Refusal, policy: &Policy, verdict: &str, decision: Option<&str
     let mut record = json!({"verdict": verdict, "reason": refusal.reason.code(), "rule": rule(policy, refusal.rule)});
     if let Some(members) = record.as_object_mut() {
         members.extend(decision.map(|decision| ("decision".to_owned(), decision.into())));
-        members.extend(refusal.claim.as_deref().map(|claim| ("claim".to_owned(), claim.into())));
+        if let Some(claim) = &refusal.claim {
+            members.insert("claim".to_owned(), claim.name.as_str().into());
+            members.insert("fault".to_owned(), fault(&claim.fault).into());
+        }
         if let Some(session) = &refusal.session {
             members.extend(who(session.verified().grant()));
         }
     }
     ascii(&record)
+}
+
+/// What is wrong with a claim, in words without a value.
+fn fault(fault: &ClaimFault) -> String {
+    match fault {
+        ClaimFault::Missing => "missing".to_owned(),
+        ClaimFault::Shape => "wrong shape".to_owned(),
+        ClaimFault::NotInObject => "not inside an object".to_owned(),
+        ClaimFault::Differs(other) => format!("differs from `{other}`"),
+        ClaimFault::NotAccepted => "not accepted".to_owned(),
+    }
 }
 
 fn rule(policy: &Policy, at: Option<RuleIndex>) -> Option<&str> {
@@ -98,15 +113,15 @@ fn rule(policy: &Policy, at: Option<RuleIndex>) -> Option<&str> {
 
 fn who(grant: &crate::token::grant::Grant) -> impl Iterator<Item = (String, Value)> {
     let members = [
-        ("issuer", Some(&grant.issuer)),
-        ("subject", Some(&grant.subject)),
-        ("client", Some(&grant.client_id)),
-        ("task", Some(&grant.task)),
-        ("session", grant.session.as_ref()),
-        ("token", Some(&grant.token_id)),
-        ("actor", grant.actors.first().map(|actor| &actor.subject)),
+        ("issuer", Some(grant.issuer.clone())),
+        ("subject", Some(grant.subject.clone())),
+        ("client", grant.client_id.clone()),
+        ("task", grant.task.clone()),
+        ("session", grant.session.clone()),
+        ("token", Some(grant.token_id.to_string())),
+        ("actor", grant.actors.first().map(|actor| actor.subject.clone())),
     ];
-    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())));
+    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
     // Inner `act` claims are earlier actors: they are history and have no authority (RFC 8693 §4.1).
     let chain: Vec<Value> = grant.actors.iter().map(|actor| actor.subject.as_str().into()).collect();
     members.chain((chain.len() > 1).then(|| ("actors".to_owned(), chain.into())))
@@ -143,6 +158,22 @@ mod tests {
         let chain = json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}});
         assert_eq!(actors(chain), (Some(json!("a")), Some(json!(["a", "b", "c"]))));
         assert_eq!(actors(json!({"sub": "a"})), (Some(json!("a")), None));
+    }
+
+    #[test]
+    fn a_refused_claim_is_told() {
+        let config = json!({
+            "issuers": [{"issuer": "i", "audiences": ["a"], "keys": {"inline": fixture::jwks()}}], "rules": []
+        });
+        let policy = crate::config::load::load(config.to_string().as_bytes()).unwrap().policy;
+        for (wrong, told) in
+            [(ClaimFault::Missing, "missing"), (ClaimFault::Differs("azp".to_owned()), "differs from `azp`")]
+        {
+            let claim = Some(Box::new(crate::token::claim_names::RefusedClaim::new("client_id", wrong)));
+            let refusal = Refusal { claim, ..Refusal::new(crate::reason::Reason::ClaimInvalid) };
+            let record: Value = serde_json::from_str(&refused(&refusal, &policy, "0-1")).unwrap();
+            assert_eq!((&record["claim"], &record["fault"]), (&json!("client_id"), &json!(told)));
+        }
     }
 
     #[test]

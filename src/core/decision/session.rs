@@ -3,9 +3,11 @@
 use crate::rules::cel_claims::Claims;
 use crate::rules::grant_status::GrantStatus;
 use crate::state::key::StateKey;
+use crate::token::grant::Grant;
 use crate::token::verify::Verified;
 use serde_json::Value;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// The approximate bytes of one value of a claim, as JSON and as a CEL value.
 pub(crate) const PER_VALUE: usize = 128;
@@ -13,26 +15,38 @@ pub(crate) const PER_VALUE: usize = 128;
 /// A verified token, and what this worker last read about it in the state.
 #[derive(Debug)]
 pub struct Session {
+    token: Arc<[u8]>,
     verified: Verified,
     keys: Vec<StateKey>,
     buckets: Vec<u16>,
     /// The claims in the form that conditions read, if the policy has conditions.
     claims: Option<Claims>,
-    /// The number of values in its claims and scopes.
+    /// The number of values of claims that it holds.
     pub(crate) values: usize,
     /// The status of the grant that was last read, after the clock of the worker's view at which it was read.
     grant_status: RefCell<Option<(u64, GrantStatus)>>,
 }
 
 impl Session {
-    /// A session of `verified`. `conditions`: whether any rule has a condition.
-    pub(crate) fn new(verified: Verified, conditions: bool) -> Session {
+    /// A session of `verified`, whose token is `token`. `conditions`: whether any rule has a condition. `kept`: the names
+    /// of the top-level claims that are read by name; `None` keeps all.
+    pub(crate) fn new(mut verified: Verified, token: &[u8], conditions: bool, kept: Option<&[Box<str>]>) -> Session {
+        let count_all = |grant: &Grant| grant.claims.values().map(count).fold(0, usize::saturating_add);
         let claims = conditions.then(|| Claims::new(verified.grant()));
+        let token: Arc<[u8]> = token.into();
+        let converted = if conditions { count_all(verified.grant()) } else { 0 };
+        if let Some(kept) = kept {
+            verified.keep_claims(kept, &token);
+        }
+        let values = count_all(verified.grant()).max(converted);
         let keys = verified.grant().state_keys();
         let buckets = keys.iter().map(StateKey::bucket).collect();
-        let grant = verified.grant();
-        let values = grant.claims.values().map(count).fold(grant.scopes.len(), usize::saturating_add);
-        Session { verified, keys, buckets, claims, values, grant_status: RefCell::new(None) }
+        Session { token, verified, keys, buckets, claims, values, grant_status: RefCell::new(None) }
+    }
+
+    /// The whole token.
+    pub(crate) fn token(&self) -> &[u8] {
+        &self.token
     }
 
     /// The verified token.

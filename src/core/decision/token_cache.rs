@@ -12,25 +12,18 @@ use lru::LruCache;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 
-/// The approximate bytes of a session in addition to its token: claims as values, keys, an entry of the map.
+/// The approximate bytes of a session in addition to its token: the grant, keys, an entry of the map.
 const OVERHEAD: usize = 1024;
 
 /// Verified tokens of one worker under one configuration; the least recently used are removed first.
 #[derive(Debug)]
 pub(crate) struct Cache {
     /// By a hash of the token. Of two tokens with the same hash, only the later one is kept.
-    known: LruCache<u64, Known, SeedableRandomState>,
+    known: LruCache<u64, Rc<Session>, SeedableRandomState>,
     /// Its seed is secret, so that no client can choose tokens whose hashes collide.
     hasher: SeedableRandomState,
     bytes: usize,
     max_bytes: usize,
-}
-
-/// A whole token and its session.
-#[derive(Debug)]
-struct Known {
-    token: Box<[u8]>,
-    session: Rc<Session>,
 }
 
 impl Cache {
@@ -50,21 +43,20 @@ impl Cache {
     pub(crate) fn find(&mut self, token: &[u8]) -> Option<Rc<Session>> {
         let hash = self.hash(token);
         let known = self.known.get(&hash)?;
-        fast_eq(&known.token, token).then(|| Rc::clone(&known.session))
+        fast_eq(known.token(), token).then(|| Rc::clone(known))
     }
 
-    /// Remembers that `token` was verified.
-    pub(crate) fn insert(&mut self, token: &[u8], session: Rc<Session>) {
-        let known = Known { token: token.into(), session };
-        self.bytes = self.bytes.saturating_add(known.cost());
-        let hash = self.hash(token);
-        if let Some((_, replaced)) = self.known.push(hash, known) {
-            self.bytes = self.bytes.saturating_sub(replaced.cost());
+    /// Remembers that the token of `session` was verified.
+    pub(crate) fn insert(&mut self, session: Rc<Session>) {
+        self.bytes = self.bytes.saturating_add(cost(&session));
+        let hash = self.hash(session.token());
+        if let Some((_, replaced)) = self.known.push(hash, session) {
+            self.bytes = self.bytes.saturating_sub(cost(&replaced));
         }
         while self.bytes > self.max_bytes
             && let Some((_, oldest)) = self.known.pop_lru()
         {
-            self.bytes = self.bytes.saturating_sub(oldest.cost());
+            self.bytes = self.bytes.saturating_sub(cost(&oldest));
         }
     }
 
@@ -72,18 +64,16 @@ impl Cache {
     pub(crate) fn remove(&mut self, token: &[u8]) {
         let hash = self.hash(token);
         if let Some(known) = self.known.pop(&hash) {
-            self.bytes = self.bytes.saturating_sub(known.cost());
+            self.bytes = self.bytes.saturating_sub(cost(&known));
         }
     }
 }
 
-impl Known {
-    /// The approximate bytes of an entry: the token as the key, the strings of its claims, and their values, which are
-    /// the largest part if there are many small ones.
-    fn cost(&self) -> usize {
-        let strings = self.token.len().saturating_mul(3);
-        self.session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)
-    }
+/// The approximate bytes of an entry: the token, the strings of its grant, and the values of claims that are held, which
+/// are the largest part if there are many small ones.
+fn cost(session: &Session) -> usize {
+    let strings = session.token().len().saturating_mul(2);
+    session.values.saturating_mul(PER_VALUE).saturating_add(strings).saturating_add(OVERHEAD)
 }
 
 #[cfg(test)]
@@ -98,19 +88,19 @@ mod tests {
         let token = token_with(json!({}), json!({}));
         let verified =
             crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
-        let session = Rc::new(Session::new(verified, false));
+        let session = |n: usize| Rc::new(Session::new(verified.clone(), &n.to_le_bytes(), false, None));
         const MAX_BYTES: usize = 16 * 1024 * 1024;
         let mut cache = Cache::new(MAX_BYTES, 7);
         let name = |n: usize| n.to_le_bytes();
         for n in 0..20_000 {
-            cache.insert(&name(n), Rc::clone(&session));
+            cache.insert(session(n));
             assert!(cache.find(&name(0)).is_some(), "the first is used all the time");
         }
         assert!(cache.bytes <= MAX_BYTES);
         assert!(cache.find(&name(1)).is_none());
         assert!(cache.find(&name(19_999)).is_some());
         let bytes = cache.bytes;
-        cache.insert(&name(0), session);
+        cache.insert(session(0));
         assert_eq!(cache.bytes, bytes, "the same token twice counts once");
         cache.remove(&name(0));
         assert!(cache.find(&name(0)).is_none() && cache.bytes < bytes);
@@ -122,15 +112,15 @@ mod tests {
         let verified =
             crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
         let mut cache = Cache::new(1 << 20, 7);
-        cache.insert(b"known", Rc::new(Session::new(verified, false)));
+        let session = |token: &[u8]| Rc::new(Session::new(verified.clone(), token, false, None));
+        cache.insert(session(b"known"));
         let known = cache.known.pop(&cache.hash(b"known")).unwrap();
         let other = cache.hash(b"other");
         cache.known.push(other, known);
         assert!(cache.find(b"other").is_none(), "what has the hash of a known token is not known by it");
         let (mut first, mut second) = ([b'a'; 200], [b'a'; 200]);
         (first[0], second[0]) = (b'b', b'c');
-        let session = Rc::clone(&cache.known.iter().next().unwrap().1.session);
-        cache.insert(&first, session);
+        cache.insert(session(&first));
         assert_eq!(cache.hash(&first), cache.hash(&second));
         assert!(cache.find(&first).is_some() && cache.find(&second).is_none(), "it ends like a known one");
     }

@@ -1,11 +1,12 @@
 //! The outcome for one request: a permit or a refusal.
 
 use crate::decision::session::Session;
-use crate::index::{IssuerIndex, RuleIndex};
+use crate::index::{IssuerIndex, ResourceIndex, RuleIndex};
 use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
 use crate::rules::grant_status::GrantStatus;
 use crate::time::Timestamp;
+use crate::token::claim_names::RefusedClaim;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -108,8 +109,12 @@ pub struct Refusal {
     pub session: Option<Rc<Session>>,
     /// The nonce that the next DPoP proof must have, if that is the reason.
     pub nonce: Option<String>,
-    /// The claim that is missing or has the wrong shape, if that is the reason. Only the operator may see it.
-    pub claim: Option<String>,
+    /// If the reason is about the authentication of the user: the other such reason, if it holds too.
+    pub also: Option<Reason>,
+    /// The protected resource that the request belongs to.
+    pub resource: Option<ResourceIndex>,
+    /// The claim that is missing or wrong, if that is the reason.
+    pub claim: Option<Box<RefusedClaim>>,
     /// The status of its grant, if it was read before the refusal.
     pub grant_status: Option<Box<GrantStatus>>,
     /// The issuer whose keys were missing, if they are fetched: newer keys may change the verdict.
@@ -119,13 +124,24 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with that reason and nothing else.
     pub fn new(reason: Reason) -> Refusal {
-        let (rule, session, nonce, claim, grant_status, lacks_keys_of) = (None, None, None, None, None, None);
-        Refusal { reason, rule, session, nonce, claim, grant_status, lacks_keys_of }
+        let (rule, session, nonce, also, resource) = (None, None, None, None, None);
+        let (claim, grant_status, lacks_keys_of) = (None, None, None);
+        Refusal { reason, rule, session, nonce, also, resource, claim, grant_status, lacks_keys_of }
     }
 
     /// Adds the rule that refused.
     pub(crate) fn by(self, rule: RuleIndex) -> Refusal {
         Refusal { rule: Some(rule), ..self }
+    }
+
+    /// Adds the other reason about the authentication of the user.
+    pub(crate) fn and(self, also: Option<Reason>) -> Refusal {
+        Refusal { also, ..self }
+    }
+
+    /// Adds the protected resource that the request belongs to.
+    pub(crate) fn at(self, resource: Option<ResourceIndex>) -> Refusal {
+        Refusal { resource, ..self }
     }
 
     /// Adds the verified token of the request.

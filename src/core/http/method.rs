@@ -2,6 +2,12 @@
 
 use std::borrow::Cow;
 
+/// RFC 9110 §9.3.1.
+pub(crate) const GET: &str = "GET";
+
+/// RFC 9110 §9.3.2.
+pub(crate) const HEAD: &str = "HEAD";
+
 /// A method in upper case. RFC 9110 §9.1 makes methods case-sensitive, but some servers ignore case, so a different
 /// case must not bypass a rule. Only [`Method::fold`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]

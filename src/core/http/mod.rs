@@ -9,5 +9,6 @@ pub(crate) mod method;
 pub mod path;
 pub(crate) mod path_template;
 pub mod request;
+pub(crate) mod segment_pattern;
 pub mod spiffe;
 pub(crate) mod uri;

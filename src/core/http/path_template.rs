@@ -1,4 +1,6 @@
-//! Path templates: `/v1/orders/{order}`, `/static/{file...}`.
+//! Path templates: `/v1/orders/{order}`, `/v1/orders/{order}:cancel`, `/static/{file...}`.
+//!
+//! A segment has at most one capture. With two, such as `{a}-{b}`, it would not be clear where the first one ends.
 //!
 //! Other systems write `*`, `:id` or `.*` for what `{name}` is here. No request has such a segment, so a rule with it
 //! would never match: it is refused, with the correct spelling. If a path really contains such a character, the
@@ -6,6 +8,7 @@
 
 use crate::http::foreign_pattern;
 use crate::http::path::Canonical;
+use crate::http::segment_pattern::SegmentPattern;
 use std::fmt;
 
 /// The maximum number of segments of a template.
@@ -26,8 +29,8 @@ pub(crate) struct Template {
 pub(crate) enum Segment {
     /// Exactly this text.
     Literal(Box<str>),
-    /// One segment that is not empty.
-    Capture,
+    /// One segment, of which a part that is not empty is captured.
+    Capture(SegmentPattern),
     /// The rest of the path, which may be empty after the `/`.
     Rest,
 }
@@ -38,8 +41,12 @@ pub(crate) enum Segment {
 pub(crate) enum TemplateError {
     #[error("the template does not begin with `/`")]
     NotAbsolute,
-    #[error("`{0}` is not a literal segment, `{{name}}` or `{{name...}}`")]
+    #[error("`{0}` has a brace without its other one")]
     BadSegment(String),
+    #[error("`{0}` has more than one capture, and a segment may have one: where the first ends would not be clear")]
+    TwoCaptures(String),
+    #[error("`{0}` has text beside a capture of the rest of the path")]
+    RestWithText(String),
     #[error("`{0}` is not a name: letters, digits and `_`, not beginning with a digit")]
     BadName(String),
     #[error("`{segment}` is no pattern here, and would be compared letter by letter")]
@@ -61,6 +68,8 @@ impl TemplateError {
     pub(crate) fn help(&self) -> Option<&str> {
         match self {
             TemplateError::Foreign { remedy, .. } => Some(remedy),
+            TemplateError::TwoCaptures(_) => Some("capture the whole segment, and ask for its parts with `when`"),
+            TemplateError::RestWithText(_) => Some("capture the rest alone, and ask for its end with `when`"),
             _ => None,
         }
     }
@@ -77,14 +86,7 @@ impl Template {
         let last = parts.len().saturating_sub(1);
         let mut template = Template { segments: Vec::new(), names: Vec::new() };
         for (at, part) in parts.into_iter().enumerate() {
-            let segment = match part.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
-                _ if let Some(remedy) = foreign_pattern::remedy(part, at == last) => {
-                    return Err(TemplateError::Foreign { segment: part.to_owned(), remedy });
-                }
-                Some(inner) => template.capture(inner, at == last)?,
-                None if part.contains(['{', '}']) => return Err(TemplateError::BadSegment(part.to_owned())),
-                None => Segment::Literal(foreign_pattern::unescape(part).into()),
-            };
+            let segment = template.segment(part, at == last)?;
             template.segments.push(segment);
         }
         template.check_literals()?;
@@ -129,6 +131,10 @@ impl Template {
                     common.extend(std::iter::once(part).chain(ours));
                     return Some(common);
                 }
+                (Some((Segment::Capture(one), _)), Some((Segment::Capture(other), name))) => {
+                    common.segments.push(Segment::Capture(one.common(other)?));
+                    common.names.extend(name.cloned());
+                }
                 (Some(part @ (Segment::Literal(_), _)), Some(_)) | (Some(_), Some(part)) => {
                     common.extend(std::iter::once(part));
                 }
@@ -142,7 +148,7 @@ impl Template {
         let mut names = self.names.iter();
         self.segments.iter().map(move |segment| match segment {
             Segment::Literal(_) => (segment, None),
-            Segment::Capture | Segment::Rest => (segment, names.next()),
+            Segment::Capture(_) | Segment::Rest => (segment, names.next()),
         })
     }
 
@@ -153,11 +159,39 @@ impl Template {
         }
     }
 
-    fn capture(&mut self, inner: &str, last: bool) -> Result<Segment, TemplateError> {
-        let (name, segment) = match inner.strip_suffix("...") {
-            Some(name) => (name, Segment::Rest),
-            None => (inner, Segment::Capture),
-        };
+    /// Reads one segment, and adds the name of its capture. `last`: it is the last one.
+    fn segment(&mut self, part: &str, last: bool) -> Result<Segment, TemplateError> {
+        let whole = part.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
+        let captures = count_captures(part);
+        // What stands between the outer braces of `{a}-{b}` is no pattern of another system.
+        let is_two = captures.is_some_and(|count| count > 1);
+        if !is_two && let Some(remedy) = foreign_pattern::remedy(part, last) {
+            return Err(TemplateError::Foreign { segment: part.to_owned(), remedy });
+        }
+        match (captures, whole) {
+            (None, _) => Err(TemplateError::BadSegment(part.to_owned())),
+            (Some(0), _) => Ok(Segment::Literal(foreign_pattern::unescape(part).into())),
+            (Some(1), Some(inner)) => match inner.strip_suffix("...") {
+                Some(name) if !last => Err(TemplateError::RestNotLast(name.to_owned())),
+                Some(name) => self.name(name).map(|()| Segment::Rest),
+                None => self.name(inner).map(|()| Segment::Capture(SegmentPattern::new("", ""))),
+            },
+            (Some(1), None) => {
+                let (before, rest) = part.split_once('{').unwrap_or_default();
+                let (name, after) = rest.split_once('}').unwrap_or_default();
+                if name.ends_with("...") {
+                    return Err(TemplateError::RestWithText(part.to_owned()));
+                }
+                self.name(name)?;
+                let (before, after) = (foreign_pattern::unescape(before), foreign_pattern::unescape(after));
+                Ok(Segment::Capture(SegmentPattern::new(&before, &after)))
+            }
+            (Some(_), _) => Err(TemplateError::TwoCaptures(part.to_owned())),
+        }
+    }
+
+    /// Adds the name of a capture.
+    fn name(&mut self, name: &str) -> Result<(), TemplateError> {
         let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if name.is_empty() || !letters || name.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(TemplateError::BadName(name.to_owned()));
@@ -165,14 +199,11 @@ impl Template {
         if self.names.iter().any(|have| have == name) {
             return Err(TemplateError::DuplicateName(name.to_owned()));
         }
-        if segment == Segment::Rest && !last {
-            return Err(TemplateError::RestNotLast(name.to_owned()));
-        }
         if self.names.len() == MAX_CAPTURES {
             return Err(TemplateError::TooManyCaptures);
         }
         self.names.push(name.to_owned());
-        Ok(segment)
+        Ok(())
     }
 
     /// A literal that no canonical path contains would make a rule that never matches.
@@ -180,23 +211,55 @@ impl Template {
         let mut path = String::new();
         for segment in &self.segments {
             path.push('/');
-            path.push_str(match segment {
-                Segment::Literal(text) => text,
-                Segment::Capture | Segment::Rest => "x",
-            });
+            match segment {
+                Segment::Literal(text) => path.push_str(text),
+                Segment::Capture(pattern) => path.extend([pattern.before(), "x", pattern.after()]),
+                Segment::Rest => path.push('x'),
+            }
         }
         if path.contains('?') {
             return Err(TemplateError::NotCanonical("a `?` begins the query, which is not matched".to_owned()));
         }
         match Canonical::parse(path.as_bytes()) {
             Ok(canonical) if canonical.as_str() == path => Ok(()),
-            Ok(canonical) => {
-                let segments: Vec<_> = canonical.segments().map(foreign_pattern::escape).collect();
-                Err(TemplateError::NotCanonical(format!("write it as `/{}`", segments.join("/"))))
-            }
+            Ok(_) => Err(TemplateError::NotCanonical(format!("write it as `{}`", self.canonical()))),
             Err(error) => Err(TemplateError::NotCanonical(error.to_string())),
         }
     }
+
+    /// The template with its texts as they stand in a canonical path.
+    fn canonical(&self) -> Template {
+        let text = |text: &str| {
+            let path = format!("/x{text}");
+            let canonical = Canonical::parse(path.as_bytes()).ok();
+            canonical.and_then(|path| path.as_str().strip_prefix("/x").map(str::to_owned)).unwrap_or_default()
+        };
+        let segment = |segment: &Segment| match segment {
+            Segment::Literal(literal) => Segment::Literal(text(literal).into()),
+            Segment::Capture(pattern) => {
+                Segment::Capture(SegmentPattern::new(&text(pattern.before()), &text(pattern.after())))
+            }
+            Segment::Rest => Segment::Rest,
+        };
+        Template { segments: self.segments.iter().map(segment).collect(), names: self.names.clone() }
+    }
+}
+
+/// The number of captures in a segment. Braces in braces, as in `{id:[0-9]{3}}`, belong to one capture. `None`: a brace
+/// is missing.
+fn count_captures(segment: &str) -> Option<usize> {
+    let (mut count, mut depth) = (0_usize, 0_usize);
+    for letter in segment.chars() {
+        match letter {
+            '{' => depth = depth.saturating_add(1),
+            '}' => {
+                depth = depth.checked_sub(1)?;
+                count = count.saturating_add(usize::from(depth == 0));
+            }
+            _ => {}
+        }
+    }
+    (depth == 0).then_some(count)
 }
 
 fn segments_meet(ours: &[Segment], theirs: &[Segment]) -> bool {
@@ -207,8 +270,10 @@ fn segments_meet(ours: &[Segment], theirs: &[Segment]) -> bool {
         (Some((one, ours)), Some((other, theirs))) => {
             let same = match (one, other) {
                 (Segment::Literal(one), Segment::Literal(other)) => one == other,
-                (Segment::Literal(text), _) | (_, Segment::Literal(text)) => !text.is_empty(),
-                _ => true,
+                (Segment::Literal(text), Segment::Capture(pattern))
+                | (Segment::Capture(pattern), Segment::Literal(text)) => pattern.takes(text),
+                (Segment::Capture(one), Segment::Capture(other)) => one.meets(other),
+                (Segment::Rest, _) | (_, Segment::Rest) => true,
             };
             same && segments_meet(ours, theirs)
         }
@@ -220,7 +285,11 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts().try_for_each(|(segment, name)| match (segment, name) {
             (Segment::Literal(text), _) => write!(f, "/{}", foreign_pattern::escape(text)),
-            (Segment::Capture, name) => write!(f, "/{{{}}}", name.map(String::as_str).unwrap_or_default()),
+            (Segment::Capture(pattern), name) => {
+                let name = name.map(String::as_str).unwrap_or_default();
+                let segment = format!("{}{{{name}}}{}", pattern.before(), pattern.after());
+                write!(f, "/{}", foreign_pattern::escape(&segment))
+            }
             (Segment::Rest, name) => write!(f, "/{{{}...}}", name.map(String::as_str).unwrap_or_default()),
         })
     }
@@ -236,9 +305,31 @@ mod tests {
         assert_eq!(template.names(), ["order", "rest"]);
         assert_eq!(
             template.segments(),
-            [Segment::Literal("v1".into()), Segment::Literal("orders".into()), Segment::Capture, Segment::Rest]
+            [
+                Segment::Literal("v1".into()),
+                Segment::Literal("orders".into()),
+                Segment::Capture(SegmentPattern::new("", "")),
+                Segment::Rest
+            ]
         );
         assert_eq!(Template::parse("/").unwrap().segments(), [Segment::Literal("".into())]);
+    }
+
+    #[test]
+    fn text_beside_a_capture() {
+        for (text, before, after) in [
+            ("/{id}:cancel", "", ":cancel"),
+            ("/{name}.pdf", "", ".pdf"),
+            ("/v{major}", "v", ""),
+            ("/Orders%28{id}%29", "Orders(", ")"),
+            ("/caf%C3%A9-{id}", "caf%C3%A9-", ""),
+            ("/%3A{id}", ":", ""),
+        ] {
+            let template = Template::parse(text).unwrap();
+            assert_eq!(template.segments(), [Segment::Capture(SegmentPattern::new(before, after))], "{text}");
+            assert_eq!(template.names().len(), 1);
+            assert_eq!(Template::parse(&template.to_string()), Ok(template), "{text}");
+        }
     }
 
     #[test]
@@ -271,7 +362,24 @@ mod tests {
     fn refuses_with_a_reason() {
         for (text, message) in [
             ("orders", "the template does not begin with `/`"),
-            ("/a{b}", "`a{b}` is not a literal segment, `{name}` or `{name...}`"),
+            ("/a{b", "`a{b` has a brace without its other one"),
+            ("/}{", "`}{` has a brace without its other one"),
+            (
+                "/{a}-{b}",
+                "`{a}-{b}` has more than one capture, and a segment may have one: where the first ends would not be clear",
+            ),
+            (
+                "/v{a}{b}",
+                "`v{a}{b}` has more than one capture, and a segment may have one: where the first ends would not be clear",
+            ),
+            ("/v{a...}", "`v{a...}` has text beside a capture of the rest of the path"),
+            ("/{a...}.pdf", "`{a...}.pdf` has text beside a capture of the rest of the path"),
+            ("/{id}%3acancel%41", "no request has such a path: write it as `/{id}:cancelA`"),
+            ("/{id}*", "`{id}*` is no pattern here, and would be compared letter by letter"),
+            ("/{id:[0-9]{3}}", "`{id:[0-9]{3}}` is no pattern here, and would be compared letter by letter"),
+            ("/a/{a}:x/{a}", "`{a}` stands twice"),
+            ("/{id}?x", "no request has such a path: a `?` begins the query, which is not matched"),
+            ("/%C3{id}%A9", "no request has such a path: a broken percent-escape"),
             ("/{a}/{a}", "`{a}` stands twice"),
             ("/{a...}/b", "`{a...}` may stand only at the end"),
             ("/{}", "`` is not a name: letters, digits and `_`, not beginning with a digit"),

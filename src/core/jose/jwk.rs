@@ -12,8 +12,9 @@ use std::fmt;
 /// The size of an RSA modulus in bits. Shorter ones are weak (RFC 7518 §3.3), longer ones are slow to verify with.
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-/// The only RSA exponent that is accepted: 65537.
-const EXPONENT: [u8; 3] = [1, 0, 1];
+/// The RSA exponents that are accepted; they must be odd too. FIPS 186-5 §5.1 asks for more than 2^16. Envoy's verifier
+/// takes at most 33 bits.
+const EXPONENTS: std::ops::RangeInclusive<u64> = 0x1_0001..=0xffff_ffff;
 
 /// A JWK that has no private members.
 #[derive(Debug, Clone, Copy)]
@@ -25,12 +26,14 @@ pub(crate) struct Jwk<'j> {
 /// A public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Material {
-    /// A modulus of [`MODULUS_BITS`], without leading zeros. The exponent is 65537.
-    Rsa(Vec<u8>),
+    /// A modulus of [`MODULUS_BITS`] and one of [`EXPONENTS`], without leading zeros.
+    Rsa { n: Vec<u8>, e: Vec<u8> },
     /// A point of P-256, uncompressed (SEC 1 §2.3.3). Not checked yet: whether it is on the curve.
     P256(Vec<u8>),
     /// The same for P-384.
     P384(Vec<u8>),
+    /// The same for P-521.
+    P521(Vec<u8>),
     /// A point of Ed25519 (RFC 8032 §5.1.2), not checked yet.
     Ed25519(Vec<u8>),
 }
@@ -61,10 +64,12 @@ pub enum KeyError {
     Point { key: KeyName },
     #[error("{key} has an RSA modulus of {bits} bits: 2048 to 4096 are taken")]
     Modulus { key: KeyName, bits: usize },
-    #[error("{key} has the RSA exponent {exponent}: only 65537 is taken")]
+    #[error(
+        "{key} has the RSA exponent {exponent}: odd ones from 65537 to 4294967295 are taken, since small ones make forged signatures easier to find"
+    )]
     Exponent { key: KeyName, exponent: String },
-    #[error("{} for {}", several(kid.as_deref()), algorithm.name())]
-    Several { kid: Option<String>, algorithm: Algorithm },
+    #[error("`kid` `{kid}` names several keys for {}", algorithm.name())]
+    Several { kid: String, algorithm: Algorithm },
 }
 
 impl KeyError {
@@ -99,10 +104,6 @@ impl fmt::Display for KeyName {
             None => f.write_str("a key without `kid`"),
         }
     }
-}
-
-fn several(kid: Option<&str>) -> String {
-    kid.map_or_else(|| "several keys without `kid` are".to_owned(), |kid| format!("`kid` `{kid}` names several keys"))
 }
 
 impl<'j> Jwk<'j> {
@@ -144,9 +145,10 @@ impl<'j> Jwk<'j> {
             return Err(KeyError::Kind { key: self.named(), kind });
         }
         let material = match kind.as_str() {
-            "RSA" => Material::Rsa(self.modulus()?),
+            "RSA" => Material::Rsa { n: self.modulus()?, e: self.exponent()? },
             "EC P-256" => Material::P256(self.point(32)?),
             "EC P-384" => Material::P384(self.point(48)?),
+            "EC P-521" => Material::P521(self.point(66)?),
             _ => Material::Ed25519(self.coordinate("x", 32)?),
         };
         Ok((material, algorithms))
@@ -157,10 +159,11 @@ impl<'j> Jwk<'j> {
         KeyName(self.kid.map(str::to_owned))
     }
 
-    /// `use` (RFC 7517 §4.2) and `key_ops` (§4.3). An empty list of operations does not restrict the key.
+    /// `use` (RFC 7517 §4.2) and `key_ops` (§4.3). SPIFFE writes `jwt-svid` for the keys of its tokens (SPIFFE Trust Domain
+    /// and Bundle §4.2.2). An empty list of operations does not restrict the key.
     fn check_purpose(&self) -> Result<(), KeyError> {
         match self.text("use")? {
-            None | Some("sig") => {}
+            None | Some("sig" | "jwt-svid") => {}
             Some(purpose) => return Err(KeyError::Use { key: self.named(), purpose: purpose.to_owned() }),
         }
         match self.member("key_ops") {
@@ -191,11 +194,16 @@ impl<'j> Jwk<'j> {
         }
     }
 
-    fn modulus(&self) -> Result<Vec<u8>, KeyError> {
+    fn exponent(&self) -> Result<Vec<u8>, KeyError> {
         let exponent = self.integer("e")?;
-        if exponent != EXPONENT {
-            return Err(KeyError::Exponent { key: self.named(), exponent: decimal(&exponent) });
+        let taken = number(&exponent).is_some_and(|number| EXPONENTS.contains(&number) && number % 2 == 1);
+        match taken {
+            true => Ok(exponent),
+            false => Err(KeyError::Exponent { key: self.named(), exponent: decimal(&exponent) }),
         }
+    }
+
+    fn modulus(&self) -> Result<Vec<u8>, KeyError> {
         let modulus = self.integer("n")?;
         let spare = modulus.first().map_or(0, |top| top.leading_zeros());
         let bits = modulus.len().saturating_mul(8).saturating_sub(usize::try_from(spare).unwrap_or(0));
@@ -247,17 +255,27 @@ impl<'j> Jwk<'j> {
 /// The key type for `algorithm`, in the form of [`Jwk::kind`].
 fn kind_of(algorithm: Algorithm) -> &'static str {
     match algorithm {
-        Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 => "RSA",
+        Algorithm::RS256
+        | Algorithm::RS384
+        | Algorithm::RS512
+        | Algorithm::PS256
+        | Algorithm::PS384
+        | Algorithm::PS512 => "RSA",
         Algorithm::ES256 => "EC P-256",
         Algorithm::ES384 => "EC P-384",
+        Algorithm::ES512 => "EC P-521",
         Algorithm::EdDSA => "OKP Ed25519",
     }
 }
 
+/// The number with these bytes, the highest first; `None` when it has more than 64 bits.
+fn number(bytes: &[u8]) -> Option<u64> {
+    (bytes.len() <= 8).then(|| bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)))
+}
+
 /// A number for messages.
 fn decimal(bytes: &[u8]) -> String {
-    let number = (bytes.len() <= 8).then(|| bytes.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)));
-    number.map_or_else(|| format!("of {} bytes", bytes.len()), |number| number.to_string())
+    number(bytes).map_or_else(|| format!("of {} bytes", bytes.len()), |number| number.to_string())
 }
 
 #[cfg(test)]
@@ -284,7 +302,8 @@ mod tests {
     #[test]
     fn other_spellings_of_one_key() {
         let modulus = vec![0xff; 256];
-        let expected = (Material::Rsa(modulus.clone()), vec![Algorithm::RS256, Algorithm::PS256]);
+        let expected =
+            (Material::Rsa { n: modulus.clone(), e: vec![1, 0, 1] }, vec![Algorithm::RS256, Algorithm::PS256]);
         let zeros = |count| json!({"n": URL_SAFE_NO_PAD.encode([&vec![0; count][..], &modulus].concat())});
         let equals = json!({"n": format!("{}==", rsa(256)["n"].as_str().unwrap()), "e": "AQAB===="});
         for same in [
@@ -295,14 +314,35 @@ mod tests {
             with(rsa(256), json!({"e": "AAEAAQ"})),
             with(rsa(256), json!({"use": null, "alg": null, "key_ops": null, "d": null, "kid": null, "x5c": null})),
             with(rsa(256), json!({"use": "sig", "key_ops": []})),
+            with(rsa(256), json!({"use": "jwt-svid"})),
             with(rsa(256), json!({"key_ops": ["verify"], "x5c": ["M".repeat(20_000)]})),
         ] {
             assert_eq!(read(&same), Ok(expected.clone()), "{same}");
         }
         let one = with(rsa(256), json!({"alg": "PS256"}));
-        assert_eq!(read(&one), Ok((Material::Rsa(modulus), vec![Algorithm::PS256])));
+        assert_eq!(read(&one), Ok((Material::Rsa { n: modulus.clone(), e: vec![1, 0, 1] }, vec![Algorithm::PS256])));
         let okp = json!({"kty": "OKP", "crv": "Ed25519", "x": X, "alg": "Ed25519"});
         assert_eq!(read(&okp).unwrap().1, [Algorithm::EdDSA]);
+    }
+
+    #[test]
+    fn exponents_are_odd_and_neither_small_nor_long() {
+        let with_exponent = |bytes: &[u8]| read(&with(rsa(256), json!({"e": URL_SAFE_NO_PAD.encode(bytes)})));
+        for good in [&[1, 0, 1][..], &[1, 0, 3], &[0, 0, 1, 0, 0, 1], &[0xff; 4]] {
+            assert!(with_exponent(good).is_ok(), "{good:?}");
+        }
+        let why = "odd ones from 65537 to 4294967295 are taken, since small ones make forged signatures easier to find";
+        for (bad, shown) in [
+            (&[1][..], "1"),
+            (&[3], "3"),
+            (&[17], "17"),
+            (&[0xff, 0xff], "65535"),
+            (&[1, 0, 2], "65538"),
+            (&[1, 0, 0, 0, 1], "4294967297"),
+            (&[1, 0, 0, 0, 0, 0, 0, 0, 1], "of 9 bytes"),
+        ] {
+            assert_eq!(with_exponent(bad), Err(format!("key `k` has the RSA exponent {shown}: {why}")));
+        }
     }
 
     #[test]
@@ -349,12 +389,7 @@ mod tests {
             (rsa(128), "key `k` has an RSA modulus of 1024 bits: 2048 to 4096 are taken"),
             (rsa(513), "key `k` has an RSA modulus of 4104 bits: 2048 to 4096 are taken"),
             (with(rsa(256), json!({"n": "AAAA"})), "key `k` has no `n` of the right shape"),
-            (with(rsa(256), json!({"e": "Aw"})), "key `k` has the RSA exponent 3: only 65537 is taken"),
-            (with(rsa(256), json!({"e": "AQ"})), "key `k` has the RSA exponent 1: only 65537 is taken"),
-            (
-                with(rsa(256), json!({"e": "AQAAAAAAAAAB"})),
-                "key `k` has the RSA exponent of 9 bytes: only 65537 is taken",
-            ),
+            (with(rsa(256), json!({"use": "x509-svid"})), "key `k` is not for signatures: its `use` is `x509-svid`"),
         ] {
             assert_eq!(read(&jwk), Err(message.to_owned()), "{jwk}");
         }

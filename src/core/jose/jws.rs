@@ -26,6 +26,9 @@ pub enum JwsError {
     /// Longer than the limit of the caller.
     #[error("longer than the limit")]
     TooLarge,
+    /// Not even the beginning of one: a token that only its issuer can read, such as an opaque access token.
+    #[error("an opaque token, not a JWS")]
+    Opaque,
     /// Not three base64url parts separated by dots, or the contents of a part are invalid.
     #[error("not a JWS in compact serialization")]
     Malformed,
@@ -60,6 +63,9 @@ impl<'t> Unverified<'t> {
             return Err(JwsError::TooLarge);
         }
         let text = std::str::from_utf8(token).map_err(|_| JwsError::Malformed)?;
+        if is_opaque(text) {
+            return Err(JwsError::Opaque);
+        }
         let (signing_input, signature) = text.rsplit_once('.').ok_or(JwsError::Malformed)?;
         let (header, payload) = signing_input.split_once('.').ok_or(JwsError::Malformed)?;
         if payload.contains('.') || header.is_empty() || payload.is_empty() || signature.is_empty() {
@@ -132,6 +138,16 @@ pub(crate) fn short_type(typ: &str) -> &str {
     }
 }
 
+/// Whether `text` has the syntax of a token (`b64token`, RFC 6750 §2.1), and its first part is not the base64url of a text
+/// that begins like a JSON object, as each header does (RFC 7515 §7.1, RFC 7516 §7.1).
+fn is_opaque(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    let header = text.split('.').next().unwrap_or_default();
+    // `{` before a quotation mark or a space, `{` before a line break, and `{}`.
+    let is_object = header.starts_with("ey") || header.starts_with("ew") || header == "e30";
+    !header.is_empty() && !is_object && text.bytes().all(is_token)
+}
+
 fn decode_object(part: &str) -> Result<Map<String, Value>, JwsError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Malformed)?;
     json::object(&bytes).map_err(|_| JwsError::Malformed)
@@ -177,7 +193,8 @@ mod tests {
         for bad in [
             String::new(),
             "..".to_owned(),
-            "a.b".to_owned(),
+            "not a token".to_owned(),
+            good.split_once('.').unwrap().0.to_owned(),
             format!("{good}.x"),
             format!("{good}="),
             format!(" {good}"),
@@ -195,6 +212,39 @@ mod tests {
         let critical = compact(r#"{"alg":"ES256","crit":["b64"],"b64":false}"#, "{}", b"s");
         assert_eq!(parse(&critical).err(), Some(JwsError::Critical));
         assert_eq!(Unverified::parse(&[b'a'; 11], 10).err(), Some(JwsError::TooLarge));
+    }
+
+    #[test]
+    fn opaque_tokens_are_told_from_broken_ones() {
+        for opaque in [
+            "ya29.a0AfB_byC-9s8w7x",
+            "ghs_16C7e42F292c6912E7710c838347Ae178B4a",
+            "2YotnFZFEjr1zCsicMWpAA",
+            "gho~+/==",
+            "a.b.c",
+            "a",
+            "e3s",
+            "e0f3a1b2c3d4",
+        ] {
+            assert_eq!(parse(opaque).err(), Some(JwsError::Opaque), "{opaque}");
+        }
+        // An encrypted token has a header too (RFC 7516 §3.1).
+        let encrypted = format!("{}....", URL_SAFE_NO_PAD.encode(r#"{"alg":"dir","enc":"A128GCM"}"#));
+        for broken in [
+            "eyJ",
+            "eyJhbGciOiJ",
+            "eyJ.e30",
+            "ewo.e30.x",
+            "e30.e30.",
+            "eyAi.",
+            &encrypted,
+            "é",
+            " ya29",
+            "ya29 x",
+            "ya29\n",
+        ] {
+            assert_eq!(parse(broken).err(), Some(JwsError::Malformed), "{broken}");
+        }
     }
 
     #[test]

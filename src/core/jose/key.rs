@@ -6,6 +6,7 @@ pub use crate::jose::jwk::KeyError;
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::sha256_of;
 use crate::jose::jwk::{Jwk, Material};
+use crate::jose::p521_key::P521Key;
 use crate::jose::thumbprint::thumbprint;
 use jwt_simple::prelude::*;
 use serde_json::Value;
@@ -24,10 +25,16 @@ pub enum Verifier {
     RS512(RS512PublicKey),
     /// RSASSA-PSS with SHA-256.
     PS256(PS256PublicKey),
+    /// RSASSA-PSS with SHA-384.
+    PS384(PS384PublicKey),
+    /// RSASSA-PSS with SHA-512.
+    PS512(PS512PublicKey),
     /// ECDSA on P-256 with SHA-256.
     ES256(ES256PublicKey),
     /// ECDSA on P-384 with SHA-384.
     ES384(ES384PublicKey),
+    /// ECDSA on P-521 with SHA-512.
+    ES512(P521Key),
     /// Ed25519.
     EdDSA(Ed25519PublicKey),
 }
@@ -36,14 +43,28 @@ impl Verifier {
     /// The verifier of `material` for `algorithm`. `None` when the key is of another type, is a point that is not on
     /// its curve or has a small order, or has an even modulus.
     fn new(material: &Material, algorithm: Algorithm) -> Option<Verifier> {
-        const E: &[u8] = &[1, 0, 1];
         match (algorithm, material) {
-            (Algorithm::RS256, Material::Rsa(n)) => RS256PublicKey::from_components(n, E).map(Verifier::RS256).ok(),
-            (Algorithm::RS384, Material::Rsa(n)) => RS384PublicKey::from_components(n, E).map(Verifier::RS384).ok(),
-            (Algorithm::RS512, Material::Rsa(n)) => RS512PublicKey::from_components(n, E).map(Verifier::RS512).ok(),
-            (Algorithm::PS256, Material::Rsa(n)) => PS256PublicKey::from_components(n, E).map(Verifier::PS256).ok(),
+            (Algorithm::RS256, Material::Rsa { n, e }) => {
+                RS256PublicKey::from_components(n, e).map(Verifier::RS256).ok()
+            }
+            (Algorithm::RS384, Material::Rsa { n, e }) => {
+                RS384PublicKey::from_components(n, e).map(Verifier::RS384).ok()
+            }
+            (Algorithm::RS512, Material::Rsa { n, e }) => {
+                RS512PublicKey::from_components(n, e).map(Verifier::RS512).ok()
+            }
+            (Algorithm::PS256, Material::Rsa { n, e }) => {
+                PS256PublicKey::from_components(n, e).map(Verifier::PS256).ok()
+            }
+            (Algorithm::PS384, Material::Rsa { n, e }) => {
+                PS384PublicKey::from_components(n, e).map(Verifier::PS384).ok()
+            }
+            (Algorithm::PS512, Material::Rsa { n, e }) => {
+                PS512PublicKey::from_components(n, e).map(Verifier::PS512).ok()
+            }
             (Algorithm::ES256, Material::P256(point)) => ES256PublicKey::from_bytes(point).map(Verifier::ES256).ok(),
             (Algorithm::ES384, Material::P384(point)) => ES384PublicKey::from_bytes(point).map(Verifier::ES384).ok(),
+            (Algorithm::ES512, Material::P521(point)) => P521Key::from_point(point).map(Verifier::ES512),
             (Algorithm::EdDSA, Material::Ed25519(x)) => Ed25519PublicKey::from_bytes(x).map(Verifier::EdDSA).ok(),
             _ => None,
         }
@@ -56,8 +77,9 @@ impl Verifier {
             Verifier::RS512(key) => key.to_der().ok(),
             Verifier::ES256(key) => key.to_der().ok(),
             Verifier::ES384(key) => key.to_der().ok(),
+            Verifier::ES512(key) => Some(key.spki()),
             // A SubjectPublicKeyInfo does not say how these keys sign, or Envoy does not accept it.
-            Verifier::PS256(_) | Verifier::EdDSA(_) => None,
+            Verifier::PS256(_) | Verifier::PS384(_) | Verifier::PS512(_) | Verifier::EdDSA(_) => None,
         }
     }
 }
@@ -96,7 +118,8 @@ impl Key {
         self.find(algorithm).map(|(_, id, _)| *id)
     }
 
-    /// The `kid` by which a token's header selects this key. A key without `kid` is for tokens without `kid`.
+    /// The `kid` by which a token's header selects this key. A key without `kid` is for tokens that name no key of the set:
+    /// see [`KeySet::candidates`].
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
@@ -140,8 +163,10 @@ impl Key {
         if verifiers.is_empty() {
             let key = read.named();
             return Err(match material {
-                Material::Rsa(_) => KeyError::Malformed { key, member: "n" },
-                Material::P256(_) | Material::P384(_) | Material::Ed25519(_) => KeyError::Point { key },
+                Material::Rsa { .. } => KeyError::Malformed { key, member: "n" },
+                Material::P256(_) | Material::P384(_) | Material::P521(_) | Material::Ed25519(_) => {
+                    KeyError::Point { key }
+                }
             });
         }
         let spki = verifiers.iter().find_map(|(.., verifier)| verifier.spki()).map(Vec::into_boxed_slice);
@@ -175,6 +200,40 @@ pub enum KeySetError {
     TooMany(usize),
 }
 
+/// The maximum number of keys that one signature is checked with. Each costs a whole check.
+pub const MAX_CANDIDATES: usize = 4;
+
+/// The keys that may have made one signature, [`MAX_CANDIDATES`] at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidates<'k> {
+    keys: [Option<&'k Key>; MAX_CANDIDATES],
+    is_named: bool,
+}
+
+impl<'k> Candidates<'k> {
+    fn new(keys: impl Iterator<Item = &'k Key>, is_named: bool) -> Candidates<'k> {
+        let mut slots = [None; MAX_CANDIDATES];
+        slots.iter_mut().zip(keys).for_each(|(slot, key)| *slot = Some(key));
+        Candidates { keys: slots, is_named }
+    }
+
+    /// The keys, in the order in which they are to be tried.
+    pub fn iter(&self) -> impl Iterator<Item = &'k Key> {
+        self.keys.into_iter().flatten()
+    }
+
+    /// Whether `kid` names the key. Otherwise a newer set may have another key that fits.
+    pub fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// Removes the keys that `unwanted` selects.
+    pub(crate) fn without(mut self, mut unwanted: impl FnMut(&Key) -> bool) -> Candidates<'k> {
+        self.keys.iter_mut().for_each(|slot| *slot = slot.filter(|key| !unwanted(key)));
+        self
+    }
+}
+
 /// The keys of one issuer.
 #[derive(Debug, Default)]
 pub struct KeySet {
@@ -185,7 +244,8 @@ impl KeySet {
     /// Parses a JWK Set. Keys that cannot be used are skipped and returned as `(index, error)`.
     ///
     /// Several keys may have the same `kid`: copies of the same key, and keys for other algorithms. Two different keys
-    /// with the same `kid` and algorithm are both not used for it, because a token could mean either.
+    /// with the same `kid` and algorithm are both not used for it, because a token could mean either. Keys without `kid`
+    /// are not confused: no token can mean one of them.
     ///
     /// Fails when `jwks` has no array `keys` or more than `MAX_KEYS` keys.
     pub fn from_jwks(jwks: &Value, allowed: &[Algorithm]) -> Result<(KeySet, Vec<(usize, KeyError)>), KeySetError> {
@@ -206,7 +266,8 @@ impl KeySet {
         let contested: Vec<(usize, Algorithm)> = keys
             .iter()
             .flat_map(|(index, key, material)| {
-                let others = keys.iter().filter(|(_, other, others)| other.kid == key.kid && others != material);
+                let is_rival = |other: &Key| other.kid.is_some() && other.kid == key.kid;
+                let others = keys.iter().filter(|(_, other, others)| is_rival(other) && others != material);
                 let others: Vec<&Key> = others.map(|(_, other, _)| other).collect();
                 let algorithms = key.verifiers.iter().map(|(algorithm, ..)| *algorithm);
                 let taken = algorithms.filter(move |own| others.iter().any(|other| other.verifier(*own).is_some()));
@@ -216,7 +277,7 @@ impl KeySet {
         for (index, key, _) in &mut keys {
             let is_contested = |algorithm: Algorithm| contested.contains(&(*index, algorithm));
             key.verifiers.retain(|(algorithm, ..)| !is_contested(*algorithm));
-            let kid = key.kid.as_deref().map(str::to_owned);
+            let kid = key.kid().unwrap_or_default().to_owned();
             let first = contested.iter().find(|(at, _)| at == index);
             problems.extend(first.map(|(at, algorithm)| (*at, KeyError::Several { kid, algorithm: *algorithm })));
         }
@@ -225,7 +286,25 @@ impl KeySet {
         Ok((KeySet { keys: keys.collect() }, problems))
     }
 
-    /// The key for a signature with `algorithm` whose header has this `kid`, or no `kid`.
+    /// The keys that may have made a signature with `algorithm` whose header has this `kid`, or no `kid`.
+    ///
+    /// A `kid` that a key of the set has selects that key, and no other. A signature without `kid` may be by any key for
+    /// `algorithm`, those without `kid` first. So may one with a `kid` where no key of the set has a `kid`: issuers with a
+    /// single key often do not name it.
+    pub fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Candidates<'_>, NoKey> {
+        if let Some(kid) = kid
+            && self.keys.iter().any(|key| key.kid.is_some())
+        {
+            return self.find(Some(kid), algorithm).map(|key| Candidates::new(std::iter::once(key), true));
+        }
+        let fitting = |is_named: bool| {
+            self.keys.iter().filter(move |key| key.kid.is_some() == is_named && key.verifier(algorithm).is_some())
+        };
+        let candidates = Candidates::new(fitting(false).chain(fitting(true)), false);
+        if candidates.iter().next().is_none() { Err(NoKey::Unknown) } else { Ok(candidates) }
+    }
+
+    /// The key with this `kid`, or the first without `kid`, that is for `algorithm`.
     pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<&Key, NoKey> {
         let mut named = self.keys.iter().filter(|key| key.kid() == kid).peekable();
         if named.peek().is_none() {
@@ -316,7 +395,7 @@ mod tests {
         // Another key for one of the algorithms: that one is nobody's.
         let (set, problems) = load(json!([rsa(0xff, json!(null)), rsa(0xfd, json!("PS256"))]));
         assert!(has(&set, Algorithm::RS256) && has(&set, Algorithm::RS512) && !has(&set, Algorithm::PS256));
-        let several = |at| (at, KeyError::Several { kid: Some("r".to_owned()), algorithm: Algorithm::PS256 });
+        let several = |at| (at, KeyError::Several { kid: "r".to_owned(), algorithm: Algorithm::PS256 });
         assert_eq!(problems, [several(0), several(1)]);
         assert_eq!(problems[0].1.to_string(), "`kid` `r` names several keys for PS256");
     }
@@ -332,9 +411,25 @@ mod tests {
         assert_eq!(problems, []);
         assert!(set.find(None, Algorithm::ES256).is_ok_and(|key| key.kid().is_none()));
         assert_eq!(set.find(Some(""), Algorithm::ES256).err(), Some(NoKey::Unknown));
+        assert_eq!(tried(&set, None), [None, Some("a")], "any key may have signed it, the nameless first");
+        assert_eq!(tried(&set, Some("a")), [Some("a")]);
+        assert_eq!(set.candidates(Some("b"), Algorithm::ES256).err(), Some(NoKey::Unknown), "the set has names");
+        assert_eq!(set.candidates(None, Algorithm::ES384).err(), Some(NoKey::Unknown));
         let (set, problems) = load(json!([nameless(), nameless()]));
-        assert!(set.is_empty(), "either could be meant");
-        assert_eq!(problems[0].1.to_string(), "several keys without `kid` are for ES256");
+        assert_eq!(problems, []);
+        for kid in [None, Some("any")] {
+            let candidates = set.candidates(kid, Algorithm::ES256).unwrap();
+            assert_eq!((candidates.iter().count(), candidates.is_named()), (2, false), "the set has no names");
+            let first = candidates.iter().next().unwrap();
+            let rest = candidates.without(|key| std::ptr::eq(key, first));
+            assert!(rest.iter().count() == 1 && !rest.iter().any(|key| std::ptr::eq(key, first)));
+        }
+        let (set, _) = load(json!((0..9).map(|at| ec(&format!("k{at}"))).collect::<Vec<_>>()));
+        assert_eq!(tried(&set, None), [Some("k0"), Some("k1"), Some("k2"), Some("k3")], "so many and no more");
+    }
+
+    fn tried<'s>(set: &'s KeySet, kid: Option<&str>) -> Vec<Option<&'s str>> {
+        set.candidates(kid, Algorithm::ES256).unwrap().iter().map(Key::kid).collect()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `nonce: 7`, a long `x5c`.
 
 use crate::jose::key::Verifier;
+use crate::jose::p521_key::P521Key;
 use jwt_simple::prelude::*;
 use superboring::hash::MessageDigest;
 use superboring::pkey::{PKey, Public};
@@ -23,8 +24,15 @@ pub(crate) fn verify(verifier: &Verifier, message: &[u8], signature: &[u8]) -> b
         Verifier::PS256(key) => {
             rsa(key.public_key().as_ref(), MessageDigest::sha256(), Padding::PKCS1_PSS, message, signature)
         }
+        Verifier::PS384(key) => {
+            rsa(key.public_key().as_ref(), MessageDigest::sha384(), Padding::PKCS1_PSS, message, signature)
+        }
+        Verifier::PS512(key) => {
+            rsa(key.public_key().as_ref(), MessageDigest::sha512(), Padding::PKCS1_PSS, message, signature)
+        }
         Verifier::ES256(key) => p256(key.public_key().as_ref(), message, signature),
         Verifier::ES384(key) => p384(key.public_key().as_ref(), message, signature),
+        Verifier::ES512(key) => p521(key, message, signature),
         Verifier::EdDSA(key) => ed25519(key.public_key().as_ref(), message, signature),
     };
     good.is_some()
@@ -38,6 +46,20 @@ fn p256(key: &p256::ecdsa::VerifyingKey, message: &[u8], signature: &[u8]) -> Op
 fn p384(key: &p384::ecdsa::VerifyingKey, message: &[u8], signature: &[u8]) -> Option<()> {
     use p384::ecdsa::signature::Verifier as _;
     key.verify(message, &p384::ecdsa::Signature::from_slice(signature).ok()?).ok()
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn p521(key: &P521Key, message: &[u8], signature: &[u8]) -> Option<()> {
+    use p521::ecdsa::signature::Verifier as _;
+    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(key.point()).ok()?;
+    key.verify(message, &p521::ecdsa::Signature::from_slice(signature).ok()?).ok()
+}
+
+/// In the proxy only the proxy itself checks these signatures: the code for one more curve would make the module larger,
+/// and be slow.
+#[cfg(target_family = "wasm")]
+fn p521(_: &P521Key, _: &[u8], _: &[u8]) -> Option<()> {
+    None
 }
 
 fn ed25519(key: &ed25519_compact::PublicKey, message: &[u8], signature: &[u8]) -> Option<()> {
@@ -91,6 +113,27 @@ mod tests {
     }
 
     /// RFC 7518 §3.5: the salt is as long as the hash.
+    #[test]
+    fn a_pss_signature_has_a_salt_as_long_as_its_hash() {
+        let pair = PS256KeyPair::generate(2048).unwrap();
+        let key = PKey::from_rsa(pair.key_pair().as_ref().clone()).unwrap();
+        let RSAPublicKeyComponents { n, e } = pair.public_key().to_components();
+        let sha256: fn() -> MessageDigest = MessageDigest::sha256;
+        for (hash, verifier, length) in [
+            (sha256, Verifier::PS256(PS256PublicKey::from_components(&n, &e).unwrap()), 32),
+            (MessageDigest::sha384, Verifier::PS384(PS384PublicKey::from_components(&n, &e).unwrap()), 48),
+            (MessageDigest::sha512, Verifier::PS512(PS512PublicKey::from_components(&n, &e).unwrap()), 64),
+        ] {
+            for salt in [0, 20, 31, 32, 33, 47, 48, 49, 63, 64, 65] {
+                let mut signer = Signer::new(hash(), &key).unwrap();
+                signer.set_rsa_padding(Padding::PKCS1_PSS).unwrap();
+                signer.set_rsa_pss_saltlen(RsaPssSaltlen::custom(salt)).unwrap();
+                signer.update(MESSAGE).unwrap();
+                assert_eq!(good(&verifier, &signer.sign_to_vec().unwrap()), salt == length, "{length} {salt}");
+            }
+        }
+    }
+
     #[test]
     fn a_ps256_signature_has_a_salt_of_32_bytes() {
         let pair = PS256KeyPair::generate(2048).unwrap();

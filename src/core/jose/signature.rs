@@ -3,6 +3,7 @@
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::Unverified;
 use crate::jose::key::Key;
+use crate::jose::p521_key;
 use crate::jose::raw_signature;
 use std::borrow::Cow;
 
@@ -25,7 +26,7 @@ impl CheckSignature for PureRust {
     }
 }
 
-/// The signature of a JWS in the form that other verifiers need. ES256 and ES384: an ECDSA-Sig-Value in DER (RFC 3279
+/// The signature of a JWS in the form that other verifiers need. ES256, ES384 and ES512: an ECDSA-Sig-Value in DER (RFC 3279
 /// §2.2.3), made from the two concatenated numbers of the JWS form (RFC 7518 §3.4). Other algorithms: unchanged. `None`
 /// when the signature has a wrong length, or a number that is zero or not below the group order.
 pub fn to_der(signature: &[u8], algorithm: Algorithm) -> Option<Cow<'_, [u8]>> {
@@ -38,9 +39,14 @@ pub fn to_der(signature: &[u8], algorithm: Algorithm) -> Option<Cow<'_, [u8]>> {
             let signature = p384::ecdsa::Signature::from_slice(signature).ok()?;
             Some(signature.to_der().as_bytes().to_vec().into())
         }
-        Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::EdDSA => {
-            Some(signature.into())
-        }
+        Algorithm::ES512 => p521_key::signature_to_der(signature).map(Cow::Owned),
+        Algorithm::RS256
+        | Algorithm::RS384
+        | Algorithm::RS512
+        | Algorithm::PS256
+        | Algorithm::PS384
+        | Algorithm::PS512
+        | Algorithm::EdDSA => Some(signature.into()),
     }
 }
 

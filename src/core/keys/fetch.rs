@@ -313,6 +313,38 @@ pub enum FetchError {
     /// A status other than 200. The proxy itself returns 503 when it cannot connect, and 504 after `timeout`.
     #[error("status {0}{hint}", hint = status_hint(*.0))]
     Status(u16),
+    /// A redirect that is not followed, because it is not to the same host.
+    #[error("a redirect to `{location}`, and only `{host}` is asked")]
+    #[allow(missing_docs, reason = "the message says it")]
+    Redirect { location: String, host: String },
+    /// Too many redirects.
+    #[error("more than 3 redirects")]
+    Redirects,
+    /// A content coding that is not known here, or broken.
+    #[error("compressed as {0}: the server must not compress, or use gzip")]
+    Encoding(String),
+    /// What should be the metadata of the issuer is something else.
+    #[error("no metadata of an issuer: expected a JSON object with `issuer` and `jwks_uri`")]
+    NoMetadata,
+    /// The metadata is of another issuer.
+    #[error("the metadata is of the issuer `{found}`, and the configuration names `{issuer}`")]
+    #[allow(missing_docs, reason = "the message says it")]
+    OtherIssuer { found: String, issuer: String },
+    /// The metadata names no key set.
+    #[error("the metadata has no `jwks_uri`")]
+    NoJwksUri,
+    /// The metadata names the key set by something else than an https URL.
+    #[error("the `jwks_uri` of the metadata is no https URL: `{0}`")]
+    JwksUri(String),
+    /// The key set is at a host that the configuration does not allow.
+    #[error(
+        "the metadata names keys at the host `{found}`, and the configuration allows `{allowed}`: if both are right, write `jwks_host` and the `jwks_cluster` for it"
+    )]
+    #[allow(missing_docs, reason = "the message says it")]
+    OtherHost { found: String, allowed: String },
+    /// The file with the authorization cannot be used.
+    #[error("the file of `authorization_file` cannot be used: {0}")]
+    Authorization(String),
     /// The body is not a JWK Set.
     #[error("{0}")]
     Body(#[from] JwksError),
@@ -328,8 +360,18 @@ fn status_hint(status: u16) -> &'static str {
 
 impl FetchError {
     /// The causes, as the metrics name them.
-    pub const CAUSES: [&'static str; 6] =
-        ["cluster_missing", "unreachable", "no_answer", "status", "too_large", "not_a_jwk_set"];
+    pub const CAUSES: [&'static str; 10] = [
+        "cluster_missing",
+        "unreachable",
+        "no_answer",
+        "status",
+        "redirect",
+        "encoding",
+        "metadata",
+        "authorization",
+        "too_large",
+        "not_a_jwk_set",
+    ];
 
     /// The cause: one of [`FetchError::CAUSES`].
     pub fn cause(&self) -> &'static str {
@@ -338,7 +380,17 @@ impl FetchError {
             FetchError::Unreachable => "unreachable",
             FetchError::NoAnswer => "no_answer",
             FetchError::Status(_) => "status",
-            FetchError::Body(JwksError::TooLarge(_) | JwksError::TooMany(_)) => "too_large",
+            FetchError::Redirect { .. } | FetchError::Redirects => "redirect",
+            FetchError::Encoding(_) => "encoding",
+            FetchError::NoMetadata
+            | FetchError::OtherIssuer { .. }
+            | FetchError::NoJwksUri
+            | FetchError::JwksUri(_)
+            | FetchError::OtherHost { .. } => "metadata",
+            FetchError::Authorization(_) => "authorization",
+            FetchError::Body(
+                JwksError::TooLarge(_) | JwksError::Unpacked | JwksError::Dropped | JwksError::TooMany(_),
+            ) => "too_large",
             FetchError::Body(JwksError::NotJson(_) | JwksError::NotAJwkSet) => "not_a_jwk_set",
         }
     }
@@ -358,6 +410,8 @@ mod tests {
             cluster: "jit".to_owned(),
             host: "jit.example".to_owned(),
             path: "/jwks.json".to_owned(),
+            discovery: None,
+            authorization: None,
             refresh: Span(300),
             timeout: Span(5),
             wait: Span(2),

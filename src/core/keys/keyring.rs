@@ -8,6 +8,7 @@ use crate::state::store::SourceId;
 use crate::time::{Span, Timestamp};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::fmt;
 
 /// The maximum length of a JWK Set in bytes.
 pub const MAX_JWKS: usize = 1024 * 1024;
@@ -19,8 +20,12 @@ pub struct Source {
     pub cluster: String,
     /// `:authority` of the request.
     pub host: String,
-    /// `:path` of the request.
+    /// `:path` of the request: the set, or the metadata that names it.
     pub path: String,
+    /// How the set is found, if `path` is the metadata of the issuer.
+    pub discovery: Option<Discovery>,
+    /// What the requests to `cluster` carry in `authorization`.
+    pub authorization: Option<Authorization>,
     /// Fetch the set again after this long.
     pub refresh: Span,
     /// The timeout of a fetch.
@@ -33,11 +38,46 @@ pub struct Source {
     pub refetch: Span,
 }
 
+/// How a set is found through the metadata of its issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovery {
+    /// What `issuer` of the metadata must be.
+    pub issuer: String,
+    /// `:path` of the metadata if it is not at the first path.
+    pub second_path: Option<String>,
+    /// The name of the proxy's cluster that serves the set.
+    pub keys_cluster: String,
+    /// The only host that `jwks_uri` may name, with a port unless it is the default one. `:authority` of the request.
+    pub keys_host: String,
+}
+
+/// The value of a header `authorization`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// The value.
+    Value(String),
+    /// The path of a file with a token, which is sent as `Bearer`. A filter cannot read files.
+    File(String),
+}
+
+/// Shows no secret.
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Authorization::Value(_) => f.write_str("Value(..)"),
+            Authorization::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
 impl Source {
     /// The id of the source in the shared memory.
     pub fn id(&self) -> SourceId {
         let mut hasher = Sha256::new();
-        for part in [&self.cluster, &self.host, &self.path] {
+        let discovery = self.discovery.iter().flat_map(|discovery| {
+            [&discovery.issuer, &discovery.keys_cluster, &discovery.keys_host].into_iter().chain(&discovery.second_path)
+        });
+        for part in [&self.cluster, &self.host, &self.path].into_iter().chain(discovery) {
             // The length prefix keeps `a` + `bc` apart from `ab` + `c`.
             hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hasher.update(part.as_bytes());
@@ -56,6 +96,16 @@ pub enum Owner {
     Issuer(IssuerIndex),
     /// The transmitter with that index.
     Transmitter(TransmitterIndex),
+}
+
+/// Its place in a configuration.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Issuer(at) => write!(f, "issuers[{at}]"),
+            Owner::Transmitter(at) => write!(f, "signals.transmitters[{at}]"),
+        }
+    }
 }
 
 /// The keys of one issuer or transmitter.
@@ -183,6 +233,12 @@ pub fn read_jwks(body: &[u8]) -> Result<Value, JwksError> {
 pub enum JwksError {
     #[error("{0} bytes: at most {MAX_JWKS} are taken")]
     TooLarge(usize),
+    #[error("more than {MAX_JWKS} bytes when unpacked: at most so many are taken")]
+    Unpacked,
+    #[error(
+        "the proxy dropped the answer, although the server is there: most likely it is larger than the proxy takes, and at most {MAX_JWKS} bytes are taken"
+    )]
+    Dropped,
     #[error("not usable as JSON: {0}")]
     NotJson(String),
     #[error("not a JWK Set: expected an object with an array `keys`")]
@@ -262,13 +318,17 @@ mod tests {
         publish(&mut judge, &fixture::jwks(), 1, NOW);
         assert_eq!(at(&mut judge, &token, NOW), (None, false));
         assert_eq!(at(&mut judge, &unknown, NOW), (Some(Reason::KeyUnknown), true));
-        assert_eq!(at(&mut judge, &nameless, NOW), (Some(Reason::KeyUnknown), false));
+        assert_eq!(at(&mut judge, &nameless, NOW), (None, false), "by the only key that fits");
         let mut both = other_key("new");
         both["keys"].as_array_mut().unwrap().extend(fixture::jwks()["keys"].as_array().unwrap().clone());
         publish(&mut judge, &both, 2, NOW);
         assert_eq!(at(&mut judge, &token, NOW), (None, false));
         publish(&mut judge, &other_key("new"), 3, NOW);
         assert_eq!(at(&mut judge, &token, NOW), (Some(Reason::KeyUnknown), true), "its key has left the set");
+        for _ in 0..2 {
+            let answer = at(&mut judge, &nameless, NOW);
+            assert_eq!(answer, (Some(Reason::SignatureInvalid), true), "a newer set may have its key");
+        }
         publish(&mut judge, &fixture::jwks(), 4, NOW);
         assert_eq!(at(&mut judge, &token, NOW), (None, false));
         publish(&mut judge, &other_key("jit-1"), 5, NOW);
@@ -338,12 +398,19 @@ mod tests {
             cluster: "jit".to_owned(),
             host: "jit.example".to_owned(),
             path: "/jwks.json".to_owned(),
+            discovery: None,
+            authorization: None,
             refresh: Span(300),
             timeout: Span(5),
             wait: Span(2),
             keep: Span(3600),
             refetch: Span(10),
         }
+    }
+
+    fn discovery() -> Discovery {
+        let text = |text: &str| text.to_owned();
+        Discovery { issuer: text("i"), second_path: None, keys_cluster: text("c"), keys_host: text("h") }
     }
 
     #[test]
@@ -382,9 +449,13 @@ mod tests {
             Source { host: "other".to_owned(), ..source() },
             Source { path: "/".to_owned(), ..source() },
             Source { cluster: "ji".to_owned(), host: "tjit.example".to_owned(), ..source() },
+            Source { discovery: Some(discovery()), ..source() },
+            Source { discovery: Some(Discovery { keys_host: "k".to_owned(), ..discovery() }), ..source() },
         ] {
             assert_ne!(one.id(), other.id(), "{other:?}");
         }
+        let found = |discovery| Source { discovery: Some(discovery), ..source() }.id();
+        assert_ne!(found(discovery()), found(Discovery { issuer: "other".to_owned(), ..discovery() }));
         assert_eq!(one.id(), Source { refresh: Span(1), keep: Span(9), ..source() }.id());
     }
 

@@ -1,7 +1,9 @@
 //! Decides again about admitted streams: the rule that admitted a stream is evaluated against the current state and
 //! time.
 
-use crate::decision::evaluate::{Asked, NoopObserver, check_feed, check_status, evaluate, grant_status, unreadable};
+use crate::decision::evaluate::{
+    Asked, NoopObserver, Unmet, check_feed, check_status, evaluate, grant_status, unreadable,
+};
 use crate::decision::judge::Judge;
 use crate::http::method::Method;
 use crate::live::admitted::Admitted;
@@ -101,13 +103,14 @@ impl Judge {
         now: Timestamp,
     ) -> Option<Ending> {
         let admitted = streams.admitted_mut(slot)?;
-        let verdict = clock.and_then(|clock| self.review_at(clock, admitted, store, now));
-        let Err(reason) = verdict else {
+        let verdict = clock.map_err(Unmet::from).and_then(|clock| self.review_at(clock, admitted, store, now));
+        let Err(Unmet { reason, also }) = verdict else {
             let until = self.holds_until(admitted, now);
             streams.look_again(slot, until);
             return None;
         };
-        let (refusal, grpc) = (admitted.refusal(reason), admitted.grpc);
+        let resource = admitted.request().and_then(|(_, host, path)| self.policy.resource_of(host, &path));
+        let (refusal, grpc) = (admitted.refusal(reason).and(also).at(resource), admitted.grpc);
         let enforced = self.policy.mode(Some(admitted.rule())) == Mode::Enforce;
         if enforced {
             streams.remove(slot);
@@ -121,7 +124,7 @@ impl Judge {
         Some(Ending { stream: slot.id(), refusal, grpc, enforced })
     }
 
-    fn review_at(&self, clock: u64, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Reason> {
+    fn review_at(&self, clock: u64, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Unmet> {
         let session = &admitted.session;
         let issuer = self.policy.issuer(session.verified().issuer()).ok_or(Reason::InternalError)?;
         verify::check_times(session.verified(), issuer, now)?;
@@ -129,13 +132,13 @@ impl Judge {
         // too long.
         let keys = issuer.keys.current(now).ok_or(Reason::KeysUnavailable)?;
         if !keys.holds(session.verified().key()) {
-            return Err(Reason::KeyUnknown);
+            return Err(Reason::KeyUnknown.into());
         }
         check_feed(&self.policy, &self.view, session.verified().issuer())?;
         let grant_status = grant_status(clock, &self.view, session, store)?;
         check_status(&grant_status, now)?;
         let rule = rule(&self.policy, admitted).ok_or(Reason::InternalError)?;
-        let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError) };
+        let Effect::Require(requirement) = rule.effect() else { return Err(Reason::InternalError.into()) };
         let (method, host, path) = admitted.request().ok_or(Reason::InternalError)?;
         let captures = rule.matcher().captures(&path).ok_or(Reason::InternalError)?;
         let request = RequestLine { method: &Method::fold(method), host, path: &path };

@@ -175,7 +175,7 @@ mod tests {
         let token = token_with(json!({}), claims);
         let verified =
             crate::token::verify::verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).unwrap();
-        Rc::new(Session::new(verified, false))
+        Rc::new(Session::new(verified, token.as_bytes(), false, None))
     }
 
     /// The changes that a worker sees after signals about these tasks.

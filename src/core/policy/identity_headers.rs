@@ -29,7 +29,7 @@ pub enum Fact {
     Issuer,
     /// `sub`
     Subject,
-    /// `client_id`
+    /// The client.
     Client,
     /// The task.
     Task,
@@ -39,7 +39,7 @@ pub enum Fact {
     Actor,
     /// `scope`
     Scope,
-    /// `jti`
+    /// What identifies the token.
     Token,
 }
 
@@ -124,12 +124,12 @@ impl Fact {
         let value = match self {
             Fact::Issuer => grant.issuer.clone(),
             Fact::Subject => grant.subject.clone(),
-            Fact::Client => grant.client_id.clone(),
-            Fact::Task => grant.task.clone(),
+            Fact::Client => grant.client_id.clone()?,
+            Fact::Task => grant.task.clone()?,
             Fact::Session => grant.session.clone()?,
             Fact::Actor => grant.actors.first()?.subject.clone(),
             Fact::Scope => bearer.scopes.clone(),
-            Fact::Token => grant.token_id.clone(),
+            Fact::Token => grant.token_id.to_string(),
         };
         Some(encode(value))
     }

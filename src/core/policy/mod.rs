@@ -4,3 +4,4 @@ pub mod identity_headers;
 pub(crate) mod limits;
 #[expect(clippy::module_inception, reason = "the room is named after what it holds")]
 pub mod policy;
+pub(crate) mod resource;

@@ -3,10 +3,14 @@
 use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::credential_location::CredentialLocations;
 use crate::http::host::{Host, HostError, Reading};
-use crate::index::{IssuerIndex, RuleIndex, TransmitterIndex};
+use crate::http::method::{GET, HEAD};
+use crate::http::path::Canonical;
+use crate::index::{IssuerIndex, ResourceIndex, RuleIndex, TransmitterIndex};
+use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::identity_headers::Identity;
 use crate::policy::limits::Limits;
+use crate::policy::resource::{self, Resource};
 use crate::rules::mode::Mode;
 use crate::rules::routes::{Captures, Routes};
 use crate::rules::rule::Rule;
@@ -27,10 +31,13 @@ pub struct Policy {
     pub(crate) routes: Routes,
     pub(crate) identity: Identity,
     pub(crate) places: CredentialLocations,
+    pub(crate) resources: Vec<Resource>,
     pub(crate) signals: Signals,
     pub(crate) limits: Limits,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
+    /// The top-level claims that rules and presenters are compared with by name.
+    pub(crate) claims_by_name: Vec<Box<str>>,
 }
 
 impl Policy {
@@ -89,9 +96,27 @@ impl Policy {
         &self.places
     }
 
+    /// The protected resource that a request belongs to.
+    pub(crate) fn resource_of(&self, host: Host<'_>, path: &Canonical<'_>) -> Option<ResourceIndex> {
+        resource::find(&self.resources, host, path)
+    }
+
+    /// The protected resources.
+    pub(crate) fn resources(&self) -> &[Resource] {
+        &self.resources
+    }
+
     /// Who may send signals, and where they are received.
     pub fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    /// Whether signatures with `algorithm` are accepted in tokens, proofs or signals.
+    pub fn allows(&self, algorithm: Algorithm) -> bool {
+        let in_tokens = self.issuers.iter().any(|issuer| {
+            issuer.algorithms.contains(&algorithm) || issuer.presentation.dpop.algorithms.contains(&algorithm)
+        });
+        in_tokens || self.signals.transmitters.iter().any(|one| one.algorithms.contains(&algorithm))
     }
 
     /// Every key set that is fetched, for any role, with its owner and the owner's name.
@@ -145,7 +170,23 @@ impl Policy {
         rule.and_then(|index| self.rule(index)).and_then(|rule| rule.mode).unwrap_or(self.mode)
     }
 
-    /// The first rule that matches, with its index and what its path captures.
+    /// The request as the rules see it. A HEAD request counts as GET, of which it asks for the headers only (RFC 9110
+    /// §9.3.2), unless a rule that names HEAD matches it.
+    pub(crate) fn matched<'t>(&self, target: Target<'t>, connection: &mut impl ConnectionInfo) -> Target<'t> {
+        if !target.method.eq_ignore_ascii_case(HEAD) {
+            return target;
+        }
+        let mut connection = Remembered::new(connection);
+        let mut is_for_it = |rule: &Rule| {
+            rule.matcher.names_head() && rule.matcher.mismatch_beside_path(target, &mut connection).is_none()
+        };
+        match self.routes.find(target.path, |index| self.rule(index).is_some_and(&mut is_for_it)) {
+            Some(_) => target,
+            None => Target { method: GET, ..target },
+        }
+    }
+
+    /// The first rule that matches [`Policy::matched`], with its index and what its path captures.
     pub fn find<'t>(
         &self,
         target: Target<'t>,

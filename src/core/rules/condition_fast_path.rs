@@ -376,9 +376,9 @@ mod tests {
             issuer: "https://jit.example".to_owned(),
             key_space: "".into(),
             subject: "a".to_owned(),
-            client_id: "agent-a7".to_owned(),
-            token_id: "1".to_owned(),
-            task: "task-42".to_owned(),
+            client_id: Some("agent-a7".to_owned()),
+            token_id: crate::token::grant::TokenId::Claim("1".to_owned()),
+            task: Some("task-42".to_owned()),
             session: rest.map(|_| "a b".to_owned()),
             issued_at: Timestamp(1),
             expires_at: Timestamp(3),
@@ -395,6 +395,7 @@ mod tests {
             groups: Vec::new(),
             carriers: Default::default(),
             claims,
+            token: None,
         })
     }
 

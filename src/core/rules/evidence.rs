@@ -9,6 +9,7 @@ use crate::rules::grant_status::GrantStatus;
 use crate::rules::routes::Captures;
 use crate::state::fact::{Compliance, Risk};
 use crate::time::{Span, Timestamp};
+use crate::token::claim_path::ClaimPath;
 use crate::token::grant::Grant;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -72,9 +73,14 @@ impl<'e> Evidence<'e> {
         Some(self.changes().map_or(minted, |changes| changes.claims(self.grant)))
     }
 
-    /// The value of a claim now. Also `None` if signals conflict about it.
+    /// The value of a top-level claim now. Also `None` if signals conflict about it.
     pub fn claim(&self, name: &str) -> Option<&'e Value> {
         self.changes().map_or(&self.grant.claims, |changes| changes.current(self.grant)).get(name)
+    }
+
+    /// The value of the claim at `path` now. Also `None` if signals conflict about it.
+    pub fn claim_at(&self, path: &ClaimPath) -> Option<&'e Value> {
+        path.find_in(self.claim(path.root())?).ok().flatten()
     }
 
     /// Whether signals conflict about a claim.

@@ -16,6 +16,7 @@ use crate::state::payload::split;
 use crate::state::store::Corrupt;
 use crate::time::Timestamp;
 use crate::token::carriers::Carriers;
+use crate::token::claim_path::ClaimPath;
 use crate::token::detail::Detail;
 use crate::token::grant::Grant;
 use serde_json::{Map, Value};
@@ -100,11 +101,16 @@ impl Changes {
     /// signals conflict is missing.
     pub(crate) fn current(&self, grant: &Grant) -> &Map<String, Value> {
         self.current.get_or_init(|| {
-            let mut all = grant.claims.clone();
+            let in_token = grant.all_claims();
+            let mut all = in_token.clone();
             for Statement { name, value, .. } in &self.claims {
                 match value {
                     // A statement about a claim that carries scope could restore what a narrowing removed.
-                    Some(value) if grant.carriers.role(name).is_none() => all.insert(name.clone(), value.clone()),
+                    Some(value) if grant.carriers.role(name).is_none() => {
+                        let mut value = value.clone();
+                        restrain(&mut value, name, &grant.carriers, &in_token);
+                        all.insert(name.clone(), value)
+                    }
                     _ => all.remove(name),
                 };
             }
@@ -122,22 +128,22 @@ impl Changes {
 
     /// Removes from `claims` what narrowings removed. `carriers` names the claims with scope and details.
     fn lessen(&self, claims: &mut Map<String, Value>, carriers: &Carriers) {
-        let mut replace = |name: &String, left: &dyn Fn(&Value) -> Option<Value>| {
-            if let Some(value) = claims.get_mut(name) {
+        let mut replace = |path: &ClaimPath, left: &dyn Fn(&Value) -> Option<Value>| {
+            if let Some(value) = path.find_mut(claims) {
                 match left(value) {
                     Some(left) => *value = left,
-                    None => drop(claims.remove(name)),
+                    None => path.remove(claims),
                 }
             }
         };
         if self.narrowings.iter().any(|narrowing| narrowing.scopes.is_some()) {
-            for name in &carriers.scope {
-                replace(name, &|claim| lessen::scope(claim, |scope| self.leave_scope(scope)));
+            for path in &carriers.scope {
+                replace(path, &|claim| lessen::scope(claim, |scope| self.leave_scope(scope)));
             }
         }
         for left in self.narrowings.iter().filter_map(|narrowing| narrowing.details.as_ref()) {
-            for name in &carriers.details {
-                replace(name, &|claim| lessen::details(claim, &left.objects));
+            for path in &carriers.details {
+                replace(path, &|claim| lessen::details(claim, &left.objects));
             }
         }
     }
@@ -179,6 +185,22 @@ impl Changes {
         };
         let claims = self.claims.iter().map(move |claim| text("claim", claim));
         narrowings.chain(claims).chain(self.assurances.iter().map(move |assurance| text("assurance", assurance)))
+    }
+}
+
+/// Replaces the claims inside `value` that carry scope or details by those of the token: `value`, which a signal states
+/// for the top-level claim `name`, could restore what a narrowing removed. A claim that `value` or the token lacks is
+/// missing.
+fn restrain(value: &mut Value, name: &str, carriers: &Carriers, token: &Map<String, Value>) {
+    let Some(members) = value.as_object_mut() else { return };
+    for (path, _) in carriers.inside(name) {
+        let in_token = path.find(token).ok().flatten();
+        let below = path.without_root();
+        match (below.as_ref().and_then(|below| below.find_mut(members)), in_token) {
+            (Some(stated), Some(in_token)) => *stated = in_token.clone(),
+            (Some(_), None) => below.iter().for_each(|below| below.remove(members)),
+            (None, _) => {}
+        }
     }
 }
 
@@ -294,16 +316,19 @@ mod tests {
 
     #[test]
     fn a_statement_about_a_claim_that_carries_scope_is_a_narrowing() {
-        let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
+        let carriers = Carriers { scope: vec![ClaimPath::top("perm")], details: vec![ClaimPath::top("rar")] };
         let carried =
             |name: &str, value: Value| crate::signal::event::carried(&statement(name, &value).unwrap(), &carriers);
-        assert_eq!(carried("perm", json!("a b")), narrowing_data(Some(&json!("a b")), None).map(Some));
-        assert_eq!(carried("perm", json!(["a", "b"])), narrowing_data(Some(&json!("a b")), None).map(Some));
+        assert_eq!(carried("perm", json!("a b")), narrowing_data(Some(&json!("a b")), None).map(|data| vec![data]));
+        assert_eq!(
+            carried("perm", json!(["a", "b"])),
+            narrowing_data(Some(&json!("a b")), None).map(|data| vec![data])
+        );
         assert_eq!(
             carried("rar", json!([{"type": "x"}])),
-            narrowing_data(None, Some(&json!([{"type": "x"}]))).map(Some)
+            narrowing_data(None, Some(&json!([{"type": "x"}]))).map(|data| vec![data])
         );
-        assert_eq!(carried("scope", json!("a b")), Ok(None));
+        assert_eq!(carried("scope", json!("a b")), Ok(Vec::new()));
         assert!(carried("perm", json!(7)).is_err() && carried("rar", json!({})).is_err());
     }
 
@@ -311,7 +336,7 @@ mod tests {
     fn the_claims_that_carry_scope_and_details_are_named_by_their_issuer() {
         let own =
             grant(json!({"perm": ["a", "b"], "rar": [{"type": "x"}, {"type": "y"}], "scope": "a b", "other": "b"}));
-        let carriers = Carriers { scope: vec!["perm".to_owned()], details: vec!["rar".to_owned()] };
+        let carriers = Carriers { scope: vec![ClaimPath::top("perm")], details: vec![ClaimPath::top("rar")] };
         let own = Grant { carriers: Arc::new(carriers), ..own };
         let narrowed = narrowing_data(Some(&json!("a")), Some(&json!([{"type": "y"}]))).unwrap();
         // A statement about a claim that carries scope may be older than the configuration that says so.

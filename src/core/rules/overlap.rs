@@ -132,9 +132,11 @@ fn segments_cover(first: &[Segment], second: &[Segment]) -> bool {
     match (first.split_first(), second.split_first()) {
         (None, None) => true,
         (Some((Segment::Rest, _)), Some(_)) => true,
-        (Some((Segment::Capture, first)), Some((Segment::Capture, second))) => segments_cover(first, second),
-        (Some((Segment::Capture, first)), Some((Segment::Literal(text), second))) => {
-            !text.is_empty() && segments_cover(first, second)
+        (Some((Segment::Capture(one), first)), Some((Segment::Capture(other), second))) => {
+            one.covers(other) && segments_cover(first, second)
+        }
+        (Some((Segment::Capture(pattern), first)), Some((Segment::Literal(text), second))) => {
+            pattern.takes(text) && segments_cover(first, second)
         }
         (Some((Segment::Literal(one), first)), Some((Segment::Literal(other), second))) => {
             one == other && segments_cover(first, second)
@@ -162,6 +164,15 @@ mod tests {
             ("/{x...}", "/a/{y}", true),
             ("/a/{x}", "/a/", false),
             ("/a/{x}", "/a/{y}", true),
+            ("/a/{x}", "/a/{y}:cancel", true),
+            ("/a/{x}:cancel", "/a/{y}", false),
+            ("/a/{x}:cancel", "/a/7:cancel", true),
+            ("/a/{x}:cancel", "/a/%3Acancel", false),
+            ("/a/{x}.pdf", "/a/v{y}.pdf", true),
+            ("/a/v{x}", "/a/v{y}.pdf", true),
+            ("/a/v{x}.pdf", "/a/v{y}", false),
+            ("/a/{x}%20", "/a/b{y}%20", true),
+            ("/a/{x}0", "/a/b{y}%20", false),
         ] {
             assert_eq!(covers(&matcher(first, &[]), &matcher(second, &[])), covered, "{first} {second}");
         }
@@ -181,6 +192,9 @@ mod tests {
         assert_eq!(cross("/a/{x}", "/{y}/b").as_deref(), Some("/a/b"));
         assert_eq!(cross("/a/{x...}", "/{y}/b").as_deref(), Some("/a/b"));
         assert_eq!(cross("/a/{x}/{z...}", "/{y}/b/{r...}").as_deref(), Some("/a/b/{r...}"));
+        assert_eq!(cross("/a/v{x}", "/a/{y}.pdf").as_deref(), Some("/a/v{y}.pdf"));
+        assert_eq!(cross("/a/v{x}", "/a/{y}/{z...}").as_deref(), None);
+        assert_eq!(cross("/a/{x}:read", "/a/{y}:cancel"), None);
         assert_eq!(cross("/a/{x}", "/a/b"), None, "one inside the other is how rules are written");
         assert_eq!(cross("/a/{x}", "/b/{y}"), None);
         assert!(common(&matcher("/a/{x}", &["GET"]), &matcher("/{y}/b", &["PUT"])).is_none());

@@ -7,6 +7,7 @@ use crate::rules::detail_match::DetailRequirement;
 use crate::rules::evidence::Evidence;
 use crate::state::fact::{Compliance, Risk};
 use crate::time::{Span, Timestamp};
+use crate::token::claim_path::ClaimPath;
 use crate::token::grant::Grant;
 use ipnet::IpNet;
 use serde_json::Value;
@@ -43,7 +44,7 @@ pub enum Check {
     /// One object of `authorization_details`.
     Detail(DetailRequirement),
     /// Claims that must have exactly these values.
-    Claims(Vec<(String, Value)>),
+    Claims(Vec<(ClaimPath, Value)>),
     /// Who may act for the subject.
     Actor(ActorRequirement),
     /// Networks that the request may come from.
@@ -126,13 +127,28 @@ impl Requirement {
         }
     }
 
-    /// The scope values that a challenge names (RFC 6750 §3).
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
-        let scopes = self.checks.iter().filter_map(|check| match check {
-            Check::Scope { all, any } => Some(all.iter().chain(any)),
+    /// The scope values that a challenge names (RFC 6750 §3): all that a request needs. Of values of which one is enough,
+    /// that is the first one; none if the token has one of them, which `has` says.
+    pub(crate) fn scopes(&self, has: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+        let scopes = self.checks.iter().filter_map(move |check| match check {
+            Check::Scope { all, any } => {
+                let one = any.first().filter(|_| !any.iter().any(|scope| has(scope)));
+                Some(all.iter().chain(one))
+            }
             _ => None,
         });
         scopes.flatten().map(String::as_str)
+    }
+
+    /// Whether a token with more scope values could meet the checks of scope: no signal took away what they ask for,
+    /// which `left` says.
+    pub(crate) fn can_have_scope(&self, left: impl Fn(&str) -> bool) -> bool {
+        self.checks.iter().all(|check| match check {
+            Check::Scope { all, any } => {
+                all.iter().all(|scope| left(scope)) && (any.is_empty() || any.iter().any(|scope| left(scope)))
+            }
+            _ => true,
+        })
     }
 
     fn lifts(&self, check: &Check, evidence: &Evidence<'_>) -> bool {
@@ -172,6 +188,11 @@ impl Check {
     /// Whether it needs the certificate of the client.
     pub(crate) fn needs_peer(&self) -> bool {
         matches!(self, Check::Peer(_))
+    }
+
+    /// Whether it is about the authentication of the user.
+    pub(crate) fn is_authentication(&self) -> bool {
+        matches!(self, Check::AuthAge(_) | Check::Acr(_))
     }
 
     /// The key of `require` that asks for it.
@@ -222,7 +243,7 @@ impl Check {
                 (held && left, Reason::DetailInsufficient)
             }
             Check::Claims(asked) => {
-                let met = asked.iter().all(|(name, value)| evidence.claim(name) == Some(value));
+                let met = asked.iter().all(|(path, value)| evidence.claim_at(path) == Some(value));
                 (met, Reason::ClaimMismatch)
             }
             Check::Actor(asked) => (asked.is_met(grant), Reason::ActorRefused),

@@ -2,10 +2,11 @@
 
 use crate::http::path::Canonical;
 use crate::http::path_template::{MAX_CAPTURES, Segment, Template};
+use crate::http::segment_pattern::SegmentPattern;
 use crate::index::RuleIndex;
 use hashbrown::HashMap;
 
-/// The segments that a template captured, in the order of its names, still encoded as in the canonical path.
+/// The parts of segments that a template captured, in the order of its names, still encoded as in the canonical path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Captures<'p> {
     values: [&'p str; MAX_CAPTURES],
@@ -38,7 +39,10 @@ pub(crate) struct Routes {
 #[derive(Debug)]
 struct Node {
     literals: HashMap<Box<str>, usize>,
+    /// For any segment that is not empty.
     capture: Option<usize>,
+    /// For segments with a text beside the capture.
+    patterns: Vec<(SegmentPattern, usize)>,
     /// Rules whose template ends here, in order.
     ends: Vec<RuleIndex>,
     /// Rules whose template ends with a capture of the rest of the path, in order.
@@ -86,6 +90,9 @@ impl Routes {
         if let Some(next) = node.literals.get(segment) {
             self.descend(*next, rest, best, accept);
         }
+        for (_, next) in node.patterns.iter().filter(|(pattern, _)| pattern.takes(segment)) {
+            self.descend(*next, rest, best, accept);
+        }
         if let Some(next) = node.capture.filter(|_| !segment.is_empty()) {
             self.descend(next, rest, best, accept);
         }
@@ -104,7 +111,14 @@ impl Routes {
                     return;
                 }
                 Segment::Literal(text) => *node.literals.entry(text.clone()).or_insert(fresh),
-                Segment::Capture => *node.capture.get_or_insert(fresh),
+                Segment::Capture(pattern) if pattern.is_any() => *node.capture.get_or_insert(fresh),
+                Segment::Capture(pattern) => match node.patterns.iter().find(|(have, _)| have == pattern) {
+                    Some((_, next)) => *next,
+                    None => {
+                        node.patterns.push((pattern.clone(), fresh));
+                        fresh
+                    }
+                },
             };
             if next == fresh {
                 self.nodes.push(Node::new(rule));
@@ -128,8 +142,8 @@ pub(crate) fn captures<'p>(template: &Template, path: &'p Canonical<'_>) -> Opti
         match want {
             Segment::Rest => return Some(captures.with(have)),
             Segment::Literal(text) if **text == *segment => {}
-            Segment::Capture if !segment.is_empty() => captures = captures.with(segment),
-            Segment::Literal(_) | Segment::Capture => return None,
+            Segment::Capture(pattern) => captures = captures.with(pattern.capture(segment)?),
+            Segment::Literal(_) => return None,
         }
         rest = tail;
     }
@@ -145,34 +159,44 @@ fn first_segment(path: &str) -> (&str, Option<&str>) {
 
 impl Node {
     fn new(first: RuleIndex) -> Node {
-        Node { literals: HashMap::new(), capture: None, ends: Vec::new(), rests: Vec::new(), first }
+        Node {
+            literals: HashMap::new(),
+            capture: None,
+            patterns: Vec::new(),
+            ends: Vec::new(),
+            rests: Vec::new(),
+            first,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::path::Decoded;
     use proptest::prelude::*;
+    use regex::Regex;
 
     fn find<'p>(templates: &[Template], path: &'p Canonical<'_>) -> Option<(usize, Captures<'p>)> {
         let rule = Routes::new(templates.iter().map(Some)).find(path, |_| true)?.position();
         Some((rule, captures(&templates[rule], path).unwrap()))
     }
 
-    /// The reference for [`Routes`]: tries each template in order.
-    fn find_in_order(templates: &[Template], path: &Canonical<'_>) -> Option<usize> {
-        templates.iter().position(|template| {
-            let mut segments = path.segments();
-            for want in template.segments() {
-                match (want, segments.next()) {
-                    (Segment::Rest, Some(_)) => return true,
-                    (Segment::Literal(text), Some(have)) if **text == *have => {}
-                    (Segment::Capture, Some(have)) if !have.is_empty() => {}
-                    _ => return false,
-                }
-            }
-            segments.next().is_none()
-        })
+    /// The decoded characters of a path.
+    fn decoded(path: &str) -> String {
+        String::from_utf8(Decoded::new(path).collect()).unwrap()
+    }
+
+    /// The reference for [`Routes`] and [`captures`]: a template as a regular expression over the decoded path, in which
+    /// no segment has a `/`.
+    fn as_regex(template: &str) -> Regex {
+        let capture = Regex::new(r"\\\{\w+(\\\.\\\.\\\.)?\\\}").unwrap();
+        let escaped = regex::escape(&decoded(template));
+        let pattern = capture.replace_all(&escaped, |found: &regex::Captures<'_>| match found.get(1) {
+            Some(_) => "(.*)",
+            None => "([^/]+)",
+        });
+        Regex::new(&format!("(?s)^{pattern}$")).unwrap()
     }
 
     #[test]
@@ -203,18 +227,78 @@ mod tests {
         assert_eq!(at("/f"), None);
     }
 
+    /// A character of a path, or of a template: letters, signs and escapes.
+    const CHARACTERS: [&str; 6] = ["a", "0", ":", ".", "%20", "%C3%A9"];
+
+    fn text(most: usize) -> impl Strategy<Value = String> {
+        proptest::collection::vec(proptest::sample::select(CHARACTERS.to_vec()), 0..=most).prop_map(|all| all.concat())
+    }
+
+    /// A template of up to three segments, each a text, with or without a capture in it.
+    fn template() -> impl Strategy<Value = String> {
+        let segment = (text(2), proptest::bool::weighted(0.7), text(2));
+        (proptest::collection::vec(segment, 1..3), proptest::bool::weighted(0.2)).prop_map(|(segments, rest)| {
+            let mut path = String::new();
+            for (at, (before, captures, after)) in segments.iter().enumerate() {
+                let capture = if *captures { format!("{{c{at}}}") } else { String::new() };
+                path.push_str(&format!("/{before}{capture}{after}"));
+            }
+            if rest { path + "/{rest...}" } else { path }
+        })
+    }
+
+    /// A request path near `template`: its captures are filled, and some of its characters are spelled otherwise.
+    fn filled(template: &str, fillings: &[String], mask: u64) -> String {
+        let mut fillings = fillings.iter().cycle();
+        let mut path = String::new();
+        let mut rest = template;
+        while let Some((text, tail)) = rest.split_once('{') {
+            path.push_str(text);
+            path.push_str(fillings.next().unwrap());
+            rest = tail.split_once('}').unwrap().1;
+        }
+        path.push_str(rest);
+        let mut escapes = 0;
+        let spell = |(at, letter): (usize, char)| {
+            let inside_escape = escapes > 0;
+            escapes = if letter == '%' { 2 } else { usize::saturating_sub(escapes, 1) };
+            let escape = !inside_escape && !"/%".contains(letter) && mask >> (at % 64) & 1 == 1;
+            if escape { format!("%{:02x}", u32::from(letter)) } else { letter.to_string() }
+        };
+        path.chars().enumerate().map(spell).collect()
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
         #[test]
-        fn agrees_with_trying_every_template(
-            templates in proptest::collection::vec("(/(a|b|\\{x\\})){0,2}(/(a|b|\\{y\\}|\\{z...\\}|))", 0..12),
-            path in "(/(a|b|c)){0,3}(/(a|b|c)?)",
+        fn agrees_with_regular_expressions(
+            texts in proptest::collection::vec(template(), 1..8),
+            fillings in proptest::collection::vec(text(3), 3),
+            mask in any::<u64>(),
+            near in any::<proptest::sample::Index>(),
         ) {
-            let templates: Vec<_> = templates.iter().filter_map(|t| Template::parse(t).ok()).collect();
-            let path = Canonical::parse(path.as_bytes()).unwrap();
-            prop_assert_eq!(find(&templates, &path).map(|(rule, _)| rule), find_in_order(&templates, &path));
-            for template in &templates {
+            let (texts, templates): (Vec<_>, Vec<_>) =
+                texts.iter().filter_map(|text| Some((text, Template::parse(text).ok()?))).unzip();
+            prop_assume!(!texts.is_empty());
+            let path = filled(near.get(&texts).as_str(), &fillings, mask);
+            let Ok(path) = Canonical::parse(path.as_bytes()) else { return Ok(()) };
+            let oracles: Vec<Regex> = texts.iter().map(|text| as_regex(text)).collect();
+            let path_decoded = decoded(path.as_str());
+            let expected = oracles.iter().position(|oracle| oracle.is_match(&path_decoded));
+            prop_assert_eq!(find(&templates, &path).map(|(rule, _)| rule), expected, "{:?} {}", texts, path.as_str());
+            for (template, oracle) in templates.iter().zip(&oracles) {
                 let found = Routes::new([Some(template)]).find(&path, |_| true).is_some();
-                prop_assert_eq!(captures(template, &path).is_some(), found);
+                let captured = captures(template, &path);
+                prop_assert_eq!(captured.is_some(), found);
+                let expected = oracle.captures(&path_decoded);
+                prop_assert_eq!(expected.is_some(), found, "{} {}", template, path.as_str());
+                let Some((captured, expected)) = captured.zip(expected) else { continue };
+                for at in 0..template.names().len() {
+                    let have = captured.at(at).map(decoded);
+                    let want = expected.get(at + 1).map(|group| group.as_str().to_owned());
+                    prop_assert_eq!(have, want, "{} {}", template, path.as_str());
+                }
             }
         }
     }

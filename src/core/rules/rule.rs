@@ -2,6 +2,7 @@
 
 use crate::http::connection::{ConnectionInfo, Remembered};
 use crate::http::host::Host;
+use crate::http::method::HEAD;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
 use crate::rules::mode::Mode;
@@ -20,7 +21,8 @@ pub struct Rule {
 /// Which requests a rule matches.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
-    /// The methods that it matches; empty for every method.
+    /// The methods that it matches; empty for every method. [`Policy::matched`](crate::policy::policy::Policy) says which
+    /// rules decide about HEAD.
     pub(crate) methods: Vec<String>,
     /// The hosts that it matches, in lower case; empty for every host.
     pub(crate) hosts: Vec<String>,
@@ -97,6 +99,11 @@ impl Matcher {
     /// The hosts that it matches, in lower case; empty for every host.
     pub fn hosts(&self) -> &[String] {
         &self.hosts
+    }
+
+    /// Whether its methods include HEAD by name.
+    pub(crate) fn names_head(&self) -> bool {
+        self.methods.iter().any(|method| method == HEAD)
     }
 
     /// The names of the captures of its path.

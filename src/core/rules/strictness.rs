@@ -150,25 +150,31 @@ impl Comparison<'_> {
     fn piece(&self, index: usize, template: Option<&Template>) -> Piece {
         let places = template.iter().flat_map(|template| template.segments().iter().enumerate());
         let mut captures = places.filter(|(_, segment)| !matches!(segment, Segment::Literal(_)));
-        let Some((place, segment)) = captures.nth(index) else { return Piece::Segment(usize::MAX) };
+        let Some((place, segment)) = captures.nth(index) else { return Piece::Tail(usize::MAX) };
         let behind = self.region.and_then(|region| region.segments().get(place..)).unwrap_or_default();
-        let literals = |segments: &[Segment]| {
+        let joined = |segments: &[Segment]| {
             let texts = segments.iter().map(|segment| match segment {
                 Segment::Literal(text) => Some(&**text),
-                Segment::Capture | Segment::Rest => None,
+                Segment::Capture(_) | Segment::Rest => None,
             });
-            texts.collect::<Option<Vec<_>>>().map(|texts| Decoded::new(&texts.join("/")).collect())
+            texts.collect::<Option<Vec<_>>>().map(|texts| texts.join("/"))
         };
+        let literal = |text: &str| Piece::Literal(Decoded::new(text).collect());
         match (segment, behind) {
-            (Segment::Rest, behind) => literals(behind).map_or(Piece::Tail(place), Piece::Literal),
-            (_, [segment, ..]) => literals(std::slice::from_ref(segment)).map_or(Piece::Segment(place), Piece::Literal),
-            (_, []) => Piece::Segment(place),
+            (Segment::Capture(pattern), behind) => {
+                let known = behind.first().and_then(|segment| joined(std::slice::from_ref(segment)));
+                match known.as_deref().and_then(|text| pattern.capture(text)) {
+                    Some(text) => literal(text),
+                    None => Piece::Segment { place, before: pattern.before().len(), after: pattern.after().len() },
+                }
+            }
+            (_, behind) => joined(behind).map_or(Piece::Tail(place), |text| literal(&text)),
         }
     }
 
     fn captures_are_the_same(&self) -> bool {
-        let named = |template: Option<&Template>| template.map(|template| (template.names().to_vec(), kinds(template)));
-        named(self.have_path) == named(self.want_path)
+        let (have, want) = (self.have_path, self.want_path);
+        have.map(Template::names) == want.map(Template::names) && have.map(kinds) == want.map(kinds)
     }
 }
 
@@ -176,18 +182,18 @@ impl Comparison<'_> {
 #[derive(Debug, PartialEq, Eq)]
 enum Piece {
     Literal(Vec<u8>),
-    Segment(usize),
+    /// The segment at `place`, without that many bytes at its beginning and its end.
+    Segment {
+        place: usize,
+        before: usize,
+        after: usize,
+    },
     Tail(usize),
 }
 
-/// For each segment of `template`: `None` for a literal, otherwise whether it captures the rest of the path.
-fn kinds(template: &Template) -> Vec<Option<bool>> {
-    let kind = |segment: &Segment| match segment {
-        Segment::Literal(_) => None,
-        Segment::Capture => Some(false),
-        Segment::Rest => Some(true),
-    };
-    template.segments().iter().map(kind).collect()
+/// For each segment of `template`: `None` for a literal, otherwise what it captures.
+fn kinds(template: &Template) -> Vec<Option<&Segment>> {
+    template.segments().iter().map(|segment| (!matches!(segment, Segment::Literal(_))).then_some(segment)).collect()
 }
 
 /// Whether each grant for which break-glass lifts that check of `have` is one for which it lifts it in `want` too.

@@ -121,6 +121,9 @@ pub(crate) enum Meaning {
     Began,
     /// A change of the grant, with its data.
     Change(Fact, Vec<u8>),
+    /// The claims that carry scope or details inside this statement about a claim are narrowed, and the claim is not
+    /// set.
+    NarrowedInside(Vec<u8>),
 }
 
 impl Effects {
@@ -168,10 +171,8 @@ impl Effects {
 /// Whether a signal may change the claim. Each of `issuers` may use other names for the claims that must not change.
 pub(crate) fn may_change(claim: &str, issuers: &[(IssuerIndex, &Issuer)]) -> bool {
     let named = |(_, issuer): &(IssuerIndex, &Issuer)| {
-        let own = [Some(&issuer.task_claim), Some(&issuer.session_claim), issuer.device_claim.as_ref()];
-        own.into_iter().chain([issuer.tenant_claim.as_ref()]).flatten().any(|name| name == claim)
-            || issuer.subject_claims.iter().any(|(_, name)| name == claim)
-            || issuer.foreign_users.iter().any(|(_, name)| name == claim)
+        let required = issuer.required.iter().map(|(path, _)| path);
+        issuer.claims.identifying().chain(required).any(|path| path.root() == claim)
     };
     !FIXED_CLAIMS.contains(&claim) && !issuers.iter().any(named)
 }
@@ -194,13 +195,12 @@ pub(crate) fn entries(
         for (index, issuer) in issuers {
             let Some((keys, whole)) = keys_under(members, *index) else { continue };
             let wider = !whole || !subject.unmatched.is_empty();
-            for meaning in meanings {
-                let mut meaning = meaning.about_grants_of(issuer)?;
+            for mut meaning in about_grants_of(issuer, meanings)? {
                 if faulty {
                     meaning.to_mut().mark_claims_conflicting();
                 }
                 let stored = meaning.stored_under(&keys);
-                entries.extend(stored.into_iter().filter_map(|(key, conditions)| {
+                let new = stored.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
                     Some(Entry {
                         key,
@@ -212,7 +212,8 @@ pub(crate) fn entries(
                         source: SourceTag::NONE,
                         lifted: false,
                     })
-                }));
+                });
+                new.for_each(|entry| add(&mut entries, entry));
             }
         }
     }
@@ -220,6 +221,39 @@ pub(crate) fn entries(
         return Err(EffectError::TooManyEntries);
     }
     Ok(entries)
+}
+
+/// Adds `new`. Two entries of the configuration about one issuer give one entry of the state, for the longer of both
+/// spans.
+fn add(entries: &mut Vec<Entry>, new: Entry) {
+    let same = |known: &&mut Entry| {
+        known.key == new.key && known.fact == new.fact && known.conditions == new.conditions && known.data == new.data
+    };
+    match entries.iter_mut().find(same) {
+        Some(known) => known.until = known.until.max(new.until),
+        None => entries.push(new),
+    }
+}
+
+/// What `meanings` mean for grants of `issuer`: a claim that carries scope or details for this issuer is narrowed, not
+/// set; one that contains such a claim is set, and the claim inside it narrowed.
+fn about_grants_of<'m>(issuer: &Issuer, meanings: &'m [Meaning]) -> Result<Vec<Cow<'m, Meaning>>, EventError> {
+    let mut all = Vec::new();
+    for meaning in meanings {
+        let data = match meaning {
+            Meaning::Change(Fact::Claim(Claim::Set), data) | Meaning::NarrowedInside(data) => data,
+            _ => {
+                all.push(Cow::Borrowed(meaning));
+                continue;
+            }
+        };
+        let narrowings = event::carried(data, &issuer.carriers)?;
+        if meaning.claim().is_some_and(|name| issuer.carriers.role(name).is_none()) {
+            all.push(Cow::Borrowed(meaning));
+        }
+        all.extend(narrowings.into_iter().map(|data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))));
+    }
+    Ok(all)
 }
 
 /// The keys of `members` under the issuer with that index, and whether every member has one. All members describe one
@@ -257,7 +291,9 @@ impl Meaning {
     /// Whether it revokes or narrows a grant. A claim in the same event that may not change does not prevent it.
     pub(crate) fn revokes_or_narrows(&self) -> bool {
         match self {
-            Meaning::Revoked | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) => true,
+            Meaning::Revoked | Meaning::Completed | Meaning::Change(Fact::Narrowed, _) | Meaning::NarrowedInside(_) => {
+                true
+            }
             Meaning::Fact(..) | Meaning::Began | Meaning::Change(..) => false,
         }
     }
@@ -268,13 +304,6 @@ impl Meaning {
             *fact = Fact::Claim(Claim::Conflicting);
             data.truncate(payload::topic(data).len());
         }
-    }
-
-    /// The meaning for grants of `issuer`: a claim that carries scope or details for this issuer is narrowed, not set.
-    fn about_grants_of(&self, issuer: &Issuer) -> Result<Cow<'_, Meaning>, EventError> {
-        let Meaning::Change(Fact::Claim(Claim::Set), data) = self else { return Ok(Cow::Borrowed(self)) };
-        let narrowing = event::carried(data, &issuer.carriers)?;
-        Ok(narrowing.map_or(Cow::Borrowed(self), |data| Cow::Owned(Meaning::Change(Fact::Narrowed, data))))
     }
 
     /// The keys of the entries about a subject that has all of `keys`, each with its conditions.
@@ -291,7 +320,7 @@ impl Meaning {
                 return one(keys.iter().find(|key| Some(key.kind()) == *principal).or(keys.first()));
             }
             Meaning::Began => return one(keys.iter().find(|key| key.kind() == Kind::Session)),
-            Meaning::Revoked | Meaning::Completed | Meaning::Change(..) => {}
+            Meaning::Revoked | Meaning::Completed | Meaning::Change(..) | Meaning::NarrowedInside(_) => {}
         }
         let mut stored = Vec::new();
         let mut absent = Vec::new();
@@ -315,6 +344,7 @@ impl Meaning {
             Meaning::Fact(fact, _) if wider && !fact.restricts() => None,
             Meaning::Fact(fact, _) => bare(*fact),
             Meaning::Began => bare(Fact::Began),
+            Meaning::NarrowedInside(_) => None,
             Meaning::Change(fact, data) => match fact.conflicting().filter(|_| wider) {
                 Some(conflicting) => Some((conflicting, payload::topic(data).to_vec())),
                 None => Some((*fact, data.clone())),

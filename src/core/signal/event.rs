@@ -372,16 +372,38 @@ pub(crate) fn narrowing_data(scope: Option<&Value>, details: Option<&Value>) -> 
     Ok(within_limit(Value::Object(members).to_string().into_bytes())?)
 }
 
-/// The data of a narrowing, if the claim in `data` carries scope or details: a change of such a claim can only narrow
-/// the grant, never restore what an earlier one removed. The error is written for the transmitter's operator.
-pub(crate) fn carried(data: &[u8], carriers: &Carriers) -> Result<Option<Vec<u8>>, EventError> {
-    let Some((name, value)) = split(data) else { return Ok(None) };
-    let Some(role) = carriers.role(name) else { return Ok(None) };
+/// The narrowings that the claim in `data` amounts to, if it carries scope or details, or contains claims that do: a
+/// change of such a claim can only narrow the grant, never restore what an earlier one removed. If the new value lacks
+/// all claims inside it that carry scope, no scope is left; details likewise. The error is written for the
+/// transmitter's operator.
+pub(crate) fn carried(data: &[u8], carriers: &Carriers) -> Result<Vec<Vec<u8>>, EventError> {
+    let Some((name, value)) = split(data).filter(|(name, _)| carriers.inside(name).next().is_some()) else {
+        return Ok(Vec::new());
+    };
     let value = json::value(value).map_err(|_| EventError::ClaimNotJson)?;
-    match role {
-        Role::Scope => narrowing_data(Some(&value), None).map(Some),
-        Role::Details => narrowing_data(None, Some(&value)).map(Some),
+    let mut narrowings = Vec::new();
+    for role in [Role::Scope, Role::Details] {
+        let narrowing = |value: &Value| match role {
+            Role::Scope => narrowing_data(Some(value), None),
+            Role::Details => narrowing_data(None, Some(value)),
+        };
+        let mut carrying =
+            carriers.inside(name).filter(|(_, carried)| *carried == role).map(|(path, _)| path).peekable();
+        if carrying.peek().is_none() {
+            continue;
+        }
+        let before = narrowings.len();
+        for path in carrying {
+            let inner = path.find_in(&value).ok().flatten();
+            if let Some(inner) = inner.filter(|inner| !path.is_nested() || !inner.is_null()) {
+                narrowings.push(narrowing(inner)?);
+            }
+        }
+        if narrowings.len() == before {
+            narrowings.push(narrowing(&Value::Array(Vec::new()))?);
+        }
     }
+    Ok(narrowings)
 }
 
 /// Scope values as one string (RFC 8693 §4.2). An item of a list that is not a valid scope value is dropped.

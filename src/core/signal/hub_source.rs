@@ -4,6 +4,7 @@ use crate::encoding::secret::Secret;
 use crate::jose::key::KeySet;
 use crate::state::coverage::{CoveredIssuer, FeedId, IssuerId};
 use crate::time::Span;
+use crate::token::claim_names::ClaimNames;
 use crate::token::issuer::Issuer;
 
 /// The hub that a filter follows: `signals.hub`, compiled.
@@ -40,12 +41,27 @@ pub struct HubSource {
 /// What a feed must cover for tokens of `issuer`. A hub and a filter that find subjects in other claims, or hash names for
 /// another feed, have different ids, so the filter does not take the feed for that issuer.
 pub fn covered(issuer: &Issuer) -> CoveredIssuer {
-    let mut claims = vec![format!("task: {}", issuer.task_claim), format!("session: {}", issuer.session_claim)];
-    let optional = [("device", &issuer.device_claim), ("tenant", &issuer.tenant_claim), ("group", &issuer.group_claim)];
-    claims.extend(optional.into_iter().filter_map(|(what, claim)| Some(format!("{what}: {}", claim.as_ref()?))));
-    claims.extend(issuer.subject_claims.iter().map(|(kind, claim)| format!("{}: {claim}", kind.as_str())));
+    let (names, usual) = (&issuer.claims, ClaimNames::default());
+    let mut claims = vec![format!("task: {}", names.task), format!("session: {}", names.session)];
+    let optional = [("device", &names.device), ("tenant", &names.tenant), ("group", &names.group)];
+    claims.extend(
+        optional.into_iter().filter(|(_, names)| !names.is_none()).map(|(what, names)| format!("{what}: {names}")),
+    );
+    // The usual names are left out, so that two versions of this software which both read them have one id.
+    let others = [
+        ("subject", &names.subject, &usual.subject),
+        ("client", &names.client, &usual.client),
+        ("token", &names.token, &usual.token),
+        ("actor", &names.actor, &usual.actor),
+        ("auth_time", &names.auth_time, &usual.auth_time),
+        ("scope", &names.scope, &usual.scope),
+        ("details", &names.details, &usual.details),
+    ];
+    let others = others.into_iter().filter(|(_, names, usual)| names != usual);
+    claims.extend(others.map(|(what, names, _)| format!("{what}: {names}")));
+    claims.extend(names.subjects.iter().map(|(kind, names)| format!("{}: {names}", kind.as_str())));
     // Two parts, because a name of an issuer may contain any separator.
-    let foreign = issuer.foreign_users.iter();
+    let foreign = names.foreign_users.iter();
     claims.extend(foreign.flat_map(|(by, claim)| [format!("iss_sub issuer: {by}"), format!("iss_sub claim: {claim}")]));
     claims.extend(issuer.opaque_subject.map(|kind| format!("opaque: {}", kind.as_str())));
     CoveredIssuer {

@@ -268,7 +268,8 @@ impl Set<'_> {
         let mut error = None;
         // A grant may always be narrowed.
         let narrows = |name: &str| issuers.iter().all(|(_, issuer)| issuer.carriers.role(name).is_some());
-        meanings.retain(|meaning| {
+        let contains = |name: &str| issuers.iter().any(|(_, issuer)| issuer.carriers.inside(name).next().is_some());
+        meanings.retain_mut(|meaning| {
             let Some(name) = meaning.claim().filter(|name| !narrows(name)) else { return true };
             let allowed = &self.transmitter.permissions.claims;
             let refused = if !effect::may_change(name, issuers) {
@@ -280,7 +281,11 @@ impl Set<'_> {
                 return true;
             };
             error.get_or_insert(refused);
-            false
+            let is_left = contains(name);
+            if is_left && let Meaning::Change(_, data) = meaning {
+                *meaning = Meaning::NarrowedInside(std::mem::take(data));
+            }
+            is_left
         });
         let narrows = |meaning: &Meaning| meaning.revokes_or_narrows() || meaning.claim().is_some_and(narrows);
         let narrows = meanings.iter().any(narrows);

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn an_operator_ends_what_the_subject_names() {
-        let other = Issuer { name: "https://other.example".to_owned(), ..fixture::issuer() };
+        let name = "https://other.example";
+        let other = Issuer { name: name.to_owned(), key_space: name.into(), ..fixture::issuer() };
         let issuers = [fixture::issuer(), other];
         let subject = json!({"format": "complex", "task": {"format": "opaque", "id": "task-42"}});
         let claims = claims("task-completed", subject);

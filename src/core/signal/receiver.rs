@@ -135,8 +135,11 @@ pub fn lacks_keys_of(signals: &Signals, body: &[u8]) -> Option<Owner> {
     let lacks = |at: &&TransmitterIndex| {
         let keys = at.of(transmitters).map(|transmitter| &transmitter.keys);
         let is_unknown = |keys: &Keyring| {
-            let found = jws.algorithm().map(|algorithm| keys.last().find(jws.kid(), algorithm).map(|_| ()));
-            jws.kid().is_none() || found == Some(Err(NoKey::Unknown))
+            let found = jws.algorithm().map(|algorithm| keys.last().candidates(jws.kid(), algorithm));
+            found.is_some_and(|found| match found {
+                Ok(candidates) => !candidates.is_named(),
+                Err(lack) => lack == NoKey::Unknown,
+            })
         };
         keys.is_some_and(|keys| keys.source().is_some() && is_unknown(keys))
     };

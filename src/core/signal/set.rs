@@ -35,7 +35,9 @@ pub fn read(
 ) -> Result<Signal, SetError> {
     let jws = Unverified::parse(set, MAX_SET).map_err(|error| match error {
         JwsError::TooLarge => InvalidRequest.because(format!("a SET may have {MAX_SET} bytes")),
-        JwsError::Malformed | JwsError::Critical => InvalidRequest.because(format!("the body is no SET: {error}")),
+        JwsError::Opaque | JwsError::Malformed | JwsError::Critical => {
+            InvalidRequest.because(format!("the body is no SET: {error}"))
+        }
     })?;
     if !jws.is_typ("secevent+jwt") {
         return Err(InvalidRequest.because("typ is not secevent+jwt"));
@@ -105,14 +107,17 @@ fn check_signature(
     let algorithm = algorithm.ok_or_else(|| InvalidKey.because("alg is not one that this transmitter may use"))?;
     let keys = transmitter.keys.current(now);
     let keys = keys.ok_or_else(|| KeysUnavailable.because("the keys of this transmitter are not there yet"))?;
-    let key = keys.find(jws.kid(), algorithm).map_err(|lack| match lack {
+    let candidates = keys.candidates(jws.kid(), algorithm).map_err(|lack| match lack {
         NoKey::Unknown => unknown_key(jws, transmitter, now),
         NoKey::OtherAlgorithm => InvalidKey.because("the key is not for this alg"),
     })?;
-    if !signatures.check(jws, key, algorithm) {
-        return Err(AuthenticationFailed.because("the signature is not by the key that kid names"));
+    if candidates.iter().any(|key| signatures.check(jws, key, algorithm)) {
+        return Ok(());
     }
-    Ok(())
+    match candidates.is_named() {
+        true => Err(AuthenticationFailed.because("the signature is not by the key that kid names")),
+        false => Err(unknown_key(jws, transmitter, now)),
+    }
 }
 
 /// The error for an unknown key. The key may be newer than the keys that were last fetched, and a permanent refusal
@@ -123,9 +128,9 @@ fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter, now: Timestamp) 
     let lately = transmitter.keys.source().map_or(Span(0), |source| source.refetch);
     match transmitter.keys.fetched_at() {
         Some(fetched) if fetched <= made || now.since(fetched) > lately => {
-            KeysUnavailable.because("kid names a key that is not here yet")
+            KeysUnavailable.because("the key that signed it is not here yet")
         }
-        _ => InvalidKey.because("kid names no key of this transmitter"),
+        _ => InvalidKey.because("it is signed by no key of this transmitter"),
     }
 }
 

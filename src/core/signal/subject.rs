@@ -213,7 +213,7 @@ impl Reading<'_> {
         let is_user = matches!(kind, None | Some(Kind::User));
         if let Some(by_claim) = kind_of_format(format).filter(|_| is_user) {
             let value = identifier(subject, by_claim)?;
-            let maps = |issuer: &Issuer| issuer.subject_claims.iter().any(|(known, _)| *known == by_claim);
+            let maps = |issuer: &Issuer| issuer.claims.subjects.iter().any(|(known, _)| *known == by_claim);
             let key = |issuer: &Issuer| maps(issuer).then(|| user_key(by_claim, &issuer.key_space, value));
             return Ok(self.of_each_issuer(by_claim, key));
         }
@@ -232,16 +232,27 @@ impl Reading<'_> {
             (Some(Kind::Token), "jwt_id", Some(named)) => (Kind::Token, named),
             _ => return Ok(None),
         };
-        // Grants have groups only if the issuer names a group claim. Otherwise no grant can be compared with the
-        // member.
-        let knows = |(_, issuer): &(IssuerIndex, &Issuer)| kind != Kind::Group || issuer.group_claim.is_some();
-        if !self.issuers.iter().any(knows) {
+        // Grants have groups, tasks and clients only if the issuer names a claim for them, and an identifier that a
+        // signal can name only if it is a claim. Otherwise no grant can be compared with the member.
+        let knows = |issuer: &Issuer| match kind {
+            Kind::Group => !issuer.claims.group.is_none(),
+            Kind::Task => !issuer.claims.task.is_none(),
+            Kind::Client => !issuer.claims.client.is_none(),
+            Kind::Token => !issuer.claims.token.is_none(),
+            Kind::Session => !issuer.claims.session.is_none(),
+            _ => true,
+        };
+        if !self.issuers.iter().any(|(_, issuer)| knows(issuer)) {
             return Ok(None);
         }
         let known = |token_issuer: &Issuer| {
+            if !knows(token_issuer) {
+                return None;
+            }
             let own = may_have_own_authority(kind) || issuer.is_none_or(|named| named == token_issuer.name);
-            let mapped =
-                || token_issuer.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User);
+            let mapped = || {
+                token_issuer.claims.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User)
+            };
             match own {
                 true => Some(key(kind, token_issuer, issuer, name)),
                 false => mapped().map(|(other, _)| key(Kind::ForeignUser, token_issuer, Some(other), name)),
@@ -369,6 +380,7 @@ pub(crate) fn identifier(subject: &Map<String, Value>, kind: Kind) -> Result<&st
 mod tests {
     use super::*;
     use crate::testing::fixture;
+    use crate::token::claim_names::{ClaimNames, Names};
     use serde_json::json;
 
     const A: &str = "https://a";
@@ -376,13 +388,13 @@ mod tests {
 
     /// Issuer A knows users by email as well.
     fn read_with(sub_id: Value, critical: &[&str]) -> Result<Subject, SubjectError> {
-        let named = |name: &str, subject_claims| Issuer {
+        let named = |name: &str, subjects| Issuer {
             name: name.to_owned(),
             key_space: name.into(),
-            subject_claims,
+            claims: ClaimNames { subjects, ..ClaimNames::default() },
             ..fixture::issuer()
         };
-        let a = named(A, vec![(Kind::Email, "email".to_owned())]);
+        let a = named(A, vec![(Kind::Email, Names::top("email"))]);
         let b = named(B, Vec::new());
         let critical: Vec<String> = critical.iter().map(|name| (*name).to_owned()).collect();
         let issuers = [(IssuerIndex::new(0), &a), (IssuerIndex::new(1), &b)];

@@ -5,6 +5,7 @@ use crate::jose::key::KeySet;
 use crate::keys::keyring::Keyring;
 use crate::state::key::Kind;
 use crate::time::{Span, Timestamp};
+use crate::token::claim_names::{ClaimNames, Names};
 use crate::token::issuer::Issuer;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,25 +33,27 @@ pub(crate) fn issuer() -> Issuer {
     assert_eq!(problems, []);
     Issuer {
         name: "https://jit.example".to_owned(),
+        entry: 0,
+        is_in_subject: false,
         key_space: "https://jit.example".into(),
         audiences: vec!["https://orders.mesh".to_owned()],
         algorithms: vec![Algorithm::ES256, Algorithm::RS256],
         keys: Keyring::inline(keys),
         types: vec!["at+jwt".to_owned()],
+        accepts_untyped: false,
         max_lifetime: Span::minutes(15),
         max_session: Span::hours(24),
         clock_skew: Span(30),
-        task_claim: "txn".to_owned(),
-        session_claim: "sid".to_owned(),
+        claims: ClaimNames {
+            device: Names::top("device_id"),
+            subjects: vec![(Kind::Email, Names::top("email"))],
+            ..ClaimNames::default()
+        },
+        required: Vec::new(),
         carriers: Default::default(),
-        device_claim: Some("device_id".to_owned()),
         max_actors: 8,
         presentation: crate::token::presentation::Presentation::default(),
-        subject_claims: vec![(Kind::Email, "email".to_owned())],
-        foreign_users: Vec::new(),
         opaque_subject: None,
-        tenant_claim: None,
-        group_claim: None,
     }
 }
 

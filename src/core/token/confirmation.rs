@@ -2,6 +2,7 @@
 
 use crate::encoding::digest::Digest;
 use crate::encoding::digest::digest;
+use crate::jose::thumbprint::thumbprint;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,7 +11,8 @@ use serde_json::Value;
 pub struct Confirmation {
     /// `x5t#S256`: the SHA-256 of the client certificate in DER.
     pub certificate: Option<Digest>,
-    /// `jkt`: the SHA-256 thumbprint of the DPoP key (RFC 7638).
+    /// The SHA-256 thumbprint (RFC 7638) of the key that DPoP proofs are signed with: `jkt`, or that of `jwk`, the key
+    /// itself.
     pub key: Option<Digest>,
 }
 
@@ -42,7 +44,13 @@ impl Confirmation {
             None => Some(None),
             Some(value) => digest(value.as_str()?).map(Some),
         };
-        let confirmation = Confirmation { certificate: member("x5t#S256")?, key: member("jkt")? };
+        // RFC 7800 §3.2. A token with two keys would be bound to one of them only.
+        let key = match (member("jkt")?, members.get("jwk")) {
+            (thumbprint, None) => thumbprint,
+            (None, Some(jwk)) => Some(thumbprint(jwk)?),
+            (Some(known), Some(jwk)) => Some(thumbprint(jwk).filter(|of_key| *of_key == known)?),
+        };
+        let confirmation = Confirmation { certificate: member("x5t#S256")?, key };
         confirmation.is_bound().then_some(confirmation)
     }
 
@@ -82,6 +90,20 @@ mod tests {
         assert_eq!((jkt.certificate, jkt.key.map(|key| digest_text(&key)).as_deref()), (None, Some(JKT)));
         let both = json!({"x5t#S256": digest_text(&[7; 32]), "jkt": JKT, "kid": "k"});
         assert_eq!(Confirmation::read(Some(&both)).unwrap().certificate, Some([7; 32]));
+    }
+
+    /// The key of RFC 7638 §3.1, and its thumbprint.
+    #[test]
+    fn a_whole_key_is_known_by_its_thumbprint() {
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let jwk = json!({"kty": "RSA", "e": "AQAB", "alg": "RS256", "n": n});
+        let thumbprint = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+        let read =
+            |claim: Value| Confirmation::read(Some(&claim)).and_then(|held| held.key).map(|key| digest_text(&key));
+        assert_eq!(read(json!({ "jwk": jwk })).as_deref(), Some(thumbprint));
+        assert_eq!(read(json!({"jwk": jwk, "jkt": thumbprint})).as_deref(), Some(thumbprint));
+        assert_eq!(read(json!({"jwk": jwk, "jkt": JKT})), None, "two keys");
+        assert_eq!(read(json!({"jwk": {"kty": "oct", "k": "AAAA"}})), None);
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub fn verify(
 ) -> Result<Proof, ProofError> {
     let (jws, jwk) = Unverified::parse_with_key(proof, MAX_PROOF).map_err(|error| match error {
         JwsError::TooLarge => ProofError::TooLarge,
-        JwsError::Malformed | JwsError::Critical => ProofError::Malformed,
+        JwsError::Opaque | JwsError::Malformed | JwsError::Critical => ProofError::Malformed,
     })?;
     if !jws.is_typ("dpop+jwt") {
         return Err(ProofError::Type);

@@ -5,7 +5,10 @@ use crate::keys::keyring::Keyring;
 use crate::state::key::Kind;
 use crate::time::Span;
 use crate::token::carriers::Carriers;
+use crate::token::claim_names::ClaimNames;
+use crate::token::claim_path::ClaimPath;
 use crate::token::presentation::Presentation;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// One trusted issuer.
@@ -13,9 +16,14 @@ use std::sync::Arc;
 pub struct Issuer {
     /// `iss`, compared byte by byte.
     pub name: String,
+    /// The position of its entry in `issuers` of the configuration, counted from 0. An entry with captures stands for
+    /// several issuers.
+    pub entry: usize,
+    /// Whether its tokens have no `iss`, and scheme and authority of `sub` are its name.
+    pub is_in_subject: bool,
     /// Under what names of its tokens are hashed in the state: see [`key_space`].
     pub key_space: Arc<str>,
-    /// The `aud` of a token must contain at least one of these.
+    /// The audience of a token must contain at least one of these. Empty if its tokens name no audience.
     pub audiences: Vec<String>,
     /// Algorithms that its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
@@ -23,35 +31,26 @@ pub struct Issuer {
     pub keys: Keyring,
     /// Accepted `typ` values, media types without `application/`.
     pub types: Vec<String>,
+    /// Whether a token without `typ` is accepted.
+    pub accepts_untyped: bool,
     /// The maximum of `exp - iat`.
     pub max_lifetime: Span,
     /// The maximum age of a session.
     pub max_session: Span,
     /// How far the clocks of the issuer and of this proxy may differ.
     pub clock_skew: Span,
-    /// The claim that names the task.
-    pub task_claim: String,
-    /// The claim that names the session.
-    pub session_claim: String,
-    /// The claim that names the device; the member `device` of `sub_id` may name it too.
-    pub device_claim: Option<String>,
+    /// The names of its claims.
+    pub claims: ClaimNames,
+    /// Claims that its tokens must have, each with the values of which it must have one.
+    pub required: Vec<(ClaimPath, Vec<Value>)>,
     /// The claims that carry scope and details.
     pub carriers: Arc<Carriers>,
     /// The maximum number of links in a chain of `act`.
     pub max_actors: usize,
     /// How its tokens must be presented.
     pub presentation: Presentation,
-    /// Claims that identify the user in subject formats other than `iss_sub` (RFC 9493): the kind of key, and the
-    /// claim.
-    pub subject_claims: Vec<(Kind, String)>,
-    /// Claims with the `sub` that another issuer gave the user: the name of that issuer, and the claim.
-    pub foreign_users: Vec<(String, String)>,
     /// What an `opaque` subject names if it is not a member of a complex subject.
     pub opaque_subject: Option<Kind>,
-    /// The claim that names the tenant; the member `tenant` of `sub_id` may name it too.
-    pub tenant_claim: Option<String>,
-    /// The claim that names the groups; the member `group` of `sub_id` may name one too.
-    pub group_claim: Option<String>,
 }
 
 /// Under what the names of `issuer` are hashed in state keys: its name, and before it the feed of the hub that brings

@@ -1,6 +1,8 @@
 //! One access token: how it is verified, and how it must be presented.
 
 pub(crate) mod carriers;
+pub mod claim_names;
+pub mod claim_path;
 pub mod confirmation;
 pub mod detail;
 pub mod dpop;

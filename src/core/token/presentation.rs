@@ -11,6 +11,7 @@ use crate::ports::Ports;
 use crate::reason::Reason;
 use crate::state::store::Store;
 use crate::time::Timestamp;
+use crate::token::claim_path::{ClaimPath, PathError};
 use crate::token::confirmation::Binding;
 use crate::token::dpop::{self, Expected, Proof, ProofError, Settings};
 use crate::token::dpop_nonce::Nonces;
@@ -37,12 +38,12 @@ pub struct Presentation {
 pub enum PeerClaim {
     /// `sub`.
     Subject,
-    /// `client_id`.
+    /// The client.
     Client,
     /// `sub` of the outermost `act`.
     Actor,
-    /// Another top-level claim.
-    Named(String),
+    /// Another claim.
+    Named(ClaimPath),
 }
 
 /// Why the presenter may not use the token.
@@ -62,22 +63,22 @@ impl From<Reason> for Misuse {
 
 impl PeerClaim {
     /// The claim with that name; `act.sub` is the `sub` of the outermost `act`.
-    pub(crate) fn new(name: &str) -> PeerClaim {
-        match name {
+    pub(crate) fn parse(name: &str) -> Result<PeerClaim, PathError> {
+        Ok(match name {
             "sub" => PeerClaim::Subject,
             "client_id" => PeerClaim::Client,
             "act.sub" => PeerClaim::Actor,
-            other => PeerClaim::Named(other.to_owned()),
-        }
+            other => PeerClaim::Named(ClaimPath::parse(other)?),
+        })
     }
 
     /// The workload that `grant` names.
     pub fn of<'g>(&self, grant: &'g Grant) -> Option<&'g str> {
         match self {
             PeerClaim::Subject => Some(&grant.subject),
-            PeerClaim::Client => Some(&grant.client_id),
+            PeerClaim::Client => grant.client_id.as_deref(),
             PeerClaim::Actor => grant.actors.first().map(|actor| actor.subject.as_str()),
-            PeerClaim::Named(name) => grant.claims.get(name).and_then(Value::as_str),
+            PeerClaim::Named(path) => path.find(&grant.claims).ok()?.and_then(Value::as_str),
         }
     }
 }

@@ -1,26 +1,26 @@
 //! Verifies access tokens (RFC 9068, with the rules of RFC 8725): from bytes to a [`Verified`] grant, or a [`Reason`].
 
+use crate::encoding::digest::sha256;
 use crate::index::IssuerIndex;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::jws::{JwsError, Unverified};
-use crate::jose::key::{Key, KeyId, NoKey};
+use crate::jose::key::{Candidates, KeyId, NoKey};
 use crate::jose::signature::CheckSignature;
 use crate::reason::Reason;
 use crate::state::key::Kind;
 use crate::time::{Span, Timestamp, numeric_date, numeric_date_up};
+use crate::token::claim_names::{self, ClaimFault, NEVER_BLANK, Names, RefusedClaim};
 use crate::token::confirmation::Confirmation;
 use crate::token::detail::Detail;
-use crate::token::grant::{Actor, Grant};
+use crate::token::grant::{Actor, Grant, TokenId};
 use crate::token::issuer::Issuer;
 use crate::token::subject_id;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The maximum length of a token in bytes.
 pub const MAX_TOKEN: usize = 16 * 1024;
-
-/// The maximum length in bytes of a claim that names something (`sub`, `jti`, the task, ...).
-const MAX_NAME: usize = 1024;
 
 /// The maximum number of groups in a token. A signal may be about each of them, so none can be ignored.
 const MAX_GROUPS: usize = 256;
@@ -37,6 +37,11 @@ impl Verified {
     /// The grant.
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// See [`Grant::keep_claims`].
+    pub(crate) fn keep_claims(&mut self, kept: &[Box<str>], token: &Arc<[u8]>) {
+        self.grant.keep_claims(kept, token);
     }
 
     /// The index of the token's issuer in the list that it was verified against.
@@ -57,13 +62,23 @@ pub struct Rejected {
     pub reason: Reason,
     /// The index of the issuer whose keys must be fetched, if newer keys may change the result.
     pub lacks_keys_of: Option<IssuerIndex>,
-    /// The claim that is missing or has the wrong shape, if that is the reason.
-    pub claim: Option<String>,
+    /// The claim that is missing or wrong, if that is the reason.
+    pub claim: Option<Box<RefusedClaim>>,
 }
 
 impl Rejected {
     fn claim(name: &str) -> Rejected {
-        Rejected { claim: Some(name.to_owned()), ..Reason::ClaimInvalid.into() }
+        RefusedClaim::new(name, ClaimFault::Shape).into()
+    }
+
+    fn missing(name: &str) -> Rejected {
+        RefusedClaim::new(name, ClaimFault::Missing).into()
+    }
+}
+
+impl From<RefusedClaim> for Rejected {
+    fn from(claim: RefusedClaim) -> Rejected {
+        Rejected { claim: Some(Box::new(claim)), ..Reason::ClaimInvalid.into() }
     }
 }
 
@@ -80,8 +95,7 @@ pub struct Candidate<'t, 'i> {
     grant: Grant,
     index: IssuerIndex,
     issuer: &'i Issuer,
-    key: &'i Key,
-    key_id: KeyId,
+    keys: Candidates<'i>,
     algorithm: Algorithm,
 }
 
@@ -89,46 +103,59 @@ pub struct Candidate<'t, 'i> {
 pub fn examine<'t, 'i>(token: &'t [u8], issuers: &'i [Issuer], now: Timestamp) -> Result<Candidate<'t, 'i>, Rejected> {
     let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
         JwsError::TooLarge => Reason::TokenTooLarge,
+        JwsError::Opaque => Reason::TokenOpaque,
         JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
     })?;
     let (index, issuer) = find_issuer(&jws, issuers)?;
     check_kind(&jws, issuer)?;
+    check_required(jws.claims(), issuer)?;
     let algorithm = jws.algorithm().filter(|a| issuer.algorithms.contains(a)).ok_or(Reason::AlgorithmRefused)?;
-    let lacks_keys = |reason| Rejected { lacks_keys_of: issuer.keys.source().map(|_| index), ..Rejected::from(reason) };
     // Without any keys, do all other checks first: a token that fails them need not wait for keys.
-    let key = match issuer.keys.current(now) {
+    let keys = match issuer.keys.current(now) {
         None => None,
-        Some(keys) => Some(keys.find(jws.kid(), algorithm).map_err(|lack| match (lack, jws.kid()) {
-            // A token without `kid` cannot match a newer key set either: its keys will have names.
-            (NoKey::Unknown, None) => Reason::KeyUnknown.into(),
-            (NoKey::Unknown, Some(_)) => lacks_keys(Reason::KeyUnknown),
-            (NoKey::OtherAlgorithm, _) => Reason::AlgorithmRefused.into(),
+        Some(keys) => Some(keys.candidates(jws.kid(), algorithm).map_err(|lack| match lack {
+            NoKey::Unknown => lacks_keys(Reason::KeyUnknown, index, issuer),
+            NoKey::OtherAlgorithm => Reason::AlgorithmRefused.into(),
         })?),
-    };
-    let key = match key {
-        Some(key) => Some((key, key.id(algorithm).ok_or(Reason::AlgorithmRefused)?)),
-        None => None,
     };
     check_audience(jws.claims(), issuer)?;
     check_raw_times(jws.claims(), issuer, now)?;
-    let grant = read_grant(jws.claims(), issuer)?;
-    let (key, key_id) = key.ok_or_else(|| lacks_keys(Reason::KeysUnavailable))?;
-    Ok(Candidate { jws, grant, index, issuer, key, key_id, algorithm })
+    let grant = read_grant(&jws, issuer)?;
+    let keys = keys.ok_or_else(|| lacks_keys(Reason::KeysUnavailable, index, issuer))?;
+    Ok(Candidate { jws, grant, index, issuer, keys, algorithm })
+}
+
+/// A refusal that newer keys may change, if the keys of `issuer` are fetched.
+fn lacks_keys(reason: Reason, index: IssuerIndex, issuer: &Issuer) -> Rejected {
+    Rejected { lacks_keys_of: issuer.keys.source().map(|_| index), ..Rejected::from(reason) }
 }
 
 impl Candidate<'_, '_> {
-    /// The key that must verify its signature.
-    pub(crate) fn key(&self) -> KeyId {
-        self.key_id
+    /// The keys one of which must verify its signature, [`crate::jose::key::MAX_CANDIDATES`] at most.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.iter().filter_map(|key| key.id(self.algorithm))
+    }
+
+    /// Leaves out the keys that are known not to have made its signature.
+    pub(crate) fn without(self, mut known: impl FnMut(KeyId) -> bool) -> Self {
+        let keys = self.keys.without(|key| key.id(self.algorithm).is_none_or(&mut known));
+        Candidate { keys, ..self }
+    }
+
+    /// The refusal for a signature that is by none of the keys.
+    pub(crate) fn not_signed(&self) -> Rejected {
+        match self.keys.is_named() {
+            true => Reason::SignatureInvalid.into(),
+            // No `kid` tells that the key is a newer one.
+            false => lacks_keys(Reason::SignatureInvalid, self.index, self.issuer),
+        }
     }
 
     /// Checks the signature. The times were checked before, but a caller that keeps the result must check them again
     /// with `check_times`.
-    pub(crate) fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Reason> {
-        if !signatures.check(&self.jws, self.key, self.algorithm) {
-            return Err(Reason::SignatureInvalid);
-        }
-        let key = self.key_id;
+    pub(crate) fn verify(self, signatures: &mut impl CheckSignature, now: Timestamp) -> Result<Verified, Rejected> {
+        let signer = self.keys.iter().find(|key| signatures.check(&self.jws, key, self.algorithm));
+        let key = signer.and_then(|key| key.id(self.algorithm)).ok_or_else(|| self.not_signed())?;
         let grant = Grant { claims: self.jws.into_claims(), ..self.grant };
         let verified = Verified { grant, issuer: self.index, key };
         check_times(&verified, self.issuer, now)?;
@@ -141,10 +168,11 @@ impl Candidate<'_, '_> {
 pub fn read_unverified(token: &[u8], issuers: &[Issuer]) -> Result<(Grant, IssuerIndex), Rejected> {
     let jws = Unverified::parse(token, MAX_TOKEN).map_err(|error| match error {
         JwsError::TooLarge => Reason::TokenTooLarge,
+        JwsError::Opaque => Reason::TokenOpaque,
         JwsError::Malformed | JwsError::Critical => Reason::TokenMalformed,
     })?;
     let (index, issuer) = find_issuer(&jws, issuers)?;
-    Ok((read_grant(jws.claims(), issuer)?, index))
+    Ok((read_grant(&jws, issuer)?, index))
 }
 
 /// Verifies `token` as an access token of one of `issuers`, at `now`: [`examine`], then `Candidate::verify`.
@@ -154,7 +182,7 @@ pub fn verify(
     signatures: &mut impl CheckSignature,
     now: Timestamp,
 ) -> Result<Verified, Rejected> {
-    Ok(examine(token, issuers, now)?.verify(signatures, now)?)
+    examine(token, issuers, now)?.verify(signatures, now)
 }
 
 /// Repeats the checks that depend on time: `exp`, and the age of the session. `issuer` is the issuer that the token was
@@ -180,35 +208,96 @@ pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
     grant.authenticated_at.map_or(until, |start| until.min(start.plus(oldest)))
 }
 
-fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(IssuerIndex, &'i Issuer), Rejected> {
-    let name = match jws.claims().get("iss") {
-        Some(Value::String(name)) => name,
-        _ => return Err(Rejected::claim("iss")),
+/// The entry that the token belongs to. If several entries are about its issuer, this is the first one whose `typ`, required
+/// claims and audience the token has; if none is, the one that comes closest, which then refuses it. Nothing is verified.
+pub fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(IssuerIndex, &'i Issuer), Rejected> {
+    let (name, is_in_subject) = match jws.claims().get("iss") {
+        Some(Value::String(name)) => (name.as_str(), false),
+        None | Some(Value::Null) if issuers.iter().any(|issuer| issuer.is_in_subject) => {
+            let subject = jws.claims().get("sub").and_then(Value::as_str);
+            (subject.and_then(authority).ok_or_else(|| Rejected::missing("iss"))?, true)
+        }
+        None => return Err(Rejected::missing("iss")),
+        Some(_) => return Err(Rejected::claim("iss")),
     };
-    let known = IssuerIndex::enumerate(issuers).find(|(_, issuer)| issuer.name == *name);
-    known.ok_or_else(|| Reason::IssuerUnknown.into())
+    let is_named = |(_, issuer): &(_, &Issuer)| issuer.is_in_subject == is_in_subject && issuer.name == name;
+    let mut entries = IssuerIndex::enumerate(issuers).filter(is_named);
+    let first = entries.next().ok_or(Reason::IssuerUnknown)?;
+    let Some(second) = entries.next() else { return Ok(first) };
+    let mut best = (first, fit(jws, first.1));
+    for entry in std::iter::once(second).chain(entries) {
+        let fit = fit(jws, entry.1);
+        if fit > best.1 {
+            best = (entry, fit);
+        }
+    }
+    Ok(best.0)
+}
+
+/// Scheme and authority of the URI `subject`, such as `spiffe://td.example`.
+fn authority(subject: &str) -> Option<&str> {
+    let start = subject.find("://")?.checked_add(3)?;
+    let (_, rest) = subject.split_at_checked(start)?;
+    let end = start.checked_add(rest.find('/').unwrap_or(rest.len()))?;
+    subject.get(..end)
+}
+
+/// How many of the checks that tell entries apart the token passes.
+fn fit(jws: &Unverified<'_>, issuer: &Issuer) -> u8 {
+    match (check_kind(jws, issuer), check_required(jws.claims(), issuer), check_audience(jws.claims(), issuer)) {
+        (Err(_), ..) => 0,
+        (_, Err(_), _) => 1,
+        (.., Err(_)) => 2,
+        (Ok(()), Ok(()), Ok(())) => 3,
+    }
 }
 
 /// Checks `typ` (explicit typing, RFC 8725 §3.11), and that no claim marks another kind of token (`events`, RFC 8417
 /// §2.2).
 fn check_kind(jws: &Unverified<'_>, issuer: &Issuer) -> Result<(), Reason> {
-    let typed = issuer.types.iter().any(|typ| jws.is_typ(typ));
+    let typed = match jws.typ() {
+        None => issuer.accepts_untyped,
+        Some(_) => issuer.types.iter().any(|typ| jws.is_typ(typ)),
+    };
     if !typed || jws.claims().contains_key("events") {
         return Err(Reason::TokenType);
     }
     Ok(())
 }
 
-fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
-    let is_audience =
-        |value: &Value| value.as_str().is_some_and(|name| issuer.audiences.iter().any(|known| known == name));
-    match claims.get("aud") {
-        Some(value @ Value::String(_)) if is_audience(value) => Ok(()),
-        Some(Value::Array(list)) if list.iter().all(Value::is_string) && list.iter().any(is_audience) => Ok(()),
-        Some(Value::String(_)) => Err(Reason::AudienceMismatch.into()),
-        Some(Value::Array(list)) if list.iter().all(Value::is_string) => Err(Reason::AudienceMismatch.into()),
-        _ => Err(Rejected::claim("aud")),
+/// Checks the claims that the tokens of this entry must have. A token without one of them is of another kind.
+fn check_required(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
+    for (path, accepted) in &issuer.required {
+        let is_accepted = match claim_names::find(path, claims)? {
+            None => false,
+            Some(Value::Array(items)) => items.iter().any(|item| accepted.contains(item)),
+            Some(value) => accepted.contains(value),
+        };
+        if !is_accepted {
+            let claim = Some(Box::new(RefusedClaim::new(path, ClaimFault::NotAccepted)));
+            return Err(Rejected { claim, ..Reason::TokenType.into() });
+        }
     }
+    Ok(())
+}
+
+fn check_audience(claims: &Map<String, Value>, issuer: &Issuer) -> Result<(), Rejected> {
+    let names = &issuer.claims.audience;
+    if names.is_none() {
+        return Ok(());
+    }
+    let (path, value) = names.one(claims)?.ok_or_else(|| names.missing())?;
+    let named = match value {
+        Value::String(_) => std::slice::from_ref(value),
+        Value::Array(list) => list.as_slice(),
+        _ => return Err(RefusedClaim::new(path, ClaimFault::Shape).into()),
+    };
+    let mut ours = false;
+    for value in named {
+        let name = value.as_str().ok_or_else(|| RefusedClaim::new(path, ClaimFault::Shape))?;
+        ours |= issuer.audiences.iter().any(|known| known == name);
+    }
+    if ours { Ok(()) } else { Err(Reason::AudienceMismatch.into()) }
 }
 
 /// Requires `exp` and `iat`; checks `exp`, `iat`, `nbf` and the lifetime.
@@ -231,15 +320,18 @@ fn check_raw_times(claims: &Map<String, Value>, issuer: &Issuer, now: Timestamp)
         return Err(Reason::LifetimeExceeded.into());
     }
     // The authentication must not be in the future.
-    if authenticated(claims).is_some() && begin(claims, "auth_time")?.is_some_and(|at| at > latest) {
-        return Err(Rejected::claim("auth_time"));
+    if let Some((path, value)) = issuer.claims.auth_time.one(claims)?
+        && numeric_date_up(value).is_none_or(|at| at > latest)
+    {
+        return Err(RefusedClaim::new(path, ClaimFault::Shape).into());
     }
     Ok(())
 }
 
 /// The time, rounded down to a second.
 fn required_time(claims: &Map<String, Value>, name: &str) -> Result<Timestamp, Rejected> {
-    claims.get(name).and_then(numeric_date).ok_or_else(|| Rejected::claim(name))
+    let value = claims.get(name).ok_or_else(|| Rejected::missing(name))?;
+    numeric_date(value).ok_or_else(|| Rejected::claim(name))
 }
 
 /// The time, rounded up to a second. A value of the wrong shape is an error, not a missing claim.
@@ -247,41 +339,49 @@ fn begin(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, R
     claims.get(name).map(|value| numeric_date_up(value).ok_or_else(|| Rejected::claim(name))).transpose()
 }
 
-/// `auth_time`, unless it is null.
-fn authenticated(claims: &Map<String, Value>) -> Option<&Value> {
-    claims.get("auth_time").filter(|value| !value.is_null())
-}
-
 /// Reads everything except the map of claims.
-fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rejected> {
-    let read = |claim: &str| name(claims, claim).ok_or_else(|| Rejected::claim(claim));
-    let details = match claims.get("authorization_details") {
-        None => Some(Vec::new()),
-        Some(value) => Detail::list(value),
+fn read_grant(jws: &Unverified<'_>, issuer: &Issuer) -> Result<Grant, Rejected> {
+    let (claims, names) = (jws.claims(), &issuer.claims);
+    let details = match names.details.one(claims)? {
+        None => Vec::new(),
+        Some((path, value)) => Detail::list(value).ok_or_else(|| RefusedClaim::new(path, ClaimFault::Shape))?,
     };
-    let device = match &issuer.device_claim {
-        Some(claim) if is_blank(claims.get(claim)) => None,
-        Some(claim) => optional_name(claims, claim)?.map(|device| (issuer.name.clone(), device)),
-        None => None,
+    let scopes = match names.scope.first(claims)? {
+        None => Vec::new(),
+        Some((path, value)) => scopes(value).ok_or_else(|| RefusedClaim::new(path, ClaimFault::Shape))?,
+    };
+    let actors = match names.actor.one(claims)? {
+        None => Vec::new(),
+        Some((path, value)) => {
+            actors(value, issuer.max_actors).ok_or_else(|| RefusedClaim::new(path, ClaimFault::Shape))?
+        }
+    };
+    let device = names.device.text(claims, is_empty)?.map(|device| (issuer.name.clone(), device.into_owned()));
+    let unless_absent = |names: &Names| match names.is_none() {
+        true => Ok(None),
+        false => names.required(claims).map(Some),
     };
     Ok(Grant {
         issuer: issuer.name.clone(),
         key_space: Arc::clone(&issuer.key_space),
-        subject: read("sub")?,
-        client_id: read("client_id")?,
-        token_id: read("jti")?,
-        task: read(&issuer.task_claim)?,
-        session: optional_name(claims, &issuer.session_claim)?,
+        subject: names.subject.required(claims)?,
+        client_id: unless_absent(&names.client)?,
+        token_id: match names.token.is_none() {
+            true => TokenId::Digest(sha256(jws.signing_input().as_bytes())),
+            false => TokenId::Claim(names.token.required(claims)?),
+        },
+        task: unless_absent(&names.task)?,
+        session: names.session.text(claims, NEVER_BLANK)?.map(Cow::into_owned),
         issued_at: required_time(claims, "iat")?,
         expires_at: required_time(claims, "exp")?,
-        authenticated_at: match authenticated(claims) {
+        authenticated_at: match names.auth_time.one(claims)? {
             None => None,
-            Some(_) => Some(required_time(claims, "auth_time")?),
+            Some((path, value)) => Some(numeric_date(value).ok_or_else(|| RefusedClaim::new(path, ClaimFault::Shape))?),
         },
-        scopes: scopes(claims.get("scope")).ok_or_else(|| Rejected::claim("scope"))?,
-        details: details.ok_or_else(|| Rejected::claim("authorization_details"))?,
-        acr: optional_name(claims, "acr")?,
-        actors: actors(claims.get("act"), issuer.max_actors).ok_or_else(|| Rejected::claim("act"))?,
+        scopes,
+        details,
+        acr: names.acr.text(claims, NEVER_BLANK)?.map(Cow::into_owned),
+        actors,
         confirmation: Confirmation::read(claims.get("cnf")).ok_or_else(|| Rejected::claim("cnf"))?,
         device: match device {
             Some(device) => Some(device),
@@ -293,100 +393,83 @@ fn read_grant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Grant, Rej
         foreign_users: foreign_users(claims, issuer)?,
         carriers: Arc::clone(&issuer.carriers),
         claims: Map::new(),
+        token: None,
     })
 }
 
 /// The identifiers of the user in subject formats other than `iss_sub`, if the token has these claims.
-fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind, String)>, Rejected> {
+fn identifiers(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(Kind, String)>, RefusedClaim> {
     let mut identifiers = Vec::new();
-    for (kind, claim) in &issuer.subject_claims {
-        identifiers.extend(identifier(claims, claim)?.map(|value| (*kind, value)));
+    for (kind, names) in &issuer.claims.subjects {
+        identifiers.extend(names.text(claims, says_nothing)?.map(|value| (*kind, value.into_owned())));
     }
     Ok(identifiers)
 }
 
 /// The `sub` that other issuers gave the user, if the token has these claims.
-fn foreign_users(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
+fn foreign_users(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, RefusedClaim> {
     let mut users = Vec::new();
-    for (named, claim) in &issuer.foreign_users {
-        users.extend(identifier(claims, claim)?.map(|value| (named.clone(), value)));
+    for (named, names) in &issuer.claims.foreign_users {
+        users.extend(names.text(claims, says_nothing)?.map(|value| (named.clone(), value.into_owned())));
     }
     Ok(users)
 }
 
 fn tenant(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Option<(String, String)>, Rejected> {
-    if let Some(claim) = &issuer.tenant_claim
-        && let Some(name) = identifier(claims, claim)?
-    {
-        return Ok(Some((issuer.name.clone(), name)));
+    match issuer.claims.tenant.text(claims, says_nothing)? {
+        Some(name) => Ok(Some((issuer.name.clone(), name.into_owned()))),
+        None => member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id")),
     }
-    member(claims, "tenant", issuer).ok_or_else(|| Rejected::claim("sub_id"))
 }
 
 /// The groups: the claim, with one name or a list of names, and the member `group` of `sub_id`.
 fn groups(claims: &Map<String, Value>, issuer: &Issuer) -> Result<Vec<(String, String)>, Rejected> {
-    let Some(claim) = &issuer.group_claim else { return Ok(Vec::new()) };
+    if issuer.claims.group.is_none() {
+        return Ok(Vec::new());
+    }
     let in_sub_id = member(claims, "group", issuer).ok_or_else(|| Rejected::claim("sub_id"))?;
     let mut groups: Vec<(String, String)> = in_sub_id.into_iter().collect();
-    let names = match claims.get(claim) {
-        Some(Value::Array(list)) => list.as_slice(),
-        one => one.map_or(&[][..], std::slice::from_ref),
+    let Some((path, value)) = issuer.claims.group.one(claims)? else { return Ok(groups) };
+    let wrong = || RefusedClaim::new(path, ClaimFault::Shape);
+    let names = match value {
+        Value::Array(list) => list.as_slice(),
+        one => std::slice::from_ref(one),
     };
-    for name in names {
-        groups.extend(identifier_of(name, claim)?.map(|name| (issuer.name.clone(), name)));
+    for name in names.iter().filter(|name| !says_nothing(name)) {
+        let name = claim_names::name(name).ok_or_else(wrong)?;
+        groups.push((issuer.name.clone(), name.into_owned()));
     }
-    if groups.len() <= MAX_GROUPS { Ok(groups) } else { Err(Rejected::claim(claim)) }
+    if groups.len() <= MAX_GROUPS { Ok(groups) } else { Err(wrong().into()) }
 }
 
-/// An identifier of the user in the claim `claim`, if the token has it.
-fn identifier(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
-    claims.get(claim).map_or(Ok(None), |value| identifier_of(value, claim))
-}
-
-/// `None` when the token has no identifier. Some issuers write that as an empty string, a list or null.
-fn identifier_of(value: &Value, claim: &str) -> Result<Option<String>, Rejected> {
+/// Whether an identifier says that there is none. Some issuers write that as an empty string, a list or null.
+fn says_nothing(value: &Value) -> bool {
     match value {
-        Value::String(text) if is_name(text) => Ok(Some(text.clone())),
-        Value::String(text) if !text.is_empty() => Err(Rejected::claim(claim)),
-        _ => Ok(None),
+        Value::String(text) => text.is_empty(),
+        Value::Number(_) => false,
+        _ => true,
     }
 }
 
 /// Whether the claim is an empty string or a list: some issuers write this if there is no value.
-fn is_blank(claim: Option<&Value>) -> bool {
-    matches!(claim, Some(Value::Array(_))) || claim.and_then(Value::as_str) == Some("")
-}
-
-/// An optional [`name`]. Null counts as absent.
-fn optional_name(claims: &Map<String, Value>, claim: &str) -> Result<Option<String>, Rejected> {
-    match claims.get(claim) {
-        None | Some(Value::Null) => Ok(None),
-        Some(_) => name(claims, claim).map(Some).ok_or_else(|| Rejected::claim(claim)),
-    }
-}
-
-/// A claim that names something: a non-empty string of limited length without control characters. Names do not contain
-/// control characters, and they end strings early in other languages.
-fn name(claims: &Map<String, Value>, claim: &str) -> Option<String> {
-    let text = claims.get(claim)?.as_str()?;
-    is_name(text).then(|| text.to_owned())
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control)
+fn is_empty(value: &Value) -> bool {
+    value.is_array() || value.as_str() == Some("")
 }
 
 /// RFC 8693 §4.1: each link has a `sub`, and an `iss` if that differs from the token's issuer.
-fn actors(claim: Option<&Value>, most: usize) -> Option<Vec<Actor>> {
+fn actors(claim: &Value, most: usize) -> Option<Vec<Actor>> {
+    let text = |members: &Map<String, Value>, member: &str| {
+        members.get(member).and_then(claim_names::name).map(Cow::into_owned)
+    };
     let mut actors = Vec::new();
-    let mut next = claim;
+    let mut next = Some(claim);
     while let Some(link) = next {
         let members = link.as_object().filter(|_| actors.len() < most)?;
         let issuer = match members.get("iss") {
             None => None,
-            Some(_) => Some(name(members, "iss")?),
+            Some(_) => Some(text(members, "iss")?),
         };
-        actors.push(Actor { issuer, subject: name(members, "sub")? });
+        actors.push(Actor { issuer, subject: text(members, "sub")? });
         next = members.get("act");
     }
     Some(actors)
@@ -402,16 +485,15 @@ fn member(claims: &Map<String, Value>, member: &str, issuer: &Issuer) -> Option<
 
 /// The scope values (RFC 8693 §4.2): one string with spaces between them. Some issuers write a list with one string for
 /// each value.
-fn scopes(claim: Option<&Value>) -> Option<Vec<String>> {
+fn scopes(claim: &Value) -> Option<Vec<String>> {
     match claim {
-        None => Some(Vec::new()),
-        Some(Value::String(text)) => Some(text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
+        Value::String(text) => Some(text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()),
         // A space inside an item of a list would change the number of values.
-        Some(Value::Array(list)) => {
+        Value::Array(list) => {
             let value = |value: &Value| value.as_str().filter(|s| !s.is_empty() && !s.contains(' ')).map(str::to_owned);
             list.iter().map(value).collect()
         }
-        Some(_) => None,
+        _ => None,
     }
 }
 
@@ -419,7 +501,9 @@ fn scopes(claim: Option<&Value>) -> Option<Vec<String>> {
 mod tests {
     use super::*;
     use crate::jose::signature::PureRust;
-    use crate::testing::fixture::{self, NOW, token_with};
+    use crate::testing::fixture::{self, ABSENT, NOW, token_with};
+    use crate::token::claim_names::{ClaimNames, MAX_NAME};
+    use crate::token::claim_path::ClaimPath;
     use serde_json::json;
 
     fn verify_at(token: &str, now: Timestamp) -> Result<Verified, Reason> {
@@ -431,7 +515,7 @@ mod tests {
         let token = token_with(json!({}), claims);
         let rejected = verify(token.as_bytes(), &[fixture::issuer()], &mut PureRust, NOW).expect_err("refused");
         assert_eq!(rejected.reason, Reason::ClaimInvalid);
-        rejected.claim
+        rejected.claim.map(|claim| claim.name)
     }
 
     fn refusal(header: Value, claims: Value) -> Reason {
@@ -442,7 +526,7 @@ mod tests {
     fn a_good_token_is_read() {
         let verified = verify_at(&token_with(json!({}), json!({})), NOW).unwrap();
         let grant = verified.grant();
-        assert_eq!(grant.task, "task-42");
+        assert_eq!(grant.task.as_deref(), Some("task-42"));
         assert_eq!(grant.session.as_deref(), Some("sess-9"));
         assert_eq!(grant.scopes, ["orders.read", "orders.refund"]);
         assert_eq!(grant.details[0].identifier.as_deref(), Some("1881"));
@@ -466,7 +550,7 @@ mod tests {
 
     #[test]
     fn a_kid_only_chooses_among_the_keys() {
-        for kid in [json!("other"), json!("../../etc/passwd"), json!(""), Value::Null] {
+        for kid in [json!("other"), json!("../../etc/passwd"), json!("")] {
             assert_eq!(refusal(json!({ "kid": kid }), json!({})), Reason::KeyUnknown, "{kid}");
         }
     }
@@ -512,21 +596,23 @@ mod tests {
 
     #[test]
     fn null_is_an_identifier_that_is_not_there() {
-        let claims = json!({"sid": null, "acr": null, "auth_time": null, "device_id": null, "email": null});
+        let claims = json!({"sid": null, "acr": null, "auth_time": null, "device_id": null, "email": null,
+            "scope": null, "act": null, "authorization_details": null});
         let verified = verify_at(&token_with(json!({}), claims), NOW).unwrap();
         let grant = verified.grant();
+        assert!(grant.scopes.is_empty() && grant.actors.is_empty() && grant.details.is_empty());
         assert_eq!((&grant.session, &grant.acr, grant.authenticated_at, &grant.device), (&None, &None, None, &None));
         assert_eq!(grant.identifiers, []);
         for claim in ["sid", "acr", "auth_time", "device_id"] {
             assert_eq!(refused_claim(json!({ claim: true })).as_deref(), Some(claim));
         }
-        for claim in ["nbf", "scope", "cnf", "act", "authorization_details", "sub", "jti"] {
+        for claim in ["nbf", "cnf", "sub", "jti"] {
             assert_eq!(refused_claim(json!({ claim: null })).as_deref(), Some(claim));
         }
     }
 
     #[test]
-    fn a_token_without_a_kid_is_by_the_one_key_without() {
+    fn without_names_any_key_for_the_algorithm_may_have_signed() {
         let mut jwks = fixture::jwks();
         jwks["keys"][0].as_object_mut().unwrap().remove("kid");
         let (keys, problems) = crate::jose::key::KeySet::from_jwks(&jwks, &[Algorithm::ES256]).unwrap();
@@ -537,7 +623,8 @@ mod tests {
             verify(token.as_bytes(), &issuer, &mut PureRust, NOW).map(|_| ()).map_err(|rejected| rejected.reason)
         };
         assert_eq!(ask(Value::Null), Ok(()));
-        assert_eq!(ask(json!("jit-1")), Err(Reason::KeyUnknown));
+        assert_eq!(ask(json!("jit-1")), Ok(()), "no key of the set has a name");
+        assert_eq!(refusal(json!({"kid": null, "alg": "EdDSA"}), json!({})), Reason::AlgorithmRefused);
     }
 
     #[test]
@@ -598,7 +685,7 @@ mod tests {
         for _ in 0..fixture::issuer().max_actors {
             deep = json!({"sub": "x", "act": deep});
         }
-        for bad in [deep, json!("agent"), json!({}), json!({"sub": 1}), json!({"sub": "a", "act": []})] {
+        for bad in [deep, json!("agent"), json!({}), json!({"sub": [1]}), json!({"sub": "a", "act": []})] {
             assert_eq!(refusal(json!({}), json!({ "act": bad })), Reason::ClaimInvalid);
         }
     }
@@ -606,10 +693,13 @@ mod tests {
     #[test]
     fn an_identifier_that_says_nothing_is_not_there() {
         let issuer = || Issuer {
-            subject_claims: vec![(Kind::Email, "email".to_owned()), (Kind::Phone, "phone".to_owned())],
-            foreign_users: vec![("https://idp".to_owned(), "idp_sub".to_owned())],
-            tenant_claim: Some("tid".to_owned()),
-            group_claim: Some("groups".to_owned()),
+            claims: ClaimNames {
+                subjects: vec![(Kind::Email, Names::top("email")), (Kind::Phone, Names::top("phone"))],
+                foreign_users: vec![("https://idp".to_owned(), Names::top("idp_sub"))],
+                tenant: Names::top("tid"),
+                group: Names::top("groups"),
+                ..ClaimNames::default()
+            },
             ..fixture::issuer()
         };
         let read = |claims: Value| {
@@ -617,12 +707,12 @@ mod tests {
             let verified = verify(token.as_bytes(), &[issuer()], &mut PureRust, NOW);
             verified.map(|verified| verified.grant().clone()).map_err(|rejected| rejected.reason)
         };
-        for nothing in [json!(""), json!([]), json!(["a@b"]), json!(null), json!({}), json!(7)] {
+        for nothing in [json!(""), json!([]), json!(["a@b"]), json!(null), json!({}), json!(true)] {
             let grant = read(json!({"email": nothing, "phone": "+41", "idp_sub": nothing, "tid": nothing})).unwrap();
             assert_eq!(grant.identifiers, [(Kind::Phone, "+41".to_owned())], "{nothing}");
             assert!(grant.foreign_users.is_empty() && grant.tenant.is_none(), "{nothing}");
         }
-        let grant = read(json!({"idp_sub": "00u1", "tid": "acme", "groups": ["ops", "", 7, "dev"]})).unwrap();
+        let grant = read(json!({"idp_sub": "00u1", "tid": "acme", "groups": ["ops", "", true, "dev"]})).unwrap();
         assert_eq!(grant.foreign_users, [("https://idp".to_owned(), "00u1".to_owned())]);
         let named = |name: &str| ("https://jit.example".to_owned(), name.to_owned());
         assert_eq!((grant.tenant, grant.groups), (Some(named("acme")), vec![named("ops"), named("dev")]));
@@ -657,7 +747,7 @@ mod tests {
         for same in [json!("a b"), json!(" a  b"), json!(["a", "b"])] {
             assert_eq!(scopes(same).unwrap().grant().scopes, ["a", "b"]);
         }
-        for bad in [json!(["a b"]), json!(["a", ""]), json!(["a", 1]), json!([["a"]]), json!(null), json!({"a": 1})] {
+        for bad in [json!(["a b"]), json!(["a", ""]), json!(["a", 1]), json!([["a"]]), json!({"a": 1})] {
             assert_eq!(scopes(bad.clone()).err(), Some(Reason::ClaimInvalid), "{bad}");
         }
     }
@@ -689,5 +779,69 @@ mod tests {
         assert_eq!(refusal(json!({}), claims), Reason::TokenTooLarge);
         let details: Vec<Value> = (0..200).map(|_| json!({"type": "t"})).collect();
         assert_eq!(refusal(json!({}), json!({ "authorization_details": details })), Reason::ClaimInvalid);
+    }
+
+    /// Several entries of one issuer, and one of an issuer whose tokens have no `iss`.
+    #[test]
+    fn the_entry_is_the_one_whose_kind_of_token_it_is() {
+        let of = |text: &str| vec![(ClaimPath::parse(text).unwrap(), vec![json!("a"), json!(2)])];
+        let issuers = [
+            Issuer { required: of("kind"), ..fixture::issuer() },
+            Issuer { types: vec!["JWT".to_owned()], accepts_untyped: true, ..fixture::issuer() },
+            Issuer { audiences: vec!["https://other.mesh".to_owned()], ..fixture::issuer() },
+            Issuer { is_in_subject: true, name: "spiffe://td.example".to_owned(), ..fixture::issuer() },
+        ];
+        let read = |header: Value, claims: Value| {
+            let token = token_with(header, claims);
+            let verified = verify(token.as_bytes(), &issuers, &mut PureRust, NOW);
+            verified.map(|verified| verified.issuer().position()).map_err(|rejected| rejected.reason)
+        };
+        for (header, claims, expected) in [
+            (json!({}), json!({"kind": "a"}), Ok(0)),
+            (json!({}), json!({"kind": ["b", 2]}), Ok(0)),
+            (json!({"typ": "JWT"}), json!({}), Ok(1)),
+            (json!({"typ": null}), json!({"kind": "a"}), Ok(1)),
+            (json!({}), json!({"aud": "https://other.mesh"}), Ok(2)),
+            (json!({}), json!({"aud": "https://other.mesh", "kind": "b"}), Ok(2)),
+            (json!({}), json!({"iss": ABSENT, "sub": "spiffe://td.example/ns/web"}), Ok(3)),
+            (json!({}), json!({"iss": null, "sub": "spiffe://td.example"}), Ok(3)),
+            // A token with `iss` never goes by its subject.
+            (
+                json!({}),
+                json!({"iss": "spiffe://td.example", "sub": "spiffe://td.example/a"}),
+                Err(Reason::IssuerUnknown),
+            ),
+            (json!({}), json!({"iss": ABSENT, "sub": "spiffe://td.example.evil/a"}), Err(Reason::IssuerUnknown)),
+            (json!({}), json!({"iss": ABSENT}), Err(Reason::ClaimInvalid)),
+            (json!({}), json!({"kind": "b"}), Err(Reason::AudienceMismatch)),
+            (json!({"typ": "dpop+jwt"}), json!({"kind": "a"}), Err(Reason::TokenType)),
+        ] {
+            assert_eq!(read(header.clone(), claims.clone()), expected, "{header} {claims}");
+        }
+        let one = [Issuer { required: of("deep.kind"), ..fixture::issuer() }];
+        let refused = |claims: Value| {
+            let rejected = verify(token_with(json!({}), claims).as_bytes(), &one, &mut PureRust, NOW).unwrap_err();
+            (rejected.reason, rejected.claim.unwrap().to_string())
+        };
+        let message = |what: &str| format!("the claim `deep.kind` {what}");
+        assert_eq!(refused(json!({})), (Reason::TokenType, message("has a value that is not accepted")));
+        assert_eq!(refused(json!({"deep": [1]})), (Reason::ClaimInvalid, message("is not inside an object")));
+    }
+
+    #[test]
+    fn the_audience_may_be_another_claim_or_none() {
+        let ask = |audience: Names, claims: Value| {
+            let claims_of = ClaimNames { audience, ..ClaimNames::default() };
+            let audiences = vec!["agent-a7".to_owned()];
+            let issuer = [Issuer { claims: claims_of, audiences, ..fixture::issuer() }];
+            let token = token_with(json!({}), claims);
+            verify(token.as_bytes(), &issuer, &mut PureRust, NOW).map(|_| ()).map_err(|rejected| rejected.reason)
+        };
+        let by_client = || Names::top("client_id");
+        assert_eq!(ask(by_client(), json!({"aud": ABSENT})), Ok(()));
+        assert_eq!(ask(by_client(), json!({"client_id": "other"})), Err(Reason::AudienceMismatch));
+        assert_eq!(ask(Names::default(), json!({"aud": ABSENT})), Ok(()));
+        let either = Names::new(vec![ClaimPath::top("aud"), ClaimPath::top("client_id")]);
+        assert_eq!(ask(either, json!({"aud": "other"})), Err(Reason::ClaimInvalid), "they differ");
     }
 }

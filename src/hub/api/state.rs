@@ -111,16 +111,16 @@ fn of_query(query: StateQuery, feed: &Feed) -> Result<Named, Problem> {
 
 fn of_token(token: &[u8], feed: &Feed) -> Result<Named, Problem> {
     let (grant, _) = read_unverified(token.trim_ascii(), feed.policy().issuers()).map_err(|rejected| {
-        let claim = rejected.claim.map(|claim| format!(", claim `{claim}`")).unwrap_or_default();
+        let claim = rejected.claim.map(|claim| format!(": {claim}")).unwrap_or_default();
         let detail = format!("the token cannot be read: {}{claim}", rejected.reason.code());
         Problem::bad_request(detail, "send an access token of one of the issuers of the feed")
     })?;
     let name_of = |kind: Kind| match kind {
-        Kind::Token => grant.token_id.clone(),
-        Kind::Task => grant.task.clone(),
+        Kind::Token => grant.token_id.to_string(),
+        Kind::Task => grant.task.clone().unwrap_or_default(),
         Kind::Session => grant.session.clone().unwrap_or_default(),
         Kind::User => grant.subject.clone(),
-        Kind::Client => grant.client_id.clone(),
+        Kind::Client => grant.client_id.clone().unwrap_or_default(),
         Kind::Device => grant.device.as_ref().map(|(_, name)| name.clone()).unwrap_or_default(),
         Kind::Actor => grant.actors.first().map(|actor| actor.subject.clone()).unwrap_or_default(),
         Kind::Tenant => grant.tenant.as_ref().map(|(_, name)| name.clone()).unwrap_or_default(),

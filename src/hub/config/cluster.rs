@@ -62,6 +62,13 @@ impl Cluster {
         // A path cannot change the host; checked all the same, since the keys decide who may revoke.
         (url.origin() == self.base.origin()).then_some(url)
     }
+
+    /// The path that [`Cluster::url`] makes `url` of, with its query. `None`: `url` is not at this cluster.
+    pub fn path_of(&self, url: &Url) -> Option<String> {
+        let path = url.path().strip_prefix(self.base.path().trim_end_matches('/'))?;
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        (url.origin() == self.base.origin() && path.starts_with('/')).then(|| format!("{path}{query}"))
+    }
 }
 
 /// Whether `host`, as a URL has it, is this machine.
@@ -73,6 +80,24 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_and_urls_are_two_ways_to_say_the_same() {
+        for base in ["https://idp.example", "https://idp.example/", "https://idp.example:8443/a/b"] {
+            let cluster = Cluster::parse(base).unwrap();
+            for path in ["/", "/jwks.json", "/x/y?a=/b"] {
+                let url = cluster.url(path).unwrap();
+                assert_eq!(cluster.path_of(&url).as_deref(), Some(path), "{url}");
+            }
+            for other in ["https://evil.example/x", "http://idp.example/x", "https://idp.example:9/a/b/x"] {
+                assert_eq!(cluster.path_of(&Url::parse(other).unwrap()), None, "{other}");
+            }
+        }
+        let cluster = Cluster::parse("https://idp.example/a").unwrap();
+        for other in ["https://idp.example/b", "https://idp.example/ab"] {
+            assert_eq!(cluster.path_of(&Url::parse(other).unwrap()), None, "{other}");
+        }
+    }
 
     #[test]
     fn bases_are_https_or_this_machine() {

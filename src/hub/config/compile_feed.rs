@@ -115,12 +115,18 @@ fn check_transmitters(hub: &HubConfig, policy: &Policy, path: &str, found: &mut 
             found.error(format!("{path}.issuer"), "is a name that the hub gives to callers of its API", help);
         }
         let Some(source) = transmitter.keys.source() else { continue };
-        if !hub.clusters.contains_key(&source.cluster) {
-            let message = format!("`{}` is not one of `clusters`", source.cluster);
-            let near = problem::known(&source.cluster, hub.clusters.keys().map(String::as_str));
-            let help = near
-                .unwrap_or_else(|| format!("add it, such as `clusters: {{{}: https://idp.example}}`", source.cluster));
-            found.error(format!("{path}.keys.cluster"), message, help);
+        let jwks = source.discovery.as_ref().map(|discovery| ("jwks_cluster", &discovery.keys_cluster));
+        // Without a `jwks_cluster` it is the same one.
+        let jwks = jwks.filter(|(_, cluster)| **cluster != source.cluster);
+        for (key, cluster) in std::iter::once(("cluster", &source.cluster)).chain(jwks) {
+            if hub.clusters.contains_key(cluster) {
+                continue;
+            }
+            let message = format!("`{cluster}` is not one of `clusters`");
+            let near = problem::known(cluster, hub.clusters.keys().map(String::as_str));
+            let help =
+                near.unwrap_or_else(|| format!("add it, such as `clusters: {{{cluster}: https://idp.example}}`"));
+            found.error(format!("{path}.keys.{key}"), message, help);
         }
     }
 }

@@ -4,15 +4,17 @@
 //! failure, and because of an unknown `kid` at most once in `refetch`. A hub has one process, so the memory that workers
 //! share there is memory of this process here.
 
+use crate::config::cluster::Cluster;
 use crate::config::hub::{Feed, Hub};
 use crate::intake::counters::Counters;
 use crate::intake::key_request::{self, KeyFailure};
 use crate::repeated::Repeated;
 use crate::store::clock::Clock;
 use reqwest::Url;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use taskfence_core::keys::fetch::{self, Chance, Published, Status};
+use taskfence_core::keys::fetch::{self, Chance, FetchError, Published, Status};
 use taskfence_core::keys::keyring::{Owner, Source, read_jwks};
 use taskfence_core::state::store::{MemoryStore, StoreError};
 use taskfence_core::time::Timestamp;
@@ -76,7 +78,8 @@ impl Keys {
         }
         let sets: Vec<Arc<KeySource>> = sets.into_iter().map(Arc::new).collect();
         let keep_fetching = |set: &Arc<KeySource>| {
-            tokio::spawn(set.clone().keep_fetching(client.clone(), clock.clone())).abort_handle()
+            let fetching = set.clone().keep_fetching(client.clone(), hub.clusters.clone(), clock.clone());
+            tokio::spawn(fetching).abort_handle()
         };
         let tasks = sets.iter().map(keep_fetching).collect();
         Ok(Keys { sets, tasks })
@@ -114,13 +117,18 @@ impl KeySource {
         Ok(KeySource { source: source.clone(), url, users: vec![user], memory, wanted, ended, fetching, remembering })
     }
 
-    async fn keep_fetching(self: Arc<KeySource>, client: reqwest::Client, clock: Clock) {
+    async fn keep_fetching(
+        self: Arc<KeySource>,
+        client: reqwest::Client,
+        clusters: BTreeMap<String, Cluster>,
+        clock: Clock,
+    ) {
         let mut wanted = false;
         loop {
             let begun = fetch::begin(&mut *self.memory(), &self.source, clock.now_ms(), HOLDER, wanted);
             self.remembering.note(self.url.as_str(), &begun);
             if begun == Ok(true) {
-                self.fetch(&client, &clock).await;
+                self.fetch(&client, &clusters, &clock).await;
             }
             let due = self.status().map_or(u64::MAX, |status| status.due_at(&self.source));
             let sleep = Duration::from_millis(due.saturating_sub(clock.now_ms()).max(10)).min(LONGEST_SLEEP);
@@ -128,9 +136,8 @@ impl KeySource {
         }
     }
 
-    async fn fetch(&self, client: &reqwest::Client, clock: &Clock) {
-        let timeout = Duration::from_secs(self.source.timeout.0);
-        let fetched = key_request::get(client, &self.url, timeout).await;
+    async fn fetch(&self, client: &reqwest::Client, clusters: &BTreeMap<String, Cluster>, clock: &Clock) {
+        let fetched = key_request::get(client, &self.source, clusters).await;
         let now = clock.now_ms();
         let outcome = fetched.and_then(|body| self.use_keys(&body, now));
         match &outcome {
@@ -146,7 +153,7 @@ impl KeySource {
     }
 
     fn use_keys(&self, body: &[u8], now: u64) -> Result<(), KeyFailure> {
-        let jwks = read_jwks(body)?;
+        let jwks = read_jwks(body).map_err(FetchError::from)?;
         let published = fetch::succeed(&mut *self.memory(), &self.source, HOLDER, body, now, chance());
         let second = Timestamp(now / 1_000);
         match published.map_err(KeyFailure::Memory)? {

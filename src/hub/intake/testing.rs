@@ -11,7 +11,8 @@ use crate::store::writer::Writer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING,
+    EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
 };
 use axum::body::Body;
 use axum::response::Response;
@@ -55,6 +56,7 @@ impl Signer {
         let pair = match algorithm {
             Algorithm::ES256 => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
             Algorithm::ES384 => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap()),
+            Algorithm::ES512 => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap()),
             Algorithm::EdDSA => Pair::Ed(Ed25519KeyPair::generate().unwrap()),
             _ => Pair::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
         };
@@ -76,7 +78,11 @@ impl Signer {
             Pair::Ec(pair) => {
                 let point = &pair.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
-                let curve = if self.algorithm == Algorithm::ES256 { "P-256" } else { "P-384" };
+                let curve = match self.algorithm {
+                    Algorithm::ES256 => "P-256",
+                    Algorithm::ES384 => "P-384",
+                    _ => "P-521",
+                };
                 json!({"kty": "EC", "crv": curve, "x": encode(x), "y": encode(y)})
             }
             Pair::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())}),
@@ -99,6 +105,8 @@ impl Signer {
                     Algorithm::RS384 => &signature::RSA_PKCS1_SHA384,
                     Algorithm::RS512 => &signature::RSA_PKCS1_SHA512,
                     Algorithm::PS256 => &signature::RSA_PSS_SHA256,
+                    Algorithm::PS384 => &signature::RSA_PSS_SHA384,
+                    Algorithm::PS512 => &signature::RSA_PSS_SHA512,
                     _ => &signature::RSA_PKCS1_SHA256,
                 };
                 let mut signature = vec![0; pair.public_modulus_len()];

@@ -49,12 +49,13 @@ pub fn write(
 
 /// Sections with their names in one column and their lines in another.
 #[derive(Default)]
-struct Page {
-    text: String,
+pub struct Page {
+    pub text: String,
 }
 
 impl Page {
-    fn section(&mut self, name: &str, lines: Vec<String>) {
+    /// Adds a section, unless it has no lines.
+    pub fn section(&mut self, name: &str, lines: Vec<String>) {
         for (at, line) in lines.iter().enumerate() {
             let name = if at == 0 { name } else { "" };
             self.text.push_str(format!("{name:<9}  {line}").trim_end());

@@ -97,7 +97,8 @@ fn signal(received: &ReceivedSignal<'_>) -> Value {
     })
 }
 
-fn answer(answer: &Answer, grpc: bool) -> Value {
+/// An answer as the client receives it.
+pub fn answer(answer: &Answer, grpc: bool) -> Value {
     let ClientAnswer { status, grpc_status, headers, body } = ClientAnswer::new(answer, grpc);
     json!({"status": status, "grpc_status": grpc_status, "headers": headers, "body": body})
 }

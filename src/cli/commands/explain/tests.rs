@@ -144,10 +144,20 @@ fn requests_that_no_rule_lets_pass() {
     let token = bench.token(json!({}));
     bench.check("path-refused", Exit::Denied, Some(&token), &["--url", "https://orders.mesh/v1/orders/..%2f1881"]);
     bench.check("host-refused", Exit::Denied, Some(&token), &["--url", "https://a@orders.mesh/v1/orders/1881"]);
-    bench.check("rule-missing", Exit::Denied, Some(&token), &[&READ[..], &["--method", "HEAD"]].concat());
+    bench.check("rule-missing", Exit::Denied, Some(&token), &[&READ[..], &["--method", "PUT"]].concat());
     bench.check("rule-missing-elsewhere", Exit::Denied, None, &["--url", "https://other.mesh/v1/orders/1881"]);
     bench.check("rule-denied", Exit::Denied, Some(&token), &["--url", "https://orders.mesh/admin"]);
     bench.check("metadata-missing", Exit::Denied, Some(&token), &["--url", "https://orders.mesh/gold"]);
+}
+
+#[test]
+fn the_metadata_of_a_resource() {
+    let bench = Bench::new();
+    bench.configure(json!({"protected_resources": [{"resource": "https://orders.mesh/v1", "name": "Orders"}]}));
+    let metadata = ["--url", "https://orders.mesh/.well-known/oauth-protected-resource/v1"];
+    bench.check("resource-metadata", Exit::Done, None, &metadata);
+    bench.check("resource-metadata-json", Exit::Done, None, &[&metadata[..], &["--output", "json"]].concat());
+    bench.check("resource-challenge", Exit::Denied, None, &READ);
 }
 
 #[test]
@@ -178,6 +188,7 @@ fn tokens_that_are_refused() {
     let (start, _) = good.rsplit_once('.').unwrap();
     bench.check("signature-invalid", Exit::Denied, Some(&format!("{start}.{}", "A".repeat(86))), &READ);
     bench.check("token-malformed", Exit::Denied, Some("eyJ.e30"), &READ);
+    bench.check("token-opaque", Exit::Denied, Some("ya29.a0AfB_byC"), &READ);
     bench.check("token-missing", Exit::Denied, None, &READ);
     let basic = ["--header", "authorization: Basic eDp5"];
     bench.check("credentials-ambiguous", Exit::Denied, Some(&good), &[&READ[..], &basic].concat());

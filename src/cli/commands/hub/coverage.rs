@@ -40,9 +40,12 @@ pub fn compare(filter: &Policy, hub: &Hub, jwks: Option<&serde_json::Value>) -> 
 }
 
 fn compare_issuers(filter: &Policy, source: &HubSource, feed: &Policy, problems: &mut Vec<Problem>) {
-    for (at, (issuer, needed)) in filter.issuers().iter().zip(&source.needed).enumerate() {
-        let place = |member: &str| format!("issuers[{at}]{member}");
-        let Some(other) = feed.issuers().iter().find(|other| other.name == issuer.name) else {
+    for (issuer, needed) in filter.issuers().iter().zip(&source.needed) {
+        let place = |member: &str| format!("issuers[{}]{member}", issuer.entry);
+        // Of several entries of one issuer, each needs one that reads tokens alike.
+        let mut others = feed.issuers().iter().filter(|other| other.name == issuer.name);
+        let first = others.clone().next();
+        let Some(other) = others.find(|other| covered(other).id == needed.id).or(first) else {
             let message = format!("the feed `{}` does not cover `{}`", source.feed, issuer.name);
             problems.push(Problem::at(place(""), message).help("add it to `issuers` of the feed"));
             continue;

@@ -112,8 +112,8 @@ pub(super) const ROOTS: [Root; 4] = [
         fields: &[
             short("issuer", Kind::Text, |evidence| text(&evidence.grant.issuer)),
             short("subject", Kind::Text, |evidence| text(&evidence.grant.subject)),
-            short("client", Kind::Text, |evidence| text(&evidence.grant.client_id)),
-            short("task", Kind::Text, |evidence| text(&evidence.grant.task)),
+            short("client", Kind::Text, |evidence| text(evidence.grant.client_id.as_deref()?)),
+            short("task", Kind::Text, |evidence| text(evidence.grant.task.as_deref()?)),
             short("session", Kind::Text, |evidence| text(evidence.grant.session.as_deref().unwrap_or_default())),
             short("actor", Kind::Text, |evidence| {
                 text(evidence.grant.actors.first().map(|actor| actor.subject.as_str()).unwrap_or_default())

@@ -88,7 +88,7 @@ fn every_error_is_reported_at_once_with_path_and_remedy() {
         "access[0].feeds[0]: `mian` is not one of `feeds` (did you mean `main`?)",
         "access: needs client certificates, and the hub asks for none (add `listen.tls.client_ca`, or remove `access` and give callers bearer tokens)",
         "clusters.idb: `http://idp.example` fetches keys without TLS: whoever is between could replace them (write `https://`; `http://` is allowed to a loopback address only)",
-        "feeds[0].signals.transmitters[0].keys: has neither `inline` nor `cluster` (write a JWK Set in `inline`, or write in `cluster` and `path` where to fetch it)",
+        "feeds[0].signals.transmitters[0].keys: has none of `inline`, `pem` and `cluster` (write a JWK Set in `inline`, or a public key in `pem`, or write in `cluster` and `path` where to fetch a JWK Set)",
         "feeds[1].name: `main` is the name of an earlier feed (give each feed a name of its own)",
         "feeds[1].signals.effects.acount-disabled: unknown key `acount-disabled` (did you mean `account-disabled`?)",
         "feeds[2].name: `Third` cannot be the name of a feed (use 1 to 63 lower-case letters, digits and `-`, such as `main`)",

@@ -156,6 +156,54 @@ async fn the_last_good_keys_stay_when_fetches_fail() {
     assert_eq!(hub.entries().len(), 5);
 }
 
+/// The metadata and the set are both only for the token of a file, which is read at each fetch.
+#[tokio::test]
+async fn keys_are_discovered_with_the_token_of_a_file() {
+    let signer = Signer::new(Algorithm::ES256, "k");
+    let wanted = Arc::new(Mutex::new("Bearer first"));
+    let only = |wanted: Arc<Mutex<&'static str>>, body: String| {
+        get(async move |headers: header::HeaderMap| match headers.get("authorization") {
+            Some(value) if value == *wanted.lock().unwrap() => body.into_response(),
+            _ => StatusCode::UNAUTHORIZED.into_response(),
+        })
+    };
+    let metadata = json!({"issuer": TRANSMITTER, "jwks_uri": format!("{TRANSMITTER}/certs")}).to_string();
+    let routes = Router::new()
+        .route("/.well-known/openid-configuration", only(wanted.clone(), metadata))
+        .route("/certs", only(wanted.clone(), signer.jwks().to_string()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, routes).into_future());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let hub = TestHub::new(|config| {
+        config["clusters"] = json!({"keys": base});
+        config["feeds"][0]["signals"]["transmitters"].as_array_mut().unwrap().push(json!({
+            "issuer": TRANSMITTER, "audience": "hub", "subjects": [ISSUER],
+            "keys": {"cluster": "keys", "discover": true, "authorization_file": file, "wait": "5s", "timeout": "2s"}
+        }));
+    });
+    assert_eq!(hub.push(set(&signer, "t-1", NOW)).await.0, 202);
+    // Whether the next fetch brings the set. A SET with an unknown key asks for it.
+    let fetch_again = async || {
+        let before = fetched(&hub);
+        hub.time.fetch_add(400_000, Ordering::Relaxed);
+        let now = hub.time.load(Ordering::Relaxed) / 1_000;
+        assert_eq!(hub.push(set(&Signer::new(Algorithm::ES256, "x"), "t-x", now)).await.0, 503);
+        until(|| fetched(&hub) != before).await;
+        fetched(&hub).0 > before.0
+    };
+    *wanted.lock().unwrap() = "Bearer second";
+    assert!(!fetch_again().await, "the old token");
+    std::fs::write(&file, "second").unwrap();
+    assert!(fetch_again().await);
+    std::fs::write(&file, "two words").unwrap();
+    assert!(!fetch_again().await);
+    std::fs::remove_file(&file).unwrap();
+    assert!(!fetch_again().await);
+}
+
 #[tokio::test]
 async fn without_keys_a_set_comes_again() {
     let signer = Signer::new(Algorithm::ES256, "k");
