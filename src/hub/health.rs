@@ -30,6 +30,8 @@ pub struct Findings {
     pub restored: Option<u64>,
     /// The median of how far the proxies' clocks are ahead, in milliseconds; `None`: none follows.
     pub median_skew: Option<i64>,
+    /// Proxies that have lately said that they have applied what another store holds.
+    pub foreign: usize,
 }
 
 /// Whether this hub should get requests.
@@ -108,6 +110,14 @@ impl Health {
             format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`")
         });
         checks.push(Check { name: "restore", ok: restored.is_none(), detail: restored.unwrap_or_default() });
+        // Anybody who may read a feed can say so, and it passes by itself: the hub stays ready.
+        let detail = match found.foreign {
+            0 => String::new(),
+            count => format!(
+                "{count} proxies came with entries of another store in the last hour: is there a second hub of this name, or was the store replaced? What the other one took in is only there, and in these proxies"
+            ),
+        };
+        checks.push(Check { name: "proxies", ok: true, detail });
         let skew = found.median_skew.unwrap_or_default();
         let is_near = skew.unsigned_abs() <= MAX_SKEW.unsigned_abs();
         let detail = format!("the clocks of most proxies are {skew} ms or more apart from this one: set this clock");
@@ -202,7 +212,13 @@ mod tests {
         assert_eq!(failed(&health, now + MAX_AGE + Duration::from_millis(1)), ["store"]);
         let store = Some("disk".to_owned());
         health.note(
-            Findings { store, other_config: Some("abc".into()), restored: Some(1), median_skew: Some(60_001) },
+            Findings {
+                store,
+                other_config: Some("abc".into()),
+                restored: Some(1),
+                median_skew: Some(60_001),
+                foreign: 2,
+            },
             now,
         );
         assert_eq!(failed(&health, now), ["store", "configuration", "restore", "clock"]);

@@ -56,6 +56,9 @@ const BACKLOG: u32 = 4_096;
 /// What has ended is removed from the store this often.
 const PRUNE: Duration = Duration::from_secs(60);
 
+/// That a proxy came with entries of another store is told for so long, in milliseconds.
+const FOREIGN: u64 = 3_600_000;
+
 /// How to write the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -350,6 +353,8 @@ impl Ticker {
         let reported = followers.iter().filter_map(|(_, one)| Some((&*one.principal, one.report.skew_ms?)));
         self.median_skew = health::median_skew(reported);
         findings.median_skew = self.median_skew;
+        let since = self.parts.clock.now_ms().saturating_sub(FOREIGN);
+        findings.foreign = followers.iter().filter(|(_, one)| one.foreign_at > since).count();
         self.health.note(findings, Instant::now());
         match self.tls.as_mut().map(Tls::refresh) {
             Some(Ok(true)) => tracing::info!("the files of `listen.tls` were read again"),

@@ -10,8 +10,8 @@ use crate::feed::pages::{Content, NoPage, Page, Pages};
 use crate::feed::request::PageRequest;
 use crate::feed::tail::{Range, Tail};
 use crate::feed::{Issuers, Now, Settings, heartbeat, locked};
-use crate::store::Store;
 use crate::store::model::{StoreError, StoredEntry};
+use crate::store::{Store, past_epochs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use taskfence_core::feed::entry::FORMAT;
@@ -38,6 +38,8 @@ pub struct Feed {
     pub(crate) news: Notify,
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
+    /// The epochs that the feed has had.
+    past_epochs: Vec<u64>,
     now: Now,
     keys: Arc<Keys>,
     tail: Mutex<Tail>,
@@ -91,6 +93,7 @@ impl Feed {
     ) -> Result<Feed, StoreError> {
         let head = store.head(name)?;
         let stored = store.followers(name)?;
+        let past_epochs = store.get(&past_epochs(name))?.unwrap_or_default();
         Ok(Feed {
             name: name.to_owned(),
             followers: Followers::new(name, stored, settings.max_followers, now.clone()),
@@ -103,6 +106,7 @@ impl Feed {
             published: watch::Sender::new(Published { number: head.number, closing: false }),
             settings,
             store,
+            past_epochs: past_epochs.split(' ').filter_map(|epoch| u64::from_str_radix(epoch, 16).ok()).collect(),
             now,
             keys,
         })
@@ -207,6 +211,9 @@ impl Feed {
             return Ok(());
         }
         let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
+        if !ours && applied.epoch != self.head().epoch && !self.past_epochs.contains(&applied.epoch) {
+            self.followers.note_foreign(polling.id());
+        }
         // Of another history: it enforces something, but nothing that this feed can count on.
         let counted = if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } };
         self.followers.acknowledge(polling.id(), counted, |number| self.committed_at(number));

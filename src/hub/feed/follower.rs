@@ -25,6 +25,9 @@ pub struct Follower {
     pub seen: u64,
     /// What was sent to it.
     pub statements: Statements,
+    /// When it last said that it has applied what another store holds, in milliseconds since 1970; 0: not since the hub
+    /// started.
+    pub foreign_at: u64,
     /// How many of its requests wait now.
     pub polling: u32,
     /// Whether something is to be written.

@@ -5,7 +5,7 @@
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
 use crate::feed::receipts::{self, Receipt, Waiter};
-use crate::feed::report::Report;
+use crate::feed::report::{MAX_STALE, Report};
 use crate::feed::statements::Statements;
 use crate::feed::{Now, locked};
 use crate::histogram::Histogram;
@@ -77,6 +77,7 @@ impl Followers {
                 applied_before: record.applied.number,
                 seen: record.seen,
                 statements,
+                foreign_at: 0,
                 polling: 0,
                 changed: false,
                 written: record.seen,
@@ -86,7 +87,9 @@ impl Followers {
             Some((record.id.into_boxed_str(), follower))
         };
         let by_id: HashMap<_, _> = stored.into_iter().filter_map(read).collect();
-        let longest = by_id.values().filter_map(|follower| follower.report.stale_after).max().unwrap_or(0);
+        // A store that knows no follower may be new, and the proxies may be old.
+        let longest =
+            by_id.values().map(|follower| follower.report.stale_after.unwrap_or(0)).max().unwrap_or(MAX_STALE);
         let may_miss_until = started_at.saturating_add(longest.saturating_mul(1000));
         let state = Mutex::new(State { by_id, ..State::default() });
         let latency = Histogram::default();
@@ -119,6 +122,7 @@ impl Followers {
                     applied_before: 0,
                     seen: now,
                     statements,
+                    foreign_at: 0,
                     polling: 1,
                     changed: true,
                     written: 0,
@@ -150,6 +154,18 @@ impl Followers {
             self.latency.observe(Duration::from_millis(now.saturating_sub(committed)));
         }
         waiters.iter_mut().for_each(|waiter| waiter.moved(before, applied, follower.report.name(), now));
+    }
+
+    /// A follower has applied what another store holds.
+    pub fn note_foreign(&self, id: &str) {
+        let now = (self.now)();
+        if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
+            if follower.foreign_at == 0 {
+                let node = follower.report.name();
+                tracing::warn!(feed = self.feed, id, node, "a proxy has applied entries of another store");
+            }
+            follower.foreign_at = now;
+        }
     }
 
     /// A statement that names `head`, by a read at `at`, is sent to a follower.

@@ -519,6 +519,36 @@ async fn a_receipt_is_woken_by_the_last_acknowledgement() {
 }
 
 #[tokio::test]
+async fn an_empty_store_says_that_there_may_be_proxies_and_which_come_from_another_one() {
+    let mut hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let wait = async |hub: &Hub| {
+        let receipts = Receipts::new(hub.feeds.clone());
+        receipts.wait("main", one.number, Duration::ZERO).await.unwrap().unwrap()
+    };
+    assert_eq!(wait(&hub).await.may_miss_until, Some(NOW + 24 * 3_600_000), "nobody follows, as far as it knows");
+    let foreign = |hub: &Hub| {
+        let all = hub.feeds.feed("main").unwrap().followers.all();
+        all.into_iter().map(|(_, follower)| follower.foreign_at).max().unwrap_or_default()
+    };
+    let said = async |hub: &Hub, applied: Revision| {
+        hub.page(&format!("after={}&applied={applied}", Revision::START), &report("follower-a", "")).await
+    };
+    for ours in [Revision::START, one, Revision { number: 9, ..one }] {
+        said(&hub, ours).await;
+        assert_eq!(foreign(&hub), 0, "{ours}");
+    }
+    said(&hub, Revision { epoch: 6, ..one }).await;
+    assert_eq!(foreign(&hub), NOW, "of an epoch that the feed never had");
+    hub.store.set_epoch(one.epoch + 1);
+    *hub.store.past_epochs.lock().unwrap() = Some(format!("1 {:x}", one.epoch));
+    hub.restart();
+    said(&hub, one).await;
+    assert_eq!(foreign(&hub), 0, "the feed had this epoch");
+    assert_eq!(wait(&hub).await.may_miss_until, None, "its followers are known");
+}
+
+#[tokio::test]
 async fn followers_leave_when_silent_and_are_known_after_a_start() {
     let mut hub = Hub::new();
     let one = hub.add(&[(1, LATER)]);
