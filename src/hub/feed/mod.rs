@@ -27,6 +27,7 @@ pub mod signer;
 pub mod statements;
 pub mod tail;
 pub mod tasks;
+pub mod turns;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]

@@ -68,14 +68,15 @@ impl Pace {
         Pace { cpus: cpus.max(1), bandwidth, last: (Duration::ZERO, 0), pause: Duration::ZERO }
     }
 
-    /// The pause before the next round, given what `meter` has counted until now. Called once a round.
-    pub fn next(&mut self, meter: &Meter) -> Duration {
+    /// The pause before the next round, given what `meter` has counted until now, and how many feeds share the CPUs. Called
+    /// once a round.
+    pub fn next(&mut self, meter: &Meter, sharing: u32) -> Duration {
         let total = meter.total();
         let time = total.0.saturating_sub(self.last.0);
         let bytes = total.1.saturating_sub(self.last.1);
         self.last = total;
         // Half of the CPUs: a round that took t on one CPU may come each 2 t / CPUs.
-        let for_cpu = time.saturating_mul(2).checked_div(u32::try_from(self.cpus).unwrap_or(u32::MAX));
+        let for_cpu = time.saturating_mul(2).saturating_mul(sharing).checked_div(u32::try_from(self.cpus).unwrap_or(u32::MAX));
         let for_wire = self.bandwidth.map(|limit| bytes.saturating_mul(1_000_000).checked_div(limit).unwrap_or(0));
         let wanted = for_cpu.unwrap_or_default().max(Duration::from_micros(for_wire.unwrap_or(0)));
         // It grows at once, and shrinks by halves: the cost of one round says little.
@@ -98,14 +99,16 @@ mod tests {
     fn the_pause_follows_the_cost_of_a_round() {
         let meter = Arc::new(Meter::default());
         let mut pace = Pace::new(2, None);
-        assert_eq!(pace.next(&meter), Duration::ZERO);
+        assert_eq!(pace.next(&meter, 1), Duration::ZERO);
         round(&meter, Duration::from_millis(80), 0);
-        assert_eq!(pace.next(&meter), Duration::from_millis(80), "half of two CPUs");
-        assert_eq!(pace.next(&meter), Duration::from_millis(40), "it shrinks by halves");
+        assert_eq!(pace.next(&meter, 1), Duration::from_millis(80), "half of two CPUs");
+        assert_eq!(pace.next(&meter, 1), Duration::from_millis(40), "it shrinks by halves");
+        round(&meter, Duration::from_millis(80), 0);
+        assert_eq!(pace.next(&meter, 3), Duration::from_millis(240), "a third of it");
         round(&meter, Duration::from_secs(9), 0);
-        assert_eq!(pace.next(&meter), MAX_PAUSE);
+        assert_eq!(pace.next(&meter, 1), MAX_PAUSE);
         Meter::end_poll(Duration::from_secs(9));
-        assert_eq!(meter.total().0, Duration::from_millis(9_080), "a poll that nobody charged costs nothing");
+        assert_eq!(meter.total().0, Duration::from_millis(9_160), "a poll that nobody charged costs nothing");
     }
 
     #[test]
@@ -113,6 +116,6 @@ mod tests {
         let meter = Arc::new(Meter::default());
         let mut pace = Pace::new(2, Some(1_000_000));
         round(&meter, Duration::from_millis(1), 250_000);
-        assert_eq!(pace.next(&meter), Duration::from_millis(250));
+        assert_eq!(pace.next(&meter, 1), Duration::from_millis(250));
     }
 }

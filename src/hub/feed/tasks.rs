@@ -3,13 +3,14 @@
 use crate::feed::Feeds;
 use crate::feed::feed::Feed;
 use crate::feed::pace::Pace;
+use crate::feed::turns::Turns;
 use crate::store::writer::Committed;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 /// The head of each feed is read this often.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -20,9 +21,6 @@ const WRITE: Duration = Duration::from_secs(5);
 /// So many followers are written in one transaction, so that signals need not wait for long.
 const BATCH: usize = 500;
 
-/// The shortest time between two rounds of pages.
-const MIN_PAUSE: Duration = Duration::from_millis(2);
-
 impl Feeds {
     /// Runs the feeds until `stop`. Then all who wait are answered, and the followers are written. `committed` must be
     /// subscribed before the feeds are opened, so that no commit is missed.
@@ -30,10 +28,11 @@ impl Feeds {
         let mut tasks = JoinSet::new();
         tasks.spawn(take_in(self.clone(), committed));
         tasks.spawn(write_followers(self.clone()));
+        let turns = Arc::<Turns>::default();
         for feed in self.iter() {
             tasks.spawn(heartbeat(feed.clone()));
             let pace = Pace::new(self.settings.cpus, self.settings.bandwidth);
-            tasks.spawn(publish(feed.clone(), pace));
+            tasks.spawn(publish(feed.clone(), pace, turns.clone()));
         }
         stop.await;
         self.close();
@@ -105,13 +104,10 @@ async fn heartbeat(feed: Arc<Feed>) {
     }
 }
 
-async fn publish(feed: Arc<Feed>, mut pace: Pace) {
+async fn publish(feed: Arc<Feed>, mut pace: Pace, turns: Arc<Turns>) {
     loop {
         feed.news.notified().await;
-        feed.publish();
-        sleep(MIN_PAUSE).await;
-        // What the round has cost so far. What it costs later counts for the next one.
-        sleep(pace.next(&feed.meter).saturating_sub(MIN_PAUSE)).await;
+        turns.round(&mut pace, &feed.meter, || feed.publish()).await;
     }
 }
 
