@@ -187,12 +187,17 @@ impl Server {
             let intake = intake.clone();
             Arc::new(move |feed, now| intake.issuer_status(feed, now))
         };
-        let settings = Settings::new(&hub.name);
+        let settings = Settings {
+            max_loaders: hub.limits.full_states,
+            max_followers: hub.limits.followers,
+            max_of_principal: hub.limits.followers_per_principal,
+            ..Settings::new(&hub.name)
+        };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
         let parts = Arc::new(Parts { intake: intake.clone(), writer, feeds: Arc::clone(&feeds), clock });
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
-        let access = Arc::new(Access::new(tokens, certificates, &hub.feeds, now));
+        let access = Arc::new(Access::new(tokens, certificates, &hub, now));
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
         let address = hub.listen.address;
         let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;

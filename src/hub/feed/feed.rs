@@ -96,7 +96,7 @@ impl Feed {
         let past_epochs = store.get(&past_epochs(name))?.unwrap_or_default();
         Ok(Feed {
             name: name.to_owned(),
-            followers: Followers::new(name, stored, settings.max_followers, now.clone()),
+            followers: Followers::new(name, stored, (settings.max_followers, settings.max_of_principal), now.clone()),
             full: FullStates::new(settings.max_loaders),
             heads: Heads::new(name, store.clone(), now.clone(), issuers),
             meter: Arc::default(),
@@ -167,7 +167,7 @@ impl Feed {
         // What is large lives on the heap for the moment that it is needed: a follower that waits keeps little.
         Box::pin(self.acknowledge(request.applied, &polling)).await?;
         if let Some((revision, part)) = request.part {
-            let state = self.full.resume(polling.id(), revision, part).map_err(NoAnswer::from)?;
+            let state = self.full.resume(polling.of(), revision, part).map_err(NoAnswer::from)?;
             return Box::pin(self.part(&state, part, request.nonce.as_deref(), &polling)).await;
         }
         let deadline = deadline(request.wait);
@@ -175,12 +175,14 @@ impl Feed {
             match Box::pin(self.position(request.after)).await? {
                 Position::Known => break,
                 Position::Foreign => return Box::pin(self.full_state(&request, &polling)).await,
-                Position::Ahead => self.wait(|head| head >= request.after.number, deadline, NoAnswer::Ahead).await?,
+                Position::Ahead => {
+                    self.wait(&polling, |head| head >= request.after.number, deadline, NoAnswer::Ahead).await?
+                }
             }
         }
         // Who sends a nonce refuses all requests until the answer comes: it does not wait for something new.
         let deadline = if request.nonce.is_some() { Instant::now() } else { deadline };
-        let changed = self.wait(|head| head > request.after.number, deadline, ()).await.is_ok();
+        let changed = self.wait(&polling, |head| head > request.after.number, deadline, ()).await.is_ok();
         let answer = async {
             match changed {
                 true => self.changes(&request, &polling).await,
@@ -190,15 +192,28 @@ impl Feed {
         Box::pin(answer).await
     }
 
-    /// Waits until `reached` says yes to the number up to which pages go.
-    async fn wait<E>(&self, reached: impl Fn(u64) -> bool, deadline: Instant, late: E) -> Result<(), E> {
+    /// Waits until `reached` says yes to the number up to which pages go, or the same follower asks again.
+    async fn wait<E>(
+        &self,
+        polling: &Polling,
+        reached: impl Fn(u64) -> bool,
+        deadline: Instant,
+        late: E,
+    ) -> Result<(), E> {
         let mut published = self.published.subscribe();
         loop {
             let now = *published.borrow_and_update();
             if reached(now.number) {
                 return Ok(());
             }
-            if now.closing || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(()))) {
+            if now.closing {
+                return Err(late);
+            }
+            let changed = tokio::select! {
+                changed = timeout_at(deadline, published.changed()) => matches!(changed, Ok(Ok(()))),
+                () = polling.replaced() => false,
+            };
+            if !changed {
                 return Err(late);
             }
         }
@@ -238,6 +253,14 @@ impl Feed {
         let limit = self.published.borrow().number;
         let built = self.pages.get((after, limit, format), self.build(after, limit, format));
         let page = timeout(STORE_WAIT, built).await.map_err(|_| NoAnswer::Store)?.map_err(NoAnswer::from)?;
+        if page.is_stored {
+            // Whoever is that far behind, or says so, loads as much as with a full state, and needs a place like it.
+            match page.content.upto.number < limit {
+                true if !self.full.may_read(polling.of()) => return Err(NoAnswer::Busy),
+                true => {}
+                false => self.full.done(polling.id()),
+            }
+        }
         if let Some(nonce) = &request.nonce {
             let head = self.new_head().await?;
             return self.signed(&page.content, &head, Some(nonce), polling);
@@ -255,6 +278,7 @@ impl Feed {
     async fn build(self: &Arc<Self>, after: Revision, limit: u64, format: u8) -> Result<Page, NoPage> {
         let now = Timestamp((self.now)() / 1000);
         let held = locked(&self.tail).range(after.number, limit, MAX_ENTRIES, now);
+        let is_stored = held.is_none();
         let range = match held {
             Some(range) => range,
             None => {
@@ -266,7 +290,7 @@ impl Feed {
         let head = self.heads.covering(range.upto.number, HEAD_AGE).await.map_err(|_| NoPage::Store)?;
         let content = Content::changes(after.number, format, range);
         let statement = self.keys.sign(&content.statement(&head, self.names(), None))?;
-        Ok(Page { content, statement, head })
+        Ok(Page { content, statement, head, is_stored })
     }
 
     /// A heartbeat.
@@ -300,7 +324,7 @@ impl Feed {
 
     /// Part 0 of the full state.
     async fn full_state(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
-        let state = self.full.begin(polling.id(), self.cut()).await.map_err(NoAnswer::from)?;
+        let state = self.full.begin(polling.of(), self.cut()).await.map_err(NoAnswer::from)?;
         self.part(&state, 0, request.nonce.as_deref(), polling).await
     }
 

@@ -67,6 +67,8 @@ pub struct Settings {
     pub max_loaders: usize,
     /// One feed has so many followers.
     pub max_followers: usize,
+    /// One principal has so many of them.
+    pub max_of_principal: usize,
     /// What the pages of one feed use of the network, in bytes a second. `None`: not limited.
     pub bandwidth: Option<u64>,
     /// The CPUs of the machine.
@@ -82,6 +84,7 @@ impl Settings {
             tail_bytes: 64 * 1024 * 1024,
             max_loaders: 16,
             max_followers: 50_000,
+            max_of_principal: 25_000,
             bandwidth: None,
             cpus,
         }

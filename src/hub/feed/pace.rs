@@ -76,7 +76,8 @@ impl Pace {
         let bytes = total.1.saturating_sub(self.last.1);
         self.last = total;
         // Half of the CPUs: a round that took t on one CPU may come each 2 t / CPUs.
-        let for_cpu = time.saturating_mul(2).saturating_mul(sharing).checked_div(u32::try_from(self.cpus).unwrap_or(u32::MAX));
+        let for_cpu =
+            time.saturating_mul(2).saturating_mul(sharing).checked_div(u32::try_from(self.cpus).unwrap_or(u32::MAX));
         let for_wire = self.bandwidth.map(|limit| bytes.saturating_mul(1_000_000).checked_div(limit).unwrap_or(0));
         let wanted = for_cpu.unwrap_or_default().max(Duration::from_micros(for_wire.unwrap_or(0)));
         // It grows at once, and shrinks by halves: the cost of one round says little.

@@ -145,7 +145,7 @@ fn hub() {
 #[test]
 #[ignore = "a million entries: a measurement"]
 fn a_million_entries() {
-    use crate::feed::full_state::{Cutter, FullStates};
+    use crate::feed::full_state::{Cutter, FullStates, Of};
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let states = FullStates::new(16);
@@ -157,7 +157,7 @@ fn a_million_entries() {
             Ok(cutter.finish(Revision { epoch: 7, number: 1_000_000, ..Revision::START }, 1))
         };
         let begun = Instant::now();
-        states.begin("follower-1", cut(3)).await.unwrap();
+        states.begin(Of { follower: "follower-1", principal: &"mesh".into() }, cut(3)).await.unwrap();
         let (loaders, bytes) = states.load();
         let resident = resident().saturating_sub(before);
         println!("{loaders} loads {bytes} bytes, {resident} resident, cut in {:?}", begun.elapsed());
