@@ -4,6 +4,7 @@ use crate::access::authenticate::{Access, Now, authenticate};
 use crate::access::certificate::CertificateRules;
 use crate::access::known_tokens::KnownTokens;
 use crate::access::principal::Principal;
+use crate::access::sources::Sources;
 use crate::api::call::{Api, READERS, allow_all_feeds};
 use crate::api::operations::Operations;
 use crate::api::routes;
@@ -198,6 +199,7 @@ impl Server {
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
         let access = Arc::new(Access::new(tokens, certificates, &hub, now));
+        let sources = Sources::new(hub.limits.connections_per_private_address, hub.limits.connections_per_address);
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
         let address = hub.listen.address;
         let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;
@@ -213,7 +215,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
-        let served = serve(listener, router, current, wait(stopped.clone()));
+        let served = serve(listener, router, current, sources, wait(stopped.clone()));
         let ticker = Ticker {
             pruning: Pruning::new(&parts.clock, Instant::now()),
             median_skew: None,

@@ -70,6 +70,8 @@ fn check_limits(limits: &LimitsConfig, found: &mut Found) {
         ("full_states", count(limits.full_states)),
         ("sidecar_requests", limits.sidecar_requests),
         ("transmitter_requests", limits.transmitter_requests),
+        ("connections_per_address", count(limits.connections_per_address)),
+        ("connections_per_private_address", count(limits.connections_per_private_address)),
     ];
     for (name, _) in all.into_iter().filter(|(_, limit)| *limit == 0) {
         found.errors.push(Problem::at(format!("limits.{name}"), "must be at least 1"));

@@ -52,6 +52,10 @@ pub struct LimitsConfig {
     pub sidecar_requests: u64,
     /// A principal of the role `transmitter` may make so many requests a second. Default: 5000.
     pub transmitter_requests: u64,
+    /// An address may hold so many connections; of public IPv6 addresses all of a /64 together. Default: 1000.
+    pub connections_per_address: usize,
+    /// The same for addresses of private networks, where a whole mesh may be behind one. Default: 10000.
+    pub connections_per_private_address: usize,
 }
 
 impl Default for LimitsConfig {
@@ -62,6 +66,8 @@ impl Default for LimitsConfig {
             full_states: 16,
             sidecar_requests: 20_000,
             transmitter_requests: 5_000,
+            connections_per_address: 1_000,
+            connections_per_private_address: 10_000,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! its own limit of open files, and the memory is that of the hub alone.
 
 use crate::access::principal::Principal;
+use crate::access::sources::Sources;
 use crate::config::role::Role;
 use crate::feed::testing::{MemoryStore, feeds};
 use crate::feed::{Receipts, Settings, router};
@@ -70,7 +71,7 @@ fn hub() {
         let router = router(feeds.clone()).layer(axum::Extension(principal));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, router, None, std::future::pending()));
+        tokio::spawn(serve(listener, router, None, Sources::new(20_000, 0), std::future::pending()));
         let feed = feeds.feed("main").unwrap();
         let commit = |task: u64| {
             let (entries, revision) = store.add(&[(task, LATER)]);
