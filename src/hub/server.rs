@@ -23,6 +23,7 @@ use crate::store::clock::Clock;
 use crate::store::model::StoreError;
 use crate::store::pruning::Pruning;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::retention::Retention;
 use crate::store::writer::Writer;
 use crate::tls::{Tls, TlsError};
 use axum::http::StatusCode;
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use taskfence_core::time::Span;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -171,7 +173,13 @@ impl Server {
     pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
         make_data(&hub)?;
         let lock = lock(&hub)?;
-        let store: Arc<dyn Store> = Arc::new(open_store(&hub)?.with_reserve(hub.reserve));
+        let store: Arc<dyn Store> = {
+            let kept = Retention {
+                age: Span::hours(hub.audit.days.saturating_mul(24)),
+                bytes: hub.audit.mib.saturating_mul(1024 * 1024),
+            };
+            Arc::new(open_store(&hub)?.with_audit_kept(kept).with_reserve(hub.reserve))
+        };
         let clock = Clock::new(&*store)?;
         let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
         feed::coverage::renew(&*store, &hub, clock.now())?;

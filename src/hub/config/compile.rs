@@ -5,7 +5,7 @@ use crate::config::compile_access::access;
 use crate::config::compile_feed::feed;
 use crate::config::compile_listen::listen;
 use crate::config::hub::Hub;
-use crate::config::model::{HubConfig, LimitsConfig};
+use crate::config::model::HubConfig;
 use crate::config::name;
 use crate::config::problem::{Found, Problem, Problems};
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
         let message = format!("must be between {SHORTEST_SKEW} and {LONGEST_SKEW}");
         found.errors.push(Problem::at("skew", message));
     }
-    check_limits(&config.limits, &mut found);
+    check_limits(&config, &mut found);
     let listen = listen(&config.listen, &mut found);
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
@@ -56,13 +56,14 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }
-    let HubConfig { name, data, skew, reserve_mib, limits, .. } = config;
+    let HubConfig { name, data, skew, reserve_mib, audit, limits, .. } = config;
     let reserve = reserve_mib.saturating_mul(1024 * 1024);
-    Ok(Hub { name, data, listen, access, clusters, skew, reserve, limits, feeds, warnings: found.warnings })
+    Ok(Hub { name, data, listen, access, clusters, skew, reserve, audit, limits, feeds, warnings: found.warnings })
 }
 
 /// A limit of nothing would shut everybody out.
-fn check_limits(limits: &LimitsConfig, found: &mut Found) {
+fn check_limits(config: &HubConfig, found: &mut Found) {
+    let limits = &config.limits;
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let all = [
         ("followers", count(limits.followers)),
@@ -75,6 +76,11 @@ fn check_limits(limits: &LimitsConfig, found: &mut Found) {
     ];
     for (name, _) in all.into_iter().filter(|(_, limit)| *limit == 0) {
         found.errors.push(Problem::at(format!("limits.{name}"), "must be at least 1"));
+    }
+    for (name, limit) in [("days", config.audit.days), ("mib", config.audit.mib)] {
+        if limit == 0 {
+            found.errors.push(Problem::at(format!("audit.{name}"), "must be at least 1"));
+        }
     }
 }
 

@@ -33,8 +33,27 @@ pub struct HubConfig {
     /// How much one caller may use.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How much of the audit log is kept.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// The feeds.
     pub feeds: Vec<FeedConfig>,
+}
+
+/// How much of the audit log is kept: whichever is less.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// For so many days. Default: 400.
+    pub days: u64,
+    /// So many MiB. Default: 1024.
+    pub mib: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> AuditConfig {
+        AuditConfig { days: 400, mib: 1_024 }
+    }
 }
 
 /// How much one caller may use. A principal is a SPIFFE id, or the name of a token.

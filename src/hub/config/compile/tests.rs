@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::model::LimitsConfig;
 use crate::config::role::Role;
 use serde_json::{Value, json};
 
@@ -169,4 +170,5 @@ fn limits_have_defaults_and_none_is_nothing() {
     assert!(hub.limits.followers_per_principal >= 10_000, "a mesh may use one identity for all of its proxies");
     let found = problems(|config| config["limits"] = json!({"followers": 0, "sidecar_requests": 0}));
     assert_eq!(found, ["limits.followers: must be at least 1", "limits.sidecar_requests: must be at least 1"]);
+    assert_eq!(problems(|config| config["audit"] = json!({"days": 0})), ["audit.days: must be at least 1"]);
 }

@@ -11,6 +11,7 @@ mod prune;
 mod reads;
 mod records;
 mod reserve;
+pub mod retention;
 mod schema;
 mod transaction;
 mod value;
@@ -21,19 +22,23 @@ use crate::store::model::{
 };
 use connection::Connections;
 use reserve::Reserve;
+use retention::Retention;
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
-use taskfence_core::time::Timestamp;
+use taskfence_core::time::{Span, Timestamp};
 
 /// The chain is kept for so many of the last numbers. A proxy that stopped before them starts from the full state.
 const WINDOW: u64 = 200_000;
 
 /// How many bytes of the disk are kept for signals.
 pub const RESERVE: u64 = 256 * 1024 * 1024;
+
+/// How much of the audit log is kept where nothing else is said.
+pub const AUDIT: Retention = Retention { age: Span::hours(400 * 24), bytes: 1024 * 1024 * 1024 };
 
 /// The store of a hub in the file `hub.sqlite`, with its log (`-wal`, `-shm`), its reserve (`.reserve`) and its lock
 /// (`.lock`) beside it.
@@ -42,6 +47,7 @@ pub struct SqliteStore {
     connections: Connections,
     window: u64,
     reserve: Reserve,
+    audit: Retention,
     /// A commit failed, and whether it happened is not known: nothing is written any more.
     is_uncertain: AtomicBool,
     /// The lock, while this process is the hub.
@@ -58,7 +64,14 @@ impl SqliteStore {
         schema::migrate(&connections.writer())?;
         let reserve = Reserve::new(path, 0);
         let path = path.to_owned();
-        Ok(SqliteStore { path, connections, window: WINDOW, reserve, is_uncertain: AtomicBool::new(false), lock: None })
+        let (audit, is_uncertain) = (AUDIT, AtomicBool::new(false));
+        Ok(SqliteStore { path, connections, window: WINDOW, reserve, audit, is_uncertain, lock: None })
+    }
+
+    /// Keeps so much of the audit log; without this, [`AUDIT`].
+    pub fn with_audit_kept(mut self, audit: Retention) -> SqliteStore {
+        self.audit = audit;
+        self
     }
 
     /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,
@@ -100,23 +113,25 @@ impl SqliteStore {
 
     /// Writes, and gives up the reserve where the disk is full.
     fn write<T>(&self, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let once = || {
-            if self.is_uncertain.load(Ordering::Acquire) {
-                return Err(StoreError::Uncertain("an earlier commit failed".to_owned()));
-            }
-            let done = body(&self.connections.writer());
-            if matches!(done, Err(StoreError::Uncertain(_))) {
-                self.is_uncertain.store(true, Ordering::Release);
-            }
-            done
-        };
-        match once() {
+        match self.write_beside_reserve(&body) {
             Err(StoreError::Full(why)) if self.reserve.give_up().unwrap_or(false) => {
                 tracing::error!("the disk is full: the reserve for signals is given up: {why}");
-                once()
+                self.write_beside_reserve(&body)
             }
             done => done,
         }
+    }
+
+    /// Writes what may not use the reserve.
+    fn write_beside_reserve<T>(&self, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.is_uncertain.load(Ordering::Acquire) {
+            return Err(StoreError::Uncertain("an earlier commit failed".to_owned()));
+        }
+        let done = body(&self.connections.writer());
+        if matches!(done, Err(StoreError::Uncertain(_))) {
+            self.is_uncertain.store(true, Ordering::Release);
+        }
+        done
     }
 
     /// Reads one feed, all of one moment. `body` gets its id and its head.
@@ -195,7 +210,11 @@ impl Store for SqliteStore {
     }
 
     fn audit(&self, record: &Audit) -> Result<(), StoreError> {
-        self.write(|connection| records::audit(connection, record))
+        // Whoever only reads must not use up what is kept for signals.
+        match record.call.starts_with("GET ") {
+            true => self.write_beside_reserve(|connection| records::audit(connection, record)),
+            false => self.write(|connection| records::audit(connection, record)),
+        }
     }
 
     fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError> {
@@ -246,6 +265,10 @@ impl Store for SqliteStore {
             next = step.1;
         }
         while self.write(|connection| prune::chains(connection, self.window))? {}
+        let mut cursor = Some(0);
+        while let Some(after) = cursor {
+            cursor = self.write(|connection| retention::prune(connection, now, self.audit, after))?;
+        }
         self.keep_reserve();
         Ok(removed)
     }

@@ -2,6 +2,7 @@
 
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
 use crate::store::sqlite::commits::note_time;
+use crate::store::sqlite::retention;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::{int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 /// See `Store::audit`.
 pub fn audit(connection: &Connection, record: &Audit) -> Result<(), StoreError> {
     transaction::write(connection, |connection| {
+        retention::count(connection, record)?;
         let Audit { at, by, call, status, detail } = record;
         connection
             .prepare_cached("INSERT INTO audit (at, by, call, status, detail) VALUES (?, ?, ?, ?, ?)")?

@@ -29,6 +29,16 @@ fn signals_are_still_stored_from_the_reserve_and_what_is_refused_is_told() {
     let mut file = std::fs::File::create(&others).unwrap();
     while file.write_all(&[b'x'; 4096]).is_ok() {}
 
+    // Whoever reads fills the audit log, and not the reserve.
+    let line = |call: &str| {
+        let (call, detail) = (call.to_owned(), format!(r#"{{"query":"{}"}}"#, "x".repeat(4_000)));
+        Audit { at: 5_000_000, by: "ann".to_owned(), call, status: 200, detail }
+    };
+    let refused = (0..2_000).find_map(|_| store.audit(&line("GET /v1/feeds/main/signals")).err());
+    assert!(matches!(refused, Some(StoreError::Full(_))), "{refused:?}");
+    assert!(store.has_reserve());
+    assert!((0..200).all(|_| store.audit(&line("POST /v1/feeds/main/stops")).is_ok()));
+
     let mut taken = Vec::new();
     let refused = loop {
         let n = taken.len() + 1;
