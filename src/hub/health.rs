@@ -34,6 +34,8 @@ pub struct Findings {
     pub set_back: bool,
     /// The median of how far the proxies' clocks are ahead, in milliseconds; `None`: none follows.
     pub median_skew: Option<i64>,
+    /// Proxies that have lately said that they have applied what another store holds.
+    pub foreign: usize,
 }
 
 /// Whether this hub should get requests.
@@ -117,6 +119,14 @@ impl Health {
             false => String::new(),
         };
         checks.push(Check { name: "history", ok: !found.set_back, detail });
+        // Anybody who may read a feed can say so, and it passes by itself: the hub stays ready.
+        let detail = match found.foreign {
+            0 => String::new(),
+            count => format!(
+                "{count} proxies came with entries of another store in the last hour: is there a second hub of this name, or was the store replaced? What the other one took in is only there, and in these proxies"
+            ),
+        };
+        checks.push(Check { name: "proxies", ok: true, detail });
         let skew = found.median_skew.unwrap_or_default();
         let is_near = skew.unsigned_abs() <= MAX_SKEW.unsigned_abs();
         let detail = format!("the clocks of most proxies are {skew} ms or more apart from this one: set this clock");
@@ -274,6 +284,7 @@ mod tests {
                 restored: Some(1),
                 set_back: true,
                 median_skew: Some(60_001),
+                foreign: 2,
             },
             now,
         );

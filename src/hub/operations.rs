@@ -114,8 +114,7 @@ fn receipt_answer(receipt: Receipt) -> ReceiptAnswer {
         let (id, node, applied) = (waiting.id, waiting.node, waiting.applied.to_string());
         WaitingAnswer { id, node, applied, seen_ms: waiting.seen, closes_at_ms, never }
     });
-    let note =
-        |_| "the hub started a short time ago; until `may_miss_until_ms` there may be proxies that it does not know";
+    let note = |_| "the hub or its store is new; until `may_miss_until_ms` there may be proxies that it does not know";
     ReceiptAnswer {
         number: receipt.revision.number,
         committed_at_ms,

@@ -3,6 +3,7 @@
 //! Most connections belong to proxies that wait, so the settings keep a waiting connection small.
 
 use crate::access::peer::Peer;
+use crate::access::sources::{Counted, Sources};
 use crate::connection::Protocols;
 use crate::feed::pace::Meter;
 use crate::repeated::Repeated;
@@ -35,8 +36,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub type Tls = watch::Receiver<Arc<ServerConfig>>;
 
 /// Serves `router` on `listener` until `shutdown`, and then until the requests that run have ended, at most for ten
-/// seconds.
-pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, shutdown: impl Future<Output = ()>) {
+/// seconds. `sources` says how many connections each address may have: one more is closed at once.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+    sources: Arc<Sources>,
+    shutdown: impl Future<Output = ()>,
+) {
     let server = Server {
         protocols: Arc::new(Protocols::new(router.into_service())),
         stop: watch::Sender::new(false),
@@ -50,7 +57,9 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<Tls>, shut
             accepted = server.accept(&listener) => match accepted {
                 Ok((stream, address, permit)) => {
                     accepting.went_well("");
-                    server.start(stream, address, permit, tls.as_ref());
+                    if let Some(counted) = sources.begin(address.ip()) {
+                        server.start(stream, address, (permit, counted), tls.as_ref());
+                    }
                 }
                 Err(error) => {
                     accepting.failed("", error);
@@ -83,7 +92,7 @@ impl Server {
         Ok((stream, address, permit))
     }
 
-    fn start(&self, stream: TcpStream, address: SocketAddr, permit: Permit, tls: Option<&Tls>) {
+    fn start(&self, stream: TcpStream, address: SocketAddr, permit: (Permit, Counted), tls: Option<&Tls>) {
         let (protocols, stop) = (self.protocols.clone(), self.stop.subscribe());
         let Some(tls) = tls else {
             let peer = Arc::new(Peer::new(address, Vec::new()));
@@ -148,7 +157,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Router::new().route("/livez", axum::routing::get(|| async { "alive" }));
-        tokio::spawn(serve(listener, routes, None, std::future::pending()));
+        tokio::spawn(serve(listener, routes, None, Sources::new(9, 9), std::future::pending()));
         // Silence, what may be the begin of any request, HTTP/2 without a request, and a request that needs no token.
         let http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
         for said in [&b""[..], b"P", http2, b"GET /livez HTTP/1.1\r\n\r\n"] {
@@ -159,5 +168,30 @@ mod tests {
             assert!(closed.is_ok(), "{said:?} holds a connection");
             assert!(began.elapsed() >= Duration::from_secs(10));
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_cannot_take_all_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route("/livez", axum::routing::get(|| async { "alive" }));
+        tokio::spawn(serve(listener, routes, None, Sources::new(2, 9), std::future::pending()));
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            _ = stream.write_all(b"GET /livez HTTP/1.1\r\nhost: hub\r\n\r\n").await;
+            let answered = stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0);
+            (stream, answered)
+        };
+        let held = [ask().await, ask().await];
+        assert!(held.iter().all(|(_, answered)| *answered));
+        assert!(!ask().await.1);
+        drop(held);
+        for _ in 0..100 {
+            if ask().await.1 {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        panic!("connections that ended have no room");
     }
 }

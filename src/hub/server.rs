@@ -4,6 +4,7 @@ use crate::access::authenticate::{Access, Now, authenticate};
 use crate::access::certificate::CertificateRules;
 use crate::access::known_tokens::KnownTokens;
 use crate::access::principal::Principal;
+use crate::access::sources::Sources;
 use crate::api::audit_trail::AuditTrail;
 use crate::api::call::{Api, READERS, allow_all_feeds};
 use crate::api::operations::Operations;
@@ -24,6 +25,7 @@ use crate::store::clock::Clock;
 use crate::store::model::StoreError;
 use crate::store::pruning::Pruning;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::retention::Retention;
 use crate::store::writer::Writer;
 use crate::tls::{Tls, TlsError};
 use axum::http::StatusCode;
@@ -40,6 +42,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use taskfence_core::time::Span;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -56,6 +59,9 @@ const BACKLOG: u32 = 4_096;
 
 /// A statement is sent for so long after it was signed, or a little less.
 const SIGNED: Duration = Duration::from_secs(2);
+
+/// That a proxy came with entries of another store is told for so long, in milliseconds.
+const FOREIGN: u64 = 3_600_000;
 
 /// How to write the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +177,12 @@ impl Server {
     pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
         make_data(&hub)?;
         let lock = lock(&hub)?;
-        let store: Arc<dyn Store> =
-            Arc::new(open_store(&hub)?.with_signals_kept(hub.keep_signals).with_reserve(hub.reserve));
+        let audit = Retention {
+            age: Span::hours(hub.audit.days.saturating_mul(24)),
+            bytes: hub.audit.mib.saturating_mul(1024 * 1024),
+        };
+        let store = open_store(&hub)?.with_signals_kept(hub.keep_signals).with_audit_kept(audit);
+        let store: Arc<dyn Store> = Arc::new(store.with_reserve(hub.reserve));
         // If this turns out to be an older copy of the store, it is complete until then.
         let complete_until = store.latest_time()?;
         let clock = Clock::new(&*store)?;
@@ -191,12 +201,18 @@ impl Server {
             let intake = intake.clone();
             Arc::new(move |feed, now| intake.issuer_status(feed, now))
         };
-        let settings = Settings::new(&hub.name);
+        let settings = Settings {
+            max_loaders: hub.limits.full_states,
+            max_followers: hub.limits.followers,
+            max_of_principal: hub.limits.followers_per_principal,
+            ..Settings::new(&hub.name)
+        };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
         let parts = Arc::new(Parts { intake: intake.clone(), writer, feeds: Arc::clone(&feeds), clock });
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
-        let access = Arc::new(Access::new(tokens, certificates, &hub.feeds, now));
+        let access = Arc::new(Access::new(tokens, certificates, &hub, now));
+        let sources = Sources::new(hub.limits.connections_per_private_address, hub.limits.connections_per_address);
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
         let address = hub.listen.address;
         let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;
@@ -212,7 +228,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
-        let served = serve(listener, router, current, wait(stopped.clone()));
+        let served = serve(listener, router, current, sources, wait(stopped.clone()));
         let median_skew = Arc::new(Mutex::new(None));
         let ticker = Ticker {
             median_skew: Arc::clone(&median_skew),
@@ -399,6 +415,8 @@ impl Ticker {
             tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again");
         }
         let followers: Vec<_> = self.parts.feeds.iter().flat_map(|feed| feed.followers.all()).collect();
+        let since = self.parts.clock.now_ms().saturating_sub(FOREIGN);
+        findings.foreign = followers.iter().filter(|(_, one)| one.foreign_at > since).count();
         let mut ahead = Ahead::default();
         followers.iter().for_each(|(_, follower)| ahead.count(follower));
         match health::set_back(&*self.store, ahead.is_most(), self.complete_until) {

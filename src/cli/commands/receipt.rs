@@ -137,7 +137,7 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
         let until = time_from(Timestamp(until.div_ceil(1000)), Timestamp(console.now));
         writeln!(
             console.err,
-            "note: the hub started a short time ago; there may be proxies that it does not know until {until}"
+            "note: the hub or its store is new; there may be proxies that it does not know until {until}"
         )?;
     }
     Ok(())

@@ -46,8 +46,11 @@ impl Status {
         let word = if status.is_success() { "ready" } else { "not ready" };
         writeln!(console.out, "{}: {word}", client.address())?;
         for check in list(ready.get("checks").unwrap_or(&Value::Null)) {
-            if check.get("ok") != Some(&Value::Bool(true)) {
-                writeln!(console.err, "error: {}: {}", text(check, "name"), text(check, "detail"))?;
+            let (name, detail) = (text(check, "name"), text(check, "detail"));
+            match check.get("ok") == Some(&Value::Bool(true)) {
+                false => writeln!(console.err, "error: {name}: {detail}")?,
+                true if !detail.is_empty() => writeln!(console.err, "note: {name}: {detail}")?,
+                true => {}
             }
         }
         let rows: Vec<_> = list(&feeds).iter().map(feed_row).collect();

@@ -122,6 +122,120 @@ fn a_clock_that_is_set_ahead_for_a_moment_loses_nothing() {
     assert_eq!(World::new(0).run(&ops), Ok(()));
 }
 
+/// One step of a proxy between two hubs that have the same name and the same key, and each a store of its own.
+#[derive(Debug, Clone)]
+enum Between {
+    /// One of the hubs takes in signals.
+    Signals(bool, u64),
+    /// The VM is called by its timer.
+    Tick(usize),
+    /// One of the hubs answers the request of the VM.
+    Deliver(bool, usize, usize),
+    /// The VM goes on with its page.
+    Step(usize, usize),
+    /// Time passes, in milliseconds.
+    Wait(u64),
+}
+
+fn between() -> impl Strategy<Value = Between> {
+    let vm = || 0usize..2;
+    prop_oneof![
+        2 => (any::<bool>(), 1u64..4).prop_map(|(hub, count)| Between::Signals(hub, count)),
+        6 => vm().prop_map(Between::Tick),
+        8 => (any::<bool>(), vm(), 1usize..5).prop_map(|(hub, vm, cut)| Between::Deliver(hub, vm, cut)),
+        4 => (vm(), 1usize..5).prop_map(|(vm, batches)| Between::Step(vm, batches)),
+        2 => (1u64..3_000).prop_map(Between::Wait),
+    ]
+}
+
+/// Runs `steps`. A state may become newer only by the hub whose history is the position, and only when everything that it
+/// held at that time is there.
+fn run_between(steps: &[Between]) -> Result<(), String> {
+    let mut world = World::new(0);
+    // What each hub held from each time on.
+    let mut timelines = [1, 2].map(|epoch: u64| (epoch, vec![(BEGIN, BTreeSet::new())]));
+    let mut other = Hub::begin(2, Vec::new());
+    let mut before = 0;
+    for step in steps {
+        world.clock += 1;
+        let is_other = matches!(step, Between::Signals(true, _) | Between::Deliver(true, ..));
+        if is_other {
+            std::mem::swap(&mut world.hub, &mut other);
+        }
+        match *step {
+            Between::Signals(_, count) => world.take_in(count),
+            Between::Tick(vm) => world.apply(&Op::Tick(vm)),
+            Between::Deliver(_, vm, cut) => world.apply(&Op::Deliver(vm, cut)),
+            Between::Step(vm, batches) => world.apply(&Op::Step(vm, batches)),
+            Between::Wait(milliseconds) => world.clock += milliseconds,
+        }
+        timelines[usize::from(is_other)].1.push((world.clock, world.hub.held.iter().copied().collect()));
+        if is_other {
+            std::mem::swap(&mut world.hub, &mut other);
+        }
+        world.proxy.view.force_refresh();
+        world.proxy.view.refresh(&mut world.proxy.store).unwrap();
+        let position = position::read(&mut world.proxy.store, world.source.id).unwrap();
+        let heard = world.proxy.view.fresh_at(&[covered().id.transmitter(world.source.id)]).0 * 1_000;
+        let fresh = position.fresh.max(heard);
+        if fresh <= before {
+            continue;
+        }
+        before = fresh;
+        let followed = timelines.iter().find(|(epoch, _)| *epoch == position.applied.epoch);
+        let (epoch, timeline) = followed.ok_or_else(|| format!("newer without a history, by {step:?}"))?;
+        let (_, held) = timeline.iter().rev().find(|(at, _)| *at <= fresh).unwrap();
+        if let Some(signal) = world.proxy.lacks(held) {
+            return Err(format!("as new as the hub of epoch {epoch} without its signal {signal}, by {step:?}"));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn two_hubs_of_one_name_keep_nothing_fresh_that_was_not_taken_whole(steps in proptest::collection::vec(between(), 1..90)) {
+        if let Err(broken) = run_between(&steps) {
+            prop_assert!(false, "{broken}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_between_two_hubs_is_fresh_by_the_one_that_it_follows() {
+    use Between::{Deliver, Signals, Step, Tick, Wait};
+    let begun = [Signals(false, 3), Signals(true, 3), Tick(0), Deliver(false, 0, 9), Step(0, 9)];
+    // The other one answers in parts of which this one interrupts the second.
+    let rest = [Deliver(true, 0, 1), Step(0, 9), Deliver(true, 0, 1), Deliver(false, 0, 1), Wait(6_000), Tick(0)];
+    let steps: Vec<_> = begun.iter().chain(rest.iter().cycle().take(60)).cloned().collect();
+    assert_eq!(run_between(&steps), Ok(()));
+    for rule in [Rule::Epoch, Rule::Head] {
+        let broken = without(rule, || (0..200).find_map(|seed| run_between(&mixed(seed)).err()));
+        assert!(broken.is_some(), "the test does not notice that {rule:?} is off");
+    }
+}
+
+/// Steps that follow from `seed`.
+fn mixed(seed: u64) -> Vec<Between> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = |most: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % most
+    };
+    let mut step = || match next(8) {
+        0 => Between::Signals(next(2) == 0, 1 + next(3)),
+        1 | 2 => Between::Tick(next(2) as usize),
+        3..=5 => Between::Deliver(next(2) == 0, next(2) as usize, 1 + next(4) as usize),
+        6 => Between::Step(next(2) as usize, 1 + next(4) as usize),
+        _ => Between::Wait(1 + next(3_000)),
+    };
+    (0..90).map(|_| step()).collect()
+}
+
 /// What happens until the model notices that a rule is off, and how far the clock of the proxy is ahead.
 fn breaks(rule: Rule) -> (i64, Vec<Op>) {
     use Op::{Deliver, Mixed, NewEpoch, Replay, Restart, Restore, Signals, Step, Tick, Wait};

@@ -6,7 +6,7 @@ use crate::access::known_tokens::{KnownTokens, NotKnown};
 use crate::access::peer::Peer;
 use crate::access::principal::Principal;
 use crate::access::rate_limit::RateLimit;
-use crate::config::hub::Feed;
+use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
 use crate::problem::Problem;
 use axum::extract::{Request, State};
@@ -30,8 +30,10 @@ pub struct Access {
     logged: RateLimit<IpAddr>,
     /// For people and issuers, which call the API.
     callers: RateLimit<String>,
-    /// For proxies and transmitters; many share a principal.
-    machines: RateLimit<String>,
+    /// For proxies; many share a principal.
+    sidecars: RateLimit<String>,
+    /// For transmitters.
+    transmitters: RateLimit<String>,
     /// What transmitters send in `authorization` that have agreed on a value of their own: the path of the intake of the
     /// feed, and the value.
     streams: Vec<(String, String)>,
@@ -41,8 +43,8 @@ pub struct Access {
 impl Access {
     /// Callers have one of `tokens`, or a certificate that `certificates` names. Transmitters of `hub` may have a value of
     /// their own, which the intake compares again with the stream of the SET.
-    pub fn new(tokens: KnownTokens, certificates: CertificateRules, hub: &[Arc<Feed>], now: Now) -> Access {
-        let streams = hub.iter().flat_map(|feed| {
+    pub fn new(tokens: KnownTokens, certificates: CertificateRules, hub: &Hub, now: Now) -> Access {
+        let streams = hub.feeds.iter().flat_map(|feed| {
             let policy = feed.policy();
             let values = policy.signals().transmitters().iter().filter_map(|stream| stream.authorization.as_ref());
             values.map(|value| (Feed::intake_path(&feed.name), value.reveal().to_owned())).collect::<Vec<_>>()
@@ -53,7 +55,8 @@ impl Access {
             failures: RateLimit::new(1, 20),
             logged: RateLimit::new(1, 1),
             callers: RateLimit::new(500, 2_000),
-            machines: RateLimit::new(20_000, 50_000),
+            sidecars: of_machines(hub.limits.sidecar_requests),
+            transmitters: of_machines(hub.limits.transmitter_requests),
             streams: streams.collect(),
             now,
         }
@@ -101,7 +104,8 @@ impl Access {
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
-            Role::Sidecar | Role::Transmitter => &self.machines,
+            Role::Sidecar => &self.sidecars,
+            Role::Transmitter => &self.transmitters,
             Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
         };
         let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
@@ -118,6 +122,11 @@ impl Access {
             |(known, value): &(String, String)| known == path && constant_time_eq(value.as_bytes(), header.as_bytes());
         self.streams.iter().any(same)
     }
+}
+
+/// Proxies of one principal come at once when the hub has started.
+fn of_machines(per_second: u64) -> RateLimit<String> {
+    RateLimit::new(per_second, per_second.saturating_mul(5) / 2)
 }
 
 /// A connection is closed so long before its client certificate ends, in seconds: whoever has a new one connects with it,
@@ -165,7 +174,9 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
 mod tests {
     use super::*;
     use crate::access::tokens;
+    use crate::config::compile::compile;
     use crate::config::hub::Access as Rule;
+    use crate::config::model::LimitsConfig;
     use crate::testing;
     use axum::http::StatusCode;
     use taskfence_core::http::spiffe::PeerPattern;
@@ -178,7 +189,10 @@ mod tests {
         let peers = PeerPattern::parse("spiffe://mesh.example/ns/a/*").unwrap();
         let rules = CertificateRules::new(vec![Rule { peers, role: Role::Sidecar, feeds: Vec::new(), issuer: None }]);
         let tokens = KnownTokens::open(store, 0).unwrap();
-        (folder, Access::new(tokens, rules, &[], Arc::new(|| 5)), token)
+        let hub = compile(testing::config(folder.path()).to_string().as_bytes()).unwrap();
+        let limits = LimitsConfig { sidecar_requests: 2, transmitter_requests: 4, ..LimitsConfig::default() };
+        let hub = Hub { limits, feeds: Vec::new(), ..hub };
+        (folder, Access::new(tokens, rules, &hub, Arc::new(|| 5)), token)
     }
 
     fn peer(spiffe: Option<&str>) -> Peer {
@@ -220,6 +234,19 @@ mod tests {
         assert_eq!(admit(end + 1), Err(StatusCode::UNAUTHORIZED));
         let closes = |now| close_in_time(Response::default(), &peer, now * 1_000).headers().contains_key(CONNECTION);
         assert_eq!([closes(end - 301), closes(end - 299), closes(end + 9)], [false, true, true]);
+    }
+
+    #[test]
+    fn a_principal_has_the_rate_of_its_role() {
+        let (_folder, access, token) = access();
+        let good = format!("Bearer {token}");
+        let count = |authorization: Option<&str>, spiffe: Option<&str>| {
+            let (headers, peer) = (headers(authorization), peer(spiffe));
+            (0..20).filter(|_| access.admit(&headers, &peer).is_ok()).count()
+        };
+        assert_eq!(count(None, Some(ENVOY)), 5);
+        assert_eq!(count(None, Some("spiffe://mesh.example/ns/a/sa/other")), 5, "another principal has its own");
+        assert_eq!(count(Some(&good), None), 20);
     }
 
     #[test]

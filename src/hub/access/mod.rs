@@ -8,4 +8,5 @@ pub mod known_tokens;
 pub mod peer;
 pub mod principal;
 pub mod rate_limit;
+pub mod sources;
 pub mod tokens;

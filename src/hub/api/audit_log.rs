@@ -24,6 +24,14 @@ impl Note {
     pub fn set(&self, detail: Value) {
         *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(detail);
     }
+
+    /// Adds the signal that the call is about: the line is kept for as long as that has an effect.
+    pub fn signal(&self, signal: u64) {
+        let mut note = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(Value::Object(members)) = &mut *note {
+            members.insert("signal".to_owned(), signal.into());
+        }
+    }
 }
 
 /// The longest `call` and the longest `detail` of a line, in bytes: whoever may only read must not fill the disk by long
@@ -77,13 +85,13 @@ pub async fn record(State(api): State<Api>, mut request: Request, next: Next) ->
     }
 }
 
-/// The detail as a line has it: what is too long becomes `{"cut": TEXT}`, with its beginning.
+/// The detail as a line has it: what is too long becomes `{"cut": TEXT, "signal": ID}`, with its beginning.
 fn detail_text(detail: &Value) -> String {
     let text = detail.to_string();
     if text.len() <= MAX_DETAIL {
         return text;
     }
-    json!({"cut": cut(text, MAX_DETAIL)}).to_string()
+    json!({"cut": cut(text, MAX_DETAIL), "signal": detail.get("signal")}).to_string()
 }
 
 /// The first `most` bytes of `text`, to the last whole character.

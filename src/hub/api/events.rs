@@ -46,7 +46,9 @@ pub async fn report(
     let (by, event, details) = (principal.name, request.event, request.details);
     let (subject, reason, jti) = (request.subject, request.reason, request.jti);
     let event = OperatorEvent { feed, by, event, details, subject, issuer, reason, jti, caller };
-    Ok(Json(api.operations.event(event).await?))
+    let taken = api.operations.event(event).await?;
+    note.signal(taken.signal);
+    Ok(Json(taken))
 }
 
 /// Stops everything of an issuer, or of one client, task, user, session, device or token of it, until it is undone.
@@ -75,7 +77,9 @@ pub async fn stop(
         }
     };
     let order = StopOrder { feed, by: principal.name, issuer: request.issuer, what, reason: request.reason };
-    Ok(Json(api.operations.stop(order).await?))
+    let taken = api.operations.stop(order).await?;
+    note.signal(taken.signal);
+    Ok(Json(taken))
 }
 
 /// The key space of the issuer of that name: a typing error must not look like a stop.

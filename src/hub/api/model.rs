@@ -264,7 +264,7 @@ pub struct ReceiptAnswer {
     pub slowest: Option<SlowestAnswer>,
     /// The proxies that have not confirmed it.
     pub waiting: Vec<WaitingAnswer>,
-    /// Until when there may be proxies that the hub does not know, because it started a short time ago; in milliseconds
+    /// Until when there may be proxies that the hub does not know, because it or its store is new; in milliseconds
     /// since 1970.
     pub may_miss_until_ms: Option<u64>,
     /// What else must be known to read this, such as that the hub started a moment ago.

@@ -422,6 +422,24 @@ async fn who_has_no_role_for_the_api_writes_nothing_into_the_audit_log() {
 }
 
 #[tokio::test]
+async fn the_audit_log_names_the_signal_that_a_call_made() {
+    let hub = Running::start().await;
+    let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;
+    let long = "x".repeat(6_000);
+    let stop = json!({"issuer": "https://jit.example", "what": "client", "name": "a", "reason": long});
+    let (_, stopped) = ops.post("/v1/feeds/main/stops", stop).await;
+    let event = json!({"event": "task-completed", "subject": task("t"), "issuer": "https://jit.example"});
+    let (_, reported) = ops.post("/v1/feeds/main/events", event).await;
+    let undo = json!({"jti": reported["jti"], "transmitter": "operator/ops", "reason": "r"});
+    assert_eq!(ops.post("/v1/feeds/main/undo", undo).await.0, 200);
+    let (_, log) = ops.get("/v1/audit").await;
+    let signals: Vec<_> = log.as_array().unwrap().iter().map(|line| line["detail"]["signal"].clone()).collect();
+    assert_eq!(signals, [&reported["signal"], &reported["signal"], &stopped["signal"]].map(Clone::clone));
+    assert!(signals.iter().all(Value::is_u64), "{signals:?}");
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn an_issuer_ends_its_own_grants_in_its_own_feeds() {
     let hub = Running::start().await;
     let ops = Caller::new(&hub, "ops", Role::Operator, &[]).await;

@@ -35,12 +35,13 @@ pub async fn undo(
         return Err(Problem::bad_request("`reason` is empty", "say why the signal is undone, for the audit log"));
     }
     let (id, jti) = find(&api, &feed, &request).await?;
+    note.signal(id);
     let name = feed.clone();
     let entries = api.with_store(move |store| store.entries_of(&name, id)).await?;
-    let note = note_what_stays(id, &entries)?;
+    let stays = note_what_stays(id, &entries)?;
     let mut taken = api.operations.lift(&feed, id, &principal.name, &request.reason).await?;
     taken.jti = jti;
-    taken.notes.extend(note);
+    taken.notes.extend(stays);
     Ok(Json(taken))
 }
 

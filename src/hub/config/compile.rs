@@ -50,6 +50,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     if config.keep_signals > LONGEST_KEPT {
         found.errors.push(Problem::at("keep_signals", format!("must be at most {LONGEST_KEPT}")));
     }
+    check_limits(&config, &mut found);
     let listen = listen(&config.listen, &mut found);
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
@@ -61,9 +62,33 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }
-    let HubConfig { name, data, skew, keep_signals, reserve_mib, .. } = config;
+    let HubConfig { name, data, skew, keep_signals, reserve_mib, audit, limits, .. } = config;
     let reserve = reserve_mib.saturating_mul(1024 * 1024);
-    Ok(Hub { name, data, listen, access, clusters, skew, keep_signals, reserve, feeds, warnings: found.warnings })
+    let Found { warnings, .. } = found;
+    Ok(Hub { name, data, listen, access, clusters, skew, keep_signals, reserve, audit, limits, feeds, warnings })
+}
+
+/// A limit of nothing would shut everybody out.
+fn check_limits(config: &HubConfig, found: &mut Found) {
+    let limits = &config.limits;
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let all = [
+        ("followers", count(limits.followers)),
+        ("followers_per_principal", count(limits.followers_per_principal)),
+        ("full_states", count(limits.full_states)),
+        ("sidecar_requests", limits.sidecar_requests),
+        ("transmitter_requests", limits.transmitter_requests),
+        ("connections_per_address", count(limits.connections_per_address)),
+        ("connections_per_private_address", count(limits.connections_per_private_address)),
+    ];
+    for (name, _) in all.into_iter().filter(|(_, limit)| *limit == 0) {
+        found.errors.push(Problem::at(format!("limits.{name}"), "must be at least 1"));
+    }
+    for (name, limit) in [("days", config.audit.days), ("mib", config.audit.mib)] {
+        if limit == 0 {
+            found.errors.push(Problem::at(format!("audit.{name}"), "must be at least 1"));
+        }
+    }
 }
 
 fn clusters(config: &HubConfig, found: &mut Found) -> BTreeMap<String, Cluster> {

@@ -1,7 +1,7 @@
 //! The compiled configuration. Only [`crate::config::compile::compile`] makes one.
 
 use crate::config::cluster::Cluster;
-use crate::config::model::TlsConfig;
+use crate::config::model::{AuditConfig, LimitsConfig, TlsConfig};
 use crate::config::problem::Problem;
 use crate::config::role::Role;
 use std::collections::BTreeMap;
@@ -32,6 +32,10 @@ pub struct Hub {
     pub keep_signals: Span,
     /// How much of the disk is kept for signals, in bytes.
     pub reserve: u64,
+    /// How much of the audit log is kept.
+    pub audit: AuditConfig,
+    /// How much one caller may use.
+    pub limits: LimitsConfig,
     /// The feeds. Their names differ.
     pub feeds: Vec<Arc<Feed>>,
     /// What is allowed but unsafe.

@@ -37,8 +37,65 @@ pub struct HubConfig {
     /// How much of the disk is kept for signals, in MiB, so that others cannot fill it. 0: nothing. Default: 256.
     #[serde(default = "default_reserve")]
     pub reserve_mib: u64,
+    /// How much one caller may use.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// How much of the audit log is kept.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// The feeds.
     pub feeds: Vec<FeedConfig>,
+}
+
+/// How much of the audit log is kept: whichever is less.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// For so many days. Default: 400.
+    pub days: u64,
+    /// So many MiB. Default: 1024.
+    pub mib: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> AuditConfig {
+        AuditConfig { days: 400, mib: 1_024 }
+    }
+}
+
+/// How much one caller may use. A principal is a SPIFFE id, or the name of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// So many proxies follow one feed. Default: 50000.
+    pub followers: usize,
+    /// So many of them are of one principal. Default: 25000.
+    pub followers_per_principal: usize,
+    /// So many proxies of one feed load a state of several pages at once. A principal may hold a quarter of these places,
+    /// and more only where a quarter is free. Default: 16.
+    pub full_states: usize,
+    /// A principal of the role `sidecar` may make so many requests a second. Default: 20000.
+    pub sidecar_requests: u64,
+    /// A principal of the role `transmitter` may make so many requests a second. Default: 5000.
+    pub transmitter_requests: u64,
+    /// An address may hold so many connections; of public IPv6 addresses all of a /64 together. Default: 1000.
+    pub connections_per_address: usize,
+    /// The same for addresses of private networks, where a whole mesh may be behind one. Default: 10000.
+    pub connections_per_private_address: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig {
+            followers: 50_000,
+            followers_per_principal: 25_000,
+            full_states: 16,
+            sidecar_requests: 20_000,
+            transmitter_requests: 5_000,
+            connections_per_address: 1_000,
+            connections_per_private_address: 10_000,
+        }
+    }
 }
 
 /// Where the hub listens.

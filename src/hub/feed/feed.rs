@@ -11,8 +11,8 @@ use crate::feed::request::PageRequest;
 use crate::feed::tail::{Range, Tail};
 use crate::feed::{Issuers, Now, Settings, heartbeat, locked};
 use crate::repeated::Repeated;
-use crate::store::Store;
 use crate::store::model::{StoreError, StoredEntry};
+use crate::store::{Store, past_epochs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use taskfence_core::feed::entry::FORMAT;
@@ -39,6 +39,8 @@ pub struct Feed {
     pub(crate) news: Notify,
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
+    /// The epochs that the feed has had.
+    past_epochs: Vec<u64>,
     now: Now,
     keys: Arc<Keys>,
     tail: Mutex<Tail>,
@@ -96,9 +98,10 @@ impl Feed {
     ) -> Result<Feed, StoreError> {
         let head = store.head(name)?;
         let stored = store.followers(name)?;
+        let past_epochs = store.get(&past_epochs(name))?.unwrap_or_default();
         Ok(Feed {
             name: name.to_owned(),
-            followers: Followers::new(name, stored, settings.max_followers, now.clone()),
+            followers: Followers::new(name, stored, (settings.max_followers, settings.max_of_principal), now.clone()),
             full: FullStates::new(settings.max_loaders),
             heads: Heads::new(name, store.clone(), now.clone(), issuers),
             meter: Arc::default(),
@@ -108,6 +111,7 @@ impl Feed {
             published: watch::Sender::new(Published { number: head.number, ..Published::default() }),
             settings,
             store,
+            past_epochs: past_epochs.split(' ').filter_map(|epoch| u64::from_str_radix(epoch, 16).ok()).collect(),
             now,
             keys,
             reading: Repeated::new("cannot read the feed"),
@@ -177,7 +181,7 @@ impl Feed {
         // What is large lives on the heap for the moment that it is needed: a follower that waits keeps little.
         Box::pin(self.acknowledge(request.applied, &polling)).await?;
         if let Some((revision, part)) = request.part {
-            let state = self.full.resume(polling.id(), revision, part).map_err(NoAnswer::from)?;
+            let state = self.full.resume(polling.of(), revision, part).map_err(NoAnswer::from)?;
             return Box::pin(self.part(&state, part, request.nonce.as_deref(), &polling)).await;
         }
         let deadline = deadline(request.wait);
@@ -185,12 +189,14 @@ impl Feed {
             match Box::pin(self.position(request.after)).await? {
                 Position::Known => break,
                 Position::Foreign => return Box::pin(self.full_state(&request, &polling)).await,
-                Position::Ahead => self.wait(|head| head >= request.after.number, deadline, NoAnswer::Ahead).await?,
+                Position::Ahead => {
+                    self.wait(&polling, |head| head >= request.after.number, deadline, NoAnswer::Ahead).await?
+                }
             }
         }
         // Who sends a nonce refuses all requests until the answer comes: it does not wait for something new.
         let deadline = if request.nonce.is_some() { Instant::now() } else { deadline };
-        let changed = self.wait(|head| head > request.after.number, deadline, ()).await.is_ok();
+        let changed = self.wait(&polling, |head| head > request.after.number, deadline, ()).await.is_ok();
         let answer = async {
             match changed {
                 true => self.changes(&request, &polling).await,
@@ -200,8 +206,14 @@ impl Feed {
         Box::pin(answer).await
     }
 
-    /// Waits until `reached` says yes to the number up to which pages go.
-    async fn wait<E>(&self, reached: impl Fn(u64) -> bool, deadline: Instant, late: E) -> Result<(), E> {
+    /// Waits until `reached` says yes to the number up to which pages go, or the same follower asks again.
+    async fn wait<E>(
+        &self,
+        polling: &Polling,
+        reached: impl Fn(u64) -> bool,
+        deadline: Instant,
+        late: E,
+    ) -> Result<(), E> {
         let mut published = self.published.subscribe();
         let begun = *published.borrow();
         loop {
@@ -209,10 +221,14 @@ impl Feed {
             if reached(now.number) {
                 return Ok(());
             }
-            if now.closing
-                || now.coverage != begun.coverage
-                || !matches!(timeout_at(deadline, published.changed()).await, Ok(Ok(())))
-            {
+            if now.closing || now.coverage != begun.coverage {
+                return Err(late);
+            }
+            let changed = tokio::select! {
+                changed = timeout_at(deadline, published.changed()) => matches!(changed, Ok(Ok(()))),
+                () = polling.replaced() => false,
+            };
+            if !changed {
                 return Err(late);
             }
         }
@@ -229,6 +245,9 @@ impl Feed {
         let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
         if !ours && self.lacks(applied).await? {
             self.followers.note_ahead(polling.id());
+        }
+        if !ours && applied.epoch != self.head().epoch && !self.past_epochs.contains(&applied.epoch) {
+            self.followers.note_foreign(polling.id());
         }
         // Of another history: it enforces something, but nothing that this feed can count on.
         let counted = if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } };
@@ -266,6 +285,14 @@ impl Feed {
         let limit = self.published.borrow().number;
         let built = self.pages.get((after, limit, format), self.build(after, limit, format));
         let page = timeout(STORE_WAIT, built).await.map_err(|_| NoAnswer::Store)?.map_err(NoAnswer::from)?;
+        if page.is_stored {
+            // Whoever is that far behind, or says so, loads as much as with a full state, and needs a place like it.
+            match page.content.upto.number < limit {
+                true if !self.full.may_read(polling.of()) => return Err(NoAnswer::Busy),
+                true => {}
+                false => self.full.done(polling.id()),
+            }
+        }
         if let Some(nonce) = &request.nonce {
             let head = self.new_head().await?;
             return self.signed(&page.content, &head, Some(nonce), polling);
@@ -283,6 +310,7 @@ impl Feed {
     async fn build(self: &Arc<Self>, after: Revision, limit: u64, format: u8) -> Result<Page, NoPage> {
         let now = Timestamp((self.now)() / 1000);
         let held = locked(&self.tail).range(after.number, limit, MAX_ENTRIES, now);
+        let is_stored = held.is_none();
         let range = match held {
             Some(range) => range,
             None => {
@@ -294,7 +322,7 @@ impl Feed {
         let head = self.heads.covering(range.upto.number, HEAD_AGE).await.map_err(|_| NoPage::Store)?;
         let content = Content::changes(after.number, format, range);
         let statement = self.keys.sign(&content.statement(&head, self.names(), None))?;
-        Ok(Page { content, statement, head })
+        Ok(Page { content, statement, head, is_stored })
     }
 
     /// A heartbeat.
@@ -328,7 +356,7 @@ impl Feed {
 
     /// Part 0 of the full state.
     async fn full_state(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
-        let state = self.full.begin(polling.id(), self.cut()).await.map_err(NoAnswer::from)?;
+        let state = self.full.begin(polling.of(), self.cut()).await.map_err(NoAnswer::from)?;
         self.part(&state, 0, request.nonce.as_deref(), polling).await
     }
 

@@ -4,6 +4,7 @@ use crate::feed::report::Report;
 use crate::feed::statements::Statements;
 use std::sync::Arc;
 use taskfence_core::feed::revision::Revision;
+use tokio::sync::Notify;
 
 /// How far the clock of a follower may differ, in milliseconds: a filter refuses a statement that is further ahead.
 pub const OFFSET_BOUND: u64 = 60_000;
@@ -13,6 +14,8 @@ pub const OFFSET_BOUND: u64 = 60_000;
 pub struct Follower {
     /// The principal that first used its id.
     pub principal: Arc<str>,
+    /// Told when another request of it begins.
+    pub(super) request: Arc<Notify>,
     /// What it reports.
     pub report: Report,
     /// What it has applied.
@@ -29,6 +32,9 @@ pub struct Follower {
     pub is_heard: bool,
     /// Whether it has said since then that it has applied what this history of the feed does not have.
     pub is_ahead: bool,
+    /// When it last said that it has applied what another store holds, in milliseconds since 1970; 0: not since the hub
+    /// started.
+    pub foreign_at: u64,
     /// How many of its requests wait now.
     pub polling: u32,
     /// Whether something is to be written.

@@ -4,8 +4,9 @@
 //! Only `applied` acknowledges a change.
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
+use crate::feed::full_state::Of;
 use crate::feed::receipts::{self, Receipt, Waiter};
-use crate::feed::report::Report;
+use crate::feed::report::{MAX_STALE, Report};
 use crate::feed::statements::Statements;
 use crate::feed::{Now, locked};
 use crate::histogram::Histogram;
@@ -26,7 +27,8 @@ const WRITE_SEEN: u64 = 60_000;
 pub struct Followers {
     feed: String,
     now: Now,
-    max: usize,
+    /// So many followers, and so many of one principal.
+    max: (usize, usize),
     started_at: u64,
     /// Until then followers may live that the store does not know, in milliseconds since 1970.
     may_miss_until: u64,
@@ -40,6 +42,8 @@ pub struct Followers {
 #[derive(Default)]
 struct State {
     by_id: HashMap<Box<str>, Follower>,
+    /// How many followers each principal has.
+    of_principal: HashMap<Arc<str>, usize>,
     waiters: Vec<Waiter>,
     next_waiter: u64,
 }
@@ -64,17 +68,23 @@ pub enum Refused {
     /// There are too many followers.
     #[error("the feed has too many followers")]
     TooMany,
+    /// There are too many followers of its principal.
+    #[error("its principal has too many followers: raise `limits.followers_per_principal`, or use several identities")]
+    TooManyOfPrincipal,
 }
 
 /// A request of a follower that is being answered. When it is dropped, the follower does not wait any more.
 pub struct Polling {
     followers: Arc<Followers>,
     id: Box<str>,
+    principal: Arc<str>,
+    /// Told when a newer request of the same follower begins.
+    replaced: Arc<Notify>,
 }
 
 impl Followers {
-    /// The followers of `feed`, beginning with `stored`. At most `max`.
-    pub fn new(feed: &str, stored: Vec<FollowerRecord>, max: usize, now: Now) -> Arc<Followers> {
+    /// The followers of `feed`, beginning with `stored`. At most so many, and so many of one principal.
+    pub fn new(feed: &str, stored: Vec<FollowerRecord>, max: (usize, usize), now: Now) -> Arc<Followers> {
         let started_at = now();
         let read = |record: FollowerRecord| {
             let report = Report::parse_stored(record.report.as_bytes()).ok()?;
@@ -83,6 +93,7 @@ impl Followers {
             statements.note(0, started_at);
             let follower = Follower {
                 principal: record.principal.into(),
+                request: Arc::default(),
                 applied: record.applied,
                 applied_at: record.seen,
                 applied_before: record.applied.number,
@@ -90,6 +101,7 @@ impl Followers {
                 statements,
                 is_heard: false,
                 is_ahead: false,
+                foreign_at: 0,
                 polling: 0,
                 changed: false,
                 written: record.seen,
@@ -99,9 +111,16 @@ impl Followers {
             Some((record.id.into_boxed_str(), follower))
         };
         let by_id: HashMap<_, _> = stored.into_iter().filter_map(read).collect();
-        let longest = by_id.values().filter_map(|follower| follower.report.stale_after).max().unwrap_or(0);
+        // A store that knows no follower may be new, and the proxies may be old.
+        let longest =
+            by_id.values().map(|follower| follower.report.stale_after.unwrap_or(0)).max().unwrap_or(MAX_STALE);
         let may_miss_until = started_at.saturating_add(longest.saturating_mul(1000));
-        let state = Mutex::new(State { by_id, ..State::default() });
+        let mut of_principal: HashMap<Arc<str>, usize> = HashMap::new();
+        for follower in by_id.values() {
+            let count = of_principal.entry(follower.principal.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let state = Mutex::new(State { by_id, of_principal, ..State::default() });
         let latency = Histogram::default();
         let (feed, writing) = (feed.to_owned(), tokio::sync::Mutex::default());
         Arc::new(Followers { feed, now, max, started_at, may_miss_until, latency, state, writing })
@@ -112,21 +131,29 @@ impl Followers {
         let now = (self.now)();
         let id = report.id.clone();
         let mut state = locked(&self.state);
-        let room = state.by_id.len() < self.max;
-        match state.by_id.get_mut(&id) {
-            Some(known) if *known.principal != *principal => return Err(Refused::OtherPrincipal),
+        let State { by_id, of_principal, waiters, .. } = &mut *state;
+        let (room, own) = (by_id.len() < self.max.0, of_principal.get_key_value(principal));
+        let (principal, own) = own.map_or_else(|| (principal.into(), 0), |(name, own)| (name.clone(), *own));
+        let replaced = Arc::new(Notify::new());
+        match by_id.get_mut(&id) {
+            Some(known) if known.principal != principal => return Err(Refused::OtherPrincipal),
             Some(known) => {
+                // A follower has one request at a time.
+                std::mem::replace(&mut known.request, replaced.clone()).notify_one();
                 known.changed |= known.report != report;
                 known.is_heard = true;
                 (known.report, known.seen, known.polling) = (report, now, known.polling.saturating_add(1));
             }
             None if !room => return Err(Refused::TooMany),
+            None if own >= self.max.1 => return Err(Refused::TooManyOfPrincipal),
             None => {
+                of_principal.insert(principal.clone(), own.saturating_add(1));
                 // What it holds may be from an earlier id. That was not signed after now.
                 let mut statements = Statements::default();
                 statements.note(0, now);
                 let follower = Follower {
-                    principal: principal.into(),
+                    principal: principal.clone(),
+                    request: replaced.clone(),
                     report,
                     applied: Revision::START,
                     applied_at: now,
@@ -135,16 +162,17 @@ impl Followers {
                     statements,
                     is_heard: true,
                     is_ahead: false,
+                    foreign_at: 0,
                     polling: 1,
                     changed: true,
                     written: 0,
                     stored: false,
                 };
-                state.by_id.insert(id.clone(), follower);
-                state.waiters.iter_mut().for_each(Waiter::joined);
+                by_id.insert(id.clone(), follower);
+                waiters.iter_mut().for_each(Waiter::joined);
             }
         }
-        Ok(Polling { followers: self.clone(), id })
+        Ok(Polling { followers: self.clone(), id, principal, replaced })
     }
 
     /// What a follower is known to have applied.
@@ -172,6 +200,18 @@ impl Followers {
     pub fn note_ahead(&self, id: &str) {
         if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
             follower.is_ahead = true;
+        }
+    }
+
+    /// A follower has applied what another store holds.
+    pub fn note_foreign(&self, id: &str) {
+        let now = (self.now)();
+        if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
+            if follower.foreign_at == 0 {
+                let node = follower.report.name();
+                tracing::warn!(feed = self.feed, id, node, "a proxy has applied entries of another store");
+            }
+            follower.foreign_at = now;
         }
     }
 
@@ -258,14 +298,18 @@ impl Followers {
     pub fn expire(&self) -> Vec<String> {
         let now = (self.now)();
         let mut state = locked(&self.state);
-        let State { by_id, waiters, .. } = &mut *state;
+        let State { by_id, of_principal, waiters, .. } = &mut *state;
         let gone: Vec<_> =
             by_id.extract_if(|_, follower| follower.polling == 0 && self.leaves_at(follower) < now).collect();
         for (id, follower) in &gone {
             let (node, applied, seen) = (follower.report.name(), follower.applied, follower.seen);
             tracing::warn!(feed = self.feed, id = &**id, node, %applied, seen, "a follower is silent and leaves the list");
             waiters.iter_mut().for_each(|waiter| waiter.left(follower.applied));
+            if let Some(count) = of_principal.get_mut(&follower.principal) {
+                *count = count.saturating_sub(1);
+            }
         }
+        of_principal.retain(|_, count| *count > 0);
         gone.into_iter().map(|(id, _)| id.into_string()).collect()
     }
 
@@ -313,6 +357,16 @@ impl Polling {
     /// The id of the follower.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The follower, and whose it is.
+    pub fn of(&self) -> Of<'_> {
+        Of { follower: &self.id, principal: &self.principal }
+    }
+
+    /// Returns when a newer request of the same follower has begun.
+    pub async fn replaced(&self) {
+        self.replaced.notified().await;
     }
 }
 

@@ -109,8 +109,24 @@ pub struct FullStates {
 struct Kept {
     /// Oldest first, with the time that a part was last asked for.
     states: Vec<(Arc<FullState>, Instant)>,
-    /// Followers that load a state of several parts, with the time of their last request.
-    loaders: HashMap<String, Instant>,
+    /// Followers that load a state of several parts, by id.
+    loaders: HashMap<String, Loader>,
+}
+
+#[derive(Debug)]
+struct Loader {
+    principal: Arc<str>,
+    /// When it last asked.
+    seen: Instant,
+}
+
+/// A follower, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Of<'f> {
+    /// Its id.
+    pub follower: &'f str,
+    /// Its principal.
+    pub principal: &'f Arc<str>,
 }
 
 /// Why no full state is served.
@@ -133,10 +149,10 @@ impl FullStates {
         FullStates { max_loaders, kept: Mutex::default(), cutting: tokio::sync::Mutex::default() }
     }
 
-    /// The current full state, for `follower`, which begins with its part 0. `cut` makes a new one.
+    /// The current full state, for the follower `of`, which begins with its part 0. `cut` makes a new one.
     pub async fn begin(
         &self,
-        follower: &str,
+        of: Of<'_>,
         cut: impl Future<Output = Result<FullState, StoreError>>,
     ) -> Result<Arc<FullState>, NoFullState> {
         let state = match self.current() {
@@ -151,25 +167,36 @@ impl FullStates {
         };
         let mut kept = locked(&self.kept);
         kept.touch(&state);
-        match !state.is_large() || kept.admit(follower, self.max_loaders) {
+        match !state.is_large() || kept.admit(of, self.max_loaders) {
             true => Ok(state),
             false => Err(NoFullState::Busy),
         }
     }
 
-    /// The state of `revision`, of which `follower` asks for the part `part`.
-    pub fn resume(&self, follower: &str, revision: Revision, part: u32) -> Result<Arc<FullState>, NoFullState> {
+    /// The state of `revision`, of which the follower `of` asks for the part `part`.
+    pub fn resume(&self, of: Of<'_>, revision: Revision, part: u32) -> Result<Arc<FullState>, NoFullState> {
         let mut kept = locked(&self.kept);
         let found = kept.states.iter().find(|(state, _)| state.revision == revision).map(|(state, _)| state.clone());
         let state = found.filter(|state| state.part(part).is_some()).ok_or(NoFullState::Gone)?;
         kept.touch(&state);
         let is_last = state.part(part.saturating_add(1)).is_none();
-        match !state.is_large() || kept.admit(follower, self.max_loaders) {
-            true if is_last => _ = kept.loaders.remove(follower),
+        match !state.is_large() || kept.admit(of, self.max_loaders) {
+            true if is_last => _ = kept.loaders.remove(of.follower),
             true => {}
             false => return Err(NoFullState::Busy),
         }
         Ok(state)
+    }
+
+    /// Whether the follower `of` may read changes from the store that one page does not hold, which costs as much as a
+    /// state of several parts.
+    pub fn may_read(&self, of: Of<'_>) -> bool {
+        locked(&self.kept).admit(of, self.max_loaders)
+    }
+
+    /// A follower has read the last of what it needed.
+    pub fn done(&self, follower: &str) {
+        locked(&self.kept).loaders.remove(follower);
     }
 
     /// How many followers load, and the bytes of all states kept.
@@ -202,7 +229,7 @@ impl FullStates {
 impl Kept {
     fn expire(&mut self) {
         self.states.retain(|(state, used)| state.cut.elapsed() < KEPT || used.elapsed() < LOADING);
-        self.loaders.retain(|_, seen| seen.elapsed() < LOADING);
+        self.loaders.retain(|_, loader| loader.seen.elapsed() < LOADING);
     }
 
     fn touch(&mut self, state: &Arc<FullState>) {
@@ -212,11 +239,18 @@ impl Kept {
             .for_each(|(_, used)| *used = Instant::now());
     }
 
-    fn admit(&mut self, follower: &str, max: usize) -> bool {
-        self.loaders.retain(|_, seen| seen.elapsed() < LOADING);
-        let admitted = self.loaders.len() < max || self.loaders.contains_key(follower);
+    /// Gives one of `max` places. A principal may hold a quarter of them, and more as long as it leaves a quarter free:
+    /// ids are free to make, and whoever makes many must not keep others from starting.
+    fn admit(&mut self, of: Of<'_>, max: usize) -> bool {
+        self.loaders.retain(|_, loader| loader.seen.elapsed() < LOADING);
+        let quarter = max.div_ceil(4);
+        let used = self.loaders.len();
+        let own = || self.loaders.values().filter(|loader| loader.principal == *of.principal).count();
+        let is_fair = || own() < quarter || used < max.saturating_sub(quarter);
+        let admitted = self.loaders.contains_key(of.follower) || (used < max && is_fair());
         if admitted {
-            self.loaders.insert(follower.to_owned(), Instant::now());
+            let loader = Loader { principal: of.principal.clone(), seen: Instant::now() };
+            self.loaders.insert(of.follower.to_owned(), loader);
         }
         admitted
     }
@@ -229,6 +263,36 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of<'f>(follower: &'f str, principal: &str) -> Of<'f> {
+        // A test may leak a few bytes.
+        Of { follower, principal: Box::leak(Box::new(Arc::from(principal))) }
+    }
+
+    #[tokio::test]
+    async fn no_principal_takes_the_last_quarter_of_the_places() {
+        let states = FullStates::new(16);
+        let ids: Vec<_> = (0..40).map(|id| format!("id-{id}")).collect();
+        let begin = async |id: &str, principal: &str| {
+            states.begin(of(id, principal), async { Ok(state(1, 2_000)) }).await.is_ok()
+        };
+        let mut taken = 0;
+        for id in &ids[..20] {
+            taken += usize::from(begin(id, "greedy").await);
+        }
+        assert_eq!(taken, 12, "a mesh of one identity is alone as a rule");
+        for id in &ids[20..25] {
+            taken += usize::from(begin(id, "other").await);
+        }
+        assert_eq!(taken, 16, "a quarter was left");
+        let one = &ids[0];
+        states.resume(of(one, "greedy"), revision(1), 2).unwrap();
+        assert!(!begin(one, "greedy").await, "it has more than its share");
+        assert!(begin("third", "third").await);
+        assert!(!states.may_read(of("fourth", "fourth")), "all places are used");
+        states.done("third");
+        assert!(states.may_read(of("fourth", "fourth")));
+    }
 
     fn revision(number: u64) -> Revision {
         Revision { epoch: 7, number, ..Revision::START }
@@ -255,27 +319,28 @@ mod tests {
     #[tokio::test]
     async fn one_cut_serves_all_and_loaders_are_limited() {
         let states = FullStates::new(2);
-        let first = states.begin("a", async { Ok(state(1, 2_000)) }).await.unwrap();
-        let second = states.begin("b", async { panic!("it is cut once a minute") }).await.unwrap();
+        let first = states.begin(of("a", "mesh"), async { Ok(state(1, 2_000)) }).await.unwrap();
+        let second = states.begin(of("b", "other"), async { panic!("it is cut once a minute") }).await.unwrap();
         assert!(Arc::ptr_eq(&first, &second));
-        let busy = states.begin("c", async { Ok(state(1, 0)) }).await;
+        let busy = states.begin(of("c", "mesh"), async { Ok(state(1, 0)) }).await;
         assert_eq!(busy.unwrap_err(), NoFullState::Busy);
-        states.begin("a", async { Ok(state(1, 0)) }).await.expect("the same follower begins again");
-        states.resume("a", revision(1), 1).unwrap();
-        assert_eq!(states.resume("c", revision(1), 1).unwrap_err(), NoFullState::Busy);
-        states.resume("a", revision(1), 15).unwrap();
+        states.begin(of("a", "mesh"), async { Ok(state(1, 0)) }).await.expect("the same follower begins again");
+        states.resume(of("a", "mesh"), revision(1), 1).unwrap();
+        assert_eq!(states.resume(of("c", "mesh"), revision(1), 1).unwrap_err(), NoFullState::Busy);
+        states.resume(of("a", "mesh"), revision(1), 15).unwrap();
         assert_eq!(states.load(), (1, 2_000_000), "whoever has the last part is done");
-        states.begin("c", async { Ok(state(1, 0)) }).await.unwrap();
-        assert_eq!(states.resume("c", revision(2), 1).unwrap_err(), NoFullState::Gone);
-        assert_eq!(states.resume("c", revision(1), 16).unwrap_err(), NoFullState::Gone);
+        states.begin(of("c", "mesh"), async { Ok(state(1, 0)) }).await.unwrap();
+        assert_eq!(states.resume(of("c", "mesh"), revision(2), 1).unwrap_err(), NoFullState::Gone);
+        assert_eq!(states.resume(of("c", "mesh"), revision(1), 16).unwrap_err(), NoFullState::Gone);
     }
 
     #[tokio::test]
     async fn a_small_state_needs_no_place() {
         let states = FullStates::new(0);
-        states.begin("a", async { Ok(state(1, 3)) }).await.unwrap();
-        states.begin("b", async { Ok(state(1, 3)) }).await.unwrap();
-        let failed = FullStates::new(0).begin("b", async { Err(StoreError::Failed("gone".to_owned())) }).await;
+        states.begin(of("a", "mesh"), async { Ok(state(1, 3)) }).await.unwrap();
+        states.begin(of("b", "mesh"), async { Ok(state(1, 3)) }).await.unwrap();
+        let failed =
+            FullStates::new(0).begin(of("b", "mesh"), async { Err(StoreError::Failed("gone".to_owned())) }).await;
         assert!(matches!(failed, Err(NoFullState::Store(_))));
     }
 }

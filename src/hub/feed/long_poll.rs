@@ -119,7 +119,7 @@ fn prepare(feeds: &Feeds, name: &str, request: Request) -> Result<(Arc<Feed>, Pa
     };
     let polling = feed.followers.begin(&principal.name, report).map_err(|error| match error {
         Refused::OtherPrincipal => refuse(StatusCode::FORBIDDEN, error.to_string()),
-        Refused::TooMany => Box::new(later(error.to_string(), 30)),
+        Refused::TooMany | Refused::TooManyOfPrincipal => Box::new(later(error.to_string(), 30)),
     })?;
     Ok((feed, asked, polling))
 }

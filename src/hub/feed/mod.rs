@@ -27,6 +27,7 @@ pub mod signer;
 pub mod statements;
 pub mod tail;
 pub mod tasks;
+pub mod turns;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]
@@ -66,6 +67,8 @@ pub struct Settings {
     pub max_loaders: usize,
     /// One feed has so many followers.
     pub max_followers: usize,
+    /// One principal has so many of them.
+    pub max_of_principal: usize,
     /// What the pages of one feed use of the network, in bytes a second. `None`: not limited.
     pub bandwidth: Option<u64>,
     /// The CPUs of the machine.
@@ -81,6 +84,7 @@ impl Settings {
             tail_bytes: 64 * 1024 * 1024,
             max_loaders: 16,
             max_followers: 50_000,
+            max_of_principal: 25_000,
             bandwidth: None,
             cpus,
         }

@@ -52,7 +52,7 @@ impl Meter {
         }
     }
 
-    fn add(&self, time: Duration) {
+    pub(super) fn add(&self, time: Duration) {
         self.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -92,13 +92,14 @@ impl Pace {
         Pace { cpus, bandwidth, counted: (Duration::ZERO, 0), at: now, owed: (Duration::ZERO, Duration::ZERO) }
     }
 
-    /// How long the next round must wait, given what `meter` has counted until `now`. Zero: it may begin.
-    pub fn wait(&mut self, meter: &Meter, now: Instant) -> Duration {
+    /// How long the next round must wait, given what `meter` has counted until `now`, and how many feeds share the CPUs.
+    /// Zero: it may begin.
+    pub fn wait(&mut self, meter: &Meter, now: Instant, sharing: u32) -> Duration {
         let (total, passed) = (meter.total(), now.saturating_duration_since(self.at));
         let time = total.0.saturating_sub(self.counted.0);
         let bytes = total.1.saturating_sub(self.counted.1);
         // Half of the CPUs: what took t on one CPU is paid for in 2 t / CPUs.
-        let for_cpu = time.saturating_mul(2).checked_div(self.cpus).unwrap_or_default();
+        let for_cpu = time.saturating_mul(2).saturating_mul(sharing).checked_div(self.cpus).unwrap_or_default();
         let for_wire = self.bandwidth.and_then(|limit| bytes.saturating_mul(1_000_000).checked_div(limit)).unwrap_or(0);
         let owe = |owed: Duration, more: Duration| owed.saturating_add(more).saturating_sub(passed).min(MAX_WAIT);
         self.owed = (owe(self.owed.0, for_cpu), owe(self.owed.1, Duration::from_micros(for_wire)));
@@ -117,22 +118,26 @@ mod tests {
     fn a_round_waits_until_those_before_it_have_used_no_more_than_half() {
         let (meter, begin) = (Arc::new(Meter::default()), Instant::now());
         let mut pace = Pace::new(2, None, begin);
-        assert_eq!(pace.wait(&meter, begin), Duration::ZERO, "the first");
+        assert_eq!(pace.wait(&meter, begin, 1), Duration::ZERO, "the first");
         meter.add(80 * MS);
-        assert_eq!(pace.wait(&meter, begin + 30 * MS), 50 * MS, "half of two CPUs is one");
+        assert_eq!(pace.wait(&meter, begin + 30 * MS, 1), 50 * MS, "half of two CPUs is one");
         meter.add(20 * MS);
-        assert_eq!(pace.wait(&meter, begin + 60 * MS), 40 * MS);
-        assert_eq!(pace.wait(&meter, begin + 100 * MS), Duration::ZERO);
+        assert_eq!(pace.wait(&meter, begin + 60 * MS, 1), 40 * MS);
+        assert_eq!(pace.wait(&meter, begin + 100 * MS, 1), Duration::ZERO);
         meter.add(80 * MS);
-        assert_eq!(pace.wait(&meter, begin + 500 * MS), Duration::ZERO, "it was served, and then it was quiet");
+        assert_eq!(pace.wait(&meter, begin + 500 * MS, 1), Duration::ZERO, "it was served, and then it was quiet");
         meter.add(20 * MS);
-        assert_eq!(pace.wait(&meter, begin + 501 * MS), 19 * MS, "a quiet time is not saved up");
+        assert_eq!(pace.wait(&meter, begin + 501 * MS, 1), 19 * MS, "a quiet time is not saved up");
         meter.add(Duration::from_secs(9));
-        assert_eq!(pace.wait(&meter, begin + 502 * MS), MAX_WAIT);
-        let mut pace = Pace::new(8, None, begin);
-        pace.wait(&meter, begin + Duration::from_secs(9));
+        assert_eq!(pace.wait(&meter, begin + 502 * MS, 1), MAX_WAIT);
+        let mut pace = Pace::new(2, None, begin);
+        pace.wait(&meter, begin + Duration::from_secs(9), 1);
         meter.add(80 * MS);
-        assert_eq!(pace.wait(&meter, begin + Duration::from_secs(9)), 20 * MS, "half of eight CPUs");
+        assert_eq!(pace.wait(&meter, begin + Duration::from_secs(9), 3), 240 * MS, "a third of it");
+        let mut pace = Pace::new(8, None, begin);
+        pace.wait(&meter, begin + Duration::from_secs(9), 1);
+        meter.add(80 * MS);
+        assert_eq!(pace.wait(&meter, begin + Duration::from_secs(9), 1), 20 * MS, "half of eight CPUs");
     }
 
     #[test]
@@ -141,8 +146,8 @@ mod tests {
         let mut pace = Pace::new(2, Some(1_000_000), begin);
         meter.charge(250_000);
         meter.add(MS);
-        assert_eq!(pace.wait(&meter, begin), 250 * MS);
-        assert_eq!(pace.wait(&meter, begin + 100 * MS), 150 * MS);
+        assert_eq!(pace.wait(&meter, begin, 1), 250 * MS);
+        assert_eq!(pace.wait(&meter, begin + 100 * MS, 1), 150 * MS);
     }
 
     #[test]

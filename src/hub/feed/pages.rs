@@ -50,6 +50,8 @@ pub struct Page {
     pub statement: Bytes,
     /// The head that it names, and when it was read.
     pub head: Arc<Head>,
+    /// Whether the entries were read from the store: they came too long ago.
+    pub is_stored: bool,
 }
 
 /// The pages of one feed.

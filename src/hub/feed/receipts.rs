@@ -28,7 +28,7 @@ pub struct Receipt {
     pub slowest: Option<Slowest>,
     /// Whether nobody waits, and all followers are known.
     pub complete: bool,
-    /// The hub started a short time ago. Until then there may be followers that it does not know.
+    /// The hub or its store is new. Until then there may be followers that it does not know.
     pub may_miss_until: Option<u64>,
 }
 

@@ -13,7 +13,7 @@ pub const MAX_REPORT: usize = 4096;
 
 /// A follower that closes itself only after a longer time than this counts as one that never does, in seconds: what it
 /// reports decides how long it is waited for.
-const MAX_STALE: u64 = 24 * 3_600;
+pub const MAX_STALE: u64 = 24 * 3_600;
 
 const MAX_TEXT: usize = 128;
 const MAX_KIDS: usize = 8;

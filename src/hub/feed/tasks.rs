@@ -3,7 +3,8 @@
 use crate::feed::Feeds;
 use crate::feed::feed::Feed;
 use crate::feed::followers::Which;
-use crate::feed::pace::{MAX_WAIT, Pace};
+use crate::feed::pace::Pace;
+use crate::feed::turns::Turns;
 use crate::store::writer::Committed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,9 +25,6 @@ const BATCH: usize = 500;
 /// The pause after each of these transactions.
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The shortest time between two rounds of pages.
-const MIN_PAUSE: Duration = Duration::from_millis(2);
-
 impl Feeds {
     /// Runs the feeds until `stop`. Then all who wait are answered, and the followers are written. `committed` must be
     /// subscribed before the feeds are opened, so that no commit is missed.
@@ -34,10 +32,11 @@ impl Feeds {
         let mut tasks = JoinSet::new();
         tasks.spawn(take_in(self.clone(), committed));
         tasks.spawn(write_followers(self.clone()));
+        let turns = Arc::<Turns>::default();
         for feed in self.iter() {
             tasks.spawn(heartbeat(feed.clone()));
             let pace = Pace::new(self.settings.cpus, self.settings.bandwidth, Instant::now());
-            tasks.spawn(publish(feed.clone(), pace));
+            tasks.spawn(publish(feed.clone(), pace, turns.clone()));
         }
         stop.await;
         self.close();
@@ -131,22 +130,10 @@ async fn heartbeat(feed: Arc<Feed>) {
     }
 }
 
-async fn publish(feed: Arc<Feed>, mut pace: Pace) {
+async fn publish(feed: Arc<Feed>, mut pace: Pace, turns: Arc<Turns>) {
     loop {
         feed.news.notified().await;
-        let latest = Instant::now().checked_add(MAX_WAIT);
-        loop {
-            // What the rounds before cost is known only as they are served, so this looks again.
-            let now = Instant::now();
-            let wait = pace.wait(&feed.meter, now);
-            let left = latest.map_or(Duration::ZERO, |latest| latest.saturating_duration_since(now));
-            if wait.is_zero() || left.is_zero() {
-                break;
-            }
-            sleep(wait.min(left)).await;
-        }
-        feed.publish();
-        sleep(MIN_PAUSE).await;
+        turns.round(&mut pace, &feed.meter, || feed.publish()).await;
     }
 }
 

@@ -38,6 +38,12 @@ pub const CUT_OFF: &str = "cut-off";
 /// since 1970.
 pub const PRUNED: &str = "pruned";
 
+/// The named value that says which epochs `feed` has had before this one: hexadecimal, with spaces between. A proxy that
+/// has applied entries of any other epoch has them from another store.
+pub fn past_epochs(feed: &str) -> String {
+    format!("epochs/{feed}")
+}
+
 /// The store of a hub. All calls block; whoever is asynchronous makes them on a thread of their own.
 ///
 /// One writer calls [`Store::commit`]; the others may be called from any thread at the same time.

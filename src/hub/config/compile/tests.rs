@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::model::LimitsConfig;
 use crate::config::role::Role;
 use serde_json::{Value, json};
 use taskfence_core::state::coverage::FeedId;
@@ -224,4 +225,14 @@ fn what_is_not_one_object_is_refused() {
     assert_eq!(message("[]"), "the configuration is not a JSON object");
     assert!(message("{\"data\": }").starts_with("not JSON"));
     assert!(message(r#"{"data": "/d", "data": "/e", "feeds": []}"#).starts_with("data: not usable as JSON"));
+}
+
+#[test]
+fn limits_have_defaults_and_none_is_nothing() {
+    let hub = compiled(|config| config["limits"] = json!({"full_states": 4})).unwrap();
+    assert_eq!(hub.limits, LimitsConfig { full_states: 4, ..LimitsConfig::default() });
+    assert!(hub.limits.followers_per_principal >= 10_000, "a mesh may use one identity for all of its proxies");
+    let found = problems(|config| config["limits"] = json!({"followers": 0, "sidecar_requests": 0}));
+    assert_eq!(found, ["limits.followers: must be at least 1", "limits.sidecar_requests: must be at least 1"]);
+    assert_eq!(problems(|config| config["audit"] = json!({"days": 0})), ["audit.days: must be at least 1"]);
 }

@@ -8,6 +8,7 @@
 //! its own limit of open files, and the memory is that of the hub alone.
 
 use crate::access::principal::Principal;
+use crate::access::sources::Sources;
 use crate::config::role::Role;
 use crate::feed::testing::{MemoryStore, feeds};
 use crate::feed::{Receipts, Settings, router};
@@ -70,7 +71,7 @@ fn hub() {
         let router = router(feeds.clone()).layer(axum::Extension(principal));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, router, None, std::future::pending()));
+        tokio::spawn(serve(listener, router, None, Sources::new(20_000, 0), std::future::pending()));
         let feed = feeds.feed("main").unwrap();
         let commit = |task: u64| {
             let (entries, revision) = store.add(&[(task, LATER)]);
@@ -145,7 +146,7 @@ fn hub() {
 #[test]
 #[ignore = "a million entries: a measurement"]
 fn a_million_entries() {
-    use crate::feed::full_state::{Cutter, FullStates};
+    use crate::feed::full_state::{Cutter, FullStates, Of};
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let states = FullStates::new(16);
@@ -157,7 +158,7 @@ fn a_million_entries() {
             Ok(cutter.finish(Revision { epoch: 7, number: 1_000_000, ..Revision::START }, 1))
         };
         let begun = Instant::now();
-        states.begin("follower-1", cut(3)).await.unwrap();
+        states.begin(Of { follower: "follower-1", principal: &"mesh".into() }, cut(3)).await.unwrap();
         let (loaders, bytes) = states.load();
         let resident = resident().saturating_sub(before);
         println!("{loaders} loads {bytes} bytes, {resident} resident, cut in {:?}", begun.elapsed());

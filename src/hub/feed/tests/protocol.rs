@@ -585,6 +585,91 @@ async fn a_receipt_is_woken_by_the_last_acknowledgement() {
 }
 
 #[tokio::test]
+async fn an_empty_store_says_that_there_may_be_proxies_and_which_come_from_another_one() {
+    let mut hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let wait = async |hub: &Hub| {
+        let receipts = Receipts::new(hub.feeds.clone());
+        receipts.wait("main", one.number, Duration::ZERO).await.unwrap().unwrap()
+    };
+    assert_eq!(wait(&hub).await.may_miss_until, Some(NOW + 24 * 3_600_000), "nobody follows, as far as it knows");
+    let foreign = |hub: &Hub| {
+        let all = hub.feeds.feed("main").unwrap().followers.all();
+        all.into_iter().map(|(_, follower)| follower.foreign_at).max().unwrap_or_default()
+    };
+    let said = async |hub: &Hub, applied: Revision| {
+        hub.page(&format!("after={}&applied={applied}", Revision::START), &report("follower-a", "")).await
+    };
+    for ours in [Revision::START, one, Revision { number: 9, ..one }] {
+        said(&hub, ours).await;
+        assert_eq!(foreign(&hub), 0, "{ours}");
+    }
+    said(&hub, Revision { epoch: 6, ..one }).await;
+    assert_eq!(foreign(&hub), NOW, "of an epoch that the feed never had");
+    hub.store.set_epoch(one.epoch + 1);
+    *hub.store.past_epochs.lock().unwrap() = Some(format!("1 {:x}", one.epoch));
+    hub.restart();
+    said(&hub, one).await;
+    assert_eq!(foreign(&hub), 0, "the feed had this epoch");
+    assert_eq!(wait(&hub).await.may_miss_until, None, "its followers are known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_request_of_a_follower_ends_the_older() {
+    let hub = Hub::new();
+    let one = hub.add(&[(1, LATER)]);
+    let begun = tokio::time::Instant::now();
+    let query = format!("after={one}&applied={one}&wait=20");
+    let (mine, other) = (report("follower-a", ""), report("follower-b", ""));
+    let took = async |id: &str, pause| {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        assert_eq!(hub.page(&query, id).await.statement().upto, one);
+        begun.elapsed().as_secs()
+    };
+    let waited = tokio::join!(took(&mine, 0), took(&mine, 3), took(&mine, 5), took(&other, 4));
+    assert_eq!(waited, (3, 5, 25, 24));
+}
+
+#[tokio::test]
+async fn a_principal_has_so_many_followers() {
+    let hub = Hub::with(Settings { max_followers: 4, max_of_principal: 3, ..Settings::new("hub") });
+    let one = hub.add(&[(1, LATER)]);
+    let ask = async |principal: &str, id: &str| {
+        let request = Request::get(format!("/v1/feeds/main?after={one}&applied={one}"));
+        let request = request.header("taskfence-follower", report(id, r#","stale_after":9"#));
+        hub.router(principal).oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    let mut answers = Vec::new();
+    for id in ["follower-a", "follower-b", "follower-c", "follower-d", "follower-a"] {
+        answers.push(ask("greedy", id).await);
+    }
+    assert_eq!(answers, [200, 200, 200, 503, 200]);
+    assert_eq!((ask("other", "follower-e").await, ask("other", "follower-f").await), (200, 503), "that is all");
+    hub.clock.set(NOW + 9_000 + 60_000 + 1);
+    assert_eq!(hub.feeds.feed("main").unwrap().followers.expire().len(), 4);
+    assert_eq!(ask("greedy", "follower-d").await, 200);
+}
+
+#[tokio::test]
+async fn whoever_reads_far_behind_needs_a_place_as_for_a_full_state() {
+    let mut hub = Hub::with(Settings { max_loaders: 1, ..Settings::new("hub") });
+    let head = hub.add(&(0..18_000).map(|task| (task, LATER)).collect::<Vec<_>>());
+    // Then the last commits are not in memory any more.
+    hub.restart();
+    let begin = Revision { number: 0, chain: Chain::default(), ..head };
+    let ask = async |id: &str, after: Revision| {
+        let query = format!("after={after}&applied={}", Revision::START);
+        hub.get(&query, &report(id, "")).await.status().as_u16()
+    };
+    let page = hub.page(&format!("after={begin}&applied={begin}"), &report("follower-a", "")).await;
+    assert!(page.statement().part.is_none() && page.statement().upto.number < head.number);
+    assert_eq!(ask("follower-b", begin).await, 503);
+    assert_eq!(ask("follower-b", page.statement().upto).await, 200, "one page is enough");
+    assert_eq!(ask("follower-a", page.statement().upto).await, 200);
+    assert_eq!(ask("follower-b", begin).await, 200, "the place is free again");
+}
+
+#[tokio::test]
 async fn followers_leave_when_silent_and_are_known_after_a_start() {
     let mut hub = Hub::new();
     let one = hub.add(&[(1, LATER)]);

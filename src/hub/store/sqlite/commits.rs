@@ -1,6 +1,7 @@
 //! How changes become rows: signals, lifts, their numbers and the chain.
 
 use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
+use crate::store::past_epochs;
 use crate::store::sqlite::generations::{self, Places, Row};
 use crate::store::sqlite::prune;
 use crate::store::sqlite::reads;
@@ -243,6 +244,13 @@ pub fn open_feed(connection: &Connection, name: &str, epoch: u64) -> Result<Revi
 /// See `Store::renew_feed`.
 pub fn renew_feed(connection: &Connection, name: &str, epoch: u64) -> Result<Revision, StoreError> {
     transaction::write(connection, |connection| {
+        let before = reads::feed(connection, name)?.1.epoch;
+        connection
+            .prepare_cached(
+                "INSERT INTO value (name, value) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET value = value.value || ' ' || excluded.value",
+            )?
+            .execute(params![past_epochs(name), format!("{before:x}")])?;
         connection
             .prepare_cached("UPDATE feed SET epoch = ? WHERE name = ?")?
             .execute(params![epoch.cast_signed(), name])?;

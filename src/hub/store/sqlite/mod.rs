@@ -12,6 +12,7 @@ mod prune;
 mod reads;
 mod records;
 mod reserve;
+pub mod retention;
 mod rule;
 mod schema;
 mod transaction;
@@ -24,6 +25,7 @@ use crate::store::model::{
 };
 use connection::Connections;
 use reserve::{Reserve, Use};
+use retention::Retention;
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,9 @@ const WINDOW: u64 = 200_000;
 /// How many bytes of the disk are kept for signals.
 pub const RESERVE: u64 = 256 * 1024 * 1024;
 
+/// How much of the audit log is kept where nothing else is said.
+pub const AUDIT: Retention = Retention { age: Span::hours(400 * 24), bytes: 1024 * 1024 * 1024 };
+
 /// The store of a hub in the file `hub.sqlite`, with its log (`-wal`, `-shm`), its reserve (`.reserve`) and its lock
 /// (`.lock`) beside it.
 pub struct SqliteStore {
@@ -46,6 +51,7 @@ pub struct SqliteStore {
     window: u64,
     keep: Span,
     reserve: Reserve,
+    audit: Retention,
     /// A commit failed, and whether it happened is not known: nothing is written any more.
     is_uncertain: AtomicBool,
     /// The lock, while this process is the hub.
@@ -69,10 +75,17 @@ impl SqliteStore {
             window: WINDOW,
             keep: Span(0),
             reserve,
+            audit: AUDIT,
             is_uncertain: AtomicBool::new(false),
             lock: None,
             keeping: Repeated::new("no reserve of the disk is kept for signals"),
         })
+    }
+
+    /// Keeps so much of the audit log; without this, [`AUDIT`].
+    pub fn with_audit_kept(mut self, audit: Retention) -> SqliteStore {
+        self.audit = audit;
+        self
     }
 
     /// Keeps `reserve` bytes of the disk for signals (see [`RESERVE`]). If the disk has no room for the reserve now,
@@ -130,10 +143,22 @@ impl SqliteStore {
         match once() {
             Err(StoreError::Full(why)) if self.reserve.give_up(user).unwrap_or(false) => {
                 tracing::error!("the disk is full: the reserve for signals is given up: {why}");
-                once()
+                self.write_beside_reserve(&body)
             }
             done => done,
         }
+    }
+
+    /// Writes what may not use the reserve.
+    fn write_beside_reserve<T>(&self, body: impl Fn(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.is_uncertain.load(Ordering::Acquire) {
+            return Err(StoreError::Uncertain("an earlier commit failed".to_owned()));
+        }
+        let done = body(&self.connections.writer());
+        if matches!(done, Err(StoreError::Uncertain(_))) {
+            self.is_uncertain.store(true, Ordering::Release);
+        }
+        done
     }
 
     /// Reads one feed, all of one moment. `body` gets its id and its head.
@@ -272,6 +297,10 @@ impl Store for SqliteStore {
             next = step.1;
         }
         while self.write(Use::Removal, |connection| prune::chains(connection, self.window))? {}
+        let mut cursor = Some(0);
+        while let Some(after) = cursor {
+            cursor = self.write(Use::Removal, |connection| retention::prune(connection, now, self.audit, after))?;
+        }
         self.keep_reserve();
         Ok(removed)
     }

@@ -1,6 +1,7 @@
 //! What is not a signal: the audit log, principals, followers and named values.
 
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
+use crate::store::sqlite::retention;
 use crate::store::sqlite::transaction;
 use crate::store::sqlite::value::{int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 /// See `Store::audit`.
 pub fn audit(connection: &Connection, records: &[Audit]) -> Result<(), StoreError> {
     transaction::write(connection, |connection| {
+        records.iter().try_for_each(|record| retention::count(connection, record))?;
         let mut insert =
             connection.prepare_cached("INSERT INTO audit (at, by, call, status, detail) VALUES (?, ?, ?, ?, ?)")?;
         for Audit { at, by, call, status, detail } in records {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::store::testing::{FEED, commit, entry, lift, open, signal, store, stored, task};
-use crate::store::{BACKUP, PRUNED, model::NewSignal};
+use crate::store::{BACKUP, PRUNED, model::NewSignal, past_epochs};
 use std::collections::BTreeSet;
 use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::state::fact::Fact;
@@ -489,4 +489,16 @@ fn a_reader_sees_one_moment_while_others_write() {
     seen.sort_unstable();
     assert_eq!((seen, head.unwrap().number), (vec![1, 2], 2));
     assert_eq!(store.head(FEED).unwrap().number, 4);
+}
+
+#[test]
+fn a_feed_remembers_the_epochs_that_it_has_had() {
+    let (store, folder) = store();
+    let first = store.head(FEED).unwrap().epoch;
+    assert_eq!(store.get(&past_epochs(FEED)), Ok(None));
+    store.renew_feed(FEED, 0xAB).unwrap();
+    store.renew_feed(FEED, u64::MAX).unwrap();
+    drop(store);
+    let past = open(&folder).get(&past_epochs(FEED)).unwrap();
+    assert_eq!(past, Some(format!("{first:x} ab")));
 }
