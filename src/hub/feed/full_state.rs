@@ -286,7 +286,7 @@ mod tests {
         }
         assert_eq!(taken, 16, "a quarter was left");
         let one = &ids[0];
-        states.resume(of(one, "greedy"), revision(1), 2).unwrap();
+        states.resume(of(one, "greedy"), revision(1), 15).unwrap();
         assert!(!begin(one, "greedy").await, "it has more than its share");
         assert!(begin("third", "third").await);
         assert!(!states.may_read(of("fourth", "fourth")), "all places are used");
