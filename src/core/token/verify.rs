@@ -818,6 +818,13 @@ mod tests {
         ] {
             assert_eq!(read(header.clone(), claims.clone()), expected, "{header} {claims}");
         }
+        // Whoever asks for a token with both audiences does not choose the entry whose settings are laxer.
+        for (header, claims) in [
+            (json!({}), json!({"kind": "a", "aud": ["https://orders.mesh", "https://other.mesh"]})),
+            (json!({"typ": "at+jwt"}), json!({"kind": "a", "aud": ["https://other.mesh", "https://orders.mesh"]})),
+        ] {
+            assert_eq!(read(header, claims.clone()), Err(Reason::AudienceMismatch), "{claims}");
+        }
         let one = [Issuer { required: of("deep.kind"), ..fixture::issuer() }];
         let refused = |claims: Value| {
             let rejected = verify(token_with(json!({}), claims).as_bytes(), &one, &mut PureRust, NOW).unwrap_err();
