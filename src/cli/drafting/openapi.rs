@@ -283,6 +283,21 @@ mod tests {
         assert!(found.first().unwrap().note.is_some());
     }
 
+    /// A document that is not valid opens nothing.
+    #[test]
+    fn what_is_no_requirement_lets_nobody_in_without_a_token() {
+        for odd in [json!(["oauth"]), json!([null]), json!([["oauth"]]), json!([{}, "oauth"])] {
+            let (none, note) = scopes(odd.clone());
+            assert_eq!(none, Scopes::default(), "{odd}");
+            assert!(note.is_some(), "{odd}");
+        }
+        let (read, _) = scopes(json!(["oauth", {"oauth": ["a"]}]));
+        assert_eq!(read, Scopes { all: words(&["a"]), any: vec![] });
+        // A scheme that stands elsewhere, behind a reference, has scope values too.
+        let (elsewhere, _) = scopes(json!([{"elsewhere": ["a"]}]));
+        assert_eq!(elsewhere, Scopes { all: words(&["a"]), any: vec![] });
+    }
+
     #[test]
     fn swagger_is_read_as_well() {
         let document = json!({"swagger": "2.0", "host": "orders.mesh:80", "basePath": "/v1",

@@ -267,6 +267,21 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_takes_in_another_asks_for_what_both_need() {
+        let merged = |kept: &str, dropped: &str| {
+            let mut routes = vec![Route::parse(kept).unwrap(), Route::parse(dropped).unwrap()];
+            assert!(routes[1].widen());
+            merge(&mut routes);
+            let [route] = routes.as_slice() else { panic!("one route") };
+            assert!(route.note.is_some());
+            route.access.clone()
+        };
+        assert_eq!(merged("/o/{id} read", "/o/{a}-{b} read admin"), token(&["read", "admin"]));
+        assert_eq!(merged("/o/{id} anonymous", "/o/{a}-{b} admin"), token(&["admin"]));
+        assert_eq!(merged("/o/{id} read", "/o/{a}-{b} anonymous"), token(&["read"]));
+    }
+
+    #[test]
     fn names_are_words() {
         assert_eq!(slug("getOrderById"), "get-order-by-id");
         assert_eq!(slug("GET /v1/{id}:cancel"), "get-v1-id-cancel");
