@@ -129,6 +129,10 @@ impl Changes {
     /// Removes from `claims` what narrowings removed. `carriers` names the claims with scope and details.
     fn lessen(&self, claims: &mut Map<String, Value>, carriers: &Carriers) {
         let mut replace = |path: &ClaimPath, left: &dyn Fn(&Value) -> Option<Value>| {
+            // The meaning of what the path goes through is unknown, so nothing of it may be used.
+            if path.find(claims).is_err() {
+                claims.remove(path.root());
+            }
             if let Some(value) = path.find_mut(claims) {
                 match left(value) {
                     Some(left) => *value = left,
