@@ -80,8 +80,9 @@ warns if only some of the issuers lack it.
 | `typ`: `types: [absent]` | as ever | another JWT of the issuer with these claims passes: write a `where` | as ever | as ever |
 | `iss`: `issuer_from: sub` | as ever | as ever | signals name the issuer by scheme and authority, `spiffe://td.example` | as ever |
 
-Several entries may be about one issuer. A token belongs to the first one whose `types`, `where` and audience it has. Two
-entries that nothing tells apart are an error.
+Several entries may be about one issuer. A token belongs to the one whose `types`, `where` and audience it has. Two
+entries that nothing tells apart are an error, and a token that belongs to two entries, such as one for both audiences, is
+refused.
 ";
 
 /// What the fields of conditions are.

@@ -114,8 +114,12 @@ impl<'a> Document<'a> {
         }
         let asked: Vec<&Map<String, Value>> = requirements.iter().filter_map(Value::as_object).collect();
         let needed: Vec<_> = asked.iter().filter(|needs| !needs.is_empty()).map(|needs| self.scopes(needs)).collect();
-        if needed.is_empty() {
+        if needed.is_empty() && asked.len() == requirements.len() {
             return (Access::Anonymous, None);
+        }
+        if needed.is_empty() {
+            let note = "what the document says about its security is no list of requirements";
+            return (Access::Token(Scopes::default()), Some(note.to_owned()));
         }
         let is_optional = asked.iter().any(|needs| needs.is_empty());
         let optional = is_optional.then(|| "the document lets callers without a token in as well".to_owned());
@@ -130,7 +134,8 @@ impl<'a> Document<'a> {
         let mut scopes = BTreeSet::new();
         for (name, values) in requirement {
             let kind = schemes.and_then(|schemes| schemes.get(name)?.get("type")?.as_str());
-            if matches!(kind, Some("oauth2" | "openIdConnect" | "http")) {
+            // A scheme that is not known, such as one behind a reference, may have scope values.
+            if !matches!(kind, Some("apiKey" | "mutualTLS" | "basic")) {
                 let values = values.as_array().into_iter().flatten().filter_map(Value::as_str);
                 scopes.extend(values.map(str::to_owned));
             }
@@ -281,6 +286,21 @@ mod tests {
         let found = routes(&json!({"openapi": "3.0.3", "paths": {"/a": {"get": {}}}})).unwrap();
         assert_eq!(found.first().unwrap().access, Access::Token(Scopes::default()));
         assert!(found.first().unwrap().note.is_some());
+    }
+
+    /// A document that is not valid opens nothing.
+    #[test]
+    fn what_is_no_requirement_lets_nobody_in_without_a_token() {
+        for odd in [json!(["oauth"]), json!([null]), json!([["oauth"]]), json!([{}, "oauth"])] {
+            let (none, note) = scopes(odd.clone());
+            assert_eq!(none, Scopes::default(), "{odd}");
+            assert!(note.is_some(), "{odd}");
+        }
+        let (read, _) = scopes(json!(["oauth", {"oauth": ["a"]}]));
+        assert_eq!(read, Scopes { all: words(&["a"]), any: vec![] });
+        // A scheme that stands elsewhere, behind a reference, has scope values too.
+        let (elsewhere, _) = scopes(json!([{"elsewhere": ["a"]}]));
+        assert_eq!(elsewhere, Scopes { all: words(&["a"]), any: vec![] });
     }
 
     #[test]

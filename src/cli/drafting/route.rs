@@ -42,6 +42,20 @@ pub struct Scopes {
     pub any: Vec<String>,
 }
 
+impl Access {
+    /// What callers need who need both. Of two choices the first one is kept.
+    fn and(&self, other: &Access) -> Access {
+        match (self, other) {
+            (Access::Anonymous, needed) | (needed, Access::Anonymous) => needed.clone(),
+            (Access::Token(one), Access::Token(other)) => {
+                let more = other.all.iter().filter(|scope| !one.all.contains(scope));
+                let any = if one.any.is_empty() { &other.any } else { &one.any };
+                Access::Token(Scopes { all: one.all.iter().chain(more).cloned().collect(), any: any.clone() })
+            }
+        }
+    }
+}
+
 impl Route {
     /// Reads a line such as [`EXAMPLE`]: methods, separated by commas, unless every method is meant; the path, or a URL;
     /// the scope values that are needed, or `anonymous`.
@@ -128,7 +142,8 @@ impl Route {
     }
 }
 
-/// Drops each route that was made wider and now matches what another one matches. The other says so.
+/// Drops each route that was made wider and now matches what another one matches. The other says so, and asks for what
+/// both need: in shadow mode a rule that asks for too much is noticed, and one that asks for too little is not.
 pub fn merge(routes: &mut Vec<Route>) {
     let all = routes.clone();
     routes.retain(|route| !(route.is_wider && all.iter().any(|other| !other.is_wider && other.matches_like(route))));
@@ -136,6 +151,7 @@ pub fn merge(routes: &mut Vec<Route>) {
         let kept = routes.iter_mut().find(|route| !route.is_wider && route.matches_like(dropped));
         if let (Some(kept), Some(note)) = (kept, &dropped.note) {
             kept.note = Some(note.clone());
+            kept.access = kept.access.and(&dropped.access);
         }
     }
 }
@@ -264,6 +280,21 @@ mod tests {
         assert_eq!(route.path, "/a/{x_y}/{z}");
         assert!(route.note.as_ref().unwrap().contains("`/a/{x}-{y}/{z}`"));
         assert!(!route.widen());
+    }
+
+    #[test]
+    fn a_route_that_takes_in_another_asks_for_what_both_need() {
+        let merged = |kept: &str, dropped: &str| {
+            let mut routes = vec![Route::parse(kept).unwrap(), Route::parse(dropped).unwrap()];
+            assert!(routes[1].widen());
+            merge(&mut routes);
+            let [route] = routes.as_slice() else { panic!("one route") };
+            assert!(route.note.is_some());
+            route.access.clone()
+        };
+        assert_eq!(merged("/o/{id} read", "/o/{a}-{b} read admin"), token(&["read", "admin"]));
+        assert_eq!(merged("/o/{id} anonymous", "/o/{a}-{b} admin"), token(&["admin"]));
+        assert_eq!(merged("/o/{id} read", "/o/{a}-{b} anonymous"), token(&["read"]));
     }
 
     #[test]

@@ -129,6 +129,10 @@ impl Changes {
     /// Removes from `claims` what narrowings removed. `carriers` names the claims with scope and details.
     fn lessen(&self, claims: &mut Map<String, Value>, carriers: &Carriers) {
         let mut replace = |path: &ClaimPath, left: &dyn Fn(&Value) -> Option<Value>| {
+            // The meaning of what the path goes through is unknown, so nothing of it may be used.
+            if path.find(claims).is_err() {
+                claims.remove(path.root());
+            }
             if let Some(value) = path.find_mut(claims) {
                 match left(value) {
                     Some(left) => *value = left,
@@ -353,6 +357,29 @@ mod tests {
         });
         let with = grant_status([entry(Fact::Narrowed, narrowed), entry(Fact::Claim(Claim::Set), stated)]);
         with_evidence(&own, &with, |evidence| assert_eq!(evidence.claim("perm"), None));
+    }
+
+    /// A claim that the filter cannot read as what it is named for may still be read by a condition.
+    #[test]
+    fn a_claim_that_its_path_does_not_reach_is_gone_after_a_narrowing() {
+        let path = |text: &str| ClaimPath::parse(text).unwrap();
+        let carriers = Carriers { scope: vec![path("scope"), path("access.roles")], details: vec![path("rar.list")] };
+        let claims = json!({"scope": "a b", "access": [{"roles": ["a", "b"]}], "rar": [{"list": [{"type": "x"}]}]});
+        let own = Grant { carriers: Arc::new(carriers), ..grant(claims) };
+        let narrowed = |scope: Option<&Value>, details: Option<&Value>| {
+            grant_status([entry(Fact::Narrowed, narrowing_data(scope, details).unwrap())])
+        };
+        let shown = |status: &GrantStatus| {
+            with_evidence(&own, status, |evidence| ["access", "rar"].map(|name| evidence.claim(name).is_some()))
+        };
+        assert_eq!(shown(&narrowed(Some(&json!("a")), None)), [false, true]);
+        assert_eq!(shown(&narrowed(None, Some(&json!([{"type": "y"}])))), [true, false]);
+        // A signal cannot bring such a claim either.
+        let stated = statement("access", &json!([{"roles": ["c"]}])).unwrap();
+        let data = crate::signal::event::carried(&stated, &own.carriers).unwrap();
+        let entries = data.into_iter().map(|data| entry(Fact::Narrowed, data));
+        let status = grant_status(entries.chain([entry(Fact::Claim(Claim::Set), stated)]));
+        assert_eq!(shown(&status), [false, true]);
     }
 
     /// A claim with some of the scopes, in one of the shapes that issuers use.

@@ -195,11 +195,14 @@ pub(crate) fn entries(
         for (index, issuer) in issuers {
             let Some((keys, whole)) = keys_under(members, *index) else { continue };
             let wider = !whole || !subject.unmatched.is_empty();
+            // Entries about one issuer share the keys.
+            let alike = || issuers.iter().filter(|(_, other)| other.key_space == issuer.key_space);
+            let has_all = |kind: Kind| kind.is_universal() && alike().all(|(_, other)| other.claims.may_name(kind));
             for mut meaning in about_grants_of(issuer, meanings)? {
                 if faulty {
                     meaning.to_mut().mark_claims_conflicting();
                 }
-                let stored = meaning.stored_under(&keys);
+                let stored = meaning.stored_under(&keys, has_all);
                 let new = stored.into_iter().filter_map(|(key, conditions)| {
                     let (fact, data) = meaning.fact(key.kind(), wider)?;
                     Some(Entry {
@@ -312,7 +315,8 @@ impl Meaning {
     /// conditions. A grant that lacks this member is affected too (SSF 1.0 §8.1.3.1). So there is a second entry, for
     /// grants without it, under the next member, and so on. A fact about a device or a risk is stored under the one
     /// principal alone, so that the next fact about it replaces it, whichever other members the subject has.
-    fn stored_under(&self, keys: &[StateKey]) -> Vec<(StateKey, Vec<StateKey>)> {
+    /// `has_all`: whether no grant lacks a key of that kind.
+    fn stored_under(&self, keys: &[StateKey], has_all: impl Fn(Kind) -> bool) -> Vec<(StateKey, Vec<StateKey>)> {
         let keys = by_selectivity(keys);
         let one = |key: Option<&StateKey>| key.map(|key| (*key, Vec::new())).into_iter().collect();
         match self {
@@ -327,7 +331,7 @@ impl Meaning {
         let mut rest = keys.as_slice();
         while let Some((key, others)) = rest.split_first() {
             stored.push((*key, absent.iter().chain(others).copied().collect()));
-            if key.kind().is_universal() {
+            if has_all(key.kind()) {
                 break;
             }
             absent.push(StateKey::absent(key.kind()));

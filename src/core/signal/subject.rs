@@ -234,21 +234,11 @@ impl Reading<'_> {
         };
         // Grants have groups, tasks and clients only if the issuer names a claim for them, and an identifier that a
         // signal can name only if it is a claim. Otherwise no grant can be compared with the member.
-        let knows = |issuer: &Issuer| match kind {
-            Kind::Group => !issuer.claims.group.is_none(),
-            Kind::Task => !issuer.claims.task.is_none(),
-            Kind::Client => !issuer.claims.client.is_none(),
-            Kind::Token => !issuer.claims.token.is_none(),
-            Kind::Session => !issuer.claims.session.is_none(),
-            _ => true,
-        };
-        if !self.issuers.iter().any(|(_, issuer)| knows(issuer)) {
+        if !self.issuers.iter().any(|(_, issuer)| issuer.claims.may_name(kind)) {
             return Ok(None);
         }
+        // A grant of the others lacks the member, so it is affected too (SSF 1.0 §8.1.3.1).
         let known = |token_issuer: &Issuer| {
-            if !knows(token_issuer) {
-                return None;
-            }
             let own = may_have_own_authority(kind) || issuer.is_none_or(|named| named == token_issuer.name);
             let mapped = || {
                 token_issuer.claims.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User)

@@ -41,7 +41,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether every grant has a key of this kind.
+    /// Whether every grant has a key of this kind, unless its issuer declares the task or the client absent.
     pub fn is_universal(self) -> bool {
         matches!(self, Kind::Token | Kind::Task | Kind::User | Kind::Client | Kind::Issuer)
     }

@@ -248,3 +248,27 @@ fn two_entries_of_one_issuer_share_what_signals_say() {
     assert_eq!(kept, [48 * 3600 + 15 * 60 + 60], "one entry, for the longer session");
     assert_eq!(harness.open(json!({})), Some(Reason::SessionRevoked));
 }
+
+/// A grant that lacks a member of the subject is affected (SSF 1.0 §8.1.3.1), also if it lacks it because its entry
+/// declares it absent and another entry does not.
+#[test]
+fn a_member_that_one_entry_declares_absent_shields_none_of_its_grants() {
+    for (key, member) in [("session", "session"), ("task", "task"), ("client", "client")] {
+        let mut harness = Harness::with(|config| {
+            let mut other = config["issuers"][0].clone();
+            (other["types"], other["claims"]) = (json!(["JWT"]), json!({key: "none"}));
+            config["issuers"].as_array_mut().unwrap().push(other);
+        });
+        let with = |id: &str, user: &str| {
+            let user = json!({"format": "iss_sub", "iss": JIT, "sub": user});
+            json!({"format": "complex", member: {"format": "opaque", "id": id}, "user": user})
+        };
+        let named = json!({"sid": "named", "txn": "named", "client_id": "named"});
+        harness.say(&format!("{CAEP}session-revoked"), json!({}), with("named", "bob"));
+        assert_eq!((harness.open(named.clone()), harness.open_jwt(named.clone())), (None, None), "{key}: another user");
+        harness.say(&format!("{CAEP}session-revoked"), json!({}), with("named", "alice"));
+        assert!(harness.open(named.clone()).is_some(), "{key}");
+        assert_eq!(harness.open(json!({})), None, "{key}: another one of the user");
+        assert_eq!(harness.open_jwt(named), Some(Reason::UserRevoked), "{key}: it lacks the member");
+    }
+}

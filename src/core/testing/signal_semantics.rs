@@ -132,6 +132,12 @@ impl Harness {
     pub(crate) fn open(&mut self, claims: Value) -> Option<Reason> {
         self.ask("/open", claims)
     }
+
+    /// [`Harness::open`] for a token whose `typ` is `JWT`.
+    pub(crate) fn open_jwt(&mut self, claims: Value) -> Option<Reason> {
+        let token = token_with(json!({"typ": "JWT"}), claims);
+        self.verdict("GET /open", &token, NOW).err().map(|refusal| refusal.reason)
+    }
 }
 
 pub(crate) fn set(jti: &str, event: &str, payload: Value, subject: Value) -> Value {

@@ -243,6 +243,19 @@ impl Default for ClaimNames {
 }
 
 impl ClaimNames {
+    /// Whether grants may have a name of `kind` that a signal can name.
+    pub(crate) fn may_name(&self, kind: Kind) -> bool {
+        let names = match kind {
+            Kind::Group => &self.group,
+            Kind::Task => &self.task,
+            Kind::Client => &self.client,
+            Kind::Token => &self.token,
+            Kind::Session => &self.session,
+            _ => return true,
+        };
+        !names.is_none()
+    }
+
     /// The claims that identify the token, its user or where it comes from: no signal may change them.
     pub(crate) fn identifying(&self) -> impl Iterator<Item = &ClaimPath> {
         let own = [

@@ -197,16 +197,19 @@ fn segment(text: &str) -> Result<(String, Option<&str>, bool), PathError> {
 }
 
 impl fmt::Display for ClaimPath {
-    /// The path as a configuration writes it.
+    /// The path as a configuration writes it. Text with a space is in quotes, so that lists of paths are not confused.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.rest.is_empty() && ClaimPath::parse(&self.first).is_ok_and(|same| same == *self) {
+        if self.rest.is_empty()
+            && !self.first.contains(' ')
+            && ClaimPath::parse(&self.first).is_ok_and(|same| same == *self)
+        {
             return f.write_str(&self.first);
         }
         for (at, segment) in std::iter::once(&self.first).chain(&self.rest).enumerate() {
             if at > 0 {
                 f.write_str(".")?;
             }
-            match segment.contains(['.', '"', '\\', '/', ':', '[', '$']) {
+            match segment.contains(['.', '"', '\\', '/', ':', '[', '$', ' ']) {
                 true => write!(f, "\"{}\"", segment.replace('\\', "\\\\").replace('"', "\\\""))?,
                 false => f.write_str(segment)?,
             }
@@ -298,7 +301,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(segments in proptest::collection::vec("[a-z.:/\"\\\\$\\[]{1,6}", 1..5)) {
+        fn what_is_shown_is_read_again(segments in proptest::collection::vec("[a-z .:/\"\\\\$\\[]{1,6}", 1..5)) {
             let mut segments = segments.iter().map(|segment| segment.as_str().into());
             let path = ClaimPath { first: segments.next().unwrap(), rest: segments.collect() };
             prop_assert_eq!(ClaimPath::parse(&path.to_string()), Ok(path));

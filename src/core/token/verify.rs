@@ -208,8 +208,9 @@ pub fn holds_until(verified: &Verified, issuer: &Issuer) -> Timestamp {
     grant.authenticated_at.map_or(until, |start| until.min(start.plus(oldest)))
 }
 
-/// The entry that the token belongs to. If several entries are about its issuer, this is the first one whose `typ`, required
-/// claims and audience the token has; if none is, the one that comes closest, which then refuses it. Nothing is verified.
+/// The entry that the token belongs to. If several entries are about its issuer, this is the one whose `typ`, required
+/// claims and audience the token has; if none is, the one that comes closest, which then refuses it. A token of two
+/// entries is refused: whoever asks the issuer for it could choose the laxer one. Nothing is verified.
 pub fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(IssuerIndex, &'i Issuer), Rejected> {
     let (name, is_in_subject) = match jws.claims().get("iss") {
         Some(Value::String(name)) => (name.as_str(), false),
@@ -227,6 +228,9 @@ pub fn find_issuer<'i>(jws: &Unverified<'_>, issuers: &'i [Issuer]) -> Result<(I
     let mut best = (first, fit(jws, first.1));
     for entry in std::iter::once(second).chain(entries) {
         let fit = fit(jws, entry.1);
+        if fit == WHOLE && best.1 == WHOLE {
+            return Err(Reason::AudienceMismatch.into());
+        }
         if fit > best.1 {
             best = (entry, fit);
         }
@@ -242,13 +246,16 @@ fn authority(subject: &str) -> Option<&str> {
     subject.get(..end)
 }
 
+/// The number of checks that tell entries apart.
+const WHOLE: u8 = 3;
+
 /// How many of the checks that tell entries apart the token passes.
 fn fit(jws: &Unverified<'_>, issuer: &Issuer) -> u8 {
     match (check_kind(jws, issuer), check_required(jws.claims(), issuer), check_audience(jws.claims(), issuer)) {
         (Err(_), ..) => 0,
         (_, Err(_), _) => 1,
         (.., Err(_)) => 2,
-        (Ok(()), Ok(()), Ok(())) => 3,
+        (Ok(()), Ok(()), Ok(())) => WHOLE,
     }
 }
 
@@ -817,6 +824,13 @@ mod tests {
             (json!({"typ": "dpop+jwt"}), json!({"kind": "a"}), Err(Reason::TokenType)),
         ] {
             assert_eq!(read(header.clone(), claims.clone()), expected, "{header} {claims}");
+        }
+        // Whoever asks for a token with both audiences does not choose the entry whose settings are laxer.
+        for (header, claims) in [
+            (json!({}), json!({"kind": "a", "aud": ["https://orders.mesh", "https://other.mesh"]})),
+            (json!({"typ": "at+jwt"}), json!({"kind": "a", "aud": ["https://other.mesh", "https://orders.mesh"]})),
+        ] {
+            assert_eq!(read(header, claims.clone()), Err(Reason::AudienceMismatch), "{claims}");
         }
         let one = [Issuer { required: of("deep.kind"), ..fixture::issuer() }];
         let refused = |claims: Value| {

@@ -29,6 +29,12 @@ pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Fo
     }
     check_counts(feed, &path, found);
     let policy = policy(feed, &path, found)?;
+    // An entry with captures stands for several. More entries than that were reported above.
+    let (issuers, entries) = (policy.issuers().len(), feed.issuers.as_array().map_or(0, Vec::len));
+    if issuers > MAX_ISSUERS && entries <= MAX_ISSUERS {
+        let message = format!("stands for {issuers} issuers, and a feed may have {MAX_ISSUERS}");
+        found.error(format!("{path}.issuers"), message, "divide it into several feeds");
+    }
     check_transmitters(hub, &policy, &path, found);
     Some(Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy))
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use taskfence_core::feed::entry::{self, Decoded};
 use taskfence_core::feed::revision::Revision;
+use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::accepted::Signal;
 use taskfence_core::signal::operator::{self, Caller, OPERATOR};
 use taskfence_core::state::bucket::{Entry, SourceTag};
@@ -175,7 +176,7 @@ fn read_event(
 ) -> Result<(Signal, Map<String, Value>), OperatorError> {
     let uri = uri(&event.event)?;
     let policy = feed.policy();
-    let names: Vec<&str> = policy.issuers().iter().map(|issuer| issuer.name.as_str()).collect();
+    let names = issuer_names(&policy);
     let named = words::read(&event.subject, event.issuer.as_deref(), &names)?;
     let Some(subject) = &named.subject else {
         let help = "name a `task`, `user`, `client` or the like; `stop` refuses everything of an issuer";
@@ -235,18 +236,30 @@ fn uri(event: &str) -> Result<String, OperatorError> {
 /// The key that `what` names, and the issuer.
 fn stopped(feed: &Feed, what: &Value) -> Result<(StateKey, String), OperatorError> {
     let policy = feed.policy();
-    let names: Vec<&str> = policy.issuers().iter().map(|issuer| issuer.name.as_str()).collect();
+    let names = issuer_names(&policy);
     let named = words::read(what, None, &names)?;
     let help = "write `issuer`, and at most one of `task`, `token`, `session`, `user`, `client`, `device`, `tenant`";
     let issuer = named.issuer.ok_or_else(|| OperatorError::subject("what to stop is not in these words", help))?;
-    let compiled = policy.issuers().iter().find(|known| known.name == issuer);
-    let key = compiled.and_then(|compiled| match &named.subject {
+    // Not each entry about the issuer has every claim.
+    let mut entries = policy.issuers().iter().filter(|known| known.name == issuer);
+    let key = entries.find_map(|compiled| match &named.subject {
         None => Some(StateKey::of_issuer(&compiled.key_space)),
         Some(subject) => operator::key(subject, compiled),
     });
     let key = key
         .ok_or_else(|| OperatorError::subject("what to stop is not one thing that tokens of this issuer have", help))?;
     Ok((key, issuer))
+}
+
+/// The names of the issuers of a feed, each once.
+fn issuer_names(policy: &Policy) -> Vec<&str> {
+    let mut names = Vec::new();
+    for issuer in policy.issuers() {
+        if !names.contains(&issuer.name.as_str()) {
+            names.push(issuer.name.as_str());
+        }
+    }
+    names
 }
 
 /// The latest time of what is stored about `key`; 0 when there is nothing.

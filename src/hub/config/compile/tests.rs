@@ -219,6 +219,25 @@ fn feeds_are_bounded_and_operators_keep_their_name() {
     );
 }
 
+/// A statement names each issuer, and followers take no statement with more.
+#[test]
+fn a_feed_has_no_more_issuers_by_captures() {
+    let with = |count: usize| {
+        compiled(|config| {
+            let tenants: Vec<String> = (0..count).map(|at| format!("t-{at}")).collect();
+            let issuer = &mut config["feeds"][0]["issuers"][0];
+            issuer["issuer"] = json!("https://jit.example/{tenant}");
+            issuer["captures"] = json!({ "tenant": tenants });
+            config["feeds"][0]["signals"]["transmitters"] = json!([
+                {"issuer": "https://idp.example", "audience": "hub", "subjects": ["https://jit.example/t-0"], "keys": keys()}
+            ]);
+        })
+    };
+    assert_eq!(with(30).unwrap().feeds[0].policy().issuers().len(), 30);
+    let message = "feeds[0].issuers: stands for 31 issuers, and a feed may have 30 (divide it into several feeds)";
+    assert_eq!(with(31).err(), Some(vec![message.to_owned()]));
+}
+
 #[test]
 fn what_is_not_one_object_is_refused() {
     let message = |json: &str| compile(json.as_bytes()).unwrap_err().to_string();

@@ -89,6 +89,22 @@ async fn a_stop_blocks_one_thing_for_ever() {
     assert_eq!((record.event.as_str(), record.subject.as_str()), (STOP, r#"{"tenant":"n"}"#));
 }
 
+/// Several entries may be about one issuer, and not each has every claim.
+#[tokio::test]
+async fn a_stop_needs_one_entry_of_the_issuer_that_has_the_name() {
+    let hub = TestHub::new(|config| {
+        let issuers = config["feeds"][0]["issuers"].as_array_mut().unwrap();
+        let mut other = issuers[0].clone();
+        (other["types"], other["claims"]) = (json!(["JWT"]), json!({"session": "none", "client": "none"}));
+        issuers.insert(0, other);
+    });
+    for (at, member) in ["session", "client", "task"].into_iter().enumerate() {
+        let made = hub.intake.stop("main", "alice", &json!({ member: "x" }), "incident").await.unwrap();
+        assert_eq!(made.entries, 1, "{member}");
+        assert_eq!(hub.entries().len(), at + 1);
+    }
+}
+
 #[tokio::test]
 async fn a_cut_off_is_dated_no_earlier_than_what_is_stored() {
     let hub = TestHub::new(|_| {});
