@@ -204,6 +204,7 @@ impl Pages {
             feed: FEED.to_owned(),
             at: now_ms(),
             prev: 0,
+            prev_chain: Chain::default(),
             upto: Revision { epoch: 1, number: 0, chain: Chain::default() },
             head: 0,
             format: 1,
@@ -241,6 +242,10 @@ impl Pages {
         statement.length = bytes.len() as u64;
         statement.digest = digest::sha256(&bytes);
         change(&mut statement);
+        if statement.prev > 0 && statement.prev_chain == Chain::default() {
+            // A feed that is made up has the same chain everywhere.
+            statement.prev_chain = statement.upto.chain;
+        }
         let header = json!({"alg": "ES256", "typ": statement::TYPE, "kid": self.signer.kid});
         let jws = self.signer.sign_text(header.to_string().as_bytes(), statement.claims().to_string().as_bytes());
         [jws.as_bytes(), b"\n", &bytes].concat()

@@ -77,7 +77,7 @@ impl Failure {
             Failure::Page(_) | Failure::Apply(ApplyError::Entries(_)) => 4,
             Failure::Refused(Refused::Ahead(_)) => 8,
             Failure::Refused(Refused::Old) => 9,
-            Failure::Refused(Refused::Behind) => 10,
+            Failure::Refused(Refused::Behind | Refused::Overlap) => 10,
             Failure::Refused(Refused::Gap { .. }) => 11,
             Failure::Refused(Refused::OtherHistory | Refused::OtherPart) => 12,
             Failure::Apply(ApplyError::Store(_)) | Failure::Store(_) => 13,

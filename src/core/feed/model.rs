@@ -116,6 +116,15 @@ proptest! {
 }
 
 #[test]
+fn an_answer_for_a_proxy_of_another_history_is_not_taken() {
+    use Op::{Deliver, Mixed, Restore, Signals, Step, Tick};
+    // Number 1 stands for another signal now, and the answer begins there.
+    let ops = [Signals(1), Tick(0), Deliver(0, 3), Restore(1, 2), Tick(0), Mixed(0, 1, 1), Step(0, 9)];
+    assert_eq!(World::new(0).run(&ops), Ok(()));
+    assert!(without(Rule::Chain, || World::new(0).run(&ops)).is_err());
+}
+
+#[test]
 fn a_clock_that_is_set_ahead_for_a_moment_loses_nothing() {
     use Op::{Deliver, Jump, Signals, Step, Tick};
     let ops = [Signals(2), Tick(0), Deliver(0, 4), Jump(true), Signals(2), Deliver(0, 4), Step(0, 9), Jump(false)];
@@ -236,20 +245,21 @@ fn mixed(seed: u64) -> Vec<Between> {
     (0..90).map(|_| step()).collect()
 }
 
-/// What happens until the model notices that a rule is off, and how far the clock of the proxy is ahead.
-fn breaks(rule: Rule) -> (i64, Vec<Op>) {
-    use Op::{Deliver, Mixed, NewEpoch, Replay, Restart, Restore, Signals, Step, Tick, Wait};
+/// What happens until the model notices that a rule is off, and how far the clock of the proxy is ahead. `None`: it takes two
+/// hubs, as in `a_proxy_between_two_hubs_is_fresh_by_the_one_that_it_follows`.
+fn breaks(rule: Rule) -> Option<(i64, Vec<Op>)> {
+    use Op::{Deliver, Mixed, Replay, Restart, Restore, Signals, Step, Tick, Wait};
     // The proxy has applied the first two signals, and asks for the next.
     let begun = [Signals(2), Tick(0), Deliver(0, 4)];
     let then = |more: &[Op]| begun.iter().chain(more).cloned().collect::<Vec<_>>();
     let ops = match rule {
         Rule::Chain => then(&[Restore(2, 2), Deliver(0, 1)]),
         Rule::AtGoesOn => then(&[Signals(1), Deliver(0, 4), Replay(0, 1), Step(0, 9)]),
-        Rule::AtIsNotAhead => return (-90_000, vec![Tick(0), Deliver(0, 4)]),
+        Rule::AtIsNotAhead => return Some((-90_000, vec![Tick(0), Deliver(0, 4)])),
         Rule::Nonce => then(&[Signals(1), Restart, Tick(0), Replay(0, 0), Step(0, 9)]),
         Rule::Target => then(&[Signals(4), Restart, Tick(0), Replay(0, 0), Step(0, 9), Deliver(0, 1), Step(0, 9)]),
         Rule::Gap => then(&[Signals(3), Mixed(0, 3, 4), Step(0, 9)]),
-        Rule::Epoch => then(&[Signals(2), NewEpoch, Mixed(0, 2, 4), Step(0, 9)]),
+        Rule::Epoch => return None,
         Rule::Acknowledge | Rule::EntriesFirst => then(&[Signals(4), Deliver(0, 2)]),
         Rule::Head => then(&[Signals(4), Deliver(0, 3), Step(0, 9)]),
         Rule::Parts => {
@@ -259,13 +269,13 @@ fn breaks(rule: Rule) -> (i64, Vec<Op>) {
         }
         Rule::Restart => then(&[Restore(2, 2), Deliver(0, 1), Wait(1_000), Tick(0), Deliver(0, 1), Step(0, 9)]),
     };
-    (0, ops)
+    Some((0, ops))
 }
 
 #[test]
 fn each_rule_is_needed() {
     for rule in Rule::ALL {
-        let (offset, ops) = breaks(rule);
+        let Some((offset, ops)) = breaks(rule) else { continue };
         assert_eq!(World::new(offset).run(&ops), Ok(()), "{rule:?}");
         let broken = without(rule, || World::new(offset).run(&ops));
         // What breaks must be something that was claimed, not that the proxy does not get on.
@@ -658,6 +668,7 @@ impl World {
             feed: "main".to_owned(),
             at: self.clock,
             prev: prev as u64,
+            prev_chain: self.hub.chains[prev],
             upto,
             head: self.hub.head().number,
             format: FORMAT,
@@ -694,7 +705,9 @@ impl World {
         if let Some(signal) = self.proxy.lacks(claimed) {
             return Err(format!("the position is {} without signal {signal}", position.applied));
         }
-        if feeds(&mut self.proxy.store).unwrap().check(self.source.id, &covered()).is_ok() {
+        // A worker knows what it was told of: a VM that dies between the write and the ring tells nobody.
+        self.proxy.view.refresh(&mut self.proxy.store).unwrap();
+        if self.proxy.view.check_feed(self.source.id, &covered()).is_ok() {
             let held: BTreeSet<u64> = self.hub.held.iter().copied().collect();
             let due = self.proxy.held_at_start.intersection(&held).copied().collect();
             if let Some(signal) = self.proxy.lacks(&due) {

@@ -117,6 +117,7 @@ mod tests {
             feed: "main".to_owned(),
             at: 1_790_000_000_000,
             prev: 4,
+            prev_chain: Chain([8; 8]),
             upto: Revision { epoch: 7, number: 6, chain: Chain([9; 8]) },
             head: 6,
             format: FORMAT,

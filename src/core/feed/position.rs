@@ -82,6 +82,9 @@ pub enum Refused {
         /// The number of the position.
         number: u64,
     },
+    /// The page begins before the position, at an entry of which this proxy does not know the chain.
+    #[error("the page begins before the position of this proxy")]
+    Overlap,
     /// The feed has another epoch, or another history with the same numbers.
     #[error("the feed has another history than this proxy has applied")]
     OtherHistory,
@@ -95,7 +98,7 @@ impl Refused {
     pub fn needs_full_state(self) -> bool {
         match self {
             Refused::Gap { .. } | Refused::OtherHistory | Refused::OtherPart => true,
-            Refused::Ahead(_) | Refused::Old | Refused::Behind => false,
+            Refused::Ahead(_) | Refused::Old | Refused::Behind | Refused::Overlap => false,
         }
     }
 }
@@ -139,7 +142,7 @@ impl Position {
     /// The parts of a full state may be signed before the last statement: they are cut once a minute for all. They do not
     /// make the state look fresh.
     pub fn examine(&self, statement: &Statement, now: u64) -> Result<(), Refused> {
-        let Statement { at, prev, upto, .. } = statement;
+        let Statement { at, prev, prev_chain, upto, .. } = statement;
         let ahead = at.saturating_sub(now);
         if ahead > MAX_AHEAD && keeps(Rule::AtIsNotAhead) {
             return Err(Refused::Ahead(ahead));
@@ -164,6 +167,14 @@ impl Position {
         }
         if *prev > number && keeps(Rule::Gap) {
             return Err(Refused::Gap { prev: *prev, number });
+        }
+        // What comes after an entry of another history is not what comes after ours. All that there is needs no such check.
+        if keeps(Rule::Chain) && *prev > 0 && *prev <= number {
+            match *prev == number {
+                true if *prev_chain != self.applied.chain => return Err(Refused::OtherHistory),
+                true => {}
+                false => return Err(Refused::Overlap),
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 /// A rule that a follower keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// A statement at the own number must have the own chain.
+    /// A page of changes begins and ends with the own chain where it has the own number.
     Chain,
     /// `at` never goes back.
     AtGoesOn,

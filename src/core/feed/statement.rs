@@ -9,6 +9,7 @@
 //! | `at` | when the hub began the read of its store that returned `head`, in milliseconds since 1970 |
 //! | `epoch` | the epoch of all numbers, 16 hexadecimal digits |
 //! | `prev`, `upto` | the page holds the entries after `prev` up to `upto` that are still needed |
+//! | `prev_chain` | the chain at `prev`, 16 hexadecimal digits |
 //! | `head` | the number of the last entry that the feed had at `at` |
 //! | `chain` | the chain at `upto`, 16 hexadecimal digits |
 //! | `format`, `count`, `length`, `digest` | the entries: their format, number, bytes, and SHA-256 (base64url) |
@@ -44,6 +45,8 @@ pub struct Statement {
     pub at: u64,
     /// The page holds what comes after this number.
     pub prev: u64,
+    /// The chain at that number.
+    pub prev_chain: Chain,
     /// The page holds what comes up to here.
     pub upto: Revision,
     /// The number of the last entry of the feed.
@@ -118,6 +121,7 @@ struct Claims {
     at: u64,
     epoch: String,
     prev: u64,
+    prev_chain: String,
     upto: u64,
     head: u64,
     chain: String,
@@ -160,6 +164,7 @@ impl Statement {
             at: self.at,
             epoch: format!("{:016x}", self.upto.epoch),
             prev: self.prev,
+            prev_chain: hex(self.prev_chain.0),
             upto: self.upto.number,
             head: self.head,
             chain: hex(self.upto.chain.0),
@@ -217,7 +222,8 @@ fn read(claims: &Value) -> Option<Statement> {
         Some(nonce) => Some(nonce.as_str()?.to_owned()),
         None => None,
     };
-    let chain = Chain(hex(text("chain")?)?.to_be_bytes());
+    let chain = |name: &str| Some(Chain(hex(text(name)?)?.to_be_bytes()));
+    let (prev_chain, chain) = (chain("prev_chain")?, chain("chain")?);
     let upto = Revision { epoch: hex(text("epoch")?)?, number: number("upto")?, chain };
     let (prev, head, issuers) = (number("prev")?, number("head")?, claims.get("issuers")?.as_array()?);
     let sane = prev <= upto.number && upto.number <= head && issuers.len() <= MAX_ISSUERS;
@@ -227,6 +233,7 @@ fn read(claims: &Value) -> Option<Statement> {
         feed: text("aud")?.to_owned(),
         at: number("at")?,
         prev,
+        prev_chain,
         upto,
         head,
         format: u8::try_from(number("format")?).ok()?,

@@ -320,7 +320,7 @@ impl Feed {
             }
         };
         let head = self.heads.covering(range.upto.number, HEAD_AGE).await.map_err(|_| NoPage::Store)?;
-        let content = Content::changes(after.number, format, range);
+        let content = Content::changes(after, format, range);
         let statement = self.keys.sign(&content.statement(&head, self.names(), None))?;
         Ok(Page { content, statement, head, is_stored })
     }

@@ -28,6 +28,7 @@ pub fn statement(head: &Head, (hub, feed): (&str, &str)) -> Statement {
         feed: feed.to_owned(),
         at: head.at,
         prev: head.revision.number,
+        prev_chain: head.revision.chain,
         upto: head.revision,
         head: head.revision.number,
         format: FORMAT,

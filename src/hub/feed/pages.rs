@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use taskfence_core::encoding::digest::{Digest, sha256};
-use taskfence_core::feed::revision::Revision;
+use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::feed::statement::{Part, Statement};
 use tokio::sync::OnceCell;
 
@@ -26,8 +26,8 @@ const MAX_PAGES: usize = 1024;
 /// Entries with their digest: what statements are made about.
 #[derive(Debug, Clone)]
 pub struct Content {
-    /// The position that they follow.
-    pub prev: u64,
+    /// The number that they follow, and the chain there.
+    pub prev: (u64, Chain),
     /// Nothing is missing up to here.
     pub upto: Revision,
     /// Their format.
@@ -70,17 +70,17 @@ struct Slot {
 }
 
 impl Content {
-    /// The entries of a range after `prev`.
-    pub fn changes(prev: u64, format: u8, range: Range) -> Content {
-        Content::new(prev, range.upto, format, range.count, None, range.bytes.into())
+    /// The entries of a range after `after`.
+    pub fn changes(after: Revision, format: u8, range: Range) -> Content {
+        Content::new((after.number, after.chain), range.upto, format, range.count, None, range.bytes.into())
     }
 
     /// A part of the full state of `upto`.
     pub fn part(upto: Revision, format: u8, part: Part, (count, entries): (u64, Bytes)) -> Content {
-        Content::new(0, upto, format, count, Some(part), entries)
+        Content::new((0, Chain::default()), upto, format, count, Some(part), entries)
     }
 
-    fn new(prev: u64, upto: Revision, format: u8, count: u64, part: Option<Part>, entries: Bytes) -> Content {
+    fn new(prev: (u64, Chain), upto: Revision, format: u8, count: u64, part: Option<Part>, entries: Bytes) -> Content {
         Content { prev, upto, format, count, part, digest: sha256(&entries), entries }
     }
 
@@ -90,7 +90,8 @@ impl Content {
             hub: hub.to_owned(),
             feed: feed.to_owned(),
             at: head.at,
-            prev: self.prev,
+            prev: self.prev.0,
+            prev_chain: self.prev.1,
             upto: self.upto,
             head: head.revision.number,
             format: self.format,
