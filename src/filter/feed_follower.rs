@@ -25,8 +25,8 @@ pub use taskfence_core::feed::follower::TICK;
 /// One step of applying changes takes this many nanoseconds, and a little more. The next one follows at once.
 const STEP: u64 = 2_000_000;
 
-/// One step of applying a full state takes this many nanoseconds, and a little more: no longer than a request takes.
-const SHORT_STEP: u64 = 200_000;
+/// One step of applying a full state takes this many nanoseconds, and a little more: a third of the time with its pause.
+const SHORT_STEP: u64 = 500_000;
 
 /// Between two steps of applying a full state the thread is left to requests for this many milliseconds.
 const PAUSE: u32 = 1;
