@@ -22,8 +22,14 @@ use taskfence_core::state::coverage::FeedId;
 
 pub use taskfence_core::feed::follower::TICK;
 
-/// One step of applying a page takes this many nanoseconds, and a little more.
+/// One step of applying changes takes this many nanoseconds, and a little more. The next one follows at once.
 const STEP: u64 = 2_000_000;
+
+/// One step of applying a full state takes this many nanoseconds, and a little more: a third of the time with its pause.
+const SHORT_STEP: u64 = 500_000;
+
+/// Between two steps of applying a full state the thread is left to requests for this many milliseconds.
+const PAUSE: u32 = 1;
 
 /// Envoy hands over answers of 1 MiB by default.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -49,6 +55,12 @@ pub struct FeedFollower {
     call: Cell<Option<u32>>,
     /// What calls this VM again, for the next step.
     queue: Cell<Option<u32>>,
+    /// The time between two ticks when there is nothing to apply, in milliseconds.
+    tick: Cell<u32>,
+    /// Whether ticks come with [`PAUSE`] between them, each for a step.
+    is_paced: Cell<bool>,
+    /// When the last tick was that was one of the plugin, in nanoseconds since 1970.
+    ticked: Cell<u64>,
     /// Whether a page was applied since [`FeedFollower::take_changed`].
     changed: Cell<bool>,
     told: RefCell<Told>,
@@ -73,6 +85,9 @@ impl FeedFollower {
             follower: RefCell::new(Follower::new(u64::from_le_bytes(me))),
             call: Cell::new(None),
             queue: Cell::new(None),
+            tick: Cell::new(TICK),
+            is_paced: Cell::new(false),
+            ticked: Cell::new(0),
             changed: Cell::new(false),
             told: RefCell::default(),
             alive: Rc::default(),
@@ -97,10 +112,49 @@ impl FeedFollower {
             let failed = follower.answer(&mut host, answer, || false);
             failed.events.into_iter().for_each(|event| self.handle(event, judge.policy(), source));
         }
-        if todo.step {
+        // The steps of a full state are ticks. Where they are to end, the queue is called, since it may change the period.
+        let calls = match self.is_paced.get() {
+            true => !follower.applies_full_state() && follower.holds(),
+            false => todo.step,
+        };
+        if calls {
             // Where that fails, the next tick goes on.
             let _ = self.queue.get().map(|queue| host::enqueue(queue, &[1]));
         }
+    }
+
+    /// Makes ticks come with short pauses while a full state is applied, and as usual otherwise. A tick must not call this:
+    /// Envoy would destroy the timer that runs.
+    fn set_pace(&self) {
+        let Ok(follower) = self.follower.try_borrow() else { return };
+        let wanted = follower.applies_full_state();
+        let period = if wanted { PAUSE } else { self.tick.get() };
+        if self.is_paced.get() != wanted && host::set_tick_period(period).is_ok() {
+            self.is_paced.set(wanted);
+        }
+    }
+
+    /// The plugin is to be called by ticks of this period, in milliseconds, unless a full state is applied.
+    pub fn set_tick(&self, period: u32) {
+        self.tick.set(period);
+    }
+
+    /// Takes a tick that is there for a step. `false`: it is one of the plugin, and nothing was done.
+    pub fn take_tick(&self, judge: &RefCell<Judge>) -> bool {
+        let (now, usual) =
+            (host::now_nanoseconds().unwrap_or_default(), u64::from(self.tick.get()).saturating_mul(1_000_000));
+        // After a clock was set back it is one of the plugin.
+        let is_early = now.checked_sub(self.ticked.get()).is_some_and(|passed| passed < usual);
+        if !self.is_paced.get() || !is_early {
+            self.ticked.set(now);
+            return false;
+        }
+        self.step(judge);
+        true
+    }
+
+    fn step(&self, judge: &RefCell<Judge>) {
+        self.run(judge, |follower, host| follower.step(host, self.time_for_a_step()));
     }
 
     /// Sends a request. Fails with what to tell the follower.
@@ -198,7 +252,7 @@ impl FeedFollower {
             follower.tick(host)
         });
         // A wake-up that got lost is made up for here.
-        self.run(judge, |follower, host| follower.step(host, time_for_a_step()));
+        self.step(judge);
     }
 
     /// A call was answered; `answered` is false when it ended without. `false`: it is not a call to the hub.
@@ -208,7 +262,11 @@ impl FeedFollower {
         }
         self.call.set(None);
         let answer = if answered { read_answer(body_size) } else { Answer::None };
-        self.run(judge, |follower, host| follower.answer(host, answer, time_for_a_step()));
+        self.run(judge, |follower, host| follower.answer(host, answer, self.time_for_a_step()));
+        // A call that fails at once ends here while the tick that made it still runs.
+        if answered {
+            self.set_pace();
+        }
         true
     }
 
@@ -219,8 +277,25 @@ impl FeedFollower {
         }
         // One step serves all that was written so far.
         while let Ok(true) = host::dequeue(queue) {}
-        self.run(judge, |follower, host| follower.step(host, time_for_a_step()));
+        self.set_pace();
+        if !self.is_paced.get() {
+            self.step(judge);
+            self.set_pace();
+        }
         true
+    }
+
+    /// Says whether a step that begins now may go on.
+    fn time_for_a_step(&self) -> impl FnMut() -> bool + use<> {
+        let (began, length) = (host::now_nanoseconds(), if self.is_paced.get() { SHORT_STEP } else { STEP });
+        move || {
+            #[cfg(feature = "crash")]
+            crate::crash::on_look_at_clock();
+            match (began, host::now_nanoseconds()) {
+                (Ok(began), Ok(now)) => now.saturating_sub(began) < length,
+                (Err(_), _) | (_, Err(_)) => false,
+            }
+        }
     }
 
     /// Whether a page was applied since the last call: then streams must be looked at.
@@ -258,19 +333,6 @@ fn read_answer(body_size: usize) -> Answer {
     match host::buffer(BufferType::CallResponseBody, MAX_ANSWER) {
         Ok(body) => Answer::Page(body),
         Err(_) => Answer::None,
-    }
-}
-
-/// Says whether a step that begins now may go on.
-fn time_for_a_step() -> impl FnMut() -> bool {
-    let began = host::now_nanoseconds();
-    move || {
-        #[cfg(feature = "crash")]
-        crate::crash::on_look_at_clock();
-        match (began, host::now_nanoseconds()) {
-            (Ok(began), Ok(now)) => now.saturating_sub(began) < STEP,
-            (Err(_), _) | (_, Err(_)) => false,
-        }
     }
 }
 

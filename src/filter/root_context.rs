@@ -69,6 +69,7 @@ impl PluginRoot {
         let tick = if shared.feed.is_some() { own_tick.min(feed_follower::TICK) } else { own_tick };
         if let Some(feed) = &shared.feed {
             feed.configure(&shared.judge);
+            feed.set_tick(tick);
         }
         host::set_tick_period(tick).map_err(|error| format!("the proxy gave no tick: {error:?}"))?;
         self.shared = Some(shared);
@@ -148,6 +149,9 @@ impl RootContext for PluginRoot {
 
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
+            if shared.feed.as_ref().is_some_and(|feed| feed.take_tick(&shared.judge)) {
+                return wake(shared);
+            }
             let mut budget = CallbackBudget::new();
             live_streams::on_tick(shared, &mut budget);
             resume(shared, shared.keys.on_tick(&shared.judge), &mut budget);

@@ -66,6 +66,8 @@ pub struct Follower {
     work: Option<Work>,
     /// A page that came while another one was being applied.
     came: Option<Vec<u8>>,
+    /// Whether the part of a full state that is applied, or was applied last, is not the last one.
+    expects_part: bool,
     /// Whether only a full state helps.
     from_start: bool,
     /// Failures since the last page that was applied.
@@ -173,6 +175,7 @@ impl Follower {
             call: None,
             work: None,
             came: None,
+            expects_part: false,
             from_start: false,
             failures: 0,
             next: 0,
@@ -187,6 +190,11 @@ impl Follower {
     /// Whether this VM held the lease when it last looked.
     pub fn holds(&self) -> bool {
         self.holds
+    }
+
+    /// Whether a full state is being applied. That is much work: the caller leaves pauses between the steps.
+    pub fn applies_full_state(&self) -> bool {
+        self.expects_part || self.work.as_ref().is_some_and(|work| work.statement().part.is_some())
     }
 
     /// Gives up the lease and what is under way: another configuration in this VM follows the feed now.
@@ -209,8 +217,8 @@ impl Follower {
             self.fail(host, Failure::NoAnswer, &mut todo);
         }
         // The wake-up of the queue may have been lost.
-        todo.step = self.work.is_some();
-        if self.work.is_none() {
+        todo.step = self.work.is_some() || self.came.is_some();
+        if !todo.step {
             self.ask(host, &mut todo);
         }
         todo
@@ -229,7 +237,7 @@ impl Follower {
             return todo;
         }
         match answer {
-            Answer::Page(body) if self.work.is_some() => {
+            Answer::Page(body) if self.work.is_some() || self.came.is_some() => {
                 self.came = Some(body);
                 todo.step = true;
             }
@@ -256,10 +264,15 @@ impl Follower {
         mut has_time: impl FnMut() -> bool,
     ) -> Todo {
         let mut todo = Todo::default();
+        let had_work = self.work.is_some();
         self.work_on(host, &mut has_time, &mut todo);
-        if self.work.is_none()
-            && let Some(body) = self.came.take()
-        {
+        if self.work.is_some() || self.came.is_none() {
+            return todo;
+        }
+        // To verify a page takes long too. A callback that has done something else leaves it to the next one.
+        if had_work && !has_time() {
+            todo.step = true;
+        } else if let Some(body) = self.came.take() {
             self.begin(host, &body, host.now, has_time, &mut todo);
         }
         todo
@@ -293,7 +306,7 @@ impl Follower {
     /// Forgets what is under way: whoever holds the lease begins at the stored position.
     fn let_go(&mut self) {
         (self.holds, self.connected, self.from_start) = (false, false, false);
-        (self.call, self.work, self.came) = (None, None, None);
+        (self.call, self.work, self.came, self.expects_part) = (None, None, None, false);
     }
 
     /// Verifies the page `body`, and begins to apply it.
@@ -326,7 +339,8 @@ impl Follower {
         self.from_start = false;
         let work = Work::new(page, position.clone());
         let (statement, target) = (work.statement(), work.target());
-        let has_more = target.full.is_some() || target.applied.number < statement.head;
+        self.expects_part = target.full.is_some();
+        let has_more = self.expects_part || target.applied.number < statement.head;
         self.work = Some(work);
         self.work_on(host, &mut has_time, todo);
         if self.work.is_some() && self.call.is_none() && has_more {
@@ -433,6 +447,7 @@ impl Follower {
         let bound = shortest.checked_shl(self.failures.min(10).saturating_add(1)).unwrap_or(longest).min(longest);
         let more = host.random.checked_rem(bound.saturating_sub(shortest).saturating_add(1)).unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
+        self.expects_part = false;
         self.next = host.now.saturating_add(shortest).saturating_add(more);
         self.count(host.now, failure, todo);
     }

@@ -805,3 +805,29 @@ fn a_hub_that_asks_for_a_pause_is_left_alone_for_so_long() {
     }
     assert!(pause(500, Some(7)) <= 700, "it has no meaning there");
 }
+
+#[test]
+fn a_part_that_came_early_is_begun_in_a_step_of_its_own() {
+    let mut world = World::new(0);
+    let is_paced = |world: &World| world.proxy.vms[0].follower.applies_full_state();
+    let position = |world: &mut World| position::read(&mut world.proxy.store, world.source.id).unwrap();
+    [Op::Signals(6), Op::Tick(0)].iter().for_each(|op| world.apply(op));
+    assert!(!is_paced(&world));
+    // Part 0 of 3 is begun, and part 1 comes meanwhile.
+    [Op::Deliver(0, 2), Op::Deliver(0, 2)].iter().for_each(|op| world.apply(op));
+    while position(&mut world).entries == 0 {
+        world.apply(&Op::Step(0, 1));
+        assert_eq!(world.proxy.vms[0].request, None, "part 1 waits");
+    }
+    world.apply(&Op::Tick(0));
+    assert_eq!(world.proxy.vms[0].request, None, "part 1 is there, and is not asked for again");
+    assert!(is_paced(&world));
+    world.apply(&Op::Step(0, 1));
+    assert!(world.proxy.vms[0].request.is_some(), "it is begun, and part 2 is asked for");
+    world.apply(&Op::Deliver(0, 2));
+    for _ in 0..20 {
+        assert!(is_paced(&world) || position(&mut world).full.is_none(), "until the last part is applied");
+        world.apply(&Op::Step(0, 1));
+    }
+    assert_eq!((is_paced(&world), position(&mut world).applied), (false, world.hub.head()));
+}
