@@ -164,7 +164,7 @@ impl Init {
             return Ok(Keys::Discover { issuer: url, found: None });
         }
         match metadata::fetch(&url) {
-            Ok(found) => Ok(Keys::Discover { issuer: url, found: Some(found) }),
+            Ok(found) => Ok(Keys::Discover { issuer: url, found: Some(Box::new(found)) }),
             Err(error @ metadata::Error::OtherIssuer { .. }) => Err(Failure::Failed(error.to_string())),
             Err(error) => {
                 writeln!(console.err, "warning: {error}")?;

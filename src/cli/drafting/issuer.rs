@@ -63,7 +63,7 @@ pub enum Keys {
     /// Here.
     Inline(Value),
     /// At the issuer, a URL, with what was found there.
-    Discover { issuer: Url, found: Option<Metadata> },
+    Discover { issuer: Url, found: Option<Box<Metadata>> },
     /// Somewhere.
     Unknown,
 }

@@ -38,7 +38,7 @@ pub enum Error {
     #[error(
         "the metadata at {at} is that of the issuer `{found}`, not of `{expected}`; write the issuer as its tokens do"
     )]
-    OtherIssuer { at: Url, found: String, expected: String },
+    OtherIssuer { at: String, found: String, expected: String },
     #[error("the metadata at {0} has no usable `jwks_uri`")]
     NoKeys(Url),
 }
@@ -93,7 +93,7 @@ fn read(document: &Value, at: &Url, issuer: &Url) -> Result<Metadata, Error> {
     let (found, expected) = (text("issuer"), issuer.as_str());
     if found != expected && found != expected.trim_end_matches('/') {
         let (found, expected) = (printable(found), expected.to_owned());
-        return Err(Error::OtherIssuer { at: at.clone(), found, expected });
+        return Err(Error::OtherIssuer { at: at.to_string(), found, expected });
     }
     let jwks_uri: Option<Url> = text("jwks_uri").parse().ok();
     let jwks_uri = jwks_uri.filter(|url| matches!(url.scheme(), "https" | "http") && url.host_str().is_some());

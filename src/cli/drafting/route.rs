@@ -158,7 +158,7 @@ pub fn merge(routes: &mut Vec<Route>) {
 
 /// Orders routes so that no rule stands before a narrower one, and gives each a name of its own.
 pub fn arrange(routes: &mut [Route]) {
-    routes.sort_by(|a, b| narrower_first(a, b));
+    routes.sort_by(narrower_first);
     let mut taken = std::collections::BTreeSet::new();
     for route in routes {
         let mut name = route.name.clone();

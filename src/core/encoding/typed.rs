@@ -15,9 +15,13 @@ pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ReadError> {
     T::deserialize(Reader(value))
 }
 
-/// An error of serde, with the path of the value.
+/// An error of serde, with the path of the value. Behind one pointer: every reader of a value hands it on, and the code for
+/// that is most of their size.
 #[derive(Debug)]
-pub(crate) struct ReadError {
+pub(crate) struct ReadError(Box<Misfit>);
+
+#[derive(Debug)]
+struct Misfit {
     message: String,
     /// From the innermost to the outermost.
     steps: Vec<Step>,
@@ -32,13 +36,13 @@ enum Step {
 impl ReadError {
     /// The message.
     pub(crate) fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The path of the value: `rules[0].match.path`. Empty for the whole value.
     pub(crate) fn path(&self) -> String {
         let mut path = String::new();
-        for step in self.steps.iter().rev() {
+        for step in self.0.steps.iter().rev() {
             match step {
                 Step::Key(key) if path.is_empty() => path.push_str(key),
                 Step::Key(key) => path.extend([".", key]),
@@ -49,14 +53,14 @@ impl ReadError {
     }
 
     fn inside(mut self, step: Step) -> ReadError {
-        self.steps.push(step);
+        self.0.steps.push(step);
         self
     }
 }
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(self.message())
     }
 }
 
@@ -64,7 +68,7 @@ impl std::error::Error for ReadError {}
 
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> ReadError {
-        ReadError { message: message.to_string(), steps: Vec::new() }
+        ReadError(Box::new(Misfit { message: message.to_string(), steps: Vec::new() }))
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> ReadError {
@@ -175,6 +179,8 @@ struct Items<'v> {
 impl<'de> de::SeqAccess<'de> for Items<'de> {
     type Error = ReadError;
 
+    /// Not inlined, as [`Members::next_value_seed`].
+    #[inline(never)]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
         let Some((index, item)) = self.items.next() else { return Ok(None) };
         seed.deserialize(Reader(item)).map(Some).map_err(|error| error.inside(Step::Index(index)))
@@ -196,6 +202,8 @@ impl<'de> de::MapAccess<'de> for Members<'de> {
         seed.deserialize(reader).map(Some).map_err(|error| error.inside(Step::Key(key.clone())))
     }
 
+    /// Not inlined: many members have values of one type.
+    #[inline(never)]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         let Some((key, value)) = self.current else { return Err(de::Error::custom("a value without a key")) };
         seed.deserialize(Reader(value)).map_err(|error| error.inside(Step::Key(key.clone())))

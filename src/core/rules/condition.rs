@@ -5,6 +5,7 @@
 //! configuration. The evaluation for a request has a budget.
 
 pub(crate) mod checker;
+pub(crate) mod conversion;
 pub(crate) mod evaluation;
 pub(crate) mod loops;
 pub(crate) mod names;

@@ -4,6 +4,7 @@
 //! The evaluator of the library has no such limit. If the budget suffices, the result is the same as the library's; a
 //! test compares both.
 
+use super::conversion::conversion;
 use super::loops::{Loop, Shape};
 use super::names::{FieldValue, NAMES, ROOTS, capture, field, reader};
 use super::work::{Exhausted, MADE, Work, length};
@@ -13,9 +14,7 @@ use crate::rules::evidence::Evidence;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
 use cel::common::types::{CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelString, CelUInt};
 use cel::common::value::{CowVal, Val};
-use cel::{Context, Env, Value as CelValue};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
 
 /// Why an expression has no value.
 #[derive(Debug)]
@@ -256,15 +255,12 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         result.map(|value| CowVal::Owned(value.into_owned())).map_err(other)
     }
 
-    /// Calls one of [`CONVERSIONS`] of the library.
     fn convert(&self, name: &'b str, of: &'b IdedExpr) -> Outcome<CowVal<'b, 'v>> {
         let of = self.owned(of)?;
         self.work.charge(CONVERSION)?;
         self.work.charge_search(length(of.as_ref()))?;
-        let expression = conversion(name).ok_or(Fault::Kinds("a function"))?;
-        let mut context = Context::with_env(Arc::clone(environment()));
-        context.add_variable_as_val(ARGUMENT, of);
-        CelValue::resolve_val(expression, &context).map(|value| CowVal::Owned(value.into_owned())).map_err(other)
+        let convert = conversion(name).ok_or(Fault::Kinds("a function"))?;
+        convert(of).map(CowVal::Owned).ok_or(Fault::Kinds("a conversion"))
     }
 
     fn repeat(&self, over: Loop<'b>) -> Outcome<CowVal<'b, 'v>> {
@@ -341,32 +337,8 @@ fn same_kind(left: &dyn Val, right: &dyn Val) -> bool {
         || both(|value| value.downcast_ref::<CelBytes>().is_some())
 }
 
-/// The units for a call of the library.
+/// The units for a conversion.
 const CONVERSION: usize = 60;
-
-/// The name of the argument of a conversion.
-const ARGUMENT: &str = "of";
-
-/// The functions of the library that convert one value.
-const CONVERSIONS: [&str; 6] = ["int", "uint", "double", "string", "bool", "type"];
-
-/// The call of one of [`CONVERSIONS`].
-fn conversion(name: &str) -> Option<&'static IdedExpr> {
-    static CALLS: OnceLock<Vec<IdedExpr>> = OnceLock::new();
-    let calls = CALLS.get_or_init(|| {
-        let argument = || IdedExpr { id: 1, expr: Expr::Ident(ARGUMENT.to_owned()) };
-        let call = |name: &&str| CallExpr { func_name: (*name).to_owned(), target: None, args: vec![argument()] };
-        CONVERSIONS.iter().map(|name| IdedExpr { id: 2, expr: Expr::Call(call(name)) }).collect()
-    });
-    let at = CONVERSIONS.iter().position(|known| *known == name)?;
-    calls.get(at)
-}
-
-/// The standard library of CEL, created once for all conditions.
-pub(super) fn environment() -> &'static Arc<Env> {
-    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib()))
-}
 
 /// Replaces `request.method` and `captures["order"]` by one name each, so that the lookup is one step.
 ///
