@@ -154,7 +154,7 @@ fn table() -> Vec<Row> {
             order().bearer("ya29.a0AfB_byC"),
             ("token_opaque", "Access token opaque, not a JWT"),
             UNAUTHENTICATED,
-            Some(r#", error="invalid_token", error_description="Access token opaque, not a JWT""#),
+            Some(r#", error="invalid_token", error_description="Access token opaque, not a JWT", scope="orders.read""#),
             false,
         ),
         row(

@@ -260,7 +260,7 @@ impl<'b, 'v> Evaluation<'b, 'v> {
         self.work.charge(CONVERSION)?;
         self.work.charge_search(length(of.as_ref()))?;
         let convert = conversion(name).ok_or(Fault::Kinds("a function"))?;
-        convert(of).map(CowVal::Owned).ok_or(Fault::Kinds("a conversion"))
+        convert(of).map(CowVal::Owned).ok_or_else(|| Fault::Other(format!("`{name}` cannot convert this value")))
     }
 
     fn repeat(&self, over: Loop<'b>) -> Outcome<CowVal<'b, 'v>> {
