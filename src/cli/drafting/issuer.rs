@@ -13,6 +13,7 @@ use crate::drafting::metadata::Metadata;
 use crate::drafting::yaml::{list, scalar};
 use crate::failure::Failure;
 use crate::input::configuration;
+use crate::input::shared_issuer;
 use crate::offline::token_report::UnverifiedToken;
 
 /// How often the description is changed until the token fits. Each change is about another claim.
@@ -112,8 +113,23 @@ pub fn describe(draft: &mut Draft, known: &KnownIssuer, sample: Option<&Sample>)
         draft.set("audiences", list(&known.audiences), why);
     }
     describe_keys(draft, &known.keys);
+    describe_owner(draft, sample);
     if let Some(sample) = sample {
         fit(draft, sample);
+    }
+}
+
+/// Says whose tokens are meant, where strangers have tokens of the issuer too.
+fn describe_owner(draft: &mut Draft, sample: Option<&Sample>) {
+    let Some(claim) = shared_issuer::owner_claim(&draft.issuer) else { return };
+    match sample.and_then(|sample| sample.says.text(claim)) {
+        Some(owner) => {
+            let value = format!("{{{claim}: {}}}", scalar(&owner));
+            draft.set("where", value, Some("anybody can get a token of this issuer for this audience: only these are meant"));
+        }
+        None => draft.notes.push(format!(
+            "anybody can get a token of this issuer for this audience: write whose tokens are meant, `where: {{{claim}: ...}}`"
+        )),
     }
 }
 

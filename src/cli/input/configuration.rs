@@ -10,6 +10,7 @@ use taskfence_core::config::problem::Problem;
 use crate::input::document;
 use crate::input::file;
 use crate::input::problem::BadFile;
+use crate::input::shared_issuer;
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -20,10 +21,13 @@ pub struct Configuration {
     pub json: Vec<u8>,
 }
 
-/// Reads a configuration with the code that the filter runs, or says all that is wrong with it.
+/// Reads a configuration with the code that the filter runs, or says all that is wrong with it. The warnings are those of
+/// the filter, and those about issuers that strangers share.
 pub fn parse(text: &[u8]) -> Result<Configuration, Vec<Problem>> {
     let json = document::to_json(text, "the configuration").map_err(|problem| vec![problem])?;
-    let loaded = load::load(&json).map_err(|errors| errors.0)?;
+    let mut loaded = load::load(&json).map_err(|errors| errors.0)?;
+    let shared = shared_issuer::warnings(&loaded.policy);
+    loaded.warnings.extend(shared);
     Ok(Configuration { loaded, json })
 }
 

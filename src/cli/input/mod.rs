@@ -5,4 +5,5 @@ pub mod document;
 pub mod file;
 pub mod problem;
 pub mod secret;
+pub mod shared_issuer;
 pub mod yaml;

@@ -183,3 +183,28 @@ fn a_token_may_name_its_issuer_and_audience_in_other_ways() {
     assert!(yaml.contains("audiences: [shop]\n") && yaml.contains("profile: cognito\n"), "{yaml}");
     accepts(&configuration, &pool);
 }
+
+/// Any repository of GitHub gets a token for any audience.
+#[test]
+fn a_draft_for_an_issuer_of_everybody_says_whose_tokens_are_meant() {
+    let claims = json!({
+        "iss": "https://token.actions.githubusercontent.com", "aud": "https://orders.mesh", "sub": "repo:octo/shop:x",
+        "repository": "octo/shop", "repository_owner": "octo", "run_id": "7", "jti": "1", "iat": Capture::NOW,
+        "exp": Capture::NOW + 300,
+    });
+    let token = token(&json!({"alg": "RS256", "typ": "JWT", "kid": "k"}), &claims);
+    let warned = |configuration: &Configuration| {
+        configuration.loaded.warnings.iter().any(|warning| warning.path == "issuers[0].where")
+    };
+    let (yaml, configuration) = init(&["--token", &token, "--route", "GET /a"], "");
+    assert!(yaml.contains("    where: {repository_owner: octo}\n"), "{yaml}");
+    assert!(!warned(&configuration));
+    accepts(&configuration, &token);
+    for issuer in ["https://gitlab.com", "https://accounts.google.com", "https://app.terraform.io"] {
+        let (yaml, configuration) = init(&[issuer, "--audience", "https://orders.mesh", "--route", "GET /a"], "");
+        assert!(yaml.contains("# - anybody can get a token of this issuer"), "{yaml}");
+        assert!(warned(&configuration), "{issuer}");
+        let compared = yaml.replace("require: {}", "require: {claims: {email: a@b.example}}");
+        assert!(!warned(&configuration::parse(compared.as_bytes()).unwrap()), "{issuer}");
+    }
+}
