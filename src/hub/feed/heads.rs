@@ -10,9 +10,13 @@ use crate::store::Store;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use taskfence_core::feed::revision::Revision;
 use taskfence_core::feed::statement::IssuerStatus;
 use taskfence_core::time::Timestamp;
+
+/// A read that failed is tried again after so long.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// What one read of the store returned.
 #[derive(Debug)]
@@ -71,7 +75,16 @@ impl Heads {
         self.newer(|head| head.revision.number >= number && head.at >= oldest).await
     }
 
+    /// A read that fails is tried again once: a 503 costs a follower seconds.
     async fn newer(self: &Arc<Self>, fits: impl Fn(&Head) -> bool) -> Result<Arc<Head>, NoHead> {
+        if let Ok(head) = self.newer_by_one_read(&fits).await {
+            return Ok(head);
+        }
+        tokio::time::sleep(RETRY).await;
+        self.newer_by_one_read(&fits).await
+    }
+
+    async fn newer_by_one_read(self: &Arc<Self>, fits: &impl Fn(&Head) -> bool) -> Result<Arc<Head>, NoHead> {
         let known = || self.latest().filter(|head| fits(head)).ok_or(NoHead);
         if let Ok(head) = known() {
             return Ok(head);
@@ -108,7 +121,6 @@ impl Heads {
 mod tests {
     use super::*;
     use crate::feed::testing::{MemoryStore, ticking};
-    use std::time::Duration;
 
     #[tokio::test]
     async fn at_is_before_the_read_and_reads_are_shared() {
@@ -122,6 +134,22 @@ mod tests {
         assert!(heads.covering(1, 60_000).await.is_err(), "the store has no entry 1");
         store.add(&[(3, 10)]);
         assert_eq!(heads.covering(1, 60_000).await.unwrap().revision.number, 1);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_fails_once_is_tried_again() {
+        let store = Arc::new(MemoryStore::new("main", 7));
+        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Vec::new()));
+        store.fail(true);
+        let read = tokio::spawn({
+            let heads = heads.clone();
+            async move { heads.read().await.is_ok() }
+        });
+        while store.head_reads() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        store.fail(false);
+        assert!(read.await.unwrap());
     }
 
     #[tokio::test]
