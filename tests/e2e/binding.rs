@@ -138,12 +138,15 @@ async fn a_binding_that_is_asked_for_must_be_there() {
     let key_bound = mint::token().claim("cnf", json!({"jkt": KEY.thumbprint()})).sign();
     let answer = as_workload("mtls", Http::One, Some(&A7), &Request::get("/open/a").bearer(&key_bound)).await;
     assert_refused(sidecar, &answer, "binding_missing");
-    for cnf in [json!({}), json!({"kid": "k"}), json!({"jwk": KEY.public()}), json!({"x5t#S256": "AAAA"}), json!(null)]
-    {
-        let token = mint::token().claim("cnf", cnf.clone()).sign();
-        let answer = as_workload("app", Http::One, Some(&A7), &Request::get("/open/a").bearer(&token)).await;
-        assert_refused(sidecar, &answer, "claim_invalid");
+    let with = async |cnf: Value| {
+        let token = mint::token().claim("cnf", cnf).sign();
+        as_workload("app", Http::One, Some(&A7), &Request::get("/open/a").bearer(&token)).await
+    };
+    for cnf in [json!({}), json!({"kid": "k"}), json!({"jwk": {}}), json!({"x5t#S256": "AAAA"}), json!(null)] {
+        assert_refused(sidecar, &with(cnf).await, "claim_invalid");
     }
+    // A whole key is a key: a certificate does not stand for it.
+    assert_refused(sidecar, &with(json!({"jwk": KEY.public()})).await, "binding_mismatch");
 }
 
 /// What a client says about a certificate in a header is not a certificate.
@@ -302,7 +305,7 @@ async fn a_key_bound_token_is_no_bearer_token() {
     let get = Request::get("/open/a");
     let downgraded = present("dpop", &get.clone().bearer(&token)).await;
     assert_refused(sidecar, &downgraded, "binding_mismatch");
-    let expected = r#"DPoP realm="https://orders.mesh", error="invalid_token", error_description="Access token bound to another presenter", algs="ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA""#;
+    let expected = r#"DPoP realm="https://orders.mesh", error="invalid_token", error_description="Access token bound to another presenter", scope="orders.read", algs="ES256 ES384 RS256 RS384 RS512 PS256 PS384 PS512 EdDSA""#;
     assert_eq!(downgraded.header("www-authenticate").as_deref(), Some(expected));
     assert_refused(
         sidecar,
