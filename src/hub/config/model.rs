@@ -76,7 +76,7 @@ pub struct LimitsConfig {
     pub full_states: usize,
     /// A principal of the role `sidecar` may make so many requests a second. Default: 20000.
     pub sidecar_requests: u64,
-    /// A principal of the role `transmitter` may make so many requests a second. Default: 5000.
+    /// A principal of the role `transmitter` may make so many requests a second. Default: 20000.
     pub transmitter_requests: u64,
     /// An address may hold so many connections; of public IPv6 addresses all of a /64 together. Default: 1000.
     pub connections_per_address: usize,
@@ -91,7 +91,7 @@ impl Default for LimitsConfig {
             followers_per_principal: 25_000,
             full_states: 16,
             sidecar_requests: 20_000,
-            transmitter_requests: 5_000,
+            transmitter_requests: 20_000,
             connections_per_address: 1_000,
             connections_per_private_address: 10_000,
         }
