@@ -271,6 +271,29 @@ async fn a_gap_is_not_stepped_over() {
     assert!(full >= 2, "after a gap it asks for everything: {full} of {}", asked.len());
 }
 
+/// Number 5 of the page stands for another entry than number 5 of the proxy: what comes before it is not the same.
+#[tokio::test]
+async fn a_page_that_follows_another_history_is_not_taken() {
+    let (ended, other) = (unique("task"), unique("task"));
+    let pages = Pages::new(issuers());
+    let keys = pages.jwks();
+    let hub = after_full_state(pages, &ended, move |pages, _| {
+        pages.page(&[completed(&other)], |statement| {
+            (statement.prev, statement.prev_chain) = (5, Chain([8; 8]));
+            (statement.upto, statement.head) = (at(6), 6);
+        })
+    })
+    .await;
+    let proxy = follower("fault-follows", hub.cluster(), &keys, "30s", |_| ()).await;
+    wait_ready(&proxy).await.unwrap();
+    time::sleep(Duration::from_secs(2)).await;
+    assert_refused(&proxy, &read_order(&proxy, &fresh().task(&ended).sign()).await, "task_completed");
+    let asked = hub.asked();
+    assert!(asked.iter().all(|asked| asked.applied().number <= 5), "it claims nothing that it has not");
+    let full = asked.iter().filter(|asked| asked.after().number == 0).count();
+    assert!(full >= 2, "after another history it asks for everything: {full} of {}", asked.len());
+}
+
 #[tokio::test]
 async fn another_epoch_is_taken_whole_and_closes_nothing() {
     let (ended, later) = (unique("task"), unique("task"));
