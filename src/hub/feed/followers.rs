@@ -264,6 +264,8 @@ impl Followers {
                 applied: follower.applied,
                 seen: follower.seen,
                 statement_at: follower.statements.last().unwrap_or(0),
+                replica: String::new(),
+                relay: String::new(),
             });
         }
         records

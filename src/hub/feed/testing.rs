@@ -200,6 +200,10 @@ impl Store for MemoryStore {
         no()
     }
 
+    fn signals_after(&self, _: &str, _: u64, _: usize) -> Result<Vec<SignalRecord>, StoreError> {
+        no()
+    }
+
     fn entries_of(&self, _: &str, _: u64) -> Result<Vec<StoredEntry>, StoreError> {
         no()
     }
@@ -257,6 +261,14 @@ impl Store for MemoryStore {
 
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
         Ok(self.past_epochs.lock().unwrap().clone().filter(|_| name == "epochs/main"))
+    }
+
+    fn values(&self, _: &str) -> Result<Vec<(String, String)>, StoreError> {
+        no()
+    }
+
+    fn swap(&self, _: &str, _: Option<&str>, _: Option<&str>) -> Result<bool, StoreError> {
+        no()
     }
 
     fn latest_time(&self) -> Result<u64, StoreError> {

@@ -1,6 +1,7 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
 pub mod clock;
+pub mod lease;
 #[cfg(test)]
 mod measure;
 pub mod model;
@@ -89,6 +90,10 @@ pub trait Store: Send + Sync + 'static {
     /// Signals, newest first.
     fn signals(&self, feed: &str, query: &SignalQuery) -> Result<Vec<SignalRecord>, StoreError>;
 
+    /// Signals whose ids are greater than `after`, oldest first, at most `limit`, and fewer where they are long. None
+    /// comes later with an id that is less than one that was returned.
+    fn signals_after(&self, feed: &str, after: u64, limit: usize) -> Result<Vec<SignalRecord>, StoreError>;
+
     /// The entries of one signal, as it said them.
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError>;
 
@@ -127,6 +132,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads a named value.
     fn get(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// The named values whose names begin with `prefix`, by name.
+    fn values(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Replaces a named value, if it is `expected`, by `new`; `None`: there is none. Returns whether it was. Of several
+    /// that expect the same at once, one replaces it. What several replicas agree on stands on this: see
+    /// [`lease::Lease`].
+    fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError>;
 
     /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
     fn latest_time(&self) -> Result<u64, StoreError>;

@@ -209,6 +209,10 @@ pub struct FollowerRecord {
     pub seen: u64,
     /// `at` of the last statement that was sent to it, in milliseconds since 1970.
     pub statement_at: u64,
+    /// The replica of the hub that serves it; empty: not known.
+    pub replica: String,
+    /// The principal of the relay that says all this about it; empty: it follows the hub itself.
+    pub relay: String,
 }
 
 /// Why the store did not do something.

@@ -233,6 +233,10 @@ impl Store for SqliteStore {
         self.read_feed(feed, |connection, (feed, _)| reads::signals(connection, feed, query))
     }
 
+    fn signals_after(&self, feed: &str, after: u64, limit: usize) -> Result<Vec<SignalRecord>, StoreError> {
+        self.read_feed(feed, |connection, (feed, _)| reads::signals_after(connection, feed, after, limit))
+    }
+
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError> {
         self.read_feed(feed, |connection, (feed, _)| reads::entries_of(connection, feed, signal))
     }
@@ -283,6 +287,14 @@ impl Store for SqliteStore {
 
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
         self.connections.read(|connection| records::get(connection, name))
+    }
+
+    fn values(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.connections.read(|connection| records::values(connection, prefix))
+    }
+
+    fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError> {
+        self.write(Use::Signals, |connection| records::swap(connection, name, expected, new))
     }
 
     fn latest_time(&self) -> Result<u64, StoreError> {

@@ -3,7 +3,7 @@
 use crate::store::model::{NewEntry, NewSignal, SignalQuery, SignalRecord, StoreError, StoredEntry};
 use crate::store::sqlite::generations::{self, Own};
 use crate::store::sqlite::value::{self, int, uint};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
@@ -131,7 +131,26 @@ pub fn signals(connection: &Connection, feed: i64, query: &SignalQuery) -> Resul
     );
     let limit = i64::try_from(if *limit == 0 { LIMIT } else { *limit }).unwrap_or(i64::MAX);
     let mut select = connection.prepare_cached(&text)?;
-    let mut rows = select.query(params![feed, id.map(int), before.map(int), transmitter, jti, limit])?;
+    read_signals(select.query(params![feed, id.map(int), before.map(int), transmitter, jti, limit])?)
+}
+
+/// See `Store::signals_after`.
+pub fn signals_after(
+    connection: &Connection,
+    feed: i64,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<SignalRecord>, StoreError> {
+    let text = format!(
+        "SELECT {SIGNAL} FROM signal JOIN feed ON feed.id = signal.feed WHERE signal.feed = ? AND signal.id > ?
+         ORDER BY signal.id LIMIT ?"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    read_signals(connection.prepare_cached(&text)?.query(params![feed, int(after), limit])?)
+}
+
+/// The signals of the rows, as many as one answer may have.
+fn read_signals(mut rows: Rows<'_>) -> Result<Vec<SignalRecord>, StoreError> {
     let mut found = Vec::new();
     let mut bytes = 0usize;
     while let Some(row) = rows.next()? {

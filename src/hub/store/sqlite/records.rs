@@ -93,16 +93,18 @@ pub fn remove_principal(connection: &Connection, name: &str) -> Result<bool, Sto
 pub fn put_followers(connection: &Connection, followers: &[FollowerRecord]) -> Result<(), StoreError> {
     transaction::write(connection, |connection| {
         let mut put = connection.prepare_cached(
-            "INSERT INTO follower (feed, id, principal, report, applied, seen, statement_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO follower (feed, id, principal, report, applied, seen, statement_at, replica, relay)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET principal = excluded.principal, report = excluded.report,
-                applied = excluded.applied, seen = excluded.seen, statement_at = excluded.statement_at",
+                applied = excluded.applied, seen = excluded.seen, statement_at = excluded.statement_at,
+                replica = excluded.replica, relay = excluded.relay",
         )?;
         let mut latest = 0;
-        for FollowerRecord { feed, id, principal, report, applied, seen, statement_at } in followers {
+        for follower in followers {
+            let FollowerRecord { feed, id, principal, report, applied, seen, statement_at, replica, relay } = follower;
             latest = latest.max(*seen).max(*statement_at);
-            let (seen, statement_at) = (int(*seen), int(*statement_at));
-            put.execute(params![feed, id, principal, report, applied.to_string(), seen, statement_at])?;
+            let (applied, seen, statement_at) = (applied.to_string(), int(*seen), int(*statement_at));
+            put.execute(params![feed, id, principal, report, applied, seen, statement_at, replica, relay])?;
         }
         note_time(connection, latest)
     })
@@ -111,7 +113,8 @@ pub fn put_followers(connection: &Connection, followers: &[FollowerRecord]) -> R
 /// See `Store::followers`.
 pub fn followers(connection: &Connection, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
     let mut select = connection.prepare_cached(
-        "SELECT id, principal, report, applied, seen, statement_at FROM follower WHERE feed = ? ORDER BY id",
+        "SELECT id, principal, report, applied, seen, statement_at, replica, relay FROM follower
+         WHERE feed = ? ORDER BY id",
     )?;
     let mut rows = select.query([feed])?;
     let mut found = Vec::new();
@@ -125,6 +128,8 @@ pub fn followers(connection: &Connection, feed: &str) -> Result<Vec<FollowerReco
             applied: applied.parse().map_err(|_| StoreError::Damaged(format!("the revision `{applied}`")))?,
             seen: uint(row.get(4)?)?,
             statement_at: uint(row.get(5)?)?,
+            replica: row.get(6)?,
+            relay: row.get(7)?,
         });
     }
     Ok(found)
@@ -143,20 +148,46 @@ pub fn remove_followers(connection: &Connection, feed: &str, ids: &[String]) -> 
 
 /// See `Store::set`.
 pub fn set(connection: &Connection, name: &str, value: &str) -> Result<(), StoreError> {
-    transaction::write(connection, |connection| {
-        connection
-            .prepare_cached(
-                "INSERT INTO value (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            )?
-            .execute([name, value])?;
-        Ok(())
-    })
+    transaction::write(connection, |connection| put(connection, name, value))
+}
+
+fn put(connection: &Connection, name: &str, value: &str) -> Result<(), StoreError> {
+    let text = "INSERT INTO value (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(text)?.execute([name, value])?;
+    Ok(())
 }
 
 /// See `Store::get`.
 pub fn get(connection: &Connection, name: &str) -> Result<Option<String>, StoreError> {
     let mut select = connection.prepare_cached("SELECT value FROM value WHERE name = ?")?;
     Ok(select.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// See `Store::values`.
+pub fn values(connection: &Connection, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+    let mut select = connection
+        .prepare_cached("SELECT name, value FROM value WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name")?;
+    let rows = select.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// See `Store::swap`.
+pub fn swap(
+    connection: &Connection,
+    name: &str,
+    expected: Option<&str>,
+    new: Option<&str>,
+) -> Result<bool, StoreError> {
+    transaction::write(connection, |connection| {
+        if get(connection, name)?.as_deref() != expected {
+            return Ok(false);
+        }
+        match new {
+            Some(value) => put(connection, name, value)?,
+            None => drop(connection.prepare_cached("DELETE FROM value WHERE name = ?")?.execute([name])?),
+        }
+        Ok(true)
+    })
 }
 
 /// Notes a time that is stored, in milliseconds since 1970.

@@ -114,6 +114,10 @@ const STEPS: &[&str] = &[
     ALTER TABLE entry ADD COLUMN own_until INTEGER NOT NULL DEFAULT 0;
     UPDATE entry SET own_until = until;
 ",
+    "
+    ALTER TABLE follower ADD COLUMN replica TEXT NOT NULL DEFAULT '';
+    ALTER TABLE follower ADD COLUMN relay TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// Brings the database to the schema of this hub.

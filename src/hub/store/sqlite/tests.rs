@@ -344,6 +344,8 @@ fn other_records_are_kept() {
         applied: Revision { epoch: u64::MAX, number: 3, chain: Chain([255; 8]) },
         seen: 7_000_000,
         statement_at: 7_000_001,
+        replica: "r1".to_owned(),
+        relay: "relay-a".to_owned(),
     };
     store.put_followers(&[follower("1"), follower("2"), follower("3")]).unwrap();
     store.put_followers(&[FollowerRecord { seen: 8_000_000, ..follower("2") }]).unwrap();
@@ -501,4 +503,36 @@ fn a_feed_remembers_the_epochs_that_it_has_had() {
     drop(store);
     let past = open(&folder).get(&past_epochs(FEED)).unwrap();
     assert_eq!(past, Some(format!("{first:x} ab")));
+}
+
+#[test]
+fn signals_after_an_id_come_oldest_first() {
+    let (store, _folder) = store();
+    let ids: Vec<_> =
+        ["1", "2", "3"].map(|jti| stored(commit(&store, Change::Signal(signal("idp", jti, &[("a", 9_000)])))).0).into();
+    let after = |id, limit| {
+        let found = store.signals_after(FEED, id, limit).unwrap();
+        found.into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    assert_eq!(after(0, 9), ids);
+    assert_eq!(after(ids[0], 1), [ids[1]]);
+    assert_eq!(after(ids[2], 9), [0; 0]);
+}
+
+#[test]
+fn values_are_listed_by_prefix_and_swapped_where_they_are_as_expected() {
+    let (store, _folder) = store();
+    for (name, value) in [("a/1", "x"), ("a/2", "y"), ("b", "z"), ("a", "w"), ("a%", "v")] {
+        store.set(name, value).unwrap();
+    }
+    let owned =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+    assert_eq!(store.values("a/").unwrap(), owned(&[("a/1", "x"), ("a/2", "y")]));
+    assert_eq!(store.values("a%").unwrap(), owned(&[("a%", "v")]));
+    assert_eq!(store.swap("a/1", Some("y"), Some("n")), Ok(false));
+    assert_eq!(store.swap("a/1", Some("x"), Some("n")), Ok(true));
+    assert_eq!(store.swap("a/3", None, Some("new")), Ok(true));
+    assert_eq!(store.swap("a/3", None, Some("again")), Ok(false));
+    assert_eq!(store.swap("a/2", Some("y"), None), Ok(true));
+    assert_eq!(store.values("a/").unwrap(), owned(&[("a/1", "n"), ("a/3", "new")]));
 }

@@ -286,6 +286,9 @@ impl Store for Probe {
     fn signals(&self, feed: &str, query: &SignalQuery) -> Result<Vec<SignalRecord>, StoreError> {
         self.store.signals(feed, query)
     }
+    fn signals_after(&self, feed: &str, after: u64, limit: usize) -> Result<Vec<SignalRecord>, StoreError> {
+        self.store.signals_after(feed, after, limit)
+    }
     fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError> {
         self.store.entries_of(feed, signal)
     }
@@ -324,6 +327,12 @@ impl Store for Probe {
     }
     fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
         self.store.get(name)
+    }
+    fn values(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.store.values(prefix)
+    }
+    fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError> {
+        self.store.swap(name, expected, new)
     }
     fn latest_time(&self) -> Result<u64, StoreError> {
         self.store.latest_time()
