@@ -11,6 +11,7 @@ mod failure;
 mod input;
 mod offline;
 mod remote;
+mod rendering;
 mod signing;
 mod terminal;
 #[cfg(test)]
@@ -57,6 +58,7 @@ enum Command {
     Check(commands::check::Check),
     Explain(Box<commands::explain::Explain>),
     Test(commands::test::Test),
+    Render(commands::render::Render),
     Schema(commands::schema::Schema),
     #[command(subcommand)]
     Keys(commands::keys::Keys),
@@ -105,6 +107,7 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Check(check) => check.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Test(test) => test.run(console),
+        Command::Render(render) => render.run(console),
         Command::Schema(schema) => schema.run(console),
         Command::Keys(keys) => keys.run(console),
         Command::Token(token) => token.run(console),

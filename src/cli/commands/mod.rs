@@ -11,6 +11,7 @@ pub mod keys;
 pub mod man;
 mod proof;
 mod receipt;
+pub mod render;
 pub mod schema;
 pub mod signal;
 pub mod state;
