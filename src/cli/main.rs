@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod doctor;
 mod drafting;
 mod envoy;
 mod envoy_checks;
@@ -58,6 +59,7 @@ enum Command {
     Check(commands::check::Check),
     Explain(Box<commands::explain::Explain>),
     Test(commands::test::Test),
+    Doctor(Box<commands::doctor::Doctor>),
     Render(commands::render::Render),
     Schema(commands::schema::Schema),
     #[command(subcommand)]
@@ -107,6 +109,7 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Check(check) => check.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Test(test) => test.run(console),
+        Command::Doctor(doctor) => doctor.run(console),
         Command::Render(render) => render.run(console),
         Command::Schema(schema) => schema.run(console),
         Command::Keys(keys) => keys.run(console),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod config_reference;
+pub mod doctor;
 pub mod explain;
 pub mod hub;
 pub mod hub_options;
