@@ -10,6 +10,7 @@ mod config;
 mod crash;
 mod demonstration;
 mod differential;
+mod doctor;
 mod doorbell;
 mod doubt;
 mod flood;

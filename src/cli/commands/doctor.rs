@@ -94,7 +94,7 @@ impl Doctor {
     /// Whether a proxy with this configuration follows the feed.
     fn known(&self, client: &Client, feed: &str, stats: &Statistics) -> Result<Vec<Finding>, Failure> {
         let answer = client.get(&format!("/v1/feeds/{feed}/proxies"), &[])?;
-        let proxies = answer.get("proxies").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let proxies = answer.as_array().map(Vec::as_slice).unwrap_or_default();
         let Some(hash) = stats.ours("config_hash.filter") else { return Ok(Vec::new()) };
         let own = format!("{hash:012x}");
         let is_own = |proxy: &&Value| {
