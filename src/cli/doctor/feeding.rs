@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_state_that_nobody_feeds() {
-        let signals = json!({"transmitters": [{"issuer": "https://idp.example", "audience": "b", "keys": "KEYS"}]});
+        let signals = json!({"transmitters": [{"issuer": "https://jit.example", "audience": "b", "keys": "KEYS"}]});
         let policy = policy(signals);
         assert_eq!(check_feed(&policy, &stats(&[]))[0].severity, Severity::Note);
         let missing = stats(&[("receiver_missing.v", 1)]);
