@@ -11,7 +11,7 @@ use crate::config::compile_resources;
 use crate::config::compile_signals;
 use crate::config::issuers::{self, absences, captures};
 use crate::config::literal::{self, LoneWildcard};
-use crate::config::model::{AllowConfig, Config, IdentityConfig, MatchConfig};
+use crate::config::model::{AllowConfig, AudienceConfig, Config, IdentityConfig, MatchConfig};
 use crate::config::model::{
     BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleLimit, TransmitterConfig,
 };
@@ -364,6 +364,9 @@ fn signals(config: &SignalsConfig, issuers: &[Issuer], problems: &mut Problems) 
         let path = format!("signals.transmitters[{at}]");
         compile_signals::check_told_apart(&config.transmitters, at, problems);
         let mut compiled = self::transmitter(transmitter, issuers, effects, &path, problems);
+        if !config.operators_alone {
+            compile_signals::check_not_of_a_hub(&compiled, &path, problems);
+        }
         compiled.stream = compile_signals::stream(&config.transmitters, at);
         signals.transmitters.push(compiled);
     }
@@ -378,9 +381,19 @@ fn transmitter(
     path: &str,
     problems: &mut Problems,
 ) -> Transmitter {
-    if config.audience.0.is_empty() || config.audience.0.iter().any(String::is_empty) {
-        problems.error(format!("{path}.audience"), "must not be empty");
-    }
+    let audience = |config: &AudienceConfig, path: String, required: bool, problems: &mut Problems| {
+        if (required && config.0.is_empty()) || config.0.iter().any(String::is_empty) {
+            problems.error(path, "must not be empty");
+        }
+        config.0.clone()
+    };
+    let (logout, revocation) = (&config.logout, &config.global_token_revocation);
+    let sends_sets = logout.is_none() && revocation.is_none();
+    let audiences = audience(&config.audience, format!("{path}.audience"), sends_sets, problems);
+    let logout = logout.as_ref().map(|one| (&one.audience, format!("{path}.logout.audience")));
+    let logout_audiences = logout.map(|(one, path)| audience(one, path, true, problems)).unwrap_or_default();
+    let revocation = revocation.as_ref().map(|one| (&one.audience, format!("{path}.global_token_revocation.audience")));
+    let revocation_audiences = revocation.map(|(one, path)| audience(one, path, true, problems)).unwrap_or_default();
     let help = "write exactly the value in the SETs of this transmitter";
     literal::check_wildcard(&config.issuer, LoneWildcard::Error, format!("{path}.issuer"), help, problems);
     literal::check_wildcards(&config.audience.0, LoneWildcard::Error, &format!("{path}.audience"), help, problems);
@@ -401,7 +414,9 @@ fn transmitter(
     Transmitter {
         name: config.issuer.clone(),
         stream: config.issuer.clone(),
-        audiences: config.audience.0.clone(),
+        audiences,
+        logout_audiences,
+        revocation_audiences,
         keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
         algorithms,
         authorization: config.authorization.clone().map(Secret::from),

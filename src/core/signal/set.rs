@@ -176,6 +176,8 @@ mod tests {
             algorithms: vec![Algorithm::ES256],
             keys: issuer.keys,
             authorization: None,
+            logout_audiences: Vec::new(),
+            revocation_audiences: Vec::new(),
             subjects: vec![(ISSUER.to_owned(), crate::index::IssuerIndex::new(0))],
             permissions: Permissions::default(),
         }
