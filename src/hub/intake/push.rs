@@ -5,6 +5,7 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
+use crate::intake::logout;
 use crate::intake::service::{FeedIntake, Intake};
 use crate::problem::Problem;
 use axum::Router;
@@ -26,12 +27,12 @@ use utoipa::ToSchema;
 pub const PATH: &str = "/v1/feeds/{feed}/signals";
 
 /// A body must be there after this long.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routes of the intake.
 pub fn router(intake: Intake) -> Router {
     // Any method: core answers 405 with `allow`.
-    Router::new().route(PATH, any(push)).with_state(intake)
+    Router::new().route(PATH, any(push)).with_state(intake.clone()).merge(logout::router(intake))
 }
 
 /// Why a SET is refused (RFC 8935 §2.3).
@@ -99,7 +100,7 @@ fn head(parts: &Parts) -> Head {
     Head::from_headers(own.into_iter().chain(headers))
 }
 
-async fn read(body: Body) -> Result<Bytes, u16> {
+pub(super) async fn read(body: Body) -> Result<Bytes, u16> {
     let read = Limited::new(body, MAX_SET).collect().await;
     let status =
         |error: Box<dyn std::error::Error + Send + Sync>| if error.is::<LengthLimitError>() { 413 } else { 400 };
