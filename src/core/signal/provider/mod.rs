@@ -4,3 +4,6 @@
 pub mod assertion;
 pub mod global_revocation;
 pub mod logout;
+
+#[cfg(test)]
+mod tests;
