@@ -19,4 +19,6 @@ pub mod tokens;
 pub mod undo;
 
 #[cfg(test)]
+mod revocation_tests;
+#[cfg(test)]
 mod tests;
