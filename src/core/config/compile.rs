@@ -381,19 +381,13 @@ fn transmitter(
     path: &str,
     problems: &mut Problems,
 ) -> Transmitter {
-    let audience = |config: &AudienceConfig, path: String, required: bool, problems: &mut Problems| {
-        if (required && config.0.is_empty()) || config.0.iter().any(String::is_empty) {
-            problems.error(path, "must not be empty");
-        }
-        config.0.clone()
-    };
-    let (logout, revocation) = (&config.logout, &config.global_token_revocation);
-    let sends_sets = logout.is_none() && revocation.is_none();
-    let audiences = audience(&config.audience, format!("{path}.audience"), sends_sets, problems);
-    let logout = logout.as_ref().map(|one| (&one.audience, format!("{path}.logout.audience")));
-    let logout_audiences = logout.map(|(one, path)| audience(one, path, true, problems)).unwrap_or_default();
-    let revocation = revocation.as_ref().map(|one| (&one.audience, format!("{path}.global_token_revocation.audience")));
-    let revocation_audiences = revocation.map(|(one, path)| audience(one, path, true, problems)).unwrap_or_default();
+    let audience = |config: &AudienceConfig| config.0.clone();
+    let (audiences, logout_audiences) = (audience(&config.audience), audience(&config.logout_audience));
+    let revocation_audiences = audience(&config.revocation_audience);
+    let all = [&audiences, &logout_audiences, &revocation_audiences];
+    if all.iter().all(|list| list.is_empty()) || all.into_iter().flatten().any(String::is_empty) {
+        problems.error(format!("{path}.audience"), "must not be empty");
+    }
     let help = "write exactly the value in the SETs of this transmitter";
     literal::check_wildcard(&config.issuer, LoneWildcard::Error, format!("{path}.issuer"), help, problems);
     literal::check_wildcards(&config.audience.0, LoneWildcard::Error, &format!("{path}.audience"), help, problems);

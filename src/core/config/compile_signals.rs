@@ -217,10 +217,12 @@ fn subject_issuers(
 
 /// Reports what only a hub can do in the configuration of a filter.
 pub(crate) fn check_not_of_a_hub(transmitter: &Transmitter, path: &str, problems: &mut Problems) {
-    let keys =
-        [("logout", &transmitter.logout_audiences), ("global_token_revocation", &transmitter.revocation_audiences)];
+    let keys = [
+        ("logout_audience", &transmitter.logout_audiences),
+        ("revocation_audience", &transmitter.revocation_audiences),
+    ];
     for (key, _) in keys.into_iter().filter(|(_, audiences)| !audiences.is_empty()) {
-        let problem = Problem::at(format!("{path}.{key}"), "only a hub takes these");
+        let problem = Problem::at(format!("{path}.{key}"), "only a hub takes them");
         problems.errors.push(problem.help("write it in `hub.yaml`, and let the filter follow the hub"));
     }
 }

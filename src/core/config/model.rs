@@ -1039,8 +1039,8 @@ impl<'de> Deserialize<'de> for StaleConfig {
 pub struct TransmitterConfig {
     /// `iss` of its SETs.
     pub issuer: String,
-    /// `aud` of its SETs must contain this value, or one of these values. Required, unless it sends no SETs but what `logout`
-    /// or `global_token_revocation` names.
+    /// `aud` of its SETs must contain this value, or one of these values. Required, unless there is
+    /// a `logout_audience` or a `revocation_audience`.
     #[serde(default)]
     pub audience: AudienceConfig,
     /// What it is: how its SETs deviate from the specifications. Its deviations are then not reported as odd, and an event
@@ -1060,12 +1060,14 @@ pub struct TransmitterConfig {
     /// another name than it issues tokens under. Default: none.
     #[serde(default)]
     pub subject_issuers: BTreeMap<String, String>,
-    /// Whether a hub takes its logout tokens (OpenID Connect Back-Channel Logout 1.0). Default: no.
+    /// `aud` of its logout tokens must contain this value, or one of these values: the client ids of the applications that it
+    /// sends them for (OpenID Connect Back-Channel Logout 1.0). Only a hub takes them. Default: it sends none.
     #[serde(default)]
-    pub logout: Option<LogoutConfig>,
-    /// Whether a hub takes its global token revocations (draft-parecki-oauth-global-token-revocation). Default: no.
+    pub logout_audience: AudienceConfig,
+    /// `aud` of the JWT that authenticates a global token revocation must contain this value, or one of these values: the URL
+    /// that it is sent to (draft-parecki-oauth-global-token-revocation). Only a hub takes them. Default: it sends none.
     #[serde(default)]
-    pub global_token_revocation: Option<GlobalRevocationConfig>,
+    pub revocation_audience: AudienceConfig,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3). Default: none is required.
     #[serde(default)]
     pub authorization: Option<String>,
@@ -1110,26 +1112,6 @@ pub enum ProfileConfig {
     GoogleRisc,
     /// Keycloak: texts without a language, statuses in other spellings.
     Keycloak,
-}
-
-/// The logout tokens of an OpenID provider.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct LogoutConfig {
-    /// `aud` of its logout tokens must contain this value, or one of these values: the client ids of the applications that it
-    /// sends them for.
-    pub audience: AudienceConfig,
-}
-
-/// The global token revocations of an identity provider.
-#[derive(Debug, Clone, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct GlobalRevocationConfig {
-    /// `aud` of the JWT that authenticates a revocation must contain this value, or one of these values: the URL that it is
-    /// sent to.
-    pub audience: AudienceConfig,
 }
 
 // `authorization` is a secret.

@@ -17,8 +17,8 @@ async fn hub(signer: &Signer) -> Running {
     let mut config = testing::config(folder.path());
     let transmitter = &mut config["feeds"][0]["signals"]["transmitters"][0];
     transmitter["keys"] = json!({"inline": signer.jwks()});
-    transmitter["global_token_revocation"] = json!({"audience": URL});
-    transmitter["logout"] = json!({"audience": "web"});
+    transmitter["revocation_audience"] = json!(URL);
+    transmitter["logout_audience"] = json!("web");
     transmitter["subject_issuers"] = json!({ IDP: JIT });
     Running::start_with(config, folder).await
 }

@@ -52,7 +52,7 @@ fn only(transmitters: &[Transmitter]) -> Result<&Transmitter, SetError> {
         _ => Err(SetError {
             code: SetErrorCode::AccessDenied,
             description: "the token does not say which transmitter of the feed the caller is: send a JWT instead, or \
-                          have exactly one transmitter with `global_token_revocation`"
+                          have exactly one transmitter with a `revocation_audience`"
                 .to_owned(),
             origin: None,
             retry_after: None,

@@ -21,8 +21,8 @@ fn policy() -> Policy {
         "issuers": [{"issuer": OP, "audiences": ["api"], "keys": keys, "claims": {"subjects": {"email": "email"}}}],
         "signals": {"transmitters": [
             {"issuer": OP, "audience": "sets", "keys": keys},
-            {"issuer": OP, "keys": keys, "logout": {"audience": ["web", "mobile"]},
-             "global_token_revocation": {"audience": URL}}
+            {"issuer": OP, "keys": keys, "logout_audience": ["web", "mobile"],
+             "revocation_audience": URL}
         ]}
     });
     crate::config::load::load_feed(config.to_string().as_bytes()).unwrap().policy

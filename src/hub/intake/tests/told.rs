@@ -17,7 +17,7 @@ const STREAM: &str = "logout/https://idp.example";
 
 fn hub() -> TestHub {
     TestHub::new(|config| {
-        config["feeds"][0]["signals"]["transmitters"][0]["logout"] = json!({"audience": ["web"]});
+        config["feeds"][0]["signals"]["transmitters"][0]["logout_audience"] = json!(["web"]);
         config["feeds"][0]["signals"]["transmitters"][0]["subject_issuers"] = json!({ IDP: ISSUER });
     })
 }
