@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use taskfence_tests::{
     client::{Answer, Request},
-    hub::{FEED, Hub, SOON, fresh, read_order, wait_ready},
+    hub::{FEED, Hub, fresh, read_order, wait_ready},
     mint::{self, Jwt, caep, now, risc, unique},
     oauth::{self, jose},
     orders,
@@ -134,7 +134,7 @@ async fn a_logout_token_ends_the_session() {
     // Undone by its number, like any signal.
     let signals = hub.call("GET", &format!("/v1/feeds/{FEED}/signals"), None).await.unwrap().json();
     let [signal] = signals.as_array().unwrap().as_slice() else { panic!("one signal: {signals}") };
-    let undo = json!({"signal": signal["id"], "reason": "a test"});
+    let undo = json!({"signal": signal["signal"], "reason": "a test"});
     let undone = hub.call("POST", &format!("/v1/feeds/{FEED}/undo"), Some(&undo)).await.unwrap();
     assert_eq!(undone.status, 200, "{} {signal}", describe(&undone));
     assert_eq!(logout(&hub, FEED, good["tokens"]["ES256"].as_str().unwrap()).await.status, 200);
@@ -286,5 +286,4 @@ async fn what_each_kind_of_transmitter_says_ends_the_grant_behind_the_hub() {
     let set =
         mint::signal(&risc("verification"), Value::Null).without("sub_id").claim("iss", "https://google-risc.example");
     assert_signal_accepted(&hub.push(&set).await.unwrap());
-    assert!(SOON.as_secs() > 0);
 }
