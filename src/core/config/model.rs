@@ -1040,7 +1040,7 @@ pub struct TransmitterConfig {
     /// `iss` of its SETs.
     pub issuer: String,
     /// `aud` of its SETs must contain this value, or one of these values. Required, unless there is
-    /// a `logout_audience` or a `revocation_audience`.
+    /// a `logout_audience` or a `revocation_audience`. Default: it sends no SETs.
     #[serde(default)]
     pub audience: AudienceConfig,
     /// What it is: how its SETs deviate from the specifications. Its deviations are then not reported as odd, and an event

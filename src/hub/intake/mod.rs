@@ -29,7 +29,13 @@ mod upkeep;
 mod words;
 
 pub use key_request::KeyFailure;
-pub use push::router;
+
+use axum::Router;
+
+/// The routes of the intake.
+pub fn router(intake: service::Intake) -> Router {
+    push::router(intake.clone()).merge(logout::router(intake))
+}
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,7 +5,6 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
-use crate::intake::logout;
 use crate::intake::service::{FeedIntake, Intake};
 use crate::problem::Problem;
 use axum::Router;
@@ -29,10 +28,10 @@ pub const PATH: &str = "/v1/feeds/{feed}/signals";
 /// A body must be there after this long.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The routes of the intake.
+/// The routes of pushes.
 pub fn router(intake: Intake) -> Router {
     // Any method: core answers 405 with `allow`.
-    Router::new().route(PATH, any(push)).with_state(intake.clone()).merge(logout::router(intake))
+    Router::new().route(PATH, any(push)).with_state(intake)
 }
 
 /// Why a SET is refused (RFC 8935 §2.3).
