@@ -6,6 +6,7 @@ use crate::feed::feed::NoAnswer;
 use crate::feed::follower::Follower;
 use crate::feed::receipts::{self, Closes, Never, Receipt};
 use crate::feed::{Feeds, Receipts};
+use crate::intake::global_revocation::Authority;
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;
 use crate::problem::Problem;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskfence_core::feed::entry::{Decoded, decode};
 use taskfence_core::feed::revision::Revision;
+use taskfence_core::signal::receiver::Received;
+use taskfence_core::signal::set_error::SetErrorCode;
 
 /// The note for an undo that leaves the subject as it was.
 const OTHERS: &str = "other signals of the same stream say the same about the same subject, and stand";
@@ -54,6 +57,16 @@ impl Operations for Parts {
             let mut subject = Map::from_iter([("issuer".to_owned(), Value::String(issuer))]);
             subject.extend(what.map(|(what, name)| (what.as_str().to_owned(), Value::String(name))));
             Ok(taken(self.intake.stop(&feed, &by, &Value::Object(subject), &reason).await?))
+        }
+        .boxed()
+    }
+
+    fn revoke_user(&self, feed: &str, by: Authority, sub_id: Value) -> BoxFuture<'_, Result<(), Problem>> {
+        let feed = feed.to_owned();
+        async move {
+            let received = self.intake.revoke_user(&feed, &by, &sub_id).await;
+            let missing = || Problem::missing(format!("there is no feed `{feed}`"), "see `feeds` in hub.yaml");
+            revoked(received.ok_or_else(missing)?)
         }
         .boxed()
     }
@@ -95,6 +108,29 @@ impl Operations for Parts {
         let feed = self.feeds.feed(feed).ok_or_else(|| Problem::missing("there is no such feed", "see /v1/feeds"))?;
         let head = feed.head();
         Ok(feed.followers.all().into_iter().map(|(id, follower)| proxy(id, &follower, head)).collect())
+    }
+}
+
+/// What a revocation is answered with.
+fn revoked(received: Received) -> Result<(), Problem> {
+    match received {
+        Received::Applied(_) => Ok(()),
+        Received::Contradicts(_) => Err(Problem::unauthenticated("the JWT was used before, for another user", true)),
+        Received::Refused(error) => Err(match error.code {
+            SetErrorCode::InvalidKey
+            | SetErrorCode::InvalidIssuer
+            | SetErrorCode::InvalidAudience
+            | SetErrorCode::AuthenticationFailed => Problem::unauthenticated(error.description, true),
+            SetErrorCode::AccessDenied => {
+                Problem::forbidden(error.description, "see `subjects` of the transmitter in hub.yaml")
+            }
+            SetErrorCode::InvalidRequest | SetErrorCode::InvalidState => {
+                Problem::bad_request(error.description, "send `{\"sub_id\": {...}}` with a subject of RFC 9493")
+            }
+            SetErrorCode::KeysUnavailable | SetErrorCode::TooEarly => Problem::unavailable(error.description),
+        }),
+        Received::Failed(_, error) => Err(Problem::unavailable(error.to_string())),
+        Received::NotAPush(_) => Err(Problem::unavailable("it was not stored")),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::compile_resources;
 use crate::config::compile_signals;
 use crate::config::issuers::{self, absences, captures};
 use crate::config::literal::{self, LoneWildcard};
-use crate::config::model::{AllowConfig, Config, IdentityConfig, MatchConfig};
+use crate::config::model::{AllowConfig, AudienceConfig, Config, IdentityConfig, MatchConfig};
 use crate::config::model::{
     BadSignaturesConfig, LimitsConfig, RuleConfig, SignalsConfig, StaleLimit, TransmitterConfig,
 };
@@ -364,6 +364,9 @@ fn signals(config: &SignalsConfig, issuers: &[Issuer], problems: &mut Problems) 
         let path = format!("signals.transmitters[{at}]");
         compile_signals::check_told_apart(&config.transmitters, at, problems);
         let mut compiled = self::transmitter(transmitter, issuers, effects, &path, problems);
+        if !config.operators_alone {
+            compile_signals::check_not_of_a_hub(&compiled, &path, problems);
+        }
         compiled.stream = compile_signals::stream(&config.transmitters, at);
         signals.transmitters.push(compiled);
     }
@@ -378,7 +381,11 @@ fn transmitter(
     path: &str,
     problems: &mut Problems,
 ) -> Transmitter {
-    if config.audience.0.is_empty() || config.audience.0.iter().any(String::is_empty) {
+    let audience = |config: &AudienceConfig| config.0.clone();
+    let (audiences, logout_audiences) = (audience(&config.audience), audience(&config.logout_audience));
+    let revocation_audiences = audience(&config.revocation_audience);
+    let all = [&audiences, &logout_audiences, &revocation_audiences];
+    if all.iter().all(|list| list.is_empty()) || all.into_iter().flatten().any(String::is_empty) {
         problems.error(format!("{path}.audience"), "must not be empty");
     }
     let help = "write exactly the value in the SETs of this transmitter";
@@ -401,7 +408,9 @@ fn transmitter(
     Transmitter {
         name: config.issuer.clone(),
         stream: config.issuer.clone(),
-        audiences: config.audience.0.clone(),
+        audiences,
+        logout_audiences,
+        revocation_audiences,
         keys: compile_keys::keyring(&config.keys, &config.issuer, &algorithms, &format!("{path}.keys"), problems),
         algorithms,
         authorization: config.authorization.clone().map(Secret::from),

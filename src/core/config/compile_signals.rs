@@ -3,7 +3,8 @@
 
 use crate::config::literal::{self, LoneWildcard};
 use crate::config::model::{
-    Config, OpaqueConfig, RuleConfig, SignalsConfig, StaleConfig, StaleLimit, TransmitterConfig, UnknownConfig,
+    Config, OpaqueConfig, ProfileConfig, RuleConfig, SignalsConfig, StaleConfig, StaleLimit, TransmitterConfig,
+    UnknownConfig,
 };
 use crate::config::problem::Problem;
 use crate::config::problem::Problems;
@@ -115,13 +116,16 @@ pub(crate) fn permissions(
     });
     let uris = config.event_uris.iter();
     let uris = uris.filter_map(|(uri, name)| Some((uri.clone(), of_name(name, format!("{path}.event_uris.{uri}"))?)));
-    let uris: Vec<_> = uris.collect();
+    let mut uris: Vec<_> = uris.collect();
     for (uri, kind) in &uris {
         if let Some(known) = Type::from_uri(uri).filter(|known| known != kind) {
             let message = format!("is already the URI of {}", known.name());
             problems.error(format!("{path}.event_uris.{uri}"), message);
         }
     }
+    let profile = Profile::of(config.profile);
+    let own = |uri: &str| !config.event_uris.contains_key(uri);
+    uris.extend(profile.uris.iter().filter(|(uri, _)| own(uri)).map(|(uri, kind)| ((*uri).to_owned(), *kind)));
     let words = "name each member that must be understood before a signal is accepted";
     let critical = config.critical_members.clone().unwrap_or_else(|| vec!["task".to_owned()]);
     literal::check_wildcards(&critical, LoneWildcard::Error, &format!("{path}.critical_members"), words, problems);
@@ -146,9 +150,80 @@ pub(crate) fn permissions(
         critical,
         claims: config.settable_claims.clone(),
         verification_state: config.verification_state.clone(),
-        legacy_subject: config.legacy_subject,
-        heartbeat: config.heartbeat,
+        legacy_subject: config.legacy_subject || profile.legacy_subject,
+        tolerant: profile.tolerant,
+        subject_issuers: subject_issuers(config, profile, path, problems),
+        // Whoever sends no SETs is never heard of.
+        heartbeat: config.heartbeat && !config.audience.0.is_empty(),
         effects,
+    }
+}
+
+/// What a profile says about the SETs of a transmitter.
+struct Profile {
+    legacy_subject: bool,
+    tolerant: bool,
+    uris: &'static [(&'static str, Type)],
+    subject_issuers: &'static [(&'static str, &'static str)],
+}
+
+impl Profile {
+    fn of(config: ProfileConfig) -> Profile {
+        let none = Profile { legacy_subject: false, tolerant: false, uris: &[], subject_issuers: &[] };
+        match config {
+            ProfileConfig::Standard => none,
+            ProfileConfig::Okta => Profile { legacy_subject: true, tolerant: true, ..none },
+            ProfileConfig::Keycloak => Profile { tolerant: true, ..none },
+            ProfileConfig::GoogleRisc => Profile {
+                legacy_subject: true,
+                tolerant: true,
+                uris: &[
+                    ("https://schemas.openid.net/secevent/risc/event-type/verification", Type::Verification),
+                    // All tokens of the user.
+                    ("https://schemas.openid.net/secevent/oauth/event-type/tokens-revoked", Type::SessionsRevoked),
+                ],
+                subject_issuers: &[("https://accounts.google.com/", "https://accounts.google.com")],
+            },
+        }
+    }
+}
+
+/// The token issuers that the issuers in subjects stand for.
+fn subject_issuers(
+    config: &TransmitterConfig,
+    profile: Profile,
+    path: &str,
+    problems: &mut Problems,
+) -> Vec<(String, String)> {
+    let subjects = config.subjects.as_deref().unwrap_or(std::slice::from_ref(&config.issuer));
+    let mut renamed = Vec::new();
+    for (from, to) in &config.subject_issuers {
+        let place = || format!("{path}.subject_issuers.{from}");
+        if !subjects.contains(to) {
+            let problem = Problem::at(place(), format!("`{to}` is not one of the `subjects` of this transmitter"));
+            problems.errors.push(problem.help(format!("known: `{}`", subjects.join("`, `"))));
+        } else if subjects.contains(from) {
+            problems.error(place(), "is itself one of the `subjects` of this transmitter");
+        }
+        renamed.push((from.clone(), to.clone()));
+    }
+    let own = profile.subject_issuers.iter().filter(|(from, to)| {
+        let is = |name: &str| subjects.iter().any(|known| known == name);
+        is(to) && !is(from) && !config.subject_issuers.contains_key(*from)
+    });
+    renamed.extend(own.map(|(from, to)| ((*from).to_owned(), (*to).to_owned())));
+    renamed
+}
+
+/// Reports what only a hub can do in the configuration of a filter.
+pub(crate) fn check_not_of_a_hub(transmitter: &Transmitter, path: &str, problems: &mut Problems) {
+    let keys = [
+        ("logout_audience", &transmitter.logout_audiences),
+        ("revocation_audience", &transmitter.revocation_audiences),
+    ];
+    for (key, _) in keys.into_iter().filter(|(_, audiences)| !audiences.is_empty()) {
+        let problem = Problem::at(format!("{path}.{key}"), "only a hub takes them");
+        problems.errors.push(problem.help("write it in `hub.yaml`, and let the filter follow the hub"));
     }
 }
 

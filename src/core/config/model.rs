@@ -771,7 +771,7 @@ impl<'de> Deserialize<'de> for ScopeConfig {
 }
 
 /// One name, or a list of them.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(with = "schema_shapes::Either<String, Vec<String>>"))]
 pub struct AudienceConfig(pub Vec<String>);
@@ -1039,8 +1039,14 @@ impl<'de> Deserialize<'de> for StaleConfig {
 pub struct TransmitterConfig {
     /// `iss` of its SETs.
     pub issuer: String,
-    /// `aud` of its SETs must contain this value, or one of these values.
+    /// `aud` of its SETs must contain this value, or one of these values. Required, unless there is
+    /// a `logout_audience` or a `revocation_audience`. Default: it sends no SETs.
+    #[serde(default)]
     pub audience: AudienceConfig,
+    /// What it is: how its SETs deviate from the specifications. Its deviations are then not reported as odd, and an event
+    /// that permits something is not refused because of them. Default: standard.
+    #[serde(default)]
+    pub profile: ProfileConfig,
     /// Its public keys.
     pub keys: KeysConfig,
     /// Accepted signature algorithms: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
@@ -1050,6 +1056,18 @@ pub struct TransmitterConfig {
     /// The token issuers about whose subjects it may send signals. Default: the issuer of the same name.
     #[serde(default)]
     pub subjects: Option<Vec<String>>,
+    /// Issuers that its subjects name, each with the token issuer whose `sub` has the same values: for one that signals under
+    /// another name than it issues tokens under. Default: none.
+    #[serde(default)]
+    pub subject_issuers: BTreeMap<String, String>,
+    /// `aud` of its logout tokens must contain this value, or one of these values: the client ids of the applications that it
+    /// sends them for (OpenID Connect Back-Channel Logout 1.0). Only a hub takes them. Default: it sends none.
+    #[serde(default)]
+    pub logout_audience: AudienceConfig,
+    /// `aud` of the JWT that authenticates a global token revocation must contain this value, or one of these values: the URL
+    /// that it is sent to (draft-parecki-oauth-global-token-revocation). Only a hub takes them. Default: it sends none.
+    #[serde(default)]
+    pub revocation_audience: AudienceConfig,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3). Default: none is required.
     #[serde(default)]
     pub authorization: Option<String>,
@@ -1077,6 +1095,23 @@ pub struct TransmitterConfig {
     /// Whether the state becomes stale when this transmitter falls silent. Default: true.
     #[serde(default = "yes")]
     pub heartbeat: bool,
+}
+
+/// How the SETs of a transmitter deviate from the specifications.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ProfileConfig {
+    /// Not at all.
+    #[default]
+    Standard,
+    /// Okta: subjects inside the event, texts without a language, free text for who acted.
+    Okta,
+    /// Google's Cross-Account Protection (RISC): `subject_type`, event types of its own, `https://accounts.google.com/` for
+    /// the issuer of its tokens.
+    GoogleRisc,
+    /// Keycloak: texts without a language, statuses in other spellings.
+    Keycloak,
 }
 
 // `authorization` is a secret.

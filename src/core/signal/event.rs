@@ -188,22 +188,22 @@ impl Event {
             | Type::AccountPurged
             | Type::SessionsRevoked => Event::Plain(kind),
             Type::CredentialCompromise => {
-                payload.text("credential_type");
+                payload.unused("credential_type", &[]);
                 Event::Plain(kind)
             }
             Type::TaskCompleted => {
-                payload.optional("outcome", &["success", "failure", "cancelled"]);
+                payload.unused_optional("outcome", &["success", "failure", "cancelled"]);
                 Event::Plain(kind)
             }
             Type::CredentialChange => {
-                payload.text("credential_type");
+                payload.unused("credential_type", &[]);
                 // An unknown `change_type` may have removed a credential.
                 let change = payload.one_of("change_type", &["create", "revoke", "update", "delete"]);
                 Event::Credential { created: change == Some("create") }
             }
             Type::DeviceComplianceChange => {
                 let values = [Compliance::Compliant.as_str(), Compliance::NotCompliant.as_str()];
-                payload.one_of("previous_status", &values);
+                payload.unused("previous_status", &values);
                 let status = payload.one_of("current_status", &values).and_then(Compliance::from_name);
                 Event::Device(status.ok_or(EventError::DeviceStatus)?)
             }
@@ -299,12 +299,12 @@ struct Payload<'p, 'o> {
 impl<'p> Payload<'p, '_> {
     /// CAEP 1.0 §2: members that any event may have. They have no effect.
     fn check_common(&mut self) {
-        self.optional("initiating_entity", &["admin", "user", "policy", "system"]);
+        self.unused_optional("initiating_entity", &["admin", "user", "policy", "system"]);
         for name in ["reason_admin", "reason_user"] {
             let Some(reason) = self.members.get(name) else { continue };
             let is_texts = |texts: &Map<String, Value>| !texts.is_empty() && texts.values().all(Value::is_string);
             if !reason.as_object().is_some_and(is_texts) {
-                self.oddities.fault(format!("{name} is not an object of texts by language"));
+                self.oddities.harmless(format!("{name} is not an object of texts by language"));
             }
         }
     }
@@ -327,19 +327,41 @@ impl<'p> Payload<'p, '_> {
     }
 
     fn text(&mut self, name: &str) -> Option<&'p str> {
-        let text = self.members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = self.find(name);
         if text.is_none() {
-            self.oddities.fault(format!("{name} is missing or not a string"));
+            self.oddities.fault(missing(name));
         }
         text
+    }
+
+    fn find(&self, name: &str) -> Option<&'p str> {
+        self.members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Checks a member that has no effect: a string, and one of `values` if there are any.
+    fn unused(&mut self, name: &str, values: &[&str]) {
+        match self.find(name) {
+            None => self.oddities.harmless(missing(name)),
+            Some(text) if values.is_empty() || values.contains(&text) => {}
+            Some(_) => self.oddities.harmless(not_one_of(name, values)),
+        }
+    }
+
+    fn unused_optional(&mut self, name: &str, values: &[&str]) {
+        if self.members.contains_key(name) {
+            self.unused(name, values);
+        }
     }
 
     /// The value of a member as one of `values`; letter case and separators (`-`, `_`, space) do not matter.
     fn one_of<'w>(&mut self, name: &str, values: &[&'w str]) -> Option<&'w str> {
         let text = self.text(name)?;
         let value = values.iter().find(|value| same_value(value, text)).copied();
-        if value != Some(text) {
-            self.oddities.fault(format!("{name} is not one of {}", values.join(", ")));
+        match value {
+            Some(value) if value == text => {}
+            // Another spelling of it.
+            Some(_) => self.oddities.harmless(not_one_of(name, values)),
+            None => self.oddities.fault(not_one_of(name, values)),
         }
         value
     }
@@ -347,6 +369,14 @@ impl<'p> Payload<'p, '_> {
     fn optional<'w>(&mut self, name: &str, values: &[&'w str]) -> Option<&'w str> {
         if self.members.contains_key(name) { self.one_of(name, values) } else { None }
     }
+}
+
+fn missing(name: &str) -> String {
+    format!("{name} is missing or not a string")
+}
+
+fn not_one_of(name: &str, values: &[&str]) -> String {
+    format!("{name} is not one of {}", values.join(", "))
 }
 
 /// Whether two spellings are the same value: `not-compliant`, `NOT_COMPLIANT`, `Not Compliant`, `notCompliant`.

@@ -33,7 +33,7 @@ pub(crate) fn interpret(
     issuers: &[Issuer],
     now: Timestamp,
 ) -> Result<Signal, SetError> {
-    let mut oddities = Oddities::default();
+    let mut oddities = Oddities::of(transmitter.permissions.tolerant);
     let events = claims.get("events").and_then(Value::as_object);
     let uri = events.and_then(|events| events.keys().next()).map_or("", String::as_str);
     let id = id(claims, &mut oddities);
@@ -136,6 +136,7 @@ impl Set<'_> {
             issuers: &issuers,
             critical: &permissions.critical,
             legacy: permissions.legacy_subject,
+            renamed: &permissions.subject_issuers,
             opaque: matches!(main.event, Event::Device(_)).then_some(Kind::Device),
         };
         let subject = reading.read_all(subjects, oddities).map_err(|error| match error {

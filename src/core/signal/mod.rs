@@ -8,6 +8,7 @@ pub(crate) mod interpret;
 pub(crate) mod oddity;
 pub mod operator;
 pub(crate) mod permissions;
+pub mod provider;
 pub mod receiver;
 pub mod set;
 pub mod set_error;

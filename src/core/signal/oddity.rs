@@ -15,14 +15,28 @@ const LONGEST: usize = 200;
 pub struct Oddities {
     all: Vec<String>,
     first_fault: Option<String>,
+    tolerant: bool,
 }
 
 impl Oddities {
+    /// Of a signal whose transmitter is known to write members without effect in its own way, if `tolerant`.
+    pub(crate) fn of(tolerant: bool) -> Oddities {
+        Oddities { tolerant, ..Oddities::default() }
+    }
+
     /// Records an irregularity that refuses a signal which permits something.
     pub(crate) fn fault(&mut self, text: impl Into<String>) {
         let text = shortened(text.into());
         self.first_fault.get_or_insert_with(|| text.clone());
         self.note(text);
+    }
+
+    /// Records an irregularity that has no effect, or only one possible meaning: nothing, if the transmitter is known for
+    /// it; else a fault.
+    pub(crate) fn harmless(&mut self, text: impl Into<String>) {
+        if !self.tolerant {
+            self.fault(text);
+        }
     }
 
     /// Records an irregularity for the operator's log only.

@@ -64,7 +64,8 @@ pub fn interpret_claims(
 /// The key of `subject`, which names one thing (RFC 9493, SSF 1.0 §3), in the tokens of `issuer`. `None` when no grant
 /// of this issuer can be compared with it, or it names several things.
 pub fn key(subject: &Value, issuer: &Issuer) -> Option<StateKey> {
-    let reading = Reading { issuers: &[(IssuerIndex::new(0), issuer)], critical: &[], legacy: false, opaque: None };
+    let issuers = &[(IssuerIndex::new(0), issuer)];
+    let reading = Reading { issuers, critical: &[], legacy: false, renamed: &[], opaque: None };
     let subject = reading.read(subject, &mut Oddities::default()).ok()?;
     let [alternative] = subject.alternatives.as_slice() else { return None };
     let [member] = alternative.as_slice() else { return None };
@@ -87,6 +88,8 @@ fn stream(issuers: &[Issuer], only: Option<&str>) -> Transmitter {
         algorithms: Vec::new(),
         keys: Keyring::default(),
         authorization: None,
+        logout_audiences: Vec::new(),
+        revocation_audiences: Vec::new(),
         subjects: subjects.map(|(index, issuer)| (issuer.name.clone(), index)).collect(),
         permissions: Permissions { heartbeat: false, ..Permissions::default() },
     }

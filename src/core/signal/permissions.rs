@@ -18,6 +18,10 @@ pub struct Permissions {
     pub verification_state: Option<String>,
     /// Whether it writes subjects as drafts did; then this is not recorded as an oddity.
     pub legacy_subject: bool,
+    /// Whether it is known to write members without effect in its own way; then this is not recorded as an oddity.
+    pub tolerant: bool,
+    /// Issuers that its subjects name, and the token issuer that each stands for.
+    pub subject_issuers: Vec<(String, String)>,
     /// Whether the state becomes stale when it sends nothing.
     pub heartbeat: bool,
     /// The effects of its events.
@@ -33,6 +37,8 @@ impl Default for Permissions {
             claims: None,
             verification_state: None,
             legacy_subject: false,
+            tolerant: false,
+            subject_issuers: Vec::new(),
             heartbeat: true,
             effects: Effects::default(),
         }

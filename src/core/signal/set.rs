@@ -97,7 +97,7 @@ fn authenticate<'t>(
     Err(error)
 }
 
-fn check_signature(
+pub(crate) fn check_signature(
     jws: &Unverified<'_>,
     transmitter: &Transmitter,
     signatures: &mut impl CheckSignature,
@@ -135,13 +135,20 @@ fn unknown_key(jws: &Unverified<'_>, transmitter: &Transmitter, now: Timestamp) 
 }
 
 fn check_audience(claims: &Map<String, Value>, transmitter: &Transmitter) -> Result<(), SetError> {
-    let is_audience = |value: &Value| transmitter.audiences.iter().any(|known| value.as_str() == Some(known));
-    let meant = match claims.get("aud") {
+    match is_meant(claims, &transmitter.audiences) {
+        true => Ok(()),
+        false => Err(InvalidAudience.because("aud does not name this receiver")),
+    }
+}
+
+/// Whether `aud` contains one of `audiences`.
+pub(crate) fn is_meant(claims: &Map<String, Value>, audiences: &[String]) -> bool {
+    let is_audience = |value: &Value| audiences.iter().any(|known| value.as_str() == Some(known));
+    match claims.get("aud") {
         Some(Value::Array(list)) => list.iter().any(is_audience),
         Some(value) => is_audience(value),
         None => false,
-    };
-    if meant { Ok(()) } else { Err(InvalidAudience.because("aud does not name this receiver")) }
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +183,8 @@ mod tests {
             algorithms: vec![Algorithm::ES256],
             keys: issuer.keys,
             authorization: None,
+            logout_audiences: Vec::new(),
+            revocation_audiences: Vec::new(),
             subjects: vec![(ISSUER.to_owned(), crate::index::IssuerIndex::new(0))],
             permissions: Permissions::default(),
         }

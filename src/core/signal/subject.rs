@@ -17,6 +17,19 @@ const MAX_ALTERNATIVES: usize = 16;
 /// A subject may have this many members.
 const MAX_MEMBERS: usize = 16;
 
+/// The formats of a simple subject with one name, and the members of each (RFC 9493 §3.2, SSF 1.0 §3.4).
+const FORMATS: [(&str, &[&str]); 9] = [
+    ("account", &["uri"]),
+    ("email", &["email"]),
+    ("iss_sub", &["iss", "sub"]),
+    ("opaque", &["id"]),
+    ("phone_number", &["phone_number"]),
+    ("did", &["url"]),
+    ("uri", &["uri"]),
+    ("jwt_id", &["iss", "jti"]),
+    ("saml_assertion_id", &["issuer", "assertion_id"]),
+];
+
 /// The subject of a signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Subject {
@@ -64,6 +77,8 @@ pub(crate) struct Reading<'r> {
     pub critical: &'r [String],
     /// Whether the transmitter writes subjects as drafts did: `subject_type`, and no `format` in a complex subject.
     pub legacy: bool,
+    /// Issuers that subjects name, and the token issuer that each stands for.
+    pub renamed: &'r [(String, String)],
     /// The kind of thing that an `opaque` id names if the issuer does not define it.
     pub opaque: Option<Kind>,
 }
@@ -98,12 +113,45 @@ impl Reading<'_> {
 
     /// Reads one subject, such as `sub_id`.
     pub(crate) fn read(&self, subject: &Value, oddities: &mut Oddities) -> Result<Subject, SubjectError> {
+        let mut subject = subject.clone();
+        self.complete(&mut subject, oddities);
         let object = subject.as_object().ok_or(SubjectError::Malformed)?;
         if self.is_complex(object, oddities)? {
             return self.complex(object, oddities);
         }
         let members = self.simple(None, object, oddities)?;
         Ok(Subject { alternatives: members.into_iter().map(|member| vec![member]).collect(), unmatched: Vec::new() })
+    }
+
+    /// Gives `subject` and the subjects in it what they lack and can only mean one thing: a `format`, and names that are
+    /// whole numbers as text.
+    fn complete(&self, subject: &mut Value, oddities: &mut Oddities) {
+        let object = match subject {
+            Value::Object(object) => object,
+            Value::Array(list) => return list.iter_mut().for_each(|inner| self.complete(inner, oddities)),
+            _ => return,
+        };
+        for (name, inner) in object.iter_mut() {
+            match inner {
+                Value::Number(number) if matches!(name.as_str(), "id" | "sub" | "jti") && !number.is_f64() => {
+                    oddities.fault(format!("{name} of a subject is a number"));
+                    *inner = number.to_string().into();
+                }
+                _ => self.complete(inner, oddities),
+            }
+        }
+        if object.contains_key("format") || object.contains_key("subject_type") {
+            return;
+        }
+        let has =
+            |members: &[&str]| object.len() == members.len() && members.iter().all(|name| object.contains_key(*name));
+        // `account` and `uri` have the same member, and only a format says which one it is.
+        let formats = FORMATS.iter().filter(|(format, _)| *format != "account");
+        let format = formats.filter(|(_, members)| has(members)).map(|(format, _)| *format).next();
+        if let Some(format) = format.filter(|_| object.values().all(Value::is_string)) {
+            self.legacy_shape("a subject has no format", oddities);
+            object.insert("format".to_owned(), format.into());
+        }
     }
 
     fn is_complex(&self, subject: &Map<String, Value>, oddities: &mut Oddities) -> Result<bool, SubjectError> {
@@ -218,6 +266,10 @@ impl Reading<'_> {
             return Ok(self.of_each_issuer(by_claim, key));
         }
         let named = name(subject);
+        let written = named.and_then(|(issuer, _)| issuer);
+        let stands_for =
+            |issuer| self.renamed.iter().find(|(known, _)| known == issuer).map(|(_, other)| other.as_str());
+        let named = named.map(|(issuer, name)| (issuer.map(|issuer| stands_for(issuer).unwrap_or(issuer)), name));
         let (kind, (issuer, name)) = match (kind, format, named) {
             (None, "opaque", Some((_, name))) => {
                 let kind = |issuer: &Issuer| issuer.opaque_subject.or(self.opaque);
@@ -241,7 +293,7 @@ impl Reading<'_> {
         let known = |token_issuer: &Issuer| {
             let own = may_have_own_authority(kind) || issuer.is_none_or(|named| named == token_issuer.name);
             let mapped = || {
-                token_issuer.claims.foreign_users.iter().find(|(known, _)| issuer == Some(known) && kind == Kind::User)
+                token_issuer.claims.foreign_users.iter().find(|(known, _)| written == Some(known) && kind == Kind::User)
             };
             match own {
                 true => Some(key(kind, token_issuer, issuer, name)),
@@ -289,17 +341,6 @@ fn kind_of_member(name: &str) -> Option<Kind> {
 
 /// Checks that a simple subject has all members of its format and no other (RFC 9493 §3). Returns the format.
 fn check(subject: &Map<String, Value>) -> Result<&str, SubjectError> {
-    const FORMATS: [(&str, &[&str]); 9] = [
-        ("account", &["uri"]),
-        ("email", &["email"]),
-        ("iss_sub", &["iss", "sub"]),
-        ("opaque", &["id"]),
-        ("phone_number", &["phone_number"]),
-        ("did", &["url"]),
-        ("uri", &["uri"]),
-        ("jwt_id", &["iss", "jti"]),
-        ("saml_assertion_id", &["issuer", "assertion_id"]),
-    ];
     let format = format_of(subject)?;
     let wrong = || SubjectError::Members(format.to_owned());
     let exactly = |members: &[&str]| {
@@ -388,7 +429,7 @@ mod tests {
         let b = named(B, Vec::new());
         let critical: Vec<String> = critical.iter().map(|name| (*name).to_owned()).collect();
         let issuers = [(IssuerIndex::new(0), &a), (IssuerIndex::new(1), &b)];
-        let reading = Reading { issuers: &issuers, critical: &critical, legacy: false, opaque: None };
+        let reading = Reading { issuers: &issuers, critical: &critical, legacy: false, renamed: &[], opaque: None };
         reading.read(&sub_id, &mut Oddities::default())
     }
 
@@ -446,7 +487,7 @@ mod tests {
             json!({"format": "email", "email": "a@b", "name": "alice"}),
             json!({"format": "iss_sub", "iss": A}),
             json!({"format": "iss_sub", "iss": A, "sub": "u", "jti": "t"}),
-            json!({"format": "opaque", "id": 7}),
+            json!({"format": "opaque", "id": 7.5}),
             json!({"format": "opaque", "id": ""}),
             json!({"format": "phone_number", "phone_number": "0123"}),
             json!({"format": "did", "url": "example:1"}),

@@ -21,6 +21,12 @@ pub struct Transmitter {
     pub keys: Keyring,
     /// The `authorization` header that its pushes must carry (RFC 8935 §3).
     pub authorization: Option<Secret>,
+    /// The `aud` of its logout tokens must contain one of these (OpenID Connect Back-Channel Logout 1.0). Only a hub takes
+    /// logout tokens. Empty: it sends none.
+    pub logout_audiences: Vec<String>,
+    /// The `aud` of what authenticates its global token revocations must contain one of these. Only a hub takes them.
+    /// Empty: it sends none.
+    pub revocation_audiences: Vec<String>,
     /// Token issuers whose subjects it may send signals about: name, and index in the list of issuers.
     pub subjects: Vec<(String, IssuerIndex)>,
     /// What it may send, and the effects.

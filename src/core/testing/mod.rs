@@ -7,3 +7,4 @@ pub(crate) mod odd_signals;
 pub(crate) mod ports;
 pub(crate) mod signal_semantics;
 mod token_shapes;
+mod transmitter_profiles;

@@ -124,6 +124,35 @@ impl Access {
     }
 }
 
+impl Access {
+    /// Whether the request says by itself who sent it, in a JWT that the handler verifies: a logout token in its body, or a
+    /// JWT as the bearer token of a global token revocation. Tokens of the hub have no dots.
+    fn is_signed(headers: &HeaderMap, path: &str) -> bool {
+        let mut parts = path.strip_prefix("/v1/feeds/").unwrap_or_default().splitn(2, '/').skip(1);
+        match parts.next() {
+            Some("logout") => true,
+            Some("global-token-revocation") => {
+                let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+                token.and_then(bearer::from_header).is_some_and(|token| token.matches('.').count() == 2)
+            }
+            _ => false,
+        }
+    }
+
+    /// `response` to a request that was signed by itself. An address whose requests fail too often gets 429 for those that
+    /// fail; what is good always passes, because others may be behind the same address.
+    fn limit_failed(&self, response: Response, peer: &Peer) -> Response {
+        if !matches!(response.status().as_u16(), 400..=403) {
+            return response;
+        }
+        let address = peer.address.ip().to_canonical();
+        match self.failures.take(&address, self.now()) {
+            Ok(()) => response,
+            Err(seconds) => Problem::too_many("too many failed requests", seconds).into_response(),
+        }
+    }
+}
+
 /// Proxies of one principal come at once when the hub has started.
 fn of_machines(per_second: u64) -> RateLimit<String> {
     RateLimit::new(per_second, per_second.saturating_mul(5) / 2)
@@ -151,6 +180,10 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
     if access.is_push(request.headers(), request.uri().path()) {
         let _busy = peer.activity.begin();
         return next.run(request).await;
+    }
+    if Access::is_signed(request.headers(), request.uri().path()) {
+        let _busy = peer.activity.begin();
+        return access.limit_failed(next.run(request).await, &peer);
     }
     let response = match access.admit(request.headers(), &peer) {
         Ok(principal) => {

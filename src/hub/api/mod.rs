@@ -5,6 +5,7 @@ pub mod audit_trail;
 pub mod call;
 pub mod events;
 pub mod feeds;
+pub mod global_revocation;
 pub mod model;
 pub mod openapi;
 pub mod operations;
@@ -17,5 +18,7 @@ pub mod state;
 pub mod tokens;
 pub mod undo;
 
+#[cfg(test)]
+mod revocation_tests;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! `/openapi.json`: what the hub offers, for programs.
 
-use crate::api::{audit_log, events, feeds, proxies, receipts, signals, state, tokens, undo};
+use crate::api::{audit_log, events, feeds, global_revocation, proxies, receipts, signals, state, tokens, undo};
 use crate::feed::long_poll;
-use crate::intake::push;
+use crate::intake::{logout, push};
 use axum::Json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -11,7 +11,7 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(title = "Taskfence hub", description = "Takes signals in once, keeps them, and brings every proxy up to date."),
     paths(
-        push::push, long_poll::page, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
+        push::push, logout::take_in, global_revocation::revoke, long_poll::page, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
         receipts::show, audit_log::list, tokens::list, tokens::create, tokens::rotate, tokens::revoke,
     ),
     security(("bearer" = [])),

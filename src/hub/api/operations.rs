@@ -1,6 +1,7 @@
 //! What the API asks of the other parts of the hub: intake, feeds and receipts.
 
 use crate::api::model::{ProxyAnswer, ReceiptAnswer, TakenAnswer, What};
+use crate::intake::global_revocation::Authority;
 use crate::problem::Problem;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
@@ -55,6 +56,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// Refuses everything that `order` names, until it is lifted.
     fn stop(&self, order: StopOrder) -> BoxFuture<'_, Result<TakenAnswer, Problem>>;
+
+    /// Revokes what the user `sub_id` has been granted until now.
+    fn revoke_user(&self, feed: &str, by: Authority, sub_id: Value) -> BoxFuture<'_, Result<(), Problem>>;
 
     /// Lifts the signal with the id.
     fn lift(&self, feed: &str, signal: u64, by: &str, reason: &str) -> BoxFuture<'_, Result<TakenAnswer, Problem>>;

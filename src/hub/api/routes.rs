@@ -3,7 +3,7 @@
 
 use crate::api::audit_log;
 use crate::api::call::Api;
-use crate::api::{events, feeds, openapi, proxies, receipts, signals, state, tokens, undo};
+use crate::api::{events, feeds, global_revocation, openapi, proxies, receipts, signals, state, tokens, undo};
 use crate::problem::Problem;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -47,7 +47,8 @@ pub fn router(api: Api) -> Router {
     router
         .layer(from_fn_with_state(api.clone(), audit_log::record))
         .route("/openapi.json", get(openapi::document))
-        .with_state(api)
+        .with_state(api.clone())
+        .merge(global_revocation::router(api))
 }
 
 /// What is answered where there is no path.

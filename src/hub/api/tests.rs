@@ -1,11 +1,12 @@
 //! The API as a caller sees it, with a hub that runs. Every answer is compared with `/openapi.json`.
 
+use crate::api::global_revocation;
 use crate::api::openapi::openapi;
 use crate::api::routes::routes;
 use crate::config::compile::compile;
 use crate::config::role::Role;
 use crate::feed::long_poll;
-use crate::intake::push;
+use crate::intake::{logout, push};
 use crate::server;
 use crate::store::Store;
 use crate::testing::{self, Answer, Running};
@@ -79,7 +80,8 @@ fn task(name: &str) -> Value {
 #[test]
 fn the_document_has_every_route_and_no_other() {
     let of_the_api = routes().into_iter().map(|route| format!("{} {}", route.method, route.path));
-    let others = [format!("post {}", push::PATH), format!("get {}", long_poll::PATH)];
+    let pushed = [push::PATH, logout::PATH, global_revocation::PATH].map(|path| format!("post {path}"));
+    let others = pushed.into_iter().chain([format!("get {}", long_poll::PATH)]);
     let served: BTreeSet<_> = of_the_api.chain(others).collect();
     let document = serde_json::to_value(openapi()).unwrap();
     let described: BTreeSet<_> = document["paths"]

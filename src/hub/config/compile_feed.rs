@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use taskfence_core::config::load;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::operator::is_caller_stream;
+use taskfence_core::signal::provider::assertion::Way;
 use taskfence_core::state::coverage::{FeedId, MAX_ISSUERS};
 
 /// A feed has at most this many transmitters: a proxy knows 32 in all.
@@ -116,9 +117,9 @@ fn placed(problem: Problem, feed: &str) -> Problem {
 fn check_transmitters(hub: &HubConfig, policy: &Policy, path: &str, found: &mut Found) {
     for (at, transmitter) in policy.signals().transmitters().iter().enumerate() {
         let path = format!("{path}.signals.transmitters[{at}]");
-        if is_caller_stream(&transmitter.stream) {
+        if is_caller_stream(&transmitter.stream) || Way::of_stream(&transmitter.stream).is_some() {
             let help = "configure the `iss` of a transmitter";
-            found.error(format!("{path}.issuer"), "is a name that the hub gives to callers of its API", help);
+            found.error(format!("{path}.issuer"), "is a name that the hub gives to what comes in another way", help);
         }
         let Some(source) = transmitter.keys.source() else { continue };
         let jwks = source.discovery.as_ref().map(|discovery| ("jwks_cluster", &discovery.keys_cluster));

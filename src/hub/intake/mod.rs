@@ -1,9 +1,10 @@
-//! Takes signals in: what transmitters push (RFC 8935), and what operators say.
+//! Takes signals in: what transmitters push (RFC 8935), what identity providers say in other ways, and what operators say.
 //!
 //! ```text
 //! push ─► Head::check ─► set::read ─┐
 //!                                   ├─► derive ─► writer ─► 202
-//! operator ─► words ─► claims ──────┘        ▲
+//! logout, global_revocation ─► told ┤        ▲
+//! operator ─► words ─► claims ──────┘        │
 //! stored signals ─► rederive, renewal ───────┘
 //! ```
 
@@ -13,19 +14,28 @@ mod coverage;
 pub mod cut_off;
 mod derive;
 mod freshness;
+pub mod global_revocation;
 mod key_request;
 mod keys;
+pub mod logout;
 pub mod operator;
 mod operator_error;
 pub mod push;
 mod rederive;
 mod renewal;
 pub mod service;
+mod told;
 mod upkeep;
 mod words;
 
 pub use key_request::KeyFailure;
-pub use push::router;
+
+use axum::Router;
+
+/// The routes of the intake.
+pub fn router(intake: service::Intake) -> Router {
+    push::router(intake.clone()).merge(logout::router(intake))
+}
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -26,9 +26,9 @@ use utoipa::ToSchema;
 pub const PATH: &str = "/v1/feeds/{feed}/signals";
 
 /// A body must be there after this long.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The routes of the intake.
+/// The routes of pushes.
 pub fn router(intake: Intake) -> Router {
     // Any method: core answers 405 with `allow`.
     Router::new().route(PATH, any(push)).with_state(intake)
@@ -99,7 +99,7 @@ fn head(parts: &Parts) -> Head {
     Head::from_headers(own.into_iter().chain(headers))
 }
 
-async fn read(body: Body) -> Result<Bytes, u16> {
+pub(super) async fn read(body: Body) -> Result<Bytes, u16> {
     let read = Limited::new(body, MAX_SET).collect().await;
     let status =
         |error: Box<dyn std::error::Error + Send + Sync>| if error.is::<LengthLimitError>() { 413 } else { 400 };

@@ -8,6 +8,7 @@ use crate::store::model::{NewEntry, SignalRecord, StoredEntry};
 use serde_json::{Map, Value};
 use taskfence_core::feed::entry::{Decoded, FeedEntry, decode};
 use taskfence_core::signal::operator::{self, OPERATOR, is_caller_stream, is_operator_stream};
+use taskfence_core::signal::provider::assertion::Way;
 use taskfence_core::signal::stored;
 use taskfence_core::state::bucket::Entry;
 use taskfence_core::time::{Span, Timestamp};
@@ -63,7 +64,7 @@ fn origin<'r>(feed: &'r Feed, record: &'r SignalRecord, skew: Span) -> Origin<'r
     let share = match (is_operator_stream(&signal.transmitter), is_caller_stream(&signal.transmitter)) {
         (true, _) => OPERATOR,
         (false, true) => &signal.by,
-        (false, false) => &signal.transmitter,
+        (false, false) => Way::of_stream(&signal.transmitter).map_or(&*signal.transmitter, |(_, sender)| sender),
     };
     Origin { feed: &feed.name, stream: &signal.transmitter, by: &signal.by, share, now: signal.taken_in, skew }
 }
@@ -101,7 +102,8 @@ fn read(feed: &Feed, record: &SignalRecord) -> Option<Vec<Entry>> {
         }
         (true, _) => operator::interpret_claims(&claims, policy.issuers(), issuer(), taken_in),
         (false, _) => {
-            let transmitter = policy.signals().transmitters().iter().find(|known| known.stream == stream)?;
+            let sender = Way::of_stream(stream).map_or(stream, |(_, sender)| sender);
+            let transmitter = policy.signals().transmitters().iter().find(|known| known.stream == sender)?;
             stored::interpret_again(&claims, transmitter, policy.issuers(), taken_in)
         }
     };

@@ -143,6 +143,10 @@ impl Intake {
         &self.0.clock
     }
 
+    pub(super) fn signatures(&self) -> AwsLc {
+        self.0.signatures.clone()
+    }
+
     pub(super) fn skew(&self) -> Span {
         self.0.skew
     }
@@ -162,12 +166,15 @@ impl Intake {
     async fn read(&self, feed: &FeedIntake, authorization: Option<&[u8]>, body: &[u8]) -> Result<Signal, SetError> {
         let read = self.read_now(feed, authorization, body);
         let Err(SetError { code: SetErrorCode::KeysUnavailable, .. }) = &read else { return read };
-        let owner = receiver::lacks_keys_of(feed.feed.policy().signals(), body);
+        if self.fetch_keys_of(feed, body).await { self.read_now(feed, authorization, body) } else { read }
+    }
+
+    /// Fetches the keys that `jwt` may be signed with, where that may bring more. `false`: nothing came.
+    pub(super) async fn fetch_keys_of(&self, feed: &FeedIntake, jwt: &[u8]) -> bool {
+        let owner = receiver::lacks_keys_of(feed.feed.policy().signals(), jwt);
         match owner {
-            Some(owner) if self.0.keys.refetch(&feed.feed, owner, self.0.clock.now_ms()).await => {
-                self.read_now(feed, authorization, body)
-            }
-            _ => read,
+            Some(owner) => self.0.keys.refetch(&feed.feed, owner, self.0.clock.now_ms()).await,
+            None => false,
         }
     }
 
@@ -225,8 +232,13 @@ fn storing() -> Repeated {
     Repeated::new("signals were not stored: their transmitters must push them again")
 }
 
+/// The store works.
+pub(super) fn stored(feed: &FeedIntake) {
+    feed.storing.went_well(&feed.feed.name);
+}
+
 /// Every one of these errors may pass, so each is answered with 503.
-fn not_stored(feed: &FeedIntake, signal: Signal, error: &SubmitError) -> Received {
+pub(super) fn not_stored(feed: &FeedIntake, signal: Signal, error: &SubmitError) -> Received {
     let (counter, state) = match error {
         SubmitError::Overloaded => (&feed.counters.overloaded, StateError::Contended),
         SubmitError::NoRoom { .. } => (&feed.counters.no_room, StateError::Saturated),
@@ -239,7 +251,7 @@ fn not_stored(feed: &FeedIntake, signal: Signal, error: &SubmitError) -> Receive
     Received::Failed(signal, state)
 }
 
-fn count(counters: &Counters, received: &Received) {
+pub(super) fn count(counters: &Counters, received: &Received) {
     match received {
         Received::Applied(signal) => {
             let notes = signal.notes();
@@ -264,7 +276,7 @@ fn count(counters: &Counters, received: &Received) {
     }
 }
 
-fn log(feed: &str, received: &Received) {
+pub(super) fn log(feed: &str, received: &Received) {
     match received {
         Received::Applied(signal) => {
             let (transmitter, event, jti) = (signal.transmitter(), signal.event(), signal.id());

@@ -6,3 +6,4 @@ mod operators;
 mod pushes;
 mod rederived;
 mod renewed;
+mod told;
