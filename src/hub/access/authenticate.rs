@@ -106,7 +106,7 @@ impl Access {
         let limit = match principal.role {
             Role::Sidecar => &self.sidecars,
             Role::Transmitter => &self.transmitters,
-            Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
+            Role::Issuer | Role::Operator | Role::Auditor | Role::Receiver => &self.callers,
         };
         let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
         limit.take(&principal.name, now).map_err(too_many)?;
