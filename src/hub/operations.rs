@@ -12,6 +12,7 @@ use crate::problem::Problem;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
+use crate::streams::service::Streams;
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Parts {
     pub writer: Writer,
     /// What proxies follow.
     pub feeds: Arc<Feeds>,
+    /// What receivers get; `None`: the hub is no transmitter.
+    pub streams: Option<Streams>,
     /// The clock.
     pub clock: Clock,
 }

@@ -67,6 +67,12 @@ impl Access {
         &self.tokens
     }
 
+    /// Whether the principal `name` may use `feed` in `role`, by a token or by its certificate.
+    pub fn may(&self, name: &str, role: Role, feed: &str) -> bool {
+        let by_certificate = self.certificates.principal(name).filter(|_| name.starts_with("spiffe://"));
+        self.tokens.may(name, role, feed) || by_certificate.is_some_and(|principal| principal.may(&[role], feed))
+    }
+
     /// The clock of the hub, in milliseconds since 1970.
     pub fn now(&self) -> u64 {
         (self.now)()
