@@ -12,6 +12,7 @@ use crate::problem::Problem;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
+use crate::streams::answers::StreamSummary;
 use crate::streams::service::Streams;
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
@@ -90,6 +91,17 @@ impl Operations for Parts {
             let missing =
                 || Problem::missing(format!("the feed has no entry {number} any more"), "look at the state instead");
             Ok(receipt_answer(receipt.ok_or_else(missing)?))
+        }
+        .boxed()
+    }
+
+    fn streams(&self, feed: &str) -> BoxFuture<'_, Result<Vec<StreamSummary>, Problem>> {
+        let feed = feed.to_owned();
+        async move {
+            match &self.streams {
+                Some(streams) => streams.list(feed).await,
+                None => Ok(Vec::new()),
+            }
         }
         .boxed()
     }

@@ -373,9 +373,10 @@ async fn scrape(Extension(principal): Extension<Principal>, metrics: Arc<Metrics
     if let Err(problem) = allow_all_feeds(&principal, &READERS, "the metrics are about all feeds") {
         return problem.into_response();
     }
-    match metrics.encode() {
-        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
-        Err(_) => Problem::unavailable("the metrics cannot be written").into_response(),
+    // Reading how far streams are behind blocks.
+    match spawn_blocking(move || metrics.encode()).await {
+        Ok(Ok(text)) => (StatusCode::OK, [(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        _ => Problem::unavailable("the metrics cannot be written").into_response(),
     }
 }
 

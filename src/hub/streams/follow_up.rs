@@ -18,6 +18,19 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Every so many looks each stream is gone over.
 const GO_OVER: u32 = 30;
 
+/// How far a stream is behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamLag {
+    /// The feed.
+    pub feed: String,
+    /// The id of the stream.
+    pub stream: String,
+    /// So many SETs wait; at most 1000 are counted.
+    pub waiting: u64,
+    /// How long the oldest of them has waited, in milliseconds.
+    pub behind_ms: u64,
+}
+
 /// Why a stream is paused whose receiver does nothing.
 const INACTIVE: &str = "the receiver has done nothing for longer than inactivity_timeout";
 
@@ -92,8 +105,28 @@ impl Streams {
         Ok(())
     }
 
-    /// The streams of a feed as an operator sees them. Blocks.
-    pub fn summaries(&self, feed: &str) -> Result<Vec<StreamSummary>, Problem> {
+    /// How far each stream is behind, of those that are not disabled. Blocks, at a scrape of the metrics. An error is in
+    /// the log, and leaves the feed out.
+    pub fn lags(&self) -> Vec<StreamLag> {
+        let mut lags = Vec::new();
+        for sent in &self.0.feeds {
+            let all = self.summaries(&sent.feed.name);
+            let all = all.inspect_err(|problem| tracing::debug!(detail = problem.detail(), "no lag of streams"));
+            let all = all.unwrap_or_default().into_iter().filter(|stream| stream.status != Status::Disabled.as_str());
+            lags.extend(all.map(|StreamSummary { stream_id, waiting, behind_ms, .. }| {
+                StreamLag { feed: sent.feed.name.clone(), stream: stream_id, waiting, behind_ms }
+            }));
+        }
+        lags
+    }
+
+    /// The streams of a feed as an operator sees them.
+    pub async fn list(&self, feed: String) -> Result<Vec<StreamSummary>, Problem> {
+        self.blocking(move |streams| streams.summaries(&feed)).await
+    }
+
+    /// The same. Blocks.
+    fn summaries(&self, feed: &str) -> Result<Vec<StreamSummary>, Problem> {
         let Some(sent) = self.feed(feed) else { return Ok(Vec::new()) };
         let now = self.now();
         let mut all = Vec::new();

@@ -13,7 +13,7 @@ mod backlog;
 mod body;
 pub mod counters;
 mod delivery_url;
-mod follow_up;
+pub mod follow_up;
 pub mod keys;
 pub mod management;
 pub mod metadata;

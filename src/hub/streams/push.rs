@@ -14,8 +14,8 @@ use tokio::time::sleep;
 /// So many SETs are signed and pushed before the position is stored.
 const BATCH: usize = 32;
 
-/// A replica that pushes holds the lease of the stream for so long; longer than one push.
-const LEASE: Duration = Duration::from_secs(30);
+/// A replica that pushes holds the lease of the stream for so long; longer than one push. When it dies, the others wait so long.
+const LEASE: Duration = Duration::from_secs(12);
 
 /// A stream with nothing to push is looked at so often, beside when this replica stores a signal.
 const LOOK: Duration = Duration::from_secs(1);

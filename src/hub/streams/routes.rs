@@ -1,4 +1,4 @@
-//! Which handler serves which path and method of the transmitter.
+//! Which handler serves which path and method of the transmitter. [`ALL`] is compared with `/openapi.json` in a test.
 
 use crate::streams::service::Streams;
 use crate::streams::{management, metadata, poll, status, subjects, verification};
@@ -24,6 +24,23 @@ pub mod paths {
     /// Where a stream is polled.
     pub const POLL: &str = "/feeds/{feed}/ssf/poll/{stream}";
 }
+
+/// A path with its method, in lower case as OpenAPI has it.
+pub const ALL: [(&str, &str); 13] = [
+    ("get", paths::METADATA),
+    ("get", paths::KEYS),
+    ("get", paths::STREAMS),
+    ("post", paths::STREAMS),
+    ("patch", paths::STREAMS),
+    ("put", paths::STREAMS),
+    ("delete", paths::STREAMS),
+    ("get", paths::STATUS),
+    ("post", paths::STATUS),
+    ("post", paths::VERIFICATION),
+    ("post", paths::ADD_SUBJECT),
+    ("post", paths::REMOVE_SUBJECT),
+    ("post", paths::POLL),
+];
 
 /// What anybody may read.
 pub fn open_router(streams: Streams) -> Router {
