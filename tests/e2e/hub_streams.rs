@@ -5,11 +5,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use taskfence_tests::{
+    bootstrap::Settings,
     client::Request,
-    hub::{FEED, Hub},
+    hub::{FEED, Hub, SOON, fresh, read_order, refused_as_ended},
     mint::unique,
     orders,
-    ssf_receiver::{POLL, PushEndpoint, Receiver, Reply, SESSION_REVOKED, STREAM_UPDATED, Stream, VERIFICATION, counts, json_of},
+    refusal::assert_allowed,
+    sidecar::Sidecar,
+    ssf_receiver::{
+        Event, POLL, PUSH, PushEndpoint, Receiver, Reply, SESSION_REVOKED, STREAM_UPDATED, Stream, VERIFICATION,
+        counts, json_of,
+    },
 };
 use tokio::time;
 
@@ -68,7 +74,7 @@ fn task_of(claims: &Value) -> &str {
     claims["sub_id"]["task"]["id"].as_str().unwrap_or_default()
 }
 
-fn jtis(events: &[taskfence_tests::ssf_receiver::Event]) -> Vec<String> {
+fn jtis(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| event.jti.clone()).collect()
 }
 
@@ -200,7 +206,7 @@ async fn a_service_behind_no_filter_hears_that_a_task_ended() {
     let first = receiver.create(&[SESSION_REVOKED], caep.delivery("Bearer one")).await.unwrap();
     let second = receiver.create(&[TASK_COMPLETED, SESSION_REVOKED], both.delivery("Bearer two")).await.unwrap();
     assert_eq!(receiver.ask_for_verification(&first, "fresh-state").await.unwrap().status, 204);
-    let verified = |events: &[taskfence_tests::ssf_receiver::Event]| {
+    let verified = |events: &[Event]| {
         events.iter().any(|event| event.uri == VERIFICATION && event.payload["state"] == "fresh-state")
     };
     caep.wait(&receiver, &first, verified).await.unwrap();
@@ -345,7 +351,7 @@ async fn a_hub_that_is_killed_loses_nothing_and_repeats_the_same_sets() {
         }
         end_task(&hub, task).await;
     }
-    let is_last = |events: &[taskfence_tests::ssf_receiver::Event]| {
+    let is_last = |events: &[Event]| {
         events.iter().any(|event| task_of(&event.claims) == tasks[59])
     };
     let events = service.wait(&receiver, &pushed, is_last).await.unwrap();
@@ -435,4 +441,137 @@ async fn a_removed_subject_is_not_heard_of_until_it_is_added() {
     report(&hub, "task-completed", json!({"task": "mine", "user": "u"})).await;
     let (events, _) = receiver.poll(&stream, &[]).await.unwrap();
     assert_eq!(events.iter().map(|event| task_of(&event.claims)).collect::<Vec<_>>(), ["mine"]);
+}
+
+/// `from` as a transmitter of another hub or of a proxy; its SETs are for the principal `to`.
+fn as_transmitter(from: &Hub, to: &str, authorization: &str) -> Value {
+    let issuer = issuer(from);
+    json!({
+        "issuer": issuer, "audience": format!("{issuer}/receivers/{to}"), "subjects": [orders::ISSUER],
+        "heartbeat": false, "authorization": authorization
+    })
+}
+
+/// The keys of the SETs of a hub, as its host prints them.
+fn set_keys(hub: &Hub) -> Value {
+    serde_json::from_str(&hub.command(&["hub", "set-keys", "--config", &hub.config_file()]).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_receiver_in_a_proxy_takes_what_a_hub_sends() {
+    let hub = transmitter("streams-envoy").await;
+    let receiver = receiver(&hub, "proxy").await;
+    let mut config = orders::config();
+    let mut transmitter = as_transmitter(&hub, "proxy", "Bearer agreed");
+    transmitter["keys"] = json!({"inline": set_keys(&hub)});
+    config["signals"]["transmitters"].as_array_mut().unwrap().push(transmitter);
+    let proxy = Sidecar::start(Settings::new("streams-envoy", config)).await.unwrap();
+    let delivery = json!({
+        "method": PUSH, "endpoint_url": format!("http://{}{}", proxy.signals(), orders::SIGNALS_PATH),
+        "authorization_header": "Bearer agreed"
+    });
+    let stream = receiver.create(&[TASK_COMPLETED], delivery).await.unwrap();
+    assert_eq!(receiver.ask_for_verification(&stream, "s").await.unwrap().status, 204);
+    let task = unique("task");
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().task(&task).sign()).await.unwrap());
+    end_task(&hub, &task).await;
+    let deadline = Instant::now() + SOON;
+    let token = fresh().task(&task).sign();
+    while read_order(&proxy, &token).await.unwrap().status == 200 {
+        assert!(Instant::now() < deadline, "the task goes on: {}", hub.log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    refused_as_ended(&proxy, &task).await.unwrap();
+    wait_for(&hub, |streams| streams[0]["waiting"] == 0).await;
+    assert!(!hub.log().contains("refused a SET"), "{}", hub.log());
+}
+
+/// Waits until this holds for the streams as an operator sees them.
+async fn wait_for(hub: &Hub, holds: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let answer = hub.call("GET", &format!("/v1/feeds/{FEED}/streams"), None).await.unwrap();
+        let streams = json_of(&answer, 200).unwrap();
+        if holds(&streams) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{streams:#}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn two_hubs_that_send_on_to_each_other_do_not_go_in_a_circle() {
+    let mut first = transmitter("streams-circle-a").await;
+    let key_of = |hub: &Hub| json!({"cluster": "other", "path": format!("/feeds/{FEED}/jwks.json"), "host": hub.address()});
+    let follow = |config: &mut Value, from: &Hub| {
+        let mut one = as_transmitter(from, "peer", "Bearer agreed");
+        one["keys"] = key_of(from);
+        one["keys"].as_object_mut().unwrap().remove("host");
+        config["feeds"][0]["signals"]["transmitters"].as_array_mut().unwrap().push(one);
+        config["feeds"][0]["receivers"] = json!({"relay_from": [issuer(from)]});
+        config["clusters"] = json!({"other": format!("http://{}", from.address())});
+    };
+    let second = transmitter_with("streams-circle-b", |config| follow(config, &first)).await;
+    first.stop().unwrap();
+    let file = first.config_file();
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    follow(&mut config, &second);
+    std::fs::write(&file, config.to_string()).unwrap();
+    first.command(&["hub", "accept-config", "--config", &file]).unwrap();
+    first.run().await.unwrap();
+    let mut ids = Vec::new();
+    for (from, to) in [(&first, &second), (&second, &first)] {
+        let receiver = receiver(from, "peer").await;
+        let delivery = json!({
+            "method": PUSH, "endpoint_url": format!("http://{}/v1/feeds/{FEED}/signals", to.address()),
+            "authorization_header": "Bearer agreed"
+        });
+        ids.push(receiver.create(&[TASK_COMPLETED, SESSION_REVOKED], delivery).await.unwrap().id);
+    }
+    let task = unique("task");
+    end_task(&first, &task).await;
+    let signals = async |hub: &Hub| {
+        let answer = hub.call("GET", &format!("/v1/feeds/{FEED}/signals"), None).await.unwrap();
+        json_of(&answer, 200).unwrap().as_array().unwrap().clone()
+    };
+    let deadline = Instant::now() + SOON;
+    while signals(&second).await.is_empty() || signals(&first).await.len() < 2 {
+        assert!(Instant::now() < deadline, "{}\n{}", first.log(), second.log());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    time::sleep(Duration::from_secs(3)).await;
+    let (at_first, at_second) = (signals(&first).await, signals(&second).await);
+    assert_eq!((at_first.len(), at_second.len()), (2, 1), "once there, and once back: {at_first:?} {at_second:?}");
+    assert_eq!((&at_second[0]["event"], &at_second[0]["transmitter"]), (&json!(TASK_COMPLETED), &json!(issuer(&first))));
+    let path = format!("/v1/feeds/{FEED}/state?issuer={}&task={task}", orders::ISSUER);
+    let state = json_of(&second.call("GET", &path, None).await.unwrap(), 200).unwrap();
+    assert_eq!(state["restricted"], true, "{state}");
+    for hub in [&first, &second] {
+        wait_for(hub, |streams| streams[0]["waiting"] == 0 && streams[0]["status"] == "enabled").await;
+    }
+}
+
+#[tokio::test]
+async fn keys_of_sets_are_rotated_while_the_hub_runs() {
+    let hub = transmitter("streams-keys").await;
+    let mut receiver = receiver(&hub, "orders").await;
+    let stream = receiver.create(&[TASK_COMPLETED], Value::Null).await.unwrap();
+    let config = hub.config_file();
+    let new = hub.command(&["hub", "set-keys", "prepare", "--config", &config]).unwrap();
+    let new = new.trim();
+    end_task(&hub, "one").await;
+    let (old, _) = receiver.poll(&stream, &[]).await.unwrap();
+    hub.command(&["hub", "set-keys", "switch", new, "--config", &config]).unwrap();
+    time::sleep(Duration::from_secs(3)).await;
+    assert!(receiver.poll(&stream, &[]).await.is_err(), "signed by a key that the receiver has not read yet");
+    let token = hub.new_token("again", "receiver").unwrap();
+    known(&hub, &token).await;
+    let again = Receiver::discover(hub.address(), &issuer(&hub), &token).await.unwrap();
+    assert_eq!(again.jwks.keys.len(), 2);
+    receiver.jwks = again.jwks;
+    let (events, _) = receiver.poll(&stream, &[]).await.unwrap();
+    assert_eq!(events, old, "the same SET, signed anew");
+    let shown = hub.command(&["hub", "streams"]).unwrap();
+    assert!(shown.contains(&stream.id) && shown.contains("orders") && shown.contains("enabled"), "{shown}");
 }
