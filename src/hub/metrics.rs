@@ -174,7 +174,12 @@ impl Source {
         let waiting: Vec<_> = lags.iter().map(|lag| (labels(lag), signed(lag.waiting))).collect();
         let seconds = lags.iter().map(|lag| (labels(lag), Duration::from_millis(lag.behind_ms).as_secs_f64()));
         let seconds: Vec<_> = seconds.collect();
-        gauge(encoder, "stream_waiting", "SETs that a stream has not got yet; at most 1000 are counted", borrowed(&waiting))?;
+        gauge(
+            encoder,
+            "stream_waiting",
+            "SETs that a stream has not got yet; at most 1000 are counted",
+            borrowed(&waiting),
+        )?;
         let help = "How long the oldest of them has waited";
         gauge(encoder, "stream_lag_seconds", help, borrowed(&seconds))
     }

@@ -126,18 +126,39 @@ async fn endpoints_answer_as_the_specification_says() {
         ("read all", "GET", conf, String::new(), none.clone(), 200),
         ("read of another receiver", "GET", conf, id(&foreign), none.clone(), 404),
         ("read unknown", "GET", conf, "?stream_id=nothing".to_owned(), none.clone(), 404),
-        ("create with unknown members", "POST", conf, String::new(), json!({"events_requested": [SESSION_REVOKED], "x": 1}), 201),
+        (
+            "create with unknown members",
+            "POST",
+            conf,
+            String::new(),
+            json!({"events_requested": [SESSION_REVOKED], "x": 1}),
+            201,
+        ),
         ("create one too many", "POST", conf, String::new(), json!({"events_requested": [SESSION_REVOKED]}), 409),
         ("create with a broken body", "POST", conf, String::new(), json!([1]), 400),
         ("create for unknown events", "POST", conf, String::new(), json!({"events_requested": ["urn:x"]}), 400),
         ("create for no events", "POST", conf, String::new(), json!({"events_requested": []}), 400),
         ("create with an unknown method", "POST", conf, String::new(), json!({"delivery": {"method": "urn:x"}}), 400),
-        ("create with a push without a URL", "POST", conf, String::new(), json!({"delivery": {"method": "urn:ietf:rfc:8935"}}), 400),
+        (
+            "create with a push without a URL",
+            "POST",
+            conf,
+            String::new(),
+            json!({"delivery": {"method": "urn:ietf:rfc:8935"}}),
+            400,
+        ),
         ("create with a push to a private address", "POST", conf, String::new(), push("https://10.0.0.1/"), 400),
         ("create with a push without TLS", "POST", conf, String::new(), push("http://receiver.example/"), 400),
         ("update", "PATCH", conf, String::new(), of(&stream, json!({"description": "new"})), 200),
         ("update what the transmitter supplies", "PATCH", conf, String::new(), of(&stream, json!({"aud": "x"})), 400),
-        ("update with what is there", "PATCH", conf, String::new(), of(&stream, json!({"aud": stream.configuration["aud"]})), 200),
+        (
+            "update with what is there",
+            "PATCH",
+            conf,
+            String::new(),
+            of(&stream, json!({"aud": stream.configuration["aud"]})),
+            200,
+        ),
         ("update without an id", "PATCH", conf, String::new(), json!({"description": "new"}), 400),
         ("update of another receiver", "PATCH", conf, String::new(), of(&foreign, json!({"description": "new"})), 404),
         ("replace", "PUT", conf, String::new(), of(&stream, json!({"events_requested": [SESSION_REVOKED]})), 200),
@@ -146,7 +167,14 @@ async fn endpoints_answer_as_the_specification_says() {
         ("read the status of nothing", "GET", status, String::new(), none.clone(), 400),
         ("read the status of another receiver", "GET", status, id(&foreign), none.clone(), 404),
         ("set an unknown status", "POST", status, String::new(), of(&stream, json!({"status": "broken"})), 400),
-        ("set the status of another receiver", "POST", status, String::new(), of(&foreign, json!({"status": "paused"})), 404),
+        (
+            "set the status of another receiver",
+            "POST",
+            status,
+            String::new(),
+            of(&foreign, json!({"status": "paused"})),
+            404,
+        ),
         ("verify", "POST", verify, String::new(), of(&stream, json!({"state": "s"})), 204),
         ("verify too soon", "POST", verify, String::new(), of(&stream, json!({"state": "s"})), 429),
         ("verify of another receiver", "POST", verify, String::new(), of(&foreign, json!({})), 404),
@@ -224,7 +252,8 @@ async fn a_service_behind_no_filter_hears_that_a_task_ended() {
     {
         let events = endpoint.wait(&receiver, stream, |events| events.iter().any(|e| task_of(&e.claims) == tasks[4]));
         let events = events.await.unwrap();
-        let ended: Vec<_> = events.iter().filter(|event| event.uri == uri).map(|event| task_of(&event.claims)).collect();
+        let ended: Vec<_> =
+            events.iter().filter(|event| event.uri == uri).map(|event| task_of(&event.claims)).collect();
         assert_eq!(ended, tasks, "all, in order");
         assert!(endpoint.arrivals().unwrap().iter().all(|one| one.authorization.as_deref() == Some(authorization)));
     }
@@ -325,7 +354,8 @@ async fn a_poll_waits_takes_errors_and_gives_so_many_as_it_is_asked_for() {
     tasks.sort();
     assert_eq!(tasks, ["b", "c"]);
     // In another order than they came.
-    let last: Vec<_> = left.iter().filter(|event| task_of(&event.claims) == "c").map(|event| event.jti.clone()).collect();
+    let last: Vec<_> =
+        left.iter().filter(|event| task_of(&event.claims) == "c").map(|event| event.jti.clone()).collect();
     let (left, _) = receiver.poll(&stream, &last).await.unwrap();
     assert_eq!(left.iter().map(|event| task_of(&event.claims)).collect::<Vec<_>>(), ["b"]);
     let (left, _) = receiver.poll(&stream, &jtis(&left)).await.unwrap();
@@ -351,9 +381,7 @@ async fn a_hub_that_is_killed_loses_nothing_and_repeats_the_same_sets() {
         }
         end_task(&hub, task).await;
     }
-    let is_last = |events: &[Event]| {
-        events.iter().any(|event| task_of(&event.claims) == tasks[59])
-    };
+    let is_last = |events: &[Event]| events.iter().any(|event| task_of(&event.claims) == tasks[59]);
     let events = service.wait(&receiver, &pushed, is_last).await.unwrap();
     let mut seen = Vec::new();
     for event in &events {
@@ -503,7 +531,8 @@ async fn wait_for(hub: &Hub, holds: impl Fn(&Value) -> bool) {
 #[tokio::test]
 async fn two_hubs_that_send_on_to_each_other_do_not_go_in_a_circle() {
     let mut first = transmitter("streams-circle-a").await;
-    let key_of = |hub: &Hub| json!({"cluster": "other", "path": format!("/feeds/{FEED}/jwks.json"), "host": hub.address()});
+    let key_of =
+        |hub: &Hub| json!({"cluster": "other", "path": format!("/feeds/{FEED}/jwks.json"), "host": hub.address()});
     let follow = |config: &mut Value, from: &Hub| {
         let mut one = as_transmitter(from, "peer", "Bearer agreed");
         one["keys"] = key_of(from);
@@ -543,7 +572,10 @@ async fn two_hubs_that_send_on_to_each_other_do_not_go_in_a_circle() {
     time::sleep(Duration::from_secs(3)).await;
     let (at_first, at_second) = (signals(&first).await, signals(&second).await);
     assert_eq!((at_first.len(), at_second.len()), (2, 1), "once there, and once back: {at_first:?} {at_second:?}");
-    assert_eq!((&at_second[0]["event"], &at_second[0]["transmitter"]), (&json!(TASK_COMPLETED), &json!(issuer(&first))));
+    assert_eq!(
+        (&at_second[0]["event"], &at_second[0]["transmitter"]),
+        (&json!(TASK_COMPLETED), &json!(issuer(&first)))
+    );
     let path = format!("/v1/feeds/{FEED}/state?issuer={}&task={task}", orders::ISSUER);
     let state = json_of(&second.call("GET", &path, None).await.unwrap(), 200).unwrap();
     assert_eq!(state["restricted"], true, "{state}");

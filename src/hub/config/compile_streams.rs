@@ -16,7 +16,8 @@ pub(super) fn streams(config: &HubConfig, found: &mut Found) -> Option<Streams> 
     let issuer = streams.issuer.trim_end_matches('/').to_owned();
     let help = "write the address that receivers reach the hub at, such as `https://hub.example`, without a path";
     match Cluster::parse(&issuer) {
-        Ok(cluster) if cluster.url("/").is_some_and(|url| url.path() == "/" && url.as_str() == format!("{issuer}/")) => {}
+        Ok(cluster)
+            if cluster.url("/").is_some_and(|url| url.path() == "/" && url.as_str() == format!("{issuer}/")) => {}
         Ok(_) => found.error("streams.issuer", format!("`{issuer}` is not the address of a server alone"), help),
         Err(error) => found.error("streams.issuer", format!("`{issuer}` {error}"), help),
     }

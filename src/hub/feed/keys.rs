@@ -118,8 +118,10 @@ impl<K: PrivateKey> KeyRing<K> {
         let pointer = directory.join(current_of::<K>());
         let named = named(&pointer)?;
         let kids = kids(directory, K::PREFIX)?;
-        let mut all =
-            kids.iter().map(|kid| read::<K>(&file_of::<K>(directory, kid)).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let mut all = kids
+            .iter()
+            .map(|kid| read::<K>(&file_of::<K>(directory, kid)).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
         all.sort_by(|a, b| a.kid().cmp(b.kid()));
         let current = match (named, all.first()) {
             (Some(kid), _) => {
@@ -197,7 +199,8 @@ impl<K: PrivateKey> KeyRing<K> {
         if !force && !lacking.is_empty() {
             return Err(KeysError::NotKnown { kid: kid.to_owned(), followers: lacking });
         }
-        let (pointer, new) = (self.directory.join(current_of::<K>()), self.directory.join(format!("{}.new", current_of::<K>())));
+        let (pointer, new) =
+            (self.directory.join(current_of::<K>()), self.directory.join(format!("{}.new", current_of::<K>())));
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(KeysError::File { path: new, error }),
             _ => {}
@@ -322,7 +325,8 @@ fn read<K: PrivateKey>(path: &Path) -> Result<K, KeysError> {
         .map(|body| body.split_ascii_whitespace().collect());
     let der = base64.and_then(|base64| STANDARD.decode(base64).ok());
     let key = der.and_then(|der| K::from_pkcs8(&der).ok());
-    let key = key.filter(|key| path.file_name().is_some_and(|name| *name == *format!("{}-{}.pem", K::PREFIX, key.kid())));
+    let key =
+        key.filter(|key| path.file_name().is_some_and(|name| *name == *format!("{}-{}.pem", K::PREFIX, key.kid())));
     key.ok_or_else(|| KeysError::Bad { path: path.to_owned() })
 }
 

@@ -77,7 +77,8 @@ impl Resolve for Allowed {
             if some.is_empty() {
                 return Err("the name has no address that SETs may be pushed to".into());
             }
-            Ok(Box::new(some.into_iter()) as Addrs)
+            let some: Addrs = Box::new(some.into_iter());
+            Ok(some)
         }
         .boxed()
     }
@@ -111,8 +112,8 @@ pub(super) fn client(allowed: Allowed, ca: Option<&Path>) -> Result<Client, NoCl
     let builder = match ca {
         None => builder,
         Some(path) => {
-            let pem = std::fs::read(path)
-                .map_err(|reason| NoClient::File { path: path.display().to_string(), reason })?;
+            let pem =
+                std::fs::read(path).map_err(|reason| NoClient::File { path: path.display().to_string(), reason })?;
             builder.tls_certs_only(Certificate::from_pem_bundle(&pem)?)
         }
     };

@@ -89,10 +89,7 @@ impl Streams {
         let now = self.now();
         let next = backlog::read(&*self.0.records.0, sent.sender(), stream, 1, now)?;
         self.advance(sent, stream, &next)?;
-        let moved = StreamRecord {
-            complete_until: stream.complete_until.max(next.complete_until),
-            ..stream.clone()
-        };
+        let moved = StreamRecord { complete_until: stream.complete_until.max(next.complete_until), ..stream.clone() };
         self.pause_at_gap(&moved)?;
         let silent = now.saturating_sub(stream.seen) / 1_000 > self.0.settings.inactivity_timeout.0;
         let has_role = (self.0.may_receive)(&stream.principal, &stream.feed);
@@ -113,8 +110,11 @@ impl Streams {
             let all = self.summaries(&sent.feed.name);
             let all = all.inspect_err(|problem| tracing::debug!(detail = problem.detail(), "no lag of streams"));
             let all = all.unwrap_or_default().into_iter().filter(|stream| stream.status != Status::Disabled.as_str());
-            lags.extend(all.map(|StreamSummary { stream_id, waiting, behind_ms, .. }| {
-                StreamLag { feed: sent.feed.name.clone(), stream: stream_id, waiting, behind_ms }
+            lags.extend(all.map(|StreamSummary { stream_id, waiting, behind_ms, .. }| StreamLag {
+                feed: sent.feed.name.clone(),
+                stream: stream_id,
+                waiting,
+                behind_ms,
             }));
         }
         lags

@@ -259,7 +259,8 @@ impl Streams {
     fn check_supplied(&self, stream: &StreamRecord, sent: &Value) -> Result<(), Problem> {
         let current = serde_json::to_value(self.answer(stream)).unwrap_or_default();
         let supplied = ["iss", "aud", "events_supported", "min_verification_interval", "inactivity_timeout"];
-        let wrong = supplied.into_iter().find(|name| sent.get(name).is_some_and(|sent| current.get(name) != Some(sent)));
+        let wrong =
+            supplied.into_iter().find(|name| sent.get(name).is_some_and(|sent| current.get(name) != Some(sent)));
         wrong.map_or(Ok(()), |name| {
             let detail = format!("`{name}` is not what the stream has, and a receiver cannot change it");
             Err(Problem::bad_request(detail, "leave it out"))
@@ -271,7 +272,8 @@ impl Streams {
         let settings = &self.0.settings;
         let sent = self.feed(&stream.feed);
         let issuer = sent.map(|sent| sent.issuer.clone()).unwrap_or_default();
-        let events = |requested| sent.map_or_else(Vec::new, |sent: &SentFeed| sent.sender().events_delivered(requested));
+        let events =
+            |requested| sent.map_or_else(Vec::new, |sent: &SentFeed| sent.sender().events_delivered(requested));
         let delivery = match &stream.delivery {
             Delivery::Push { endpoint_url, authorization_header } => DeliveryAnswer {
                 method: PUSH.to_owned(),

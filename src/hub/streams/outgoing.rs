@@ -5,8 +5,8 @@
 
 use crate::intake::operator::STOP;
 use crate::store::model::SignalRecord;
-use crate::streams::subject_match;
 use crate::streams::record::{AboutStream, Says, StreamRecord};
+use crate::streams::subject_match;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};

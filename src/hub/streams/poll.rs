@@ -63,16 +63,18 @@ pub async fn poll(
     streams.blocking(move |streams| streams.settle(&own, &at.0, &at.1, &ack, &set_errs)).await?;
     let waiting = streams.0.polls.try_acquire();
     let may_wait = waiting.is_ok() && !return_immediately && limit > 0;
-    let end = tokio::time::Instant::now() + LONGEST_WAIT;
+    let end = tokio::time::sleep(LONGEST_WAIT);
+    let mut end = std::pin::pin!(end);
     loop {
         let (own, at) = (principal.clone(), (feed.clone(), id.clone()));
         let answer = streams.blocking(move |streams| streams.next_sets(&own, &at.0, &at.1, limit)).await?;
-        if !answer.sets.is_empty() || !may_wait || tokio::time::Instant::now() >= end || *stop.borrow() {
+        if !answer.sets.is_empty() || !may_wait || end.is_elapsed() || *stop.borrow() {
             return Ok((NO_STORE, axum::Json(answer)).into_response());
         }
         tokio::select! {
             _ = head.changed() => {}
             _ = stop.changed() => {}
+            () = &mut end => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -107,7 +109,14 @@ impl Streams {
             waiting.sets.iter().filter(|set| settled.contains(set.jti.as_str())).map(|set| set.signal).collect();
         for (jti, SetErr { err, description }) in set_errs {
             sent.counters.refused.add();
-            tracing::warn!(feed, stream = id, jti, err, description, "a receiver cannot use a SET; it does not get it again");
+            tracing::warn!(
+                feed,
+                stream = id,
+                jti,
+                err,
+                description,
+                "a receiver cannot use a SET; it does not get it again"
+            );
         }
         self.change(feed, id, |stream| {
             stream.acknowledged.extend(&signals);

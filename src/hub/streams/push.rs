@@ -1,11 +1,11 @@
 //! Delivery by push (RFC 8935): one SET after the other, in the order of the signals, each until it is answered.
 
+use crate::problem::Problem;
 use crate::store::lease::Lease;
 use crate::streams::answers::SetErr;
 use crate::streams::backlog;
 use crate::streams::record::{Authorization, Delivery, Status, StreamRecord};
 use crate::streams::service::{SentFeed, Streams};
-use crate::problem::Problem;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use std::time::Duration;
@@ -199,7 +199,14 @@ fn settle(
         Pushed::Refused(SetErr { err, description }) => {
             sent.counters.refused.add();
             *failures = 0;
-            tracing::warn!(feed, stream = id, jti, err, description, "a receiver refused a SET; it does not get it again");
+            tracing::warn!(
+                feed,
+                stream = id,
+                jti,
+                err,
+                description,
+                "a receiver refused a SET; it does not get it again"
+            );
             done.finish(item);
             Turn::Again
         }
@@ -210,7 +217,13 @@ fn settle(
                 return Turn::Again;
             }
             sent.counters.paused.add();
-            tracing::error!(feed, stream = id, principal = stream.principal, why, "a stream is paused: its receiver refuses the hub");
+            tracing::error!(
+                feed,
+                stream = id,
+                principal = stream.principal,
+                why,
+                "a stream is paused: its receiver refuses the hub"
+            );
             done.pause = Some(format!("the endpoint of the receiver refuses pushes: {why}"));
             Turn::Idle
         }
@@ -234,9 +247,8 @@ fn failed(sent: &SentFeed, stream: &StreamRecord, why: &str, after: Option<Durat
 
 /// Between three quarters and all of `pause`, so that streams that failed together do not come back together.
 fn jittered(pause: Duration) -> Duration {
-    let less = pause / 4;
-    let share = u32::try_from(getrandom::u64().unwrap_or(0) & 0xff).unwrap_or_default();
-    pause.saturating_sub(less.saturating_mul(share) / 256)
+    let chance = f64::from(u32::try_from(getrandom::u64().unwrap_or(0) & 0xff).unwrap_or_default()) / 1_024.0;
+    pause.saturating_sub(pause.mul_f64(chance))
 }
 
 async fn hold(streams: &Streams, lease: &Lease) -> bool {

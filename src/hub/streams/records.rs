@@ -89,9 +89,11 @@ mod tests {
         assert!(records.add(&record("main", "one")).is_err());
         let add = |id: u64| {
             let records = records.clone();
-            thread::spawn(move || records.change("main", "one", |stream| {
-                stream.acknowledged.insert(id);
-            }))
+            thread::spawn(move || {
+                records.change("main", "one", |stream| {
+                    stream.acknowledged.insert(id);
+                })
+            })
         };
         let all: Vec<_> = (0..8).map(add).collect();
         assert!(all.into_iter().all(|one| matches!(one.join(), Ok(Ok(Some(_))))));

@@ -106,7 +106,19 @@ impl Streams {
         let storing = Repeated::new("the position of a stream was not stored; its receiver may get SETs again");
         let (feeds, keys, records) = (feeds.collect(), Arc::new(SetKeys::open(keys)?), Records(store));
         let inner = Inner {
-            settings, feeds, records, keys, writer, replica, now, may_receive, allowed, client, stop, polls, storing,
+            settings,
+            feeds,
+            records,
+            keys,
+            writer,
+            replica,
+            now,
+            may_receive,
+            allowed,
+            client,
+            stop,
+            polls,
+            storing,
         };
         Ok(Some(Streams(Arc::new(inner))))
     }

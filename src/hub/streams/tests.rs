@@ -71,7 +71,8 @@ fn opaque(id: &str) -> Value {
 fn an_event_of_our_own_becomes_one_of_caep_for_who_knows_no_other() {
     let task = json!({"format": "complex", "task": opaque("t"), "token": opaque("j")});
     let completed = format!("{OWN}:task-completed");
-    let ended = signal("issuer/https://jit.example", &completed, &said(&completed, task, json!({"outcome": "success"})));
+    let ended =
+        signal("issuer/https://jit.example", &completed, &said(&completed, task, json!({"outcome": "success"})));
     let narrowed = format!("{OWN}:grant-narrowed");
     let change = said(&narrowed, opaque("s"), json!({"scope": "orders.read", "event_timestamp": 7}));
     let narrow = signal("operator/ops", &narrowed, &change);
@@ -111,7 +112,8 @@ fn a_jti_is_that_of_one_signal_and_one_stream() {
 fn signals_of_transmitters_are_sent_on_by_name_and_never_in_a_circle() {
     let event = format!("{CAEP}/session-revoked");
     let from = |iss: &str, more: Value| {
-        let mut claims = json!({"iss": iss, "jti": "1", "iat": 7, "txn": "root", "events": {&event: {"subject": opaque("s")}}});
+        let mut claims =
+            json!({"iss": iss, "jti": "1", "iat": 7, "txn": "root", "events": {&event: {"subject": opaque("s")}}});
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         signal("https://idp.example", &event, &claims)
     };
@@ -128,7 +130,9 @@ fn signals_of_transmitters_are_sent_on_by_name_and_never_in_a_circle() {
 #[test]
 fn what_has_no_standard_event_or_was_undone_is_not_sent() {
     let stream = record("main", "one");
-    let stop = |what: Value| signal("operator/ops", "stop", &json!({"jti": "1", "issuer": "https://jit.example", "stop": what}));
+    let stop = |what: Value| {
+        signal("operator/ops", "stop", &json!({"jti": "1", "issuer": "https://jit.example", "stop": what}))
+    };
     assert_eq!(sent(&stream, &stop(json!({"issuer": "https://jit.example"})), &[]), None);
     let user = sent(&stream, &stop(json!({"issuer": "https://jit.example", "user": "u"})), &[]).unwrap();
     let alice = json!({"format": "iss_sub", "iss": "https://jit.example", "sub": "u"});
@@ -183,7 +187,11 @@ async fn a_stream_that_may_have_missed_something_is_paused_until_its_receiver_sa
     let later = store.latest_time().unwrap() + 60_000;
     store.set(PRUNED, &later.to_string()).unwrap();
     let (status, answer) = hub.call("POST", &poll, Some(&receiver), Some(at_once.clone())).await;
-    assert_eq!((status, answer["sets"].as_object().map(serde_json::Map::len)), (200, Some(1)), "only that it is paused");
+    assert_eq!(
+        (status, answer["sets"].as_object().map(serde_json::Map::len)),
+        (200, Some(1)),
+        "only that it is paused"
+    );
     let (_, all) = hub.call("GET", "/v1/feeds/main/streams", Some(&ops), None).await;
     let shown = (&all[0]["status"], &all[0]["reason"], &all[0]["waiting"], &all[0]["principal"]);
     assert_eq!(shown, (&json!("paused"), &json!(GAP), &json!(1), &json!("orders")));

@@ -86,7 +86,10 @@ impl SetKeys {
                 let old = keys.current();
                 keys.switch(kid, Vec::new(), false).map_err(failed)?;
                 note(&of.config, "hub set-keys switch", &json!({"kid": kid, "old": old}), console)?;
-                writeln!(console.out, "`{kid}` signs; retire `{old}` when no SET that it signed is on its way any more")?;
+                writeln!(
+                    console.out,
+                    "`{kid}` signs; retire `{old}` when no SET that it signed is on its way any more"
+                )?;
             }
             Some(Step::Retire(OfKey { of, kid })) => {
                 open(&of.config)?.retire(kid).map_err(failed)?;

@@ -270,12 +270,20 @@ fn streams_need_an_address_and_feeds_that_send_on_need_streams() {
         config["streams"] = json!({"issuer": "http://hub.example", "allow": ["everything"], "per_principal": 0,
             "inactivity_timeout": "1m", "min_verification_interval": "0s"});
     });
-    let starts = ["streams.issuer", "streams.allow[0]", "streams.inactivity_timeout", "streams.min_verification_interval",
-        "streams.per_principal"];
+    let starts = [
+        "streams.issuer",
+        "streams.allow[0]",
+        "streams.inactivity_timeout",
+        "streams.min_verification_interval",
+        "streams.per_principal",
+    ];
     assert!(found.iter().zip(starts).all(|(problem, start)| problem.starts_with(start)), "{found:?}");
     assert_eq!(found.len(), starts.len(), "{found:?}");
     let path = problems(|config| config["streams"] = json!({"issuer": "https://hub.example/tenant"}));
     assert_eq!(path.len(), 1);
     let found = problems(|config| config["feeds"][0]["receivers"] = json!({"relay_from": ["https://idp.exampel"]}));
-    assert!(found[0].contains("needs `streams`") && found[1].contains("did you mean `https://idp.example`"), "{found:?}");
+    assert!(
+        found[0].contains("needs `streams`") && found[1].contains("did you mean `https://idp.example`"),
+        "{found:?}"
+    );
 }
