@@ -28,6 +28,7 @@ pub mod repeated;
 pub mod serve;
 pub mod server;
 pub mod store;
+pub mod streams;
 #[cfg(test)]
 mod testing;
 pub mod tls;

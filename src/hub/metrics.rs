@@ -5,6 +5,7 @@ use crate::api::operations::Operations;
 use crate::health::Health;
 use crate::histogram::{BOUNDS, Snapshot};
 use crate::operations::Parts;
+use crate::streams::follow_up::StreamLag;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet, text,
@@ -62,6 +63,7 @@ impl Collector for Source {
         self.signals(&mut encoder)?;
         self.feeds(&mut encoder)?;
         self.receipts(&mut encoder)?;
+        self.streams(&mut encoder)?;
         let counts = self.parts.writer.counts();
         let help = "Groups of changes that were committed, each with one fsync";
         counter(&mut encoder, "commits", help, [(Vec::new(), counts.groups)])?;
@@ -152,12 +154,47 @@ impl Source {
         counter(encoder, "page_cpu_seconds", "CPU time that pages took", seconds)
     }
 
+    fn streams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(streams) = &self.parts.streams else { return Ok(()) };
+        let (mut sets, mut paused) = (Vec::new(), Vec::new());
+        for (feed, counters) in streams.counters() {
+            let all = [
+                ("pushed", &counters.pushed),
+                ("acknowledged", &counters.acknowledged),
+                ("refused", &counters.refused),
+                ("failed", &counters.failed),
+            ];
+            sets.extend(all.map(|(outcome, counter)| (vec![("feed", feed), ("outcome", outcome)], counter.value())));
+            paused.push((vec![("feed", feed)], counters.paused.value()));
+        }
+        counter(encoder, "stream_sets", "SETs for receivers by what became of them", sets)?;
+        counter(encoder, "stream_pauses", "Streams that the hub paused", paused)?;
+        let lags = streams.lags();
+        let labels = |at: &'_ StreamLag| vec![("feed", at.feed.clone()), ("stream", at.stream.clone())];
+        let waiting: Vec<_> = lags.iter().map(|lag| (labels(lag), signed(lag.waiting))).collect();
+        let seconds = lags.iter().map(|lag| (labels(lag), Duration::from_millis(lag.behind_ms).as_secs_f64()));
+        let seconds: Vec<_> = seconds.collect();
+        gauge(
+            encoder,
+            "stream_waiting",
+            "SETs that a stream has not got yet; at most 1000 are counted",
+            borrowed(&waiting),
+        )?;
+        let help = "How long the oldest of them has waited";
+        gauge(encoder, "stream_lag_seconds", help, borrowed(&seconds))
+    }
+
     fn receipts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Seconds from the commit of a change until a proxy had applied it";
         let feeds = self.parts.feeds.iter();
         let all = feeds.map(|feed| (vec![("feed", feed.name.as_str())], feed.followers.latency.snapshot()));
         histogram(encoder, "receipt_seconds", help, all)
     }
+}
+
+/// Labels that are borrowed from those that own their values.
+fn borrowed<'l, N: Copy>(all: &'l [(Vec<(&'static str, String)>, N)]) -> impl Iterator<Item = (Vec<Label<'l>>, N)> {
+    all.iter().map(|(labels, value)| (labels.iter().map(|(name, text)| (*name, text.as_str())).collect(), *value))
 }
 
 fn counter<'l, N: EncodeCounterValue + fmt::Debug>(

@@ -13,6 +13,8 @@ use crate::problem::Problem;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
+use crate::streams::answers::StreamSummary;
+use crate::streams::service::Streams;
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct Parts {
     pub writer: Writer,
     /// What proxies follow.
     pub feeds: Arc<Feeds>,
+    /// What receivers get; `None`: the hub is no transmitter.
+    pub streams: Option<Streams>,
     /// The clock.
     pub clock: Clock,
 }
@@ -100,6 +104,17 @@ impl Operations for Parts {
             let missing =
                 || Problem::missing(format!("the feed has no entry {number} any more"), "look at the state instead");
             Ok(receipt_answer(receipt.ok_or_else(missing)?))
+        }
+        .boxed()
+    }
+
+    fn streams(&self, feed: &str) -> BoxFuture<'_, Result<Vec<StreamSummary>, Problem>> {
+        let feed = feed.to_owned();
+        async move {
+            match &self.streams {
+                Some(streams) => streams.list(feed).await,
+                None => Ok(Vec::new()),
+            }
         }
         .boxed()
     }

@@ -23,6 +23,7 @@ mod hub_disk;
 mod hub_faults;
 mod hub_receipts;
 mod hub_ways;
+mod hub_streams;
 mod init;
 mod issuer_pages;
 mod issuers;

@@ -3,6 +3,8 @@
 mod audit;
 mod coverage;
 mod keys;
+mod set_keys;
+mod streams;
 mod token;
 
 use std::path::{Path, PathBuf};
@@ -78,6 +80,8 @@ Examples:
 Exits with 0 when the configuration is good, with 3 when it is not.")]
     Check(OfHub),
     Keys(keys::Keys),
+    SetKeys(set_keys::SetKeys),
+    Streams(Box<streams::Streams>),
     /// Copy the store of a hub into a new file, also while the hub runs; its keys are not in it
     #[command(after_help = "\
 Examples:
@@ -144,6 +148,8 @@ impl Hub {
                 check(&of.config, &text, console)
             }
             Some(HubCommand::Keys(keys)) => keys.run(console),
+            Some(HubCommand::SetKeys(keys)) => keys.run(console),
+            Some(HubCommand::Streams(streams)) => streams.run(console),
             Some(HubCommand::Backup(backup)) => backup.run(console),
             Some(HubCommand::AcceptConfig(of)) => of.accept(console),
             Some(HubCommand::AcceptLoss(accept)) => accept.run(console),

@@ -1,6 +1,7 @@
 //! Compiles one of `feeds`: its issuers and transmitters are read by the code of the filter, as the configuration of a
 //! receiver.
 
+use crate::config::compile_streams;
 use crate::config::hub::Feed;
 use crate::config::model::{FeedConfig, HubConfig};
 use crate::config::name;
@@ -37,7 +38,10 @@ pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Fo
         found.error(format!("{path}.issuers"), message, "divide it into several feeds");
     }
     check_transmitters(hub, &policy, &path, found);
-    Some(Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy))
+    let relay_from = feed.receivers.as_ref().map_or_else(Vec::new, |receivers| receivers.relay_from.clone());
+    let compiled = Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), relay_from, policy);
+    compile_streams::relay_from(hub, feed, &compiled, &path, found);
+    Some(compiled)
 }
 
 fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {

@@ -2,6 +2,7 @@
 
 use crate::config::cluster::Cluster;
 use crate::config::model::{AuditConfig, LimitsConfig, TlsConfig};
+use crate::config::network::Network;
 use crate::config::problem::Problem;
 use crate::config::role::Role;
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct Hub {
     pub audit: AuditConfig,
     /// How much one caller may use.
     pub limits: LimitsConfig,
+    /// How it is a transmitter; `None`: it is none.
+    pub streams: Option<Streams>,
     /// The feeds. Their names differ.
     pub feeds: Vec<Arc<Feed>>,
     /// What is allowed but unsafe.
@@ -64,6 +67,23 @@ pub struct Access {
     pub issuer: Option<String>,
 }
 
+/// How a hub is a transmitter.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    /// The address that receivers reach the hub at, without a slash at its end.
+    pub issuer: String,
+    /// Addresses that SETs may be pushed to although they are not public.
+    pub allow: Vec<Network>,
+    /// The file with the authorities of receivers; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// A stream whose receiver does nothing for so long is paused.
+    pub inactivity_timeout: Span,
+    /// A receiver may ask for a verification event so often.
+    pub min_verification_interval: Span,
+    /// So many streams one principal may have in one feed.
+    pub per_principal: usize,
+}
+
 /// One feed.
 #[derive(Debug)]
 pub struct Feed {
@@ -71,12 +91,14 @@ pub struct Feed {
     pub name: String,
     /// A hash of the names of hub and feed.
     pub id: FeedId,
+    /// The streams of transmitters whose signals are sent on to receivers.
+    pub relay_from: Vec<String>,
     policy: RwLock<Policy>,
 }
 
 impl Feed {
-    pub(super) fn new(name: String, id: FeedId, policy: Policy) -> Feed {
-        Feed { name, id, policy: RwLock::new(policy) }
+    pub(super) fn new(name: String, id: FeedId, relay_from: Vec<String>, policy: Policy) -> Feed {
+        Feed { name, id, relay_from, policy: RwLock::new(policy) }
     }
 
     /// Its issuers and transmitters, as the configuration of a receiver, with the keys as last fetched. Do not hold this

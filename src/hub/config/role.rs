@@ -14,11 +14,14 @@ pub enum Role {
     Operator,
     /// Reads everything and changes nothing.
     Auditor,
+    /// Has streams of its own (SSF 1.0 §8), and gets what they deliver.
+    Receiver,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Role; 5] = [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor];
+    pub const ALL: [Role; 6] =
+        [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor, Role::Receiver];
 
     /// The name in configurations, tokens and the audit log.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Role {
             Role::Issuer => "issuer",
             Role::Operator => "operator",
             Role::Auditor => "auditor",
+            Role::Receiver => "receiver",
         }
     }
 

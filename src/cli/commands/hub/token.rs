@@ -45,7 +45,7 @@ pub struct New {
     /// The name; with the role issuer that of the issuer, as the feeds name it
     #[arg(long, value_parser = NonEmpty::new())]
     name: String,
-    /// What the holder may do: sidecar, transmitter, issuer, operator or auditor
+    /// What the holder may do: sidecar, transmitter, issuer, operator, auditor or receiver
     #[arg(long, value_parser = role)]
     role: Role,
     /// A feed that it may use; may be given more than once [default: all]

@@ -255,3 +255,35 @@ fn limits_have_defaults_and_none_is_nothing() {
     assert_eq!(found, ["limits.followers: must be at least 1", "limits.sidecar_requests: must be at least 1"]);
     assert_eq!(problems(|config| config["audit"] = json!({"days": 0})), ["audit.days: must be at least 1"]);
 }
+
+#[test]
+fn streams_need_an_address_and_feeds_that_send_on_need_streams() {
+    let hub = compiled(|config| {
+        config["streams"] = json!({"issuer": "https://hub.example/", "allow": ["10.0.0.0/8"]});
+        config["feeds"][0]["receivers"] = json!({"relay_from": ["https://idp.example"]});
+    });
+    let hub = hub.unwrap();
+    let streams = hub.streams.unwrap();
+    assert_eq!((streams.issuer.as_str(), streams.per_principal), ("https://hub.example", 8));
+    assert_eq!(hub.feeds[0].relay_from, ["https://idp.example"]);
+    let found = problems(|config| {
+        config["streams"] = json!({"issuer": "http://hub.example", "allow": ["everything"], "per_principal": 0,
+            "inactivity_timeout": "1m", "min_verification_interval": "0s"});
+    });
+    let starts = [
+        "streams.issuer",
+        "streams.allow[0]",
+        "streams.inactivity_timeout",
+        "streams.min_verification_interval",
+        "streams.per_principal",
+    ];
+    assert!(found.iter().zip(starts).all(|(problem, start)| problem.starts_with(start)), "{found:?}");
+    assert_eq!(found.len(), starts.len(), "{found:?}");
+    let path = problems(|config| config["streams"] = json!({"issuer": "https://hub.example/tenant"}));
+    assert_eq!(path.len(), 1);
+    let found = problems(|config| config["feeds"][0]["receivers"] = json!({"relay_from": ["https://idp.exampel"]}));
+    assert!(
+        found[0].contains("needs `streams`") && found[1].contains("did you mean `https://idp.example`"),
+        "{found:?}"
+    );
+}
