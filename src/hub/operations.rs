@@ -9,6 +9,7 @@ use crate::feed::{Feeds, Receipts};
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;
 use crate::problem::Problem;
+use crate::ssf::manager::Streams;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
@@ -32,6 +33,8 @@ pub struct Parts {
     pub feeds: Arc<Feeds>,
     /// The clock.
     pub clock: Clock,
+    /// The streams that the hub manages at transmitters.
+    pub streams: Streams,
 }
 
 impl Operations for Parts {

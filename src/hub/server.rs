@@ -20,6 +20,7 @@ use crate::operations::Parts;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
 use crate::serve::serve;
+use crate::ssf::manager::Streams;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::StoreError;
@@ -47,6 +48,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use uuid::Uuid;
 
 /// The folder of the signing keys, below `data`.
 pub const KEYS: &str = "keys";
@@ -208,7 +210,8 @@ impl Server {
             ..Settings::new(&hub.name)
         };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
-        let parts = Arc::new(Parts { intake: intake.clone(), writer, feeds: Arc::clone(&feeds), clock });
+        let streams = Streams::start(&hub, &Uuid::new_v4().to_string(), &store, &intake, &clock);
+        let parts = Arc::new(Parts { intake: intake.clone(), writer, feeds: Arc::clone(&feeds), clock, streams });
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
         let access = Arc::new(Access::new(tokens, certificates, &hub, now));
@@ -301,6 +304,7 @@ impl Server {
         }
         self.ticker.abort();
         self.upkeep.abort();
+        self.parts.streams.stop().await;
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }

@@ -4,6 +4,7 @@ use crate::config::cluster::Cluster;
 use crate::config::model::{AuditConfig, LimitsConfig, TlsConfig};
 use crate::config::problem::Problem;
 use crate::config::role::Role;
+use crate::config::ssf::ManagedStream;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,12 +72,14 @@ pub struct Feed {
     pub name: String,
     /// A hash of the names of hub and feed.
     pub id: FeedId,
+    /// The streams of its transmitters that the hub manages.
+    pub streams: Vec<ManagedStream>,
     policy: RwLock<Policy>,
 }
 
 impl Feed {
-    pub(super) fn new(name: String, id: FeedId, policy: Policy) -> Feed {
-        Feed { name, id, policy: RwLock::new(policy) }
+    pub(super) fn new(name: String, id: FeedId, policy: Policy, streams: Vec<ManagedStream>) -> Feed {
+        Feed { name, id, streams, policy: RwLock::new(policy) }
     }
 
     /// Its issuers and transmitters, as the configuration of a receiver, with the keys as last fetched. Do not hold this

@@ -15,6 +15,7 @@ mod derive;
 mod freshness;
 mod key_request;
 mod keys;
+pub mod managed;
 pub mod operator;
 mod operator_error;
 pub mod push;
@@ -22,6 +23,7 @@ mod rederive;
 mod renewal;
 pub mod service;
 mod upkeep;
+pub mod verification_states;
 mod words;
 
 pub use key_request::KeyFailure;
