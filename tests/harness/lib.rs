@@ -29,6 +29,7 @@ pub mod refusal;
 pub mod services;
 pub mod sidecar;
 pub mod socket;
+pub mod ssf_transmitter;
 pub mod stand_in;
 pub mod streaming;
 pub mod tamper;
