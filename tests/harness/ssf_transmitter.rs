@@ -173,7 +173,7 @@ impl Transmitter {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {
                     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-                    drop(started.send(listener.local_addr().expect("an address")));
+                    let _ = started.send(listener.local_addr().expect("an address"));
                     tokio::select! {
                         _ = axum::serve(listener, routes) => {}
                         _ = stopped => {}

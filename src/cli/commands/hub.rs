@@ -4,6 +4,7 @@ mod audit;
 mod coverage;
 mod keys;
 mod token;
+mod transmitter;
 
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,8 @@ enum Log {
 enum HubCommand {
     #[command(subcommand)]
     Token(token::Token),
+    #[command(subcommand)]
+    Transmitter(transmitter::Transmitter),
     /// Check the configuration of a hub
     #[command(after_help = "\
 Examples:
@@ -139,6 +142,7 @@ impl Hub {
         match &self.command {
             None => self.serve(console),
             Some(HubCommand::Token(token)) => token.run(console),
+            Some(HubCommand::Transmitter(transmitter)) => transmitter.run(console),
             Some(HubCommand::Check(of)) => {
                 let text = file::read_or_input(&of.config, console.input)?;
                 check(&of.config, &text, console)

@@ -223,4 +223,96 @@ fn https(text: &str, path: &str, what: &str, found: &mut Found) -> Option<Url> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::config::compile::compile;
+    use serde_json::json;
+
+    fn config(ssf: Value, change: impl FnOnce(&mut Value)) -> Value {
+        let keys = json!({"inline": {"keys": [{
+            "kty": "EC", "crv": "P-256", "kid": "1",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"
+        }]}});
+        let mut transmitter = json!({"issuer": "https://idp.example", "audience": "hub", "keys": keys,
+            "subjects": ["https://jit.example"], "ssf": ssf});
+        change(&mut transmitter);
+        json!({"data": "/var/lib/taskfence", "feeds": [{
+            "name": "main",
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["orders"], "keys": keys}],
+            "signals": {"transmitters": [transmitter]}
+        }]})
+    }
+
+    fn compiled(ssf: Value, change: impl FnOnce(&mut Value)) -> Result<ManagedStream, Vec<String>> {
+        let config = config(ssf, change);
+        let hub = compile(config.to_string().as_bytes());
+        let hub = hub.map_err(|problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        Ok(hub.feeds[0].streams[0].clone())
+    }
+
+    #[test]
+    fn a_short_entry_means_a_polled_stream_of_all_that_has_an_effect() {
+        let stream = compiled(json!({"credentials": {"token_file": "/t"}}), |_| {}).unwrap();
+        assert_eq!(stream.url.as_str(), "https://idp.example/");
+        assert_eq!(stream.delivery, Delivery::Poll { wait: Duration::from_secs(60) });
+        assert_eq!(stream.credentials, Credentials::Token("/t".into()));
+        assert_eq!((stream.verify, stream.key().as_str()), (Duration::from_secs(20), "ssf/main/https://idp.example hub"));
+        assert!(stream.events.iter().any(|uri| uri.ends_with("/session-revoked")), "{:?}", stream.events);
+        let seldom = compiled(json!({"credentials": {"token_file": "/t"}}), |one| one["heartbeat"] = json!(false));
+        assert_eq!(seldom.unwrap().verify, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_push_and_an_oauth_client() {
+        let ssf = json!({
+            "url": "https://api.idp.example/t1", "delivery": "push", "events": ["session-revoked", "urn:idp:x"],
+            "endpoint": "https://hub.example/v1/feeds/main/signals", "verify": "1m",
+            "credentials": {"client_id": "hub", "key_file": "/k.pem", "key_id": "1", "token_endpoint": "https://as.example/t"}
+        });
+        let stream = compiled(ssf, |_| {}).unwrap();
+        assert!(matches!(stream.delivery, Delivery::Push { .. }));
+        assert_eq!(stream.events, [Type::SessionRevoked.uri(), "urn:idp:x".to_owned()]);
+        let Credentials::Client(client) = stream.credentials else { panic!() };
+        assert_eq!(client.proof, Proof::Key("/k.pem".into(), Some("1".to_owned())));
+    }
+
+    #[test]
+    fn each_message_names_place_and_remedy() {
+        let token = json!({"token_file": "/t"});
+        let at = "feeds[0].signals.transmitters[0].ssf";
+        for (ssf, message) in [
+            (json!({}), format!("{at}: missing key `credentials`")),
+            (json!({"credentials": {}}), format!("{at}.credentials: does not say how the hub authenticates (write `token_file` with a bearer token, or `client_id` with `client_secret_file` or `key_file`)")),
+            (json!({"credentials": {"client_id": "a"}}), format!("{at}.credentials.client_id: has neither `client_secret_file` nor `key_file` (add one of them)")),
+            (json!({"credentials": {"token_file": "/t", "client_id": "a"}}), format!("{at}.credentials.client_id: cannot stand beside `token_file` (remove `token_file`, or `client_id` and the other keys of an OAuth client)")),
+            (json!({"credentials": {"client_id": "a", "client_secret_file": "/s", "method": "private_key_jwt"}}), format!("{at}.credentials.method: `private_key_jwt` needs `key_file` (add `key_file`, or remove `method`)")),
+            (json!({"credentials": token, "url": "http://idp.example"}), format!("{at}.url: `http://idp.example` has no TLS: tokens and signals would be readable (write the issuer URL of the transmitter, beginning with `https://`)")),
+            (json!({"credentials": token, "delivery": "push"}), format!("{at}.endpoint: is missing (write the URL at which the transmitter reaches this hub: `https://HOST/v1/feeds/main/signals`)")),
+            (json!({"credentials": token, "delivery": "push", "endpoint": "https://hub.example/v1/feeds/other/signals"}), format!("{at}.endpoint: does not lead to this feed (write a URL that ends with `/v1/feeds/main/signals`)")),
+            (json!({"credentials": token, "endpoint": "https://hub.example/"}), format!("{at}.endpoint: belongs to `delivery: push` only (remove it, or write `delivery: push`)")),
+            (json!({"credentials": token, "events": ["session-revoke"]}), format!("{at}.events[0]: unknown event `session-revoke` (did you mean `session-revoked`?)")),
+            (json!({"credentials": token, "wait": "1h"}), format!("{at}.wait: must be between 1s and 5m")),
+            (json!({"credentials": token, "verify": "0s"}), format!("{at}.verify: must be at least 1s")),
+            (json!({"credentials": token, "poll": true}), format!("{at}.poll: unknown key `poll`")),
+        ] {
+            let errors = compiled(ssf, |_| {}).expect_err(&message);
+            assert!(errors.iter().any(|one| one.starts_with(&message)), "want {message}\nhave {errors:?}");
+        }
+        let both = compiled(json!({"credentials": {"token_file": "/t"}}), |one| {
+            one["authorization"] = json!("Bearer x");
+            one["verification_state"] = json!("x");
+        });
+        let errors = both.unwrap_err();
+        assert!(errors[0].starts_with("feeds[0].signals.transmitters[0].authorization: cannot stand beside `ssf`"), "{errors:?}");
+        assert!(errors[1].starts_with("feeds[0].signals.transmitters[0].verification_state: cannot stand"), "{errors:?}");
+    }
+
+    #[test]
+    fn the_schema_knows_the_key() {
+        let schema = crate::config::schema::schema().to_value();
+        let valid = jsonschema::validator_for(&schema).unwrap();
+        let good = config(json!({"credentials": {"token_file": "/t"}, "delivery": "poll", "verify": "20s"}), |_| {});
+        assert!(valid.is_valid(&good), "{:?}", valid.iter_errors(&good).map(|error| error.to_string()).collect::<Vec<_>>());
+        assert!(!valid.is_valid(&config(json!({"credentials": {"token_file": "/t"}, "deliver": "poll"}), |_| {})));
+    }
+}

@@ -13,7 +13,7 @@ pub struct ManagedStream {
     pub name: String,
     /// `iss` of its SETs.
     pub issuer: String,
-    /// `aud` of its SETs is one of these.
+    /// `aud` of its SETs is one of these. Empty only while a stream is made that has no configuration yet.
     pub audiences: Vec<String>,
     /// The issuer URL that its metadata is found from.
     pub url: Url,
@@ -85,8 +85,9 @@ pub enum SecretMethod {
 }
 
 impl ManagedStream {
-    /// Under which name the store keeps what is known of it, and who holds it.
+    /// Under which name the store keeps what is known of it, and who holds it. It does not depend on what other streams
+    /// are configured.
     pub fn key(&self) -> String {
-        format!("ssf/{}/{}", self.feed, self.name)
+        format!("ssf/{}/{} {}", self.feed, self.issuer, self.audiences.join(" "))
     }
 }

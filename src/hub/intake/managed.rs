@@ -32,7 +32,7 @@ pub(super) enum Fault {
 
 /// The name of the token that the transmitter of a managed stream pushes with.
 pub fn token_name(stream: &ManagedStream) -> String {
-    let digest = sha256(stream.name.as_bytes());
+    let digest = sha256(stream.key().as_bytes());
     let short = digest.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     format!("ssf/{}/{short}", stream.feed)
 }

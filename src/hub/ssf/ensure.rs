@@ -34,6 +34,8 @@ pub struct Home {
 pub struct Ensured {
     /// What the store keeps of it.
     pub record: StreamRecord,
+    /// `iss` of its SETs, where the transmitter says it.
+    pub issuer: Option<String>,
     /// Whether it was made now.
     pub is_new: bool,
     /// Whether the stream of before was not there any more.
@@ -45,13 +47,17 @@ pub struct Ensured {
 impl Home {
     /// The description by which a stream is known to be ours.
     pub fn description(&self, stream: &ManagedStream) -> String {
-        format!("taskfence {}, feed {}, {}", self.hub, stream.feed, stream.name)
+        format!("taskfence {}, feed {}", self.hub, stream.feed)
     }
 
     /// Finds or makes the stream. `now` is in milliseconds since 1970.
     pub async fn ensure(&self, session: &Session, stream: &ManagedStream, now: u64) -> Result<Ensured, Failure> {
         check_method(session, stream)?;
         let known = record::load(&self.store, stream).await?;
+        if known.as_ref().is_some_and(|known| known.removed.is_some()) {
+            let remedy = "take its `ssf` out of the configuration, or add it again with `taskfence hub transmitter add`";
+            return Err(Failure::new(Step::Stream, "an operator had the stream deleted", remedy));
+        }
         let (found, was_deleted) = self.find(session, stream, known.as_ref()).await?;
         let (found, is_new) = match found {
             Some(found) => (self.adjust(session, stream, found, known.as_ref()).await?, false),
@@ -62,6 +68,7 @@ impl Home {
             Delivery::Push { .. } => None,
             Delivery::Poll { .. } => Some(poll_endpoint(&found)?.to_string()),
         };
+        let issuer = Some(found.issuer).filter(|issuer| !issuer.is_empty());
         let old = known.filter(|known| known.id == found.id).unwrap_or_default();
         let record = StreamRecord {
             id: found.id,
@@ -75,10 +82,11 @@ impl Home {
             trouble: if was_deleted { Some(now) } else { old.trouble },
             status: old.status,
             reason: old.reason,
+            removed: None,
         };
         record::save(&self.store, stream, &record).await?;
         let missing = stream.events.iter().filter(|event| !record.delivered.contains(event)).cloned().collect();
-        Ok(Ensured { record, is_new, was_deleted, missing })
+        Ok(Ensured { record, issuer, is_new, was_deleted, missing })
     }
 
     /// The stream that exists, and whether the one of before is gone.
@@ -113,7 +121,10 @@ impl Home {
     /// The stream of the list that this hub made and that delivers as configured.
     fn ours(&self, stream: &ManagedStream, list: Vec<Stream>) -> Option<Stream> {
         let (description, wanted) = (self.description(stream), wanted(stream, None));
-        list.into_iter().find(|one| one.description.as_deref() == Some(&description) && wanted.fits(one))
+        let is_ours = |one: &Stream| {
+            one.description.as_deref() == Some(&description) && wanted.fits(one) && is_for(&stream.audiences, one)
+        };
+        list.into_iter().find(is_ours)
     }
 
     async fn make(&self, session: &Session, stream: &ManagedStream) -> Result<Stream, Failure> {
@@ -224,15 +235,19 @@ fn check_method(session: &Session, stream: &ManagedStream) -> Result<(), Failure
     Err(Failure::new(Step::Stream, what, format!("write `delivery: {other}`")))
 }
 
+/// Whether the SETs of a stream are for one of `audiences`, as far as that is known.
+fn is_for(audiences: &[String], found: &Stream) -> bool {
+    audiences.is_empty() || found.audiences.is_empty() || found.audiences.iter().any(|one| audiences.contains(one))
+}
+
 /// SETs of another issuer, or for somebody else, would all be refused.
 fn check(stream: &ManagedStream, found: &Stream) -> Result<(), Failure> {
     let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
-    if !found.issuer.is_empty() && found.issuer != stream.issuer {
+    if !stream.issuer.is_empty() && !found.issuer.is_empty() && found.issuer != stream.issuer {
         let what = format!("the SETs of the stream have the issuer `{}`, not `{}`", clean(&found.issuer), stream.issuer);
         return Err(Failure::new(Step::Stream, what, "write this `issuer` in the configuration if it is right"));
     }
-    let is_ours = |audience: &String| stream.audiences.contains(audience);
-    if !found.audiences.is_empty() && !found.audiences.iter().any(is_ours) {
+    if !is_for(&stream.audiences, found) {
         let audiences = clean(&found.audiences.join("`, `"));
         let what = format!("the SETs of the stream are for `{audiences}`, and `audience` is another");
         return Err(Failure::new(Step::Stream, what, "write this `audience` in the configuration"));

@@ -23,10 +23,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A lease is held for so long.
-const LEASE: Duration = Duration::from_secs(15);
+const LEASE: Duration = Duration::from_secs(9);
 
 /// How often it is renewed, and how often another replica looks whether it has ended.
-const RENEW: Duration = Duration::from_secs(5);
+const RENEW: Duration = Duration::from_secs(3);
 
 /// The tasks of all managed streams. Dropping it ends them.
 pub struct Streams {

@@ -13,4 +13,5 @@ pub mod manager;
 mod pace;
 mod polling;
 pub mod record;
+pub mod trial;
 mod upkeep;

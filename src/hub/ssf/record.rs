@@ -1,9 +1,10 @@
 //! What the store keeps of a managed stream, under [`ManagedStream::key`].
 
 use crate::config::ssf::ManagedStream;
+use crate::intake::managed::token_name;
 use crate::ssf::client::failure::{Failure, Step};
 use crate::store::Store;
-use crate::store::model::StoreError;
+use crate::store::model::{PrincipalRecord, StoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct StreamRecord {
     pub reason: Option<String>,
     /// When the stream was found paused, disabled or deleted, unless a verification has come since it was enabled again.
     pub trouble: Option<u64>,
+    /// When an operator had it deleted: the hub makes no other.
+    pub removed: Option<u64>,
 }
 
 /// Reads the record of a stream. One that cannot be read is none: the stream is then found by its description.
@@ -47,6 +50,24 @@ pub async fn save(store: &Arc<dyn Store>, stream: &ManagedStream, record: &Strea
     let key = stream.key();
     let text = serde_json::to_string(record).map_err(|error| Failure::new(Step::Store, error.to_string(), ""))?;
     in_store(store, move |store| store.set_for_signals(&key, &text)).await
+}
+
+/// Moves what is known of a stream from the name that it has as `from` to that of `to`, with the token of its pushes.
+pub async fn rename(store: &Arc<dyn Store>, from: &ManagedStream, to: &ManagedStream) -> Result<(), Failure> {
+    if let Some(record) = load(store, from).await? {
+        save(store, to, &record).await?;
+    }
+    let (old, new) = (token_name(from), token_name(to));
+    in_store(store, move |store| {
+        let principals = store.principals()?;
+        if let Some(principal) = principals.into_iter().find(|principal| principal.name == old) {
+            store.put_principal(&PrincipalRecord { name: new, ..principal })?;
+            store.remove_principal(&old)?;
+        }
+        Ok(())
+    })
+    .await?;
+    forget(store, from).await
 }
 
 /// Forgets a stream.
