@@ -21,6 +21,7 @@ const HUB_ROOMS: [&str; 18] = [
     "store",
     "access",
     "intake",
+    "ssf",
     "feed",
     "streams",
     "api",

@@ -27,6 +27,7 @@ pub mod problem;
 pub mod repeated;
 pub mod serve;
 pub mod server;
+pub mod ssf;
 pub mod store;
 pub mod streams;
 #[cfg(test)]

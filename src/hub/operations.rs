@@ -10,6 +10,7 @@ use crate::intake::global_revocation::Authority;
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;
 use crate::problem::Problem;
+use crate::ssf::manager::ManagedStreams;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
@@ -39,6 +40,8 @@ pub struct Parts {
     pub streams: Option<Streams>,
     /// The clock.
     pub clock: Clock,
+    /// The streams that the hub manages at transmitters.
+    pub managed: ManagedStreams,
 }
 
 impl Operations for Parts {

@@ -21,6 +21,7 @@ use crate::operations::Parts;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
 use crate::serve::serve;
+use crate::ssf::manager::ManagedStreams;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::StoreError;
@@ -50,6 +51,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use uuid::Uuid;
 
 /// The folder of the signing keys, below `data`.
 pub const KEYS: &str = "keys";
@@ -215,6 +217,7 @@ impl Server {
             ..Settings::new(&hub.name)
         };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
+        let managed = ManagedStreams::start(&hub, &Uuid::new_v4().to_string(), &store, &intake, &clock);
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
         let access = Arc::new(Access::new(tokens, certificates, &hub, Arc::clone(&now)));
@@ -231,8 +234,9 @@ impl Server {
             stop: stopped.clone(),
         };
         let streams = Streams::open(&hub, &hub.data.join(KEYS), needs)?;
-        let feeds_of_parts = Arc::clone(&feeds);
-        let parts = Parts { intake: intake.clone(), writer, feeds: feeds_of_parts, streams: streams.clone(), clock };
+        let (feeds_of_parts, streams_of_parts) = (Arc::clone(&feeds), streams.clone());
+        let parts =
+            Parts { intake: intake.clone(), writer, feeds: feeds_of_parts, streams: streams_of_parts, managed, clock };
         let parts = Arc::new(parts);
         let sources = Sources::new(hub.limits.connections_per_private_address, hub.limits.connections_per_address);
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
@@ -325,6 +329,7 @@ impl Server {
         }
         self.ticker.abort();
         self.upkeep.abort();
+        self.parts.managed.stop().await;
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }

@@ -30,6 +30,7 @@ pub mod services;
 pub mod sidecar;
 pub mod socket;
 pub mod ssf_receiver;
+pub mod ssf_transmitter;
 pub mod stand_in;
 pub mod streaming;
 pub mod tamper;

@@ -6,6 +6,7 @@ mod keys;
 mod set_keys;
 mod streams;
 mod token;
+mod transmitter;
 
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,8 @@ enum Log {
 enum HubCommand {
     #[command(subcommand)]
     Token(token::Token),
+    #[command(subcommand)]
+    Transmitter(transmitter::Transmitter),
     /// Check the configuration of a hub
     #[command(after_help = "\
 Examples:
@@ -143,6 +146,7 @@ impl Hub {
         match &self.command {
             None => self.serve(console),
             Some(HubCommand::Token(token)) => token.run(console),
+            Some(HubCommand::Transmitter(transmitter)) => transmitter.run(console),
             Some(HubCommand::Check(of)) => {
                 let text = file::read_or_input(&of.config, console.input)?;
                 check(&of.config, &text, console)

@@ -1,6 +1,8 @@
 //! `/openapi.json`: what the hub offers, for programs.
 
-use crate::api::{audit_log, events, feeds, global_revocation, proxies, receipts, signals, state, streams, tokens, undo};
+use crate::api::{
+    audit_log, events, feeds, global_revocation, proxies, receipts, signals, state, streams, tokens, undo,
+};
 use crate::feed::long_poll;
 use crate::intake::{logout, push};
 use crate::streams::{management, metadata, poll, status, subjects, verification};

@@ -5,6 +5,7 @@ use crate::config::model::{AuditConfig, LimitsConfig, TlsConfig};
 use crate::config::network::Network;
 use crate::config::problem::Problem;
 use crate::config::role::Role;
+use crate::config::ssf::ManagedStream;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -91,14 +92,22 @@ pub struct Feed {
     pub name: String,
     /// A hash of the names of hub and feed.
     pub id: FeedId,
+    /// The streams of its transmitters that the hub manages.
+    pub managed: Vec<ManagedStream>,
     /// The streams of transmitters whose signals are sent on to receivers.
     pub relay_from: Vec<String>,
     policy: RwLock<Policy>,
 }
 
 impl Feed {
-    pub(super) fn new(name: String, id: FeedId, relay_from: Vec<String>, policy: Policy) -> Feed {
-        Feed { name, id, relay_from, policy: RwLock::new(policy) }
+    pub(super) fn new(
+        name: String,
+        id: FeedId,
+        policy: Policy,
+        managed: Vec<ManagedStream>,
+        relay_from: Vec<String>,
+    ) -> Feed {
+        Feed { name, id, managed, relay_from, policy: RwLock::new(policy) }
     }
 
     /// Its issuers and transmitters, as the configuration of a receiver, with the keys as last fetched. Do not hold this
