@@ -12,7 +12,7 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 17] = [
+const HUB_ROOMS: [&str; 18] = [
     "repeated",
     "config",
     "problem",
@@ -29,6 +29,7 @@ const HUB_ROOMS: [&str; 17] = [
     "health",
     "operations",
     "metrics",
+    "relay",
     "server",
 ];
 

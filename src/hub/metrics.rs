@@ -55,7 +55,7 @@ impl Metrics {
 }
 
 /// A label with its value.
-type Label<'l> = (&'static str, &'l str);
+pub(crate) type Label<'l> = (&'static str, &'l str);
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
@@ -160,7 +160,7 @@ impl Source {
     }
 }
 
-fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
+pub(crate) fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -173,7 +173,7 @@ fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     Ok(())
 }
 
-fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
+pub(crate) fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -1,7 +1,7 @@
 //! `/openapi.json`: what the hub offers, for programs.
 
 use crate::api::{audit_log, events, feeds, proxies, receipts, signals, state, tokens, undo};
-use crate::feed::long_poll;
+use crate::feed::{long_poll, relayed};
 use crate::intake::push;
 use axum::Json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -11,7 +11,7 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(title = "Taskfence hub", description = "Takes signals in once, keeps them, and brings every proxy up to date."),
     paths(
-        push::push, long_poll::page, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
+        push::push, long_poll::page, relayed::report, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
         receipts::show, audit_log::list, tokens::list, tokens::create, tokens::rotate, tokens::revoke,
     ),
     security(("bearer" = [])),
