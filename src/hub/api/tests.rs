@@ -4,7 +4,7 @@ use crate::api::openapi::openapi;
 use crate::api::routes::routes;
 use crate::config::compile::compile;
 use crate::config::role::Role;
-use crate::feed::long_poll;
+use crate::feed::{long_poll, relayed};
 use crate::intake::push;
 use crate::server;
 use crate::store::Store;
@@ -79,7 +79,11 @@ fn task(name: &str) -> Value {
 #[test]
 fn the_document_has_every_route_and_no_other() {
     let of_the_api = routes().into_iter().map(|route| format!("{} {}", route.method, route.path));
-    let others = [format!("post {}", push::PATH), format!("get {}", long_poll::PATH)];
+    let others = [
+        format!("post {}", push::PATH),
+        format!("get {}", long_poll::PATH),
+        format!("post {}", relayed::PATH),
+    ];
     let served: BTreeSet<_> = of_the_api.chain(others).collect();
     let document = serde_json::to_value(openapi()).unwrap();
     let described: BTreeSet<_> = document["paths"]

@@ -96,3 +96,52 @@ impl Relays {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reports(relays: &Relays) -> Vec<bool> {
+        relays.marks().into_iter().map(|mark| mark.reports).collect()
+    }
+
+    #[test]
+    fn a_relay_must_report_for_as_long_as_it_takes_pages() {
+        let (mut relays, name) = (Relays::default(), Arc::from("one"));
+        relays.polled(&name, 1_000_000);
+        assert_eq!(reports(&relays), [false], "it has said nothing");
+        relays.reported("one", "a", 1_000_100);
+        relays.polled(&name, 1_000_100 + REPORT_AGE);
+        assert_eq!(reports(&relays), [true]);
+        relays.polled(&name, 1_000_101 + REPORT_AGE);
+        assert_eq!(reports(&relays), [false]);
+        relays.reported("one", "a", 1_100_000);
+        relays.overflowed("one", 1_100_000);
+        assert_eq!(reports(&relays), [false], "it has told of one that is missing here");
+        relays.reported("one", "a", 1_100_001 + OVERFLOW);
+        assert_eq!(reports(&relays), [true]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_told_of_ends_with_that_run() {
+        let (mut relays, name) = (Relays::default(), Arc::from("one"));
+        relays.reported("one", "a", 1_000);
+        relays.polled(&name, 2_000);
+        assert_eq!(relays.polled_at("one", 1_500), 2_000);
+        relays.reported("one", "b", 3_000);
+        relays.polled(&name, 9_000);
+        assert_eq!((relays.polled_at("one", 1_500), relays.polled_at("one", 3_500)), (3_000, 9_000));
+        assert_eq!(relays.polled_at("other", 1), 0);
+    }
+
+    #[test]
+    fn a_relay_is_forgotten_when_it_is_silent_and_nobody_is_behind_it() {
+        let mut relays = Relays::default();
+        relays.polled(&Arc::from("one"), 1_000);
+        relays.expire(1_000 + SILENT, |_| true);
+        relays.expire(999 + SILENT, |_| false);
+        assert_eq!(relays.marks().len(), 1);
+        relays.expire(1_000 + SILENT, |_| false);
+        assert_eq!(relays.marks().len(), 0);
+    }
+}

@@ -121,6 +121,12 @@ impl Relay {
         Ok(Relay { feeds, status, stop, listener: tokio::spawn(served), tasks })
     }
 
+    /// Its feeds.
+    #[cfg(test)]
+    pub fn feeds(&self) -> &RelayFeeds {
+        &self.feeds
+    }
+
     /// Ends the relay: it stops being ready, takes requests for `drain`, and answers who waits.
     pub async fn stop(mut self, drain: Duration) {
         tracing::info!("the relay is about to stop");

@@ -1,1 +1,4 @@
-//! Tests of a relay.
+//! What a relay holds, on disk and in memory; and many followers that start at once.
+
+mod kept;
+mod load;
