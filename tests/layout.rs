@@ -31,6 +31,7 @@ const HUB_ROOMS: [&str; 18] = [
     "health",
     "operations",
     "metrics",
+    "relay",
     "server",
 ];
 

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod operations;
 pub mod parking;
 pub mod problem;
+pub mod relay;
 pub mod repeated;
 pub mod serve;
 pub mod server;

@@ -58,7 +58,7 @@ impl Metrics {
 }
 
 /// A label with its value.
-type Label<'l> = (&'static str, &'l str);
+pub(crate) type Label<'l> = (&'static str, &'l str);
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
@@ -232,7 +232,7 @@ fn borrowed<'l, N: Copy>(all: &'l [(Vec<(&'static str, String)>, N)]) -> impl It
     all.iter().map(|(labels, value)| (labels.iter().map(|(name, text)| (*name, text.as_str())).collect(), *value))
 }
 
-fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
+pub(crate) fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -245,7 +245,7 @@ fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     Ok(())
 }
 
-fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
+pub(crate) fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

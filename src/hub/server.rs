@@ -19,6 +19,8 @@ use crate::intake::service::Intake;
 use crate::metrics::{self, Metrics};
 use crate::operations::Parts;
 use crate::problem::Problem;
+use crate::relay;
+use crate::relay::server::Relay;
 use crate::repeated::Repeated;
 use crate::serve::serve;
 use crate::ssf::manager::ManagedStreams;
@@ -114,6 +116,9 @@ pub enum StartError {
         /// Why.
         reason: io::Error,
     },
+    /// The relay cannot start.
+    #[error(transparent)]
+    Relay(#[from] relay::server::StartError),
     /// The process cannot get what it needs of the system.
     #[error("the system does not let the hub run: {0}")]
     System(io::Error),
@@ -139,14 +144,40 @@ pub fn run(hub: Hub, config: &str, format: LogFormat, drain: Duration) -> Result
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::System)?;
-        let server = Server::start(hub, config).await?;
+        let running = match &hub.follow {
+            Some(_) => Running::Relay(start_relay(hub)?),
+            None => Running::Hub(Server::start(hub, config).await?),
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        server.stop(drain).await;
+        match running {
+            Running::Relay((relay, _lock)) => relay.stop(drain).await,
+            Running::Hub(server) => server.stop(drain).await,
+        }
         Ok(())
     })
+}
+
+/// What runs.
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+enum Running {
+    Hub(Server),
+    /// With the lock on its data.
+    Relay((Relay, File)),
+}
+
+/// Starts the relay `hub`; the lock on its data comes with it.
+fn start_relay(hub: Hub) -> Result<(Relay, File), StartError> {
+    make_data(&hub)?;
+    let lock = lock(&hub)?;
+    let store = Arc::new(open_store(&hub)?);
+    let address = hub.listen.address;
+    let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;
+    let relay = Relay::start(hub, store, listener)?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the relay listens");
+    Ok((relay, lock))
 }
 
 /// Logs to standard error by a handle of its own: the command line holds the lock of the other one while the hub runs, and
@@ -467,7 +498,7 @@ impl Ticker {
             Ok(set_back) => findings.set_back = set_back,
             Err(error) => findings.store = Some(error.to_string()),
         }
-        let reported = followers.iter().filter_map(|(_, one)| Some((&*one.principal, one.report.skew_ms?)));
+        let reported = followers.iter().filter_map(|(_, one)| Some((&**one.voice(), one.report.skew_ms?)));
         findings.median_skew = health::median_skew(reported);
         *self.median_skew.lock().unwrap_or_else(PoisonError::into_inner) = findings.median_skew;
         self.health.note(findings, Instant::now());

@@ -22,6 +22,7 @@ mod hub_crashes;
 mod hub_disk;
 mod hub_faults;
 mod hub_receipts;
+mod hub_relay;
 mod hub_ssf;
 mod hub_streams;
 mod hub_ways;

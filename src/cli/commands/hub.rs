@@ -254,7 +254,10 @@ pub fn compare_with(path: &Path, filter: &Policy) -> Result<Vec<Problem>, Failur
 pub fn check(path: &Path, text: &[u8], console: &mut Console<'_>) -> Result<Exit, Failure> {
     let (hub, _) = parse(text).map_err(|problems| BadFile::new(path, problems))?;
     problem::print("warning", &hub.warnings, console.err)?;
-    let feeds: Vec<_> = hub.feeds.iter().map(|feed| describe(feed)).collect();
+    let mut feeds: Vec<_> = hub.feeds.iter().map(|feed| describe(feed)).collect();
+    if let Some(follow) = &hub.follow {
+        feeds.extend(follow.feeds.iter().map(|name| format!("feed `{name}` as a relay")));
+    }
     writeln!(
         console.out,
         "ok: {}: hub `{}` on {}, {}",
@@ -271,8 +274,7 @@ pub fn check_json(text: &[u8], console: &mut Console<'_>) -> Result<Exit, Failur
     let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
     let (report, exit) = match parse(text) {
         Ok((hub, _)) => {
-            let feeds: Vec<_> = hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
-            let summary = json!({"hub": hub.name, "feeds": feeds});
+            let summary = json!({"hub": hub.name, "feeds": hub.feed_names(), "relay": hub.follow.is_some()});
             (json!({"ok": true, "warnings": list(&hub.warnings), "summary": summary}), Exit::Done)
         }
         Err(problems) => (json!({"ok": false, "errors": list(&problems), "summary": null}), Exit::BadConfig),

@@ -945,6 +945,19 @@ pub struct HubConfig {
     /// `signals.stale.after` and of every `state_age`. Default: as long as it may be.
     #[serde(default)]
     pub wait: Option<Span>,
+    /// Who else may say that this filter has caught up. Default: the hub alone, by a number that only this filter knows.
+    #[serde(default)]
+    pub caught_up: Option<CaughtUpConfig>,
+}
+
+/// Who may say that a filter has caught up, beside the hub.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CaughtUpConfig {
+    /// A relay whose hub is gone may, by a statement of the hub that is at most so old: then the filter may lack what the
+    /// hub took in since. At most `signals.stale.after`.
+    pub relay: Span,
 }
 
 // `authorization` is a secret.

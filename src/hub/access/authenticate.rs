@@ -110,7 +110,7 @@ impl Access {
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
-            Role::Sidecar => &self.sidecars,
+            Role::Sidecar | Role::Relay => &self.sidecars,
             Role::Transmitter => &self.transmitters,
             Role::Issuer | Role::Operator | Role::Auditor | Role::Receiver => &self.callers,
         };

@@ -3,6 +3,7 @@
 use crate::config::cluster::Cluster;
 use crate::config::compile_access::access;
 use crate::config::compile_feed::feed;
+use crate::config::compile_follow;
 use crate::config::compile_listen::listen;
 use crate::config::compile_streams::streams;
 use crate::config::hub::Hub;
@@ -59,8 +60,14 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     if config.feeds.is_empty() {
         found.error("feeds", "must have at least one entry", "add a feed with `name`, `issuers` and `signals`");
     }
-    let feeds = config.feeds.iter().enumerate();
-    let feeds: Vec<_> = feeds.filter_map(|(at, one)| feed(&config, one, at, &mut found).map(Arc::new)).collect();
+    let (mut feeds, mut follow) = (Vec::new(), None);
+    match &config.follow {
+        Some(typed) => follow = compile_follow::follow(&config, typed, &mut found),
+        None => {
+            let typed = config.feeds.iter().enumerate();
+            feeds.extend(typed.filter_map(|(at, one)| feed(&config, one, at, &mut found).map(Arc::new)));
+        }
+    }
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }
@@ -80,6 +87,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
         limits,
         streams,
         feeds,
+        follow,
         warnings,
     })
 }

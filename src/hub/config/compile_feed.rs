@@ -22,12 +22,11 @@ const SIGNALS: [&str; 2] = ["transmitters", "effects"];
 /// The feed at position `at`; `None` when it has errors.
 pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Found) -> Option<Feed> {
     let path = format!("feeds[{at}]");
-    if !name::is_feed_name(&feed.name) {
-        let help = "use 1 to 63 lower-case letters, digits and `-`, such as `main`";
-        found.error(format!("{path}.name"), format!("`{}` cannot be the name of a feed", feed.name), help);
-    } else if hub.feeds.iter().take(at).any(|earlier| earlier.name == feed.name) {
-        let help = "give each feed a name of its own";
-        found.error(format!("{path}.name"), format!("`{}` is the name of an earlier feed", feed.name), help);
+    check_name(hub, feed, at, found);
+    if feed.issuers.is_null() {
+        let help = "list the issuers that it covers, as in the configuration of a filter";
+        found.error(format!("{path}.issuers"), "is missing", help);
+        return None;
     }
     check_counts(feed, &path, found);
     let mut signals = feed.signals.clone();
@@ -45,6 +44,18 @@ pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Fo
     let compiled = Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy, streams, relay_from);
     compile_streams::relay_from(hub, feed, &compiled, &path, found);
     Some(compiled)
+}
+
+/// Checks that the name of the feed at position `at` is one, and no other's.
+pub(super) fn check_name(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Found) {
+    let path = format!("feeds[{at}]");
+    if !name::is_feed_name(&feed.name) {
+        let help = "use 1 to 63 lower-case letters, digits and `-`, such as `main`";
+        found.error(format!("{path}.name"), format!("`{}` cannot be the name of a feed", feed.name), help);
+    } else if hub.feeds.iter().take(at).any(|earlier| earlier.name == feed.name) {
+        let help = "give each feed a name of its own";
+        found.error(format!("{path}.name"), format!("`{}` is the name of an earlier feed", feed.name), help);
+    }
 }
 
 fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use taskfence_core::http::spiffe::PeerPattern;
+use taskfence_core::jose::key::KeySet;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::state::coverage::FeedId;
 use taskfence_core::time::Span;
@@ -40,10 +41,37 @@ pub struct Hub {
     pub limits: LimitsConfig,
     /// How it is a transmitter; `None`: it is none.
     pub streams: Option<Streams>,
-    /// The feeds. Their names differ.
+    /// The feeds. Their names differ. A relay has none of its own.
     pub feeds: Vec<Arc<Feed>>,
+    /// The hub that this one is a relay of.
+    pub follow: Option<Follow>,
     /// What is allowed but unsafe.
     pub warnings: Vec<Problem>,
+}
+
+impl Hub {
+    /// The names of the feeds that it serves.
+    pub fn feed_names(&self) -> Vec<&str> {
+        let own = self.feeds.iter().map(|feed| feed.name.as_str());
+        own.chain(self.follow.iter().flat_map(|follow| follow.feeds.iter().map(String::as_str))).collect()
+    }
+}
+
+/// The hub that a relay follows.
+#[derive(Debug)]
+pub struct Follow {
+    /// Where it is.
+    pub at: Cluster,
+    /// The keys that its statements may be signed with.
+    pub keys: KeySet,
+    /// The file of the bearer token.
+    pub token_file: Option<PathBuf>,
+    /// The files of the client certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The file of the authorities that its certificate must come from; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The feeds that are followed. Their names differ.
+    pub feeds: Vec<String>,
 }
 
 /// Where the hub listens.

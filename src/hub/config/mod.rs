@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod compile;
 mod compile_access;
 mod compile_feed;
+mod compile_follow;
 mod compile_listen;
 mod compile_ssf;
 mod compile_streams;

@@ -47,6 +47,10 @@ pub struct HubConfig {
     /// receivers that are no proxies. Default: it is none.
     #[serde(default)]
     pub streams: Option<StreamsConfig>,
+    /// The hub that this one is a relay of. Default: none, and this hub takes signals in itself. The feeds of a relay have
+    /// names only, and `name` is that of the hub.
+    #[serde(default)]
+    pub follow: Option<FollowConfig>,
     /// The feeds.
     pub feeds: Vec<FeedConfig>,
 }
@@ -81,6 +85,36 @@ pub struct StreamsConfig {
 pub struct ReceiversConfig {
     /// Transmitters whose signals are sent on, by the names of their streams. Default: none.
     pub relay_from: Vec<String>,
+}
+
+/// The hub that a relay follows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowConfig {
+    /// The base URL of the hub, such as `https://hub.example`.
+    pub url: String,
+    /// The keys that statements of the hub may be signed with, as in `signals.hub.keys` of a filter.
+    pub keys: FollowKeysConfig,
+    /// The file of a bearer token of the role `relay`. It is read again when it changes.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// The client certificate chain in PEM, in place of a token; with `key`. Both are read again when they change.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The private key of `certificate`, in PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The authorities that the certificate of the hub must come from, in PEM. Default: those of the system.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+/// The public keys of the hub that is followed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowKeysConfig {
+    /// A JWK Set (RFC 7517) of keys for ES256: what `taskfence hub keys` prints.
+    pub inline: Value,
 }
 
 /// How much of the audit log is kept: whichever is less.
@@ -165,7 +199,7 @@ pub struct TlsConfig {
 pub struct AccessConfig {
     /// The SPIFFE id, or a trust domain such as `spiffe://mesh.example/` that all ids below it belong to.
     pub spiffe: String,
-    /// `sidecar`, `transmitter`, `issuer`, `operator`, `auditor` or `receiver`.
+    /// `sidecar`, `relay`, `transmitter`, `issuer`, `operator`, `auditor` or `receiver`.
     #[schemars(with = "Role")]
     pub role: String,
     /// The feeds that it may use. Default: all.
@@ -182,7 +216,8 @@ pub struct AccessConfig {
 pub struct FeedConfig {
     /// Its name, which filters have in `signals.hub.feed`: lower-case letters, digits and `-`.
     pub name: String,
-    /// The issuers that it covers, as in the configuration of a filter.
+    /// The issuers that it covers, as in the configuration of a filter. Required, but not in a relay.
+    #[serde(default)]
     #[schemars(with = "Vec<IssuerConfig>")]
     pub issuers: Value,
     /// Who may push signals, and what their events do: `transmitters` and `effects` as in the configuration of a filter.

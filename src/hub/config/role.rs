@@ -6,6 +6,8 @@
 pub enum Role {
     /// Reads feeds: a proxy.
     Sidecar,
+    /// Reads feeds, hands them on, and reports the proxies behind it.
+    Relay,
     /// Pushes signals.
     Transmitter,
     /// Completes and revokes what it granted: an issuer of tokens.
@@ -20,13 +22,14 @@ pub enum Role {
 
 impl Role {
     /// All roles.
-    pub const ALL: [Role; 6] =
-        [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor, Role::Receiver];
+    pub const ALL: [Role; 7] =
+        [Role::Sidecar, Role::Relay, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor, Role::Receiver];
 
     /// The name in configurations, tokens and the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Sidecar => "sidecar",
+            Role::Relay => "relay",
             Role::Transmitter => "transmitter",
             Role::Issuer => "issuer",
             Role::Operator => "operator",

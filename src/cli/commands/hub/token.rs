@@ -129,7 +129,7 @@ impl Token {
         match self {
             Self::New(new) => {
                 let (hub, store) = new.of.open()?;
-                if let Some(unknown) = new.feed.iter().find(|name| !hub.feeds.iter().any(|feed| feed.name == **name)) {
+                if let Some(unknown) = new.feed.iter().find(|name| !hub.feed_names().contains(&name.as_str())) {
                     return Err(Failure::Usage(TokenError::Feed(unknown.clone()).to_string()));
                 }
                 let token = tokens::create(&store, &new.name, new.role, &new.feed, now()).map_err(super::failed)?;
