@@ -58,6 +58,7 @@ enum Command {
     Explain(Box<commands::explain::Explain>),
     Test(commands::test::Test),
     Schema(commands::schema::Schema),
+    Capabilities(commands::capabilities::Capabilities),
     #[command(subcommand)]
     Keys(commands::keys::Keys),
     #[command(subcommand)]
@@ -106,6 +107,7 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Explain(explain) => explain.run(console),
         Command::Test(test) => test.run(console),
         Command::Schema(schema) => schema.run(console),
+        Command::Capabilities(capabilities) => capabilities.run(console),
         Command::Keys(keys) => keys.run(console),
         Command::Token(token) => token.run(console),
         Command::Signal(signal) => signal.run(console),
