@@ -7,16 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use taskfence_tests::{
     artefacts,
+    bootstrap::{self, Settings},
     client::{self, Http, Request},
     collector::Collector,
     envoy::Envoy,
-    hub::{Hub, SOON},
+    hub::{Hub, SOON, read_order, wait_ready, without_receiver},
+    jwks,
     mint::{self, Alg, complete_task, unique},
     orders,
-    refusal::assert_signal_accepted,
+    refusal::{assert_allowed, assert_signal_accepted},
+    sidecar::Sidecar,
     tls::{self, Workload},
     upstream::Upstream,
 };
@@ -173,5 +176,45 @@ async fn the_plain_sidecars_are_valid_unadapted() {
             .unwrap();
         let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
         assert!(check.status.success(), "{}: {}\n{said}", file.display(), check.status);
+    }
+}
+
+/// The configurations of the resources for Istio and Envoy Gateway, each in an Envoy as those set it up: one plugin, no
+/// `vm_id`, and a cluster with the name that they give it.
+#[tokio::test]
+async fn the_configurations_for_meshes_follow_the_cluster_that_a_mesh_makes() {
+    let hub = hub("deployed-mesh-hub").await;
+    let files =
+        [("istio", "traffic-extension.yaml", 3), ("istio", "wasm-plugin.yaml", 3), ("gateway", "extension-policy.yaml", 1)];
+    for (folder, file, count) in files {
+        let text = fs::read_to_string(artefacts::in_repository(format!("envoy/{folder}/{file}"))).unwrap();
+        let resources: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let resources: Vec<Value> = resources.into_iter().filter(|one| !one.is_null()).collect();
+        assert_eq!(resources.len(), count, "{file}");
+        for resource in resources {
+            let spec = &resource["spec"];
+            let found = [&spec["wasm"]["pluginConfig"], &spec["pluginConfig"], &spec["wasm"][0]["config"]];
+            let mut config = found.into_iter().find(|config| config.is_object()).unwrap().clone();
+            config["issuers"][0]["keys"] = json!({"inline": {"keys": [mint::ISSUER.jwks()["keys"][0]]}});
+            config["signals"]["hub"]["keys"] = json!({"inline": hub.jwks()});
+            let name = config["signals"]["hub"]["cluster"].as_str().unwrap().to_owned();
+            let mut cluster = jwks::cluster(&name, hub.address());
+            cluster["transport_socket"] = Workload::new("spiffe://mesh.example/ns/orders/sa/envoy").of_cluster();
+            cluster["typed_extension_protocol_options"] = json!({
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": {"http2_protocol_options": {}}
+                }
+            });
+            let settings = Settings::new("deployed-mesh", config).workers(1).patch(jwks::with_clusters(vec![cluster]));
+            let settings = settings.patch(without_receiver).patch(|bootstrap| {
+                let pointer = format!("{}/http_filters/0/typed_config/config/vm_config", bootstrap::APP);
+                bootstrap.pointer_mut(&pointer).unwrap().as_object_mut().unwrap().remove("vm_id");
+            });
+            let proxy = Sidecar::start(settings).await.unwrap();
+            wait_ready(&proxy).await.unwrap_or_else(|error| panic!("{file}, {name}: {error}"));
+            let token = mint::token().task(&unique("task")).sign();
+            assert_allowed(&proxy, &read_order(&proxy, &token).await.unwrap());
+        }
     }
 }
