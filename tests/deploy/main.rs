@@ -2,5 +2,6 @@
 //! configurations by `taskfence check`, the chart, and what `scripts/package` makes.
 
 mod capabilities;
+mod chart;
 mod resources;
 mod schemas;

@@ -40,6 +40,32 @@ impl Schemas {
         Some(Self(all))
     }
 
+    /// Those of the kinds of Kubernetes that we use; `None` where `scripts/setup` did not fetch them, after a word about it.
+    pub fn of_kubernetes(test: &str, version: &str) -> Option<Self> {
+        let file = artefacts::target().join(format!("kubernetes/{version}.json"));
+        let Ok(definitions) = fs::read_to_string(&file) else {
+            eprintln!("skipped: {test}: no schemas in {}, which scripts/setup fetches", file.display());
+            return None;
+        };
+        let definitions = definitions.replace("/api/_definitions.json#", "#");
+        let definitions: Value = serde_json::from_str(&definitions).unwrap();
+        let kinds = [
+            ("apps/v1", "io.k8s.api.apps.v1", "StatefulSet"),
+            ("apps/v1", "io.k8s.api.apps.v1", "Deployment"),
+            ("v1", "io.k8s.api.core.v1", "Secret"),
+            ("v1", "io.k8s.api.core.v1", "Service"),
+            ("v1", "io.k8s.api.core.v1", "ServiceAccount"),
+            ("policy/v1", "io.k8s.api.policy.v1", "PodDisruptionBudget"),
+            ("networking.k8s.io/v1", "io.k8s.api.networking.v1", "NetworkPolicy"),
+        ];
+        let all = kinds.into_iter().map(|(version, package, kind)| {
+            let schema = json!({"$ref": format!("#/$defs/{package}.{kind}"), "$defs": definitions["$defs"]});
+            let validator = jsonschema::draft202012::new(&schema).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            ((version.to_owned(), kind.to_owned()), validator)
+        });
+        Some(Self(all.collect()))
+    }
+
     /// What is wrong with `resource`; `None` where there is no schema of its kind.
     pub fn faults(&self, resource: &Value) -> Option<Vec<String>> {
         let schema = self.0.get(&(text(&resource["apiVersion"]), text(&resource["kind"])))?;
