@@ -62,6 +62,7 @@ enum Command {
     Doctor(Box<commands::doctor::Doctor>),
     Render(commands::render::Render),
     Schema(commands::schema::Schema),
+    Capabilities(commands::capabilities::Capabilities),
     #[command(subcommand)]
     Keys(commands::keys::Keys),
     #[command(subcommand)]
@@ -112,6 +113,7 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Doctor(doctor) => doctor.run(console),
         Command::Render(render) => render.run(console),
         Command::Schema(schema) => schema.run(console),
+        Command::Capabilities(capabilities) => capabilities.run(console),
         Command::Keys(keys) => keys.run(console),
         Command::Token(token) => token.run(console),
         Command::Signal(signal) => signal.run(console),

@@ -9,6 +9,7 @@ mod challenges;
 mod config;
 mod crash;
 mod demonstration;
+mod deployments;
 mod differential;
 mod doctor;
 mod doorbell;

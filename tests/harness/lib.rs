@@ -12,6 +12,7 @@ pub mod artefacts;
 pub mod bootstrap;
 pub mod capabilities;
 pub mod client;
+pub mod collector;
 pub mod discovered;
 pub mod envoy;
 pub mod frames;

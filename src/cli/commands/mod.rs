@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+pub mod capabilities;
 pub mod check;
 pub mod completions;
 pub mod config_reference;

@@ -141,7 +141,7 @@ fn source(hub: &HubConfig, config: &Config, issuers: &[Issuer], rules: &[Rule], 
             .errors
             .push(problem.help("a path begins with `/` and has no query; other characters are percent-encoded"));
     }
-    let host = hub.host.clone().unwrap_or_else(|| hub.cluster.clone());
+    let host = hub.host.clone().unwrap_or_else(|| host_of_cluster(&hub.cluster).to_owned());
     if !hub.cluster.is_empty() || hub.host.is_some() {
         compile_keys::check_host(&host, "signals.hub.host", problems);
     }
@@ -248,6 +248,15 @@ pub(crate) fn short_hash(text: &str) -> [u8; 8] {
     hash
 }
 
+/// The host that the name of a cluster says: Istio's are `outbound|PORT|SUBSET|HOST`, and `|` may not stand in a host
+/// (RFC 3986 section 3.2.2). Other names are taken as they are.
+fn host_of_cluster(cluster: &str) -> &str {
+    match cluster.split('|').collect::<Vec<_>>().as_slice() {
+        ["outbound", _, _, host] => host,
+        _ => cluster,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::compile::Loaded;
@@ -294,6 +303,14 @@ mod tests {
         assert_eq!((source.authorization, source.wait, source.closes_after), (None, Span(10), Some(Span(30))));
         assert_eq!((source.keys.len(), source.needed.len()), (1, 1));
         assert_eq!(loaded(|_| {}).unwrap().warnings, []);
+    }
+
+    #[test]
+    fn the_host_of_a_cluster_of_istio_is_the_last_part_of_its_name() {
+        let host = |cluster: &str| hub(|c| c["signals"]["hub"]["cluster"] = json!(cluster)).host;
+        assert_eq!(host("outbound|8500||hub.taskfence.svc.cluster.local"), "hub.taskfence.svc.cluster.local");
+        assert_eq!(host("outbound|8500|v1|hub.example"), "hub.example");
+        assert_eq!(host("taskfence-hub"), "taskfence-hub");
     }
 
     #[test]

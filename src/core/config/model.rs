@@ -934,7 +934,8 @@ pub struct HubConfig {
     /// The path of the feed on that cluster, without a query. Default: /v1/feeds/ and the name of the feed.
     #[serde(default)]
     pub path: Option<String>,
-    /// The host of the requests (`:authority`). Default: the name of the cluster.
+    /// The host of the requests (`:authority`). Default: the name of the cluster; of Istio's `outbound|PORT|SUBSET|HOST`
+    /// the host in it.
     #[serde(default)]
     pub host: Option<String>,
     /// The `authorization` header of the requests. It can be read in Envoy's configuration dump; prefer the client
