@@ -1,11 +1,11 @@
 //! The parts of the hub behind the API: intake for events and stops, the writer for what is undone, feeds for receipts.
 
-use crate::feed::relays::RelayMark;
 use crate::api::model::{ProxyAnswer, ReceiptAnswer, RelayAnswer, SlowestAnswer, TakenAnswer, WaitingAnswer};
 use crate::api::operations::{self, Operations, StopOrder};
 use crate::feed::feed::NoAnswer;
 use crate::feed::follower::Follower;
 use crate::feed::receipts::{Closes, Never, Receipt};
+use crate::feed::relays::RelayMark;
 use crate::feed::{Feeds, Receipts};
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;

@@ -346,8 +346,7 @@ mod tests {
 
     #[test]
     fn a_relay_vouches_only_where_it_may_and_by_a_new_statement() {
-        let (never, sometimes) =
-            (hub(|_| {}), hub(|c| c["signals"]["hub"]["caught_up"] = json!({"relay": "30s"})));
+        let (never, sometimes) = (hub(|_| {}), hub(|c| c["signals"]["hub"]["caught_up"] = json!({"relay": "30s"})));
         let now = 1_790_000_000_000;
         for (at, vouched) in [(now, true), (now - 30_000, true), (now - 30_001, false), (0, false)] {
             assert_eq!(sometimes.vouches(at, now), vouched, "{at}");

@@ -79,11 +79,8 @@ fn task(name: &str) -> Value {
 #[test]
 fn the_document_has_every_route_and_no_other() {
     let of_the_api = routes().into_iter().map(|route| format!("{} {}", route.method, route.path));
-    let others = [
-        format!("post {}", push::PATH),
-        format!("get {}", long_poll::PATH),
-        format!("post {}", relayed::PATH),
-    ];
+    let others =
+        [format!("post {}", push::PATH), format!("get {}", long_poll::PATH), format!("post {}", relayed::PATH)];
     let served: BTreeSet<_> = of_the_api.chain(others).collect();
     let document = serde_json::to_value(openapi()).unwrap();
     let described: BTreeSet<_> = document["paths"]

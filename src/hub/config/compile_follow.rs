@@ -24,7 +24,8 @@ pub(super) fn follow(hub: &HubConfig, typed: &FollowConfig, found: &mut Found) -
         check_name(hub, feed, index, found);
         for (name, value) in [("issuers", &feed.issuers), ("signals", &feed.signals)] {
             if !value.is_null() {
-                let problem = Problem::at(format!("feeds[{index}].{name}"), "stands in a relay, which takes nothing in");
+                let problem =
+                    Problem::at(format!("feeds[{index}].{name}"), "stands in a relay, which takes nothing in");
                 found.errors.push(problem.help("remove it here: it belongs to the hub that `follow.url` leads to"));
             }
         }
@@ -73,7 +74,11 @@ fn check_credentials(hub: &HubConfig, typed: &FollowConfig, found: &mut Found) {
     }
     match (&typed.token_file, &typed.certificate) {
         (Some(_), Some(_)) => {
-            found.error("follow.token_file", "stands beside `certificate`", "keep one: the hub would look at the token only");
+            found.error(
+                "follow.token_file",
+                "stands beside `certificate`",
+                "keep one: the hub would look at the token only",
+            );
         }
         (None, None) if typed.key.is_none() => {
             let help = "add `token_file` with a token of the role `relay`, or `certificate` and `key`";
@@ -84,7 +89,8 @@ fn check_credentials(hub: &HubConfig, typed: &FollowConfig, found: &mut Found) {
     // A relay that followed itself would serve nothing.
     let own = hub.listen.address.as_deref().unwrap_or("127.0.0.1:8500");
     let of_url = typed.url.split_once("://").map(|(_, rest)| rest.trim_end_matches('/'));
-    let is_loopback = own.parse::<std::net::SocketAddr>().is_ok_and(|own| matches!(own.ip(), IpAddr::V4(ip) if ip.is_loopback()));
+    let is_loopback =
+        own.parse::<std::net::SocketAddr>().is_ok_and(|own| matches!(own.ip(), IpAddr::V4(ip) if ip.is_loopback()));
     if is_loopback && of_url == Some(own) {
         found.error("follow.url", "is where this relay listens itself", "write the address of the hub");
     }

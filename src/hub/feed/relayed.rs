@@ -110,7 +110,8 @@ pub async fn report(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, r
 
 async fn note(feeds: &Feeds, name: &str, request: Request) -> Result<RelayReportAnswer, Problem> {
     let principal = request.extensions().get::<Principal>().cloned();
-    let principal = principal.ok_or_else(|| Problem::unauthenticated("a relay needs a token or a certificate", false))?;
+    let principal =
+        principal.ok_or_else(|| Problem::unauthenticated("a relay needs a token or a certificate", false))?;
     if !principal.may(&[Role::Relay], name) {
         let detail = format!("`{}` may not report proxies of the feed `{name}`", principal.name);
         return Err(Problem::forbidden(detail, "use a token of the role relay"));
@@ -130,7 +131,8 @@ async fn note(feeds: &Feeds, name: &str, request: Request) -> Result<RelayReport
     // Most have applied the same.
     let mut counted: HashMap<Revision, Revision> = HashMap::new();
     for (at, one) in report.followers.into_iter().enumerate() {
-        let applied: Revision = one.applied.parse().map_err(|_| bad(format!("`followers[{at}].applied` is no revision")))?;
+        let applied: Revision =
+            one.applied.parse().map_err(|_| bad(format!("`followers[{at}].applied` is no revision")))?;
         let about = match one.report {
             Some(value) => {
                 let read = Report::parse(value.to_string().as_bytes());

@@ -52,7 +52,8 @@ impl Disk {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join("states"))?;
         let states = read_states(&folder.join("states"), &verify)?;
         let (pages, usable) = read_pages(&folder.join("pages"), &verify)?;
-        let heartbeat = fs::read(folder.join("heartbeat")).ok().and_then(|bytes| verify(bytes.into()).ok()).map(Arc::new);
+        let heartbeat =
+            fs::read(folder.join("heartbeat")).ok().and_then(|bytes| verify(bytes.into()).ok()).map(Arc::new);
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join("pages"))?;
         // What follows a record that is cut off could never be read.
         file.set_len(usable)?;
@@ -109,8 +110,8 @@ impl Disk {
         }
         known.sort();
         let surplus = known.len().saturating_sub(STATES);
-        let old = known.into_iter().map(|(_, path)| path).filter(|path| *path != done).take(surplus);
-        old.map(|path| remove_folder(&path)).collect()
+        let mut old = known.into_iter().map(|(_, path)| path).filter(|path| *path != done).take(surplus);
+        old.try_for_each(|path| remove_folder(&path))
     }
 }
 

@@ -12,10 +12,10 @@ use crate::relay::kept::Kept;
 use crate::relay::line::{Line, Look, State};
 use crate::relay::passed::{Passed, Question};
 use crate::relay::upstream::NoPage;
+use hashbrown::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use hashbrown::HashMap;
 use taskfence_core::feed::entry::FORMAT;
 use taskfence_core::feed::revision::Revision;
 use tokio::sync::watch;
@@ -218,10 +218,9 @@ impl RelayFeed {
     async fn next(&self, page: Arc<Kept>, request: &PageRequest, polling: &Polling) -> Result<Arc<Kept>, NotNow> {
         let is_old = self.followers.last_statement(polling.id()) > Some(page.statement.at);
         // Whoever asks twice for the same did not take it: its last statement may be of another relay.
-        if is_old || self.asked_twice(polling.id(), request.after) {
-            if let Ok(page) = self.pass(Question::of(request)).await {
-                return Ok(page);
-            }
+        let is_no_use = self.asked_twice(polling.id(), request.after) || is_old;
+        if is_no_use && let Ok(page) = self.pass(Question::of(request)).await {
+            return Ok(page);
         }
         Ok(self.own(page))
     }
@@ -270,9 +269,9 @@ impl RelayFeed {
         if let NoPage::Status(status @ (429 | 503), pause) = failed {
             return Err(NotNow::Hub(status, pause));
         }
-        let leads_on = self.head().is_some_and(|(head, _)| {
-            head.epoch == request.after.epoch && head.number >= request.after.number
-        });
+        let leads_on = self
+            .head()
+            .is_some_and(|(head, _)| head.epoch == request.after.epoch && head.number >= request.after.number);
         if leads_on { self.first_part(polling) } else { Err(failed.into()) }
     }
 

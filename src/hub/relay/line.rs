@@ -235,7 +235,10 @@ impl Line {
         states.sort_by_key(|state| state.parts.first().map_or(0, |part| part.statement.at));
         let newest = states.pop()?;
         let mut line = Line::new(newest.clone(), max_bytes, 0);
-        pages.iter().filter(|page| page.statement.upto.epoch == newest.revision.epoch).for_each(|page| line.insert(page));
+        pages
+            .iter()
+            .filter(|page| page.statement.upto.epoch == newest.revision.epoch)
+            .for_each(|page| line.insert(page));
         let mut head = newest.revision;
         // A page of changes ends behind its beginning, so this ends.
         while let Some(page) = line.pages.get(&head) {

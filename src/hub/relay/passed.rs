@@ -1,8 +1,8 @@
 //! Requests that a relay hands on to its hub: so many at once, and of those that are alike only one.
 
+use crate::feed::request::PageRequest;
 use crate::relay::kept::Kept;
 use crate::relay::upstream::{NoPage, Upstream};
-use crate::feed::request::PageRequest;
 use hashbrown::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -44,9 +44,10 @@ impl Status {
         for feed in self.feeds.values() {
             let (is_ok, detail) = match age(feed) {
                 None => (false, "nothing was loaded from the hub yet: see the log".to_owned()),
-                Some(age) if age > MAX_AGE => {
-                    (false, format!("the last statement of the hub is {age} ms old: the hub does not answer; see the log"))
-                }
+                Some(age) if age > MAX_AGE => (
+                    false,
+                    format!("the last statement of the hub is {age} ms old: the hub does not answer; see the log"),
+                ),
                 Some(age) if !feed.is_connected() => {
                     (true, format!("the hub does not answer; its last statement is {age} ms old"))
                 }
@@ -136,7 +137,8 @@ impl Collector for Source {
         gauge(&mut encoder, "proxies", "Proxies that follow the feed here", proxies)?;
         gauge(&mut encoder, "proxies_waiting", "Requests of proxies that wait for something new", waiting)?;
         gauge(&mut encoder, "kept_bytes", "Bytes of full states and pages in memory", kept)?;
-        let help = "Pages sent, by whether the relay held them; those without the nonce that was asked for are counted twice";
+        let help =
+            "Pages sent, by whether the relay held them; those without the nonce that was asked for are counted twice";
         counter(&mut encoder, "pages_sent", help, pages)?;
         counter(&mut encoder, "page_bytes", "Bytes of pages sent", bytes)
     }

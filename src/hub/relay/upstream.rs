@@ -133,6 +133,11 @@ impl Upstream {
         body(response, MAX_ANSWER).await
     }
 
+    /// Whether the configuration has the key `kid`.
+    pub fn knows(&self, kid: &str) -> bool {
+        self.follow.keys.iter().any(|key| key.kid() == Some(kid))
+    }
+
     /// The page `bytes` of `feed`, as a filter verifies it.
     pub fn verify(&self, feed: &str, bytes: Bytes) -> Result<Kept, PageError> {
         Kept::verify(bytes, (&self.hub, feed), &self.follow.keys, &mut self.signatures.clone())
@@ -231,7 +236,8 @@ impl Files {
         let authorization = match self.token {
             Some((path, bytes)) => {
                 let token = std::str::from_utf8(bytes.trim_ascii()).ok();
-                let token = token.filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+                let token =
+                    token.filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
                 Some(format!("Bearer {}", token.ok_or(BadFiles::Token(path))?))
             }
             None => None,

@@ -169,9 +169,7 @@ fn the_schema_takes_what_the_hub_takes() {
         assert!(!fits(&put), "the schema takes {pointer}");
         assert!(compiled(put).is_err(), "the hub takes {pointer}");
     }
-    for (object, key) in
-        [("", "data"), ("", "feeds"), ("/feeds/0", "name"), ("/access/0", "spiffe")]
-    {
+    for (object, key) in [("", "data"), ("", "feeds"), ("/feeds/0", "name"), ("/access/0", "spiffe")] {
         let remove =
             |config: &mut Value| drop(config.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(key));
         assert!(!fits(&remove) && compiled(remove).is_err(), "{object}/{key}");
@@ -288,7 +286,10 @@ fn each_message_about_a_relay() {
             |c| c["follow"]["url"] = json!("http://hub.example"),
             "follow.url: `http://hub.example` fetches keys without TLS: whoever is between could replace them (write `https://`; `http://` is allowed to a loopback address only)",
         ),
-        (|c| c["follow"]["surprise"] = json!(1), "follow.surprise: unknown key `surprise` (known: `url`, `keys`, `token_file`, `certificate`, `key`, `ca`)"),
+        (
+            |c| c["follow"]["surprise"] = json!(1),
+            "follow.surprise: unknown key `surprise` (known: `url`, `keys`, `token_file`, `certificate`, `key`, `ca`)",
+        ),
         (
             |c| c["follow"]["keys"] = json!({"inline": {"keys": []}}),
             "follow.keys.inline.keys: must have at least one key (write what `taskfence hub keys` prints on the host of the hub)",

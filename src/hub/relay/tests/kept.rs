@@ -107,7 +107,11 @@ fn what_a_filter_would_not_take_is_not_taken() {
     assert_eq!(line.take(&hub.heartbeat(3, NOW + 4), NOW), Err(Refused::Old));
     assert_eq!(line.take(&hub.changes(4, 5, NOW + 6), NOW), Err(Refused::Gap { prev: 4, number: 3 }));
     assert_eq!(line.take(&hub.changes(2, 5, NOW + 6), NOW), Err(Refused::Overlap));
-    assert_eq!(line.take(&hub.changes(0, 5, NOW + 6), NOW), Err(Refused::Overlap), "its beginning is nobody's position");
+    assert_eq!(
+        line.take(&hub.changes(0, 5, NOW + 6), NOW),
+        Err(Refused::Overlap),
+        "its beginning is nobody's position"
+    );
     assert!(matches!(line.take(&hub.heartbeat(3, NOW + 70_000), NOW), Err(Refused::Ahead(_))));
     assert_eq!(line.head(), (revision(3), NOW + 5));
 }
