@@ -161,7 +161,6 @@ pub fn run(hub: Hub, config: &str, format: LogFormat, drain: Duration) -> Result
 }
 
 /// What runs.
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Running {
     Hub(Server),
     /// With the lock on its data.

@@ -110,8 +110,8 @@ impl Disk {
         }
         known.sort();
         let surplus = known.len().saturating_sub(STATES);
-        let old = known.into_iter().map(|(_, path)| path).filter(|path| *path != done).take(surplus);
-        old.map(|path| remove_folder(&path)).collect()
+        let mut old = known.into_iter().map(|(_, path)| path).filter(|path| *path != done).take(surplus);
+        old.try_for_each(|path| remove_folder(&path))
     }
 }
 

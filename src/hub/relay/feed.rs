@@ -218,10 +218,9 @@ impl RelayFeed {
     async fn next(&self, page: Arc<Kept>, request: &PageRequest, polling: &Polling) -> Result<Arc<Kept>, NotNow> {
         let is_old = self.followers.last_statement(polling.id()) > Some(page.statement.at);
         // Whoever asks twice for the same did not take it: its last statement may be of another relay.
-        if is_old || self.asked_twice(polling.id(), request.after) {
-            if let Ok(page) = self.pass(Question::of(request)).await {
-                return Ok(page);
-            }
+        let is_no_use = self.asked_twice(polling.id(), request.after) || is_old;
+        if is_no_use && let Ok(page) = self.pass(Question::of(request)).await {
+            return Ok(page);
         }
         Ok(self.own(page))
     }

@@ -7,6 +7,7 @@ use crate::relay::upstream::{NoPage, Upstream};
 use crate::repeated::Repeated;
 use crate::store::model::FollowerRecord;
 use hashbrown::HashMap;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use taskfence_core::encoding::digest::{Digest, sha256};
@@ -127,7 +128,30 @@ impl Reporter {
             principal: record.principal.clone(),
             applied: record.applied.to_string(),
             seen_ms: record.seen,
-            report: if is_known { None } else { serde_json::from_str(&record.report).ok() },
+            report: if is_known { None } else { reported(&record.report, |kid| self.upstream.knows(kid)) },
         }
+    }
+}
+
+/// The report of a follower, with the keys that this relay knows too: it can hand on nothing that is signed with another.
+fn reported(report: &str, knows: impl Fn(&str) -> bool) -> Option<Value> {
+    let mut report: Value = serde_json::from_str(report).ok()?;
+    if let Some(kids) = report.get_mut("kids").and_then(Value::as_array_mut) {
+        kids.retain(|kid| kid.as_str().is_some_and(&knows));
+    }
+    Some(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_key_that_the_relay_does_not_know_is_known_to_nobody_behind_it() {
+        let report = json!({"id": "follower", "stale_after": 30, "kids": ["old", "next"]}).to_string();
+        let said = reported(&report, |kid| kid == "old").unwrap();
+        assert_eq!(said, json!({"id": "follower", "stale_after": 30, "kids": ["old"]}));
+        assert_eq!(reported("{", |_| true), None);
     }
 }

@@ -133,6 +133,11 @@ impl Upstream {
         body(response, MAX_ANSWER).await
     }
 
+    /// Whether the configuration has the key `kid`.
+    pub fn knows(&self, kid: &str) -> bool {
+        self.follow.keys.iter().any(|key| key.kid() == Some(kid))
+    }
+
     /// The page `bytes` of `feed`, as a filter verifies it.
     pub fn verify(&self, feed: &str, bytes: Bytes) -> Result<Kept, PageError> {
         Kept::verify(bytes, (&self.hub, feed), &self.follow.keys, &mut self.signatures.clone())
