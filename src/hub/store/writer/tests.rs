@@ -136,10 +136,11 @@ proptest::proptest! {
         }
         // The one that committed nothing more hears of the rest when it looks.
         for (writer, heard) in writers.iter().zip(&mut heard) {
-            writer.follow_others(Arc::new(open(&folder))).unwrap();
-            let mut head = writer.head(FEED);
-            let all = u64::try_from(made).unwrap();
-            let waited = runtime().block_on(async { head.wait_for(|head| head.number == all).await.map(|head| *head) });
+            let (mut head, all) = (writer.head(FEED), u64::try_from(made).unwrap());
+            let waited = runtime().block_on(async {
+                tokio::spawn(writer.follow_others(None));
+                head.wait_for(|head| head.number == all).await.map(|head| *head)
+            });
             proptest::prop_assert_eq!(waited.unwrap(), heard.take_in());
             proptest::prop_assert_eq!(heard.head, open(&folder).head(FEED).unwrap());
         }
@@ -150,9 +151,7 @@ proptest::proptest! {
 fn the_room_that_another_replica_has_used_is_not_given_twice() {
     let (store, folder) = store();
     let (one, two) = (start(&Probe::new(store), QUEUE), start(&Probe::new(open(&folder)), QUEUE));
-    let block = |jti: &str, n| {
-        Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", jti, &[]) })
-    };
+    let block = |jti: &str, n| Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", jti, &[]) });
     // 48 of 64 places are the share of one transmitter.
     let outcomes = submit_all(&one, (0..40).map(|n| block(&n.to_string(), n)).collect());
     assert!(outcomes.iter().all(Result::is_ok));
