@@ -1,15 +1,26 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
 pub mod clock;
+mod generations;
+mod group;
 pub mod lease;
 #[cfg(test)]
 mod measure;
 pub mod model;
+pub mod open;
+pub mod postgres;
+mod prune;
 pub mod pruning;
+pub mod retention;
 pub mod room;
+mod rule;
 pub mod sqlite;
+mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod value;
 pub mod writer;
 
 use crate::store::model::{

@@ -429,6 +429,10 @@ impl Worker {
         match committed {
             Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
             Err(StoreError::Uncertain(why)) => return Err(Uncertain(why)),
+            // Each of them alone would wait for the database too.
+            Err(StoreError::Unavailable(why)) => {
+                outcomes.extend(changes.iter().map(|_| Err(StoreError::Unavailable(why.clone()))));
+            }
             Err(error) if changes.len() == 1 => outcomes.push(Err(error)),
             Err(_) => {
                 let (first, second) = changes.split_at(changes.len().div_ceil(2));
