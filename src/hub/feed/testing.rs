@@ -231,8 +231,14 @@ impl Store for MemoryStore {
     fn put_followers(&self, new: &[FollowerRecord]) -> Result<(), StoreError> {
         self.enter()?;
         let mut followers = self.followers.lock().unwrap();
-        followers.retain(|known| !new.iter().any(|follower| follower.id == known.id));
-        followers.extend_from_slice(new);
+        for follower in new {
+            let known = followers.iter().position(|known| known.id == follower.id);
+            match known {
+                Some(known) if followers[known].seen > follower.seen => {}
+                Some(known) => followers[known] = follower.clone(),
+                None => followers.push(follower.clone()),
+            }
+        }
         Ok(())
     }
 
