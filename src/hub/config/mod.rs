@@ -6,6 +6,7 @@ mod compile_access;
 mod compile_feed;
 mod compile_listen;
 mod compile_streams;
+mod compile_store;
 pub mod hub;
 pub mod model;
 mod name;
