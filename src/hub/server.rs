@@ -268,6 +268,10 @@ impl Server {
                 let access = Arc::clone(&access);
                 Arc::new(move |principal, feed| access.may(principal, Role::Receiver, feed))
             },
+            is_accepted: {
+                let replica = Arc::clone(&replica);
+                Arc::new(move || if shared { replica.check_accepted() } else { Ok(()) })
+            },
             replica: name.clone(),
             stop: stopped.clone(),
         };
