@@ -19,6 +19,7 @@ const HUB_ROOMS: [&str; 18] = [
     "histogram",
     "parking",
     "store",
+    "replicas",
     "access",
     "intake",
     "ssf",

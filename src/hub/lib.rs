@@ -26,6 +26,7 @@ pub mod parking;
 pub mod problem;
 pub mod relay;
 pub mod repeated;
+pub mod replicas;
 pub mod serve;
 pub mod server;
 pub mod ssf;

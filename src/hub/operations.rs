@@ -127,7 +127,7 @@ impl Operations for Parts {
         let feed = self.feeds.feed(feed).ok_or_else(|| Problem::missing("there is no such feed", "see /v1/feeds"))?;
         let head = feed.head();
         let all = feed.followers.all().into_iter();
-        Ok(all.map(|(id, follower)| proxy(id, &follower, head, feed.followers.closes(&follower))).collect())
+        Ok(all.map(|(id, follower)| proxy(id, &follower, head, feed.closes(&follower))).collect())
     }
 }
 

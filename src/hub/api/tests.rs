@@ -8,7 +8,6 @@ use crate::config::role::Role;
 use crate::feed::{long_poll, relayed};
 use crate::intake::{logout, push};
 use crate::server;
-use crate::store::Store;
 use crate::streams::routes as stream_routes;
 use crate::testing::{self, Answer, Running};
 use serde_json::{Value, json};
@@ -150,7 +149,10 @@ async fn pushes_and_pages_are_answered_as_described() {
 
 #[tokio::test]
 async fn every_path_of_the_document_is_served() {
-    let hub = Running::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = testing::config(folder.path());
+    config["streams"] = json!({"issuer": "https://hub.example"});
+    let hub = Running::start_with(config, folder).await;
     let token = hub.token("ops", Role::Operator, &[]).await;
     let (status, document) = hub.call("GET", "/openapi.json", Some(&token), None).await;
     assert_eq!(status, 200);
@@ -160,6 +162,9 @@ async fn every_path_of_the_document_is_served() {
             let (status, answer) = hub.call(&method.to_uppercase(), &path, Some(&token), Some(json!({}))).await;
             let missing = answer["detail"] == "there is no such path" || status == 405;
             assert!(!missing, "{method} {path} answered {status} {answer}");
+        }
+        if methods.get("delete").is_some() {
+            continue;
         }
         let (status, _) = hub.call("DELETE", &path, Some(&token), None).await;
         // Where SETs are pushed, the role is looked at first.

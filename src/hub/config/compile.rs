@@ -5,6 +5,7 @@ use crate::config::compile_access::access;
 use crate::config::compile_feed::feed;
 use crate::config::compile_follow;
 use crate::config::compile_listen::listen;
+use crate::config::compile_store::postgres;
 use crate::config::compile_streams::streams;
 use crate::config::hub::Hub;
 use crate::config::model::HubConfig;
@@ -54,6 +55,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     }
     check_limits(&config, &mut found);
     let listen = listen(&config.listen, &mut found);
+    let postgres = config.store.postgres.as_ref().and_then(|config| postgres(config, &mut found));
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
     let streams = streams(&config, &mut found);
@@ -77,6 +79,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     Ok(Hub {
         name,
         data,
+        postgres,
         listen,
         access,
         clusters,

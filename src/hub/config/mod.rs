@@ -7,6 +7,7 @@ mod compile_feed;
 mod compile_follow;
 mod compile_listen;
 mod compile_ssf;
+mod compile_store;
 mod compile_streams;
 pub mod hub;
 pub mod model;

@@ -77,6 +77,9 @@ pub enum Never {
     Shadow,
 }
 
+/// The times of two replicas for one moment differ by less than this, in milliseconds; see `StoreTime`.
+const REPLICAS: u64 = 2_000;
+
 /// The node that was last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Slowest {
@@ -120,9 +123,11 @@ impl Waiter {
         }
     }
 
-    /// A follower that has confirmed nothing yet came into the list.
-    pub fn joined(&mut self) {
-        self.remaining = self.remaining.saturating_add(1);
+    /// A follower that has applied `applied` came into the list.
+    pub fn joined(&mut self, applied: Revision) {
+        if lacks(applied, self.revision) {
+            self.remaining = self.remaining.saturating_add(1);
+        }
     }
 
     /// A follower that had applied `applied` left the list.
@@ -140,10 +145,19 @@ impl Waiter {
     }
 }
 
+/// When a change was committed, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommitTime {
+    /// `None`: that is too long ago.
+    pub at: Option<u64>,
+    /// Where several replicas sign: no later than this. No statement that lacks the change was read later, whoever signed it.
+    pub by: Option<u64>,
+}
+
 /// The receipt for `revision`. `slowest` is known to the one who waited.
 pub fn receipt<'f>(
     revision: Revision,
-    committed_at: Option<u64>,
+    committed: CommitTime,
     slowest: Option<Slowest>,
     followers: impl Iterator<Item = (&'f str, &'f Follower)>,
     by: ByRelays<'_>,
@@ -168,7 +182,7 @@ pub fn receipt<'f>(
         }
         if !has {
             let (id, node) = (id.to_owned(), follower.report.node.to_string());
-            let closes = closes(follower, revision.number, committed_at, by.sent);
+            let closes = closes(follower, revision.number, committed, by.sent);
             let relay = follower.relay.as_deref().map(str::to_owned);
             waiting.push(Waiting { id, node, relay, applied, seen: follower.seen, closes });
         }
@@ -181,7 +195,7 @@ pub fn receipt<'f>(
     let complete = waiting.is_empty() && by.relays.iter().all(|relay| relay.reports);
     Receipt {
         revision,
-        committed_at,
+        committed_at: committed.at,
         confirmed,
         confirmed_by_relays,
         relays: by.relays,
@@ -202,20 +216,21 @@ pub struct ByRelays<'r> {
     pub relays: Vec<RelayMark>,
 }
 
-/// By when `follower` has closed itself, if it applies nothing that has the entry `number`. `committed_at` is the time of
-/// that entry, and `sent` are the statements that were sent to anybody.
+/// By when `follower` has closed itself, if it applies nothing that has the entry `number`, which was committed at
+/// `committed`. `sent` are the statements that this replica has sent to anybody.
 ///
-/// Behind a relay a follower may have got each statement that was signed before the entry was committed, whatever the relay
-/// says.
-pub fn closes(follower: &Follower, number: u64, committed_at: Option<u64>, sent: &Statements) -> Closes {
+/// Where there are several replicas, others may have sent the follower statements before that. Behind a relay a follower may
+/// have got each statement that was signed before the entry was committed, whatever the relay says.
+pub fn closes(follower: &Follower, number: u64, committed: CommitTime, sent: &Statements) -> Closes {
     if follower.report.is_shadow() {
         return Closes::Never(Never::Shadow);
     }
     let Some(stale) = follower.report.stale_after else { return Closes::Never(Never::NoLimit) };
-    let statement = match follower.relay {
-        Some(_) => committed_at.or_else(|| sent.before(number)).or_else(|| sent.last()).unwrap_or(0),
+    let own = match follower.relay {
+        Some(_) => committed.at.or_else(|| sent.before(number)).or_else(|| sent.last()).unwrap_or(0),
         None => follower.statements.before(number).unwrap_or(0),
     };
+    let statement = committed.by.map_or(own, |by| by.saturating_add(REPLICAS));
     Closes::At(statement.saturating_add(stale.saturating_mul(1000)).saturating_add(OFFSET_BOUND))
 }
 

@@ -26,7 +26,7 @@ mod rederive;
 mod renewal;
 pub mod service;
 mod told;
-mod upkeep;
+pub mod upkeep;
 pub mod verification_states;
 mod words;
 

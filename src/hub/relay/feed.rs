@@ -175,7 +175,7 @@ impl RelayFeed {
     pub async fn page(&self, request: PageRequest, polling: &Polling) -> Result<PageBody, NotNow> {
         self.followers.acknowledge(polling.id(), request.applied, |_| None);
         let kept = self.find(&request, polling).await?;
-        self.followers.sent(polling.id(), kept.statement.head, kept.statement.at);
+        self.followers.sent(polling.id(), kept.statement.upto, kept.statement.head, kept.statement.at);
         let length = u64::try_from(kept.bytes.len()).unwrap_or(u64::MAX);
         self.served.bytes.fetch_add(length, Ordering::Relaxed);
         Ok(kept.body())

@@ -7,6 +7,7 @@ use crate::access::principal::Principal;
 use crate::access::sources::Sources;
 use crate::config::hub::Hub;
 use crate::config::role::Role;
+use crate::feed::Settings;
 use crate::feed::followers::Followers;
 use crate::problem::Problem;
 use crate::relay::disk::Disk;
@@ -97,8 +98,12 @@ impl Relay {
             if let Some((head, at)) = line.as_ref().map(Line::head) {
                 tracing::info!(feed = name, %head, at, "the relay goes on with what it kept");
             }
-            let most = (hub.limits.followers, hub.limits.followers_per_principal);
-            let followers = Followers::new(&name, Vec::new(), most, now.clone());
+            let settings = Settings {
+                max_followers: hub.limits.followers,
+                max_of_principal: hub.limits.followers_per_principal,
+                ..Settings::new(&hub.name)
+            };
+            let followers = Followers::new(&name, Vec::new(), &settings, now.clone());
             let passed = Passed::new(upstream.clone());
             let feed = RelayFeed::new(&name, line, passed, (followers, hub.limits.full_states), now.clone());
             let feed = Arc::new(feed);

@@ -1,15 +1,26 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
 pub mod clock;
+mod generations;
+mod group;
 pub mod lease;
 #[cfg(test)]
 mod measure;
 pub mod model;
+pub mod open;
+pub mod postgres;
+mod prune;
 pub mod pruning;
+pub mod retention;
 pub mod room;
+mod rule;
 pub mod sqlite;
+mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod value;
 pub mod writer;
 
 use crate::store::model::{
@@ -19,6 +30,7 @@ use std::path::Path;
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
+use tokio::sync::watch;
 
 /// The named value that a backup carries, and not the store that it was made of: when it was made, in milliseconds since
 /// 1970. A writer that finds it starts a new epoch in every feed, and moves it to [`RESTORED`].
@@ -112,7 +124,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a principal. `Ok(false)`: there is none of that name.
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError>;
 
-    /// Adds or replaces followers, in one transaction.
+    /// Adds or replaces followers, in one transaction. One that was seen later stays: it went to another replica, which
+    /// knows more of it.
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError>;
 
     /// The followers of a feed.
@@ -141,8 +154,28 @@ pub trait Store: Send + Sync + 'static {
     /// [`lease::Lease`].
     fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError>;
 
+    /// The clock that all replicas over this store use, in milliseconds since 1970: that of the database, or that of this
+    /// system where the store is a file. It asks the database each time.
+    fn now_ms(&self) -> Result<u64, StoreError> {
+        Ok(clock::system_time())
+    }
+
+    /// Changes whenever another process may have changed the store; `None`: no other process does. A hint and no promise:
+    /// whoever follows the store also looks at it every second or so.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
     fn latest_time(&self) -> Result<u64, StoreError>;
+
+    /// The followers of a feed that are not of the replica `but` and were seen at `since` or later, in milliseconds since
+    /// 1970. It is called several times a second while somebody waits for a receipt.
+    fn followers_seen(&self, feed: &str, but: &str, since: u64) -> Result<Vec<FollowerRecord>, StoreError> {
+        let mut followers = self.followers(feed)?;
+        followers.retain(|follower| follower.replica != but && follower.seen >= since);
+        Ok(followers)
+    }
 
     /// Removes what is not needed any more at `now`: entries that have ended, signals all of whose entries have, old
     /// chains. Each signal stays for as long as the store was told to keep signals, at least for an hour where it has no

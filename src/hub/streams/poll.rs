@@ -130,6 +130,7 @@ impl Streams {
     /// The next SETs of a stream, signed. Blocks.
     fn next_sets(&self, principal: &Principal, feed: &str, id: &str, limit: usize) -> Result<PollAnswer, Problem> {
         let stream = self.own(principal, feed, id)?;
+        (self.0.is_accepted)()?;
         let Some(sent) = self.feed(feed) else { return Ok(PollAnswer::default()) };
         let is_paused = self.pause_at_gap(&stream)?;
         let stream = if is_paused { self.own(principal, feed, id)? } else { stream };

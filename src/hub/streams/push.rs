@@ -324,8 +324,8 @@ impl Streams {
         };
         let Some(sent) = self.feed(feed) else { return Ok(None) };
         let idle = |stream| Ok(Some(Work { stream, items: Vec::new(), passed: 0 }));
-        // Who lost the role gets nothing, not even that.
-        if !(self.0.may_receive)(&stream.principal, feed) {
+        // Who lost the role gets nothing, not even that. A replica with another configuration leaves it to the others.
+        if !(self.0.may_receive)(&stream.principal, feed) || (self.0.is_accepted)().is_err() {
             return idle(stream);
         }
         if self.pause_at_gap(&stream)? && stream.status == Status::Enabled {

@@ -26,6 +26,9 @@ pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Whether a principal may have streams of a feed now.
 pub type MayReceive = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
+/// Whether the configuration of this replica is the accepted one. Blocks.
+pub type IsAccepted = Arc<dyn Fn() -> Result<(), StoreError> + Send + Sync>;
+
 /// So many polls wait at once; others are answered at once.
 const MAX_WAITING: usize = 1_024;
 
@@ -42,6 +45,7 @@ pub(super) struct Inner {
     pub(super) replica: String,
     pub(super) now: Now,
     pub(super) may_receive: MayReceive,
+    pub(super) is_accepted: IsAccepted,
     pub(super) allowed: Allowed,
     pub(super) client: reqwest::Client,
     pub(super) stop: watch::Receiver<bool>,
@@ -67,6 +71,8 @@ pub struct Needs {
     pub now: Now,
     /// Who may have streams.
     pub may_receive: MayReceive,
+    /// Whether the configuration of this replica is the accepted one.
+    pub is_accepted: IsAccepted,
     /// The name of this replica.
     pub replica: String,
     /// When the hub stops.
@@ -94,7 +100,7 @@ impl Streams {
     /// The streams of `hub`, with their keys in the folder `keys`; `Ok(None)`: it is no transmitter. Blocks.
     pub fn open(hub: &Hub, keys: &Path, needs: Needs) -> Result<Option<Streams>, StartError> {
         let Some(settings) = hub.streams.clone() else { return Ok(None) };
-        let Needs { store, writer, now, may_receive, replica, stop } = needs;
+        let Needs { store, writer, now, may_receive, is_accepted, replica, stop } = needs;
         let feeds = hub.feeds.iter().map(|feed| SentFeed {
             feed: Arc::clone(feed),
             issuer: format!("{}/feeds/{}", settings.issuer, feed.name),
@@ -114,6 +120,7 @@ impl Streams {
             replica,
             now,
             may_receive,
+            is_accepted,
             allowed,
             client,
             stop,

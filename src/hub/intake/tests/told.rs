@@ -2,6 +2,7 @@
 
 use crate::intake::logout;
 use crate::intake::testing::{IDP, ISSUER, NOW, TestHub};
+use crate::intake::upkeep::Surroundings;
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
@@ -86,7 +87,7 @@ async fn what_was_undone_stays_undone_and_what_stands_is_derived_again() {
     let until = |hub: &TestHub| hub.entries().iter().find(|one| one.fact == Fact::CutOff).unwrap().until;
     let before = until(&hub);
     let hub = hub.restarted_with(|config| config["feeds"][0]["issuers"][0]["max_session"] = json!("48h"));
-    let looking = tokio::spawn(hub.intake.clone().look_after(|| async {}, || None));
+    let looking = tokio::spawn(hub.intake.clone().look_after(Surroundings::alone(|| async {}, || None)));
     for _ in 0..200 {
         if until(&hub) > before {
             break;

@@ -40,7 +40,7 @@ async fn tree(folder: &std::path::Path) -> (Server, Relay, KeySet) {
         "data": folder.join("root"), "reserve_mib": 1, "listen": {"address": "127.0.0.1:0"},
         "feeds": [{"name": "main", "issuers": issuers}]
     });
-    let token = tokens::create(&open_store(&hub(&root)).unwrap(), "relay", Role::Relay, &[], now()).unwrap();
+    let token = tokens::create(&*open_store(&hub(&root)).unwrap(), "relay", Role::Relay, &[], now()).unwrap();
     let server = Server::start(hub(&root), "hash").await.unwrap();
     let keys = crate::feed::keys::Keys::open(&folder.join("root").join(KEYS)).unwrap().jwks();
     fs::write(folder.join("token"), token).unwrap();
@@ -50,7 +50,7 @@ async fn tree(folder: &std::path::Path) -> (Server, Relay, KeySet) {
         "feeds": [{"name": "main"}]
     });
     let config = hub(&config);
-    let store = Arc::new(open_store(&config).unwrap());
+    let store = open_store(&config).unwrap();
     let relay = Relay::start(config, store, TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
     let feed = &relay.feeds()["main"];
     while feed.line().as_ref().is_none_or(|line| line.heartbeat().is_none()) {

@@ -3,7 +3,7 @@
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
 use crate::store::sqlite::retention;
 use crate::store::sqlite::transaction;
-use crate::store::sqlite::value::{int, uint};
+use crate::store::value::{int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// See `Store::audit`.
@@ -97,7 +97,7 @@ pub fn put_followers(connection: &Connection, followers: &[FollowerRecord]) -> R
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET principal = excluded.principal, report = excluded.report,
                 applied = excluded.applied, seen = excluded.seen, statement_at = excluded.statement_at,
-                replica = excluded.replica, relay = excluded.relay",
+                replica = excluded.replica, relay = excluded.relay WHERE excluded.seen >= follower.seen",
         )?;
         let mut latest = 0;
         for follower in followers {
