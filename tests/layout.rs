@@ -12,7 +12,7 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 17] = [
+const HUB_ROOMS: [&str; 20] = [
     "repeated",
     "config",
     "problem",
@@ -21,7 +21,9 @@ const HUB_ROOMS: [&str; 17] = [
     "store",
     "access",
     "intake",
+    "ssf",
     "feed",
+    "streams",
     "api",
     "connection",
     "serve",
@@ -29,6 +31,7 @@ const HUB_ROOMS: [&str; 17] = [
     "health",
     "operations",
     "metrics",
+    "relay",
     "server",
 ];
 

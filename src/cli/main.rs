@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod doctor;
 mod drafting;
 mod envoy;
 mod envoy_checks;
@@ -11,6 +12,7 @@ mod failure;
 mod input;
 mod offline;
 mod remote;
+mod rendering;
 mod signing;
 mod terminal;
 #[cfg(test)]
@@ -57,7 +59,10 @@ enum Command {
     Check(commands::check::Check),
     Explain(Box<commands::explain::Explain>),
     Test(commands::test::Test),
+    Doctor(Box<commands::doctor::Doctor>),
+    Render(commands::render::Render),
     Schema(commands::schema::Schema),
+    Capabilities(commands::capabilities::Capabilities),
     #[command(subcommand)]
     Keys(commands::keys::Keys),
     #[command(subcommand)]
@@ -105,7 +110,10 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Check(check) => check.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Test(test) => test.run(console),
+        Command::Doctor(doctor) => doctor.run(console),
+        Command::Render(render) => render.run(console),
         Command::Schema(schema) => schema.run(console),
+        Command::Capabilities(capabilities) => capabilities.run(console),
         Command::Keys(keys) => keys.run(console),
         Command::Token(token) => token.run(console),
         Command::Signal(signal) => signal.run(console),

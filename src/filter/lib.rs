@@ -2,6 +2,7 @@
 //! nothing itself.
 
 mod body_callback;
+mod build_info;
 mod callback_budget;
 mod change_gauge;
 mod clock;

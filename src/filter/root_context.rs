@@ -1,5 +1,6 @@
 //! One configured plugin: reads the configuration, and makes a context for each stream.
 
+use crate::build_info;
 use crate::callback_budget::CallbackBudget;
 use crate::change_gauge;
 use crate::clock::now;
@@ -58,6 +59,7 @@ impl PluginRoot {
         for warning in &loaded.warnings {
             log::warn!("configuration: {warning}");
         }
+        build_info::publish(&loaded);
         let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let keys = KeyFetcher::new(&loaded.policy)?;
         let feed = FeedFollower::new(&loaded.policy)?;

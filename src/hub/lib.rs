@@ -24,10 +24,13 @@ pub mod metrics;
 pub mod operations;
 pub mod parking;
 pub mod problem;
+pub mod relay;
 pub mod repeated;
 pub mod serve;
 pub mod server;
+pub mod ssf;
 pub mod store;
+pub mod streams;
 #[cfg(test)]
 mod testing;
 pub mod tls;

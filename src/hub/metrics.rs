@@ -5,6 +5,9 @@ use crate::api::operations::Operations;
 use crate::health::Health;
 use crate::histogram::{BOUNDS, Snapshot};
 use crate::operations::Parts;
+use crate::ssf::client::failure::Step;
+use crate::ssf::condition::Phase;
+use crate::streams::follow_up::StreamLag;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet, text,
@@ -55,13 +58,15 @@ impl Metrics {
 }
 
 /// A label with its value.
-type Label<'l> = (&'static str, &'l str);
+pub(crate) type Label<'l> = (&'static str, &'l str);
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         self.signals(&mut encoder)?;
         self.feeds(&mut encoder)?;
         self.receipts(&mut encoder)?;
+        self.streams(&mut encoder)?;
+        self.managed_streams(&mut encoder)?;
         let counts = self.parts.writer.counts();
         let help = "Groups of changes that were committed, each with one fsync";
         counter(&mut encoder, "commits", help, [(Vec::new(), counts.groups)])?;
@@ -152,6 +157,68 @@ impl Source {
         counter(encoder, "page_cpu_seconds", "CPU time that pages took", seconds)
     }
 
+    fn streams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(streams) = &self.parts.streams else { return Ok(()) };
+        let (mut sets, mut paused) = (Vec::new(), Vec::new());
+        for (feed, counters) in streams.counters() {
+            let all = [
+                ("pushed", &counters.pushed),
+                ("acknowledged", &counters.acknowledged),
+                ("refused", &counters.refused),
+                ("failed", &counters.failed),
+            ];
+            sets.extend(all.map(|(outcome, counter)| (vec![("feed", feed), ("outcome", outcome)], counter.value())));
+            paused.push((vec![("feed", feed)], counters.paused.value()));
+        }
+        counter(encoder, "stream_sets", "SETs for receivers by what became of them", sets)?;
+        counter(encoder, "stream_pauses", "Streams that the hub paused", paused)?;
+        let lags = streams.lags();
+        let labels = |at: &'_ StreamLag| vec![("feed", at.feed.clone()), ("stream", at.stream.clone())];
+        let waiting: Vec<_> = lags.iter().map(|lag| (labels(lag), signed(lag.waiting))).collect();
+        let seconds = lags.iter().map(|lag| (labels(lag), Duration::from_millis(lag.behind_ms).as_secs_f64()));
+        let seconds: Vec<_> = seconds.collect();
+        gauge(
+            encoder,
+            "stream_waiting",
+            "SETs that a stream has not got yet; at most 1000 are counted",
+            borrowed(&waiting),
+        )?;
+        let help = "How long the oldest of them has waited";
+        gauge(encoder, "stream_lag_seconds", help, borrowed(&seconds))
+    }
+
+    /// The streams that the hub manages at transmitters.
+    fn managed_streams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (mut phases, mut polled, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut polls, mut sets, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        for condition in self.parts.managed.conditions() {
+            let now = condition.snapshot();
+            let labels = vec![("feed", condition.feed.as_str()), ("stream", condition.stream.as_str())];
+            let with = |name: &'static str, value: &'static str| {
+                let mut labels = labels.clone();
+                labels.push((name, value));
+                labels
+            };
+            phases.extend(Phase::ALL.map(|one| (with("state", one.as_str()), i64::from(one == now.phase))));
+            let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+            polled.push((labels.clone(), seconds(now.polled)));
+            verified.push((labels.clone(), seconds(now.verified)));
+            polls.push((labels.clone(), now.polls));
+            let outcomes = [("acknowledged", now.acknowledged), ("refused", now.refused), ("deferred", now.deferred)];
+            sets.extend(outcomes.map(|(outcome, count)| (with("outcome", outcome), count)));
+            failures.extend(
+                Step::ALL.into_iter().zip(now.failures).map(|(step, count)| (with("step", step.as_str()), count)),
+            );
+        }
+        gauge(encoder, "ssf_stream_state", "1 for the state that the stream at the transmitter is in", phases)?;
+        gauge(encoder, "ssf_last_poll_seconds", "When the last poll was answered, since 1970; 0: never", polled)?;
+        let help = "When the last verification came that this hub asked for, since 1970; 0: never";
+        gauge(encoder, "ssf_last_verification_seconds", help, verified)?;
+        counter(encoder, "ssf_polls", "Polls that were answered", polls)?;
+        counter(encoder, "ssf_sets", "SETs that were fetched, by what became of them", sets)?;
+        counter(encoder, "ssf_failures", "Steps at transmitters that failed", failures)
+    }
+
     fn receipts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Seconds from the commit of a change until a proxy had applied it";
         let feeds = self.parts.feeds.iter();
@@ -160,7 +227,12 @@ impl Source {
     }
 }
 
-fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
+/// Labels that are borrowed from those that own their values.
+fn borrowed<'l, N: Copy>(all: &'l [(Vec<(&'static str, String)>, N)]) -> impl Iterator<Item = (Vec<Label<'l>>, N)> {
+    all.iter().map(|(labels, value)| (labels.iter().map(|(name, text)| (*name, text.as_str())).collect(), *value))
+}
+
+pub(crate) fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -173,7 +245,7 @@ fn counter<'l, N: EncodeCounterValue + fmt::Debug>(
     Ok(())
 }
 
-fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
+pub(crate) fn gauge<'l, N: EncodeGaugeValue + fmt::Debug>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -215,7 +287,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every metric that the hub has, with its type.
-    const METRICS: [(&str, &str); 22] = [
+    const METRICS: [(&str, &str); 28] = [
         ("taskfence_hub_audit_lost", "counter"),
         ("taskfence_hub_audit_records", "counter"),
         ("taskfence_hub_audit_waiting", "gauge"),
@@ -237,6 +309,12 @@ mod tests {
         ("taskfence_hub_signals", "counter"),
         ("taskfence_hub_signals_noted", "counter"),
         ("taskfence_hub_signals_refused", "counter"),
+        ("taskfence_hub_ssf_failures", "counter"),
+        ("taskfence_hub_ssf_last_poll_seconds", "gauge"),
+        ("taskfence_hub_ssf_last_verification_seconds", "gauge"),
+        ("taskfence_hub_ssf_polls", "counter"),
+        ("taskfence_hub_ssf_sets", "counter"),
+        ("taskfence_hub_ssf_stream_state", "gauge"),
         ("taskfence_hub_statements_signed", "counter"),
     ];
 

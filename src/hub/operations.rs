@@ -1,18 +1,22 @@
 //! The parts of the hub behind the API: intake for events and stops, the writer for what is undone, feeds for receipts.
 
-use crate::api::model::{ProxyAnswer, ReceiptAnswer, SlowestAnswer, TakenAnswer, WaitingAnswer};
+use crate::api::model::{ProxyAnswer, ReceiptAnswer, RelayAnswer, SlowestAnswer, TakenAnswer, WaitingAnswer};
 use crate::api::operations::{self, Operations, StopOrder};
 use crate::feed::feed::NoAnswer;
 use crate::feed::follower::Follower;
-use crate::feed::receipts::{self, Closes, Never, Receipt};
+use crate::feed::receipts::{Closes, Never, Receipt};
+use crate::feed::relays::RelayMark;
 use crate::feed::{Feeds, Receipts};
 use crate::intake::global_revocation::Authority;
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;
 use crate::problem::Problem;
+use crate::ssf::manager::ManagedStreams;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoredEntry};
 use crate::store::writer::{SubmitError, Writer};
+use crate::streams::answers::StreamSummary;
+use crate::streams::service::Streams;
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -33,8 +37,12 @@ pub struct Parts {
     pub writer: Writer,
     /// What proxies follow.
     pub feeds: Arc<Feeds>,
+    /// What receivers get; `None`: the hub is no transmitter.
+    pub streams: Option<Streams>,
     /// The clock.
     pub clock: Clock,
+    /// The streams that the hub manages at transmitters.
+    pub managed: ManagedStreams,
 }
 
 impl Operations for Parts {
@@ -104,10 +112,22 @@ impl Operations for Parts {
         .boxed()
     }
 
+    fn streams(&self, feed: &str) -> BoxFuture<'_, Result<Vec<StreamSummary>, Problem>> {
+        let feed = feed.to_owned();
+        async move {
+            match &self.streams {
+                Some(streams) => streams.list(feed).await,
+                None => Ok(Vec::new()),
+            }
+        }
+        .boxed()
+    }
+
     fn proxies(&self, feed: &str) -> Result<Vec<ProxyAnswer>, Problem> {
         let feed = self.feeds.feed(feed).ok_or_else(|| Problem::missing("there is no such feed", "see /v1/feeds"))?;
         let head = feed.head();
-        Ok(feed.followers.all().into_iter().map(|(id, follower)| proxy(id, &follower, head)).collect())
+        let all = feed.followers.all().into_iter();
+        Ok(all.map(|(id, follower)| proxy(id, &follower, head, feed.followers.closes(&follower))).collect())
     }
 }
 
@@ -148,13 +168,15 @@ fn receipt_answer(receipt: Receipt) -> ReceiptAnswer {
     let waiting = receipt.waiting.into_iter().map(|waiting| {
         let (closes_at_ms, never) = closing(waiting.closes);
         let (id, node, applied) = (waiting.id, waiting.node, waiting.applied.to_string());
-        WaitingAnswer { id, node, applied, seen_ms: waiting.seen, closes_at_ms, never }
+        WaitingAnswer { id, node, relay: waiting.relay, applied, seen_ms: waiting.seen, closes_at_ms, never }
     });
     let note = |_| "the hub or its store is new; until `may_miss_until_ms` there may be proxies that it does not know";
     ReceiptAnswer {
         number: receipt.revision.number,
         committed_at_ms,
         confirmed: count(receipt.confirmed),
+        confirmed_by_relays: count(receipt.confirmed_by_relays),
+        relays: receipt.relays.into_iter().map(relay).collect(),
         starting: count(receipt.starting),
         complete: receipt.complete,
         slowest,
@@ -162,6 +184,11 @@ fn receipt_answer(receipt: Receipt) -> ReceiptAnswer {
         may_miss_until_ms: receipt.may_miss_until,
         note: receipt.may_miss_until.map(note).map(str::to_owned),
     }
+}
+
+fn relay(mark: RelayMark) -> RelayAnswer {
+    let RelayMark { relay, polled, reported, reports } = mark;
+    RelayAnswer { relay, polled_ms: polled, reported_ms: (reported > 0).then_some(reported), reports }
 }
 
 fn closing(closes: Closes) -> (Option<u64>, Option<String>) {
@@ -174,12 +201,13 @@ fn closing(closes: Closes) -> (Option<u64>, Option<String>) {
     }
 }
 
-fn proxy(id: String, follower: &Follower, head: Revision) -> ProxyAnswer {
+fn proxy(id: String, follower: &Follower, head: Revision, closes: Closes) -> ProxyAnswer {
     let (applied, report) = (follower.applied, &follower.report);
     ProxyAnswer {
         id,
         node: report.node.to_string(),
         principal: follower.principal.to_string(),
+        relay: follower.relay.as_deref().map(str::to_owned),
         version: report.version.to_string(),
         mode: report.mode.to_string(),
         config: report.config.to_string(),
@@ -189,7 +217,7 @@ fn proxy(id: String, follower: &Follower, head: Revision) -> ProxyAnswer {
         waits: follower.polling > 0,
         stale_after: report.stale_after,
         // After the last statement that it got.
-        closes_at_ms: closing(receipts::closes(follower, u64::MAX)).0,
+        closes_at_ms: closing(closes).0,
         skew_ms: report.skew_ms.unwrap_or_default(),
         saturated: report.saturated,
     }

@@ -29,6 +29,8 @@ pub struct Problem {
 enum Header {
     /// How to authenticate; whether a token was given, which is not valid.
     Challenge { invalid_token: bool },
+    /// The scope that the caller would need.
+    Scope(&'static str),
     /// When to come back, in seconds.
     RetryAfter(u64),
 }
@@ -42,6 +44,11 @@ impl Header {
             }
             Header::Challenge { invalid_token: false } => {
                 (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"taskfence-hub\""))
+            }
+            Header::Scope(scope) => {
+                let value = format!("Bearer realm=\"taskfence-hub\", error=\"insufficient_scope\", scope=\"{scope}\"");
+                let value = HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer"));
+                (WWW_AUTHENTICATE, value)
             }
             Header::RetryAfter(seconds) => (RETRY_AFTER, seconds.into()),
         }
@@ -60,6 +67,12 @@ impl Problem {
     /// The caller may not do this.
     pub fn forbidden(detail: impl Into<String>, remedy: impl Into<String>) -> Problem {
         Problem::new(StatusCode::FORBIDDEN, "forbidden", "The caller may not do this", detail, remedy)
+    }
+
+    /// The token of the caller is not good for `scope` (RFC 6750 §3.1).
+    pub fn insufficient_scope(detail: impl Into<String>, scope: &'static str) -> Problem {
+        let problem = Problem::forbidden(detail, "use a token with the role receiver for this feed");
+        Problem { header: Some(Header::Scope(scope)), ..problem }
     }
 
     /// What the path or the body names does not exist.

@@ -10,6 +10,7 @@ use crate::api::call::{Api, READERS, allow_all_feeds};
 use crate::api::operations::Operations;
 use crate::api::routes;
 use crate::config::hub::Hub;
+use crate::config::role::Role;
 use crate::feed::keys::{Keys, KeysError};
 use crate::feed::{self, Feeds, Settings};
 use crate::health::{self, Ahead, Findings, Health};
@@ -18,8 +19,11 @@ use crate::intake::service::Intake;
 use crate::metrics::{self, Metrics};
 use crate::operations::Parts;
 use crate::problem::Problem;
+use crate::relay;
+use crate::relay::server::Relay;
 use crate::repeated::Repeated;
 use crate::serve::serve;
+use crate::ssf::manager::ManagedStreams;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::StoreError;
@@ -27,6 +31,8 @@ use crate::store::pruning::Pruning;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::retention::Retention;
 use crate::store::writer::Writer;
+use crate::streams;
+use crate::streams::service::{Needs, Streams};
 use crate::tls::{Tls, TlsError};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -47,6 +53,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use uuid::Uuid;
 
 /// The folder of the signing keys, below `data`.
 pub const KEYS: &str = "keys";
@@ -92,6 +99,9 @@ pub enum StartError {
     /// The intake cannot start.
     #[error(transparent)]
     Intake(#[from] intake::service::StartError),
+    /// The hub cannot be a transmitter.
+    #[error(transparent)]
+    Streams(#[from] streams::service::StartError),
     /// The signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -106,6 +116,9 @@ pub enum StartError {
         /// Why.
         reason: io::Error,
     },
+    /// The relay cannot start.
+    #[error(transparent)]
+    Relay(#[from] relay::server::StartError),
     /// The process cannot get what it needs of the system.
     #[error("the system does not let the hub run: {0}")]
     System(io::Error),
@@ -131,14 +144,40 @@ pub fn run(hub: Hub, config: &str, format: LogFormat, drain: Duration) -> Result
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::System)?;
-        let server = Server::start(hub, config).await?;
+        let running = match &hub.follow {
+            Some(_) => Running::Relay(start_relay(hub)?),
+            None => Running::Hub(Server::start(hub, config).await?),
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        server.stop(drain).await;
+        match running {
+            Running::Relay((relay, _lock)) => relay.stop(drain).await,
+            Running::Hub(server) => server.stop(drain).await,
+        }
         Ok(())
     })
+}
+
+/// What runs.
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+enum Running {
+    Hub(Server),
+    /// With the lock on its data.
+    Relay((Relay, File)),
+}
+
+/// Starts the relay `hub`; the lock on its data comes with it.
+fn start_relay(hub: Hub) -> Result<(Relay, File), StartError> {
+    make_data(&hub)?;
+    let lock = lock(&hub)?;
+    let store = Arc::new(open_store(&hub)?);
+    let address = hub.listen.address;
+    let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;
+    let relay = Relay::start(hub, store, listener)?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the relay listens");
+    Ok((relay, lock))
 }
 
 /// Logs to standard error by a handle of its own: the command line holds the lock of the other one while the hub runs, and
@@ -168,6 +207,7 @@ pub struct Server {
     feeds: JoinHandle<()>,
     ticker: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    streams: Option<JoinHandle<()>>,
     // The lock is held while the hub runs.
     _lock: File,
 }
@@ -208,10 +248,27 @@ impl Server {
             ..Settings::new(&hub.name)
         };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
-        let parts = Arc::new(Parts { intake: intake.clone(), writer, feeds: Arc::clone(&feeds), clock });
+        let managed = ManagedStreams::start(&hub, &Uuid::new_v4().to_string(), &store, &intake, &clock);
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
-        let access = Arc::new(Access::new(tokens, certificates, &hub, now));
+        let access = Arc::new(Access::new(tokens, certificates, &hub, Arc::clone(&now)));
+        let (stop, stopped) = watch::channel(false);
+        let needs = Needs {
+            store: Arc::clone(&store),
+            writer: writer.clone(),
+            now,
+            may_receive: {
+                let access = Arc::clone(&access);
+                Arc::new(move |principal, feed| access.may(principal, Role::Receiver, feed))
+            },
+            replica: uuid::Uuid::new_v4().to_string(),
+            stop: stopped.clone(),
+        };
+        let streams = Streams::open(&hub, &hub.data.join(KEYS), needs)?;
+        let (feeds_of_parts, streams_of_parts) = (Arc::clone(&feeds), streams.clone());
+        let parts =
+            Parts { intake: intake.clone(), writer, feeds: feeds_of_parts, streams: streams_of_parts, managed, clock };
+        let parts = Arc::new(parts);
         let sources = Sources::new(hub.limits.connections_per_private_address, hub.limits.connections_per_address);
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
         let address = hub.listen.address;
@@ -225,7 +282,6 @@ impl Server {
         let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audit: Arc::clone(&audit) };
         let router = router(&parts, api, metrics, &health, &access);
 
-        let (stop, stopped) = watch::channel(false);
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, sources, wait(stopped.clone()));
@@ -244,6 +300,7 @@ impl Server {
             reading_tokens: Repeated::new("the tokens cannot be read"),
             noting_uses: Repeated::new("when tokens were last used cannot be stored; it is tried again"),
             reading_keys: Repeated::new("the signing keys cannot be read again; the old ones stay in use"),
+            reading_set_keys: Repeated::new("the keys for SETs cannot be read again; the old ones stay in use"),
             reading_tls: Repeated::new("the files of `listen.tls` cannot be read again; the old ones stay in use"),
         };
         let mut pruning = Pruning::new(&parts.clock, Instant::now());
@@ -276,6 +333,7 @@ impl Server {
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
+            streams: streams.map(|streams| tokio::spawn(streams.run())),
             upkeep: tokio::spawn(intake.look_after(covers, removable)),
             stop,
             _lock: lock,
@@ -294,13 +352,15 @@ impl Server {
         self.health.drain();
         tokio::time::sleep(drain).await;
         self.stop.send_replace(true);
-        for (what, task) in [("requests", self.listener), ("feeds", self.feeds)] {
+        let tasks = [("requests", self.listener), ("feeds", self.feeds)];
+        for (what, task) in tasks.into_iter().chain(self.streams.map(|task| ("streams", task))) {
             if task.await.is_err() {
                 tracing::error!(what, "a task broke off");
             }
         }
         self.ticker.abort();
         self.upkeep.abort();
+        self.parts.managed.stop().await;
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }
@@ -326,10 +386,16 @@ fn lock(hub: &Hub) -> Result<File, StartError> {
 
 fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, access: &Arc<Access>) -> Router {
     let health = Arc::clone(health);
-    let open = Router::new()
+    let mut open = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(|| async move { health.answer() }));
+    let mut receivers = Router::new();
+    if let Some(streams) = &parts.streams {
+        open = open.merge(streams::routes::open_router(streams.clone()));
+        receivers = streams::routes::router(streams.clone());
+    }
     intake::router(parts.intake.clone())
+        .merge(receivers)
         .merge(feed::router(Arc::clone(&parts.feeds)))
         .merge(routes::router(api))
         .route("/metrics", get(move |principal| scrape(principal, metrics)))
@@ -343,9 +409,10 @@ async fn scrape(Extension(principal): Extension<Principal>, metrics: Arc<Metrics
     if let Err(problem) = allow_all_feeds(&principal, &READERS, "the metrics are about all feeds") {
         return problem.into_response();
     }
-    match metrics.encode() {
-        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
-        Err(_) => Problem::unavailable("the metrics cannot be written").into_response(),
+    // Reading how far streams are behind blocks.
+    match spawn_blocking(move || metrics.encode()).await {
+        Ok(Ok(text)) => (StatusCode::OK, [(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        _ => Problem::unavailable("the metrics cannot be written").into_response(),
     }
 }
 
@@ -364,6 +431,7 @@ struct Ticker {
     reading_tokens: Repeated,
     noting_uses: Repeated,
     reading_keys: Repeated,
+    reading_set_keys: Repeated,
     reading_tls: Repeated,
     /// How far the clocks of proxies were ahead at the last look, in milliseconds.
     median_skew: Arc<Mutex<Option<i64>>>,
@@ -414,6 +482,13 @@ impl Ticker {
         if matches!(read_again, Ok(true)) {
             tracing::info!(current = self.parts.feeds.keys().current(), "the signing keys were read again");
         }
+        if let Some(streams) = &self.parts.streams {
+            let read_again = streams.keys().refresh();
+            self.reading_set_keys.note("", &read_again);
+            if matches!(read_again, Ok(true)) {
+                tracing::info!(current = streams.keys().current(), "the keys for SETs were read again");
+            }
+        }
         let followers: Vec<_> = self.parts.feeds.iter().flat_map(|feed| feed.followers.all()).collect();
         let since = self.parts.clock.now_ms().saturating_sub(FOREIGN);
         findings.foreign = followers.iter().filter(|(_, one)| one.foreign_at > since).count();
@@ -423,7 +498,7 @@ impl Ticker {
             Ok(set_back) => findings.set_back = set_back,
             Err(error) => findings.store = Some(error.to_string()),
         }
-        let reported = followers.iter().filter_map(|(_, one)| Some((&*one.principal, one.report.skew_ms?)));
+        let reported = followers.iter().filter_map(|(_, one)| Some((&**one.voice(), one.report.skew_ms?)));
         findings.median_skew = health::median_skew(reported);
         *self.median_skew.lock().unwrap_or_else(PoisonError::into_inner) = findings.median_skew;
         self.health.note(findings, Instant::now());

@@ -98,6 +98,39 @@ impl Hub {
         Ok(hub)
     }
 
+    /// Starts a relay that follows what listens at `upstream`, which signs with the keys of `root`, by a token of `root`.
+    pub async fn relay(name: &str, root: &Hub, upstream: SocketAddr, change: impl FnOnce(&mut Value)) -> Result<Self> {
+        let folder = artefacts::target().join("tests").join(unique(name));
+        fs::create_dir_all(&folder).map_err(Error::doing(folder.display()))?;
+        let address = jwks::down()?;
+        let token = folder.join("token");
+        fs::write(&token, root.new_token(name, "relay")?).map_err(Error::doing(token.display()))?;
+        let mut config = json!({
+            "data": folder.join("data"),
+            "listen": {"address": address.to_string()},
+            "follow": {"url": format!("http://{upstream}"), "keys": {"inline": root.jwks}, "token_file": token},
+            "feeds": [{"name": FEED}]
+        });
+        change(&mut config);
+        let file = folder.join("hub.yaml");
+        fs::write(&file, format!("{config:#}")).map_err(Error::doing(file.display()))?;
+        let mut relay = Self {
+            process: None,
+            folder,
+            address,
+            speaks_tls: config["listen"]["tls"].is_object(),
+            environment: Vec::new(),
+            operator: String::new(),
+            transmitter: String::new(),
+            sidecar: String::new(),
+            jwks: root.jwks.clone(),
+        };
+        relay.operator = relay.new_token("ops", "operator")?;
+        relay.sidecar = relay.new_token("mesh", "sidecar")?;
+        relay.run().await?;
+        Ok(relay)
+    }
+
     /// Starts the process again, after it was stopped or killed, and waits until it is ready.
     pub async fn run(&mut self) -> Result<()> {
         self.run_until(200).await.map(drop)

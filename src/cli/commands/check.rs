@@ -110,7 +110,7 @@ impl Check {
             let help = "a plugin's `configuration` is a google.protobuf.StringValue that holds JSON with `issuers`; what comes by discovery (LDS, ECDS) is not seen";
             return Err(BadFile::new(&self.config, vec![problem.help(help)]).into());
         }
-        let mut all: Vec<_> = envoy.plugins.iter().map(|plugin| check_clusters(parse(plugin), envoy)).collect();
+        let mut all: Vec<_> = envoy.plugins.iter().map(|plugin| check_clusters(load_plugin(plugin), envoy)).collect();
         let policies: Vec<_> = all.iter().map(|one| one.as_ref().ok().map(|one| &one.loaded.policy)).collect();
         let mut around = envoy_checks::check(envoy, &policies);
         if let Some(path) = &self.hub {
@@ -195,7 +195,7 @@ fn holds_secret(policy: &Policy) -> bool {
 }
 
 /// Reads the text of a plugin as the filter would: Envoy hands it over as it is, so it is JSON or refused.
-fn parse(plugin: &Plugin<'_>) -> Result<Configuration, Vec<Problem>> {
+pub fn load_plugin(plugin: &Plugin<'_>) -> Result<Configuration, Vec<Problem>> {
     let text = match &plugin.text {
         Text::Known(text) => text,
         Text::Unknown(kind) => {

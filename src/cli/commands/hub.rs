@@ -3,7 +3,10 @@
 mod audit;
 mod coverage;
 mod keys;
+mod set_keys;
+mod streams;
 mod token;
+mod transmitter;
 
 use std::path::{Path, PathBuf};
 
@@ -70,6 +73,8 @@ enum Log {
 enum HubCommand {
     #[command(subcommand)]
     Token(token::Token),
+    #[command(subcommand)]
+    Transmitter(transmitter::Transmitter),
     /// Check the configuration of a hub
     #[command(after_help = "\
 Examples:
@@ -78,6 +83,8 @@ Examples:
 Exits with 0 when the configuration is good, with 3 when it is not.")]
     Check(OfHub),
     Keys(keys::Keys),
+    SetKeys(set_keys::SetKeys),
+    Streams(Box<streams::Streams>),
     /// Copy the store of a hub into a new file, also while the hub runs; its keys are not in it
     #[command(after_help = "\
 Examples:
@@ -139,11 +146,14 @@ impl Hub {
         match &self.command {
             None => self.serve(console),
             Some(HubCommand::Token(token)) => token.run(console),
+            Some(HubCommand::Transmitter(transmitter)) => transmitter.run(console),
             Some(HubCommand::Check(of)) => {
                 let text = file::read_or_input(&of.config, console.input)?;
                 check(&of.config, &text, console)
             }
             Some(HubCommand::Keys(keys)) => keys.run(console),
+            Some(HubCommand::SetKeys(keys)) => keys.run(console),
+            Some(HubCommand::Streams(streams)) => streams.run(console),
             Some(HubCommand::Backup(backup)) => backup.run(console),
             Some(HubCommand::AcceptConfig(of)) => of.accept(console),
             Some(HubCommand::AcceptLoss(accept)) => accept.run(console),
@@ -244,7 +254,10 @@ pub fn compare_with(path: &Path, filter: &Policy) -> Result<Vec<Problem>, Failur
 pub fn check(path: &Path, text: &[u8], console: &mut Console<'_>) -> Result<Exit, Failure> {
     let (hub, _) = parse(text).map_err(|problems| BadFile::new(path, problems))?;
     problem::print("warning", &hub.warnings, console.err)?;
-    let feeds: Vec<_> = hub.feeds.iter().map(|feed| describe(feed)).collect();
+    let mut feeds: Vec<_> = hub.feeds.iter().map(|feed| describe(feed)).collect();
+    if let Some(follow) = &hub.follow {
+        feeds.extend(follow.feeds.iter().map(|name| format!("feed `{name}` as a relay")));
+    }
     writeln!(
         console.out,
         "ok: {}: hub `{}` on {}, {}",
@@ -261,8 +274,7 @@ pub fn check_json(text: &[u8], console: &mut Console<'_>) -> Result<Exit, Failur
     let list = |problems: &[Problem]| problems.iter().map(problem::to_json).collect::<Vec<_>>();
     let (report, exit) = match parse(text) {
         Ok((hub, _)) => {
-            let feeds: Vec<_> = hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
-            let summary = json!({"hub": hub.name, "feeds": feeds});
+            let summary = json!({"hub": hub.name, "feeds": hub.feed_names(), "relay": hub.follow.is_some()});
             (json!({"ok": true, "warnings": list(&hub.warnings), "summary": summary}), Exit::Done)
         }
         Err(problems) => (json!({"ok": false, "errors": list(&problems), "summary": null}), Exit::BadConfig),

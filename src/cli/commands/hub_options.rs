@@ -45,6 +45,11 @@ pub enum Output {
 }
 
 impl HubOptions {
+    /// Whether the options or the environment name a hub.
+    pub fn names_hub(&self) -> bool {
+        self.hub.is_some() || self.profile.is_some()
+    }
+
     /// The hub that the options, the environment and the profiles name.
     pub fn connect(&self) -> Result<Client, Failure> {
         let wanted = Wanted { url: self.hub.clone(), profile: self.profile.clone(), token: self.hub_token.clone() };

@@ -1,8 +1,10 @@
 //! The commands, a file each.
 
+pub mod capabilities;
 pub mod check;
 pub mod completions;
 pub mod config_reference;
+pub mod doctor;
 pub mod explain;
 pub mod hub;
 pub mod hub_options;
@@ -11,6 +13,7 @@ pub mod keys;
 pub mod man;
 mod proof;
 mod receipt;
+pub mod render;
 pub mod schema;
 pub mod signal;
 pub mod state;

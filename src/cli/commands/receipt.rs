@@ -30,11 +30,22 @@ struct Taken {
 #[derive(Debug, Deserialize)]
 struct Receipt {
     confirmed: u64,
+    // A hub of before relays says nothing about them.
+    #[serde(default)]
+    confirmed_by_relays: u64,
+    #[serde(default)]
+    relays: Vec<Relay>,
     starting: u64,
     complete: bool,
     slowest: Option<Slowest>,
     waiting: Vec<Waiting>,
     may_miss_until_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Relay {
+    relay: String,
+    reports: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +126,7 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
     };
     let word = if all == 1 { "proxy" } else { "proxies" };
     writeln!(console.out, "in force on {} of {all} {word}{slowest}", receipt.confirmed)?;
+    print_relays(receipt, console)?;
     if receipt.starting > 0 {
         writeln!(console.out, "  {} of them have confirmed nothing yet", receipt.starting)?;
     }
@@ -139,6 +151,22 @@ fn print(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
             console.err,
             "note: the hub or its store is new; there may be proxies that it does not know until {until}"
         )?;
+    }
+    Ok(())
+}
+
+/// What rests on the word of relays.
+fn print_relays(receipt: &Receipt, console: &mut Console<'_>) -> Result<(), Failure> {
+    if receipt.relays.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = receipt.relays.iter().map(|relay| printable(&relay.relay)).collect();
+    let word = if names.len() == 1 { "a relay" } else { "relays" };
+    let count = receipt.confirmed_by_relays;
+    writeln!(console.out, "  {count} of them by the word of {word}: {}", names.join(", "))?;
+    for relay in receipt.relays.iter().filter(|relay| !relay.reports) {
+        let name = printable(&relay.relay);
+        writeln!(console.out, "  {name} does not say which proxies are behind it: nothing is known of them")?;
     }
     Ok(())
 }

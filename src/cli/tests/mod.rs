@@ -7,4 +7,5 @@ pub mod help;
 pub mod hub;
 pub mod init;
 pub mod messages;
+pub mod render;
 pub mod snapshot;

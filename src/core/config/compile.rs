@@ -94,7 +94,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         signals: signals.unwrap_or_default(),
         limits,
     };
-    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes, with_defaults: None })
+    Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes, with_defaults: None, config_hash: 0 })
 }
 
 /// The top-level claims that `claims` of rules and `peer_claim` of issuers read.
@@ -430,6 +430,8 @@ pub struct Loaded {
     pub notes: Vec<Problem>,
     /// The configuration with the defaults of the profiles that its issuers name, if they name any.
     pub with_defaults: Option<Value>,
+    /// A hash of the configuration as it was written, whatever its white space and the order of its members.
+    pub config_hash: u64,
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn source(hub: &HubConfig, config: &Config, issuers: &[Issuer], rules: &[Rule], 
             .errors
             .push(problem.help("a path begins with `/` and has no query; other characters are percent-encoded"));
     }
-    let host = hub.host.clone().unwrap_or_else(|| hub.cluster.clone());
+    let host = hub.host.clone().unwrap_or_else(|| host_of_cluster(&hub.cluster).to_owned());
     if !hub.cluster.is_empty() || hub.host.is_some() {
         compile_keys::check_host(&host, "signals.hub.host", problems);
     }
@@ -163,6 +163,7 @@ fn source(hub: &HubConfig, config: &Config, issuers: &[Issuer], rules: &[Rule], 
         needed: issuers.iter().map(covered).collect(),
         config_hash: String::new(),
         closes_after: closes_after(config, rules),
+        vouched_within: vouched_within(hub, config, problems),
     }
 }
 
@@ -187,6 +188,24 @@ fn wait(hub: &HubConfig, rules: &[Rule], problems: &mut Problems) -> Span {
         ));
     }
     wait
+}
+
+/// How old a statement may be by which a relay vouches. It must be one that the filter does not refuse as too old.
+fn vouched_within(hub: &HubConfig, config: &Config, problems: &mut Problems) -> Option<Span> {
+    let within = hub.caught_up.as_ref()?.relay;
+    let path = "signals.hub.caught_up.relay";
+    match config.signals.as_ref().and_then(SignalsConfig::stale).map(|stale| stale.after) {
+        None => {
+            let problem = Problem::at(path, "needs `signals.stale.after`, which says how old the state may be");
+            problems.errors.push(problem.help("write for example `stale: {after: 90s}`, or remove `caught_up`"));
+        }
+        Some(after) if within > after || within < Span(1) => {
+            let problem = Problem::at(path, format!("must be between 1s and `signals.stale.after`, which is {after}"));
+            problems.errors.push(problem.help("a statement that is older is refused as too old all the same"));
+        }
+        Some(_) => {}
+    }
+    Some(within)
 }
 
 /// The age of the state after which every rule refuses; `None` when one of them lets requests pass, however old the state
@@ -227,6 +246,15 @@ pub(crate) fn short_hash(text: &str) -> [u8; 8] {
     let mut hash = [0; 8];
     hash.iter_mut().zip(sha256(text.as_bytes())).for_each(|(to, from)| *to = from);
     hash
+}
+
+/// The host that the name of a cluster says: Istio's are `outbound|PORT|SUBSET|HOST`, and `|` may not stand in a host
+/// (RFC 3986 section 3.2.2). Other names are taken as they are.
+fn host_of_cluster(cluster: &str) -> &str {
+    match cluster.split('|').collect::<Vec<_>>().as_slice() {
+        ["outbound", _, _, host] => host,
+        _ => cluster,
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +306,14 @@ mod tests {
     }
 
     #[test]
+    fn the_host_of_a_cluster_of_istio_is_the_last_part_of_its_name() {
+        let host = |cluster: &str| hub(|c| c["signals"]["hub"]["cluster"] = json!(cluster)).host;
+        assert_eq!(host("outbound|8500||hub.taskfence.svc.cluster.local"), "hub.taskfence.svc.cluster.local");
+        assert_eq!(host("outbound|8500|v1|hub.example"), "hub.example");
+        assert_eq!(host("taskfence-hub"), "taskfence-hub");
+    }
+
+    #[test]
     fn what_is_typed_is_taken() {
         let source = hub(|c| {
             let hub = &mut c["signals"]["hub"];
@@ -326,6 +362,16 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_vouches_only_where_it_may_and_by_a_new_statement() {
+        let (never, sometimes) = (hub(|_| {}), hub(|c| c["signals"]["hub"]["caught_up"] = json!({"relay": "30s"})));
+        let now = 1_790_000_000_000;
+        for (at, vouched) in [(now, true), (now - 30_000, true), (now - 30_001, false), (0, false)] {
+            assert_eq!(sometimes.vouches(at, now), vouched, "{at}");
+            assert!(!never.vouches(at, now));
+        }
+    }
+
+    #[test]
     fn the_hub_is_what_must_be_heard_of() {
         let beats = |change: fn(&mut Value)| loaded(change).unwrap().policy.signals.heartbeats;
         let source = hub(|_| {});
@@ -343,7 +389,7 @@ mod tests {
     #[test]
     fn each_message() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 20] = [
+        let cases: [(Change, &str); 23] = [
             (
                 |c| c["signals"]["hub"]["feeds"] = json!("main"),
                 "signals.hub.feeds: unknown key `feeds` (did you mean `feed`?)",
@@ -374,6 +420,21 @@ mod tests {
             (
                 |c| c["signals"]["hub"]["wait"] = json!("11s"),
                 "signals.hub.wait: must be between 1s and 10s (it may be a third of the shortest age of the state that a rule accepts, and at most 25s; remove it to use that)",
+            ),
+            (
+                |c| c["signals"]["hub"]["caught_up"] = json!({"relay": "31s"}),
+                "signals.hub.caught_up.relay: must be between 1s and `signals.stale.after`, which is 30s (a statement that is older is refused as too old all the same)",
+            ),
+            (
+                |c| c["signals"]["hub"]["caught_up"] = json!({"relay": "0s"}),
+                "signals.hub.caught_up.relay: must be between 1s and `signals.stale.after`, which is 30s (a statement that is older is refused as too old all the same)",
+            ),
+            (
+                |c| {
+                    c["signals"]["hub"]["caught_up"] = json!({"relay": "10s"});
+                    c["signals"]["stale"] = json!("never");
+                },
+                "signals.hub.caught_up.relay: needs `signals.stale.after`, which says how old the state may be (write for example `stale: {after: 90s}`, or remove `caught_up`)",
             ),
             (
                 |c| c["role"] = json!("receiver"),

@@ -323,7 +323,8 @@ pub(crate) fn check_stale(
             Some(subjects) => subjects.contains(&issuer.name),
             None => transmitter.issuer == issuer.name,
         };
-        let followed = signals.hub.is_some();
+        // With `feed` this is the receiver beside a filter that follows a hub, and the hub is heard of.
+        let followed = signals.hub.is_some() || signals.feed.is_some();
         if !followed && !signals.transmitters.iter().filter(speaks).any(|transmitter| transmitter.heartbeat) {
             let message = format!(
                 "no transmitter with `heartbeat: true` may send signals about `{}`: the state about its grants is always stale",
@@ -448,6 +449,18 @@ mod tests {
         });
         let warning = loaded.unwrap().warnings[0].to_string();
         assert!(warning.contains("no transmitter with `heartbeat: true`"), "{warning}");
+    }
+
+    #[test]
+    fn beside_a_hub_the_hub_is_heard_of() {
+        let loaded = loaded(|config| {
+            config["role"] = json!("receiver");
+            config["signals"]["stale"] = json!({"after": "30s"});
+            config["signals"]["feed"] = json!("main");
+            config["signals"]["transmitters"][0]["heartbeat"] = json!(false);
+        });
+        let warnings: Vec<String> = loaded.unwrap().warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [""; 0]);
     }
 
     #[test]

@@ -53,9 +53,9 @@ fn load_with(json: &[u8], operators_alone: bool) -> Result<Loaded, Errors> {
         signals.operators_alone = operators_alone;
     }
     let mut loaded = compile(&raw)?;
+    loaded.config_hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));
     if let Some(hub) = &mut loaded.policy.signals.hub {
-        let hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));
-        hub.config_hash = format!("{hash:016x}");
+        hub.config_hash = format!("{:016x}", loaded.config_hash);
     }
     loaded.with_defaults = with_defaults;
     Ok(loaded)

@@ -934,7 +934,8 @@ pub struct HubConfig {
     /// The path of the feed on that cluster, without a query. Default: /v1/feeds/ and the name of the feed.
     #[serde(default)]
     pub path: Option<String>,
-    /// The host of the requests (`:authority`). Default: the name of the cluster.
+    /// The host of the requests (`:authority`). Default: the name of the cluster; of Istio's `outbound|PORT|SUBSET|HOST`
+    /// the host in it.
     #[serde(default)]
     pub host: Option<String>,
     /// The `authorization` header of the requests. It can be read in Envoy's configuration dump; prefer the client
@@ -945,6 +946,19 @@ pub struct HubConfig {
     /// `signals.stale.after` and of every `state_age`. Default: as long as it may be.
     #[serde(default)]
     pub wait: Option<Span>,
+    /// Who else may say that this filter has caught up. Default: the hub alone, by a number that only this filter knows.
+    #[serde(default)]
+    pub caught_up: Option<CaughtUpConfig>,
+}
+
+/// Who may say that a filter has caught up, beside the hub.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CaughtUpConfig {
+    /// A relay whose hub is gone may, by a statement of the hub that is at most so old: then the filter may lack what the
+    /// hub took in since. At most `signals.stale.after`.
+    pub relay: Span,
 }
 
 // `authorization` is a secret.

@@ -26,6 +26,8 @@ pub struct Work {
     page: Page,
     /// The position that the page was accepted at.
     from: Position,
+    /// Whether the statement counts as if it had the nonce: see [`Position::advanced`].
+    vouched: bool,
     /// How many bytes of the entries were decoded.
     decoded: usize,
     covered: Vec<IssuerTag>,
@@ -72,17 +74,17 @@ pub enum ApplyError {
 }
 
 impl Work {
-    /// Begins with `page`, which was accepted at the position `from`.
-    pub fn new(page: Page, from: Position) -> Work {
+    /// Begins with `page`, which was accepted at the position `from`. `vouched`: see [`Position::advanced`].
+    pub fn new(page: Page, from: Position, vouched: bool) -> Work {
         let covered = page.statement().issuers.iter().map(|issuer| issuer.covered.id.tag()).collect();
         let buckets = if page.entries().is_empty() { Vec::new() } else { vec![Vec::new(); usize::from(BUCKETS)] };
         let (touched, counted) = (Vec::new(), Counted::default());
-        Work { page, from, decoded: 0, covered, buckets, touched, merged: 0, counted }
+        Work { page, from, vouched, decoded: 0, covered, buckets, touched, merged: 0, counted }
     }
 
     /// The position that the proxy will have.
     pub fn target(&self) -> Position {
-        self.from.advanced(self.page.statement())
+        self.from.advanced(self.page.statement(), self.vouched)
     }
 
     /// The statement of the page.
@@ -170,7 +172,7 @@ impl Work {
         let statement = self.page.statement();
         position::change(store, feed, |stored| {
             let is_next = stored == &self.from || stored.examine(statement, statement.at).is_ok();
-            let moved = Some(stored.advanced(statement)).filter(|_| is_next)?;
+            let moved = Some(stored.advanced(statement, self.vouched)).filter(|_| is_next)?;
             Some(Position { entries: moved.entries.saturating_add(self.counted.entries), ..moved })
         })
     }

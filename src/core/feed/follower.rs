@@ -337,7 +337,8 @@ impl Follower {
         let is_empty = page.entries().is_empty() && page.statement().part.is_none();
         self.next = if is_empty { sent.saturating_add(PACE).max(host.now) } else { host.now };
         self.from_start = false;
-        let work = Work::new(page, position.clone());
+        let vouched = host.source.vouches(at, host.now);
+        let work = Work::new(page, position.clone(), vouched);
         let (statement, target) = (work.statement(), work.target());
         self.expects_part = target.full.is_some();
         let has_more = self.expects_part || target.applied.number < statement.head;

@@ -408,6 +408,7 @@ fn source() -> HubSource {
         needed: vec![covered()],
         config_hash: String::new(),
         closes_after: Some(Span(30)),
+        vouched_within: None,
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Position {
     pub full: Option<FullState>,
 }
 
-/// The head of the first statement that carried the nonce.
+/// The head of the first statement that carried the nonce, or that a relay vouched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// The epoch of the number.
@@ -179,8 +179,9 @@ impl Position {
         Ok(())
     }
 
-    /// The position after the page of `statement` was applied, which [`Position::examine`] has accepted.
-    pub fn advanced(&self, statement: &Statement) -> Position {
+    /// The position after the page of `statement` was applied, which [`Position::examine`] has accepted. `vouched`: the
+    /// statement counts as if it had the nonce, because it is new and the configuration lets a relay vouch.
+    pub fn advanced(&self, statement: &Statement, vouched: bool) -> Position {
         let upto = statement.upto;
         let mut next = self.clone();
         let begins = statement.part.is_some_and(|part| part.part == 0);
@@ -199,7 +200,7 @@ impl Position {
             None => next.applied = upto,
         }
         let is_for_us = statement.nonce.as_ref() == Some(&self.nonce_text()) || !keeps(Rule::Nonce);
-        if next.needs_nonce() && is_for_us {
+        if next.needs_nonce() && (is_for_us || vouched) {
             next.target = Some(Target { epoch: upto.epoch, number: statement.head });
         }
         let reached = |target: Target| next.has_applied(target.epoch, target.number) || !keeps(Rule::Target);
@@ -327,6 +328,38 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Corrupt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn statement(number: u64, nonce: Option<&str>) -> Statement {
+        Statement {
+            hub: "hub".to_owned(),
+            feed: "main".to_owned(),
+            at: 5,
+            prev: 0,
+            prev_chain: Chain::default(),
+            upto: Revision { epoch: 5, number, chain: Chain([3; 8]) },
+            head: 9,
+            format: 1,
+            count: 0,
+            length: 0,
+            digest: [0; 32],
+            part: None,
+            nonce: nonce.map(str::to_owned),
+            issuers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_statement_without_the_nonce_counts_only_where_it_is_vouched_for() {
+        let position = Position::new([1; 32], 7);
+        for nonce in [None, Some("another")] {
+            let next = position.advanced(&statement(9, nonce), false);
+            assert_eq!((next.target, next.caught_up), (None, false), "{nonce:?}");
+            assert!(position.advanced(&statement(9, nonce), true).caught_up, "{nonce:?}");
+            let behind = position.advanced(&statement(8, nonce), true);
+            assert_eq!((behind.target, behind.caught_up), (Some(Target { epoch: 5, number: 9 }), false));
+        }
+        assert!(position.advanced(&statement(9, Some(&position.nonce_text())), false).caught_up);
+    }
 
     #[test]
     fn the_stored_form_survives() {

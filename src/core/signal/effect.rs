@@ -127,6 +127,27 @@ pub(crate) enum Meaning {
 }
 
 impl Effects {
+    /// Whether events of that type can have an effect on grants.
+    pub(crate) fn is_effective(&self, kind: Type) -> bool {
+        let effect = match kind {
+            Type::SessionRevoked | Type::TaskCompleted | Type::GrantNarrowed => return true,
+            Type::SessionPresented | Type::AccountEnabled | Type::Verification | Type::StreamUpdated => return false,
+            Type::TokenClaimsChange => self.token_claims_change,
+            Type::CredentialChange => {
+                return [self.credential_change, self.credential_created].iter().any(|one| *one != Effect::Ignore);
+            }
+            Type::AssuranceLevelChange => self.assurance_level_change,
+            Type::DeviceComplianceChange => self.device_compliance_change,
+            Type::SessionEstablished => self.session_established,
+            Type::RiskLevelChange => self.risk_level_change,
+            Type::AccountDisabled => self.account_disabled,
+            Type::AccountPurged => self.account_purged,
+            Type::CredentialCompromise => self.credential_compromise,
+            Type::SessionsRevoked => self.sessions_revoked,
+        };
+        effect != Effect::Ignore
+    }
+
     /// What `event` means under these effects.
     pub(crate) fn meanings(&self, event: &Event) -> Result<Vec<Meaning>, PayloadError> {
         let (effect, worse, set) = match event {

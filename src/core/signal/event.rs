@@ -68,12 +68,12 @@ impl Type {
     ];
 
     /// The last part of its URI; the configuration uses this name.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         self.parts().1
     }
 
     /// The type with that name.
-    pub(crate) fn from_name(name: &str) -> Option<Type> {
+    pub fn from_name(name: &str) -> Option<Type> {
         Type::ALL.into_iter().find(|known| known.name() == name)
     }
 

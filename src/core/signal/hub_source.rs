@@ -36,6 +36,17 @@ pub struct HubSource {
     pub config_hash: String,
     /// The age of the state after which requests are refused, by every rule; `None` when a rule lets them pass.
     pub closes_after: Option<Span>,
+    /// A relay whose hub is gone may say that the filter has caught up, by a statement that is at most so old; `None`: only
+    /// a statement with the nonce of the filter does.
+    pub vouched_within: Option<Span>,
+}
+
+impl HubSource {
+    /// Whether a statement of the time `at` says without a nonce that the filter has caught up. Both times are in
+    /// milliseconds since 1970, `now` by the clock of the filter.
+    pub fn vouches(&self, at: u64, now: u64) -> bool {
+        self.vouched_within.is_some_and(|span| now.saturating_sub(at) <= span.0.saturating_mul(1_000))
+    }
 }
 
 /// What a feed must cover for tokens of `issuer`. A hub and a filter that find subjects in other claims, or hash names for

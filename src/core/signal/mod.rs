@@ -2,7 +2,7 @@
 
 pub mod accepted;
 pub(crate) mod effect;
-pub(crate) mod event;
+pub mod event;
 pub mod hub_source;
 pub(crate) mod interpret;
 pub(crate) mod oddity;

@@ -154,6 +154,12 @@ impl Freshness {
         transmitters.iter().map(at).min().unwrap_or_default()
     }
 
+    /// The last status that the transmitter's stream is known to have had; enabled, if nothing was said of it.
+    pub fn status_of(&self, transmitter: TransmitterId) -> Status {
+        let heard = self.heard.iter().find(|heard| heard.transmitter == transmitter);
+        heard.map_or(Status::Enabled, |heard| heard.status)
+    }
+
     /// Whether one of `transmitters` has disabled its stream: its signals are lost.
     pub fn is_lost(&self, transmitters: &[TransmitterId]) -> bool {
         let disabled = |heard: &&Heard| heard.status == Status::Disabled;

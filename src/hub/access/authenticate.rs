@@ -67,6 +67,12 @@ impl Access {
         &self.tokens
     }
 
+    /// Whether the principal `name` may use `feed` in `role`, by a token or by its certificate.
+    pub fn may(&self, name: &str, role: Role, feed: &str) -> bool {
+        let by_certificate = self.certificates.principal(name).filter(|_| name.starts_with("spiffe://"));
+        self.tokens.may(name, role, feed) || by_certificate.is_some_and(|principal| principal.may(&[role], feed))
+    }
+
     /// The clock of the hub, in milliseconds since 1970.
     pub fn now(&self) -> u64 {
         (self.now)()
@@ -104,9 +110,9 @@ impl Access {
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
-            Role::Sidecar => &self.sidecars,
+            Role::Sidecar | Role::Relay => &self.sidecars,
             Role::Transmitter => &self.transmitters,
-            Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
+            Role::Issuer | Role::Operator | Role::Auditor | Role::Receiver => &self.callers,
         };
         let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
         limit.take(&principal.name, now).map_err(too_many)?;

@@ -93,6 +93,12 @@ impl KnownTokens {
         Ok(principal)
     }
 
+    /// Whether a principal has a valid token, and may use `feed` in `role`.
+    pub fn may(&self, name: &str, role: Role, feed: &str) -> bool {
+        let known = self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.tokens.iter().any(|(_, principal)| principal.name == name && principal.may(&[role], feed))
+    }
+
     fn used(&self) -> MutexGuard<'_, HashMap<Vec<u8>, u64>> {
         self.used.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

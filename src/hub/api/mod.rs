@@ -14,7 +14,7 @@ pub mod receipts;
 pub mod routes;
 pub mod signals;
 pub mod state;
-
+pub mod streams;
 pub mod tokens;
 pub mod undo;
 

@@ -221,8 +221,10 @@ pub struct ProxyAnswer {
     pub id: String,
     /// The node of Envoy.
     pub node: String,
-    /// Who it authenticated as.
+    /// Who it authenticated as; behind a relay, as that says.
     pub principal: String,
+    /// The relay by whose word all this is known; `null`: the proxy follows the hub itself.
+    pub relay: Option<String>,
     /// The version of the filter.
     pub version: String,
     /// `enforce` or `shadow`.
@@ -256,6 +258,10 @@ pub struct ReceiptAnswer {
     pub committed_at_ms: Option<u64>,
     /// On how many proxies it is in force.
     pub confirmed: u64,
+    /// On how many of these it is in force by the word of a relay only.
+    pub confirmed_by_relays: u64,
+    /// The relays that take the feed. What is behind one is known by its word only.
+    pub relays: Vec<RelayAnswer>,
     /// How many proxies have not applied anything yet: they refuse all requests.
     pub starting: u64,
     /// Whether it is in force on every proxy, and all proxies are known.
@@ -269,6 +275,19 @@ pub struct ReceiptAnswer {
     pub may_miss_until_ms: Option<u64>,
     /// What else must be known to read this, such as that the hub started a moment ago.
     pub note: Option<String>,
+}
+
+/// A relay that takes a feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct RelayAnswer {
+    /// Its principal.
+    pub relay: String,
+    /// When it last asked for a page, in milliseconds since 1970.
+    pub polled_ms: u64,
+    /// When it last said what is behind it, in milliseconds since 1970; `null`: never.
+    pub reported_ms: Option<u64>,
+    /// Whether it says what is behind it. Without that no receipt is complete.
+    pub reports: bool,
 }
 
 /// The proxy that took longest.
@@ -287,6 +306,8 @@ pub struct WaitingAnswer {
     pub id: String,
     /// The node of Envoy.
     pub node: String,
+    /// The relay that tells of it; `null`: it follows the hub itself.
+    pub relay: Option<String>,
     /// The revision that is in force there.
     pub applied: String,
     /// When it was last heard of, in milliseconds since 1970.

@@ -3,6 +3,7 @@
 use crate::api::model::{ProxyAnswer, ReceiptAnswer, TakenAnswer, What};
 use crate::intake::global_revocation::Authority;
 use crate::problem::Problem;
+use crate::streams::answers::StreamSummary;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -65,6 +66,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// On which proxies the number is in force; waits up to `wait` until it is on all.
     fn receipt(&self, feed: &str, number: u64, wait: Duration) -> BoxFuture<'_, Result<ReceiptAnswer, Problem>>;
+
+    /// The streams of receivers of the feed.
+    fn streams(&self, feed: &str) -> BoxFuture<'_, Result<Vec<StreamSummary>, Problem>>;
 
     /// The proxies that follow the feed.
     fn proxies(&self, feed: &str) -> Result<Vec<ProxyAnswer>, Problem>;

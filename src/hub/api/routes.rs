@@ -3,7 +3,7 @@
 
 use crate::api::audit_log;
 use crate::api::call::Api;
-use crate::api::{events, feeds, global_revocation, openapi, proxies, receipts, signals, state, tokens, undo};
+use crate::api::{events, feeds, global_revocation, openapi, proxies, receipts, signals, state, streams, tokens, undo};
 use crate::problem::Problem;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -30,6 +30,7 @@ pub fn routes() -> Vec<Route> {
         route("get", "/v1/feeds/{feed}/signals", get(signals::list)),
         route("get", "/v1/feeds/{feed}/proxies", get(proxies::list)),
         route("get", "/v1/feeds/{feed}/receipts/{revision}", get(receipts::show)),
+        route("get", "/v1/feeds/{feed}/streams", get(streams::list)),
         route("get", "/v1/audit", get(audit_log::list)),
         route("get", "/v1/tokens", get(tokens::list)),
         route("post", "/v1/tokens", post(tokens::create)),

@@ -5,10 +5,11 @@ use crate::api::openapi::openapi;
 use crate::api::routes::routes;
 use crate::config::compile::compile;
 use crate::config::role::Role;
-use crate::feed::long_poll;
+use crate::feed::{long_poll, relayed};
 use crate::intake::{logout, push};
 use crate::server;
 use crate::store::Store;
+use crate::streams::routes as stream_routes;
 use crate::testing::{self, Answer, Running};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -80,9 +81,10 @@ fn task(name: &str) -> Value {
 #[test]
 fn the_document_has_every_route_and_no_other() {
     let of_the_api = routes().into_iter().map(|route| format!("{} {}", route.method, route.path));
-    let pushed = [push::PATH, logout::PATH, global_revocation::PATH].map(|path| format!("post {path}"));
+    let pushed = [push::PATH, logout::PATH, global_revocation::PATH, relayed::PATH].map(|path| format!("post {path}"));
     let others = pushed.into_iter().chain([format!("get {}", long_poll::PATH)]);
-    let served: BTreeSet<_> = of_the_api.chain(others).collect();
+    let of_streams = stream_routes::ALL.iter().map(|(method, path)| format!("{method} {path}"));
+    let served: BTreeSet<_> = of_the_api.chain(others).chain(of_streams).collect();
     let document = serde_json::to_value(openapi()).unwrap();
     let described: BTreeSet<_> = document["paths"]
         .as_object()
@@ -353,6 +355,7 @@ async fn everybody_may_do_what_the_role_says() {
         "/v1/feeds/main/signals",
         "/v1/feeds/main/proxies",
         "/v1/feeds/main/receipts/0",
+        "/v1/feeds/main/streams",
         "/v1/audit",
         "/v1/tokens",
         "/metrics",
@@ -365,7 +368,7 @@ async fn everybody_may_do_what_the_role_says() {
         ("/v1/tokens/rotate", json!({"name": "new"})),
         ("/v1/tokens/revoke", json!({"name": "new"})),
     ];
-    for role in [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Auditor, Role::Operator] {
+    for role in [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Auditor, Role::Operator, Role::Receiver] {
         let name = if role == Role::Issuer { "https://jit.example" } else { role.as_str() };
         let token = hub.token(name, role, &[]).await;
         let may_read = matches!(role, Role::Auditor | Role::Operator);

@@ -71,6 +71,11 @@ impl Cluster {
     }
 }
 
+/// Whether what is sent to `url` cannot be read on its way: it has TLS, or stays on this machine.
+pub fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && url.host_str().is_some_and(is_loopback))
+}
+
 /// Whether `host`, as a URL has it, is this machine.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -3,7 +3,9 @@
 use crate::config::cluster::Cluster;
 use crate::config::compile_access::access;
 use crate::config::compile_feed::feed;
+use crate::config::compile_follow;
 use crate::config::compile_listen::listen;
+use crate::config::compile_streams::streams;
 use crate::config::hub::Hub;
 use crate::config::model::HubConfig;
 use crate::config::name;
@@ -54,18 +56,40 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     let listen = listen(&config.listen, &mut found);
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
+    let streams = streams(&config, &mut found);
     if config.feeds.is_empty() {
         found.error("feeds", "must have at least one entry", "add a feed with `name`, `issuers` and `signals`");
     }
-    let feeds = config.feeds.iter().enumerate();
-    let feeds: Vec<_> = feeds.filter_map(|(at, one)| feed(&config, one, at, &mut found).map(Arc::new)).collect();
+    let (mut feeds, mut follow) = (Vec::new(), None);
+    match &config.follow {
+        Some(typed) => follow = compile_follow::follow(&config, typed, &mut found),
+        None => {
+            let typed = config.feeds.iter().enumerate();
+            feeds.extend(typed.filter_map(|(at, one)| feed(&config, one, at, &mut found).map(Arc::new)));
+        }
+    }
     if !found.errors.is_empty() {
         return Err(Problems(found.errors));
     }
     let HubConfig { name, data, skew, keep_signals, reserve_mib, audit, limits, .. } = config;
     let reserve = reserve_mib.saturating_mul(1024 * 1024);
     let Found { warnings, .. } = found;
-    Ok(Hub { name, data, listen, access, clusters, skew, keep_signals, reserve, audit, limits, feeds, warnings })
+    Ok(Hub {
+        name,
+        data,
+        listen,
+        access,
+        clusters,
+        skew,
+        keep_signals,
+        reserve,
+        audit,
+        limits,
+        streams,
+        feeds,
+        follow,
+        warnings,
+    })
 }
 
 /// A limit of nothing would shut everybody out.

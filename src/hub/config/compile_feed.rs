@@ -5,6 +5,7 @@ use crate::config::hub::Feed;
 use crate::config::model::{FeedConfig, HubConfig};
 use crate::config::name;
 use crate::config::problem::{self, Found, Problem};
+use crate::config::{compile_ssf, compile_streams};
 use serde_json::{Map, Value, json};
 use taskfence_core::config::load;
 use taskfence_core::policy::policy::Policy;
@@ -23,15 +24,16 @@ const SIGNALS: [&str; 2] = ["transmitters", "effects"];
 /// The feed at position `at`; `None` when it has errors.
 pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Found) -> Option<Feed> {
     let path = format!("feeds[{at}]");
-    if !name::is_feed_name(&feed.name) {
-        let help = "use 1 to 63 lower-case letters, digits and `-`, such as `main`";
-        found.error(format!("{path}.name"), format!("`{}` cannot be the name of a feed", feed.name), help);
-    } else if hub.feeds.iter().take(at).any(|earlier| earlier.name == feed.name) {
-        let help = "give each feed a name of its own";
-        found.error(format!("{path}.name"), format!("`{}` is the name of an earlier feed", feed.name), help);
+    check_name(hub, feed, at, found);
+    if feed.issuers.is_null() {
+        let help = "list the issuers that it covers, as in the configuration of a filter";
+        found.error(format!("{path}.issuers"), "is missing", help);
+        return None;
     }
     check_counts(feed, &path, found);
-    let policy = policy(feed, &path, found)?;
+    let mut signals = feed.signals.clone();
+    let managed = signals.get_mut("transmitters").map(compile_ssf::take_out).unwrap_or_default();
+    let policy = policy(feed, signals, &path, found)?;
     // An entry with captures stands for several. More entries than that were reported above.
     let (issuers, entries) = (policy.issuers().len(), feed.issuers.as_array().map_or(0, Vec::len));
     if issuers > MAX_ISSUERS && entries <= MAX_ISSUERS {
@@ -39,7 +41,23 @@ pub(super) fn feed(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Fo
         found.error(format!("{path}.issuers"), message, "divide it into several feeds");
     }
     check_transmitters(hub, &policy, &path, found);
-    Some(Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy))
+    let relay_from = feed.receivers.as_ref().map_or_else(Vec::new, |receivers| receivers.relay_from.clone());
+    let streams = compile_ssf::streams(&feed.name, &managed, &policy, &path, found);
+    let compiled = Feed::new(feed.name.clone(), FeedId::new(&hub.name, &feed.name), policy, streams, relay_from);
+    compile_streams::relay_from(hub, feed, &compiled, &path, found);
+    Some(compiled)
+}
+
+/// Checks that the name of the feed at position `at` is one, and no other's.
+pub(super) fn check_name(hub: &HubConfig, feed: &FeedConfig, at: usize, found: &mut Found) {
+    let path = format!("feeds[{at}]");
+    if !name::is_feed_name(&feed.name) {
+        let help = "use 1 to 63 lower-case letters, digits and `-`, such as `main`";
+        found.error(format!("{path}.name"), format!("`{}` cannot be the name of a feed", feed.name), help);
+    } else if hub.feeds.iter().take(at).any(|earlier| earlier.name == feed.name) {
+        let help = "give each feed a name of its own";
+        found.error(format!("{path}.name"), format!("`{}` is the name of an earlier feed", feed.name), help);
+    }
 }
 
 fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {
@@ -57,20 +75,19 @@ fn check_counts(feed: &FeedConfig, path: &str, found: &mut Found) {
 }
 
 /// What the filter's own code makes of the feed. Its problems get the path of the feed.
-fn policy(feed: &FeedConfig, path: &str, found: &mut Found) -> Option<Policy> {
+fn policy(feed: &FeedConfig, signals: Value, path: &str, found: &mut Found) -> Option<Policy> {
     let mut config = json!({"role": "receiver", "issuers": feed.issuers});
-    match &feed.signals {
+    match signals {
         Value::Null => insert(&mut config, "signals", receiver(Map::new(), &feed.name)),
-        Value::Object(signals) => {
+        Value::Object(mut signals) => {
             for name in signals.keys().filter(|name| !SIGNALS.contains(&name.as_str())) {
                 let problem = Problem::at(format!("{path}.signals.{name}"), format!("unknown key `{name}`"));
                 found.errors.push(problem.help(remedy(name)));
             }
-            let mut signals = signals.clone();
             signals.retain(|name, _| SIGNALS.contains(&name.as_str()));
             insert(&mut config, "signals", receiver(signals, &feed.name));
         }
-        other => insert(&mut config, "signals", other.clone()),
+        other => insert(&mut config, "signals", other),
     }
     match load::load_feed(config.to_string().as_bytes()) {
         Ok(loaded) => {

@@ -2,13 +2,16 @@
 
 use crate::config::cluster::Cluster;
 use crate::config::model::{AuditConfig, LimitsConfig, TlsConfig};
+use crate::config::network::Network;
 use crate::config::problem::Problem;
 use crate::config::role::Role;
+use crate::config::ssf::ManagedStream;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use taskfence_core::http::spiffe::PeerPattern;
+use taskfence_core::jose::key::KeySet;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::state::coverage::FeedId;
 use taskfence_core::time::Span;
@@ -36,10 +39,39 @@ pub struct Hub {
     pub audit: AuditConfig,
     /// How much one caller may use.
     pub limits: LimitsConfig,
-    /// The feeds. Their names differ.
+    /// How it is a transmitter; `None`: it is none.
+    pub streams: Option<Streams>,
+    /// The feeds. Their names differ. A relay has none of its own.
     pub feeds: Vec<Arc<Feed>>,
+    /// The hub that this one is a relay of.
+    pub follow: Option<Follow>,
     /// What is allowed but unsafe.
     pub warnings: Vec<Problem>,
+}
+
+impl Hub {
+    /// The names of the feeds that it serves.
+    pub fn feed_names(&self) -> Vec<&str> {
+        let own = self.feeds.iter().map(|feed| feed.name.as_str());
+        own.chain(self.follow.iter().flat_map(|follow| follow.feeds.iter().map(String::as_str))).collect()
+    }
+}
+
+/// The hub that a relay follows.
+#[derive(Debug)]
+pub struct Follow {
+    /// Where it is.
+    pub at: Cluster,
+    /// The keys that its statements may be signed with.
+    pub keys: KeySet,
+    /// The file of the bearer token.
+    pub token_file: Option<PathBuf>,
+    /// The files of the client certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The file of the authorities that its certificate must come from; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// The feeds that are followed. Their names differ.
+    pub feeds: Vec<String>,
 }
 
 /// Where the hub listens.
@@ -64,6 +96,23 @@ pub struct Access {
     pub issuer: Option<String>,
 }
 
+/// How a hub is a transmitter.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    /// The address that receivers reach the hub at, without a slash at its end.
+    pub issuer: String,
+    /// Addresses that SETs may be pushed to although they are not public.
+    pub allow: Vec<Network>,
+    /// The file with the authorities of receivers; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// A stream whose receiver does nothing for so long is paused.
+    pub inactivity_timeout: Span,
+    /// A receiver may ask for a verification event so often.
+    pub min_verification_interval: Span,
+    /// So many streams one principal may have in one feed.
+    pub per_principal: usize,
+}
+
 /// One feed.
 #[derive(Debug)]
 pub struct Feed {
@@ -71,12 +120,22 @@ pub struct Feed {
     pub name: String,
     /// A hash of the names of hub and feed.
     pub id: FeedId,
+    /// The streams of its transmitters that the hub manages.
+    pub managed: Vec<ManagedStream>,
+    /// The streams of transmitters whose signals are sent on to receivers.
+    pub relay_from: Vec<String>,
     policy: RwLock<Policy>,
 }
 
 impl Feed {
-    pub(super) fn new(name: String, id: FeedId, policy: Policy) -> Feed {
-        Feed { name, id, policy: RwLock::new(policy) }
+    pub(super) fn new(
+        name: String,
+        id: FeedId,
+        policy: Policy,
+        managed: Vec<ManagedStream>,
+        relay_from: Vec<String>,
+    ) -> Feed {
+        Feed { name, id, managed, relay_from, policy: RwLock::new(policy) }
     }
 
     /// Its issuers and transmitters, as the configuration of a receiver, with the keys as last fetched. Do not hold this

@@ -43,8 +43,78 @@ pub struct HubConfig {
     /// How much of the audit log is kept.
     #[serde(default)]
     pub audit: AuditConfig,
+    /// How the hub is a transmitter of the Shared Signals Framework, so that what operators and issuers end also reaches
+    /// receivers that are no proxies. Default: it is none.
+    #[serde(default)]
+    pub streams: Option<StreamsConfig>,
+    /// The hub that this one is a relay of. Default: none, and this hub takes signals in itself. The feeds of a relay have
+    /// names only, and `name` is that of the hub.
+    #[serde(default)]
+    pub follow: Option<FollowConfig>,
     /// The feeds.
     pub feeds: Vec<FeedConfig>,
+}
+
+/// How the hub is a transmitter (SSF 1.0). Each feed is an issuer of its own: `ISSUER/feeds/NAME`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamsConfig {
+    /// The address that receivers reach the hub at, such as `https://hub.example`, without a path.
+    pub issuer: String,
+    /// Private addresses that SETs may be pushed to, such as `10.20.0.0/16`. Default: none. A loopback address that is
+    /// allowed here may be an `http://` URL.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// A PEM file with the authorities that certificates of receivers are verified with. Default: those of the system.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// A stream whose receiver does nothing for so long is paused. Default: 30 days.
+    #[serde(default = "default_inactivity")]
+    pub inactivity_timeout: Span,
+    /// A receiver may ask for a verification event so often. Default: 10s.
+    #[serde(default = "default_verification")]
+    pub min_verification_interval: Span,
+    /// So many streams one principal may have in one feed. Default: 8.
+    #[serde(default = "default_per_principal")]
+    pub per_principal: usize,
+}
+
+/// What receivers get of a feed, beyond what operators and issuers say.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiversConfig {
+    /// Transmitters whose signals are sent on, by the names of their streams. Default: none.
+    pub relay_from: Vec<String>,
+}
+
+/// The hub that a relay follows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowConfig {
+    /// The base URL of the hub, such as `https://hub.example`.
+    pub url: String,
+    /// The keys that statements of the hub may be signed with, as in `signals.hub.keys` of a filter.
+    pub keys: FollowKeysConfig,
+    /// The file of a bearer token of the role `relay`. It is read again when it changes.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// The client certificate chain in PEM, in place of a token; with `key`. Both are read again when they change.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The private key of `certificate`, in PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The authorities that the certificate of the hub must come from, in PEM. Default: those of the system.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+/// The public keys of the hub that is followed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowKeysConfig {
+    /// A JWK Set (RFC 7517) of keys for ES256: what `taskfence hub keys` prints.
+    pub inline: Value,
 }
 
 /// How much of the audit log is kept: whichever is less.
@@ -129,7 +199,7 @@ pub struct TlsConfig {
 pub struct AccessConfig {
     /// The SPIFFE id, or a trust domain such as `spiffe://mesh.example/` that all ids below it belong to.
     pub spiffe: String,
-    /// `sidecar`, `transmitter`, `issuer`, `operator` or `auditor`.
+    /// `sidecar`, `relay`, `transmitter`, `issuer`, `operator`, `auditor` or `receiver`.
     #[schemars(with = "Role")]
     pub role: String,
     /// The feeds that it may use. Default: all.
@@ -146,7 +216,8 @@ pub struct AccessConfig {
 pub struct FeedConfig {
     /// Its name, which filters have in `signals.hub.feed`: lower-case letters, digits and `-`.
     pub name: String,
-    /// The issuers that it covers, as in the configuration of a filter.
+    /// The issuers that it covers, as in the configuration of a filter. Required, but not in a relay.
+    #[serde(default)]
     #[schemars(with = "Vec<IssuerConfig>")]
     pub issuers: Value,
     /// Who may push signals, and what their events do: `transmitters` and `effects` as in the configuration of a filter.
@@ -154,6 +225,21 @@ pub struct FeedConfig {
     #[serde(default)]
     #[schemars(with = "Option<FeedSignals>")]
     pub signals: Value,
+    /// What receivers of streams get of this feed. Needs `streams`.
+    #[serde(default)]
+    pub receivers: Option<ReceiversConfig>,
+}
+
+fn default_inactivity() -> Span {
+    Span::hours(30 * 24)
+}
+
+fn default_verification() -> Span {
+    Span(10)
+}
+
+fn default_per_principal() -> usize {
+    8
 }
 
 fn default_name() -> String {

@@ -6,6 +6,8 @@
 pub enum Role {
     /// Reads feeds: a proxy.
     Sidecar,
+    /// Reads feeds, hands them on, and reports the proxies behind it.
+    Relay,
     /// Pushes signals.
     Transmitter,
     /// Completes and revokes what it granted: an issuer of tokens.
@@ -14,20 +16,25 @@ pub enum Role {
     Operator,
     /// Reads everything and changes nothing.
     Auditor,
+    /// Has streams of its own (SSF 1.0 §8), and gets what they deliver.
+    Receiver,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Role; 5] = [Role::Sidecar, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor];
+    pub const ALL: [Role; 7] =
+        [Role::Sidecar, Role::Relay, Role::Transmitter, Role::Issuer, Role::Operator, Role::Auditor, Role::Receiver];
 
     /// The name in configurations, tokens and the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Sidecar => "sidecar",
+            Role::Relay => "relay",
             Role::Transmitter => "transmitter",
             Role::Issuer => "issuer",
             Role::Operator => "operator",
             Role::Auditor => "auditor",
+            Role::Receiver => "receiver",
         }
     }
 

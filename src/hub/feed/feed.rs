@@ -234,8 +234,19 @@ impl Feed {
         }
     }
 
+    /// What counts of `applied`, which somebody has applied: of another history it enforces something, but nothing that
+    /// this feed can count on.
+    pub async fn counted(self: &Arc<Self>, applied: Revision) -> Result<Revision, NoAnswer> {
+        let ours = applied == Revision::START || matches!(self.position(applied).await?, Position::Known);
+        Ok(if ours { applied } else { Revision { number: 0, chain: Chain::default(), ..applied } })
+    }
+
     /// Notes what a follower has applied, if that is of this history.
     async fn acknowledge(self: &Arc<Self>, applied: Revision, polling: &Polling) -> Result<(), NoAnswer> {
+        // What a relay asks for says nothing about proxies.
+        if polling.is_relay() {
+            return Ok(());
+        }
         let known = self.followers.applied(polling.id());
         if known == Some(applied) {
             return Ok(());

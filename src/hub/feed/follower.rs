@@ -12,8 +12,10 @@ pub const OFFSET_BOUND: u64 = 60_000;
 /// One follower.
 #[derive(Debug, Clone)]
 pub struct Follower {
-    /// The principal that first used its id.
+    /// The principal that first used its id; of one behind a relay, the one that the relay tells.
     pub principal: Arc<str>,
+    /// The principal of the relay by whose word all this is known; `None`: it follows this hub.
+    pub relay: Option<Arc<str>>,
     /// Told when another request of it begins.
     pub(super) request: Arc<Notify>,
     /// What it reports.
@@ -41,6 +43,15 @@ pub struct Follower {
     pub(super) changed: bool,
     /// When it was last written, in milliseconds since 1970.
     pub(super) written: u64,
+    /// Whether its relay says that it has left.
+    pub(super) gone: bool,
     /// Whether the store knows it.
     pub(super) stored: bool,
+}
+
+impl Follower {
+    /// The principal that has said all this: whatever it says, it has one voice.
+    pub fn voice(&self) -> &Arc<str> {
+        self.relay.as_ref().unwrap_or(&self.principal)
+    }
 }

@@ -5,7 +5,8 @@
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
 use crate::feed::full_state::Of;
-use crate::feed::receipts::{self, Receipt, Waiter};
+use crate::feed::receipts::{self, Closes, Receipt, Waiter};
+use crate::feed::relays::Relays;
 use crate::feed::report::{MAX_STALE, Report};
 use crate::feed::statements::Statements;
 use crate::feed::{Now, locked};
@@ -46,6 +47,9 @@ struct State {
     of_principal: HashMap<Arc<str>, usize>,
     waiters: Vec<Waiter>,
     next_waiter: u64,
+    /// The statements that were sent to anybody: a relay may have passed on each.
+    sent: Statements,
+    relays: Relays,
 }
 
 /// Which followers to write.
@@ -80,6 +84,34 @@ pub struct Polling {
     principal: Arc<str>,
     /// Told when a newer request of the same follower begins.
     replaced: Arc<Notify>,
+    /// Whether it is the request of a relay, which is no follower.
+    is_relay: bool,
+}
+
+/// What a relay says about one proxy.
+#[derive(Debug, Clone)]
+pub struct Told<'t> {
+    /// Its random id.
+    pub id: &'t str,
+    /// Who it is at the relay.
+    pub principal: &'t str,
+    /// What it has applied, a revision of this feed.
+    pub applied: Revision,
+    /// When the relay heard of it, in milliseconds since 1970.
+    pub seen: u64,
+    /// What it reports, if that is new.
+    pub report: Option<Report>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It was noted.
+    Noted,
+    /// The proxy is not known, and its report is missing.
+    Unknown,
+    /// There are too many, or too many of this relay.
+    TooMany,
 }
 
 impl Followers {
@@ -93,6 +125,7 @@ impl Followers {
             statements.note(0, started_at);
             let follower = Follower {
                 principal: record.principal.into(),
+                relay: Some(record.relay).filter(|relay| !relay.is_empty()).map(Arc::from),
                 request: Arc::default(),
                 applied: record.applied,
                 applied_at: record.seen,
@@ -104,6 +137,7 @@ impl Followers {
                 foreign_at: 0,
                 polling: 0,
                 changed: false,
+                gone: false,
                 written: record.seen,
                 stored: true,
                 report,
@@ -117,10 +151,12 @@ impl Followers {
         let may_miss_until = started_at.saturating_add(longest.saturating_mul(1000));
         let mut of_principal: HashMap<Arc<str>, usize> = HashMap::new();
         for follower in by_id.values() {
-            let count = of_principal.entry(follower.principal.clone()).or_default();
+            let count = of_principal.entry(follower.voice().clone()).or_default();
             *count = count.saturating_add(1);
         }
-        let state = Mutex::new(State { by_id, of_principal, ..State::default() });
+        let mut sent = Statements::default();
+        sent.note(0, started_at);
+        let state = Mutex::new(State { by_id, of_principal, sent, ..State::default() });
         let latency = Histogram::default();
         let (feed, writing) = (feed.to_owned(), tokio::sync::Mutex::default());
         Arc::new(Followers { feed, now, max, started_at, may_miss_until, latency, state, writing })
@@ -153,6 +189,7 @@ impl Followers {
                 statements.note(0, now);
                 let follower = Follower {
                     principal: principal.clone(),
+                    relay: None,
                     request: replaced.clone(),
                     report,
                     applied: Revision::START,
@@ -165,6 +202,7 @@ impl Followers {
                     foreign_at: 0,
                     polling: 1,
                     changed: true,
+                    gone: false,
                     written: 0,
                     stored: false,
                 };
@@ -172,7 +210,92 @@ impl Followers {
                 waiters.iter_mut().for_each(Waiter::joined);
             }
         }
-        Ok(Polling { followers: self.clone(), id, principal, replaced })
+        Ok(Polling { followers: self.clone(), id, principal, replaced, is_relay: false })
+    }
+
+    /// A request of the relay that is `principal` begins. It is no follower, and may have many requests at once. `id` is
+    /// the random id that it reports.
+    pub fn begin_relay(self: &Arc<Self>, principal: &str, id: &str) -> Polling {
+        let (id, principal) = (format!("{principal}/{id}").into(), Arc::<str>::from(principal));
+        locked(&self.state).relays.polled(&principal, (self.now)());
+        Polling { followers: self.clone(), id, principal, replaced: Arc::default(), is_relay: true }
+    }
+
+    /// When the hub started, in milliseconds since 1970.
+    pub fn started_at(&self) -> u64 {
+        self.started_at
+    }
+
+    /// The run `instance` of `relay` says what is behind it.
+    pub fn relay_reports(&self, relay: &str, instance: &str) {
+        locked(&self.state).relays.reported(relay, instance, (self.now)());
+    }
+
+    /// All are to be written again.
+    pub fn write_again(&self) {
+        locked(&self.state).by_id.values_mut().for_each(|follower| follower.changed = true);
+    }
+
+    /// Notes what `relay` says about a proxy. `committed_at` is as in [`Followers::acknowledge`].
+    pub fn told(&self, relay: &str, told: Told<'_>, committed_at: impl Fn(u64) -> Option<u64>) -> Word {
+        let now = (self.now)();
+        let id = format!("{relay}/{}", told.id).into_boxed_str();
+        let seen = told.seen.min(now);
+        let mut state = locked(&self.state);
+        let State { by_id, of_principal, waiters, relays, .. } = &mut *state;
+        let room = by_id.len() < self.max.0;
+        match (by_id.get_mut(&id), told.report) {
+            (None, None) => return Word::Unknown,
+            (Some(known), report) => {
+                (known.seen, known.gone) = (known.seen.max(seen), false);
+                if let Some(report) = report.filter(|report| known.report != *report) {
+                    (known.report, known.changed) = (report, true);
+                }
+            }
+            (None, Some(report)) => {
+                let relay = of_principal.get_key_value(relay).map_or_else(|| relay.into(), |(name, _)| name.clone());
+                let own = of_principal.entry(relay.clone()).or_default();
+                if !room || *own >= self.max.1 {
+                    relays.overflowed(&relay, now);
+                    return Word::TooMany;
+                }
+                *own = own.saturating_add(1);
+                let follower = Follower {
+                    principal: told.principal.into(),
+                    relay: Some(relay),
+                    request: Arc::default(),
+                    report,
+                    applied: Revision::START,
+                    applied_at: now,
+                    applied_before: 0,
+                    seen,
+                    statements: Statements::default(),
+                    is_heard: true,
+                    is_ahead: false,
+                    foreign_at: 0,
+                    polling: 0,
+                    changed: true,
+                    gone: false,
+                    written: 0,
+                    stored: false,
+                };
+                by_id.insert(id.clone(), follower);
+                waiters.iter_mut().for_each(Waiter::joined);
+            }
+        }
+        drop(state);
+        self.acknowledge(&id, told.applied, committed_at);
+        Word::Noted
+    }
+
+    /// Removes proxies behind `relay` that it has not heard of for so long that they have closed themselves.
+    pub fn told_gone(&self, relay: &str, ids: &[String]) {
+        let mut state = locked(&self.state);
+        for id in ids {
+            if let Some(follower) = state.by_id.get_mut(format!("{relay}/{id}").as_str()) {
+                follower.gone = true;
+            }
+        }
     }
 
     /// What a follower is known to have applied.
@@ -215,9 +338,11 @@ impl Followers {
         }
     }
 
-    /// A statement that names `head`, by a read at `at`, is sent to a follower.
+    /// A statement that names `head`, by a read at `at`, is sent to a follower or a relay.
     pub fn sent(&self, id: &str, head: u64, at: u64) {
-        if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
+        let mut state = locked(&self.state);
+        state.sent.note(head, at);
+        if let Some(follower) = state.by_id.get_mut(id) {
             follower.statements.note(head, at);
         }
     }
@@ -265,7 +390,7 @@ impl Followers {
                 seen: follower.seen,
                 statement_at: follower.statements.last().unwrap_or(0),
                 replica: String::new(),
-                relay: String::new(),
+                relay: follower.relay.as_deref().unwrap_or_default().to_owned(),
             });
         }
         records
@@ -300,29 +425,34 @@ impl Followers {
     pub fn expire(&self) -> Vec<String> {
         let now = (self.now)();
         let mut state = locked(&self.state);
-        let State { by_id, of_principal, waiters, .. } = &mut *state;
-        let gone: Vec<_> =
-            by_id.extract_if(|_, follower| follower.polling == 0 && self.leaves_at(follower) < now).collect();
+        let State { by_id, of_principal, waiters, relays, .. } = &mut *state;
+        let leaves = |follower: &Follower| {
+            let polled = follower.relay.as_ref().map_or(0, |relay| relays.polled_at(relay, follower.seen));
+            follower.gone || (follower.polling == 0 && self.leaves_at(follower, polled) < now)
+        };
+        let gone: Vec<_> = by_id.extract_if(|_, follower| leaves(follower)).collect();
         for (id, follower) in &gone {
             let (node, applied, seen) = (follower.report.name(), follower.applied, follower.seen);
             tracing::warn!(feed = self.feed, id = &**id, node, %applied, seen, "a follower is silent and leaves the list");
             waiters.iter_mut().for_each(|waiter| waiter.left(follower.applied));
-            if let Some(count) = of_principal.get_mut(&follower.principal) {
+            if let Some(count) = of_principal.get_mut(follower.voice()) {
                 *count = count.saturating_sub(1);
             }
         }
         of_principal.retain(|_, count| *count > 0);
+        relays.expire(now, |relay| by_id.values().any(|follower| follower.relay.as_deref() == Some(relay)));
         gone.into_iter().map(|(id, _)| id.into_string()).collect()
     }
 
-    /// When a silent follower leaves: after `stale_after`, and not before it has closed itself.
-    fn leaves_at(&self, follower: &Follower) -> u64 {
+    /// When a silent follower leaves: after `stale_after`, and not before it has closed itself. Behind a relay it may get
+    /// statements for as long as the relay does, last at `polled`.
+    fn leaves_at(&self, follower: &Follower, polled: u64) -> u64 {
         let seen = follower.seen.max(self.started_at);
         match follower.report.stale_after {
             None => seen.saturating_add(SILENT),
             Some(stale) => {
                 let stale = stale.saturating_mul(1000);
-                let statement = follower.statements.last().unwrap_or(0).saturating_add(OFFSET_BOUND);
+                let statement = follower.statements.last().unwrap_or(0).max(polled).saturating_add(OFFSET_BOUND);
                 seen.max(statement).saturating_add(stale)
             }
         }
@@ -338,9 +468,15 @@ impl Followers {
         let state = locked(&self.state);
         let slowest = waiter.and_then(|id| state.waiters.iter().find(|waiter| waiter.id == id)?.slowest.clone());
         let followers = state.by_id.iter().map(|(id, follower)| (&**id, follower));
-        let mut receipt = receipts::receipt(revision, committed_at, slowest, followers);
+        let by = receipts::ByRelays { sent: &state.sent, relays: state.relays.marks() };
+        let mut receipt = receipts::receipt(revision, committed_at, slowest, followers, by);
         receipt.may_miss_until = Some(self.may_miss_until).filter(|until| *until > now);
         receipt
+    }
+
+    /// By when a follower has closed itself, if it gets nothing that is sent from now on.
+    pub fn closes(&self, follower: &Follower) -> Closes {
+        receipts::closes(follower, u64::MAX, None, &locked(&self.state).sent)
     }
 
     /// Begins to wait until all followers have applied `revision`.
@@ -356,6 +492,11 @@ impl Followers {
 }
 
 impl Polling {
+    /// Whether it is the request of a relay.
+    pub fn is_relay(&self) -> bool {
+        self.is_relay
+    }
+
     /// The id of the follower.
     pub fn id(&self) -> &str {
         &self.id

@@ -1,7 +1,7 @@
-//! The keys of a hub for statements, and their rotation.
+//! The keys of a hub, and their rotation: those for statements, and those for the SETs that it sends as a transmitter.
 //!
 //! In the directory `keys` of the hub's data: `feed-KID.pem` (PKCS#8 in PEM, mode 0600), one for each key, and
-//! `feed-current` with the `kid` of the key that signs. The first start makes a key.
+//! `feed-current` with the `kid` of the key that signs. The first start makes a key. Those for SETs begin with `set-`.
 //!
 //! A rotation has three steps. [`Keys::prepare`] makes a key, which is published with the others. Filters get it with
 //! their configuration. [`Keys::switch`] signs with it: only when every live follower reports its `kid`, unless forced.
@@ -24,24 +24,43 @@ use taskfence_core::feed::statement::Statement;
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
-const CURRENT: &str = "feed-current";
-
 /// There are at most this many keys at once. More mean that old ones were not retired.
 const MAX_KEYS: usize = 4;
 
-/// The keys of a hub.
+/// The keys for statements.
+pub type Keys = KeyRing<SigningKey>;
+
+/// A private key of a kind that is rotated.
+pub trait PrivateKey: Sized {
+    /// What the names of the files of these keys begin with.
+    const PREFIX: &'static str;
+
+    /// A new key as PKCS#8 in DER.
+    fn generate() -> Result<Vec<u8>, BadKey>;
+
+    /// Reads PKCS#8 in DER.
+    fn from_pkcs8(der: &[u8]) -> Result<Self, BadKey>;
+
+    /// The thumbprint of the key (RFC 7638), base64url.
+    fn kid(&self) -> &str;
+
+    /// The public key as a JWK.
+    fn jwk(&self) -> &Value;
+}
+
+/// All keys of one kind.
 #[derive(Debug)]
-pub struct Keys {
+pub struct KeyRing<K> {
     directory: PathBuf,
-    ring: Mutex<Ring>,
+    ring: Mutex<Ring<K>>,
     signed: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Ring {
-    current: Arc<SigningKey>,
+struct Ring<K> {
+    current: Arc<K>,
     /// All keys, also the current one, sorted by `kid`.
-    all: Vec<Arc<SigningKey>>,
+    all: Vec<Arc<K>>,
 }
 
 /// Why the keys cannot be read or changed.
@@ -79,7 +98,7 @@ pub enum KeysError {
     #[error("there is no key `{0}`")]
     Unknown(String),
     /// The current key cannot be retired.
-    #[error("`{0}` signs the pages: switch to another key before you retire it")]
+    #[error("`{0}` is the key that signs: switch to another key before you retire it")]
     Current(String),
     /// Followers do not know the key.
     #[error("{} live followers do not know the key `{kid}`, `{}` among them: give them the key first, or use `--force`", followers.len(), followers.first().map_or("", String::as_str))]
@@ -91,16 +110,18 @@ pub enum KeysError {
     },
 }
 
-impl Keys {
+impl<K: PrivateKey> KeyRing<K> {
     /// Reads the keys in `directory`, and makes the first one if there is none. Blocks.
-    pub fn open(directory: &Path) -> Result<Keys, KeysError> {
+    pub fn open(directory: &Path) -> Result<KeyRing<K>, KeysError> {
         let failed = |error| KeysError::File { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-        let pointer = directory.join(CURRENT);
+        let pointer = directory.join(current_of::<K>());
         let named = named(&pointer)?;
-        let kids = kids(directory)?;
-        let mut all =
-            kids.iter().map(|kid| read(&file_of(directory, kid)).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let kids = kids(directory, K::PREFIX)?;
+        let mut all = kids
+            .iter()
+            .map(|kid| read::<K>(&file_of::<K>(directory, kid)).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
         all.sort_by(|a, b| a.kid().cmp(b.kid()));
         let current = match (named, all.first()) {
             (Some(kid), _) => {
@@ -113,26 +134,27 @@ impl Keys {
             }
             (None, Some(_)) => return Err(KeysError::Lost { path: pointer, kid: String::new() }),
             (None, None) => {
-                let key = make(directory)?;
+                let key = make::<K>(directory)?;
                 write_new(&pointer, key.kid())?;
                 all.push(key.clone());
                 key
             }
         };
-        Ok(Keys { directory: directory.to_owned(), ring: Mutex::new(Ring { current, all }), signed: AtomicU64::new(0) })
+        let ring = Mutex::new(Ring { current, all });
+        Ok(KeyRing { directory: directory.to_owned(), ring, signed: AtomicU64::new(0) })
     }
 
     /// Reads the keys again if the files are others than before. Returns whether they are. After an error the keys are
     /// those of before. Blocks.
     pub fn refresh(&self) -> Result<bool, KeysError> {
-        let pointer = self.directory.join(CURRENT);
+        let pointer = self.directory.join(current_of::<K>());
         // The pointer first: what it names was there before it.
-        let (named, kids) = (named(&pointer)?.unwrap_or_default(), kids(&self.directory)?);
-        let is_known = |ring: &Ring| ring.current.kid() == named && ring.all.iter().map(|key| key.kid()).eq(&kids);
+        let (named, kids) = (named(&pointer)?.unwrap_or_default(), kids(&self.directory, K::PREFIX)?);
+        let is_known = |ring: &Ring<K>| ring.current.kid() == named && ring.all.iter().map(|key| key.kid()).eq(&kids);
         if is_known(&locked(&self.ring)) {
             return Ok(false);
         }
-        let read = kids.iter().map(|kid| read(&file_of(&self.directory, kid)).map(Arc::new));
+        let read = kids.iter().map(|kid| read::<K>(&file_of::<K>(&self.directory, kid)).map(Arc::new));
         let all = read.collect::<Result<Vec<_>, _>>()?;
         let current = all.iter().find(|key| key.kid() == named).cloned();
         let current = current.ok_or(KeysError::Lost { path: pointer, kid: named })?;
@@ -161,7 +183,7 @@ impl Keys {
         if ring.all.len() >= MAX_KEYS {
             return Err(KeysError::TooMany);
         }
-        let key = make(&self.directory)?;
+        let key = make::<K>(&self.directory)?;
         let kid = key.kid().to_owned();
         ring.all.push(key);
         ring.all.sort_by(|a, b| a.kid().cmp(b.kid()));
@@ -177,7 +199,8 @@ impl Keys {
         if !force && !lacking.is_empty() {
             return Err(KeysError::NotKnown { kid: kid.to_owned(), followers: lacking });
         }
-        let (pointer, new) = (self.directory.join(CURRENT), self.directory.join("feed-current.new"));
+        let (pointer, new) =
+            (self.directory.join(current_of::<K>()), self.directory.join(format!("{}.new", current_of::<K>())));
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(KeysError::File { path: new, error }),
             _ => {}
@@ -198,23 +221,54 @@ impl Keys {
         if !ring.all.iter().any(|key| key.kid() == kid) {
             return Err(KeysError::Unknown(kid.to_owned()));
         }
-        let path = file_of(&self.directory, kid);
+        let path = file_of::<K>(&self.directory, kid);
         fs::remove_file(&path).map_err(|error| KeysError::File { path, error })?;
         ring.all.retain(|key| key.kid() != kid);
         Ok(())
     }
 
-    /// Signs a statement with the current key.
-    pub fn sign(&self, statement: &Statement) -> Result<Bytes, NotSigned> {
-        let key = locked(&self.ring).current.clone();
+    /// The key to sign something with.
+    pub fn to_sign(&self) -> Arc<K> {
         self.signed.fetch_add(1, Ordering::Relaxed);
-        key.sign(statement)
+        locked(&self.ring).current.clone()
     }
 
-    /// How many statements were signed since the start.
+    /// How often one was used since the start.
     pub fn signed(&self) -> u64 {
         self.signed.load(Ordering::Relaxed)
     }
+}
+
+impl Keys {
+    /// Signs a statement with the current key.
+    pub fn sign(&self, statement: &Statement) -> Result<Bytes, NotSigned> {
+        self.to_sign().sign(statement)
+    }
+}
+
+impl PrivateKey for SigningKey {
+    const PREFIX: &'static str = "feed";
+
+    fn generate() -> Result<Vec<u8>, BadKey> {
+        SigningKey::generate()
+    }
+
+    fn from_pkcs8(der: &[u8]) -> Result<SigningKey, BadKey> {
+        SigningKey::from_pkcs8(der)
+    }
+
+    fn kid(&self) -> &str {
+        self.kid()
+    }
+
+    fn jwk(&self) -> &Value {
+        self.jwk()
+    }
+}
+
+/// The file that names the current key.
+fn current_of<K: PrivateKey>() -> String {
+    format!("{}-current", K::PREFIX)
 }
 
 /// The `kid` that the file names; `None` where there is no file.
@@ -227,25 +281,25 @@ fn named(pointer: &Path) -> Result<Option<String>, KeysError> {
 }
 
 /// The `kid` of each key that has a file, sorted.
-fn kids(directory: &Path) -> Result<Vec<String>, KeysError> {
+fn kids(directory: &Path, prefix: &str) -> Result<Vec<String>, KeysError> {
     let failed = |error| KeysError::File { path: directory.to_owned(), error };
     let mut kids = Vec::new();
     for file in fs::read_dir(directory).map_err(failed)? {
         let name = file.map_err(failed)?.file_name();
-        let kid = name.to_str().and_then(|name| name.strip_prefix("feed-")?.strip_suffix(".pem"));
+        let kid = name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_prefix('-')?.strip_suffix(".pem"));
         kids.extend(kid.map(str::to_owned));
     }
     kids.sort();
     Ok(kids)
 }
 
-fn file_of(directory: &Path, kid: &str) -> PathBuf {
-    directory.join(format!("feed-{kid}.pem"))
+fn file_of<K: PrivateKey>(directory: &Path, kid: &str) -> PathBuf {
+    directory.join(format!("{}-{kid}.pem", K::PREFIX))
 }
 
-fn make(directory: &Path) -> Result<Arc<SigningKey>, KeysError> {
-    let der = SigningKey::generate().map_err(|BadKey| KeysError::NotMade)?;
-    let key = SigningKey::from_pkcs8(&der).map_err(|BadKey| KeysError::NotMade)?;
+fn make<K: PrivateKey>(directory: &Path) -> Result<Arc<K>, KeysError> {
+    let der = K::generate().map_err(|BadKey| KeysError::NotMade)?;
+    let key = K::from_pkcs8(&der).map_err(|BadKey| KeysError::NotMade)?;
     let base64 = STANDARD.encode(der);
     let mut pem = format!("{BEGIN}\n");
     for line in base64.as_bytes().chunks(64) {
@@ -253,7 +307,7 @@ fn make(directory: &Path) -> Result<Arc<SigningKey>, KeysError> {
         pem.push('\n');
     }
     pem.push_str(END);
-    let path = file_of(directory, key.kid());
+    let path = file_of::<K>(directory, key.kid());
     // A hub that runs never sees a part of the file.
     let new = path.with_extension("new");
     write_new(&new, &pem)?;
@@ -262,7 +316,7 @@ fn make(directory: &Path) -> Result<Arc<SigningKey>, KeysError> {
     Ok(Arc::new(key))
 }
 
-fn read(path: &Path) -> Result<SigningKey, KeysError> {
+fn read<K: PrivateKey>(path: &Path) -> Result<K, KeysError> {
     let pem = fs::read_to_string(path).map_err(|error| KeysError::File { path: path.to_owned(), error })?;
     let base64: Option<String> = pem
         .trim()
@@ -270,8 +324,9 @@ fn read(path: &Path) -> Result<SigningKey, KeysError> {
         .and_then(|rest| rest.strip_suffix(END))
         .map(|body| body.split_ascii_whitespace().collect());
     let der = base64.and_then(|base64| STANDARD.decode(base64).ok());
-    let key = der.and_then(|der| SigningKey::from_pkcs8(&der).ok());
-    let key = key.filter(|key| path.file_name().is_some_and(|name| *name == *format!("feed-{}.pem", key.kid())));
+    let key = der.and_then(|der| K::from_pkcs8(&der).ok());
+    let key =
+        key.filter(|key| path.file_name().is_some_and(|name| *name == *format!("{}-{}.pem", K::PREFIX, key.kid())));
     key.ok_or_else(|| KeysError::Bad { path: path.to_owned() })
 }
 
@@ -305,7 +360,7 @@ mod tests {
         let again = Keys::open(&path).unwrap();
         assert_eq!(first.current(), again.current());
         assert_eq!(first.jwks(), again.jwks());
-        let file = file_of(&path, &first.current());
+        let file = file_of::<SigningKey>(&path, &first.current());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let (set, refused) = KeySet::from_jwks(&first.jwks(), &[Algorithm::ES256]).unwrap();
@@ -330,7 +385,7 @@ mod tests {
         host.retire(&old).unwrap();
         assert!(hub.refresh().unwrap());
         assert_eq!(hub.kids(), [&*new]);
-        fs::write(directory.path().join(CURRENT), "other").unwrap();
+        fs::write(directory.path().join("feed-current"), "other").unwrap();
         assert!(matches!(hub.refresh(), Err(KeysError::Lost { .. })));
         assert_eq!(hub.current(), new, "it goes on with what it has");
     }

@@ -14,6 +14,7 @@ use crate::config::role::Role;
 use crate::feed::Feeds;
 use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::followers::{Polling, Refused};
+use crate::feed::relayed;
 use crate::feed::report::{HEADER, Report};
 use crate::feed::request::PageRequest;
 use crate::parking::Parking;
@@ -24,7 +25,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::sync::Arc;
 use taskfence_core::feed::page::MEDIA_TYPE;
 
@@ -33,7 +34,7 @@ pub const PATH: &str = "/v1/feeds/{feed}";
 
 /// The routes of the feeds. Requests must have a [`Principal`] in their extensions.
 pub fn router(feeds: Arc<Feeds>) -> Router {
-    Router::new().route(PATH, get(page)).with_state(feeds)
+    Router::new().route(PATH, get(page)).route(relayed::PATH, post(relayed::report)).with_state(feeds)
 }
 
 /// What comes after a revision: a page, which is a JWS of the hub, a line feed, and entries. For proxies.
@@ -101,7 +102,7 @@ fn prepare(feeds: &Feeds, name: &str, request: Request) -> Result<(Arc<Feed>, Pa
             "who are you? use a bearer token or a client certificate".to_owned(),
         ));
     };
-    if !principal.may(&[Role::Sidecar, Role::Operator], name) {
+    if !principal.may(&[Role::Sidecar, Role::Relay, Role::Operator], name) {
         let text = format!("`{}` may not read the feed `{name}`", principal.name);
         return Err(refuse(StatusCode::FORBIDDEN, text));
     }
@@ -117,6 +118,10 @@ fn prepare(feeds: &Feeds, name: &str, request: Request) -> Result<(Arc<Feed>, Pa
         (None, _) => return Err(bad(format!("the header `{HEADER}` is missing"))),
         (Some(_), Some(_)) => return Err(bad(format!("the header `{HEADER}` stands there twice"))),
     };
+    if principal.role == Role::Relay {
+        let polling = feed.followers.begin_relay(&principal.name, &report.id);
+        return Ok((feed, asked, polling));
+    }
     let polling = feed.followers.begin(&principal.name, report).map_err(|error| match error {
         Refused::OtherPrincipal => refuse(StatusCode::FORBIDDEN, error.to_string()),
         Refused::TooMany | Refused::TooManyOfPrincipal => Box::new(later(error.to_string(), 30)),
@@ -133,14 +138,14 @@ fn no_page(error: &NoAnswer) -> Response {
 }
 
 /// 503, with a time to come again around `seconds`: different for each caller, so that they do not all come at once.
-fn later(text: String, seconds: u64) -> Response {
+pub(crate) fn later(text: String, seconds: u64) -> Response {
     let chance = getrandom::u64().unwrap_or(0).checked_rem(seconds.saturating_mul(2)).unwrap_or(0);
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(chance.saturating_add(1)));
     response
 }
 
-fn answer(status: StatusCode, text: String) -> Response {
+pub(crate) fn answer(status: StatusCode, text: String) -> Response {
     let headers = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (status, headers, format!("{text}\n")).into_response()
 }

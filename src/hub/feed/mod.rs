@@ -21,6 +21,8 @@ pub mod long_poll;
 pub mod pace;
 pub mod pages;
 pub mod receipts;
+pub mod relayed;
+pub mod relays;
 pub mod report;
 pub mod request;
 pub mod signer;

@@ -4,6 +4,8 @@
 //! not have said so. Two followers of one node, as during a hot restart, count as one, which has confirmed when both have.
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
+use crate::feed::relays::RelayMark;
+use crate::feed::statements::Statements;
 use hashbrown::{HashMap, HashSet};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
@@ -20,13 +22,17 @@ pub struct Receipt {
     pub committed_at: Option<u64>,
     /// How many nodes have applied it.
     pub confirmed: usize,
+    /// How many of these are confirmed by the word of a relay only.
+    pub confirmed_by_relays: usize,
+    /// The relays that take the feed: what is behind each is its word.
+    pub relays: Vec<RelayMark>,
     /// How many nodes have not confirmed anything yet; they are among those that wait.
     pub starting: usize,
     /// The followers that have not applied it.
     pub waiting: Vec<Waiting>,
     /// The node that applied it last.
     pub slowest: Option<Slowest>,
-    /// Whether nobody waits, and all followers are known.
+    /// Whether nobody waits, all followers are known, and every relay says what is behind it.
     pub complete: bool,
     /// The hub or its store is new. Until then there may be followers that it does not know.
     pub may_miss_until: Option<u64>,
@@ -39,6 +45,8 @@ pub struct Waiting {
     pub id: String,
     /// Its node.
     pub node: String,
+    /// The relay that tells of it; `None`: it follows this hub.
+    pub relay: Option<String>,
     /// What it has applied.
     #[serde(serialize_with = "as_text")]
     pub applied: Revision,
@@ -138,15 +146,19 @@ pub fn receipt<'f>(
     committed_at: Option<u64>,
     slowest: Option<Slowest>,
     followers: impl Iterator<Item = (&'f str, &'f Follower)>,
+    by: ByRelays<'_>,
 ) -> Receipt {
-    let mut nodes: HashMap<&str, bool> = HashMap::new();
+    // Whether all followers of a node have it, and whether a relay says so of one.
+    let mut nodes: HashMap<&str, (bool, bool)> = HashMap::new();
     let mut starting = HashSet::new();
     let mut waiting = Vec::new();
     let mut latest: Option<(u64, &str)> = None;
     for (id, follower) in followers {
         let (node, applied) = (follower.report.name(), follower.applied);
         let has = has(applied, revision);
-        *nodes.entry(node).or_insert(true) &= has;
+        let (all_have, is_told) = nodes.entry(node).or_insert((true, false));
+        *all_have &= has;
+        *is_told |= follower.relay.is_some();
         if applied == Revision::START {
             starting.insert(node);
         }
@@ -156,25 +168,54 @@ pub fn receipt<'f>(
         }
         if !has {
             let (id, node) = (id.to_owned(), follower.report.node.to_string());
-            let closes = closes(follower, revision.number);
-            waiting.push(Waiting { id, node, applied, seen: follower.seen, closes });
+            let closes = closes(follower, revision.number, committed_at, by.sent);
+            let relay = follower.relay.as_deref().map(str::to_owned);
+            waiting.push(Waiting { id, node, relay, applied, seen: follower.seen, closes });
         }
     }
-    let confirmed = nodes.values().filter(|all_have| **all_have).count();
+    let confirmed = nodes.values().filter(|(all_have, _)| *all_have).count();
+    let confirmed_by_relays = nodes.values().filter(|(all_have, is_told)| *all_have && *is_told).count();
     let starting = starting.len();
     let known = latest.map(|(applied_at, node)| Slowest { node: node.to_owned(), applied_at });
     let slowest = slowest.into_iter().chain(known).max_by_key(|slowest| slowest.applied_at);
-    let complete = waiting.is_empty();
-    Receipt { revision, committed_at, confirmed, starting, waiting, slowest, complete, may_miss_until: None }
+    let complete = waiting.is_empty() && by.relays.iter().all(|relay| relay.reports);
+    Receipt {
+        revision,
+        committed_at,
+        confirmed,
+        confirmed_by_relays,
+        relays: by.relays,
+        starting,
+        waiting,
+        slowest,
+        complete,
+        may_miss_until: None,
+    }
 }
 
-/// By when `follower` has closed itself, if it applies nothing that has the entry `number`.
-pub fn closes(follower: &Follower, number: u64) -> Closes {
+/// What a receipt must know about relays.
+#[derive(Debug)]
+pub struct ByRelays<'r> {
+    /// The statements that were sent to anybody.
+    pub sent: &'r Statements,
+    /// The relays that take the feed.
+    pub relays: Vec<RelayMark>,
+}
+
+/// By when `follower` has closed itself, if it applies nothing that has the entry `number`. `committed_at` is the time of
+/// that entry, and `sent` are the statements that were sent to anybody.
+///
+/// Behind a relay a follower may have got each statement that was signed before the entry was committed, whatever the relay
+/// says.
+pub fn closes(follower: &Follower, number: u64, committed_at: Option<u64>, sent: &Statements) -> Closes {
     if follower.report.is_shadow() {
         return Closes::Never(Never::Shadow);
     }
     let Some(stale) = follower.report.stale_after else { return Closes::Never(Never::NoLimit) };
-    let statement = follower.statements.before(number).unwrap_or(0);
+    let statement = match follower.relay {
+        Some(_) => committed_at.or_else(|| sent.before(number)).or_else(|| sent.last()).unwrap_or(0),
+        None => follower.statements.before(number).unwrap_or(0),
+    };
     Closes::At(statement.saturating_add(stale.saturating_mul(1000)).saturating_add(OFFSET_BOUND))
 }
 

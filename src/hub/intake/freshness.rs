@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use taskfence_core::feed::statement::IssuerStatus;
 use taskfence_core::index::IssuerIndex;
 use taskfence_core::state::coverage::CoveredIssuer;
-use taskfence_core::state::freshness::{Freshness, Heartbeat};
+use taskfence_core::state::freshness::{Freshness, Heartbeat, Status, TransmitterId};
 use taskfence_core::time::Timestamp;
 
 /// When each transmitter of a feed was last heard of.
@@ -46,6 +46,11 @@ impl FeedFreshness {
     pub(super) fn note(&self, heartbeat: &Heartbeat, now: Timestamp) {
         self.lock().note(heartbeat, now);
         self.changed.store(true, Ordering::Release);
+    }
+
+    /// The last known status of the transmitter's stream.
+    pub(super) fn status_of(&self, transmitter: TransmitterId) -> Status {
+        self.lock().status_of(transmitter)
     }
 
     /// Writes what has changed since the last time, and waits for another thread that does. What was recorded before this

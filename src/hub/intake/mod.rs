@@ -18,6 +18,7 @@ pub mod global_revocation;
 mod key_request;
 mod keys;
 pub mod logout;
+pub mod managed;
 pub mod operator;
 mod operator_error;
 pub mod push;
@@ -26,6 +27,7 @@ mod renewal;
 pub mod service;
 mod told;
 mod upkeep;
+pub mod verification_states;
 mod words;
 
 pub use key_request::KeyFailure;

@@ -5,6 +5,7 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
+use crate::intake::managed::Bringer;
 use crate::intake::service::{FeedIntake, Intake};
 use crate::problem::Problem;
 use axum::Router;
@@ -71,7 +72,8 @@ pub async fn push(
     request: Request,
 ) -> Response {
     let Some(feed) = intake.feed(&name) else { return answer(&Received::NotAPush(404)) };
-    if principal.is_some_and(|Extension(principal)| !principal.may(&[Role::Transmitter], &name)) {
+    let principal = principal.map(|Extension(principal)| principal);
+    if principal.as_ref().is_some_and(|principal| !principal.may(&[Role::Transmitter], &name)) {
         feed.counters.not_a_push.add();
         let detail = format!("the caller is no transmitter of the feed `{name}`");
         return Problem::forbidden(detail, "use a token with the role transmitter for this feed").into_response();
@@ -88,7 +90,8 @@ pub async fn push(
         Err(_) => return not_a_push(feed, 408),
     };
     let authorization = head.authorization.as_ref().map(SecretBytes::reveal);
-    answer(&intake.take_in(feed, authorization, body).await)
+    let bringer = Bringer::Push(principal.as_ref().map(|principal| principal.name.as_str()));
+    answer(&intake.take_in(feed, bringer, authorization, body).await)
 }
 
 /// The headers as core reads them.

@@ -1,6 +1,7 @@
 //! The intake of a hub: verifies signals, stores them, and remembers when transmitters were heard of.
 
 use crate::config::hub::{Feed, Hub};
+use crate::config::ssf::ManagedStream;
 use crate::intake::aws_lc::AwsLc;
 use crate::intake::counters::Counters;
 use crate::intake::coverage::Coverage;
@@ -8,6 +9,7 @@ use crate::intake::derive::{self, Origin};
 use crate::intake::freshness::FeedFreshness;
 use crate::intake::key_request::KeyFailure;
 use crate::intake::keys::Keys;
+use crate::intake::managed::{self, Bringer, Fault};
 use crate::repeated::Repeated;
 use crate::store::Store;
 use crate::store::clock::Clock;
@@ -17,11 +19,11 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use taskfence_core::feed::statement::IssuerStatus;
-use taskfence_core::signal::accepted::Signal;
+use taskfence_core::signal::accepted::{Origin as SignalOrigin, Signal};
 use taskfence_core::signal::receiver::{self, Received};
 use taskfence_core::signal::set;
 use taskfence_core::signal::set_error::{SetError, SetErrorCode};
-use taskfence_core::state::freshness::TransmitterId;
+use taskfence_core::state::freshness::{Heartbeat, Status, TransmitterId};
 use taskfence_core::state::store::StoreError as StateError;
 use taskfence_core::time::{Span, Timestamp};
 use tokio::task::AbortHandle;
@@ -151,15 +153,90 @@ impl Intake {
         self.0.skew
     }
 
-    /// Verifies the SET `body`, which was pushed into the feed with that `authorization` header, and stores it.
-    pub(super) async fn take_in(&self, feed: &Arc<FeedIntake>, authorization: Option<&[u8]>, body: Bytes) -> Received {
+    /// Verifies the SET `body`, which was pushed into the feed with that `authorization` header or fetched for it, and
+    /// stores it.
+    pub(super) async fn take_in(
+        &self,
+        feed: &Arc<FeedIntake>,
+        bringer: Bringer<'_>,
+        authorization: Option<&[u8]>,
+        body: Bytes,
+    ) -> Received {
         let received = match self.read(feed, authorization, &body).await {
-            Ok(signal) => self.keep(feed, signal, &body).await,
+            Ok(signal) => match self.check_managed(feed, &signal, bringer, &body).await {
+                Ok(()) => self.keep(feed, signal, &body).await,
+                Err(NotManaged::Refused(error)) => Received::Refused(error),
+                Err(NotManaged::Failed(error)) => {
+                    tracing::error!(%error, "the store does not say which verifications were asked for");
+                    Received::Failed(signal, StateError::Failed)
+                }
+            },
             Err(error) => Received::Refused(error),
         };
         log(&feed.feed.name, &received);
         count(&feed.counters, &received);
         received
+    }
+
+    /// Takes in a SET that the hub fetched for the feed of that name. What it returns is as for a push: what was applied,
+    /// and what is refused for good, need not come again. `None`: there is no such feed.
+    pub async fn take_in_fetched(&self, feed: &str, set: Bytes) -> Option<Received> {
+        let feed = self.feed(feed)?;
+        Some(self.take_in(feed, Bringer::Poll, None, set).await)
+    }
+
+    /// The last status that a managed stream is known to have had.
+    pub fn stream_status(&self, stream: &ManagedStream) -> Status {
+        let feed = self.feed(&stream.feed);
+        feed.map_or(Status::Enabled, |feed| feed.freshness.status_of(TransmitterId::new(&stream.name)))
+    }
+
+    /// Notes what the transmitter of a managed stream says about the stream itself, as its stream-updated event would:
+    /// `status` since `at`.
+    pub async fn note_stream(&self, stream: &ManagedStream, status: Status, at: Timestamp) -> Result<(), StoreError> {
+        let Some(feed) = self.feed(&stream.feed).cloned() else { return Ok(()) };
+        let heartbeat = Heartbeat {
+            transmitter: TransmitterId::new(&stream.name),
+            issued: Timestamp(0),
+            stream: Some((status, at)),
+        };
+        feed.freshness.note(&heartbeat, self.0.clock.now());
+        let store = self.0.store.clone();
+        blocking(move || feed.freshness.save(&*store)).await
+    }
+
+    /// What is asked of SETs of streams that the hub manages.
+    async fn check_managed(
+        &self,
+        feed: &Arc<FeedIntake>,
+        signal: &Signal,
+        bringer: Bringer<'_>,
+        set: &[u8],
+    ) -> Result<(), NotManaged> {
+        let Some(stream) = managed::stream_of(&feed.feed, signal) else { return Ok(()) };
+        let mut checked = managed::check_bringer(stream, bringer);
+        let claims = derive::claims(set).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        if checked.is_ok()
+            && let Some(state) = managed::state_of(signal, &claims)
+        {
+            let (store, stream, now) = (self.0.store.clone(), stream.clone(), self.0.clock.now_ms());
+            let check = blocking(move || managed::check_state(&*store, &stream, &state, now));
+            checked = check.await.map_err(NotManaged::Failed)?;
+        }
+        let (code, description) = match checked {
+            Ok(()) => return Ok(()),
+            Err(Fault::Secret) => {
+                (SetErrorCode::AuthenticationFailed, "the authorization header is not the one agreed for this stream")
+            }
+            Err(Fault::State) => (SetErrorCode::InvalidState, "state is not one that was asked for"),
+        };
+        let origin = SignalOrigin {
+            transmitter: signal.transmitter().to_owned(),
+            id: signal.id().to_owned(),
+            event: signal.event().to_owned(),
+        };
+        let origin = Some(Box::new(origin));
+        Err(NotManaged::Refused(SetError { code, description: description.to_owned(), origin, retry_after: None }))
     }
 
     /// Reads a SET. If its key is not known, the keys are fetched first, where that may bring more.
@@ -219,6 +296,12 @@ impl Intake {
         }
         Received::Applied(signal)
     }
+}
+
+/// Why a SET of a managed stream is not taken in.
+enum NotManaged {
+    Refused(SetError),
+    Failed(StoreError),
 }
 
 /// The name of the stream with that id.

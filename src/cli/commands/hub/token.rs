@@ -45,7 +45,7 @@ pub struct New {
     /// The name; with the role issuer that of the issuer, as the feeds name it
     #[arg(long, value_parser = NonEmpty::new())]
     name: String,
-    /// What the holder may do: sidecar, transmitter, issuer, operator or auditor
+    /// What the holder may do: sidecar, transmitter, issuer, operator, auditor or receiver
     #[arg(long, value_parser = role)]
     role: Role,
     /// A feed that it may use; may be given more than once [default: all]
@@ -129,7 +129,7 @@ impl Token {
         match self {
             Self::New(new) => {
                 let (hub, store) = new.of.open()?;
-                if let Some(unknown) = new.feed.iter().find(|name| !hub.feeds.iter().any(|feed| feed.name == **name)) {
+                if let Some(unknown) = new.feed.iter().find(|name| !hub.feed_names().contains(&name.as_str())) {
                     return Err(Failure::Usage(TokenError::Feed(unknown.clone()).to_string()));
                 }
                 let token = tokens::create(&store, &new.name, new.role, &new.feed, now()).map_err(super::failed)?;

@@ -169,9 +169,7 @@ fn the_schema_takes_what_the_hub_takes() {
         assert!(!fits(&put), "the schema takes {pointer}");
         assert!(compiled(put).is_err(), "the hub takes {pointer}");
     }
-    for (object, key) in
-        [("", "data"), ("", "feeds"), ("/feeds/0", "name"), ("/feeds/0", "issuers"), ("/access/0", "spiffe")]
-    {
+    for (object, key) in [("", "data"), ("", "feeds"), ("/feeds/0", "name"), ("/access/0", "spiffe")] {
         let remove =
             |config: &mut Value| drop(config.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(key));
         assert!(!fits(&remove) && compiled(remove).is_err(), "{object}/{key}");
@@ -311,4 +309,126 @@ fn a_provider_of_logout_tokens_knows_users_by_a_name_that_tokens_have() {
             format!("{place}.subject_issuers.https://jit.example: is itself one of the `subjects` of this transmitter"),
         ]
     );
+}
+
+#[test]
+fn streams_need_an_address_and_feeds_that_send_on_need_streams() {
+    let hub = compiled(|config| {
+        config["streams"] = json!({"issuer": "https://hub.example/", "allow": ["10.0.0.0/8"]});
+        config["feeds"][0]["receivers"] = json!({"relay_from": ["https://idp.example"]});
+    });
+    let hub = hub.unwrap();
+    let streams = hub.streams.unwrap();
+    assert_eq!((streams.issuer.as_str(), streams.per_principal), ("https://hub.example", 8));
+    assert_eq!(hub.feeds[0].relay_from, ["https://idp.example"]);
+    let found = problems(|config| {
+        config["streams"] = json!({"issuer": "http://hub.example", "allow": ["everything"], "per_principal": 0,
+            "inactivity_timeout": "1m", "min_verification_interval": "0s"});
+    });
+    let starts = [
+        "streams.issuer",
+        "streams.allow[0]",
+        "streams.inactivity_timeout",
+        "streams.min_verification_interval",
+        "streams.per_principal",
+    ];
+    assert!(found.iter().zip(starts).all(|(problem, start)| problem.starts_with(start)), "{found:?}");
+    assert_eq!(found.len(), starts.len(), "{found:?}");
+    let path = problems(|config| config["streams"] = json!({"issuer": "https://hub.example/tenant"}));
+    assert_eq!(path.len(), 1);
+    let found = problems(|config| config["feeds"][0]["receivers"] = json!({"relay_from": ["https://idp.exampel"]}));
+    assert!(
+        found[0].contains("needs `streams`") && found[1].contains("did you mean `https://idp.example`"),
+        "{found:?}"
+    );
+}
+
+/// A relay of `https://hub.example`, after `change`.
+fn relay(change: impl FnOnce(&mut Value)) -> Result<Hub, Vec<String>> {
+    let mut config = json!({
+        "data": "/var/lib/taskfence",
+        "follow": {"url": "https://hub.example", "keys": keys(), "token_file": "/etc/taskfence/token"},
+        "feeds": [{"name": "main"}, {"name": "other"}]
+    });
+    change(&mut config);
+    compile(config.to_string().as_bytes()).map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_relay_has_names_of_feeds_and_the_hub_that_it_follows() {
+    let hub = relay(|_| {}).unwrap();
+    let follow = hub.follow.as_ref().unwrap();
+    assert_eq!((hub.feeds.len(), hub.feed_names()), (0, vec!["main", "other"]));
+    assert_eq!(follow.at.url("/v1/feeds/main").unwrap().as_str(), "https://hub.example/v1/feeds/main");
+    assert_eq!(follow.token_file.as_deref(), Some(std::path::Path::new("/etc/taskfence/token")));
+    let schema = crate::config::schema::schema();
+    let validator = jsonschema::draft202012::new(schema.as_value()).unwrap();
+    let follow = json!({"url": "https://hub.example", "keys": keys(), "token_file": "/t"});
+    assert!(validator.is_valid(&json!({"data": "/d", "follow": follow, "feeds": [{"name": "main"}]})));
+}
+
+#[test]
+fn each_message_about_a_relay() {
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 12] = [
+        (
+            |c| c["follow"]["url"] = json!("http://hub.example"),
+            "follow.url: `http://hub.example` fetches keys without TLS: whoever is between could replace them (write `https://`; `http://` is allowed to a loopback address only)",
+        ),
+        (
+            |c| c["follow"]["surprise"] = json!(1),
+            "follow.surprise: unknown key `surprise` (known: `url`, `keys`, `token_file`, `certificate`, `key`, `ca`)",
+        ),
+        (
+            |c| c["follow"]["keys"] = json!({"inline": {"keys": []}}),
+            "follow.keys.inline.keys: must have at least one key (write what `taskfence hub keys` prints on the host of the hub)",
+        ),
+        (
+            |c| drop(c["follow"].as_object_mut().unwrap().remove("token_file")),
+            "follow: has no credentials, and the hub serves nobody that it does not know (add `token_file` with a token of the role `relay`, or `certificate` and `key`)",
+        ),
+        (
+            |c| c["follow"]["certificate"] = json!("/c.pem"),
+            "follow.key: is missing beside `certificate` (name the file of its key)",
+        ),
+        (
+            |c| c["follow"]["key"] = json!("/k.pem"),
+            "follow.certificate: is missing beside `key` (name the file of its chain)",
+        ),
+        (
+            |c| {
+                c["follow"]["certificate"] = json!("/c.pem");
+                c["follow"]["key"] = json!("/k.pem");
+            },
+            "follow.token_file: stands beside `certificate` (keep one: the hub would look at the token only)",
+        ),
+        (
+            |c| c["feeds"][1]["issuers"] = json!([]),
+            "feeds[1].issuers: stands in a relay, which takes nothing in (remove it here: it belongs to the hub that `follow.url` leads to)",
+        ),
+        (
+            |c| c["feeds"][0]["signals"] = json!({}),
+            "feeds[0].signals: stands in a relay, which takes nothing in (remove it here: it belongs to the hub that `follow.url` leads to)",
+        ),
+        (
+            |c| c["feeds"][1]["name"] = json!("main"),
+            "feeds[1].name: `main` is the name of an earlier feed (give each feed a name of its own)",
+        ),
+        (
+            |c| c["clusters"] = json!({"idp": "https://idp.example"}),
+            "clusters: stands in a relay, which fetches no keys (remove it)",
+        ),
+        (
+            |c| c["follow"]["url"] = json!("http://127.0.0.1:8500"),
+            "follow.url: is where this relay listens itself (write the address of the hub)",
+        ),
+    ];
+    for (change, message) in cases {
+        let problems = relay(change).expect_err(message);
+        assert!(problems.iter().any(|problem| problem == message), "{problems:?} and not {message}");
+    }
+    // Without `follow` a feed must have issuers.
+    let problems = problems(|config| drop(config["feeds"][0].as_object_mut().unwrap().remove("issuers")));
+    let message = "feeds[0].issuers: is missing (list the issuers that it covers, as in the configuration of a filter)";
+    assert_eq!(problems, [message]);
 }
