@@ -5,6 +5,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use taskfence_tests::{
+    bootstrap::Settings,
     client::{Answer, Request},
     hub::{FEED, Hub, fresh, read_order, wait_ready},
     mint::{self, Jwt, caep, now, risc, unique},
@@ -182,7 +183,13 @@ async fn a_global_token_revocation_ends_what_the_user_had() {
     allowed(&proxy, &again.claim("iat", now())).await;
 }
 
-/// A SET of `profile` that ends the session of `token`, or the grants of its user.
+/// A transmitter of that profile.
+fn transmitter(profile: &str) -> Value {
+    json!({"issuer": format!("https://{profile}.example"), "audience": orders::SIGNALS_AUDIENCE,
+        "keys": {"inline": mint::TRANSMITTER.jwks()}, "profile": profile, "subject_issuers": {ORG: orders::ISSUER}})
+}
+
+/// SETs that end the session `session`, or the grants of `user`: the profile, the SET, and the reason of the refusal.
 fn shapes(user: &str, session: &str) -> Vec<(&'static str, Jwt, &'static str)> {
     let revoked = |profile: &str| {
         let set = mint::signal(&caep("session-revoked"), Value::Null).without("sub_id");
@@ -265,10 +272,6 @@ fn shapes(user: &str, session: &str) -> Vec<(&'static str, Jwt, &'static str)> {
 /// What the hub took in from each profile reaches the proxy in the same form as any signal.
 #[tokio::test]
 async fn what_each_kind_of_transmitter_says_ends_the_grant_behind_the_hub() {
-    let transmitter = |profile: &str| {
-        json!({"issuer": format!("https://{profile}.example"), "audience": orders::SIGNALS_AUDIENCE,
-            "keys": {"inline": mint::TRANSMITTER.jwks()}, "profile": profile, "subject_issuers": {ORG: orders::ISSUER}})
-    };
     let hub = hub("ways-profiles", ["okta", "google-risc", "keycloak", "standard"].map(transmitter).to_vec()).await;
     let proxy = follower("ways-profiles-envoy", &hub).await;
     for number in 0..shapes("", "").len() {
@@ -286,4 +289,23 @@ async fn what_each_kind_of_transmitter_says_ends_the_grant_behind_the_hub() {
     let set =
         mint::signal(&risc("verification"), Value::Null).without("sub_id").claim("iss", "https://google-risc.example");
     assert_signal_accepted(&hub.push(&set).await.unwrap());
+}
+
+/// The same shapes, pushed to the receiver in a proxy that follows no hub.
+#[tokio::test]
+async fn a_receiver_reads_the_same_shapes() {
+    let mut config = orders::config();
+    let transmitters = config["signals"]["transmitters"].as_array_mut().unwrap();
+    transmitters.extend(["okta", "google-risc", "keycloak", "standard"].map(transmitter));
+    transmitters.iter_mut().for_each(|one| one["subjects"] = json!([orders::ISSUER]));
+    let proxy = Sidecar::start(Settings::new("ways-receiver", config)).await.unwrap();
+    for number in 0..shapes("", "").len() {
+        let (user, session) = (unique("user"), unique("sess"));
+        let (_, set, reason) = shapes(&user, &session).remove(number);
+        let token = fresh().user(&user).session(&session);
+        allowed(&proxy, &token).await;
+        proxy.accept(&set).await;
+        assert_refused(&proxy, &read_order(&proxy, &token.sign()).await.unwrap(), reason);
+        allowed(&proxy, &fresh()).await;
+    }
 }

@@ -188,8 +188,12 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
         return next.run(request).await;
     }
     if Access::is_signed(request.headers(), request.uri().path()) {
-        let _busy = peer.activity.begin();
-        return access.limit_failed(next.run(request).await, &peer);
+        let response = next.run(request).await;
+        // Nobody keeps a connection by what is refused.
+        if response.status().is_success() {
+            drop(peer.activity.begin());
+        }
+        return access.limit_failed(response, &peer);
     }
     let response = match access.admit(request.headers(), &peer) {
         Ok(principal) => {
@@ -273,6 +277,36 @@ mod tests {
         assert_eq!(admit(end + 1), Err(StatusCode::UNAUTHORIZED));
         let closes = |now| close_in_time(Response::default(), &peer, now * 1_000).headers().contains_key(CONNECTION);
         assert_eq!([closes(end - 301), closes(end - 299), closes(end + 9)], [false, true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_says_itself_who_sent_it_keeps_a_connection_if_it_is_good() {
+        let jwt = Some("Bearer e30.e30.AA");
+        for (path, authorization, status, runs, seconds) in [
+            ("/v1/feeds/main/logout", None, StatusCode::OK, true, 150),
+            ("/v1/feeds/main/logout", None, StatusCode::BAD_REQUEST, true, 20),
+            ("/v1/feeds/main/global-token-revocation", jwt, StatusCode::NO_CONTENT, true, 150),
+            ("/v1/feeds/main/global-token-revocation", jwt, StatusCode::UNAUTHORIZED, true, 20),
+            ("/v1/feeds/main/global-token-revocation", None, StatusCode::OK, false, 20),
+            ("/v1/feeds/main/global-token-revocation", Some("Bearer tfhub_x"), StatusCode::OK, false, 20),
+            ("/v1/feeds/main/logout/x", None, StatusCode::OK, false, 20),
+            ("/v1/feeds/main/events", jwt, StatusCode::OK, false, 20),
+            ("/v1/logout", None, StatusCode::OK, false, 20),
+        ] {
+            let (_folder, access, _) = access();
+            let layer = axum::middleware::from_fn_with_state(Arc::new(access), authenticate);
+            let router = axum::Router::new().fallback(move || async move { status }).layer(layer);
+            let peer = Arc::new(peer(None));
+            let mut request = axum::extract::Request::post(path).body(axum::body::Body::empty()).unwrap();
+            request.headers_mut().extend(headers(authorization));
+            request.extensions_mut().insert(peer.clone());
+            let begun = tokio::time::Instant::now();
+            let response = tower::ServiceExt::oneshot(router, request).await.unwrap();
+            let expected = if runs { status } else { StatusCode::UNAUTHORIZED };
+            assert_eq!(response.status(), expected, "{path} {authorization:?}");
+            peer.activity.unused().await;
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{path} {authorization:?} {status}");
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use taskfence_core::config::load;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::operator::is_caller_stream;
 use taskfence_core::signal::provider::assertion::Way;
+use taskfence_core::signal::transmitter::Transmitter;
 use taskfence_core::state::coverage::{FeedId, MAX_ISSUERS};
+use taskfence_core::token::issuer::Issuer;
 
 /// A feed has at most this many transmitters: a proxy knows 32 in all.
 const MAX_TRANSMITTERS: usize = 30;
@@ -130,13 +132,33 @@ fn placed(problem: Problem, feed: &str) -> Problem {
     Problem { path, ..problem }
 }
 
+/// Whether a token may name a user as `transmitter` does by its own name.
+fn knows_users(policy: &Policy, transmitter: &Transmitter) -> bool {
+    let name = &transmitter.name;
+    let renamed = transmitter.permissions.subject_issuers.iter().any(|(from, _)| from == name);
+    let claimed = |issuer: &Issuer| issuer.claims.foreign_users.iter().any(|(from, _)| from == name);
+    let mut issuers = transmitter.subjects.iter().map(|(known, index)| (known, policy.issuer(*index)));
+    renamed || issuers.any(|(known, issuer)| known == name || issuer.is_some_and(claimed))
+}
+
 /// Checks what only a hub asks of transmitters: a cluster that it knows, and a name that is not its own.
 fn check_transmitters(hub: &HubConfig, policy: &Policy, path: &str, found: &mut Found) {
     for (at, transmitter) in policy.signals().transmitters().iter().enumerate() {
         let path = format!("{path}.signals.transmitters[{at}]");
-        if is_caller_stream(&transmitter.stream) || Way::of_stream(&transmitter.stream).is_some() {
-            let help = "configure the `iss` of a transmitter";
+        let help = "configure the `iss` of a transmitter";
+        if is_caller_stream(&transmitter.stream) {
+            found.error(format!("{path}.issuer"), "is a name that the hub gives to callers of its API", help);
+        } else if Way::of_stream(&transmitter.stream).is_some() {
             found.error(format!("{path}.issuer"), "is a name that the hub gives to what comes in another way", help);
+        }
+        if !transmitter.logout_audiences.is_empty() && !knows_users(policy, transmitter) {
+            let message = "names users that no token of its `subjects` has: logout tokens with `sub` alone are refused";
+            let help = format!(
+                "write `subject_issuers: {{{0}: ISSUER}}` if `sub` of that issuer has the same values, or \
+                 `claims.subjects.iss_sub` of the issuer",
+                transmitter.name
+            );
+            found.warnings.push(Problem::at(format!("{path}.logout_audience"), message).help(help));
         }
         let Some(source) = transmitter.keys.source() else { continue };
         let jwks = source.discovery.as_ref().map(|discovery| ("jwks_cluster", &discovery.keys_cluster));

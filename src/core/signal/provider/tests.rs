@@ -4,11 +4,13 @@ use crate::policy::policy::Policy;
 use crate::signal::provider::assertion::{Told, Way};
 use crate::signal::provider::{global_revocation, logout};
 use crate::signal::set_error::SetError;
+use crate::state::bucket::Entry;
 use crate::state::fact::Fact;
 use crate::state::key::{Kind, StateKey};
 use crate::testing::fixture::{self, NOW, sign};
 use crate::testing::ports::TestSignatures;
-use serde_json::{Value, json};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
 
 const OP: &str = "https://op.example";
 const URL: &str = "https://hub.example/v1/feeds/main/global-token-revocation";
@@ -228,4 +230,50 @@ fn each_way_has_streams_of_its_own() {
     }
     assert_eq!(Way::of_stream(OP), None);
     assert_ne!(Way::Logout.stream(OP), Way::GlobalRevocation.stream(OP));
+}
+
+/// Values that claims may have, whatever they should be.
+fn odd() -> impl Strategy<Value = Value> {
+    let texts = prop_oneof![Just("web"), Just("alice"), Just(""), Just(OP), Just(URL), Just("\u{0}é")];
+    prop_oneof![
+        4 => texts.prop_map(Value::from),
+        2 => any::<i64>().prop_map(Value::from),
+        1 => any::<f64>().prop_map(Value::from),
+        2 => Just(json!({EVENT: {}})),
+        1 => prop_oneof![Just(json!(null)), Just(json!([])), Just(json!(["web", URL])), Just(json!({"format": "opaque"}))],
+    ]
+}
+
+proptest! {
+    /// Whatever a provider signs: nothing panics, and what is taken is a logout of a session or a user.
+    #[test]
+    fn any_claims_are_a_logout_or_refused(
+        changes in proptest::collection::btree_map("iss|aud|iat|exp|nbf|jti|sub|sid|events|nonce", odd(), 0..6)
+    ) {
+        let changes: Map<String, Value> = changes.into_iter().collect();
+        let claims = json!({"iss": OP, "aud": "web", "iat": NOW.0, "jti": "l-1", "sid": "s-1", "events": {EVENT: {}}});
+        let claims = merged(claims, Value::Object(changes));
+        if let Ok(told) = read_logout(&jwt(json!({}), &claims)) {
+            prop_assert!(claims.get("nonce").is_none() && claims["events"].get(EVENT).is_some(), "{claims}");
+            prop_assert!(claims.get("sid").is_some() || claims.get("sub").is_some());
+            let ends = |entry: &Entry| matches!(entry.fact, Fact::Revoked | Fact::CutOff) && entry.at <= NOW;
+            prop_assert!(!told.signal.entries().is_empty() && told.signal.entries().iter().all(ends), "{claims}");
+        }
+    }
+
+    #[test]
+    fn any_request_is_a_revocation_of_a_user_or_refused(
+        changes in proptest::collection::btree_map("iss|aud|iat|exp|nbf|jti|sub|events", odd(), 0..4),
+        format in prop_oneof![Just("opaque"), Just("iss_sub"), Just("email"), Just("aliases"), Just("complex"), Just("x")],
+        members in proptest::collection::btree_map("id|iss|sub|email|user|session|identifiers", odd(), 0..3),
+    ) {
+        let mut sub_id: Map<String, Value> = members.into_iter().collect();
+        sub_id.insert("format".to_owned(), format.into());
+        let changes: Map<String, Value> = changes.into_iter().collect();
+        if let Ok(told) = revocation(json!({}), Value::Object(changes), Value::Object(sub_id.clone())) {
+            let ends = |entry: &Entry| entry.fact == Fact::CutOff && entry.at == NOW;
+            prop_assert!(!told.signal.entries().is_empty() && told.signal.entries().iter().all(ends), "{sub_id:?}");
+            prop_assert!(told.signal.entries().iter().all(|entry| matches!(entry.key.kind(), Kind::User | Kind::Email)));
+        }
+    }
 }

@@ -255,6 +255,63 @@ fn limits_have_defaults_and_none_is_nothing() {
 }
 
 #[test]
+fn a_provider_of_logout_tokens_knows_users_by_a_name_that_tokens_have() {
+    let warnings = |change: &dyn Fn(&mut Value)| -> Vec<String> {
+        let hub = compiled(|config| {
+            let entry = &mut config["feeds"][0]["signals"]["transmitters"][1];
+            entry["logout_audience"] = json!("web");
+            entry.as_object_mut().unwrap().remove("audience");
+            change(config);
+        });
+        hub.unwrap().warnings.iter().map(ToString::to_string).collect()
+    };
+    let [warning] = warnings(&|_| {}).try_into().unwrap();
+    assert_eq!(
+        warning,
+        "feeds[0].signals.transmitters[1].logout_audience: names users that no token of its `subjects` has: logout tokens \
+         with `sub` alone are refused (write `subject_issuers: {https://idp.example: ISSUER}` if `sub` of that issuer has \
+         the same values, or `claims.subjects.iss_sub` of the issuer)"
+    );
+    let idp = "https://idp.example";
+    let none: Vec<String> = Vec::new();
+    assert_eq!(
+        warnings(&|config| {
+            let entry = &mut config["feeds"][0]["signals"]["transmitters"][1];
+            entry["subject_issuers"] = json!({ idp: "https://jit.example" });
+        }),
+        none
+    );
+    assert_eq!(
+        warnings(&|config| {
+            config["feeds"][0]["issuers"][0]["claims"] = json!({"subjects": {"iss_sub": {idp: "idp_sub"}}});
+        }),
+        none
+    );
+    let errors = problems(|config| {
+        let entry = &mut config["feeds"][0]["signals"]["transmitters"][1];
+        entry["subject_issuers"] = json!({idp: "https://else.example", "https://jit.example": "https://jit.example"});
+        entry["profile"] = json!("octa");
+    });
+    assert!(errors.iter().any(|error| error.contains("octa")), "{errors:?}");
+    let errors = problems(|config| {
+        let entry = &mut config["feeds"][0]["signals"]["transmitters"][1];
+        entry["subject_issuers"] = json!({idp: "https://else.example", "https://jit.example": "https://jit.example"});
+        entry["logout_audience"] = json!([""]);
+    });
+    let place = "feeds[0].signals.transmitters[1]";
+    assert_eq!(
+        errors,
+        [
+            format!("{place}.audience: must not be empty"),
+            format!(
+                "{place}.subject_issuers.{idp}: `https://else.example` is not one of the `subjects` of this transmitter (known: `https://jit.example`)"
+            ),
+            format!("{place}.subject_issuers.https://jit.example: is itself one of the `subjects` of this transmitter"),
+        ]
+    );
+}
+
+#[test]
 fn streams_need_an_address_and_feeds_that_send_on_need_streams() {
     let hub = compiled(|config| {
         config["streams"] = json!({"issuer": "https://hub.example/", "allow": ["10.0.0.0/8"]});

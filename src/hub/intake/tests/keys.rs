@@ -219,3 +219,35 @@ async fn without_keys_a_set_comes_again() {
     assert!(fetched(&hub).0 > 0, "one to the same host is");
     assert_eq!(hub.entries(), []);
 }
+
+/// A provider does not send a logout token twice: the key is fetched while it waits.
+#[tokio::test]
+async fn a_new_key_is_fetched_when_a_logout_token_names_it() {
+    let (old, new) = (Signer::new(Algorithm::ES256, "old"), Signer::new(Algorithm::ES256, "new"));
+    let server = Server::start(Answer::Keys(old.jwks())).await;
+    let hub = TestHub::new(|config| {
+        config["clusters"] = json!({"keys": server.base});
+        config["feeds"][0]["signals"]["transmitters"].as_array_mut().unwrap().push(json!({
+            "issuer": TRANSMITTER, "logout_audience": "web", "subjects": [ISSUER],
+            "keys": {"cluster": "keys", "path": "/jwks.json", "refetch": "10s", "wait": "5s", "timeout": "2s"}
+        }));
+    });
+    let logout = async |signer: &Signer, jti: &str, iat: u64| {
+        let event = "http://schemas.openid.net/event/backchannel-logout";
+        let claims =
+            json!({"iss": TRANSMITTER, "aud": "web", "iat": iat, "jti": jti, "sid": jti, "events": {event: {}}});
+        let form = format!("logout_token={}", signer.sign(&json!({"typ": "logout+jwt"}), &claims));
+        let request = axum::http::Request::post("/v1/feeds/main/logout");
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form.into()).unwrap();
+        hub.call(request).await.status().as_u16()
+    };
+    assert_eq!(logout(&old, "l-1", NOW).await, 200, "it waits for the first fetch");
+    server.set(Answer::Keys(new.jwks()));
+    hub.time.store((NOW + 10) * 1_000, Ordering::Relaxed);
+    assert_eq!(logout(&new, "l-2", NOW + 10).await, 200);
+    assert_eq!((server.asked(), hub.entries().len()), (2, 2));
+    let unknown = Signer::new(Algorithm::ES256, "unknown");
+    assert_eq!(logout(&unknown, "l-3", NOW + 9).await, 400);
+    let status = hub.intake.issuer_status("main", taskfence_core::time::Timestamp(NOW + 10));
+    assert_eq!(status[0].heard.0, 0, "the transmitter of SETs is silent, and this one is not asked for");
+}
