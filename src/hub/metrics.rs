@@ -174,8 +174,9 @@ impl Source {
             polls.push((labels.clone(), now.polls));
             let outcomes = [("acknowledged", now.acknowledged), ("refused", now.refused), ("deferred", now.deferred)];
             sets.extend(outcomes.map(|(outcome, count)| (with("outcome", outcome), count)));
-            failures
-                .extend(Step::ALL.into_iter().zip(now.failures).map(|(step, count)| (with("step", step.as_str()), count)));
+            failures.extend(
+                Step::ALL.into_iter().zip(now.failures).map(|(step, count)| (with("step", step.as_str()), count)),
+            );
         }
         gauge(encoder, "ssf_stream_state", "1 for the state that the stream at the transmitter is in", phases)?;
         gauge(encoder, "ssf_last_poll_seconds", "When the last poll was answered, since 1970; 0: never", polled)?;

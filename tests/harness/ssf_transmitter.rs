@@ -114,6 +114,8 @@ struct Inner {
 
 struct Stream {
     config: Value,
+    /// It is of another receiver.
+    is_foreign: bool,
     authorization: Option<String>,
     status: String,
     reason: Option<String>,
@@ -148,7 +150,11 @@ impl Transmitter {
                 inactivity_timeout: None,
                 token_life: 3_600,
                 one_stream: false,
-                events: vec![mint::SESSION_REVOKED.to_owned(), mint::TASK_COMPLETED.to_owned(), mint::caep("credential-change")],
+                events: vec![
+                    mint::SESSION_REVOKED.to_owned(),
+                    mint::TASK_COMPLETED.to_owned(),
+                    mint::caep("credential-change"),
+                ],
                 methods: vec!["client_secret_basic".to_owned()],
                 can_enable: true,
                 deliveries: vec!["urn:ietf:rfc:8935".to_owned(), "urn:ietf:rfc:8936".to_owned()],
@@ -216,9 +222,10 @@ impl Transmitter {
         })
     }
 
-    /// The ids of its streams.
+    /// The ids of its streams, without those of other receivers.
     pub fn streams(&self) -> Vec<String> {
-        self.shared.lock().streams.keys().cloned().collect()
+        let inner = self.shared.lock();
+        inner.streams.iter().filter(|(_, stream)| !stream.is_foreign).map(|(id, _)| id.clone()).collect()
     }
 
     /// The configuration of a stream.
@@ -226,12 +233,13 @@ impl Transmitter {
         self.shared.lock().streams.get(id).map(|stream| stream.config.clone()).unwrap_or_default()
     }
 
-    /// Makes a stream for somebody else.
+    /// Makes a stream of another receiver.
     pub fn add_stream(&self, config: Value) -> String {
         let mut inner = self.shared.lock();
         let id = unique("stream");
         let mut stream = Stream::new(config);
         stream.config["stream_id"] = json!(id);
+        stream.is_foreign = true;
         inner.streams.insert(id.clone(), stream);
         id
     }
@@ -344,7 +352,10 @@ impl Transmitter {
             if Instant::now() > deadline {
                 let calls = self.calls();
                 let last = calls.iter().rev().take(30).cloned().collect::<Vec<_>>().join("\n");
-                return Err(Error::new(format!("not within {within:?}: {what}; breaches {:?}; last calls:\n{last}", self.breaches())));
+                return Err(Error::new(format!(
+                    "not within {within:?}: {what}; breaches {:?}; last calls:\n{last}",
+                    self.breaches()
+                )));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -373,6 +384,7 @@ impl Stream {
     fn new(config: Value) -> Self {
         Self {
             config,
+            is_foreign: false,
             authorization: None,
             status: "enabled".to_owned(),
             reason: None,
@@ -435,7 +447,13 @@ fn empty(status: u16) -> Response {
     StatusCode::from_u16(status).expect("a status").into_response()
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let path = uri.path().to_owned();
     let response = match (method.as_str(), path.as_str()) {
         ("POST", path) if path.starts_with("/poll/") => poll(&shared, &path["/poll/".len()..], &headers, &body).await,
@@ -458,25 +476,34 @@ fn dispatch(shared: &Arc<Shared>, method: &Method, uri: &Uri, headers: &HeaderMa
     let is = |name: &str| path == format!("/.well-known/{name}{tenant}");
     if (is("ssf-configuration") && !inner.behaviour.legacy) || (is("risc-configuration") && inner.behaviour.legacy) {
         let issuer = inner.behaviour.issuer.clone().unwrap_or_else(|| inner.issuer.clone());
-        return json_of(200, &json!({
-            "spec_version": "1_0", "issuer": issuer, "jwks_uri": format!("{base}/jwks"),
-            "delivery_methods_supported": inner.behaviour.deliveries,
-            "configuration_endpoint": format!("{base}/streams"), "status_endpoint": format!("{base}/status"),
-            "verification_endpoint": format!("{base}/verify"), "critical_subject_members": ["task"],
-            "authorization_schemes": [{"spec_urn": "urn:ietf:rfc:6749"}], "default_subjects": "ALL"
-        }));
+        return json_of(
+            200,
+            &json!({
+                "spec_version": "1_0", "issuer": issuer, "jwks_uri": format!("{base}/jwks"),
+                "delivery_methods_supported": inner.behaviour.deliveries,
+                "configuration_endpoint": format!("{base}/streams"), "status_endpoint": format!("{base}/status"),
+                "verification_endpoint": format!("{base}/verify"), "critical_subject_members": ["task"],
+                "authorization_schemes": [{"spec_urn": "urn:ietf:rfc:6749"}], "default_subjects": "ALL"
+            }),
+        );
     }
     if path == "/.well-known/oauth-protected-resource/streams" {
-        return json_of(200, &json!({
-            "resource": format!("{base}/streams"), "authorization_servers": [format!("{base}/as")],
-            "scopes_supported": ["ssf.read", "ssf.manage", "admin"]
-        }));
+        return json_of(
+            200,
+            &json!({
+                "resource": format!("{base}/streams"), "authorization_servers": [format!("{base}/as")],
+                "scopes_supported": ["ssf.read", "ssf.manage", "admin"]
+            }),
+        );
     }
     if path == "/.well-known/oauth-authorization-server/as" {
-        return json_of(200, &json!({
-            "issuer": format!("{base}/as"), "token_endpoint": format!("{base}/token"),
-            "token_endpoint_auth_methods_supported": inner.behaviour.methods
-        }));
+        return json_of(
+            200,
+            &json!({
+                "issuer": format!("{base}/as"), "token_endpoint": format!("{base}/token"),
+                "token_endpoint_auth_methods_supported": inner.behaviour.methods
+            }),
+        );
     }
     match (method.as_str(), path) {
         ("GET", "/jwks") => json_of(200, &mint::TRANSMITTER.jwks()),
@@ -545,13 +572,14 @@ fn token(inner: &mut Inner, headers: &HeaderMap, body: &[u8], endpoint: &str) ->
             validation.set_audience(&[endpoint]);
             validation.set_issuer(&[CLIENT.0]);
             validation.set_required_spec_claims(&["exp", "aud", "iss", "sub", "jti"]);
-            jsonwebtoken::decode::<Value>(&assertion, key, &validation).is_ok_and(|token| token.claims["sub"] == CLIENT.0)
+            jsonwebtoken::decode::<Value>(&assertion, key, &validation)
+                .is_ok_and(|token| token.claims["sub"] == CLIENT.0)
         };
         let kind = field("client_assertion_type") == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         let secret = DecodingKey::from_secret(CLIENT.1.as_bytes());
         let by_secret = allows("client_secret_jwt") && check(Algorithm::HS256, &secret);
-        let by_key = allows("private_key_jwt")
-            && inner.client_key.as_ref().is_some_and(|key| check(Algorithm::ES256, key));
+        let by_key =
+            allows("private_key_jwt") && inner.client_key.as_ref().is_some_and(|key| check(Algorithm::ES256, key));
         is_new && kind && (by_secret || by_key)
     };
     if !known {

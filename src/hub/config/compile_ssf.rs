@@ -105,7 +105,9 @@ fn delivery(config: &SsfConfig, feed: &str, path: &str, found: &mut Found) -> Op
         (DeliveryConfig::Poll, None) => {
             let wait = config.wait.unwrap_or(WAIT);
             if wait == Span(0) || wait > LONGEST_WAIT {
-                found.errors.push(Problem::at(format!("{path}.wait"), format!("must be between 1s and {LONGEST_WAIT}")));
+                found
+                    .errors
+                    .push(Problem::at(format!("{path}.wait"), format!("must be between 1s and {LONGEST_WAIT}")));
             }
             Some(Delivery::Poll { wait: Duration::from_secs(wait.0) })
         }
@@ -114,7 +116,9 @@ fn delivery(config: &SsfConfig, feed: &str, path: &str, found: &mut Found) -> Op
             None
         }
         (DeliveryConfig::Push, None) => {
-            let help = format!("write the URL at which the transmitter reaches this hub: `https://HOST/v1/feeds/{feed}/signals`");
+            let help = format!(
+                "write the URL at which the transmitter reaches this hub: `https://HOST/v1/feeds/{feed}/signals`"
+            );
             found.error(endpoint_path, "is missing", help);
             None
         }
@@ -156,9 +160,7 @@ fn credentials(config: &CredentialsConfig, path: &str, found: &mut Found) -> Opt
     };
     let proof = match (&config.client_secret_file, &config.key_file, config.method) {
         (Some(_), Some(_), _) => Err(("key_file", "cannot stand beside `client_secret_file`", "remove one of them")),
-        (None, None, _) => {
-            Err(("client_id", "has neither `client_secret_file` nor `key_file`", "add one of them"))
-        }
+        (None, None, _) => Err(("client_id", "has neither `client_secret_file` nor `key_file`", "add one of them")),
         (Some(_), None, Some(MethodConfig::PrivateKeyJwt)) => {
             Err(("method", "`private_key_jwt` needs `key_file`", "add `key_file`, or remove `method`"))
         }
@@ -256,7 +258,10 @@ mod tests {
         assert_eq!(stream.url.as_str(), "https://idp.example/");
         assert_eq!(stream.delivery, Delivery::Poll { wait: Duration::from_secs(60) });
         assert_eq!(stream.credentials, Credentials::Token("/t".into()));
-        assert_eq!((stream.verify, stream.key().as_str()), (Duration::from_secs(20), "ssf/main/https://idp.example hub"));
+        assert_eq!(
+            (stream.verify, stream.key().as_str()),
+            (Duration::from_secs(20), "ssf/main/https://idp.example hub")
+        );
         assert!(stream.events.iter().any(|uri| uri.ends_with("/session-revoked")), "{:?}", stream.events);
         let seldom = compiled(json!({"credentials": {"token_file": "/t"}}), |one| one["heartbeat"] = json!(false));
         assert_eq!(seldom.unwrap().verify, Duration::from_secs(300));
@@ -282,15 +287,56 @@ mod tests {
         let at = "feeds[0].signals.transmitters[0].ssf";
         for (ssf, message) in [
             (json!({}), format!("{at}: missing key `credentials`")),
-            (json!({"credentials": {}}), format!("{at}.credentials: does not say how the hub authenticates (write `token_file` with a bearer token, or `client_id` with `client_secret_file` or `key_file`)")),
-            (json!({"credentials": {"client_id": "a"}}), format!("{at}.credentials.client_id: has neither `client_secret_file` nor `key_file` (add one of them)")),
-            (json!({"credentials": {"token_file": "/t", "client_id": "a"}}), format!("{at}.credentials.client_id: cannot stand beside `token_file` (remove `token_file`, or `client_id` and the other keys of an OAuth client)")),
-            (json!({"credentials": {"client_id": "a", "client_secret_file": "/s", "method": "private_key_jwt"}}), format!("{at}.credentials.method: `private_key_jwt` needs `key_file` (add `key_file`, or remove `method`)")),
-            (json!({"credentials": token, "url": "http://idp.example"}), format!("{at}.url: `http://idp.example` has no TLS: tokens and signals would be readable (write the issuer URL of the transmitter, beginning with `https://`)")),
-            (json!({"credentials": token, "delivery": "push"}), format!("{at}.endpoint: is missing (write the URL at which the transmitter reaches this hub: `https://HOST/v1/feeds/main/signals`)")),
-            (json!({"credentials": token, "delivery": "push", "endpoint": "https://hub.example/v1/feeds/other/signals"}), format!("{at}.endpoint: does not lead to this feed (write a URL that ends with `/v1/feeds/main/signals`)")),
-            (json!({"credentials": token, "endpoint": "https://hub.example/"}), format!("{at}.endpoint: belongs to `delivery: push` only (remove it, or write `delivery: push`)")),
-            (json!({"credentials": token, "events": ["session-revoke"]}), format!("{at}.events[0]: unknown event `session-revoke` (did you mean `session-revoked`?)")),
+            (
+                json!({"credentials": {}}),
+                format!(
+                    "{at}.credentials: does not say how the hub authenticates (write `token_file` with a bearer token, or `client_id` with `client_secret_file` or `key_file`)"
+                ),
+            ),
+            (
+                json!({"credentials": {"client_id": "a"}}),
+                format!(
+                    "{at}.credentials.client_id: has neither `client_secret_file` nor `key_file` (add one of them)"
+                ),
+            ),
+            (
+                json!({"credentials": {"token_file": "/t", "client_id": "a"}}),
+                format!(
+                    "{at}.credentials.client_id: cannot stand beside `token_file` (remove `token_file`, or `client_id` and the other keys of an OAuth client)"
+                ),
+            ),
+            (
+                json!({"credentials": {"client_id": "a", "client_secret_file": "/s", "method": "private_key_jwt"}}),
+                format!(
+                    "{at}.credentials.method: `private_key_jwt` needs `key_file` (add `key_file`, or remove `method`)"
+                ),
+            ),
+            (
+                json!({"credentials": token, "url": "http://idp.example"}),
+                format!(
+                    "{at}.url: `http://idp.example` has no TLS: tokens and signals would be readable (write the issuer URL of the transmitter, beginning with `https://`)"
+                ),
+            ),
+            (
+                json!({"credentials": token, "delivery": "push"}),
+                format!(
+                    "{at}.endpoint: is missing (write the URL at which the transmitter reaches this hub: `https://HOST/v1/feeds/main/signals`)"
+                ),
+            ),
+            (
+                json!({"credentials": token, "delivery": "push", "endpoint": "https://hub.example/v1/feeds/other/signals"}),
+                format!(
+                    "{at}.endpoint: does not lead to this feed (write a URL that ends with `/v1/feeds/main/signals`)"
+                ),
+            ),
+            (
+                json!({"credentials": token, "endpoint": "https://hub.example/"}),
+                format!("{at}.endpoint: belongs to `delivery: push` only (remove it, or write `delivery: push`)"),
+            ),
+            (
+                json!({"credentials": token, "events": ["session-revoke"]}),
+                format!("{at}.events[0]: unknown event `session-revoke` (did you mean `session-revoked`?)"),
+            ),
             (json!({"credentials": token, "wait": "1h"}), format!("{at}.wait: must be between 1s and 5m")),
             (json!({"credentials": token, "verify": "0s"}), format!("{at}.verify: must be at least 1s")),
             (json!({"credentials": token, "poll": true}), format!("{at}.poll: unknown key `poll`")),
@@ -303,8 +349,14 @@ mod tests {
             one["verification_state"] = json!("x");
         });
         let errors = both.unwrap_err();
-        assert!(errors[0].starts_with("feeds[0].signals.transmitters[0].authorization: cannot stand beside `ssf`"), "{errors:?}");
-        assert!(errors[1].starts_with("feeds[0].signals.transmitters[0].verification_state: cannot stand"), "{errors:?}");
+        assert!(
+            errors[0].starts_with("feeds[0].signals.transmitters[0].authorization: cannot stand beside `ssf`"),
+            "{errors:?}"
+        );
+        assert!(
+            errors[1].starts_with("feeds[0].signals.transmitters[0].verification_state: cannot stand"),
+            "{errors:?}"
+        );
     }
 
     #[test]
@@ -312,7 +364,11 @@ mod tests {
         let schema = crate::config::schema::schema().to_value();
         let valid = jsonschema::validator_for(&schema).unwrap();
         let good = config(json!({"credentials": {"token_file": "/t"}, "delivery": "poll", "verify": "20s"}), |_| {});
-        assert!(valid.is_valid(&good), "{:?}", valid.iter_errors(&good).map(|error| error.to_string()).collect::<Vec<_>>());
+        assert!(
+            valid.is_valid(&good),
+            "{:?}",
+            valid.iter_errors(&good).map(|error| error.to_string()).collect::<Vec<_>>()
+        );
         assert!(!valid.is_valid(&config(json!({"credentials": {"token_file": "/t"}, "deliver": "poll"}), |_| {})));
     }
 }

@@ -191,8 +191,11 @@ impl Intake {
     /// `status` since `at`.
     pub async fn note_stream(&self, stream: &ManagedStream, status: Status, at: Timestamp) -> Result<(), StoreError> {
         let Some(feed) = self.feed(&stream.feed).cloned() else { return Ok(()) };
-        let heartbeat =
-            Heartbeat { transmitter: TransmitterId::new(&stream.name), issued: Timestamp(0), stream: Some((status, at)) };
+        let heartbeat = Heartbeat {
+            transmitter: TransmitterId::new(&stream.name),
+            issued: Timestamp(0),
+            stream: Some((status, at)),
+        };
         feed.freshness.note(&heartbeat, self.0.clock.now());
         let store = self.0.store.clone();
         blocking(move || feed.freshness.save(&*store)).await

@@ -55,7 +55,8 @@ impl Home {
         check_method(session, stream)?;
         let known = record::load(&self.store, stream).await?;
         if known.as_ref().is_some_and(|known| known.removed.is_some()) {
-            let remedy = "take its `ssf` out of the configuration, or add it again with `taskfence hub transmitter add`";
+            let remedy =
+                "take its `ssf` out of the configuration, or add it again with `taskfence hub transmitter add`";
             return Err(Failure::new(Step::Stream, "an operator had the stream deleted", remedy));
         }
         let (found, was_deleted) = self.find(session, stream, known.as_ref()).await?;
@@ -99,7 +100,10 @@ impl Home {
         if let Some(id) = &stream.adopted {
             let found = streams::get(session, id).await?.ok_or_else(|| {
                 let what = format!("there is no stream `{id}`");
-                Failure { status: Some(404), ..Failure::new(Step::Stream, what, "remove `ssf.stream_id`: the hub then makes a stream") }
+                Failure {
+                    status: Some(404),
+                    ..Failure::new(Step::Stream, what, "remove `ssf.stream_id`: the hub then makes a stream")
+                }
             })?;
             let is_ours = known.is_some_and(|known| known.id == *id);
             if !is_ours && !wanted(stream, None).fits(&found) {
@@ -244,7 +248,8 @@ fn is_for(audiences: &[String], found: &Stream) -> bool {
 fn check(stream: &ManagedStream, found: &Stream) -> Result<(), Failure> {
     let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
     if !stream.issuer.is_empty() && !found.issuer.is_empty() && found.issuer != stream.issuer {
-        let what = format!("the SETs of the stream have the issuer `{}`, not `{}`", clean(&found.issuer), stream.issuer);
+        let what =
+            format!("the SETs of the stream have the issuer `{}`, not `{}`", clean(&found.issuer), stream.issuer);
         return Err(Failure::new(Step::Stream, what, "write this `issuer` in the configuration if it is right"));
     }
     if !is_for(&stream.audiences, found) {
@@ -256,6 +261,7 @@ fn check(stream: &ManagedStream, found: &Stream) -> Result<(), Failure> {
 }
 
 fn poll_endpoint(found: &Stream) -> Result<&Url, Failure> {
-    let missing = || Failure::new(Step::Stream, "the transmitter does not say where to poll (`delivery.endpoint_url`)", "");
+    let missing =
+        || Failure::new(Step::Stream, "the transmitter does not say where to poll (`delivery.endpoint_url`)", "");
     found.endpoint.as_ref().ok_or_else(missing)
 }

@@ -107,7 +107,11 @@ impl Manager {
                     () = self.keep_lease() => {}
                     () = self.manage() => {}
                 }
-                tracing::info!(feed = self.stream.feed, stream = self.stream.name, "another replica manages the stream");
+                tracing::info!(
+                    feed = self.stream.feed,
+                    stream = self.stream.name,
+                    "another replica manages the stream"
+                );
             }
             self.condition.note(|now| now.phase = Phase::Standby);
             tokio::time::sleep(RENEW).await;
@@ -143,7 +147,11 @@ impl Manager {
             match self.once().await {
                 Ok(()) => {
                     backoff.reset();
-                    tracing::warn!(feed = self.stream.feed, stream = self.stream.name, "the stream is gone, or was changed: the hub looks for it");
+                    tracing::warn!(
+                        feed = self.stream.feed,
+                        stream = self.stream.name,
+                        "the stream is gone, or was changed: the hub looks for it"
+                    );
                 }
                 Err(failure) => {
                     self.condition.failed(failure.step);
@@ -165,7 +173,12 @@ impl Manager {
             let now = Timestamp(self.clock.now_ms() / 1_000);
             let noted = self.intake.note_stream(&self.stream, Status::Disabled, now).await;
             noted.map_err(|error| Failure::new(Step::Store, error.to_string(), ""))?;
-            tracing::error!(feed, stream, id, "the stream was deleted at the transmitter, and the hub made another: signals may be lost");
+            tracing::error!(
+                feed,
+                stream,
+                id,
+                "the stream was deleted at the transmitter, and the hub made another: signals may be lost"
+            );
         } else if ensured.is_new {
             tracing::info!(feed, stream, id, "the hub made a stream");
         }

@@ -147,8 +147,9 @@ fn outcome(received: Received) -> Outcome {
             let why = "jti was used before for something else".to_owned();
             Outcome::Refused(SetErrorCode::InvalidRequest.code(), why)
         }
-        Received::Refused(error) if error.retry_after.is_none() => Outcome::Refused(error.code.code(), error.description),
+        Received::Refused(error) if error.retry_after.is_none() => {
+            Outcome::Refused(error.code.code(), error.description)
+        }
         Received::Refused(_) | Received::Failed(..) | Received::NotAPush(_) => Outcome::Later,
     }
 }
-

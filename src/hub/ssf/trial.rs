@@ -119,9 +119,11 @@ fn check(asked: Asked) -> Result<(), Failure> {
     match asked {
         Asked::Yes => Ok(()),
         Asked::Missing => Err(Failure::new(Step::Verification, "there is no such stream", "")),
-        Asked::Impossible => {
-            Err(Failure::new(Step::Verification, "the transmitter sends no verifications", "send a signal to try the stream"))
-        }
+        Asked::Impossible => Err(Failure::new(
+            Step::Verification,
+            "the transmitter sends no verifications",
+            "send a signal to try the stream",
+        )),
     }
 }
 

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often the stream and its status are read, unless the transmitter wants more activity.
 const CHECK: Duration = Duration::from_secs(60);
 
+/// The same while the stream is not known to work.
+const CHECK_IN_TROUBLE: Duration = Duration::from_secs(5);
+
 /// A verification may take this long beyond three of the usual intervals.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -91,10 +94,10 @@ impl Upkeep<'_> {
     ) -> Result<Next, Failure> {
         let mut next = Next::Wait;
         if *check_at <= Instant::now() {
-            *check_at = after(jittered(self.check_every()));
             if !self.check().await? {
                 return Ok(Next::Gone);
             }
+            *check_at = after(jittered(self.check_every()));
             next = Next::Go;
         }
         if verify_at.is_some_and(|at| at <= Instant::now()) {
@@ -103,7 +106,11 @@ impl Upkeep<'_> {
                 Asked::Yes => next = Next::Go,
                 Asked::Missing => return Ok(Next::Gone),
                 Asked::Impossible => {
-                    tracing::warn!(feed = self.stream.feed, stream = self.stream.name, "the transmitter sends no verifications: whether the stream works shows only when signals come");
+                    tracing::warn!(
+                        feed = self.stream.feed,
+                        stream = self.stream.name,
+                        "the transmitter sends no verifications: whether the stream works shows only when signals come"
+                    );
                     *verify_at = None;
                 }
             }
@@ -154,7 +161,11 @@ impl Upkeep<'_> {
         if known.asked > known.heard && Duration::from_millis(waited) > late {
             *told = self.clock.now_ms();
             let what = format!("no verification has come for {} s", waited / 1_000);
-            return Err(Failure::new(Step::Verification, what, "ask the operator of the transmitter whether the stream works"));
+            return Err(Failure::new(
+                Step::Verification,
+                what,
+                "ask the operator of the transmitter whether the stream works",
+            ));
         }
         Ok(())
     }
@@ -208,7 +219,13 @@ impl Upkeep<'_> {
             let (feed, name, because) = (&self.stream.feed, &self.stream.name, reason.clone().unwrap_or_default());
             match status {
                 Status::Enabled => tracing::info!(feed, stream = name, because, "the stream is enabled"),
-                _ => tracing::warn!(feed, stream = name, status = status.as_str(), because, "the transmitter has stopped the stream"),
+                _ => tracing::warn!(
+                    feed,
+                    stream = name,
+                    status = status.as_str(),
+                    because,
+                    "the transmitter has stopped the stream"
+                ),
             }
         }
         if status != Status::Enabled {
@@ -230,6 +247,9 @@ impl Upkeep<'_> {
     }
 
     fn check_every(&self) -> Duration {
+        if self.record.trouble.is_some() {
+            return CHECK_IN_TROUBLE;
+        }
         let half = self.record.inactivity_timeout.map(|seconds| Duration::from_secs((seconds / 2).max(1)));
         half.unwrap_or(CHECK).min(CHECK)
     }

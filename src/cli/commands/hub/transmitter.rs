@@ -165,8 +165,10 @@ impl Which {
                 Err(Failure::Usage(message))
             }
             several => {
-                let names: Vec<_> =
-                    several.iter().map(|one| format!("--feed {} --audience {}", one.feed, one.audiences.join(","))).collect();
+                let names: Vec<_> = several
+                    .iter()
+                    .map(|one| format!("--feed {} --audience {}", one.feed, one.audiences.join(",")))
+                    .collect();
                 Err(Failure::Usage(format!("which stream? use one of {}", names.join("; "))))
             }
         }
@@ -270,7 +272,9 @@ impl Verify {
         })?;
         match self.which.of.output {
             Output::Json => writeln!(console.out, "{}", json!({"stream_id": known.id, "verified": true}))?,
-            Output::Human => writeln!(console.out, "the hub has got the verification of stream {}", printable(&known.id))?,
+            Output::Human => {
+                writeln!(console.out, "the hub has got the verification of stream {}", printable(&known.id))?
+            }
         }
         Ok(Exit::Done)
     }
@@ -320,7 +324,11 @@ fn condition(known: &StreamRecord) -> String {
     if known.removed.is_some() {
         return "removed".to_owned();
     }
-    if known.id.is_empty() { "not made".to_owned() } else { known.status.clone().unwrap_or_else(|| "unknown".to_owned()) }
+    if known.id.is_empty() {
+        "not made".to_owned()
+    } else {
+        known.status.clone().unwrap_or_else(|| "unknown".to_owned())
+    }
 }
 
 fn delivery(stream: &ManagedStream) -> &'static str {
@@ -331,9 +339,7 @@ fn delivery(stream: &ManagedStream) -> &'static str {
 }
 
 /// Runs what waits for a transmitter.
-fn run<T>(
-    work: impl Future<Output = Result<T, taskfence_hub::ssf::client::failure::Failure>>,
-) -> Result<T, Failure> {
+fn run<T>(work: impl Future<Output = Result<T, taskfence_hub::ssf::client::failure::Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(super::failed)?;
     runtime.block_on(work).map_err(super::failed)
 }

@@ -173,8 +173,10 @@ async fn request(http: &Http, metadata: &Metadata, client: &Client, now: u64) ->
     let place = format!("POST {endpoint}");
     if answer.status != 200 {
         let remedy = match answer.status {
-            400 | 401 => "check `client_id`, the secret or key, and `method`; the client needs the grant \
-                          `client_credentials` and the scopes `ssf.read` and `ssf.manage`",
+            400 | 401 => {
+                "check `client_id`, the secret or key, and `method`; the client needs the grant \
+                          `client_credentials` and the scopes `ssf.read` and `ssf.manage`"
+            }
             404 => "check `credentials.token_endpoint`",
             _ => "",
         };

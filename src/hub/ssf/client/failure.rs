@@ -23,15 +23,8 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 7] = [
-        Step::Discovery,
-        Step::Authorization,
-        Step::Stream,
-        Step::Status,
-        Step::Verification,
-        Step::Poll,
-        Step::Store,
-    ];
+    pub const ALL: [Step; 7] =
+        [Step::Discovery, Step::Authorization, Step::Stream, Step::Status, Step::Verification, Step::Poll, Step::Store];
 
     /// The name in metrics and messages.
     pub fn as_str(self) -> &'static str {

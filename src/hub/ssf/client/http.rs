@@ -151,7 +151,8 @@ impl Http {
 impl Answer {
     /// The body as a JSON object or array.
     pub fn json(&self, step: Step, what: &str) -> Result<Value, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| Failure::new(step, format!("{what} is no usable JSON: {error}"), ""))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::new(step, format!("{what} is no usable JSON: {error}"), ""))
     }
 
     /// The failure that an answer with an unexpected status is. `remedy` says what to do about this status.
@@ -262,13 +263,15 @@ mod tests {
         let text = "stream: POST /streams is answered with 403: insufficient_scope, a [31m; \
                     the credentials need the scopes `ssf.read` and `ssf.manage`";
         assert_eq!(failure.to_string(), text);
-        let long = Answer { status: 500, retry_after: None, body: format!("{{\"err\": \"{}\"}}", "x".repeat(9_000)).into() };
+        let long =
+            Answer { status: 500, retry_after: None, body: format!("{{\"err\": \"{}\"}}", "x".repeat(9_000)).into() };
         assert!(long.failure(Step::Poll, "POST", "").to_string().len() < 300);
     }
 
     #[test]
     fn a_form_is_escaped() {
-        let fields = [("scope", Secret::from("ssf.read ssf.manage".to_owned())), ("a", Secret::from("&=+é".to_owned()))];
+        let fields =
+            [("scope", Secret::from("ssf.read ssf.manage".to_owned())), ("a", Secret::from("&=+é".to_owned()))];
         assert_eq!(form(&fields), "scope=ssf.read+ssf.manage&a=%26%3D%2B%C3%A9");
     }
 }

@@ -77,9 +77,8 @@ fn request(report: &Report, wish: Wish) -> Value {
         body.insert("ack".to_owned(), json!(report.stored));
     }
     if !report.refused.is_empty() {
-        let one = |(jti, code, why): &(String, &'static str, String)| {
-            (jti.clone(), json!({"err": code, "description": why}))
-        };
+        let one =
+            |(jti, code, why): &(String, &'static str, String)| (jti.clone(), json!({"err": code, "description": why}));
         body.insert("setErrs".to_owned(), Value::Object(report.refused.iter().map(one).collect()));
     }
     Value::Object(body)

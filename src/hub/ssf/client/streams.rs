@@ -55,7 +55,9 @@ impl Wanted {
     pub fn fits(&self, stream: &Stream) -> bool {
         match self {
             // A stream without delivery is polled (SSF 1.0 §8.1.1).
-            Wanted::Poll => stream.method == POLL || stream.method.ends_with("/delivery-method/poll") || stream.method.is_empty(),
+            Wanted::Poll => {
+                stream.method == POLL || stream.method.ends_with("/delivery-method/poll") || stream.method.is_empty()
+            }
             Wanted::Push(endpoint, _) => {
                 (stream.method == PUSH || stream.method.ends_with("/delivery-method/push"))
                     && stream.endpoint.as_ref() == Some(endpoint)
@@ -97,7 +99,12 @@ pub enum Updated {
 }
 
 /// Makes a stream.
-pub async fn create(session: &Session, events: &[String], wanted: &Wanted, description: &str) -> Result<Created, Failure> {
+pub async fn create(
+    session: &Session,
+    events: &[String],
+    wanted: &Wanted,
+    description: &str,
+) -> Result<Created, Failure> {
     let body = json!({"events_requested": events, "delivery": wanted.to_json(), "description": description});
     let url = session.metadata.configuration_endpoint.clone();
     let place = format!("POST {url}");
@@ -106,7 +113,11 @@ pub async fn create(session: &Session, events: &[String], wanted: &Wanted, descr
         // 200 is what older transmitters answer.
         200 | 201 => Ok(Created::New(read(&answer.json(Step::Stream, &format!("what {place} answers"))?)?)),
         409 => Ok(Created::Exists),
-        400 => Err(answer.failure(Step::Stream, &place, "the transmitter does not take this stream: see `events` and `delivery`")),
+        400 => Err(answer.failure(
+            Step::Stream,
+            &place,
+            "the transmitter does not take this stream: see `events` and `delivery`",
+        )),
         _ => Err(answer.failure(Step::Stream, &place, "")),
     }
 }
@@ -166,7 +177,8 @@ pub async fn update(
     description: &str,
 ) -> Result<Updated, Failure> {
     let url = session.metadata.configuration_endpoint.clone();
-    let mut body = Map::from_iter([("stream_id".to_owned(), json!(id)), ("events_requested".to_owned(), json!(events))]);
+    let mut body =
+        Map::from_iter([("stream_id".to_owned(), json!(id)), ("events_requested".to_owned(), json!(events))]);
     if let Some(wanted) = wanted {
         body.insert("delivery".to_owned(), wanted.to_json());
     }
@@ -259,9 +271,13 @@ mod tests {
         assert_eq!((stream.id.as_str(), stream.audiences.len(), stream.delivered.len()), ("f67e", 2, 1));
         assert_eq!((stream.min_verification_interval, stream.inactivity_timeout), (Some(60), None));
         assert_eq!(stream.endpoint.as_ref().map(Url::as_str), Some("https://t.example/poll"));
-        for bad in [json!({}), json!({"stream_id": ""}), json!({"stream_id": "x".repeat(2_000)}), json!([]),
-            json!({"stream_id": "1", "delivery": {"endpoint_url": "no url"}})]
-        {
+        for bad in [
+            json!({}),
+            json!({"stream_id": ""}),
+            json!({"stream_id": "x".repeat(2_000)}),
+            json!([]),
+            json!({"stream_id": "1", "delivery": {"endpoint_url": "no url"}}),
+        ] {
             assert!(read(&bad).is_err(), "{bad}");
         }
     }

@@ -190,8 +190,7 @@ impl Add {
 
     /// Discovers, makes the stream, and verifies it where it is polled.
     fn wire(&self, hub: &Hub, config: &Value, feed: usize, store: &Arc<dyn Store>) -> Result<Wired, Failure> {
-        let issuers: Vec<&str> =
-            hub.feeds.get(feed).map(|feed| names(config, &feed.name)).unwrap_or_default();
+        let issuers: Vec<&str> = hub.feeds.get(feed).map(|feed| names(config, &feed.name)).unwrap_or_default();
         let subjects = |issuer: &str| match self.subjects.is_empty() {
             false => json!(self.subjects),
             true if issuers.contains(&issuer) => Value::Null,
@@ -222,13 +221,17 @@ impl Add {
         let audience = match ensured.record.audiences.as_slice() {
             [] => {
                 let what = "stream: the transmitter does not say for whom its SETs are (`aud`)";
-                return Err(Failure::Failed(format!("{what}; write the entry by hand, with the `audience` that its documentation names")));
+                return Err(Failure::Failed(format!(
+                    "{what}; write the entry by hand, with the `audience` that its documentation names"
+                )));
             }
             [one] => json!(one),
             several => json!(several),
         };
         let jwks_uri = session.metadata.jwks_uri.clone().ok_or_else(|| {
-            Failure::Failed("discovery: the metadata has no `jwks_uri`; write the entry by hand, with `keys`".to_owned())
+            Failure::Failed(
+                "discovery: the metadata has no `jwks_uri`; write the entry by hand, with `keys`".to_owned(),
+            )
         })?;
         let (cluster, name) = cluster(config, &jwks_uri);
         let path = match jwks_uri.query() {
@@ -267,7 +270,8 @@ impl Add {
         let mut config = config.clone();
         let place = config.get_mut("feeds").and_then(|feeds| feeds.get_mut(feed)).and_then(Value::as_object_mut);
         let signals = place.map(|place| place.entry("signals").or_insert_with(|| json!({})));
-        let list = signals.and_then(Value::as_object_mut).map(|all| all.entry("transmitters").or_insert_with(|| json!([])));
+        let list =
+            signals.and_then(Value::as_object_mut).map(|all| all.entry("transmitters").or_insert_with(|| json!([])));
         if let Some(list) = list.and_then(Value::as_array_mut) {
             list.push(entry.to_json());
         }
@@ -306,9 +310,7 @@ impl Add {
     fn report(&self, wired: &Wired, written: bool, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let record = &wired.ensured.record;
         if self.of.output == Output::Json {
-            let event = |(uri, known): &(String, Option<(&str, bool)>)| {
-                json!({"uri": uri, "name": known.map(|(name, _)| name), "has_effect": known.is_some_and(|(_, has)| has)})
-            };
+            let event = |(uri, known): &(String, Option<(&str, bool)>)| json!({"uri": uri, "name": known.map(|(name, _)| name), "has_effect": known.is_some_and(|(_, has)| has)});
             let report = json!({
                 "stream_id": record.id, "is_new": wired.ensured.is_new, "verified": wired.verified, "written": written,
                 "audiences": record.audiences, "events": wired.events.iter().map(event).collect::<Vec<_>>(),
@@ -321,7 +323,12 @@ impl Add {
         }
         let made = if wired.ensured.is_new { "made" } else { "found" };
         let verified = if wired.verified { ", and verified" } else { "" };
-        writeln!(console.out, "{made}{verified}: stream {} for {}", printable(&record.id), printable(&record.audiences.join(", ")))?;
+        writeln!(
+            console.out,
+            "{made}{verified}: stream {} for {}",
+            printable(&record.id),
+            printable(&record.audiences.join(", "))
+        )?;
         for (uri, known) in &wired.events {
             let what = match known {
                 Some((name, true)) => format!("{name}: has an effect"),
@@ -341,10 +348,18 @@ impl Add {
         }
         if written {
             let config = self.of.config.display();
-            writeln!(console.out, "written into {config}; start the hub again, then `taskfence hub accept-config --config {config}`")?;
+            writeln!(
+                console.out,
+                "written into {config}; start the hub again, then `taskfence hub accept-config --config {config}`"
+            )?;
         }
         if !wired.verified {
-            writeln!(console.out, "then `taskfence hub transmitter verify --config {} {}`", self.of.config.display(), self.url)?;
+            writeln!(
+                console.out,
+                "then `taskfence hub transmitter verify --config {} {}`",
+                self.of.config.display(),
+                self.url
+            )?;
         }
         Ok(Exit::Done)
     }
@@ -367,7 +382,11 @@ fn cluster(config: &Value, url: &Url) -> (Option<(String, String)>, String) {
         return (None, name.clone());
     }
     let host = url.host_str().unwrap_or("transmitter");
-    let host = if host.starts_with(|c: char| c.is_ascii_alphabetic()) { host.to_owned() } else { format!("transmitter-{host}") };
+    let host = if host.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        host.to_owned()
+    } else {
+        format!("transmitter-{host}")
+    };
     let is_taken = |name: &str| member(config, &["clusters", name]).is_some();
     let mut name = host.clone();
     let mut number = 2_u32;
