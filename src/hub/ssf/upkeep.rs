@@ -73,7 +73,10 @@ impl Upkeep<'_> {
                     let pause = backoff.next(failure.retry_after);
                     let later = Instant::now().checked_add(pause);
                     match failure.step {
-                        Step::Verification => verify_at = verify_at.and(later).map(|later| later.max(after(every / 4))),
+                        Step::Verification => {
+                            let soonest = after(every.checked_div(4).unwrap_or_default());
+                            verify_at = verify_at.and(later).map(|later| later.max(soonest));
+                        }
                         _ => check_at = later.unwrap_or(check_at),
                     }
                 }
