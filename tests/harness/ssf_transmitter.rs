@@ -114,6 +114,10 @@ struct Inner {
 
 struct Stream {
     config: Value,
+    /// It is of another receiver.
+    is_foreign: bool,
+    /// Its pushes have begun.
+    is_pushed: bool,
     authorization: Option<String>,
     status: String,
     reason: Option<String>,
@@ -220,9 +224,10 @@ impl Transmitter {
         })
     }
 
-    /// The ids of its streams.
+    /// The ids of its streams, without those of other receivers.
     pub fn streams(&self) -> Vec<String> {
-        self.shared.lock().streams.keys().cloned().collect()
+        let inner = self.shared.lock();
+        inner.streams.iter().filter(|(_, stream)| !stream.is_foreign).map(|(id, _)| id.clone()).collect()
     }
 
     /// The configuration of a stream.
@@ -230,12 +235,13 @@ impl Transmitter {
         self.shared.lock().streams.get(id).map(|stream| stream.config.clone()).unwrap_or_default()
     }
 
-    /// Makes a stream for somebody else.
+    /// Makes a stream of another receiver.
     pub fn add_stream(&self, config: Value) -> String {
         let mut inner = self.shared.lock();
         let id = unique("stream");
         let mut stream = Stream::new(config);
         stream.config["stream_id"] = json!(id);
+        stream.is_foreign = true;
         inner.streams.insert(id.clone(), stream);
         id
     }
@@ -380,6 +386,8 @@ impl Stream {
     fn new(config: Value) -> Self {
         Self {
             config,
+            is_foreign: false,
+            is_pushed: false,
             authorization: None,
             status: "enabled".to_owned(),
             reason: None,
@@ -505,37 +513,42 @@ fn dispatch(shared: &Arc<Shared>, method: &Method, uri: &Uri, headers: &HeaderMa
         ("POST", "/token") => token(&mut inner, headers, body, &format!("{base}/token")),
         (_, "/streams" | "/status" | "/verify") => {
             let scope = if method == Method::GET { "ssf.read" } else { "ssf.manage" };
-            if let Err(refused) = authorize(&mut inner, headers, uri, scope) {
+            if let Some(refused) = authorize(&mut inner, headers, uri, scope) {
                 return refused;
             }
             let answered = manage(&mut inner, method, uri, body, &base);
+            // Pushes go out by a task of their own.
+            for (id, stream) in &mut inner.streams {
+                if stream.config["delivery"]["method"] == "urn:ietf:rfc:8935" && !stream.is_pushed {
+                    stream.is_pushed = true;
+                    tokio::spawn(push(Arc::clone(shared), id.clone()));
+                }
+            }
             drop(inner);
             shared.ring();
-            answered.unwrap_or_else(|(id, response)| {
-                // Pushes go out by a task of their own.
-                tokio::spawn(push(Arc::clone(shared), id));
-                response
-            })
+            answered
         }
         _ => empty(404),
     }
 }
 
 /// RFC 6750 §2.1: the token stands in the header, never in the query.
-fn authorize(inner: &mut Inner, headers: &HeaderMap, uri: &Uri, scope: &str) -> std::result::Result<(), Response> {
+fn authorize(inner: &mut Inner, headers: &HeaderMap, uri: &Uri, scope: &str) -> Option<Response> {
     if uri.query().is_some_and(|query| query.contains("access_token")) {
-        return Err(inner.breach("a token in the query"));
+        return Some(inner.breach("a token in the query"));
     }
     let header = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let Some(token) = header.strip_prefix("Bearer ") else { return Err(error(401, "invalid_request", "no token")) };
+    let Some(token) = header.strip_prefix("Bearer ") else { return Some(error(401, "invalid_request", "no token")) };
     if token == TOKEN {
-        return Ok(());
+        return None;
     }
     match inner.tokens.get(token) {
-        Some((until, _)) if *until < Instant::now() => Err(error(401, "invalid_token", "the token has ended")),
-        Some((_, scopes)) if !scopes.iter().any(|known| known == scope) => Err(error(403, "insufficient_scope", scope)),
-        Some(_) => Ok(()),
-        None => Err(error(401, "invalid_token", "the token is not known")),
+        Some((until, _)) if *until < Instant::now() => Some(error(401, "invalid_token", "the token has ended")),
+        Some((_, scopes)) if !scopes.iter().any(|known| known == scope) => {
+            Some(error(403, "insufficient_scope", scope))
+        }
+        Some(_) => None,
+        None => Some(error(401, "invalid_token", "the token is not known")),
     }
 }
 
@@ -586,14 +599,7 @@ fn token(inner: &mut Inner, headers: &HeaderMap, body: &[u8], endpoint: &str) ->
     json_of(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": life}))
 }
 
-/// The answer; or the answer and the stream whose pushes begin.
-fn manage(
-    inner: &mut Inner,
-    method: &Method,
-    uri: &Uri,
-    body: &[u8],
-    base: &str,
-) -> std::result::Result<Response, (String, Response)> {
+fn manage(inner: &mut Inner, method: &Method, uri: &Uri, body: &[u8], base: &str) -> Response {
     let query = form(uri.query().unwrap_or_default().as_bytes());
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let id = query.get("stream_id").cloned().or_else(|| json["stream_id"].as_str().map(str::to_owned));
@@ -602,8 +608,8 @@ fn manage(
         stream.touch(limit);
     }
     let missing = |id: &Option<String>, inner: &Inner| id.as_ref().is_none_or(|id| !inner.streams.contains_key(id));
-    Ok(match (method.as_str(), uri.path()) {
-        ("POST", "/streams") => return create(inner, &json, base),
+    match (method.as_str(), uri.path()) {
+        ("POST", "/streams") => create(inner, &json, base),
         ("GET", "/streams") => match &id {
             None => json_of(200, &inner.streams.values().map(|stream| stream.config.clone()).collect()),
             Some(id) => match inner.streams.get(id) {
@@ -613,10 +619,10 @@ fn manage(
         },
         ("PATCH", "/streams") => {
             if OURS.iter().skip(1).any(|name| json.get(name).is_some()) {
-                return Ok(inner.breach(format!("a change names what the transmitter decides: {json}")));
+                return inner.breach(format!("a change names what the transmitter decides: {json}"));
             }
             let known = inner.behaviour.events.clone();
-            let Some(stream) = id.as_ref().and_then(|id| inner.streams.get_mut(id)) else { return Ok(empty(404)) };
+            let Some(stream) = id.as_ref().and_then(|id| inner.streams.get_mut(id)) else { return empty(404) };
             if let Some(events) = json.get("events_requested") {
                 stream.config["events_requested"] = events.clone();
                 stream.config["events_delivered"] = delivered(events, &known);
@@ -624,11 +630,7 @@ fn manage(
             if let Some(delivery) = json.get("delivery") {
                 set_delivery(stream, delivery, base);
             }
-            let (answer, id) = (json_of(200, &stream.config), id.clone().unwrap_or_default());
-            match stream.config["delivery"]["method"] == "urn:ietf:rfc:8935" {
-                true => return Err((id, answer)),
-                false => answer,
-            }
+            json_of(200, &stream.config)
         }
         ("DELETE", "/streams") => match id.and_then(|id| inner.streams.remove(&id)) {
             Some(_) => empty(204),
@@ -649,7 +651,7 @@ fn manage(
         ("POST", "/status") => {
             let status = json["status"].as_str().unwrap_or_default().to_owned();
             if !["enabled", "paused", "disabled"].contains(&status.as_str()) {
-                return Ok(inner.breach(format!("no such status: {json}")));
+                return inner.breach(format!("no such status: {json}"));
             }
             if let Some(stream) = id.as_ref().and_then(|id| inner.streams.get_mut(id)) {
                 stream.status.clone_from(&status);
@@ -659,18 +661,18 @@ fn manage(
         ("POST", "/verify") if missing(&id, inner) => empty(404),
         ("POST", "/verify") => verify(inner, &id.unwrap_or_default(), &json),
         _ => empty(405),
-    })
+    }
 }
 
-fn create(inner: &mut Inner, json: &Value, base: &str) -> std::result::Result<Response, (String, Response)> {
+fn create(inner: &mut Inner, json: &Value, base: &str) -> Response {
     if let Some(name) = OURS.iter().find(|name| json.get(**name).is_some()) {
-        return Ok(inner.breach(format!("`{name}` is decided by the transmitter")));
+        return inner.breach(format!("`{name}` is decided by the transmitter"));
     }
     if !json["events_requested"].is_array() {
-        return Ok(inner.breach("no events_requested"));
+        return inner.breach("no events_requested");
     }
     if inner.behaviour.one_stream && !inner.streams.is_empty() {
-        return Ok(empty(409));
+        return empty(409);
     }
     let id = unique("stream");
     let mut config = json!({
@@ -692,9 +694,8 @@ fn create(inner: &mut Inner, json: &Value, base: &str) -> std::result::Result<Re
     let mut stream = Stream::new(config);
     set_delivery(&mut stream, &json["delivery"], base);
     let answer = json_of(201, &stream.config);
-    let pushes = stream.config["delivery"]["method"] == "urn:ietf:rfc:8935";
-    inner.streams.insert(id.clone(), stream);
-    if pushes { Err((id, answer)) } else { Ok(answer) }
+    inner.streams.insert(id, stream);
+    answer
 }
 
 fn delivered(requested: &Value, known: &[String]) -> Value {
@@ -739,7 +740,7 @@ async fn poll(shared: &Arc<Shared>, id: &str, headers: &HeaderMap, body: &[u8]) 
     let at_once = json["returnImmediately"].as_bool().unwrap_or_default() || most == 0;
     {
         let mut inner = shared.lock();
-        if let Err(refused) = authorize(&mut inner, headers, &Uri::from_static("/"), "ssf.read") {
+        if let Some(refused) = authorize(&mut inner, headers, &Uri::from_static("/"), "ssf.read") {
             return refused;
         }
         let (hangs, limit) = (inner.behaviour.hang_polls, inner.behaviour.inactivity_timeout);

@@ -1,6 +1,7 @@
 //! Test data: keys of every algorithm, and SETs signed with them.
 
 use crate::config::compile::compile;
+use crate::config::hub::Hub;
 use crate::intake::router;
 use crate::intake::service::Intake;
 use crate::store::Store;
@@ -189,6 +190,16 @@ impl TestHub {
         let (store, writer, clock) = (self.store.clone(), self.writer.clone(), self.clock.clone());
         let intake = Intake::start(&hub, &self.config.to_string(), store, writer, clock).unwrap();
         TestHub { intake, ..self }
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Its configuration, compiled.
+    pub fn compiled(&self) -> Hub {
+        compile(self.config.to_string().as_bytes()).unwrap()
     }
 
     /// From now on the store takes no signal.

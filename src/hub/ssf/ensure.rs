@@ -138,7 +138,7 @@ impl Home {
         };
         let wanted = wanted(stream, secret);
         match streams::create(session, &stream.events, &wanted, &self.description(stream)).await? {
-            Created::New(stream) => Ok(stream),
+            Created::New(stream) => Ok(*stream),
             Created::Exists => {
                 // It was made meanwhile, or the list did not show it.
                 let list = streams::list(session).await?;
@@ -180,7 +180,7 @@ impl Home {
         let delivery = (lacks_secret || delivers_elsewhere).then(|| wanted(stream, secret));
         let description = self.description(stream);
         match streams::update(session, &found.id, &stream.events, delivery.as_ref(), &description).await? {
-            Updated::Done(updated) => Ok(updated),
+            Updated::Done(updated) => Ok(*updated),
             Updated::Later => Ok(found),
             Updated::Impossible if delivery.is_none() => Ok(found),
             Updated::Impossible => {

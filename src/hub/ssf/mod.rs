@@ -15,3 +15,6 @@ mod polling;
 pub mod record;
 pub mod trial;
 mod upkeep;
+
+#[cfg(test)]
+mod tests;

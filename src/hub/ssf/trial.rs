@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskfence_core::signal::event::Type;
 use taskfence_core::signal::set;
+use taskfence_core::signal::set_error::SetError;
 use taskfence_core::time::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -76,13 +77,8 @@ pub async fn by_polling(
             if state_of(text).as_deref() != Some(&state) {
                 continue;
             }
-            let policy = feed.policy();
-            let (transmitters, issuers) = (policy.signals().transmitters(), policy.issuers());
-            let at = Timestamp(now / 1_000);
-            let read = set::read(text.as_bytes(), None, transmitters, issuers, &mut AwsLc::default(), at);
-            drop(policy);
-            match read {
-                Ok(_) => {
+            match verify(feed, text, Timestamp(now / 1_000)) {
+                Ok(()) => {
                     let report = Report { stored: vec![jti.clone()], ..Report::default() };
                     poll::poll(session, endpoint, &report, Wish { max_events: 0, wait: None }).await?;
                     return Ok(());
@@ -100,6 +96,13 @@ pub async fn by_polling(
         }
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// Whether the feed would take in this SET at `now`.
+fn verify(feed: &Feed, set: &str, now: Timestamp) -> Result<(), SetError> {
+    let policy = feed.policy();
+    let (transmitters, issuers) = (policy.signals().transmitters(), policy.issuers());
+    set::read(set.as_bytes(), None, transmitters, issuers, &mut AwsLc::default(), now).map(drop)
 }
 
 async fn ask(

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often the stream and its status are read, unless the transmitter wants more activity.
 const CHECK: Duration = Duration::from_secs(60);
 
+/// The same while the stream is not known to work.
+const CHECK_IN_TROUBLE: Duration = Duration::from_secs(5);
+
 /// A verification may take this long beyond three of the usual intervals.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,7 +73,10 @@ impl Upkeep<'_> {
                     let pause = backoff.next(failure.retry_after);
                     let later = Instant::now().checked_add(pause);
                     match failure.step {
-                        Step::Verification => verify_at = verify_at.and(later).map(|later| later.max(after(every / 4))),
+                        Step::Verification => {
+                            let soonest = after(every.checked_div(4).unwrap_or_default());
+                            verify_at = verify_at.and(later).map(|later| later.max(soonest));
+                        }
                         _ => check_at = later.unwrap_or(check_at),
                     }
                 }
@@ -91,10 +97,10 @@ impl Upkeep<'_> {
     ) -> Result<Next, Failure> {
         let mut next = Next::Wait;
         if *check_at <= Instant::now() {
-            *check_at = after(jittered(self.check_every()));
             if !self.check().await? {
                 return Ok(Next::Gone);
             }
+            *check_at = after(jittered(self.check_every()));
             next = Next::Go;
         }
         if verify_at.is_some_and(|at| at <= Instant::now()) {
@@ -244,6 +250,9 @@ impl Upkeep<'_> {
     }
 
     fn check_every(&self) -> Duration {
+        if self.record.trouble.is_some() {
+            return CHECK_IN_TROUBLE;
+        }
         let half = self.record.inactivity_timeout.map(|seconds| Duration::from_secs((seconds / 2).max(1)));
         half.unwrap_or(CHECK).min(CHECK)
     }

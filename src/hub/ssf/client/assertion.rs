@@ -18,7 +18,7 @@ const LIFE: u64 = 60;
 
 /// What signs an assertion.
 pub(super) enum Key {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Ec(EcdsaKeyPair),
     Rsa(Box<RsaKeyPair>),
     Ed(Box<Ed25519KeyPair>),
@@ -27,7 +27,7 @@ pub(super) enum Key {
 impl Key {
     /// A client secret.
     pub(super) fn of_secret(secret: &str) -> Key {
-        Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
+        Key::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())))
     }
 
     /// A private key in PEM (PKCS #8).

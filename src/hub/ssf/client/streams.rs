@@ -80,7 +80,7 @@ impl Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     /// It was made.
-    New(Stream),
+    New(Box<Stream>),
     /// There is one already (409).
     Exists,
 }
@@ -89,7 +89,7 @@ pub enum Created {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Updated {
     /// It is as asked for.
-    Done(Stream),
+    Done(Box<Stream>),
     /// The transmitter does it later (202).
     Later,
     /// The transmitter does not change streams (405).
@@ -111,7 +111,10 @@ pub async fn create(
     let answer = session.call(Call::new(Step::Stream, Method::POST, url, Body::Json(body))).await?;
     match answer.status {
         // 200 is what older transmitters answer.
-        200 | 201 => Ok(Created::New(read(&answer.json(Step::Stream, &format!("what {place} answers"))?)?)),
+        200 | 201 => {
+            let stream = read(&answer.json(Step::Stream, &format!("what {place} answers"))?)?;
+            Ok(Created::New(Box::new(stream)))
+        }
         409 => Ok(Created::Exists),
         400 => Err(answer.failure(
             Step::Stream,
@@ -195,7 +198,10 @@ pub async fn update(
         let call = Call::new(Step::Stream, method, url.clone(), Body::Json(Value::Object(body.clone())));
         let answer = session.call(call).await?;
         match answer.status {
-            200 => return Ok(Updated::Done(read(&answer.json(Step::Stream, &format!("what {place} answers"))?)?)),
+            200 => {
+                let stream = read(&answer.json(Step::Stream, &format!("what {place} answers"))?)?;
+                return Ok(Updated::Done(Box::new(stream)));
+            }
             202 => return Ok(Updated::Later),
             404 | 410 => return Ok(Updated::Missing),
             405 | 501 => {}
