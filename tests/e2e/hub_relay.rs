@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::SanType;
 use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::Settings,
@@ -20,6 +22,7 @@ use taskfence_tests::{
     refusal::{assert_allowed, assert_refused, assert_signal_accepted},
     sidecar::Sidecar,
     stand_in::{StandIn, forward, now_ms},
+    tls::{self, Workload},
 };
 use tokio::time;
 
@@ -490,4 +493,53 @@ async fn a_relay_says_how_it_is() {
     let ready = relay.send(&Request::get("/readyz")).await.unwrap();
     assert_eq!((ready.status, ready.text().contains("the hub does not answer")), (200, true), "{}", ready.text());
     assert!(relay.log().contains("the feed of the hub cannot be followed"), "{}", relay.log());
+}
+
+#[tokio::test]
+async fn a_relay_follows_by_its_certificate_and_is_cut_off_with_it() {
+    let names = vec![
+        SanType::DnsName(orders::HOST.try_into().unwrap()),
+        SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
+    ];
+    let (server, own) = (Workload::with(names), Workload::new("spiffe://mesh.example/ns/relays/sa/one"));
+    let root = Hub::start_with("relay-mtls-root", |config| {
+        let folder = PathBuf::from(config["data"].as_str().unwrap()).parent().unwrap().to_owned();
+        for (name, content) in [("c.pem", server.pem()), ("k.pem", &server.key_pem()), ("ca.pem", tls::authority())] {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+        config["listen"]["tls"] = json!({
+            "certificate": folder.join("c.pem"), "key": folder.join("k.pem"), "client_ca": folder.join("ca.pem")
+        });
+        config["access"] = json!([{"spiffe": "spiffe://mesh.example/ns/relays/", "role": "relay"}]);
+    })
+    .await
+    .unwrap();
+    let url = format!("https://{}", root.address());
+    let authority = root.folder().join("ca.pem");
+    let relay = Hub::relay("relay-mtls", &root, root.address(), |config| {
+        let folder = PathBuf::from(config["data"].as_str().unwrap()).parent().unwrap().to_owned();
+        std::fs::write(folder.join("own.pem"), own.pem()).unwrap();
+        std::fs::write(folder.join("own.key"), own.key_pem()).unwrap();
+        let follow = &mut config["follow"];
+        follow["url"] = json!(url);
+        follow.as_object_mut().unwrap().remove("token_file");
+        follow["certificate"] = json!(folder.join("own.pem"));
+        follow["key"] = json!(folder.join("own.key"));
+        follow["ca"] = json!(authority);
+    })
+    .await
+    .unwrap();
+    let proxy = behind("relay-mtls-envoy", &relay, "30s", |_| ()).await;
+    wait_ready(&proxy).await.unwrap();
+    let receipt = receipt(&root, 20).await;
+    assert_eq!(receipt["relays"][0]["relay"], "spiffe://mesh.example/ns/relays/sa/one", "{receipt}");
+    // Files that are replaced are read again: another workload, which the hub gives no role.
+    let stranger = Workload::new("spiffe://mesh.example/ns/other/sa/one");
+    std::fs::write(relay.folder().join("own.pem"), stranger.pem()).unwrap();
+    std::fs::write(relay.folder().join("own.key"), stranger.key_pem()).unwrap();
+    let deadline = Instant::now() + SOON;
+    while !relay.log().contains("cut off: the hub answers 403") {
+        assert!(Instant::now() < deadline, "{}", relay.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
 }

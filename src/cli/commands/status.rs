@@ -77,8 +77,11 @@ pub fn proxy_row(feed: &str, proxy: &Value, now: Timestamp) -> Vec<String> {
     };
     let node = text(proxy, "node");
     let behind = proxy.get("behind").and_then(Value::as_u64);
+    let name = if node.is_empty() { text(proxy, "id") } else { node };
+    let relay = text(proxy, "relay");
     vec![
-        if node.is_empty() { text(proxy, "id") } else { node },
+        // All of the line is what that relay says.
+        if relay.is_empty() { name } else { format!("{name} (by {relay})") },
         feed.to_owned(),
         behind.map_or_else(|| "starting".to_owned(), |behind| behind.to_string()),
         time("seen_ms").map_or_else(String::new, |at| format!("{} ago", now.since(at))),

@@ -318,7 +318,12 @@ impl RelayFeed {
         page
     }
 
+    /// Asks the hub. While it has not answered for some seconds, nobody waits for it here: what follows it asks again and
+    /// again.
     async fn pass(&self, question: Question) -> Result<Arc<Kept>, NoPage> {
+        if !self.is_connected() {
+            return Err(NoPage::NoAnswer("it has not answered for some seconds".to_owned()));
+        }
         let page = self.passed.ask(&self.name, question).await;
         if page.is_ok() {
             self.served.passed.fetch_add(1, Ordering::Relaxed);

@@ -227,6 +227,63 @@ async fn load(upstream: &Upstream, feed: &RelayFeed, first: Option<Arc<Kept>>) -
         let start = Revision::START;
         let query = format!("after={start}&applied={start}&wait=0&format={FORMAT}&state={revision}&part={part}");
         parts.push(upstream.page(&feed.name, &query, Duration::ZERO).await?);
+        feed.note_answer();
     }
     State::of(parts).map(Arc::new).ok_or(NoFeed::Parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::followers::Followers;
+    use crate::relay::line::Look;
+    use crate::relay::passed::Passed;
+    use crate::relay::tests::load::{Root, milliseconds};
+
+    async fn following(root: &Root) -> Following {
+        let upstream = Arc::new(Upstream::new(root.follow(), "taskfence-hub", "relay-one".to_owned()).unwrap());
+        let folder = root.folder.path().join("kept");
+        let (disk, _) = Disk::open(&folder, 1_000_000, |bytes| upstream.verify("main", bytes)).unwrap();
+        let now: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(milliseconds);
+        let followers = Followers::new("main", Vec::new(), (10, 10), now.clone());
+        let feed = RelayFeed::new("main", None, Passed::new(upstream.clone()), (followers, 1), now);
+        Following::new(Arc::new(feed), upstream, disk, 1_000_000)
+    }
+
+    /// From `state` on pages lead to the head.
+    fn leads_to_head(following: &Following, state: Revision) -> bool {
+        let line = following.feed.line();
+        let (line, mut at) = (line.as_ref().unwrap(), state);
+        loop {
+            match line.look(at) {
+                Look::Page(page) => at = page.statement.upto,
+                look => return look == Look::Head,
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_newer_state_joins_the_pages_that_are_held() {
+        let root = Root::start().await;
+        let mut following = following(&root).await;
+        following.turn().await.unwrap();
+        let first = following.feed.line().as_ref().and_then(Line::state).unwrap();
+        for round in 0..3 {
+            root.end_tasks(3).await;
+            following.turn().await.unwrap();
+            // The hub cuts a state once a minute: this one is at or behind the head.
+            let state = load(&following.upstream, &following.feed, None).await.unwrap();
+            root.end_tasks(if round == 2 { 0 } else { 2 }).await;
+            let revision = state.revision;
+            following.join(state).await.unwrap();
+            let kept = following.feed.line().as_ref().and_then(|line| line.state_of(revision));
+            assert!(kept.is_some() && leads_to_head(&following, revision), "round {round}");
+        }
+        let head = following.feed.head().unwrap().0;
+        assert!(head.number > first.revision.number && leads_to_head(&following, first.revision));
+        root.end_tasks(2).await;
+        following.turn().await.unwrap();
+        assert!(leads_to_head(&following, head));
+        root.stop().await;
+    }
 }

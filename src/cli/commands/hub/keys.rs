@@ -133,6 +133,11 @@ impl Switch {
 
 fn open(config: &Path) -> Result<keys::Keys, Failure> {
     let (hub, _) = read(config)?;
+    if hub.follow.is_some() {
+        return Err(Failure::Usage(
+            "a relay signs nothing, so it has no keys: run this on the host of its hub".to_owned(),
+        ));
+    }
     server::make_data(&hub).map_err(failed)?;
     keys::Keys::open(&hub.data.join(server::KEYS)).map_err(failed)
 }

@@ -3,3 +3,4 @@
 mod load;
 mod protocol;
 mod replicas;
+mod relayed;

@@ -2,7 +2,7 @@
 
 use crate::access::tokens;
 use crate::config::compile::compile;
-use crate::config::hub::Hub;
+use crate::config::hub::{Follow, Hub};
 use crate::config::role::Role;
 use crate::feed::report::Report;
 use crate::feed::request::PageRequest;
@@ -11,6 +11,7 @@ use crate::relay::server::Relay;
 use crate::server::{KEYS, Server, open_store};
 use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,8 +30,52 @@ fn now() -> u64 {
     since.as_secs()
 }
 
-/// A hub and a relay of it, in one process, with real connections between them.
-async fn tree(folder: &std::path::Path) -> (Server, Relay, KeySet) {
+/// The time in milliseconds since 1970.
+pub fn milliseconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// A hub to follow, in this process.
+pub struct Root {
+    pub folder: tempfile::TempDir,
+    server: Server,
+    keys: Value,
+    operator: String,
+}
+
+impl Root {
+    pub async fn start() -> Root {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, keys, operator) = root(folder.path()).await;
+        Root { folder, server, keys, operator }
+    }
+
+    /// What the configuration of a relay says about it.
+    pub fn follow(&self) -> Follow {
+        hub(&relay_config(self.folder.path(), &self.server, &self.keys)).follow.unwrap()
+    }
+
+    /// Ends so many tasks, one after another.
+    pub async fn end_tasks(&self, count: usize) {
+        let url = format!("http://{}/v1/feeds/main/events", self.server.address());
+        for _ in 0..count {
+            let task = getrandom::u64().unwrap().to_string();
+            let subject = json!({"issuer": "https://jit.example", "task": task});
+            let body = json!({"event": "task-completed", "subject": subject, "reason": "a test"}).to_string();
+            let request = reqwest::Client::new().post(&url).bearer_auth(&self.operator);
+            let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+            assert!(answer.status().is_success(), "{}", answer.status());
+        }
+    }
+
+    pub async fn stop(self) {
+        self.server.stop(Duration::ZERO).await;
+    }
+}
+
+/// A hub with its data in `folder`, its keys, and a token of an operator. The token of a relay stands in a file.
+async fn root(folder: &Path) -> (Server, Value, String) {
     let jwk = json!({
         "kty": "EC", "crv": "P-256", "kid": "1", "alg": "ES256",
         "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"
@@ -40,16 +85,29 @@ async fn tree(folder: &std::path::Path) -> (Server, Relay, KeySet) {
         "data": folder.join("root"), "reserve_mib": 1, "listen": {"address": "127.0.0.1:0"},
         "feeds": [{"name": "main", "issuers": issuers}]
     });
-    let token = tokens::create(&*open_store(&hub(&root)).unwrap(), "relay", Role::Relay, &[], now()).unwrap();
+    let store = open_store(&hub(&root)).unwrap();
+    let token = tokens::create(&*store, "relay", Role::Relay, &[], now()).unwrap();
+    let operator = tokens::create(&*store, "ops", Role::Operator, &[], now()).unwrap();
+    drop(store);
     let server = Server::start(hub(&root), "hash").await.unwrap();
     let keys = crate::feed::keys::Keys::open(&folder.join("root").join(KEYS)).unwrap().jwks();
     fs::write(folder.join("token"), token).unwrap();
-    let config = json!({
+    (server, keys, operator)
+}
+
+fn relay_config(folder: &Path, server: &Server, keys: &Value) -> Value {
+    let url = format!("http://{}", server.address());
+    json!({
         "data": folder.join("relay"),
-        "follow": {"url": format!("http://{}", server.address()), "keys": {"inline": keys}, "token_file": folder.join("token")},
+        "follow": {"url": url, "keys": {"inline": keys}, "token_file": folder.join("token")},
         "feeds": [{"name": "main"}]
-    });
-    let config = hub(&config);
+    })
+}
+
+/// A hub and a relay of it, in one process, with real connections between them.
+async fn tree(folder: &Path) -> (Server, Relay, KeySet) {
+    let (server, keys, _) = root(folder).await;
+    let config = hub(&relay_config(folder, &server, &keys));
     let store = open_store(&config).unwrap();
     let relay = Relay::start(config, store, TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
     let feed = &relay.feeds()["main"];

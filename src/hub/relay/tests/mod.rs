@@ -1,4 +1,4 @@
 //! What a relay holds, on disk and in memory; and many followers that start at once.
 
 mod kept;
-mod load;
+pub mod load;
