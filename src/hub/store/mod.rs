@@ -6,6 +6,7 @@ pub mod lease;
 mod measure;
 pub mod model;
 pub mod pruning;
+pub mod queue_share;
 pub mod room;
 pub mod sqlite;
 #[cfg(test)]

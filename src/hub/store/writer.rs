@@ -7,6 +7,7 @@
 use crate::histogram::{Histogram, Snapshot};
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome, SignalQuery, StoreError, StoredEntry};
+use crate::store::queue_share::{Place, QueueShares};
 use crate::store::room::{NoRoom, Room, Taken};
 use crate::store::{BACKUP, RESTORED, RESTORED_AT, Store};
 use std::collections::HashMap;
@@ -27,7 +28,8 @@ const WAIT: Duration = Duration::from_millis(3);
 /// A group is not waited for any longer when nothing more has come for so long.
 const QUIET: Duration = Duration::from_micros(300);
 
-/// So many changes may wait for the writer. Beyond that callers are told to come back.
+/// So many changes may wait for the writer. Beyond that, or where the share of its feed is used up, a caller is told to come
+/// back.
 const QUEUE: usize = 8_192;
 
 /// So many groups may wait for those who listen to commits. Whoever is further behind reads the store.
@@ -40,6 +42,7 @@ pub const EXIT_UNCERTAIN: i32 = 74;
 #[derive(Clone)]
 pub struct Writer {
     queue: SyncSender<Submitted>,
+    shares: Arc<QueueShares>,
     shared: Arc<Shared>,
 }
 
@@ -95,6 +98,8 @@ pub struct Counts {
 struct Submitted {
     change: Change,
     answer: Answer,
+    /// In the queue, until the group is taken.
+    _place: Place,
 }
 
 type Answer = oneshot::Sender<Result<Outcome, SubmitError>>;
@@ -155,6 +160,7 @@ impl Writer {
         let (commits, _) = broadcast::channel(COMMITS);
         let shared =
             Arc::new(Shared { heads, commits, counters: Counters::default(), commit_times: Histogram::default() });
+        let shares = QueueShares::new(feeds, queue);
         let (queue, submitted) = sync_channel(queue);
         let worker = Worker { store, clock, room, shared: Arc::clone(&shared), submitted, last: 1 };
         std::thread::Builder::new()
@@ -165,17 +171,23 @@ impl Writer {
                 }
             })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Writer { queue, shared })
+        Ok(Writer { queue, shares, shared })
     }
 
     /// Stores `change`. It is durable when this returns `Ok`. It may be stored too if the caller stops waiting.
     pub async fn submit(&self, change: Change) -> Result<Outcome, SubmitError> {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Submitted { change, answer }).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                count(&self.shared.counters.overloaded, 1);
-                SubmitError::Overloaded
-            }
+        let feed = change.feed();
+        if !self.shared.heads.contains_key(feed) {
+            return Err(StoreError::NoFeed(feed.to_owned()).into());
+        }
+        let overloaded = || {
+            count(&self.shared.counters.overloaded, 1);
+            SubmitError::Overloaded
+        };
+        let place = self.shares.take(feed).ok_or_else(overloaded)?;
+        self.queue.try_send(Submitted { change, answer, _place: place }).map_err(|error| match error {
+            TrySendError::Full(_) => overloaded(),
             TrySendError::Disconnected(_) => ended(),
         })?;
         outcome.await.map_err(|_| ended())?
@@ -286,11 +298,8 @@ impl Worker {
     fn admit(&mut self, submitted: Vec<Submitted>) -> Group {
         let now = self.clock.now();
         let mut group = Group::default();
-        for Submitted { change, answer } in submitted {
+        for Submitted { change, answer, .. } in submitted {
             let taken = match &change {
-                _ if !self.shared.heads.contains_key(change.feed()) => {
-                    Err(StoreError::NoFeed(change.feed().to_owned()).into())
-                }
                 Change::Signal(new) => match self.room.take(new, now) {
                     Ok(Ok(taken)) => Ok(taken),
                     Ok(Err(no_room)) => self.unless_known(new, no_room),
