@@ -21,6 +21,7 @@ mod hub_crashes;
 mod hub_disk;
 mod hub_faults;
 mod hub_receipts;
+mod hub_tenancy;
 mod init;
 mod issuer_pages;
 mod issuers;
