@@ -17,6 +17,7 @@ use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use std::path::Path;
+use std::time::Duration;
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
@@ -144,6 +145,27 @@ pub trait Store: Send + Sync + 'static {
 
     /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
     fn latest_time(&self) -> Result<u64, StoreError>;
+
+    /// The time by the clock of the store, in milliseconds since 1970, as it is during this call; all replicas count by it
+    /// (see [`clock::StoreTime`]). A store that only one process uses has the clock of that machine.
+    fn now_ms(&self) -> Result<u64, StoreError> {
+        Ok(clock::system_time())
+    }
+
+    /// Waits until another process may have changed a feed, at most for `timeout`. Returns whether it was told of a change.
+    /// It may return too early, and a store that cannot tell lets the time pass: whoever waits looks afterwards in any case.
+    fn wait_for_change(&self, timeout: Duration) -> bool {
+        std::thread::sleep(timeout);
+        false
+    }
+
+    /// The followers of a feed that are not of the replica `but` and were seen at `since` or later, in milliseconds since
+    /// 1970. It is called several times a second while somebody waits for a receipt.
+    fn followers_seen(&self, feed: &str, but: &str, since: u64) -> Result<Vec<FollowerRecord>, StoreError> {
+        let mut followers = self.followers(feed)?;
+        followers.retain(|follower| follower.replica != but && follower.seen >= since);
+        Ok(followers)
+    }
 
     /// Removes what is not needed any more at `now`: entries that have ended, signals all of whose entries have, old
     /// chains. Each signal stays for as long as the store was told to keep signals, at least for an hour where it has no
