@@ -222,10 +222,12 @@ impl Writer {
             SubmitError::Overloaded
         };
         let place = self.shares.take(feed).ok_or_else(overloaded)?;
-        self.queue.try_send(Asked::Store(Submitted { change, answer, _place: place })).map_err(|error| match error {
-            TrySendError::Full(_) => overloaded(),
-            TrySendError::Disconnected(_) => ended(),
-        })?;
+        self.queue.try_send(Asked::Store(Submitted { change, answer, _place: place })).map_err(
+            |error| match error {
+                TrySendError::Full(_) => overloaded(),
+                TrySendError::Disconnected(_) => ended(),
+            },
+        )?;
         outcome.await.map_err(|_| ended())?
     }
 

@@ -155,9 +155,7 @@ proptest::proptest! {
 fn the_room_that_another_replica_has_used_is_not_given_twice() {
     let (store, folder) = store();
     let (one, two) = (start(&Probe::new(store), QUEUE), start(&Probe::new(open(&folder)), QUEUE));
-    let block = |jti: &str, n| {
-        Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", jti, &[]) })
-    };
+    let block = |jti: &str, n| Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", jti, &[]) });
     // 48 of 64 places are the share of one transmitter.
     let outcomes = submit_all(&one, (0..40).map(|n| block(&n.to_string(), n)).collect());
     assert!(outcomes.iter().all(Result::is_ok));
