@@ -20,12 +20,10 @@ use crate::operations::Parts;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
 use crate::serve::serve;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::store::clock::Clock;
 use crate::store::model::StoreError;
 use crate::store::pruning::Pruning;
-use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::retention::Retention;
 use crate::store::writer::Writer;
 use crate::tls::{Tls, TlsError};
 use axum::http::StatusCode;
@@ -42,7 +40,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use taskfence_core::time::Span;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -117,10 +114,10 @@ pub fn make_data(hub: &Hub) -> Result<(), StartError> {
     made.map_err(|reason| StartError::Data { path: hub.data.clone(), reason })
 }
 
-/// Opens the store of `hub`, also while the hub runs.
-pub fn open_store(hub: &Hub) -> Result<SqliteStore, StartError> {
+/// Opens the store of `hub` for a command, also while the hub runs.
+pub fn open_store(hub: &Hub) -> Result<Arc<dyn Store>, StartError> {
     make_data(hub)?;
-    Ok(SqliteStore::open(&hub.data.join("hub.sqlite"))?)
+    Ok(store::open::open(hub, store::open::For::Command)?)
 }
 
 /// Runs `hub` until SIGTERM or SIGINT. `config` is the hash of its configuration; `drain` is how long it goes on to
@@ -177,12 +174,7 @@ impl Server {
     pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
         make_data(&hub)?;
         let lock = lock(&hub)?;
-        let audit = Retention {
-            age: Span::hours(hub.audit.days.saturating_mul(24)),
-            bytes: hub.audit.mib.saturating_mul(1024 * 1024),
-        };
-        let store = open_store(&hub)?.with_signals_kept(hub.keep_signals).with_audit_kept(audit);
-        let store: Arc<dyn Store> = Arc::new(store.with_reserve(hub.reserve));
+        let store = store::open::open(&hub, store::open::For::Hub)?;
         // If this turns out to be an older copy of the store, it is complete until then.
         let complete_until = store.latest_time()?;
         let clock = Clock::new(&*store)?;

@@ -23,6 +23,7 @@ pub mod jwks;
 pub mod mint;
 pub mod oauth;
 pub mod orders;
+pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod refusal;

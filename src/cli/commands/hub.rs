@@ -169,8 +169,8 @@ impl OfHub {
         let (hub, json) = read(&self.config)?;
         let store = server::open_store(&hub).map_err(failed)?;
         let hash = health::config_hash(&json);
-        health::accept_config(&store, &hash).map_err(failed)?;
-        audit::note(&store, console.now, "hub accept-config", &json!({"config": hash}))?;
+        health::accept_config(&*store, &hash).map_err(failed)?;
+        audit::note(&*store, console.now, "hub accept-config", &json!({"config": hash}))?;
         writeln!(console.out, "the configuration {hash} is current")?;
         Ok(Exit::Done)
     }
@@ -181,7 +181,7 @@ impl AcceptLoss {
         let (hub, _) = read(&self.of.config)?;
         let store = server::open_store(&hub).map_err(failed)?;
         let gap = if self.cut_off { Gap::CutOff } else { Gap::Accepted };
-        let accepted = health::accept_loss(&store, &self.by, gap, console.now.saturating_mul(1000)).map_err(failed)?;
+        let accepted = health::accept_loss(&*store, &self.by, gap, console.now.saturating_mul(1000)).map_err(failed)?;
         let lost = accepted.map(|at| text::time(Timestamp(at / 1000)));
         match lost {
             Some(_) if self.cut_off => {

@@ -7,7 +7,6 @@ use crate::config::role::Role;
 use crate::feed::long_poll;
 use crate::intake::push;
 use crate::server;
-use crate::store::Store;
 use crate::testing::{self, Answer, Running};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

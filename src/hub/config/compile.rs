@@ -4,6 +4,7 @@ use crate::config::cluster::Cluster;
 use crate::config::compile_access::access;
 use crate::config::compile_feed::feed;
 use crate::config::compile_listen::listen;
+use crate::config::compile_store::postgres;
 use crate::config::hub::Hub;
 use crate::config::model::HubConfig;
 use crate::config::name;
@@ -52,6 +53,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     }
     check_limits(&config, &mut found);
     let listen = listen(&config.listen, &mut found);
+    let postgres = config.store.postgres.as_ref().and_then(|config| postgres(config, &mut found));
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
     if config.feeds.is_empty() {
@@ -65,7 +67,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     let HubConfig { name, data, skew, keep_signals, reserve_mib, audit, limits, .. } = config;
     let reserve = reserve_mib.saturating_mul(1024 * 1024);
     let Found { warnings, .. } = found;
-    Ok(Hub { name, data, listen, access, clusters, skew, keep_signals, reserve, audit, limits, feeds, warnings })
+    Ok(Hub { name, data, postgres, listen, access, clusters, skew, keep_signals, reserve, audit, limits, feeds, warnings })
 }
 
 /// A limit of nothing would shut everybody out.

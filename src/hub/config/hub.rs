@@ -20,6 +20,8 @@ pub struct Hub {
     pub name: String,
     /// The directory of its store and its keys.
     pub data: PathBuf,
+    /// Its database; `None`: its store is in `data`.
+    pub postgres: Option<Postgres>,
     /// Where it listens.
     pub listen: Listen,
     /// Who may call it by a client certificate, in the order of the configuration: the first that matches counts.
@@ -40,6 +42,19 @@ pub struct Hub {
     pub feeds: Vec<Arc<Feed>>,
     /// What is allowed but unsafe.
     pub warnings: Vec<Problem>,
+}
+
+/// A database of PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// Hosts, user, database. Without a password.
+    pub url: tokio_postgres::Config,
+    /// A file with the password.
+    pub password_file: Option<PathBuf>,
+    /// The authorities of its certificate; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// Whether connections over the network are encrypted.
+    pub tls: bool,
 }
 
 /// Where the hub listens.

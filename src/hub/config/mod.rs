@@ -5,6 +5,7 @@ pub mod compile;
 mod compile_access;
 mod compile_feed;
 mod compile_listen;
+mod compile_store;
 pub mod hub;
 pub mod model;
 mod name;

@@ -18,6 +18,9 @@ pub struct HubConfig {
     pub name: String,
     /// The directory that it keeps its store and its keys in. Only the hub may read it.
     pub data: PathBuf,
+    /// Where it keeps signals, tokens and the audit log. Default: SQLite, in a file in `data`.
+    #[serde(default)]
+    pub store: StoreConfig,
     /// Where it listens.
     #[serde(default)]
     pub listen: ListenConfig,
@@ -45,6 +48,29 @@ pub struct HubConfig {
     pub audit: AuditConfig,
     /// The feeds.
     pub feeds: Vec<FeedConfig>,
+}
+
+/// Where the hub keeps what must survive a crash.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// A database that several hubs may share. Default: none; then one hub has its store in `data`.
+    #[serde(default)]
+    pub postgres: Option<PostgresConfig>,
+}
+
+/// A database of PostgreSQL.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Where it is, as libpq writes it, without a password: `postgresql://hub@db.example:5432/taskfence?sslmode=require`.
+    pub url: String,
+    /// A file with the password, read at each connection. Default: none.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The authorities of the certificate of the database, in PEM, read at each connection. Default: those of the system.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
 }
 
 /// How much of the audit log is kept: whichever is less.

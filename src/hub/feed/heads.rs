@@ -63,6 +63,11 @@ impl Heads {
         locked(&self.latest).clone()
     }
 
+    /// Forgets it: the feed has begun a new epoch.
+    pub fn forget(&self) {
+        *locked(&self.latest) = None;
+    }
+
     /// The head by a read that begins after this call.
     pub async fn read(self: &Arc<Self>) -> Result<Arc<Head>, NoHead> {
         let begun = self.reads.load(Ordering::SeqCst);

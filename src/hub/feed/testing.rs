@@ -299,6 +299,10 @@ impl SetClock {
         self.0.store(ms, Ordering::SeqCst);
     }
 
+    pub fn tick(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
     pub fn now(&self) -> Now {
         let time = self.0.clone();
         Arc::new(move || time.load(Ordering::SeqCst))

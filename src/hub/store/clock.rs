@@ -109,7 +109,7 @@ impl StoreTime {
 }
 
 /// The clock of the system, in milliseconds since 1970; 0 before that.
-pub fn system_time() -> u64 {
+pub(super) fn system_time() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,26 +1,37 @@
 //! What the hub keeps. Signals are the truth; entries are derived from them, each with its own number.
 
 pub mod clock;
+mod generations;
+mod group;
 pub mod lease;
 #[cfg(test)]
 mod measure;
 pub mod model;
+pub mod open;
+pub mod postgres;
+mod prune;
 pub mod pruning;
 pub mod queue_share;
+pub mod retention;
 pub mod room;
+mod rule;
 pub mod sqlite;
+mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod value;
 pub mod writer;
 
 use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use std::path::Path;
-use std::time::Duration;
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::Timestamp;
+use tokio::sync::watch;
 
 /// The named value that a backup carries, and not the store that it was made of: when it was made, in milliseconds since
 /// 1970. A writer that finds it starts a new epoch in every feed, and moves it to [`RESTORED`].
@@ -143,21 +154,20 @@ pub trait Store: Send + Sync + 'static {
     /// [`lease::Lease`].
     fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError>;
 
-    /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
-    fn latest_time(&self) -> Result<u64, StoreError>;
-
-    /// The time by the clock of the store, in milliseconds since 1970, as it is during this call; all replicas count by it
-    /// (see [`clock::StoreTime`]). A store that only one process uses has the clock of that machine.
+    /// The clock that all replicas over this store use, in milliseconds since 1970: that of the database, or that of this
+    /// system where the store is a file. It asks the database each time.
     fn now_ms(&self) -> Result<u64, StoreError> {
         Ok(clock::system_time())
     }
 
-    /// Waits until another process may have changed a feed, at most for `timeout`. Returns whether it was told of a change.
-    /// It may return too early, and a store that cannot tell lets the time pass: whoever waits looks afterwards in any case.
-    fn wait_for_change(&self, timeout: Duration) -> bool {
-        std::thread::sleep(timeout);
-        false
+    /// Changes whenever another process may have changed the store; `None`: no other process does. A hint and no promise:
+    /// whoever follows the store also looks at it every second or so.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
     }
+
+    /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
+    fn latest_time(&self) -> Result<u64, StoreError>;
 
     /// The followers of a feed that are not of the replica `but` and were seen at `since` or later, in milliseconds since
     /// 1970. It is called several times a second while somebody waits for a receipt.

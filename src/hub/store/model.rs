@@ -221,6 +221,10 @@ pub enum StoreError {
     /// The disk or the database failed. Nothing was stored.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The database cannot be reached, or another server answers than before. Nothing is known to be stored: the caller
+    /// may come back.
+    #[error("the database cannot be used now: {0}")]
+    Unavailable(String),
     /// A commit failed in a way that leaves open whether it happened, such as a failed fsync. The process must end: the
     /// next one finds out.
     #[error("the store failed, and whether it stored the last changes is not known: {0}")]

@@ -1,16 +1,25 @@
 //! Signals and stores for tests.
 
+use crate::config::hub::Postgres;
 use crate::store::Store;
 use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoredEntry};
+use crate::store::postgres::{Kept, PostgresStore};
+use crate::store::prune::WINDOW;
+use crate::store::retention::{AUDIT, Retention};
 use crate::store::sqlite::SqliteStore;
+use std::sync::Arc;
 use taskfence_core::feed::entry::FeedEntry;
 use taskfence_core::feed::revision::Revision;
 use taskfence_core::state::bucket::{Entry, SourceTag};
 use taskfence_core::state::fact::Fact;
 use taskfence_core::state::freshness::TransmitterId;
 use taskfence_core::state::key::{Kind, StateKey};
-use taskfence_core::time::Timestamp;
+use taskfence_core::time::{Span, Timestamp};
 use tempfile::TempDir;
+
+#[path = "../../../tests/harness/postgres.rs"]
+#[allow(dead_code, reason = "the tests in a real hub use all of it")]
+pub mod server;
 
 /// The feed of these tests.
 pub const FEED: &str = "main";
@@ -29,6 +38,56 @@ pub fn store() -> (SqliteStore, TempDir) {
 /// The store in the folder.
 pub fn open(folder: &TempDir) -> SqliteStore {
     SqliteStore::open(&folder.path().join("hub.sqlite")).unwrap()
+}
+
+/// Where a store is, of either engine.
+pub struct Home {
+    /// The folder of the hub.
+    pub folder: TempDir,
+    /// The database; `None`: SQLite in the folder.
+    pub postgres: Option<Postgres>,
+    /// For how long signals are kept.
+    pub keep: Span,
+    /// How much of the audit log is kept.
+    pub audit: Retention,
+    /// Of how many numbers the chain is kept.
+    pub window: u64,
+}
+
+impl Home {
+    /// A store in a file.
+    pub fn sqlite() -> Home {
+        Home { folder: tempfile::tempdir().unwrap(), postgres: None, keep: Span(0), audit: AUDIT, window: WINDOW }
+    }
+
+    /// A store in an empty database; `None`: PostgreSQL is not installed.
+    pub fn postgres(test: &str) -> Option<Home> {
+        let url = server::database(test)?.parse().unwrap();
+        let postgres = Postgres { url, password_file: None, ca: None, tls: false };
+        Some(Home { postgres: Some(postgres), ..Home::sqlite() })
+    }
+
+    /// Opens it, with the feed of these tests.
+    pub fn store(&self) -> Arc<dyn Store> {
+        let store = self.open();
+        store.open_feed(FEED, 7).unwrap();
+        store
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Arc<dyn Store> {
+        match &self.postgres {
+            None => {
+                let store = open(&self.folder).with_signals_kept(self.keep).with_audit_kept(self.audit);
+                Arc::new(store.with_window(self.window))
+            }
+            Some(postgres) => {
+                let kept = Kept { signals: self.keep, audit: self.audit };
+                let store = PostgresStore::open(postgres, kept, self.folder.path()).unwrap();
+                Arc::new(store.with_window(self.window))
+            }
+        }
+    }
 }
 
 /// The key of a task.

@@ -231,22 +231,29 @@ impl Writer {
         outcome.await.map_err(|_| ended())?
     }
 
-    /// Looks for what other replicas have committed in `store`, from now on: when it tells of a change, and each second. Ends
-    /// when the last handle is gone.
-    pub fn follow_others(&self, store: Arc<dyn Store>) -> Result<(), StoreError> {
+    /// Looks for what other replicas have committed, until the last handle is gone: when `changes` of the store tell of
+    /// something, and each second.
+    pub fn follow_others(&self, mut changes: Option<watch::Receiver<u64>>) -> impl Future<Output = ()> + Send + use<> {
         let (queue, shared) = (Arc::downgrade(&self.queue), Arc::downgrade(&self.shared));
-        let watch = move || {
+        async move {
             while let (Some(queue), Some(shared)) = (queue.upgrade(), shared.upgrade()) {
                 if !shared.looks.swap(true, Ordering::AcqRel) && queue.try_send(Asked::Look).is_err() {
                     // Too many changes wait. Their commits show what others have committed.
                     shared.looks.store(false, Ordering::Release);
                 }
                 drop((queue, shared));
-                store.wait_for_change(LOOK);
+                let told = async {
+                    let told = match &mut changes {
+                        Some(changes) => changes.changed().await.is_ok(),
+                        None => false,
+                    };
+                    if !told {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                _ = tokio::time::timeout(LOOK, told).await;
             }
-        };
-        let started = std::thread::Builder::new().name("others".to_owned()).spawn(watch);
-        started.map(drop).map_err(|error| StoreError::Failed(error.to_string()))
+        }
     }
 
     /// This replica may store changes until `until`. `None`: always, which is so from the start. Beyond that changes are
@@ -433,6 +440,10 @@ impl Worker {
         match committed {
             Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
             Err(StoreError::Uncertain(why)) => return Err(Uncertain(why)),
+            // Each of them alone would wait for the database too.
+            Err(StoreError::Unavailable(why)) => {
+                outcomes.extend(changes.iter().map(|_| Err(StoreError::Unavailable(why.clone()))));
+            }
             Err(error) if changes.len() == 1 => outcomes.push(Err(error)),
             Err(_) => {
                 let (first, second) = changes.split_at(changes.len().div_ceil(2));

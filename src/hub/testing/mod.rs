@@ -70,7 +70,7 @@ impl Running {
     pub async fn token(&self, name: &str, role: Role, feeds: &[&str]) -> String {
         let hub = compile(config(self.folder.path()).to_string().as_bytes()).unwrap();
         let feeds: Vec<_> = feeds.iter().map(|feed| (*feed).to_owned()).collect();
-        let token = tokens::create(&server::open_store(&hub).unwrap(), name, role, &feeds, 1).unwrap();
+        let token = tokens::create(&*server::open_store(&hub).unwrap(), name, role, &feeds, 1).unwrap();
         // Asking more often would use up what an address may fail.
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(700)).await;

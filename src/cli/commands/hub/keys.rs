@@ -121,11 +121,11 @@ impl Switch {
         let (hub, _) = read(&self.of.config)?;
         let store = server::open_store(&hub).map_err(failed)?;
         let feeds: Vec<_> = hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
-        let lacking = lacking(&store, &feeds, &kid).map_err(failed)?;
+        let lacking = lacking(&*store, &feeds, &kid).map_err(failed)?;
         let not_known_by = lacking.len();
         keys.switch(&kid, lacking, self.force).map_err(failed)?;
         let detail = json!({"kid": kid, "old": old, "force": self.force, "not_known_by": not_known_by});
-        audit::note(&store, console.now, "hub keys switch", &detail)?;
+        audit::note(&*store, console.now, "hub keys switch", &detail)?;
         writeln!(console.out, "`{kid}` signs; retire `{old}` when the hub has logged that it read the keys again")?;
         Ok(())
     }
@@ -140,7 +140,7 @@ fn open(config: &Path) -> Result<keys::Keys, Failure> {
 fn note(config: &Path, call: &str, detail: &Value, console: &Console<'_>) -> Result<(), Failure> {
     let (hub, _) = read(config)?;
     let store = server::open_store(&hub).map_err(failed)?;
-    audit::note(&store, console.now, call, detail)
+    audit::note(&*store, console.now, call, detail)
 }
 
 /// The one key that does not sign.

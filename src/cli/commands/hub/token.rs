@@ -1,6 +1,7 @@
 //! `taskfence hub token`: bearer tokens, on the host of the hub. The hub may run meanwhile.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
@@ -11,7 +12,7 @@ use taskfence_hub::access::tokens::{self, TokenError};
 use taskfence_hub::config::hub::Hub;
 use taskfence_hub::config::role::Role;
 use taskfence_hub::server;
-use taskfence_hub::store::sqlite::SqliteStore;
+use taskfence_hub::store::Store;
 
 use crate::commands::hub::audit;
 use crate::commands::hub_options::Output;
@@ -105,7 +106,7 @@ struct Of {
 }
 
 impl Of {
-    fn open(&self) -> Result<(Hub, SqliteStore), Failure> {
+    fn open(&self) -> Result<(Hub, Arc<dyn Store>), Failure> {
         let (hub, _) = super::read(&self.config)?;
         let store = server::open_store(&hub).map_err(super::failed)?;
         Ok((hub, store))
@@ -132,22 +133,22 @@ impl Token {
                 if let Some(unknown) = new.feed.iter().find(|name| !hub.feeds.iter().any(|feed| feed.name == **name)) {
                     return Err(Failure::Usage(TokenError::Feed(unknown.clone()).to_string()));
                 }
-                let token = tokens::create(&store, &new.name, new.role, &new.feed, now()).map_err(super::failed)?;
+                let token = tokens::create(&*store, &new.name, new.role, &new.feed, now()).map_err(super::failed)?;
                 let detail = json!({"name": new.name, "role": new.role.as_str(), "feeds": new.feed});
-                audit::note(&store, console.now, "hub token new", &detail)?;
+                audit::note(&*store, console.now, "hub token new", &detail)?;
                 new.of.print_token(&new.name, &token, console)
             }
             Self::Rotate(rotate) => {
                 let (_, store) = rotate.of.open()?;
-                let token = tokens::rotate(&store, &rotate.name, now()).map_err(super::failed)?;
-                audit::note(&store, console.now, "hub token rotate", &json!({"name": rotate.name}))?;
+                let token = tokens::rotate(&*store, &rotate.name, now()).map_err(super::failed)?;
+                audit::note(&*store, console.now, "hub token rotate", &json!({"name": rotate.name}))?;
                 rotate.of.print_token(&rotate.name, &token, console)
             }
             Self::Revoke(revoke) => {
                 let (_, store) = revoke.of.open()?;
-                tokens::revoke(&store, &revoke.name, revoke.but_the_newest).map_err(super::failed)?;
+                tokens::revoke(&*store, &revoke.name, revoke.but_the_newest).map_err(super::failed)?;
                 let detail = json!({"name": revoke.name, "but_the_newest": revoke.but_the_newest});
-                audit::note(&store, console.now, "hub token revoke", &detail)?;
+                audit::note(&*store, console.now, "hub token revoke", &detail)?;
                 let which = if revoke.but_the_newest { "all but the newest token" } else { "all tokens" };
                 writeln!(console.out, "revoked: {which} of `{}`", printable(&revoke.name))?;
                 Ok(Exit::Done)
@@ -160,7 +161,7 @@ impl Token {
 impl List {
     fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let (_, store) = self.of.open()?;
-        let all = tokens::list(&store).map_err(super::failed)?;
+        let all = tokens::list(&*store).map_err(super::failed)?;
         if self.of.output == Output::Json {
             let used = |used: u64| Some(used).filter(|used| *used > 0);
             let all: Vec<_> = all

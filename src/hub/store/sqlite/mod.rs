@@ -4,28 +4,29 @@
 //! (`synchronous=FULL`).
 
 mod backup;
-mod commits;
 mod connection;
 mod error;
-mod generations;
+mod feeds;
 mod prune;
 mod reads;
 mod records;
 mod reserve;
-pub mod retention;
-mod rule;
+mod retention;
 mod schema;
+mod tables;
 mod transaction;
-mod value;
 
 use crate::repeated::Repeated;
 use crate::store::Store;
+use crate::store::group;
 use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
+use crate::store::prune::WINDOW;
+use crate::store::retention::{AUDIT, Retention};
 use connection::Connections;
 use reserve::{Reserve, Use};
-use retention::Retention;
+use tables::SqliteTables;
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -34,14 +35,8 @@ use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
 use taskfence_core::time::{Span, Timestamp};
 
-/// The chain is kept for so many of the last numbers. A proxy that stopped before them starts from the full state.
-const WINDOW: u64 = 200_000;
-
 /// How many bytes of the disk are kept for signals.
 pub const RESERVE: u64 = 256 * 1024 * 1024;
-
-/// How much of the audit log is kept where nothing else is said.
-pub const AUDIT: Retention = Retention { age: Span::hours(400 * 24), bytes: 1024 * 1024 * 1024 };
 
 /// The store of a hub in the file `hub.sqlite`, with its log (`-wal`, `-shm`), its reserve (`.reserve`) and its lock
 /// (`.lock`) beside it.
@@ -85,6 +80,13 @@ impl SqliteStore {
     /// Keeps so much of the audit log; without this, [`AUDIT`].
     pub fn with_audit_kept(mut self, audit: Retention) -> SqliteStore {
         self.audit = audit;
+        self
+    }
+
+    /// Keeps the chain of so many numbers.
+    #[cfg(test)]
+    pub fn with_window(mut self, window: u64) -> SqliteStore {
+        self.window = window;
         self
     }
 
@@ -178,16 +180,18 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        self.write(Use::Signals, |connection| commits::open_feed(connection, name, epoch))
+        self.write(Use::Signals, |connection| feeds::open_feed(connection, name, epoch))
     }
 
     fn renew_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
-        self.write(Use::Signals, |connection| commits::renew_feed(connection, name, epoch))
+        self.write(Use::Signals, |connection| feeds::renew_feed(connection, name, epoch))
     }
 
     fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
         let user = if changes.iter().all(Change::is_of_operator) { Use::Operators } else { Use::Signals };
-        self.write(user, |connection| commits::commit(connection, changes))
+        self.write(user, |connection| {
+            transaction::write(connection, |connection| group::add(&mut SqliteTables(connection), changes))
+        })
     }
 
     fn head(&self, feed: &str) -> Result<Revision, StoreError> {

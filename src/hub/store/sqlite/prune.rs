@@ -2,16 +2,11 @@
 
 use crate::store::PRUNED;
 use crate::store::model::StoreError;
+use crate::store::prune::{Cursor, Due, Fate, STEP};
 use crate::store::sqlite::transaction;
-use crate::store::sqlite::value::int;
+use crate::store::value::int;
 use rusqlite::{Connection, params};
 use taskfence_core::time::{Span, Timestamp};
-
-/// How many signals, or numbers, one step looks at.
-const STEP: i64 = 500;
-
-/// Where the next step begins: after the signal that ends at this time and has this id.
-pub type Cursor = (i64, i64);
 
 /// Of the next signals whose entries have ended by `now`, removes these entries, and the signals that have none left.
 /// Returns how many entries were removed, and where to go on; `None`: that was all.
@@ -31,20 +26,19 @@ pub fn ended(
              FROM signal WHERE ends <= ?1 AND (ends, id) > (?2, ?3) ORDER BY ends, id LIMIT ?4",
         )?;
         let due = select.query_map(params![int(now.0), after.0, after.1, STEP], |row| {
-            Ok(Due {
+            let due = Due {
                 id: row.get(0)?,
                 feed: row.get(1)?,
-                first: row.get(2)?,
-                number: row.get(3)?,
                 ends: row.get(4)?,
                 taken_in: row.get(5)?,
                 has_successor: row.get(6)?,
-            })
+            };
+            Ok((due, row.get(2)?, row.get(3)?))
         })?;
         let due = due.collect::<Result<Vec<_>, _>>()?;
         let (mut removed, mut gone) = (0u64, None);
-        for signal in &due {
-            let pruned = signal.prune(connection, now, keep)?;
+        for (signal, first, number) in &due {
+            let pruned = prune(connection, signal, (*first, *number), (now, keep))?;
             removed = removed.saturating_add(pruned.entries);
             gone = gone.max(Some(signal.taken_in).filter(|_| pruned.is_gone));
         }
@@ -52,20 +46,8 @@ pub fn ended(
             note_gone(connection, taken_in)?;
         }
         let is_full = i64::try_from(due.len()).is_ok_and(|count| count >= STEP);
-        Ok((removed, due.last().filter(|_| is_full).map(|last| (last.ends, last.id))))
+        Ok((removed, due.last().filter(|_| is_full).map(|(last, ..)| (last.ends, last.id))))
     })
-}
-
-/// A signal some of whose entries have ended.
-struct Due {
-    id: i64,
-    feed: i64,
-    first: i64,
-    number: i64,
-    ends: i64,
-    /// In milliseconds since 1970.
-    taken_in: i64,
-    has_successor: bool,
 }
 
 /// What was removed of a signal.
@@ -75,36 +57,42 @@ struct Pruned {
     is_gone: bool,
 }
 
-impl Due {
-    fn prune(&self, connection: &Connection, now: Timestamp, keep: Span) -> Result<Pruned, StoreError> {
-        let mut numbers = connection.prepare_cached(
-            "SELECT log.number, log.bucket, log.key, entry.until FROM log
-             CROSS JOIN entry ON entry.feed = log.feed AND entry.bucket = log.bucket AND entry.key = log.key
-                AND entry.number = log.number
-             WHERE log.feed = ? AND log.number BETWEEN ? AND ?",
-        )?;
-        let (mut removed, mut next) = (0u64, None::<i64>);
-        let mut rows = numbers.query([self.feed, self.first, self.number])?;
-        while let Some(row) = rows.next()? {
-            let until: i64 = row.get(3)?;
-            if until > int(now.0) {
-                next = Some(next.map_or(until, |next| next.min(until)));
-                continue;
-            }
-            let (number, bucket, key): (i64, u16, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            remove_entry(connection, self.feed, bucket, &key, number)?;
-            removed = removed.saturating_add(1);
+/// Removes the entries of a signal that have ended, of those with the numbers `first` to `last`, and it with the last.
+fn prune(
+    connection: &Connection,
+    signal: &Due,
+    (first, last): (i64, i64),
+    (now, keep): (Timestamp, Span),
+) -> Result<Pruned, StoreError> {
+    let mut numbers = connection.prepare_cached(
+        "SELECT log.number, log.bucket, log.key, entry.until FROM log
+         CROSS JOIN entry ON entry.feed = log.feed AND entry.bucket = log.bucket AND entry.key = log.key
+            AND entry.number = log.number
+         WHERE log.feed = ? AND log.number BETWEEN ? AND ?",
+    )?;
+    let (mut removed, mut next) = (0u64, None::<i64>);
+    let mut rows = numbers.query([signal.feed, first, last])?;
+    while let Some(row) = rows.next()? {
+        let until: i64 = row.get(3)?;
+        if until > int(now.0) {
+            next = Some(next.map_or(until, |next| next.min(until)));
+            continue;
         }
-        let kept_until = (self.taken_in / 1000).saturating_add(int(keep.0));
-        let next = next.or(Some(kept_until).filter(|until| *until > int(now.0)));
-        let is_gone = next.is_none() && self.has_successor;
-        if let Some(next) = next {
-            connection.prepare_cached("UPDATE signal SET ends = ? WHERE id = ?")?.execute([next, self.id])?;
-        } else if is_gone {
-            connection.prepare_cached("DELETE FROM signal WHERE id = ?")?.execute([self.id])?;
-        }
-        Ok(Pruned { entries: removed, is_gone })
+        let (number, bucket, key): (i64, u16, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        remove_entry(connection, signal.feed, bucket, &key, number)?;
+        removed = removed.saturating_add(1);
     }
+    let fate = signal.fate(next, now, keep);
+    match fate {
+        Fate::Until(next) => {
+            connection.prepare_cached("UPDATE signal SET ends = ? WHERE id = ?")?.execute([next, signal.id])?;
+        }
+        Fate::Gone => {
+            connection.prepare_cached("DELETE FROM signal WHERE id = ?")?.execute([signal.id])?;
+        }
+        Fate::LastWord => {}
+    }
+    Ok(Pruned { entries: removed, is_gone: fate == Fate::Gone })
 }
 
 /// Notes that a signal which was taken in at that time is gone.

@@ -1,8 +1,9 @@
 //! Reading feeds, entries and signals.
 
 use crate::store::model::{NewEntry, NewSignal, SignalQuery, SignalRecord, StoreError, StoredEntry};
-use crate::store::sqlite::generations::{self, Own};
-use crate::store::sqlite::value::{self, int, uint};
+use crate::store::generations;
+use crate::store::tables::Own;
+use crate::store::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
@@ -219,6 +220,7 @@ fn signal(row: &Row<'_>) -> Result<SignalRecord, StoreError> {
     Ok(SignalRecord { id: uint(row.get(0)?)?, signal, number: uint(row.get(12)?)?, lifted })
 }
 
-fn wrong(error: rusqlite::types::FromSqlError) -> StoreError {
+/// The error of a column of another type.
+pub fn wrong(error: rusqlite::types::FromSqlError) -> StoreError {
     StoreError::Damaged(error.to_string())
 }

@@ -3,7 +3,7 @@
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
 use crate::store::sqlite::retention;
 use crate::store::sqlite::transaction;
-use crate::store::sqlite::value::{int, uint};
+use crate::store::value::{int, uint};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// See `Store::audit`.

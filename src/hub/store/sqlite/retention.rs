@@ -1,28 +1,14 @@
 //! How long the audit log is kept. Its size is counted as it grows, so that nobody has to read all of it.
 
 use crate::store::model::{Audit, StoreError};
+use crate::store::retention::{Line, OVERHEAD, Retention, STEP, outdated};
 use crate::store::sqlite::transaction;
-use crate::store::sqlite::value::int;
+use crate::store::value::int;
 use rusqlite::{Connection, OptionalExtension, params};
-use taskfence_core::time::{Span, Timestamp};
-
-/// How much of the audit log is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// No line longer than this.
-    pub age: Span,
-    /// No more than this, in bytes.
-    pub bytes: u64,
-}
+use taskfence_core::time::Timestamp;
 
 /// The named value that counts the bytes of the audit log.
 const BYTES: &str = "audit-bytes";
-
-/// What a line takes beside its texts, in bytes.
-const OVERHEAD: i64 = 40;
-
-/// So many lines are looked at in one transaction.
-const STEP: i64 = 500;
 
 /// Counts a line that is about to be added.
 pub fn count(connection: &Connection, line: &Audit) -> Result<(), StoreError> {
@@ -34,28 +20,15 @@ pub fn count(connection: &Connection, line: &Audit) -> Result<(), StoreError> {
 /// effect. Looks at the lines after `cursor`, and returns where to go on; `None`: that was all.
 pub fn prune(connection: &Connection, now: Timestamp, kept: Retention, cursor: i64) -> Result<Option<i64>, StoreError> {
     transaction::write(connection, |connection| {
-        let limit = int(kept.bytes);
-        let mut bytes = size(connection)?;
-        let oldest = int(now.0.saturating_sub(kept.age.0).saturating_mul(1_000));
-        let (mut removed, mut last, mut looked) = (0i64, cursor, 0i64);
-        for (id, at, size, is_in_force) in next(connection, now, cursor)? {
-            if at >= oldest && bytes <= limit {
-                add(connection, removed.saturating_neg())?;
-                return Ok(None);
-            }
-            (last, looked) = (id, looked.saturating_add(1));
-            if !is_in_force {
-                connection.prepare_cached("DELETE FROM audit WHERE id = ?")?.execute([id])?;
-                (bytes, removed) = (bytes.saturating_sub(size), removed.saturating_add(size));
-            }
+        let bytes = size(connection)?;
+        let outdated = outdated(next(connection, now, cursor)?.into_iter(), bytes, now, kept);
+        for id in outdated.gone {
+            connection.prepare_cached("DELETE FROM audit WHERE id = ?")?.execute([id])?;
         }
-        add(connection, removed.saturating_neg())?;
-        Ok(Some(last).filter(|_| looked >= STEP))
+        add(connection, outdated.bytes.saturating_neg())?;
+        Ok(outdated.next)
     })
 }
-
-/// A line: its id, its time in milliseconds, its bytes, and whether the signal that it names has an effect.
-type Line = (i64, i64, i64, bool);
 
 fn next(connection: &Connection, now: Timestamp, cursor: i64) -> Result<Vec<Line>, StoreError> {
     let mut select = connection.prepare_cached(
@@ -65,7 +38,7 @@ fn next(connection: &Connection, now: Timestamp, cursor: i64) -> Result<Vec<Line
          FROM audit WHERE id > ?3 ORDER BY id LIMIT ?4",
     )?;
     let lines = select.query_map(params![OVERHEAD, int(now.0), cursor, STEP], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        Ok(Line { id: row.get(0)?, at: row.get(1)?, size: row.get(2)?, is_in_force: row.get(3)? })
     })?;
     Ok(lines.collect::<Result<_, _>>()?)
 }
@@ -97,6 +70,7 @@ fn add(connection: &Connection, bytes: i64) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::store::Store;
+    use taskfence_core::time::Span;
     use crate::store::model::Change;
     use crate::store::testing::{commit, signal, store};
 

@@ -141,10 +141,11 @@ proptest::proptest! {
         }
         // The one that committed nothing more hears of the rest when it looks.
         for (writer, heard) in writers.iter().zip(&mut heard) {
-            writer.follow_others(Arc::new(open(&folder))).unwrap();
-            let mut head = writer.head(FEED);
-            let all = u64::try_from(made).unwrap();
-            let waited = runtime().block_on(async { head.wait_for(|head| head.number == all).await.map(|head| *head) });
+            let (mut head, all) = (writer.head(FEED), u64::try_from(made).unwrap());
+            let waited = runtime().block_on(async {
+                tokio::spawn(writer.follow_others(None));
+                head.wait_for(|head| head.number == all).await.map(|head| *head)
+            });
             proptest::prop_assert_eq!(waited.unwrap(), heard.take_in());
             proptest::prop_assert_eq!(heard.head, open(&folder).head(FEED).unwrap());
         }

@@ -13,8 +13,8 @@
 //! With any one rule of the generations switched off, some history breaks one of these.
 
 use super::*;
-use crate::store::sqlite::rule::Rule;
-use crate::store::sqlite::rule::tests::without;
+use crate::store::rule::Rule;
+use crate::store::rule::tests::without;
 use crate::store::testing::ISSUER;
 use proptest::prelude::*;
 use taskfence_core::feed::entry::FeedEntry;

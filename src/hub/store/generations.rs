@@ -20,9 +20,8 @@
 //! The last row of a place is kept for at least as long as those before it: these must not come to the front again.
 
 use crate::store::model::{NewEntry, StoreError};
-use crate::store::sqlite::rule::{Rule, keeps};
-use crate::store::sqlite::value::{int, uint};
-use rusqlite::{Connection, params};
+use crate::store::rule::{Rule, keeps};
+use crate::store::tables::{Key, Own, Tables};
 use taskfence_core::feed::entry::{self, BadEntry, Decoded, FeedEntry};
 use taskfence_core::state::bucket::{Entry, SourceTag};
 use taskfence_core::time::{Span, Timestamp};
@@ -36,10 +35,9 @@ const LIFTED_LIFE: Span = Span(30 * 24 * 60 * 60);
 const LEAST_LIFE: Span = Span(60 * 60);
 
 /// The places in the proxies of a feed.
-#[derive(Clone, Copy)]
-pub struct Places<'c> {
-    /// The database, in a transaction.
-    pub connection: &'c Connection,
+pub struct Places<'t> {
+    /// The tables, in a transaction.
+    pub tables: &'t mut dyn Tables,
     /// The feed.
     pub feed: i64,
 }
@@ -52,15 +50,6 @@ pub struct Row {
     pub own: Own,
 }
 
-/// What one signal said in a place.
-#[derive(Debug, Clone, Copy)]
-pub struct Own {
-    /// When it happened.
-    pub at: Timestamp,
-    /// Until when it is kept.
-    pub until: Timestamp,
-}
-
 /// A row in a place.
 struct Placed {
     number: i64,
@@ -69,7 +58,7 @@ struct Placed {
 
 impl Places<'_> {
     /// The rows of a new signal that is taken in at `now`.
-    pub fn join(self, entries: &[NewEntry], now: Timestamp) -> Result<Vec<Row>, StoreError> {
+    pub fn join(&mut self, entries: &[NewEntry], now: Timestamp) -> Result<Vec<Row>, StoreError> {
         let mut rows: Vec<Row> = Vec::with_capacity(entries.len());
         let mut joined: Vec<Entry> = Vec::new();
         for new in entries {
@@ -95,8 +84,13 @@ impl Places<'_> {
     }
 
     /// The rows of the signal `signal`, which said `entries`, when it is undone at `now`.
-    pub fn undo(self, signal: i64, entries: &[NewEntry], now: Timestamp) -> Result<Vec<Row>, StoreError> {
-        let undo = |said: &NewEntry| {
+    pub fn undo(
+        &mut self,
+        signal: i64,
+        entries: &[NewEntry],
+        now: Timestamp,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut undo = |said: &NewEntry| {
             let Some(mut read) = read(&said.bytes)? else {
                 let mut lifted = said.clone();
                 entry::lift(&mut lifted.bytes).map_err(damaged)?;
@@ -117,75 +111,67 @@ impl Places<'_> {
             self.outlive(&all, &mut read.entry)?;
             Ok(Row { entry: encode(&read), own })
         };
-        entries.iter().map(undo).collect()
+        entries.iter().map(&mut undo).collect()
     }
 
     /// Makes `new` live as long as the rows `all` before it in its place. What they keep for ever ends with it.
-    fn outlive(self, all: &[Placed], new: &mut Entry) -> Result<(), StoreError> {
+    fn outlive(&mut self, all: &[Placed], new: &mut Entry) -> Result<(), StoreError> {
         if !keeps(Rule::Outlive) {
             return Ok(());
         }
         let bounded = all.iter().map(|placed| placed.entry.entry.until).filter(|until| *until < Timestamp::MAX);
         new.until = bounded.fold(new.until, Timestamp::max);
-        let mut update = self.connection.prepare_cached(
-            "UPDATE entry SET until = ?, bytes = ? WHERE feed = ? AND bucket = ? AND key = ? AND number = ?",
-        )?;
         for Placed { number, entry } in all.iter().filter(|placed| placed.entry.entry.until > new.until) {
             let mut entry = entry.clone();
             entry.entry.until = new.until;
             let NewEntry { bytes, key, bucket, until } = encode(&entry);
-            update.execute(params![int(until.0), bytes, self.feed, bucket, key, number])?;
+            let key = Key { feed: self.feed, bucket, key: &key };
+            self.tables.shorten(key, *number, until, bytes)?;
         }
         Ok(())
     }
 
     /// The last row in the place of `entry`: it has the highest generation.
-    fn last(self, entry: &Entry) -> Result<Option<Entry>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT bytes FROM entry WHERE feed = ? AND bucket = ? AND key = ? ORDER BY number DESC")?;
-        let mut rows = select.query(params![self.feed, entry.key.bucket(), entry.key.encode()])?;
-        while let Some(row) = rows.next()? {
-            let same = read(&row.get::<_, Vec<u8>>(0)?)?.filter(|other| other.entry.is_about_same_as(entry));
-            if let Some(same) = same {
-                return Ok(Some(same.entry));
-            }
-        }
-        Ok(None)
+    fn last(&mut self, entry: &Entry) -> Result<Option<Entry>, StoreError> {
+        let mut last = None;
+        self.rows(entry, &mut |_, read| {
+            last = Some(read.entry);
+            false
+        })?;
+        Ok(last)
     }
 
     /// All rows in the place of `entry`.
-    fn placed(self, entry: &Entry) -> Result<Vec<Placed>, StoreError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT number, bytes FROM entry WHERE feed = ? AND bucket = ? AND key = ?")?;
-        let mut rows = select.query(params![self.feed, entry.key.bucket(), entry.key.encode()])?;
+    fn placed(&mut self, entry: &Entry) -> Result<Vec<Placed>, StoreError> {
         let mut placed = Vec::new();
-        while let Some(row) = rows.next()? {
-            let same = read(&row.get::<_, Vec<u8>>(1)?)?.filter(|other| other.entry.is_about_same_as(entry));
-            let number = row.get(0)?;
-            placed.extend(same.map(|entry| Placed { number, entry }));
-        }
+        self.rows(entry, &mut |number, entry| {
+            placed.push(Placed { number, entry });
+            true
+        })?;
         Ok(placed)
     }
 
+    /// The rows in the place of `entry`, the newest first, until `each` returns `false`.
+    fn rows(&mut self, entry: &Entry, each: &mut dyn FnMut(i64, FeedEntry) -> bool) -> Result<(), StoreError> {
+        let (bucket, key) = (entry.key.bucket(), entry.key.encode());
+        self.tables.newest(Key { feed: self.feed, bucket, key: &key }, &mut |number, bytes| {
+            let same = read(bytes)?.filter(|other| other.entry.is_about_same_as(entry));
+            Ok(same.is_none_or(|same| each(number, same)))
+        })
+    }
+
     /// What other signals than `except` said in the place of `entry` and stands at `now`: the latest of each time.
-    fn standing(self, entry: &Entry, except: i64, now: Timestamp) -> Result<Option<Own>, StoreError> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT entry.bytes, entry.own_at, entry.own_until FROM entry CROSS JOIN signal ON signal.id = entry.signal
-             WHERE entry.feed = ? AND entry.bucket = ? AND entry.key = ? AND entry.own_until > ?
-                AND entry.signal <> ? AND signal.lifted_at IS NULL",
-        )?;
-        let mut rows = select.query(params![self.feed, entry.key.bucket(), entry.key.encode(), int(now.0), except])?;
+    fn standing(&mut self, entry: &Entry, except: i64, now: Timestamp) -> Result<Option<Own>, StoreError> {
+        let (bucket, key) = (entry.key.bucket(), entry.key.encode());
         let mut standing: Option<Own> = None;
-        while let Some(row) = rows.next()? {
-            let Some(read) = read(&row.get::<_, Vec<u8>>(0)?)? else { continue };
-            if read.entry.is_about_same_as(entry) {
-                let own = Own { at: Timestamp(uint(row.get(1)?)?), until: Timestamp(uint(row.get(2)?)?) };
-                standing =
-                    Some(standing.map_or(own, |all| Own { at: all.at.max(own.at), until: all.until.max(own.until) }));
+        self.tables.standing(Key { feed: self.feed, bucket, key: &key }, except, now, &mut |bytes, own| {
+            let is_same = read(bytes)?.is_some_and(|read| read.entry.is_about_same_as(entry));
+            if is_same {
+                let latest = |all: Own| Own { at: all.at.max(own.at), until: all.until.max(own.until) };
+                standing = Some(standing.map_or(own, latest));
             }
-        }
+            Ok(())
+        })?;
         Ok(standing)
     }
 }

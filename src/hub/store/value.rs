@@ -1,4 +1,4 @@
-//! Integers and fixed bytes, as SQLite holds them: it has signed integers of 64 bits only.
+//! Integers and fixed bytes, as databases hold them: they have signed integers of 64 bits only.
 
 use crate::store::model::StoreError;
 use taskfence_core::feed::revision::Chain;

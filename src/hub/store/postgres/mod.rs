@@ -1,0 +1,272 @@
+//! The store in a database of PostgreSQL, which several hubs may share.
+//!
+//! A change of a feed locks the row of its head first, so that numbers and ids of signals become visible in order. A commit
+//! is on the disk of the server, and on the standby that it waits for, when it returns.
+
+mod error;
+mod feeds;
+mod pool;
+mod prune;
+mod reads;
+mod records;
+mod retention;
+mod schema;
+mod servers;
+mod session;
+mod tables;
+mod text;
+mod tls;
+mod wait;
+
+use crate::config::hub::Postgres;
+use crate::store::model::{
+    Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
+};
+use crate::store::prune::WINDOW;
+use crate::store::retention::Retention;
+use crate::store::value::uint;
+use crate::store::{Store, group};
+use pool::Pool;
+use servers::Servers;
+use session::{CommitError, Session};
+use std::path::Path;
+use tables::PostgresTables;
+use taskfence_core::feed::revision::{Chain, Revision};
+use taskfence_core::state::key::StateKey;
+use taskfence_core::time::{Span, Timestamp};
+use tokio::runtime::Runtime;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Each signal for so long after it was taken in, also when its entries have ended.
+    pub signals: Span,
+    /// The audit log.
+    pub audit: Retention,
+}
+
+/// The store of one or more hubs in a database.
+pub struct PostgresStore {
+    pool: Pool,
+    kept: Kept,
+    window: u64,
+    /// Drives the connections, and is never waited for.
+    runtime: Option<Runtime>,
+}
+
+impl PostgresStore {
+    /// Opens the store in the database, and makes its tables if they are not there. `_data`: the folder of the hub. Blocks.
+    ///
+    /// [`StoreError::Newer`]: a newer hub has written it. [`StoreError::Unavailable`]: no server of the URL can be used.
+    pub fn open(postgres: &Postgres, kept: Kept, _data: &Path) -> Result<PostgresStore, StoreError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("postgres")
+            .enable_all()
+            .build()
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        let servers = Servers::new(postgres.clone(), runtime.handle().clone(), None);
+        let store = PostgresStore { pool: Pool::new(servers), kept, window: WINDOW, runtime: Some(runtime) };
+        store.write(schema::migrate)?;
+        Ok(store)
+    }
+
+    /// Keeps the chain of so many numbers.
+    #[cfg(test)]
+    pub fn with_window(mut self, window: u64) -> PostgresStore {
+        self.window = window;
+        self
+    }
+
+    /// Writes in one transaction. Whether it happened where the connection broke at its end is not found out: whoever
+    /// calls again changes nothing that is there.
+    fn write<T>(&self, body: impl FnOnce(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.pool.write(body).map_err(|error| match error {
+            CommitError::Not(error) => error,
+            CommitError::Unknown(why) => StoreError::Unavailable(why),
+        })
+    }
+
+    /// Reads one feed, all of one moment. `body` gets its id and its head.
+    fn read_feed<T>(
+        &self,
+        feed: &str,
+        body: impl FnOnce(&mut Session, (i64, Revision)) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.pool.read(|session| {
+            let feed = reads::feed(session, feed)?;
+            body(session, feed)
+        })
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        // Also where that is done in a task of another runtime.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Store for PostgresStore {
+    fn open_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
+        self.write(|session| feeds::open(session, name, epoch))
+    }
+
+    fn renew_feed(&self, name: &str, epoch: u64) -> Result<Revision, StoreError> {
+        self.write(|session| feeds::renew(session, name, epoch))
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
+        let attempt = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?.cast_signed();
+        self.write(|session| {
+            let mut tables = PostgresTables::load(session, changes)?;
+            let outcomes = group::add(&mut tables, changes)?;
+            tables.write(attempt)?;
+            Ok(outcomes)
+        })
+    }
+
+    fn head(&self, feed: &str) -> Result<Revision, StoreError> {
+        Ok(self.pool.ask(|session| reads::feed(session, feed))?.1)
+    }
+
+    fn chain(&self, feed: &str, number: u64) -> Result<Option<Chain>, StoreError> {
+        self.read_feed(feed, |session, (feed, _)| reads::chain(session, feed, number))
+    }
+
+    fn entries_after(
+        &self,
+        feed: &str,
+        after: u64,
+        max_bytes: usize,
+        now: Timestamp,
+    ) -> Result<(Vec<StoredEntry>, Revision), StoreError> {
+        self.read_feed(feed, |session, feed| reads::entries_after(session, feed, after, max_bytes, now))
+    }
+
+    fn full_state(
+        &self,
+        feed: &str,
+        now: Timestamp,
+        each: &mut dyn FnMut(StoredEntry),
+    ) -> Result<Revision, StoreError> {
+        self.read_feed(feed, |session, (feed, head)| {
+            reads::full_state(session, feed, now, each)?;
+            Ok(head)
+        })
+    }
+
+    fn about(
+        &self,
+        feed: &str,
+        key: &StateKey,
+        now: Timestamp,
+    ) -> Result<Vec<(StoredEntry, SignalRecord)>, StoreError> {
+        self.read_feed(feed, |session, (feed, _)| reads::about(session, feed, key, now))
+    }
+
+    fn signals(&self, feed: &str, query: &SignalQuery) -> Result<Vec<SignalRecord>, StoreError> {
+        self.read_feed(feed, |session, (feed, _)| reads::signals(session, feed, query))
+    }
+
+    fn signals_after(&self, feed: &str, after: u64, limit: usize) -> Result<Vec<SignalRecord>, StoreError> {
+        self.read_feed(feed, |session, (feed, _)| reads::signals_after(session, feed, after, limit))
+    }
+
+    fn entries_of(&self, feed: &str, signal: u64) -> Result<Vec<StoredEntry>, StoreError> {
+        self.read_feed(feed, |session, (feed, _)| reads::entries_of(session, feed, crate::store::value::int(signal)))
+    }
+
+    fn audit(&self, records: &[Audit]) -> Result<(), StoreError> {
+        self.write(|session| records::audit(session, records))
+    }
+
+    fn audits(&self, before: Option<u64>, limit: usize) -> Result<Vec<(u64, Audit)>, StoreError> {
+        self.pool.ask(|session| records::audits(session, before, limit))
+    }
+
+    fn principals(&self) -> Result<Vec<PrincipalRecord>, StoreError> {
+        self.pool.ask(records::principals)
+    }
+
+    fn put_principal(&self, principal: &PrincipalRecord) -> Result<(), StoreError> {
+        self.write(|session| records::put_principal(session, principal))
+    }
+
+    fn remove_principal(&self, name: &str) -> Result<bool, StoreError> {
+        self.write(|session| records::remove_principal(session, name))
+    }
+
+    fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError> {
+        self.write(|session| records::put_followers(session, followers))
+    }
+
+    fn followers(&self, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
+        self.pool.ask(|session| records::followers(session, feed))
+    }
+
+    fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError> {
+        self.write(|session| records::remove_followers(session, feed, ids))
+    }
+
+    fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.write(|session| records::set(session, name, value))
+    }
+
+    fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.set(name, value)
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        // The disk is that of the server: what does not fit there is refused when it is written.
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.pool.ask(|session| records::get(session, name))
+    }
+
+    fn values(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.pool.ask(|session| records::values(session, prefix))
+    }
+
+    fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError> {
+        self.write(|session| records::swap(session, name, expected, new))
+    }
+
+    fn now_ms(&self) -> Result<u64, StoreError> {
+        self.pool.ask(|session| {
+            let row = session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", &[])?;
+            row.map_or(Ok(0), |row| uint(row.try_get(0)?))
+        })
+    }
+
+    fn latest_time(&self) -> Result<u64, StoreError> {
+        self.pool.ask(records::latest_time)
+    }
+
+    fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let (mut removed, mut next) = (0u64, Some((i64::MIN, i64::MIN)));
+        while let Some(cursor) = next {
+            let step = self.write(|session| prune::ended(session, now, self.kept.signals, cursor))?;
+            removed = removed.saturating_add(step.0);
+            next = step.1;
+        }
+        while self.write(|session| prune::chains(session, self.window))? {}
+        let mut cursor = Some(0);
+        while let Some(after) = cursor {
+            cursor = self.write(|session| retention::prune(session, now, self.kept.audit, after))?;
+        }
+        self.write(prune::traces)?;
+        Ok(removed)
+    }
+
+    fn backup(&self, _: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Failed(
+            "the store is in PostgreSQL: copy it with pg_dump --schema=taskfence, or by a base backup of the server"
+                .to_owned(),
+        ))
+    }
+}
