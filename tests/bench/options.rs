@@ -52,6 +52,8 @@ pub enum HubPart {
     CatchUp,
     /// A warm request while following
     Warm,
+    /// Two replicas over one PostgreSQL
+    Replicas,
 }
 
 /// A part of the bench that can run by itself.

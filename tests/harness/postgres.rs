@@ -89,9 +89,17 @@ impl Postgres {
     pub fn standby(&self) -> Postgres {
         let folder = folder();
         let source = format!("host=127.0.0.1 port={} user={ROLE} application_name=standby", self.port);
-        command("pg_basebackup", &["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &source, "-D"], &folder);
+        command(
+            "pg_basebackup",
+            &["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &source, "-D"],
+            &folder,
+        );
         let mut standby = Postgres { folder, port: free_port(), keeper: None };
-        standby.configure(&format!("port = {}\nunix_socket_directories = '{}'\n", standby.port, standby.folder.display()));
+        standby.configure(&format!(
+            "port = {}\nunix_socket_directories = '{}'\n",
+            standby.port,
+            standby.folder.display()
+        ));
         standby.resume();
         standby
     }

@@ -29,7 +29,7 @@ pub struct Costs {
     pub way: Duration,
     /// Bytes of a page without entries, with the headers of its answer.
     pub page_bytes: u64,
-    /// Bytes of one entry.
+    /// Bytes of one entry: one about a task, without conditions.
     pub entry_bytes: u64,
 }
 
@@ -56,7 +56,7 @@ impl Costs {
             // Assumed: one data centre.
             way: Duration::from_micros(300),
             page_bytes: 900,
-            entry_bytes: 160,
+            entry_bytes: 51,
         }
     }
 }

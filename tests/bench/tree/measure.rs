@@ -44,6 +44,7 @@ pub async fn measure(count: usize, signals: u32, cores: &Cores, progress: &mut P
     let cpu = process::cpu(hub.pid())?;
     let plan = Plan {
         hub: hub.address(),
+        others: Vec::new(),
         name: HUB.to_owned(),
         jwks: hub.jwks().clone(),
         token: Some(hub.sidecar().to_owned()),

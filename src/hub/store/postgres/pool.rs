@@ -48,10 +48,7 @@ impl Pool {
     }
 
     /// Runs `body` in a transaction that writes, and says where that was. What it wrote is durable when this returns `Ok`.
-    pub fn write<T>(
-        &self,
-        body: impl FnOnce(&mut Session) -> Result<T, StoreError>,
-    ) -> Result<T, CommitError> {
+    pub fn write<T>(&self, body: impl FnOnce(&mut Session) -> Result<T, StoreError>) -> Result<T, CommitError> {
         let mut session = self.begun(Session::begin_write).map_err(CommitError::Not)?;
         let done = match body(&mut session) {
             Ok(value) => session.commit().map(|()| value),
@@ -74,10 +71,7 @@ impl Pool {
         }
     }
 
-    fn begun(
-        &self,
-        begin: impl Fn(&mut Session) -> Result<(), StoreError>,
-    ) -> Result<Session, StoreError> {
+    fn begun(&self, begin: impl Fn(&mut Session) -> Result<(), StoreError>) -> Result<Session, StoreError> {
         while let Some(mut session) = self.idle_session() {
             if begin(&mut session).is_ok() {
                 return Ok(session);

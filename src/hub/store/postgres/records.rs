@@ -170,12 +170,7 @@ pub fn values(session: &mut Session, prefix: &str) -> Result<Vec<(String, String
 }
 
 /// See `Store::swap`.
-pub fn swap(
-    session: &mut Session,
-    name: &str,
-    expected: Option<&str>,
-    new: Option<&str>,
-) -> Result<bool, StoreError> {
+pub fn swap(session: &mut Session, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError> {
     let expected = expected.map(stored);
     let new = new.map(stored);
     let (expected, new) = (expected.as_deref(), new.as_deref());

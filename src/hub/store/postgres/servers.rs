@@ -174,13 +174,7 @@ impl Servers {
     }
 
     /// Connects to one server, and checks that it may be used.
-    fn ask(
-        &self,
-        name: &str,
-        config: Config,
-        tls: &Tls,
-        listener: Option<&Listener>,
-    ) -> Result<Session, StoreError> {
+    fn ask(&self, name: &str, config: Config, tls: &Tls, listener: Option<&Listener>) -> Result<Session, StoreError> {
         let mut session = self.open(name, config, tls, listener)?;
         let text = "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting('fsync'),
             (SELECT system_identifier FROM pg_control_system()),
@@ -217,13 +211,7 @@ impl Servers {
         Ok(session)
     }
 
-    fn open(
-        &self,
-        name: &str,
-        config: Config,
-        tls: &Tls,
-        listener: Option<&Listener>,
-    ) -> Result<Session, StoreError> {
+    fn open(&self, name: &str, config: Config, tls: &Tls, listener: Option<&Listener>) -> Result<Session, StoreError> {
         let notices = Arc::new(Mutex::new(Vec::new()));
         let (heard, listener, tls) = (Arc::clone(&notices), listener.cloned(), tls.clone());
         let is_encrypted = config.get_ssl_mode() != SslMode::Disable;
@@ -254,11 +242,8 @@ impl Servers {
 }
 
 /// Reads and writes one connection until it ends.
-async fn drive<S, T>(
-    mut connection: Connection<S, T>,
-    notices: Arc<Mutex<Vec<String>>>,
-    listener: Option<Listener>,
-) where
+async fn drive<S, T>(mut connection: Connection<S, T>, notices: Arc<Mutex<Vec<String>>>, listener: Option<Listener>)
+where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -128,4 +128,3 @@ fn after_a_commit_whose_outcome_is_not_known_nothing_is_written() {
     assert!(matches!(store.set("a", "b"), Err(StoreError::Uncertain(_))));
     assert_eq!(store.head(FEED).unwrap().number, 0);
 }
-

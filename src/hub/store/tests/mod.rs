@@ -430,8 +430,9 @@ fn a_feed_remembers_the_epochs_that_it_has_had(home: &mut Home) {
 
 fn signals_after_an_id_come_oldest_first(home: &mut Home) {
     let store = home.store();
-    let ids: Vec<_> =
-        ["1", "2", "3"].map(|jti| stored(commit(&*store, Change::Signal(signal("idp", jti, &[("a", 9_000)])))).0).into();
+    let ids: Vec<_> = ["1", "2", "3"]
+        .map(|jti| stored(commit(&*store, Change::Signal(signal("idp", jti, &[("a", 9_000)])))).0)
+        .into();
     let after = |id, limit| {
         let found = store.signals_after(FEED, id, limit).unwrap();
         found.into_iter().map(|record| record.id).collect::<Vec<_>>()
