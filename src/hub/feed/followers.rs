@@ -261,6 +261,9 @@ impl Followers {
         if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
             follower.statements.note(head, at);
             follower.sent = upto;
+            if follower.replica == self.own {
+                follower.seen = (self.now)();
+            }
         }
     }
 
@@ -475,8 +478,8 @@ impl Drop for Polling {
         let now = (self.followers.now)();
         if let Some(follower) = locked(&self.followers.state).by_id.get_mut(&self.id) {
             follower.polling = follower.polling.saturating_sub(1);
-            // One that has gone to another replica meanwhile was seen there.
-            if follower.replica == self.followers.own {
+            // Where there are other replicas it may have broken off to go there: it is seen when it is answered.
+            if !self.followers.shared {
                 follower.seen = now;
             }
         }

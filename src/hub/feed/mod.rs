@@ -53,8 +53,8 @@ pub use long_poll::router;
 /// The clock of the hub, in milliseconds since 1970.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What a feed says about its issuers at a time.
-pub type Issuers = Arc<dyn Fn(&str, Timestamp) -> Vec<IssuerStatus> + Send + Sync>;
+/// What a feed says about its issuers at a time. After an error nothing is signed. Blocks.
+pub type Issuers = Arc<dyn Fn(&str, Timestamp) -> Result<Vec<IssuerStatus>, StoreError> + Send + Sync>;
 
 /// How the feeds of a hub are served.
 #[derive(Debug, Clone)]

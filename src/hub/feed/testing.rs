@@ -312,5 +312,5 @@ impl SetClock {
 /// The feeds of the hub `hub` on `store`, with keys in `directory`.
 pub fn feeds(store: &Arc<MemoryStore>, directory: &Path, now: Now, settings: Settings) -> Arc<Feeds> {
     let keys = Arc::new(Keys::open(directory).unwrap());
-    Feeds::open(settings, &["main".to_owned()], store.clone(), keys, (now, Arc::new(|_, _| Vec::new()))).unwrap()
+    Feeds::open(settings, &["main".to_owned()], store.clone(), keys, (now, Arc::new(|_, _| Ok(Vec::new())))).unwrap()
 }

@@ -125,7 +125,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a principal. `Ok(false)`: there is none of that name.
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError>;
 
-    /// Adds or replaces followers, in one transaction.
+    /// Adds or replaces followers, in one transaction. One that was seen later stays: it went to another replica, which
+    /// knows more of it.
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError>;
 
     /// The followers of a feed.

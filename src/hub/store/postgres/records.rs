@@ -114,7 +114,7 @@ pub fn put_followers(session: &mut Session, followers: &[FollowerRecord]) -> Res
             $8::text[], $9::text[])
          ON CONFLICT (feed, id) DO UPDATE SET principal = excluded.principal, report = excluded.report,
             applied = excluded.applied, seen = excluded.seen, statement_at = excluded.statement_at,
-            replica = excluded.replica, relay = excluded.relay",
+            replica = excluded.replica, relay = excluded.relay WHERE excluded.seen >= follower.seen",
         &[&feed, &id, &principal, &report, &applied, &seen, &statement_at, &replica, &relay],
     )?;
     note_time(session, all.iter().map(|one| one.seen.max(one.statement_at)).max().unwrap_or_default())
