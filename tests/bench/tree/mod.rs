@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_woken_while_nothing_happens() {
+        let plan = Plan { signals: Vec::new(), time: Duration::from_secs(50), ..small(1) };
+        let (sent, _) = model::run(&plan).pages;
+        // A request of a follower waits for 20 to 25 s, and the four relays ask once a second.
+        assert!((2_000 * 2 + 180..=2_000 * 5 / 2 + 204).contains(&sent), "{sent}");
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_and_another_one_another() {
         let run = |seed| model::run(&small(seed)).applied;
         assert_eq!(run(1), run(1));

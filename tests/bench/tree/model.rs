@@ -424,10 +424,11 @@ impl<'p> Model<'p> {
         }
         if is != NO_NODE {
             let done = self.work(is, self.plan.costs.take);
-            self.nodes[is].head = upto.max(self.nodes[is].head);
-            // What is written is served.
             self.clients[client].applied = upto;
-            self.news(is);
+            if upto > self.nodes[is].head {
+                self.nodes[is].head = upto;
+                self.news(is);
+            }
             return self.at(done, Event::Asked { client });
         }
         if !back && !nonce && (self.plan.cold || self.plan.lost_at.is_some_and(|lost| self.now >= nanos(lost))) {
