@@ -49,15 +49,15 @@ pub async fn show(demo: &mut Demo) -> Result<()> {
     for (name, hub) in [("a", &first), ("b", &second)] {
         println!("  replica {name}    http://{}", hub.address());
     }
-    println!("\nTwo proxies follow: each asks one replica, and the other one where that does not answer.");
-    let a = proxy("demo-behind-a", &config, &[&first, &second]).await?;
-    let b = proxy("demo-behind-b", &config, &[&second, &first]).await?;
-    for (name, proxy) in [("a", &a), ("b", &b)] {
-        println!("  behind {name}     http://{}  caught up", proxy.app());
+    println!("\nTwo proxies follow whichever of the replicas answers.");
+    let a = proxy("demo-first", &config, &[&first, &second]).await?;
+    let b = proxy("demo-second", &config, &[&second, &first]).await?;
+    for (name, proxy) in [("first", &a), ("second", &b)] {
+        println!("  {name:<12} http://{}  caught up", proxy.app());
     }
     println!();
 
-    println!("A stream of events behind a, for {LIVE}, and tokens for the tasks that end.");
+    println!("A stream of events through the first, for {LIVE}, and tokens for the tasks that end.");
     let token = |demo: &Demo, task: &str| demo.command.show(&mint(&folder, task, &[]));
     let (live, ended, later) = (token(demo, LIVE)?, token(demo, ENDED)?, token(demo, ENDED_LATER)?);
     let mut connection = Connection::open(a.app(), Http::Two).await?;
@@ -79,11 +79,8 @@ pub async fn show(demo: &mut Demo) -> Result<()> {
         push_something(&second).await?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let moved = self::pages(&a).await? > pages;
-    steps.end(
-        "its proxy follows the other",
-        if moved { "its proxy follows the other" } else { "its proxy has no page" },
-    );
+    let came = if self::pages(&a).await? > pages { "the proxies follow the other" } else { "no page comes" };
+    steps.end("the proxies follow the other", came);
     end(steps, "Another task ends at replica b.", &second, ENDED_LATER).await?;
     asked(steps, "Both refuse it.", &[&a, &b], &later, "401 task_completed and 401 task_completed").await?;
     steps.begin("The stream of events went on all the time.");
