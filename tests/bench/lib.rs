@@ -30,5 +30,6 @@ pub mod scaling;
 pub mod service;
 pub mod state;
 pub mod tokens;
+pub mod tree;
 
 pub use taskfence_tests::{Error, Result};

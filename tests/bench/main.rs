@@ -13,11 +13,12 @@ use taskfence_bench::{
     page, peers, process, propagation,
     report::{Results, Row, Yardsticks, table},
     scaling::Bench,
+    tree,
 };
 use taskfence_tests::artefacts;
 
 /// The order of the rows.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "peers",
     "rules",
     "token size",
@@ -27,6 +28,7 @@ const SECTIONS: [&str; 11] = [
     "workers",
     "propagation",
     "hub",
+    "tree",
     "memory",
     "module",
 ];
@@ -86,6 +88,9 @@ async fn measure(options: &Options, cores: &Cores) -> Result<Vec<Row>> {
     }
     if options.wants(Section::Hub) {
         rows.extend(hub::measure(options, cores, &mut progress).await?);
+    }
+    if options.wants(Section::Tree) {
+        rows.extend(tree::measure(options, cores, &mut progress).await?);
     }
     if options.wants(Section::Memory) {
         rows.extend(memory::measure(options, cores, &mut progress).await?);

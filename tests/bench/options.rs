@@ -52,6 +52,8 @@ pub enum HubPart {
     CatchUp,
     /// A warm request while following
     Warm,
+    /// Two replicas over one PostgreSQL
+    Replicas,
 }
 
 /// A part of the bench that can run by itself.
@@ -75,6 +77,8 @@ pub enum Section {
     Propagation,
     /// The hub: how soon a signal is in force on many proxies, and what following costs
     Hub,
+    /// A hub with relays and 100,000 followers, in model time
+    Tree,
     /// Calls of the host for one request, and the size of the module
     Calls,
 }

@@ -22,7 +22,7 @@ const CHARTS: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// Heading, what is said about it, and the sections whose rows stand in its table.
-const TABLES: [(&str, &str, &[&str]); 6] = [
+const TABLES: [(&str, &str, &[&str]); 7] = [
     (
         "Beside its peers",
         "One request, one token, one rule, and what stands in front of the service. `added` is CPU above `passthrough`, \
@@ -48,6 +48,12 @@ const TABLES: [(&str, &str, &[&str]); 6] = [
          load generator verifies one page of each revision and compares the bytes of the others with it; its own time is in \
          these figures.",
         &["hub"],
+    ),
+    (
+        "A tree of hubs",
+        "1 root, 10 relays with two CPUs each and 100,000 followers, in model time: discrete events, with the costs of the real hub \
+         that the first row compares the model with. The pace of the root is the code of the hub.",
+        &["tree"],
     ),
     ("Memory", "Growth of the resident memory of the process, divided by the number of what was added.", &["memory"]),
     ("The module", "What can be counted.", &["module"]),

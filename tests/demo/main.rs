@@ -3,6 +3,7 @@
 //! Keys, tokens and the signal are made by the `taskfence` command, as a reader of the screen would make them.
 
 mod hub;
+mod replicas;
 
 use std::{
     fmt::Write as _,
@@ -28,9 +29,10 @@ use taskfence_tests::{
 const HELP: &str = "\
 Shows what Taskfence does, in a real Envoy with two workers, and checks every answer.
 
-Usage: demo [--keep]
+Usage: demo [--keep] [--postgres]
 
-  --keep   leave it all running afterwards and print lines to try, until Ctrl-C
+  --keep      leave it all running afterwards and print lines to try, until Ctrl-C
+  --postgres  a hub of two processes over one PostgreSQL, which the demo starts
 
 Exits with 0 when every step came out as expected, otherwise with 1.";
 
@@ -53,9 +55,11 @@ const AT_A_TIME: usize = 8;
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let keep = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--keep"] => true,
+    let (keep, postgres) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => (false, false),
+        ["--keep"] => (true, false),
+        ["--postgres"] => (false, true),
+        ["--keep", "--postgres"] | ["--postgres", "--keep"] => (true, true),
         ["--help" | "-h"] => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -65,7 +69,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    match run(keep).await {
+    match run(keep, postgres).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -76,15 +80,13 @@ async fn main() -> ExitCode {
 }
 
 /// Whether every step came out as expected.
-async fn run(keep: bool) -> Result<bool> {
+async fn run(keep: bool, postgres: bool) -> Result<bool> {
     let mut demo = Demo::set_up().await?;
-    demo.inside_and_outside().await?;
-    demo.bad_credentials().await?;
-    demo.the_end_of_the_task().await?;
-    demo.a_device_goes_bad().await?;
-    demo.a_grant_is_narrowed().await?;
-    demo.what_is_running_ends().await?;
-    demo.through_a_hub().await?;
+    if postgres {
+        replicas::show(&mut demo).await?;
+    } else {
+        demo.all().await?;
+    }
     let right = demo.steps.summary();
     if keep {
         demo.keep().await?;
@@ -133,6 +135,16 @@ impl Demo {
         let token = command.show(&mint(&folder, TASK, &[]))?;
         println!();
         Ok(Self { folder, command, sidecar, token, steps: Steps::default() })
+    }
+
+    async fn all(&mut self) -> Result<()> {
+        self.inside_and_outside().await?;
+        self.bad_credentials().await?;
+        self.the_end_of_the_task().await?;
+        self.a_device_goes_bad().await?;
+        self.a_grant_is_narrowed().await?;
+        self.what_is_running_ends().await?;
+        self.through_a_hub().await
     }
 
     async fn inside_and_outside(&mut self) -> Result<()> {

@@ -27,6 +27,7 @@ mod hub_relay;
 mod hub_ssf;
 mod hub_streams;
 mod hub_ways;
+mod hub_tenancy;
 mod init;
 mod issuer_pages;
 mod issuers;

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -131,6 +132,41 @@ impl Hub {
         Ok(relay)
     }
 
+    /// Starts another replica: a process of its own with the same configuration, store and signing keys. The store must be
+    /// one that processes may share.
+    pub async fn replica(&self, name: &str) -> Result<Self> {
+        let folder = artefacts::target().join("tests").join(unique(name));
+        let (file, keys) = (folder.join("hub.yaml"), folder.join("data").join("keys"));
+        fs::create_dir_all(&keys).map_err(Error::doing(keys.display()))?;
+        fs::set_permissions(folder.join("data"), fs::Permissions::from_mode(0o700)).map_err(Error::doing("chmod"))?;
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).map_err(Error::doing("chmod"))?;
+        let own = self.folder.join("data").join("keys");
+        for key in fs::read_dir(&own).map_err(Error::doing(own.display()))? {
+            let key = key.map_err(Error::doing(own.display()))?;
+            // The mode is copied too.
+            fs::copy(key.path(), keys.join(key.file_name())).map_err(Error::doing(key.path().display()))?;
+        }
+        let text = fs::read_to_string(self.config_file()).map_err(Error::doing(self.config_file()))?;
+        let mut config: Value = serde_json::from_str(&text).map_err(Error::doing(self.config_file()))?;
+        let address = jwks::down()?;
+        config["data"] = json!(folder.join("data"));
+        config["listen"]["address"] = json!(address.to_string());
+        fs::write(&file, format!("{config:#}")).map_err(Error::doing(file.display()))?;
+        let mut replica = Self {
+            process: None,
+            folder,
+            address,
+            speaks_tls: self.speaks_tls,
+            environment: self.environment.clone(),
+            operator: self.operator.clone(),
+            transmitter: self.transmitter.clone(),
+            sidecar: self.sidecar.clone(),
+            jwks: self.jwks.clone(),
+        };
+        replica.run().await?;
+        Ok(replica)
+    }
+
     /// Starts the process again, after it was stopped or killed, and waits until it is ready.
     pub async fn run(&mut self) -> Result<()> {
         self.run_until(200).await.map(drop)
@@ -254,6 +290,21 @@ impl Hub {
     /// The cluster that leads to it.
     pub fn cluster(&self) -> Value {
         jwks::cluster(CLUSTER, self.address)
+    }
+
+    /// The cluster that leads to these hubs, whichever answers: where one does not, the proxy asks another.
+    pub fn cluster_of(replicas: &[&Self]) -> Value {
+        let mut cluster = jwks::cluster(CLUSTER, replicas[0].address);
+        let endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0].clone();
+        let endpoints = replicas.iter().map(|hub| {
+            let mut endpoint = endpoint.clone();
+            let address = &mut endpoint["endpoint"]["address"]["socket_address"];
+            address["address"] = json!(hub.address.ip().to_string());
+            address["port_value"] = json!(hub.address.port());
+            endpoint
+        });
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = endpoints.collect();
+        cluster
     }
 
     /// A token of this role, made on the host of the hub.

@@ -115,7 +115,7 @@ impl Access {
             Role::Issuer | Role::Operator | Role::Auditor | Role::Receiver => &self.callers,
         };
         let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
-        limit.take(&principal.name, now).map_err(too_many)?;
+        limit.take(&limited_as(&principal), now).map_err(too_many)?;
         Ok(principal)
     }
 }
@@ -157,6 +157,13 @@ impl Access {
             Err(seconds) => Problem::too_many("too many failed requests", seconds).into_response(),
         }
     }
+}
+
+/// Whose requests are counted together. Two callers may have one name for different feeds, as an issuer of two meshes has:
+/// one of them must not use up the requests of the other.
+fn limited_as(principal: &Principal) -> String {
+    // No name of a feed has a blank or a comma.
+    format!("{} {}", principal.feeds.join(","), principal.name)
 }
 
 /// Proxies of one principal come at once when the hub has started.
@@ -320,6 +327,21 @@ mod tests {
         assert_eq!(count(None, Some(ENVOY)), 5);
         assert_eq!(count(None, Some("spiffe://mesh.example/ns/a/sa/other")), 5, "another principal has its own");
         assert_eq!(count(Some(&good), None), 20);
+    }
+
+    #[test]
+    fn an_issuer_of_two_meshes_has_a_rate_in_each() {
+        let (_folder, access, _) = access();
+        let rule = |peers: &str, feed: &str| Rule {
+            peers: PeerPattern::parse(peers).unwrap(),
+            role: Role::Issuer,
+            feeds: vec![feed.to_owned()],
+            issuer: Some("https://jit.example".to_owned()),
+        };
+        let rules = vec![rule("spiffe://red.example/jit", "red"), rule("spiffe://blue.example/jit", "blue")];
+        let access = Access { certificates: CertificateRules::new(rules), callers: RateLimit::new(1, 3), ..access };
+        let count = |id| (0..9).filter(|_| access.admit(&HeaderMap::new(), &peer(Some(id))).is_ok()).count();
+        assert_eq!([count("spiffe://red.example/jit"), count("spiffe://blue.example/jit")], [3, 3]);
     }
 
     #[test]

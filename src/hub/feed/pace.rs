@@ -52,7 +52,8 @@ impl Meter {
         }
     }
 
-    pub(super) fn add(&self, time: Duration) {
+    /// Adds CPU time that was spent on pages.
+    pub fn add(&self, time: Duration) {
         self.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 

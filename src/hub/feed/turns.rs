@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// The shortest time between two rounds of pages of a feed.
-const MIN_PAUSE: Duration = Duration::from_millis(2);
+pub const MIN_PAUSE: Duration = Duration::from_millis(2);
 
 /// For so long after a feed has woken its followers no other feed wakes its own: they have the machine for themselves.
-const SLICE: Duration = Duration::from_millis(50);
+pub const SLICE: Duration = Duration::from_millis(50);
 
 /// The turns of all feeds of a hub.
 #[derive(Debug, Default)]

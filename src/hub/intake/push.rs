@@ -71,13 +71,13 @@ pub async fn push(
     principal: Option<Extension<Principal>>,
     request: Request,
 ) -> Response {
-    let Some(feed) = intake.feed(&name) else { return answer(&Received::NotAPush(404)) };
     let principal = principal.map(|Extension(principal)| principal);
+    // Before the feed is looked for: a transmitter of one feed learns nothing about others, and is not counted there.
     if principal.as_ref().is_some_and(|principal| !principal.may(&[Role::Transmitter], &name)) {
-        feed.counters.not_a_push.add();
         let detail = format!("the caller is no transmitter of the feed `{name}`");
         return Problem::forbidden(detail, "use a token with the role transmitter for this feed").into_response();
     }
+    let Some(feed) = intake.feed(&name) else { return answer(&Received::NotAPush(404)) };
     let (parts, body) = request.into_parts();
     let head = head(&parts);
     let checked = head.check(feed.feed.policy().signals());

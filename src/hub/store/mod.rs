@@ -11,6 +11,7 @@ pub mod open;
 pub mod postgres;
 mod prune;
 pub mod pruning;
+pub mod queue_share;
 pub mod retention;
 pub mod room;
 mod rule;

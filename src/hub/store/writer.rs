@@ -12,6 +12,7 @@ use crate::histogram::{Histogram, Snapshot};
 use crate::repeated::Repeated;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome, SignalQuery, StoreError, StoredEntry};
+use crate::store::queue_share::{Place, QueueShares};
 use crate::store::room::{NoRoom, Room, Taken};
 use crate::store::{BACKUP, RESTORED, RESTORED_AT, Store};
 use std::collections::HashMap;
@@ -33,7 +34,8 @@ const WAIT: Duration = Duration::from_millis(3);
 /// A group is not waited for any longer when nothing more has come for so long.
 const QUIET: Duration = Duration::from_micros(300);
 
-/// So many changes may wait for the writer. Beyond that callers are told to come back.
+/// So many changes may wait for the writer. Beyond that, or where the share of its feed is used up, a caller is told to come
+/// back.
 const QUEUE: usize = 8_192;
 
 /// So many groups may wait for those who listen to commits. Whoever is further behind reads the store.
@@ -55,6 +57,7 @@ pub const EXIT_UNCERTAIN: i32 = 74;
 #[derive(Clone)]
 pub struct Writer {
     queue: Arc<SyncSender<Asked>>,
+    shares: Arc<QueueShares>,
     shared: Arc<Shared>,
 }
 
@@ -112,6 +115,8 @@ pub struct Counts {
 struct Submitted {
     change: Change,
     answer: Answer,
+    /// In the queue, until the group is taken.
+    _place: Place,
 }
 
 /// What the thread is asked to do.
@@ -190,6 +195,7 @@ impl Writer {
             looks: AtomicBool::new(false),
             permitted: Mutex::new(None),
         });
+        let shares = QueueShares::new(feeds, queue);
         let (queue, asked) = sync_channel(queue);
         let reading = Repeated::new("what other replicas have committed cannot be read");
         let worker = Worker { store, clock, room, shared: Arc::clone(&shared), asked, last: 1, reading };
@@ -201,19 +207,27 @@ impl Writer {
                 }
             })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Writer { queue: Arc::new(queue), shared })
+        Ok(Writer { queue: Arc::new(queue), shares, shared })
     }
 
     /// Stores `change`. It is durable when this returns `Ok`. It may be stored too if the caller stops waiting.
     pub async fn submit(&self, change: Change) -> Result<Outcome, SubmitError> {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Asked::Store(Submitted { change, answer })).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                count(&self.shared.counters.overloaded, 1);
-                SubmitError::Overloaded
-            }
-            TrySendError::Disconnected(_) => ended(),
-        })?;
+        let feed = change.feed();
+        if !self.shared.heads.contains_key(feed) {
+            return Err(StoreError::NoFeed(feed.to_owned()).into());
+        }
+        let overloaded = || {
+            count(&self.shared.counters.overloaded, 1);
+            SubmitError::Overloaded
+        };
+        let place = self.shares.take(feed).ok_or_else(overloaded)?;
+        self.queue.try_send(Asked::Store(Submitted { change, answer, _place: place })).map_err(
+            |error| match error {
+                TrySendError::Full(_) => overloaded(),
+                TrySendError::Disconnected(_) => ended(),
+            },
+        )?;
         outcome.await.map_err(|_| ended())?
     }
 
@@ -375,12 +389,9 @@ impl Worker {
     fn admit(&mut self, submitted: Vec<Submitted>) -> Group {
         let (now, permitted) = (self.clock.now(), self.is_permitted());
         let mut group = Group::default();
-        for Submitted { change, answer } in submitted {
+        for Submitted { change, answer, .. } in submitted {
             let taken = match &change {
                 _ if !permitted => Err(StoreError::Failed(NOT_PERMITTED.to_owned()).into()),
-                _ if !self.shared.heads.contains_key(change.feed()) => {
-                    Err(StoreError::NoFeed(change.feed().to_owned()).into())
-                }
                 Change::Signal(new) => match self.room.take(new, now) {
                     Ok(Ok(taken)) => Ok(taken),
                     Ok(Err(no_room)) => self.unless_known(new, no_room),

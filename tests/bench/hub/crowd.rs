@@ -94,6 +94,7 @@ impl Crowd {
         let memory = process::memory(hub.pid())?;
         let plan = followers::Plan {
             hub: hub.address(),
+            others: Vec::new(),
             name: HUB.to_owned(),
             jwks: hub.jwks().clone(),
             token: workload.is_none().then(|| hub.sidecar().to_owned()),

@@ -49,6 +49,8 @@ const ERRORS: usize = 5;
 pub struct Plan {
     /// Where the hub listens.
     pub hub: SocketAddr,
+    /// Other replicas, which are asked after a failure.
+    pub others: Vec<SocketAddr>,
     /// The name of the hub.
     pub name: String,
     /// The keys of its statements.
@@ -257,7 +259,7 @@ fn follow_all(shared: Shared) -> Result<()> {
 impl Follower {
     /// Connects, and asks for page after page until the connection ends.
     async fn follow(&mut self, shared: &Shared) -> Result<()> {
-        let mut socket = shared.connect(self.index).await?;
+        let mut socket = shared.connect(self.index, self.failures).await?;
         shared.control.watch().connections += 1;
         loop {
             let nonce = (!self.caught_up).then(|| self.id.clone());
@@ -355,9 +357,12 @@ impl Follower {
 }
 
 impl Shared {
-    async fn connect(&self, index: usize) -> Result<Socket> {
+    async fn connect(&self, index: usize, failures: u32) -> Result<Socket> {
+        let hubs = || std::iter::once(&self.plan.hub).chain(&self.plan.others);
+        let next = usize::try_from(failures).unwrap_or(0) % hubs().count();
+        let hub = hubs().nth(next).copied().unwrap_or(self.plan.hub);
         let _turn = self.connecting.acquire().await.map_err(Error::doing("wait for a turn"))?;
-        let stream = connect_from(self.plan.hub, index).await.map_err(Error::doing("connect to the hub"))?;
+        let stream = connect_from(hub, index).await.map_err(Error::doing("connect to the hub"))?;
         match &self.tls {
             None => Ok(Socket::Plain(stream)),
             Some((connector, name)) => {

@@ -80,7 +80,7 @@ pub async fn measure(part: &mut Part<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn pushed(
+pub(super) async fn pushed(
     hub: &Hub,
     sets: Vec<String>,
     connections: usize,
@@ -99,14 +99,14 @@ async fn pushed(
 }
 
 /// The number of the last entry.
-async fn number(hub: &Hub) -> Result<u64> {
+pub(super) async fn number(hub: &Hub) -> Result<u64> {
     let head = hub.head().await?;
     let number = head.split('.').nth(1).unwrap_or(&head).parse();
     number.map_err(Error::doing(format!("the head of the feed, `{head}`")))
 }
 
 /// So many signals, made on all cores.
-async fn sign(part: &mut Part<'_>, count: usize) -> Result<Vec<String>> {
+pub(super) async fn sign(part: &mut Part<'_>, count: usize) -> Result<Vec<String>> {
     let began = Instant::now();
     process::pin(std::process::id(), &part.cores.two)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

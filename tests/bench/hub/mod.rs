@@ -2,7 +2,7 @@
 //! the hub.
 //!
 //! [`crowd`] measures with many followers that are no proxies ([`followers`]), [`in_force`], [`catch_up`] and [`warm`]
-//! with an Envoy, and [`intake`] the signals that come in.
+//! with an Envoy, [`intake`] the signals that come in, and [`replicas`] two hubs over one database.
 
 pub mod answers;
 pub mod catch_up;
@@ -14,6 +14,7 @@ pub mod intake;
 pub mod pages;
 pub mod push;
 pub mod relay;
+pub mod replicas;
 pub mod warm;
 
 use std::time::{Duration, Instant};
@@ -44,13 +45,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const OTHER_FILES: usize = 1_000;
 
 /// The parts, in the order of the rows.
-const PARTS: [(HubPart, &str); 6] = [
+const PARTS: [(HubPart, &str); 7] = [
     (HubPart::Followers, "many followers"),
     (HubPart::Mtls, "many followers over mTLS"),
     (HubPart::Proxy, "one proxy"),
     (HubPart::Intake, "signals taken in"),
     (HubPart::CatchUp, "a fresh proxy"),
     (HubPart::Warm, "a warm request"),
+    (HubPart::Replicas, "two replicas"),
 ];
 
 /// What every part here needs.
@@ -76,6 +78,7 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
             HubPart::Intake => intake::measure(&mut part).await,
             HubPart::CatchUp => catch_up::measure(&mut part).await,
             HubPart::Warm => warm::measure(&mut part).await,
+            HubPart::Replicas => replicas::measure(&mut part).await,
         };
         if let Err(error) = result {
             let row = Row::void(&format!("hub/{name}"), "", "", error.to_string());

@@ -112,6 +112,20 @@ async fn a_caller_that_is_known_needs_the_role() {
 }
 
 #[tokio::test]
+async fn a_transmitter_of_one_feed_learns_nothing_about_others_and_is_not_counted_there() {
+    let hub = TestHub::new(|_| {});
+    let ask = async |feed: &str| {
+        let request = hub.request().uri(format!("/v1/feeds/{feed}/signals"));
+        let mut request = request.body(Body::from(hub.revoke("set-1", "task-42"))).unwrap();
+        let (name, role, feeds) = ("x".to_owned(), Role::Transmitter, vec!["own".to_owned()]);
+        request.extensions_mut().insert(Principal { name, role, feeds });
+        hub.call(request).await.status().as_u16()
+    };
+    assert_eq!([ask("main").await, ask("nothing").await], [403, 403]);
+    assert_eq!(counted(&hub, |counters| counters.not_a_push.value()), 0);
+}
+
+#[tokio::test]
 async fn what_ends_and_is_dated_ahead_counts_as_now_and_what_permits_comes_again() {
     let hub = TestHub::new(|_| {});
     let task = json!({"format": "complex", "task": {"format": "opaque", "id": "task-42"}});

@@ -18,10 +18,15 @@ fn writer() -> (Writer, Arc<Probe>, TempDir) {
 }
 
 fn start(probe: &Arc<Probe>, queue: usize) -> Writer {
+    start_with_feeds(probe, queue, &[FEED])
+}
+
+fn start_with_feeds(probe: &Arc<Probe>, queue: usize, feeds: &[&str]) -> Writer {
+    let feeds: Vec<_> = feeds.iter().map(|feed| (*feed).to_owned()).collect();
     let store: Arc<dyn Store> = probe.clone();
     let clock = Clock::with_system(store.as_ref(), || 1_000_000).unwrap();
     let end = Arc::clone(probe);
-    Writer::start_with(store, clock, &[FEED.to_owned()], queue, move |why| {
+    Writer::start_with(store, clock, &feeds, queue, move |why| {
         end.ended.lock().unwrap().replace(why.to_owned());
     })
     .unwrap()
@@ -208,6 +213,44 @@ fn one_that_cannot_be_stored_does_not_keep_the_others_from_it() {
     // The writer lives on, and what was refused comes again.
     probe.refused.lock().unwrap().clear();
     assert_eq!(stored(submit_all(&writer, vec![change("7")]).remove(0).unwrap()).1.number, 19);
+}
+
+#[test]
+fn a_flood_in_one_feed_keeps_no_signal_of_another_out() {
+    let (store, _folder) = store();
+    let probe = Probe::new(store);
+    let writer = start_with_feeds(&probe, 8, &[FEED, "other"]);
+    let runtime = runtime();
+    let submit = |feed: &str, jti: &str| {
+        let Change::Signal(signal) = change(jti) else { panic!("a signal") };
+        let (writer, change) = (writer.clone(), Change::Signal(NewSignal { feed: feed.to_owned(), ..signal }));
+        runtime.spawn(async move { writer.submit(change).await })
+    };
+    let held = probe.gate.lock().unwrap();
+    let first = submit(FEED, "first");
+    while probe.waiting.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    let flood: Vec<_> = (0..20).map(|n| submit(FEED, &n.to_string())).collect();
+    // Of the eight places two are those of the other feed.
+    let until = Instant::now() + Duration::from_secs(5);
+    while writer.counts().overloaded < 14 && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    assert_eq!(writer.counts().overloaded, 14);
+    let others: Vec<_> = (0..2).map(|n| submit("other", &n.to_string())).collect();
+    let refused = runtime.block_on(async {
+        while writer.shares.take("other").is_some() && Instant::now() < until {
+            tokio::task::yield_now().await;
+        }
+        submit("other", "third").await.unwrap()
+    });
+    assert_eq!(refused, Err(SubmitError::Overloaded), "it has no more than its share either");
+    drop(held);
+    let answers = |all| runtime.block_on(futures_util::future::join_all(all));
+    let taken =
+        |all: Vec<_>| answers(all).into_iter().filter(|one| matches!(one, Ok(Ok(Outcome::Stored { .. })))).count();
+    assert_eq!([taken(vec![first]), taken(flood), taken(others)], [1, 6, 2]);
 }
 
 #[test]
