@@ -63,6 +63,15 @@ pub fn database(test: &str) -> Option<String> {
     Some(server.url(&name))
 }
 
+/// Runs SQL in the database of a URL, and returns what it prints.
+pub fn run(url: &str, sql: &str) -> String {
+    let mut command = Command::new(programs().unwrap().join("psql"));
+    command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// A server.
 pub struct Postgres {
     folder: PathBuf,
@@ -89,9 +98,17 @@ impl Postgres {
     pub fn standby(&self) -> Postgres {
         let folder = folder();
         let source = format!("host=127.0.0.1 port={} user={ROLE} application_name=standby", self.port);
-        command("pg_basebackup", &["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &source, "-D"], &folder);
+        command(
+            "pg_basebackup",
+            &["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &source, "-D"],
+            &folder,
+        );
         let mut standby = Postgres { folder, port: free_port(), keeper: None };
-        standby.configure(&format!("port = {}\nunix_socket_directories = '{}'\n", standby.port, standby.folder.display()));
+        standby.configure(&format!(
+            "port = {}\nunix_socket_directories = '{}'\n",
+            standby.port,
+            standby.folder.display()
+        ));
         standby.resume();
         standby
     }

@@ -17,7 +17,6 @@ use taskfence_hub::config::hub::Hub as HubConfig;
 use taskfence_hub::feed::keys::Keys;
 use taskfence_hub::health::{self, Gap};
 use taskfence_hub::server::{self, LogFormat};
-use taskfence_hub::store::Store;
 
 use crate::failure::Failure;
 use crate::input::document;

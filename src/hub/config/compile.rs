@@ -67,7 +67,21 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     let HubConfig { name, data, skew, keep_signals, reserve_mib, audit, limits, .. } = config;
     let reserve = reserve_mib.saturating_mul(1024 * 1024);
     let Found { warnings, .. } = found;
-    Ok(Hub { name, data, postgres, listen, access, clusters, skew, keep_signals, reserve, audit, limits, feeds, warnings })
+    Ok(Hub {
+        name,
+        data,
+        postgres,
+        listen,
+        access,
+        clusters,
+        skew,
+        keep_signals,
+        reserve,
+        audit,
+        limits,
+        feeds,
+        warnings,
+    })
 }
 
 /// A limit of nothing would shut everybody out.

@@ -76,9 +76,7 @@ fn split_mode(url: &str) -> Result<(String, Option<bool>), String> {
 /// Whether others can read what is sent to it.
 fn is_remote(host: &Host) -> bool {
     match host {
-        Host::Tcp(name) => {
-            name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
+        Host::Tcp(name) => name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
         Host::Unix(_) => false,
     }
 }

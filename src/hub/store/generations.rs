@@ -84,12 +84,7 @@ impl Places<'_> {
     }
 
     /// The rows of the signal `signal`, which said `entries`, when it is undone at `now`.
-    pub fn undo(
-        &mut self,
-        signal: i64,
-        entries: &[NewEntry],
-        now: Timestamp,
-    ) -> Result<Vec<Row>, StoreError> {
+    pub fn undo(&mut self, signal: i64, entries: &[NewEntry], now: Timestamp) -> Result<Vec<Row>, StoreError> {
         let mut undo = |said: &NewEntry| {
             let Some(mut read) = read(&said.bytes)? else {
                 let mut lifted = said.clone();

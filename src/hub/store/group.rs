@@ -1,7 +1,7 @@
 //! How changes become rows: signals, lifts, their numbers and the chain.
 
-use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
 use crate::store::generations::{self, Places, Row};
+use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
 use crate::store::tables::{Key, KnownSignal, NumberedRow, Numbers, Tables};
 use crate::store::value::{int, uint};
 use std::collections::HashMap;

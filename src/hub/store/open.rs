@@ -26,7 +26,8 @@ pub fn open(hub: &Hub, user: For) -> Result<Arc<dyn Store>, StoreError> {
     };
     if let Some(postgres) = &hub.postgres {
         let kept = Kept { signals: hub.keep_signals, audit };
-        return Ok(Arc::new(PostgresStore::open(postgres, kept, &hub.data)?));
+        let store = PostgresStore::open(postgres, kept, &hub.data)?;
+        return Ok(Arc::new(if user == For::Hub { store.for_hub()? } else { store }));
     }
     let store = SqliteStore::open(&hub.data.join("hub.sqlite"))?;
     let store = store.with_signals_kept(hub.keep_signals).with_audit_kept(audit);

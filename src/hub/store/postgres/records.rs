@@ -170,12 +170,7 @@ pub fn values(session: &mut Session, prefix: &str) -> Result<Vec<(String, String
 }
 
 /// See `Store::swap`.
-pub fn swap(
-    session: &mut Session,
-    name: &str,
-    expected: Option<&str>,
-    new: Option<&str>,
-) -> Result<bool, StoreError> {
+pub fn swap(session: &mut Session, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError> {
     let expected = expected.map(stored);
     let new = new.map(stored);
     let (expected, new) = (expected.as_deref(), new.as_deref());
@@ -205,5 +200,11 @@ pub fn note_time(session: &mut Session, time: u64) -> Result<(), StoreError> {
 /// See `Store::latest_time`.
 pub fn latest_time(session: &mut Session) -> Result<u64, StoreError> {
     let row = session.row("SELECT latest FROM taskfence.clock", &[])?;
+    row.map_or(Ok(0), |row| uint(row.try_get(0)?))
+}
+
+/// The clock of the database, in milliseconds since 1970.
+pub fn now(session: &mut Session) -> Result<u64, StoreError> {
+    let row = session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", &[])?;
     row.map_or(Ok(0), |row| uint(row.try_get(0)?))
 }

@@ -10,7 +10,8 @@ use taskfence_core::time::Timestamp;
 /// Removes the oldest lines that are older than `kept.age`, or too many; not those that name a signal which still has an
 /// effect. Looks at the lines after `cursor`, and returns where to go on; `None`: that was all.
 pub fn prune(session: &mut Session, now: Timestamp, kept: Retention, cursor: i64) -> Result<Option<i64>, StoreError> {
-    let sum = "SELECT coalesce(sum(octet_length(by) + octet_length(call) + octet_length(detail) + $1::bigint), 0)::bigint
+    let sum =
+        "SELECT coalesce(sum(octet_length(by) + octet_length(call) + octet_length(detail) + $1::bigint), 0)::bigint
          FROM taskfence.audit";
     let bytes = session.row(sum, &[&OVERHEAD])?.map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
     let text = "SELECT id, at, octet_length(by) + octet_length(call) + octet_length(detail) + $1::bigint, detail
@@ -24,8 +25,11 @@ pub fn prune(session: &mut Session, now: Timestamp, kept: Retention, cursor: i64
     let standing = "SELECT id FROM taskfence.signal WHERE id = ANY ($1) AND ends > $2";
     let rows = session.rows(standing, &[&named, &int(now.0)])?;
     let standing: HashSet<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let line = |(id, at, size, signal): (i64, i64, i64, Option<i64>)| {
-        Line { id, at, size, is_in_force: signal.is_some_and(|signal| standing.contains(&signal)) }
+    let line = |(id, at, size, signal): (i64, i64, i64, Option<i64>)| Line {
+        id,
+        at,
+        size,
+        is_in_force: signal.is_some_and(|signal| standing.contains(&signal)),
     };
     let outdated = outdated(lines.into_iter().map(line), bytes, now, kept);
     session.execute("DELETE FROM taskfence.audit WHERE id = ANY ($1)", &[&outdated.gone])?;

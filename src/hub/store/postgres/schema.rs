@@ -148,7 +148,8 @@ fn migrate_by(session: &mut Session, steps: &[&str]) -> Result<(), StoreError> {
         if is_there(session, "taskfence.signal")? {
             return Err(StoreError::Damaged("the schema `taskfence` is that of another program".to_owned()));
         }
-        session.batch("CREATE TABLE taskfence.version (version int NOT NULL); INSERT INTO taskfence.version VALUES (0)")?;
+        session
+            .batch("CREATE TABLE taskfence.version (version int NOT NULL); INSERT INTO taskfence.version VALUES (0)")?;
     }
     let row = session.row("SELECT version FROM taskfence.version FOR UPDATE", &[])?;
     let found: i32 = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();

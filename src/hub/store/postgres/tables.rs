@@ -120,7 +120,8 @@ impl<'s> PostgresTables<'s> {
     fn lock_feeds(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let names: BTreeSet<&str> = changes.iter().map(Change::feed).collect();
         let names: Vec<&str> = names.into_iter().collect();
-        let text = "SELECT id, epoch, number, chain, name FROM taskfence.feed WHERE name = ANY ($1) ORDER BY name FOR UPDATE";
+        let text =
+            "SELECT id, epoch, number, chain, name FROM taskfence.feed WHERE name = ANY ($1) ORDER BY name FOR UPDATE";
         for row in self.session.rows(text, &[&names])? {
             self.feeds.insert(row.try_get(4)?, reads::head(&row)?);
         }
@@ -182,9 +183,7 @@ impl<'s> PostgresTables<'s> {
 
     /// Loads the rows about keys: the newest `limit` of each, or all of them.
     fn load_keys(&mut self, keys: &[KeyId], limit: Option<i64>) -> Result<(), StoreError> {
-        let is_loaded = |key: &&KeyId| {
-            self.keys.get(*key).is_some_and(|rows| rows.is_complete || limit.is_some())
-        };
+        let is_loaded = |key: &&KeyId| self.keys.get(*key).is_some_and(|rows| rows.is_complete || limit.is_some());
         let wanted: BTreeSet<&KeyId> = keys.iter().filter(|key| !is_loaded(key)).collect();
         if wanted.is_empty() {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Reading feeds, entries and signals.
 
-use crate::store::model::{NewEntry, NewSignal, SignalQuery, SignalRecord, StoreError, StoredEntry};
 use crate::store::generations;
+use crate::store::model::{NewEntry, NewSignal, SignalQuery, SignalRecord, StoreError, StoredEntry};
 use crate::store::tables::Own;
 use crate::store::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params};

@@ -70,9 +70,9 @@ fn add(connection: &Connection, bytes: i64) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::store::Store;
-    use taskfence_core::time::Span;
     use crate::store::model::Change;
     use crate::store::testing::{commit, signal, store};
+    use taskfence_core::time::Span;
 
     const DAY: u64 = 86_400;
 

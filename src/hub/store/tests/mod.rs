@@ -16,18 +16,20 @@ const NOW: Timestamp = Timestamp(1_000);
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
-            $(#[test] fn $name() { super::$name(&mut super::Home::sqlite()); })*
+            $(#[test] fn $name() { super::$name(&mut crate::store::testing::Home::sqlite()); })*
         }
         mod postgres {
             $(#[test] fn $name() {
-                if let Some(mut home) = super::Home::postgres(stringify!($name)) {
+                if let Some(mut home) = crate::store::testing::Home::postgres(stringify!($name)) {
                     super::$name(&mut home);
                 }
             })*
         }
     };
 }
-pub(super) use on_every_engine;
+
+mod history;
+mod undo;
 
 on_every_engine! {
     every_entry_has_its_own_number_and_the_chain_covers_them_all,
@@ -430,8 +432,9 @@ fn a_feed_remembers_the_epochs_that_it_has_had(home: &mut Home) {
 
 fn signals_after_an_id_come_oldest_first(home: &mut Home) {
     let store = home.store();
-    let ids: Vec<_> =
-        ["1", "2", "3"].map(|jti| stored(commit(&*store, Change::Signal(signal("idp", jti, &[("a", 9_000)])))).0).into();
+    let ids: Vec<_> = ["1", "2", "3"]
+        .map(|jti| stored(commit(&*store, Change::Signal(signal("idp", jti, &[("a", 9_000)])))).0)
+        .into();
     let after = |id, limit| {
         let found = store.signals_after(FEED, id, limit).unwrap();
         found.into_iter().map(|record| record.id).collect::<Vec<_>>()
