@@ -3,9 +3,9 @@
 use crate::config::hub::Postgres;
 use crate::store::Store;
 use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
-use crate::store::postgres::{Kept, PostgresStore};
+use crate::store::postgres::PostgresStore;
 use crate::store::prune::WINDOW;
-use crate::store::retention::{AUDIT, Retention};
+use crate::store::retention::{AUDIT, Kept, Retention};
 use crate::store::sqlite::SqliteStore;
 use std::path::PathBuf;
 use std::sync::Arc;

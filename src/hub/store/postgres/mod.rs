@@ -5,6 +5,7 @@
 
 mod error;
 mod feeds;
+pub mod import;
 mod listen;
 mod order;
 mod origin;
@@ -26,7 +27,7 @@ use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use crate::store::prune::WINDOW;
-use crate::store::retention::Retention;
+use crate::store::retention::Kept;
 use crate::store::{Store, group};
 use listen::Changes;
 use origin::Seen;
@@ -41,7 +42,7 @@ use std::time::{Duration, Instant};
 use tables::PostgresTables;
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
-use taskfence_core::time::{Span, Timestamp};
+use taskfence_core::time::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -50,15 +51,6 @@ const RESOLVE: Duration = Duration::from_secs(15);
 
 /// And it is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(300);
-
-/// How much is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Kept {
-    /// Each signal for so long after it was taken in, also when its entries have ended.
-    pub signals: Span,
-    /// The audit log.
-    pub audit: Retention,
-}
 
 /// The store of one or more hubs in a database.
 pub struct PostgresStore {

@@ -215,3 +215,35 @@ fn a_server_that_does_not_answer_holds_nobody_up_for_long() {
     thread::sleep(Duration::from_millis(400));
     assert!(store.head(FEED).is_ok());
 }
+
+#[test]
+fn a_file_is_moved_with_all_that_it_has_and_the_history_goes_on() {
+    let Some(home) = Home::postgres("a_file_is_moved_with_all_that_it_has_and_the_history_goes_on") else { return };
+    let source = Home::sqlite();
+    let old = source.store();
+    let (id, ..) = stored(commit(&*old, Change::Signal(signal("idp", "1", &[("a", 9_000), ("b", 9_000)]))));
+    commit(&*old, Change::Signal(NewSignal { jti: "n\0".to_owned(), ..signal("idp", "2", &[("a", 9_500)]) }));
+    commit(&*old, crate::store::testing::lift(id));
+    let token = (vec![1; 32], 5, 6);
+    let ann =
+        PrincipalRecord { name: "ann".into(), role: "operator".into(), tokens: vec![token], ..Default::default() };
+    old.put_principal(&ann).unwrap();
+    old.audit(&[Audit { detail: "{}".into(), ..Audit::default() }]).unwrap();
+    old.set("config", "one").unwrap();
+    let file = source.folder.path().join("hub.sqlite");
+    let moved = home.try_open().unwrap().import(&file).unwrap();
+    let count = |name: &str| moved.iter().find(|(table, _)| *table == name).unwrap().1;
+    assert_eq!(["feed", "signal", "entry", "log", "audit", "token"].map(count), [1, 2, 3, 5, 1, 1]);
+    let new = home.store();
+    assert_eq!(new.head(FEED), old.head(FEED));
+    let all = |store: &dyn Store| store.entries_after(FEED, 0, usize::MAX, Timestamp(1_000)).unwrap();
+    assert_eq!(all(&*new), all(&*old));
+    assert_eq!(new.entries_of(FEED, id), old.entries_of(FEED, id));
+    assert_eq!((new.principals(), new.latest_time()), (Ok(vec![ann]), old.latest_time()));
+    assert_eq!(new.get("config"), Ok(Some("one".to_owned())));
+    // The next ones follow, in both alike.
+    let next = |store: &dyn Store| commit(store, Change::Signal(signal("idp", "3", &[("c", 9_000)])));
+    assert_eq!(next(&*new), next(&*old));
+    let again = home.try_open().unwrap().import(&file);
+    assert!(matches!(&again, Err(StoreError::Failed(why)) if why.contains("has a store already")), "{again:?}");
+}
