@@ -120,6 +120,15 @@ impl Postgres {
         file.write_all(lines.as_bytes()).unwrap();
     }
 
+    /// Writes a file into its folder that it owns and nobody else may read.
+    pub fn own_file(&self, name: &str, text: &str) {
+        let path = self.folder.join(name);
+        drop(fs::remove_file(&path));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        give(&path);
+    }
+
     /// Makes it read its configuration again.
     pub fn reload(&self) {
         self.run("postgres", "SELECT pg_reload_conf()");
@@ -243,7 +252,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.wake();
+        if self.keeper.is_some() {
+            self.wake();
+        }
         self.end("remove");
         drop(fs::remove_dir_all(&self.folder));
     }
@@ -257,11 +268,16 @@ fn folder() -> PathBuf {
     drop(fs::remove_dir_all(&folder));
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    give(&folder);
+    folder
+}
+
+/// Gives a file to the user of the server.
+fn give(path: &Path) {
     if is_root() {
-        let status = Command::new("chown").arg(format!("{USER}:")).arg(&folder).status().unwrap();
+        let status = Command::new("chown").arg(format!("{USER}:")).arg(path).status().unwrap();
         assert!(status.success(), "there is no user `{USER}`");
     }
-    folder
 }
 
 /// Runs a program of PostgreSQL as the user of the server, with `folder` as the last argument.

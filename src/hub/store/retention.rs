@@ -1,5 +1,6 @@
 //! How much is kept, and which lines of the audit log go.
 
+use crate::store::model::Audit;
 use crate::store::value::int;
 use taskfence_core::time::{Span, Timestamp};
 
@@ -27,6 +28,9 @@ pub const AUDIT: Retention = Retention { age: Span::hours(400 * 24), bytes: 1024
 /// What a line takes beside its texts, in bytes.
 pub const OVERHEAD: i64 = 40;
 
+/// The named value that counts the bytes of the audit log.
+pub const BYTES: &str = "audit-bytes";
+
 /// So many lines are looked at in one transaction.
 pub const STEP: i64 = 500;
 
@@ -41,6 +45,12 @@ pub struct Line {
     pub size: i64,
     /// Whether the signal that it names has an effect.
     pub is_in_force: bool,
+}
+
+/// The bytes of a line.
+pub fn bytes(line: &Audit) -> i64 {
+    let texts = [&line.by, &line.call, &line.detail].map(|text| i64::try_from(text.len()).unwrap_or(i64::MAX));
+    texts.into_iter().fold(OVERHEAD, i64::saturating_add)
 }
 
 /// Which of some lines go.

@@ -153,7 +153,7 @@ fn go_on(source: &Connection, session: &mut Session) -> Result<(), StoreError> {
         (sequence(session, "taskfence.feed")?, feeds),
     ];
     for (name, last) in all {
-        session.rows("SELECT setval($1::text::regclass, $2 + 1, false)", &[&name, &last])?;
+        session.rows("SELECT setval($1::text::regclass, $2::bigint + 1, false)", &[&name, &last])?;
     }
     Ok(())
 }

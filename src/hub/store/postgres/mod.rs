@@ -17,6 +17,7 @@ mod retention;
 mod schema;
 mod servers;
 mod session;
+mod slots;
 mod tables;
 mod text;
 mod tls;
@@ -47,7 +48,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// Whether a commit has happened is found out within this time, or its changes are refused for now.
-const RESOLVE: Duration = Duration::from_secs(15);
+const RESOLVE: Duration = Duration::from_secs(10);
 
 /// And it is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(300);

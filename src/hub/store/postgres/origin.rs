@@ -110,7 +110,8 @@ impl Seen {
         let Some(record) = &inner.record else { return Ok(()) };
         let failed = |error: io::Error| StoreError::Failed(format!("{}: {error}", self.path.display()));
         let bytes = serde_json::to_vec(record).map_err(|error| StoreError::Failed(error.to_string()))?;
-        let beside = self.path.with_added_extension("partial");
+        // A command on the host may write it at the same time.
+        let beside = self.path.with_added_extension(format!("{}.partial", std::process::id()));
         fs::write(&beside, bytes).map_err(failed)?;
         fs::rename(&beside, &self.path).map_err(failed)
     }

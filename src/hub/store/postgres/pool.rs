@@ -5,6 +5,7 @@ use crate::store::postgres::origin::{self, Found, Seen};
 use crate::store::postgres::schema;
 use crate::store::postgres::servers::Servers;
 use crate::store::postgres::session::{CommitError, Server, Session};
+use crate::store::postgres::slots::Slots;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,15 @@ const KEPT: usize = 8;
 /// A primary that waits for a standby has proved within this time that it still does, when something is read from it. One
 /// that was replaced by its standby without knowing cannot.
 const PROOF: Duration = Duration::from_secs(2);
+
+/// A proof that failed is not tried again for so long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// So many connections read at once.
+const READERS: usize = 16;
+
+/// So many connections write at once.
+const WRITERS: usize = 8;
 
 /// The connections to the primary.
 pub struct Pool {
@@ -25,12 +35,26 @@ pub struct Pool {
     settled: Mutex<Option<Server>>,
     /// When a transaction last became durable.
     proved: Mutex<Option<Instant>>,
+    /// When a proof last failed, and why. Who asks meanwhile waits for the one that is under way.
+    refuted: Mutex<Option<(Instant, StoreError)>>,
+    /// Connections that read, and those that write: neither waits for the others.
+    readers: Slots,
+    writers: Slots,
 }
 
 impl Pool {
     /// No connection yet.
     pub fn new(servers: Arc<Servers>, seen: Seen) -> Pool {
-        Pool { servers, seen, idle: Mutex::default(), settled: Mutex::default(), proved: Mutex::default() }
+        Pool {
+            servers,
+            seen,
+            idle: Mutex::default(),
+            settled: Mutex::default(),
+            proved: Mutex::default(),
+            refuted: Mutex::default(),
+            readers: Slots::new(READERS),
+            writers: Slots::new(WRITERS),
+        }
     }
 
     /// The server that is used.
@@ -78,18 +102,27 @@ impl Pool {
         if !self.servers.has_standby() {
             return Ok(());
         }
+        let mut refuted = self.refuted.lock().unwrap_or_else(PoisonError::into_inner);
         let proved = *self.proved.lock().unwrap_or_else(PoisonError::into_inner);
         if proved.is_some_and(|at| at.elapsed() < PROOF) {
             return Ok(());
         }
+        if let Some((at, error)) = &*refuted
+            && at.elapsed() < AGAIN
+        {
+            return Err(error.clone());
+        }
         let write = |session: &mut Session| session.execute("UPDATE taskfence.clock SET latest = latest", &[]);
-        self.write(write).map(drop).map_err(|error| {
+        let done = self.write(write).map(drop).map_err(|error| {
             StoreError::Unavailable(format!("the primary does not prove that it still is one: {error}"))
-        })
+        });
+        *refuted = done.clone().err().map(|error| (Instant::now(), error));
+        done
     }
 
     /// Runs `body`, which only reads, and may run twice: a connection that was idle may have broken.
     pub fn ask<T>(&self, mut body: impl FnMut(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _slot = self.readers.take()?;
         if let Some(mut session) = self.idle_session() {
             match body(&mut session) {
                 Err(StoreError::Unavailable(_)) => {}
@@ -107,6 +140,7 @@ impl Pool {
 
     /// Runs `body` so that all that it reads is of one moment.
     pub fn read<T>(&self, body: impl FnOnce(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _slot = self.readers.take()?;
         let mut session = self.begun(Session::begin_read)?;
         let done = body(&mut session);
         session.roll_back();
@@ -116,6 +150,7 @@ impl Pool {
 
     /// Runs `body` in a transaction that writes, and says where that was. What it wrote is durable when this returns `Ok`.
     pub fn write<T>(&self, body: impl FnOnce(&mut Session) -> Result<T, StoreError>) -> Result<T, CommitError> {
+        let _slot = self.writers.take().map_err(CommitError::Not)?;
         let mut session = self.begun(Session::begin_write).map_err(CommitError::Not)?;
         let begin = Instant::now();
         let done = match body(&mut session) {

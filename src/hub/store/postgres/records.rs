@@ -1,12 +1,14 @@
 //! What is not a signal: the audit log, principals, followers and named values.
 
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
+use crate::store::postgres::retention;
 use crate::store::postgres::session::Session;
 use crate::store::postgres::text::stored;
 use crate::store::value::{int, uint};
 
 /// See `Store::audit`.
 pub fn audit(session: &mut Session, records: &[Audit]) -> Result<(), StoreError> {
+    retention::count(session, records)?;
     let texts = |text: fn(&Audit) -> &String| records.iter().map(|one| stored(text(one))).collect::<Vec<_>>();
     let (by, call, detail) = (texts(|one| &one.by), texts(|one| &one.call), texts(|one| &one.detail));
     let (by, call, detail) = (refs(&by), refs(&call), refs(&detail));

@@ -247,3 +247,71 @@ fn a_file_is_moved_with_all_that_it_has_and_the_history_goes_on() {
     let again = home.try_open().unwrap().import(&file);
     assert!(matches!(&again, Err(StoreError::Failed(why)) if why.contains("has a store already")), "{again:?}");
 }
+
+#[test]
+fn the_certificate_of_the_server_is_verified() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    if server::programs().is_none() {
+        return eprintln!("skipped: PostgreSQL is not installed");
+    }
+    let authority = || {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), Issuer::new(params, key))
+    };
+    let ((ours, issuer), (theirs, _)) = (authority(), authority());
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let server = Server::start();
+    server.own_file("server.crt", &certificate.pem());
+    server.own_file("server.key", &key.serialize_pem());
+    server.configure("ssl = on\n");
+    server.own_file("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\nhostnossl all all 127.0.0.1/32 reject\n");
+    server.reload();
+    thread::sleep(Duration::from_millis(300));
+    let folder = tempfile::tempdir().unwrap();
+    let with = |host: &str, ca: Option<&str>| {
+        let url = format!("postgresql://hub@{host}:{}/postgres", server.port());
+        let mut home = Home::at(&url);
+        if let Some(ca) = ca {
+            let file = folder.path().join("ca.pem");
+            std::fs::write(&file, ca).unwrap();
+            let postgres = &mut home.postgres.as_mut().unwrap().0;
+            (postgres.ca, postgres.tls) = (Some(file), true);
+        }
+        home.try_open().map(drop)
+    };
+    let is_refused = |opened: &Result<(), StoreError>, wanted: &str| {
+        assert!(matches!(opened, Err(StoreError::Unavailable(why)) if why.contains(wanted)), "{opened:?}");
+    };
+    is_refused(&with("127.0.0.1", None), "pg_hba.conf rejects");
+    is_refused(&with("localhost", Some(&theirs)), "UnknownIssuer");
+    is_refused(&with("127.0.0.1", Some(&ours)), "not valid for name");
+    is_refused(&with("localhost", Some("no certificate")), "`store.postgres.ca`");
+    assert_eq!(with("localhost", Some(&ours)), Ok(()));
+}
+
+#[test]
+fn a_password_is_read_from_its_file_at_each_connection() {
+    if server::programs().is_none() {
+        return eprintln!("skipped: PostgreSQL is not installed");
+    }
+    let server = Server::start();
+    server.run("postgres", "SET password_encryption = 'scram-sha-256'; ALTER ROLE hub PASSWORD 'first'");
+    server.own_file("pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    let mut home = Home::at(&server.url("postgres"));
+    let file = home.folder.path().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    server.reload();
+    thread::sleep(Duration::from_millis(300));
+    let refused = home.try_open().map(drop);
+    assert!(matches!(&refused, Err(StoreError::Unavailable(_) | StoreError::Failed(_))), "{refused:?}");
+    home.postgres.as_mut().unwrap().0.password_file = Some(file.clone());
+    home.store().set("a", "b").unwrap();
+    std::fs::write(&file, "second").unwrap();
+    let refused = home.try_open().map(drop);
+    let is_told = |why: &str| why.contains("password") && !why.contains("second");
+    assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if is_told(why)), "{refused:?}");
+}

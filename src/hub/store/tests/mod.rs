@@ -28,6 +28,7 @@ macro_rules! on_every_engine {
     };
 }
 
+mod audit;
 mod history;
 mod undo;
 
