@@ -20,6 +20,7 @@ mod hub_config;
 mod hub_crashes;
 mod hub_disk;
 mod hub_faults;
+mod hub_postgres;
 mod hub_receipts;
 mod init;
 mod issuer_pages;

@@ -63,6 +63,15 @@ pub fn database(test: &str) -> Option<String> {
     Some(server.url(&name))
 }
 
+/// Runs SQL in the database of a URL, and returns what it prints.
+pub fn run(url: &str, sql: &str) -> String {
+    let mut command = Command::new(programs().unwrap().join("psql"));
+    command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// A server.
 pub struct Postgres {
     folder: PathBuf,

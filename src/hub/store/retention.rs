@@ -1,4 +1,4 @@
-//! How much of the audit log is kept.
+//! How much is kept, and which lines of the audit log go.
 
 use crate::store::value::int;
 use taskfence_core::time::{Span, Timestamp};
@@ -10,6 +10,15 @@ pub struct Retention {
     pub age: Span,
     /// No more than this, in bytes.
     pub bytes: u64,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Each signal for so long after it was taken in, also when its entries have ended.
+    pub signals: Span,
+    /// The audit log.
+    pub audit: Retention,
 }
 
 /// How much of the audit log is kept where nothing else is said.

@@ -202,3 +202,9 @@ pub fn latest_time(session: &mut Session) -> Result<u64, StoreError> {
     let row = session.row("SELECT latest FROM taskfence.clock", &[])?;
     row.map_or(Ok(0), |row| uint(row.try_get(0)?))
 }
+
+/// The clock of the database, in milliseconds since 1970.
+pub fn now(session: &mut Session) -> Result<u64, StoreError> {
+    let row = session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", &[])?;
+    row.map_or(Ok(0), |row| uint(row.try_get(0)?))
+}

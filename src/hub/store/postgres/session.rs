@@ -51,11 +51,13 @@ pub struct Server {
 }
 
 /// Why a transaction is not known to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// It is not.
+    #[error(transparent)]
     Not(StoreError),
     /// It may be: the connection broke, or the server did not wait for its standby.
+    #[error("whether the last changes are stored is not known: {0}")]
     Unknown(String),
 }
 

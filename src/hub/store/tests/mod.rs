@@ -16,18 +16,20 @@ const NOW: Timestamp = Timestamp(1_000);
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
-            $(#[test] fn $name() { super::$name(&mut super::Home::sqlite()); })*
+            $(#[test] fn $name() { super::$name(&mut crate::store::testing::Home::sqlite()); })*
         }
         mod postgres {
             $(#[test] fn $name() {
-                if let Some(mut home) = super::Home::postgres(stringify!($name)) {
+                if let Some(mut home) = crate::store::testing::Home::postgres(stringify!($name)) {
                     super::$name(&mut home);
                 }
             })*
         }
     };
 }
-pub(super) use on_every_engine;
+
+mod history;
+mod undo;
 
 on_every_engine! {
     every_entry_has_its_own_number_and_the_chain_covers_them_all,
