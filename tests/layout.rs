@@ -12,13 +12,14 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 17] = [
+const HUB_ROOMS: [&str; 18] = [
     "repeated",
     "config",
     "problem",
     "histogram",
     "parking",
     "store",
+    "replicas",
     "access",
     "intake",
     "feed",

@@ -18,9 +18,6 @@ use taskfence_core::encoding::digest::{digest_text, sha256};
 /// A check of the store that is older than this counts as failed.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
-/// The name in the store of the hash of the current configuration.
-const CONFIG: &str = "config-hash";
-
 /// What was found at the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -36,11 +33,14 @@ pub struct Findings {
     pub median_skew: Option<i64>,
     /// Proxies that have lately said that they have applied what another store holds.
     pub foreign: usize,
+    /// What is wrong with the signing keys beside those of the other replicas.
+    pub wrong_keys: Option<String>,
 }
 
 /// Whether this hub should get requests.
 #[derive(Debug)]
 pub struct Health {
+    replica: String,
     state: Mutex<State>,
 }
 
@@ -65,13 +65,17 @@ impl Check {
     }
 }
 
-impl Default for Health {
-    fn default() -> Health {
-        Health { state: Mutex::new(State { draining: false, found: None }) }
-    }
-}
-
 impl Health {
+    /// The health of the replica of this name, of which nothing is known yet.
+    pub fn new(replica: &str) -> Health {
+        Health { replica: replica.to_owned(), state: Mutex::new(State { draining: false, found: None }) }
+    }
+
+    /// The name of the replica.
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
     /// Notes what was found at `at`.
     pub fn note(&self, findings: Findings, at: Instant) {
         self.lock().found = Some((findings, at));
@@ -110,6 +114,11 @@ impl Health {
                 .map(|hash| format!("the store is used with the configuration {hash}: {remedy}"))
                 .unwrap_or_default(),
         });
+        checks.push(Check {
+            name: "keys",
+            ok: found.wrong_keys.is_none(),
+            detail: found.wrong_keys.clone().unwrap_or_default(),
+        });
         let restored = found.restored.map(|at| {
             format!("the store was restored from a backup of {at} ms since 1970; what was taken in later is only in proxies: stop or revoke it again, then run `taskfence hub accept-loss`, with `--cut-off` to refuse all that began before")
         });
@@ -147,7 +156,7 @@ impl Health {
         let checks = self.checks(Instant::now());
         let ready = checks.iter().all(|check| check.ok);
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, Json(json!({"ready": ready, "checks": checks}))).into_response()
+        (status, Json(json!({"ready": ready, "replica": self.replica, "checks": checks}))).into_response()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -177,17 +186,6 @@ fn median(mut skews: Vec<i64>) -> Option<i64> {
 pub fn config_hash(config: &Value) -> String {
     let shared = json!({"name": config.get("name"), "skew": config.get("skew"), "feeds": config.get("feeds")});
     digest_text(&sha256(shared.to_string().as_bytes())).chars().take(16).collect()
-}
-
-/// The hash in the store if it is not `own`. An empty store takes `own`.
-pub fn other_config(store: &dyn Store, own: &str) -> Result<Option<String>, StoreError> {
-    match store.get(CONFIG)? {
-        None => {
-            store.set(CONFIG, own)?;
-            Ok(None)
-        }
-        Some(stored) => Ok(Some(stored).filter(|stored| stored != own)),
-    }
 }
 
 /// Up to when a restored store is complete, in milliseconds since 1970; `None` for one that was not restored, or whose
@@ -253,11 +251,6 @@ pub fn set_back(store: &dyn Store, found: bool, complete_until: u64) -> Result<b
     Ok(found || is_known)
 }
 
-/// Makes the configuration with the hash `own` the current one.
-pub fn accept_config(store: &dyn Store, own: &str) -> Result<(), StoreError> {
-    store.set(CONFIG, own)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +264,7 @@ mod tests {
 
     #[test]
     fn ready_is_what_was_found_and_not_long_ago() {
-        let (health, now) = (Health::default(), Instant::now());
+        let (health, now) = (Health::new("a"), Instant::now());
         assert_eq!(failed(&health, now), ["store"], "nothing was found yet");
         health.note(Findings { median_skew: Some(-60_000), ..Findings::default() }, now);
         assert_eq!(failed(&health, now), [""; 0]);
@@ -285,10 +278,11 @@ mod tests {
                 set_back: true,
                 median_skew: Some(60_001),
                 foreign: 2,
+                wrong_keys: Some("no".into()),
             },
             now,
         );
-        assert_eq!(failed(&health, now), ["store", "configuration", "restore", "history", "clock"]);
+        assert_eq!(failed(&health, now), ["store", "configuration", "keys", "restore", "history", "clock"]);
         health.drain();
         health.note(Findings::default(), now);
         assert_eq!(failed(&health, now), ["running"]);

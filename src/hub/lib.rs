@@ -25,6 +25,7 @@ pub mod operations;
 pub mod parking;
 pub mod problem;
 pub mod repeated;
+pub mod replicas;
 pub mod serve;
 pub mod server;
 pub mod store;

@@ -73,6 +73,9 @@ impl Collector for Source {
         counter(&mut encoder, "entries_nearly_full", help, [(Vec::new(), counts.nearly_full)])?;
         let ready = self.health.checks(Instant::now()).iter().all(|check| check.is_ok());
         gauge(&mut encoder, "ready", "Whether `/readyz` says yes", [(Vec::new(), i64::from(ready))])?;
+        let help = "This process, by its name among those over one store";
+        let label = vec![("replica", self.health.replica())];
+        gauge(&mut encoder, "replica_info", help, [(label, 1i64)])?;
         let lag = Duration::from_millis(self.parts.clock.lag()).as_secs_f64();
         let help = "How far the clock of the system is behind that of the hub";
         gauge(&mut encoder, "clock_lag_seconds", help, [(Vec::new(), lag)])?;
@@ -215,7 +218,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every metric that the hub has, with its type.
-    const METRICS: [(&str, &str); 22] = [
+    const METRICS: [(&str, &str); 23] = [
         ("taskfence_hub_audit_lost", "counter"),
         ("taskfence_hub_audit_records", "counter"),
         ("taskfence_hub_audit_waiting", "gauge"),
@@ -234,6 +237,7 @@ mod tests {
         ("taskfence_hub_proxies_waiting", "gauge"),
         ("taskfence_hub_ready", "gauge"),
         ("taskfence_hub_receipt_seconds", "histogram"),
+        ("taskfence_hub_replica_info", "gauge"),
         ("taskfence_hub_signals", "counter"),
         ("taskfence_hub_signals_noted", "counter"),
         ("taskfence_hub_signals_refused", "counter"),

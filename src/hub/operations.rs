@@ -4,7 +4,7 @@ use crate::api::model::{ProxyAnswer, ReceiptAnswer, SlowestAnswer, TakenAnswer, 
 use crate::api::operations::{self, Operations, StopOrder};
 use crate::feed::feed::NoAnswer;
 use crate::feed::follower::Follower;
-use crate::feed::receipts::{self, Closes, Never, Receipt};
+use crate::feed::receipts::{Closes, Never, Receipt};
 use crate::feed::{Feeds, Receipts};
 use crate::intake::operator::{Made, OperatorError, OperatorEvent};
 use crate::intake::service::Intake;
@@ -94,7 +94,12 @@ impl Operations for Parts {
     fn proxies(&self, feed: &str) -> Result<Vec<ProxyAnswer>, Problem> {
         let feed = self.feeds.feed(feed).ok_or_else(|| Problem::missing("there is no such feed", "see /v1/feeds"))?;
         let head = feed.head();
-        Ok(feed.followers.all().into_iter().map(|(id, follower)| proxy(id, &follower, head)).collect())
+        Ok(feed
+            .followers
+            .all()
+            .into_iter()
+            .map(|(id, follower)| proxy(id, &follower, head, feed.closes(&follower)))
+            .collect())
     }
 }
 
@@ -138,7 +143,7 @@ fn closing(closes: Closes) -> (Option<u64>, Option<String>) {
     }
 }
 
-fn proxy(id: String, follower: &Follower, head: Revision) -> ProxyAnswer {
+fn proxy(id: String, follower: &Follower, head: Revision, closes: Closes) -> ProxyAnswer {
     let (applied, report) = (follower.applied, &follower.report);
     ProxyAnswer {
         id,
@@ -153,7 +158,7 @@ fn proxy(id: String, follower: &Follower, head: Revision) -> ProxyAnswer {
         waits: follower.polling > 0,
         stale_after: report.stale_after,
         // After the last statement that it got.
-        closes_at_ms: closing(receipts::closes(follower, u64::MAX)).0,
+        closes_at_ms: closing(closes).0,
         skew_ms: report.skew_ms.unwrap_or_default(),
         saturated: report.saturated,
     }

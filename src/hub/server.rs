@@ -15,12 +15,18 @@ use crate::feed::{self, Feeds, Settings};
 use crate::health::{self, Ahead, Findings, Health};
 use crate::intake;
 use crate::intake::service::Intake;
+use crate::intake::upkeep::Surroundings;
 use crate::metrics::{self, Metrics};
 use crate::operations::Parts;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
+use crate::replicas::configuration::other_config;
+use crate::replicas::member;
+use crate::replicas::standing::{Replica, SETTLE, Standing};
+use crate::replicas::turn::{Turn, UPKEEP};
 use crate::serve::serve;
-use crate::store::clock::Clock;
+use crate::store::clock::{Clock, StoreTime};
+use crate::store::lease::Lease;
 use crate::store::model::StoreError;
 use crate::store::pruning::Pruning;
 use crate::store::writer::Writer;
@@ -43,7 +49,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 
 /// The folder of the signing keys, below `data`.
 pub const KEYS: &str = "keys";
@@ -165,6 +171,10 @@ pub struct Server {
     feeds: JoinHandle<()>,
     ticker: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    /// What keeps up with other replicas.
+    beside: JoinSet<()>,
+    /// This one among others, if there may be any.
+    replica: Option<Arc<Replica>>,
     // The lock is held while the hub runs.
     _lock: File,
 }
@@ -174,29 +184,68 @@ impl Server {
     pub async fn start(hub: Hub, config: &str) -> Result<Server, StartError> {
         make_data(&hub)?;
         let lock = lock(&hub)?;
-        let store = store::open::open(&hub, store::open::For::Hub)?;
+        let (store, shared) = (store::open::open(&hub, store::open::For::Hub)?, hub.postgres.is_some());
+        Server::start_over(store, shared, (hub, config), lock).await
+    }
+
+    /// Starts it over `store`; `shared`: other processes may be over the same.
+    async fn start_over(
+        store: Arc<dyn Store>,
+        shared: bool,
+        (hub, config): (Hub, &str),
+        lock: File,
+    ) -> Result<Server, StartError> {
+        let name = member::name();
         // If this turns out to be an older copy of the store, it is complete until then.
         let complete_until = store.latest_time()?;
-        let clock = Clock::new(&*store)?;
+        let time = StoreTime::new(&*store)?;
+        let clock = match shared {
+            true => {
+                let time = time.clone();
+                Clock::with_system(&*store, move || time.now_ms())?
+            }
+            false => Clock::new(&*store)?,
+        };
         let names: Vec<_> = hub.feeds.iter().map(|feed| feed.name.clone()).collect();
-        feed::coverage::renew(&*store, &hub, clock.now())?;
+        if !shared {
+            feed::coverage::renew(&*store, &hub, clock.now())?;
+        }
         let writer = Writer::start(Arc::clone(&store), clock.clone(), &names)?;
+        let replica = Arc::new(Replica {
+            name: name.clone(),
+            config: config.to_owned(),
+            started: clock.now_ms(),
+            store: Arc::clone(&store),
+            time,
+        });
+        if shared {
+            // Nothing before the first look.
+            writer.permit(Some(Instant::now()));
+        }
         // Before the feeds are opened, so that no commit is missed.
         let committed = writer.committed();
-        let intake = Intake::start(&hub, config, Arc::clone(&store), writer.clone(), clock.clone())?;
+        let among = shared.then_some(&*name);
+        let intake = Intake::start_as(among, (&hub, config), Arc::clone(&store), writer.clone(), clock.clone())?;
         let keys = Arc::new(Keys::open(&hub.data.join(KEYS))?);
         let now: Now = {
             let clock = clock.clone();
             Arc::new(move || clock.now_ms())
         };
         let issuers: feed::Issuers = {
-            let intake = intake.clone();
-            Arc::new(move |feed, now| intake.issuer_status(feed, now))
+            let (intake, replica) = (intake.clone(), Arc::clone(&replica));
+            Arc::new(move |feed, now| {
+                if shared {
+                    replica.check_accepted()?;
+                }
+                intake.issuer_status_of_all(feed, now)
+            })
         };
         let settings = Settings {
             max_loaders: hub.limits.full_states,
             max_followers: hub.limits.followers,
             max_of_principal: hub.limits.followers_per_principal,
+            replica: name.clone(),
+            shared,
             ..Settings::new(&hub.name)
         };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
@@ -210,11 +259,12 @@ impl Server {
         let listener = listen(address).map_err(|reason| StartError::Listen { address, reason })?;
         let address = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?;
 
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new(&name));
         let audit = Arc::<AuditTrail>::default();
         let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audit)));
         let operations: Arc<dyn Operations> = parts.clone();
-        let api = Api { store: Arc::clone(&store), operations, hub: Arc::new(hub), audit: Arc::clone(&audit) };
+        let hub = Arc::new(hub);
+        let api = Api { store: Arc::clone(&store), operations, hub: Arc::clone(&hub), audit: Arc::clone(&audit) };
         let router = router(&parts, api, metrics, &health, &access);
 
         let (stop, stopped) = watch::channel(false);
@@ -222,8 +272,10 @@ impl Server {
         let current = tls.as_ref().map(Tls::current);
         let served = serve(listener, router, current, sources, wait(stopped.clone()));
         let median_skew = Arc::new(Mutex::new(None));
+        let (standing, stood) = watch::channel(Standing { is_accepted: !shared, ..Standing::default() });
         let ticker = Ticker {
             median_skew: Arc::clone(&median_skew),
+            standing: stood.clone(),
             store: Arc::clone(&store),
             access,
             health: Arc::clone(&health),
@@ -258,7 +310,27 @@ impl Server {
                 }
             }
         };
-        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the hub listens");
+        let mut beside = JoinSet::new();
+        let mut surroundings = Surroundings::alone(covers, removable);
+        if shared {
+            beside.spawn(parts.writer.follow_others(store.changes()));
+            beside.spawn(look_at_replicas(Arc::clone(&replica), Arc::clone(&parts), standing));
+            let (accepted, may) = watch::channel(false);
+            let mut stood = stood;
+            beside.spawn(async move {
+                while stood.changed().await.is_ok() {
+                    accepted.send_replace(stood.borrow_and_update().is_accepted);
+                }
+            });
+            let lease = Lease::new(Arc::clone(&store), UPKEEP, &name);
+            let clock = parts.clock.clone();
+            let (turn, keep) = Turn::of(lease, Arc::new(move || clock.now_ms()), may.clone());
+            beside.spawn(keep);
+            (surroundings.turn, surroundings.accepted, surroundings.settle) = (turn, may, SETTLE);
+            let (store, clock) = (Arc::clone(&store), parts.clock.clone());
+            surroundings.renew_epochs = Arc::new(move || feed::coverage::renew(&*store, &hub, clock.now()));
+        }
+        tracing::info!(%address, replica = name, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
             address,
             health,
@@ -268,7 +340,9 @@ impl Server {
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
-            upkeep: tokio::spawn(intake.look_after(covers, removable)),
+            upkeep: tokio::spawn(intake.look_after(surroundings)),
+            beside,
+            replica: shared.then_some(replica),
             stop,
             _lock: lock,
         })
@@ -281,7 +355,7 @@ impl Server {
 
     /// Ends the hub: it stops being ready, takes requests for `drain`, answers who waits, and stores what is known about
     /// proxies and transmitters.
-    pub async fn stop(self, drain: Duration) {
+    pub async fn stop(mut self, drain: Duration) {
         tracing::info!("the hub is about to stop");
         self.health.drain();
         tokio::time::sleep(drain).await;
@@ -295,6 +369,14 @@ impl Server {
         self.upkeep.abort();
         if let Err(error) = self.parts.intake.save().await {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
+        }
+        self.beside.shutdown().await;
+        if let Some(replica) = self.replica {
+            let lease = Lease::new(Arc::clone(&self.store), UPKEEP, &replica.name);
+            let left = spawn_blocking(move || lease.release().and_then(|()| replica.leave())).await;
+            if !matches!(left, Ok(Ok(()))) {
+                tracing::error!("that this replica has ended cannot be stored: the others find out after some seconds");
+            }
         }
         let (store, audit) = (self.store, Arc::clone(&self.audit));
         if !matches!(spawn_blocking(move || audit.catch_up(&*store)).await, Ok(Ok(_))) {
@@ -341,6 +423,26 @@ async fn scrape(Extension(principal): Extension<Principal>, metrics: Arc<Metrics
     }
 }
 
+/// Looks each second at the store and the other replicas, and says there that this one lives.
+async fn look_at_replicas(replica: Arc<Replica>, parts: Arc<Parts>, standing: watch::Sender<Standing>) {
+    let looking = Repeated::new("this replica cannot look at the store: it stores nothing after some seconds");
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let (looks, keys) = (Arc::clone(&replica), Arc::clone(parts.feeds.keys()));
+        let looked = spawn_blocking(move || looks.look(keys.kids(), keys.current())).await;
+        let looked = looked.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())));
+        looking.note("", &looked);
+        let Ok((found, permitted)) = looked else { continue };
+        parts.writer.permit(Some(permitted));
+        for feed in parts.feeds.iter() {
+            feed.followers.note_alive(found.others.iter().map(|other| (other.name.as_str().into(), other.at)));
+        }
+        standing.send_replace(found);
+    }
+}
+
 /// What is looked at again and again.
 struct Ticker {
     store: Arc<dyn Store>,
@@ -357,6 +459,8 @@ struct Ticker {
     noting_uses: Repeated,
     reading_keys: Repeated,
     reading_tls: Repeated,
+    /// What this replica found at its last look at the others.
+    standing: watch::Receiver<Standing>,
     /// How far the clocks of proxies were ahead at the last look, in milliseconds.
     median_skew: Arc<Mutex<Option<i64>>>,
 }
@@ -381,8 +485,8 @@ impl Ticker {
     }
 
     fn look(&mut self) {
-        let mut findings = Findings::default();
-        match health::other_config(&*self.store, &self.config) {
+        let mut findings = Findings { wrong_keys: self.standing.borrow().wrong_keys.clone(), ..Findings::default() };
+        match other_config(&*self.store, &self.config) {
             Ok(other) => findings.other_config = other,
             Err(error) => findings.store = Some(error.to_string()),
         }

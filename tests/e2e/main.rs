@@ -22,6 +22,7 @@ mod hub_disk;
 mod hub_faults;
 mod hub_postgres;
 mod hub_receipts;
+mod hub_replicas;
 mod init;
 mod issuer_pages;
 mod issuers;

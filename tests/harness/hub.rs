@@ -98,6 +98,35 @@ impl Hub {
         Ok(hub)
     }
 
+    /// Another replica of this hub, with data of its own and the same signing keys, after a last change to its
+    /// configuration. It does not run yet.
+    pub fn replica(&self, name: &str, change: impl FnOnce(&mut Value)) -> Result<Self> {
+        let folder = artefacts::target().join("tests").join(unique(name));
+        let keys = folder.join("data/keys");
+        fs::create_dir_all(&keys).map_err(Error::doing(keys.display()))?;
+        for file in fs::read_dir(self.folder.join("data/keys")).map_err(Error::doing("data/keys"))?.flatten() {
+            fs::copy(file.path(), keys.join(file.file_name())).map_err(Error::doing("copy a key"))?;
+        }
+        let text = fs::read_to_string(self.config_file()).map_err(Error::doing("hub.yaml"))?;
+        let mut config: Value = serde_json::from_str(&text).map_err(Error::doing("hub.yaml"))?;
+        let address = jwks::down()?;
+        config["data"] = json!(folder.join("data"));
+        config["listen"]["address"] = json!(address.to_string());
+        change(&mut config);
+        fs::write(folder.join("hub.yaml"), format!("{config:#}")).map_err(Error::doing("hub.yaml"))?;
+        Ok(Self {
+            process: None,
+            folder,
+            address,
+            speaks_tls: self.speaks_tls,
+            environment: Vec::new(),
+            operator: self.operator.clone(),
+            transmitter: self.transmitter.clone(),
+            sidecar: self.sidecar.clone(),
+            jwks: self.jwks.clone(),
+        })
+    }
+
     /// Starts the process again, after it was stopped or killed, and waits until it is ready.
     pub async fn run(&mut self) -> Result<()> {
         self.run_until(200).await.map(drop)

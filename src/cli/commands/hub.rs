@@ -16,6 +16,7 @@ use taskfence_hub::config::compile::compile;
 use taskfence_hub::config::hub::Hub as HubConfig;
 use taskfence_hub::feed::keys::Keys;
 use taskfence_hub::health::{self, Gap};
+use taskfence_hub::replicas::configuration::accept_config;
 use taskfence_hub::server::{self, LogFormat};
 use taskfence_hub::store::open;
 
@@ -188,7 +189,7 @@ impl OfHub {
         let (hub, json) = read(&self.config)?;
         let store = server::open_store(&hub).map_err(failed)?;
         let hash = health::config_hash(&json);
-        health::accept_config(&*store, &hash).map_err(failed)?;
+        accept_config(&*store, &hash).map_err(failed)?;
         audit::note(&*store, console.now, "hub accept-config", &json!({"config": hash}))?;
         writeln!(console.out, "the configuration {hash} is current")?;
         Ok(Exit::Done)

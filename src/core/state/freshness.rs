@@ -143,6 +143,14 @@ impl Freshness {
         }
     }
 
+    /// Takes in what somebody else has heard. The order does not matter.
+    pub fn merge(&mut self, other: &Freshness) {
+        for Heard { transmitter, at, status, status_at } in &other.heard {
+            let heartbeat = Heartbeat { transmitter: *transmitter, issued: *at, stream: Some((*status, *status_at)) };
+            self.note(&heartbeat, *at);
+        }
+    }
+
     /// The time up to which the state is known to be complete for somebody who needs all of `transmitters`: that of the
     /// transmitter heard of least recently. [`Timestamp`] 0 when one was never heard of or has disabled its stream, or
     /// when `transmitters` is empty.

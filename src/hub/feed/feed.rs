@@ -1,12 +1,14 @@
 //! One feed: where a follower stands in it, and which page it gets.
 
 use crate::feed::body::PageBody;
+use crate::feed::follower::Follower;
 use crate::feed::followers::{Followers, Polling};
 use crate::feed::full_state::{Cutter, FullState, FullStates, NoFullState};
 use crate::feed::heads::{Head, Heads};
 use crate::feed::keys::Keys;
 use crate::feed::pace::Meter;
 use crate::feed::pages::{Content, NoPage, Page, Pages};
+use crate::feed::receipts::{self, Closes, CommitTime};
 use crate::feed::request::PageRequest;
 use crate::feed::tail::{Range, Tail};
 use crate::feed::{Issuers, Now, Settings, heartbeat, locked};
@@ -40,10 +42,12 @@ pub struct Feed {
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
     /// The epochs that the feed has had.
-    past_epochs: Vec<u64>,
+    past_epochs: Mutex<Vec<u64>>,
     now: Now,
     keys: Arc<Keys>,
     tail: Mutex<Tail>,
+    /// Held by the one that reads what the tail lacks.
+    catching_up: Mutex<()>,
     pages: Pages,
     published: watch::Sender<Published>,
     reading: Repeated,
@@ -55,6 +59,8 @@ pub struct Feed {
 struct Published {
     /// Pages go up to this number.
     number: u64,
+    /// The epoch of the feed.
+    epoch: u64,
     /// How often statements have come to say something else about issuers.
     coverage: u64,
     /// The hub stops: nobody waits any longer.
@@ -98,20 +104,21 @@ impl Feed {
     ) -> Result<Feed, StoreError> {
         let head = store.head(name)?;
         let stored = store.followers(name)?;
-        let past_epochs = store.get(&past_epochs(name))?.unwrap_or_default();
+        let past_epochs = read_past_epochs(&*store, name)?;
         Ok(Feed {
             name: name.to_owned(),
-            followers: Followers::new(name, stored, (settings.max_followers, settings.max_of_principal), now.clone()),
+            followers: Followers::new(name, stored, &settings, now.clone()),
             full: FullStates::new(settings.max_loaders),
             heads: Heads::new(name, store.clone(), now.clone(), issuers),
             meter: Arc::default(),
             news: Notify::new(),
-            tail: Mutex::new(Tail::new(settings.tail_bytes, head)),
+            tail: Mutex::new(Tail::new(settings.tail_bytes, head, (now)())),
+            catching_up: Mutex::default(),
             pages: Pages::default(),
-            published: watch::Sender::new(Published { number: head.number, ..Published::default() }),
+            published: watch::Sender::new(Published { number: head.number, epoch: head.epoch, ..Published::default() }),
             settings,
             store,
-            past_epochs: past_epochs.split(' ').filter_map(|epoch| u64::from_str_radix(epoch, 16).ok()).collect(),
+            past_epochs: Mutex::new(past_epochs),
             now,
             keys,
             reading: Repeated::new("cannot read the feed"),
@@ -123,26 +130,57 @@ impl Feed {
     pub fn announce(&self, entries: &[StoredEntry], revision: Revision) {
         let at = (self.now)();
         let mut tail = locked(&self.tail);
+        let before = tail.head();
         if tail.push(entries, revision, at).is_err() {
-            tracing::warn!(feed = self.name, %revision, "commits were missed: pages come from the store");
-            tail.reset(revision);
+            // An entry of another replica that was replaced before it was read, or a new epoch.
+            tracing::debug!(feed = self.name, %revision, "pages of changes before this revision come from the store");
+            tail.reset(revision, at);
         }
         drop(tail);
+        if before.epoch != revision.epoch {
+            self.begin_epoch();
+        }
         self.news.notify_one();
     }
 
-    /// Commits were missed: goes on at the head of the store. Blocks.
-    pub fn resume(&self) -> Result<(), StoreError> {
-        let head = self.store.head(&self.name)?;
-        locked(&self.tail).reset(head);
-        self.news.notify_one();
-        Ok(())
+    /// Takes in what the store has and was not announced, as after commits of another replica. Blocks.
+    pub fn catch_up(&self) -> Result<(), StoreError> {
+        let _turn = locked(&self.catching_up);
+        loop {
+            let before = self.head();
+            let (entries, upto) = self.store.entries_after(&self.name, before.number, MAX_ENTRIES, Timestamp(0))?;
+            if upto.epoch != before.epoch {
+                let head = self.store.head(&self.name)?;
+                self.announce(&[], head);
+                return Ok(());
+            }
+            if upto.number <= before.number {
+                return Ok(());
+            }
+            self.announce(&entries, upto);
+        }
+    }
+
+    /// The feed has another epoch: what was made for the old one is of no use any more.
+    fn begin_epoch(&self) {
+        self.full.forget();
+        self.heads.forget();
+        match read_past_epochs(&*self.store, &self.name) {
+            Ok(past) => *locked(&self.past_epochs) = past,
+            // Then proxies of the old epoch count as those of another store for a while, which only a check shows.
+            Err(error) => tracing::warn!(feed = self.name, %error, "the epochs of the feed cannot be read"),
+        }
+        self.publish();
     }
 
     /// Wakes the followers that wait for what was announced.
     pub fn publish(&self) {
-        let number = locked(&self.tail).head().number;
-        self.published.send_if_modified(|published| std::mem::replace(&mut published.number, number) != number);
+        let Revision { number, epoch, .. } = locked(&self.tail).head();
+        self.published.send_if_modified(|published| {
+            let is_new = (published.number, published.epoch) != (number, epoch);
+            (published.number, published.epoch) = (number, epoch);
+            is_new
+        });
     }
 
     /// Answers all who wait, now and from now on: the hub stops.
@@ -167,6 +205,20 @@ impl Feed {
         locked(&self.tail).committed_at(number)
     }
 
+    /// What is known of when the entry of a number was committed.
+    pub fn commit_time(&self, number: u64) -> CommitTime {
+        let tail = locked(&self.tail);
+        // Not announced yet: no later than now.
+        let by = || tail.committed_by(number).unwrap_or_else(|| (self.now)());
+        CommitTime { at: tail.committed_at(number), by: self.settings.shared.then(by) }
+    }
+
+    /// By when a follower has closed itself that gets no other statement.
+    pub fn closes(&self, follower: &Follower) -> Closes {
+        let elsewhere = *follower.replica != *self.settings.replica;
+        receipts::closes(follower, u64::MAX, elsewhere.then(|| self.followers.served_until(follower)))
+    }
+
     /// The chain at a number.
     pub async fn chain(self: &Arc<Self>, number: u64) -> Result<Option<Chain>, NoAnswer> {
         let known = locked(&self.tail).chain(number);
@@ -184,6 +236,7 @@ impl Feed {
             let state = self.full.resume(polling.of(), revision, part).map_err(NoAnswer::from)?;
             return Box::pin(self.part(&state, part, request.nonce.as_deref(), &polling)).await;
         }
+        self.followers.asks_after(polling.id(), request.after);
         let deadline = deadline(request.wait);
         loop {
             match Box::pin(self.position(request.after)).await? {
@@ -221,7 +274,7 @@ impl Feed {
             if reached(now.number) {
                 return Ok(());
             }
-            if now.closing || now.coverage != begun.coverage {
+            if now.closing || (now.coverage, now.epoch) != (begun.coverage, begun.epoch) {
                 return Err(late);
             }
             let changed = tokio::select! {
@@ -246,7 +299,7 @@ impl Feed {
         if !ours && self.lacks(applied).await? {
             self.followers.note_ahead(polling.id());
         }
-        if !ours && applied.epoch != self.head().epoch && !self.past_epochs.contains(&applied.epoch) {
+        if !ours && applied.epoch != self.head().epoch && !locked(&self.past_epochs).contains(&applied.epoch) {
             self.followers.note_foreign(polling.id());
         }
         // Of another history: it enforces something, but nothing that this feed can count on.
@@ -268,7 +321,13 @@ impl Feed {
     }
 
     async fn position(self: &Arc<Self>, at: Revision) -> Result<Position, NoAnswer> {
-        let head = self.head();
+        let mut head = self.head();
+        if at != Revision::START && (at.epoch != head.epoch || at.number > head.number) {
+            // Another replica may have committed it, or begun an epoch.
+            self.blocking(Feed::catch_up).await?;
+            self.publish();
+            head = self.head();
+        }
         if at.epoch != head.epoch {
             return Ok(Position::Foreign);
         }
@@ -284,7 +343,10 @@ impl Feed {
         let (after, format) = (request.after, request.format);
         let limit = self.published.borrow().number;
         let built = self.pages.get((after, limit, format), self.build(after, limit, format));
-        let page = timeout(STORE_WAIT, built).await.map_err(|_| NoAnswer::Store)?.map_err(NoAnswer::from)?;
+        let page = match timeout(STORE_WAIT, built).await.map_err(|_| NoAnswer::Store)? {
+            Err(NoPage::Epoch) => return Box::pin(self.full_state(request, polling)).await,
+            built => built.map_err(NoAnswer::from)?,
+        };
         if page.is_stored {
             // Whoever is that far behind, or says so, loads as much as with a full state, and needs a place like it.
             match page.content.upto.number < limit {
@@ -298,11 +360,15 @@ impl Feed {
             return self.signed(&page.content, &head, Some(nonce), polling);
         }
         // A page that was built before the last statement to this follower must not take its `at` back.
-        let newer = self.heads.latest().filter(|_| self.followers.last_statement(polling.id()) > Some(page.head.at));
+        let newer = self.followers.last_statement(polling.id()) > Some(page.head.at);
         match newer {
-            Some(head) => self.signed(&page.content, &head, None, polling),
-            None => {
-                Ok(self.send(PageBody::new(page.statement.clone(), page.content.entries.clone()), &page.head, polling))
+            true => {
+                let head = self.no_older_head(page.head.clone(), polling).await?;
+                self.signed(&page.content, &head, None, polling)
+            }
+            false => {
+                let body = PageBody::new(page.statement.clone(), page.content.entries.clone());
+                Ok(self.send(body, page.content.upto, &page.head, polling))
             }
         }
     }
@@ -320,6 +386,10 @@ impl Feed {
             }
         };
         let head = self.heads.covering(range.upto.number, HEAD_AGE).await.map_err(|_| NoPage::Store)?;
+        // Numbers of two epochs do not follow each other.
+        if range.upto.epoch != after.epoch || head.revision.epoch != after.epoch {
+            return Err(NoPage::Epoch);
+        }
         let content = Content::changes(after, format, range);
         let statement = self.keys.sign(&content.statement(&head, self.names(), None))?;
         Ok(Page { content, statement, head, is_stored })
@@ -329,10 +399,16 @@ impl Feed {
     async fn nothing_new(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
         let head = match request.nonce {
             Some(_) => self.new_head().await?,
-            None => self.recent_head(request.after.number, heartbeat::MAX_AGE).await?,
+            None => {
+                let head = self.recent_head(request.after.number, heartbeat::MAX_AGE).await?;
+                self.no_older_head(head, polling).await?
+            }
         };
         if head.revision != request.after {
-            // It was committed, and is not published yet.
+            // It was committed, here or by another replica, and is not published yet.
+            if head.revision.epoch != self.head().epoch || head.revision.number > self.head().number {
+                self.blocking(Feed::catch_up).await?;
+            }
             self.publish();
             return match self.position(request.after).await? {
                 Position::Known => self.changes(request, polling).await,
@@ -351,12 +427,21 @@ impl Feed {
             None => heartbeat::page(&head, self.names(), &self.keys),
         };
         let statement = statement.map_err(|_| NoAnswer::Store)?;
-        Ok(self.send(PageBody::new(statement, bytes::Bytes::new()), &head, polling))
+        Ok(self.send(PageBody::new(statement, bytes::Bytes::new()), head.revision, &head, polling))
     }
 
     /// Part 0 of the full state.
     async fn full_state(self: &Arc<Self>, request: &PageRequest, polling: &Polling) -> Result<PageBody, NoAnswer> {
-        let state = self.full.begin(polling.of(), self.cut()).await.map_err(NoAnswer::from)?;
+        if self.recent_head(0, heartbeat::MAX_AGE).await?.revision.epoch != self.head().epoch {
+            self.blocking(Feed::catch_up).await?;
+        }
+        let mut state = self.full.begin(polling.of(), self.cut()).await.map_err(NoAnswer::from)?;
+        if state.revision.epoch != self.head().epoch {
+            // It was cut before or after a new epoch that this feed has not heard of, or not yet.
+            self.blocking(Feed::catch_up).await?;
+            self.full.forget();
+            state = self.full.begin(polling.of(), self.cut()).await.map_err(NoAnswer::from)?;
+        }
         self.part(&state, 0, request.nonce.as_deref(), polling).await
     }
 
@@ -394,14 +479,28 @@ impl Feed {
         nonce: Option<&str>,
         polling: &Polling,
     ) -> Result<PageBody, NoAnswer> {
+        if head.revision.epoch != content.upto.epoch {
+            // Its number says nothing about these entries. The next request finds the new epoch.
+            return Err(if content.part.is_some() { NoAnswer::Gone } else { NoAnswer::Store });
+        }
         let statement = self.keys.sign(&content.statement(head, self.names(), nonce)).map_err(|_| NoAnswer::Store)?;
-        Ok(self.send(PageBody::new(statement, content.entries.clone()), head, polling))
+        Ok(self.send(PageBody::new(statement, content.entries.clone()), content.upto, head, polling))
     }
 
-    fn send(&self, page: PageBody, head: &Head, polling: &Polling) -> PageBody {
-        self.followers.sent(polling.id(), head.revision.number, head.at);
+    fn send(&self, page: PageBody, upto: Revision, head: &Head, polling: &Polling) -> PageBody {
+        self.followers.sent(polling.id(), upto, head.revision.number, head.at);
         self.meter.charge(page.length());
         page
+    }
+
+    /// `head`, or a later one where the follower may have a statement that is newer, of this replica or another.
+    async fn no_older_head(&self, head: Arc<Head>, polling: &Polling) -> Result<Arc<Head>, NoAnswer> {
+        let last = self.followers.last_statement(polling.id());
+        let known = [Some(head), self.heads.latest()].into_iter().flatten().find(|head| Some(head.at) >= last);
+        match known {
+            Some(head) => Ok(head),
+            None => self.new_head().await,
+        }
     }
 
     async fn new_head(&self) -> Result<Arc<Head>, NoAnswer> {
@@ -430,6 +529,11 @@ impl Feed {
     fn names(&self) -> (&str, &str) {
         (&self.settings.hub, &self.name)
     }
+}
+
+fn read_past_epochs(store: &dyn Store, feed: &str) -> Result<Vec<u64>, StoreError> {
+    let past = store.get(&past_epochs(feed))?.unwrap_or_default();
+    Ok(past.split(' ').filter_map(|epoch| u64::from_str_radix(epoch, 16).ok()).collect())
 }
 
 /// A moment `wait` from now.

@@ -26,8 +26,17 @@ pub struct Follower {
     pub applied_before: u64,
     /// When it was last heard of, in milliseconds since 1970.
     pub seen: u64,
-    /// What was sent to it.
+    /// What was sent to it by this replica of the hub.
     pub statements: Statements,
+    /// The replica that it came to last.
+    pub replica: Arc<str>,
+    /// It may have statements of other replicas up to this time, in milliseconds since 1970: what it gets here must not be
+    /// older.
+    pub(super) not_before: u64,
+    /// Up to where the last page went that it got here.
+    pub(super) sent: Revision,
+    /// A hash of its report, as the store has it. 0: it did not come from there.
+    pub(super) mirrored: u64,
     /// Whether it was heard of since the hub started.
     pub is_heard: bool,
     /// Whether it has said since then that it has applied what this history of the feed does not have.

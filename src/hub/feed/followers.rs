@@ -2,16 +2,20 @@
 //!
 //! All of it is in memory, and written to the store in batches. After a start the followers of the store are known again.
 //! Only `applied` acknowledges a change.
+//!
+//! With several replicas over one store, each writes the followers that came to it last, and reads those of the others: a
+//! follower that goes from one to another stays one.
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
 use crate::feed::full_state::Of;
-use crate::feed::receipts::{self, Receipt, Waiter};
+use crate::feed::receipts::{self, CommitTime, Receipt, Waiter};
 use crate::feed::report::{MAX_STALE, Report};
 use crate::feed::statements::Statements;
-use crate::feed::{Now, locked};
+use crate::feed::{Now, Settings, locked};
 use crate::histogram::Histogram;
 use crate::store::model::FollowerRecord;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use taskfence_core::feed::revision::Revision;
@@ -23,9 +27,16 @@ const SILENT: u64 = 24 * 3_600_000;
 /// That a follower was heard of is written this often, in milliseconds, if nothing else changed.
 const WRITE_SEEN: u64 = 60_000;
 
+/// A follower that was away for so long, in milliseconds, may have asked another replica meanwhile.
+const AWAY: u64 = 1_000;
+
 /// The followers of one feed.
 pub struct Followers {
     feed: String,
+    /// The name of this replica.
+    own: Arc<str>,
+    /// Whether there may be other replicas.
+    shared: bool,
     now: Now,
     /// So many followers, and so many of one principal.
     max: (usize, usize),
@@ -37,6 +48,10 @@ pub struct Followers {
     state: Mutex<State>,
     /// Held by the one that writes followers to the store.
     pub(crate) writing: tokio::sync::Mutex<()>,
+    /// Held by the one that reads those of other replicas: since when.
+    pub(crate) reading: tokio::sync::Mutex<u64>,
+    /// Told when somebody begins to wait for a receipt.
+    pub(crate) watched: Notify,
 }
 
 #[derive(Default)]
@@ -46,6 +61,8 @@ struct State {
     of_principal: HashMap<Arc<str>, usize>,
     waiters: Vec<Waiter>,
     next_waiter: u64,
+    /// When each other replica last said that it lives, in milliseconds since 1970.
+    alive: HashMap<Box<str>, u64>,
 }
 
 /// Which followers to write.
@@ -83,9 +100,10 @@ pub struct Polling {
 }
 
 impl Followers {
-    /// The followers of `feed`, beginning with `stored`. At most so many, and so many of one principal.
-    pub fn new(feed: &str, stored: Vec<FollowerRecord>, max: (usize, usize), now: Now) -> Arc<Followers> {
-        let started_at = now();
+    /// The followers of `feed`, beginning with `stored`.
+    pub fn new(feed: &str, stored: Vec<FollowerRecord>, settings: &Settings, now: Now) -> Arc<Followers> {
+        let (started_at, own, shared) = (now(), Arc::<str>::from(settings.replica.as_str()), settings.shared);
+        let max = (settings.max_followers, settings.max_of_principal);
         let read = |record: FollowerRecord| {
             let report = Report::parse_stored(record.report.as_bytes()).ok()?;
             let mut statements = Statements::default();
@@ -106,6 +124,10 @@ impl Followers {
                 changed: false,
                 written: record.seen,
                 stored: true,
+                replica: if shared { record.replica.into() } else { own.clone() },
+                not_before: 0,
+                sent: Revision::START,
+                mirrored: hash(&record.report),
                 report,
             };
             Some((record.id.into_boxed_str(), follower))
@@ -122,8 +144,20 @@ impl Followers {
         }
         let state = Mutex::new(State { by_id, of_principal, ..State::default() });
         let latency = Histogram::default();
-        let (feed, writing) = (feed.to_owned(), tokio::sync::Mutex::default());
-        Arc::new(Followers { feed, now, max, started_at, may_miss_until, latency, state, writing })
+        Arc::new(Followers {
+            feed: feed.to_owned(),
+            own,
+            shared,
+            now,
+            max,
+            started_at,
+            may_miss_until,
+            latency,
+            state,
+            writing: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            watched: Notify::new(),
+        })
     }
 
     /// A request of the follower that `report` describes begins.
@@ -140,7 +174,10 @@ impl Followers {
             Some(known) => {
                 // A follower has one request at a time.
                 std::mem::replace(&mut known.request, replaced.clone()).notify_one();
-                known.changed |= known.report != report;
+                known.changed |= known.report != report || known.replica != self.own;
+                if known.replica != self.own || (known.polling == 0 && now.saturating_sub(known.seen) > AWAY) {
+                    (known.replica, known.not_before) = (self.own.clone(), now);
+                }
                 known.is_heard = true;
                 (known.report, known.seen, known.polling) = (report, now, known.polling.saturating_add(1));
             }
@@ -167,9 +204,13 @@ impl Followers {
                     changed: true,
                     written: 0,
                     stored: false,
+                    replica: self.own.clone(),
+                    not_before: now,
+                    sent: Revision::START,
+                    mirrored: 0,
                 };
                 by_id.insert(id.clone(), follower);
-                waiters.iter_mut().for_each(Waiter::joined);
+                waiters.iter_mut().for_each(|waiter| waiter.joined(Revision::START));
             }
         }
         Ok(Polling { followers: self.clone(), id, principal, replaced })
@@ -215,16 +256,31 @@ impl Followers {
         }
     }
 
-    /// A statement that names `head`, by a read at `at`, is sent to a follower.
-    pub fn sent(&self, id: &str, head: u64, at: u64) {
+    /// A page up to `upto` is sent to a follower, with a statement that names `head`, by a read at `at`.
+    pub fn sent(&self, id: &str, upto: Revision, head: u64, at: u64) {
         if let Some(follower) = locked(&self.state).by_id.get_mut(id) {
             follower.statements.note(head, at);
+            follower.sent = upto;
+            if follower.replica == self.own {
+                follower.seen = (self.now)();
+            }
         }
     }
 
-    /// `at` of the last statement that was sent to a follower.
+    /// A follower asks for what comes after `after`. If it did not get that here, another replica has served it.
+    pub fn asks_after(&self, id: &str, after: Revision) {
+        if let Some(follower) = locked(&self.state).by_id.get_mut(id).filter(|one| self.shared && one.sent != after) {
+            follower.not_before = (self.now)();
+        }
+    }
+
+    /// `at` of the last statement that was sent to a follower, here or by another replica; or a later time.
     pub fn last_statement(&self, id: &str) -> Option<u64> {
-        locked(&self.state).by_id.get(id)?.statements.last()
+        let state = locked(&self.state);
+        let follower = state.by_id.get(id)?;
+        // A new follower has nothing. It is no news that its principal may have had other ids.
+        let elsewhere = Some(follower.not_before).filter(|_| self.shared);
+        follower.statements.last().max(elsewhere)
     }
 
     /// All followers, with their ids.
@@ -248,6 +304,7 @@ impl Followers {
             }
             let unseen = follower.seen.saturating_sub(follower.written);
             let is_due = match which {
+                _ if follower.replica != self.own => false,
                 Which::New => !follower.stored,
                 Which::Changed => follower.changed || unseen >= WRITE_SEEN,
                 Which::All => follower.changed || unseen > 0,
@@ -264,7 +321,7 @@ impl Followers {
                 applied: follower.applied,
                 seen: follower.seen,
                 statement_at: follower.statements.last().unwrap_or(0),
-                replica: String::new(),
+                replica: self.own.to_string(),
                 relay: String::new(),
             });
         }
@@ -300,24 +357,67 @@ impl Followers {
     pub fn expire(&self) -> Vec<String> {
         let now = (self.now)();
         let mut state = locked(&self.state);
-        let State { by_id, of_principal, waiters, .. } = &mut *state;
-        let gone: Vec<_> =
-            by_id.extract_if(|_, follower| follower.polling == 0 && self.leaves_at(follower) < now).collect();
+        let State { by_id, of_principal, waiters, alive, .. } = &mut *state;
+        let is_gone = |follower: &Follower| follower.polling == 0 && self.leaves_at(alive, follower) < now;
+        let gone: Vec<_> = by_id.extract_if(|_, follower| is_gone(follower)).collect();
         for (id, follower) in &gone {
             let (node, applied, seen) = (follower.report.name(), follower.applied, follower.seen);
             tracing::warn!(feed = self.feed, id = &**id, node, %applied, seen, "a follower is silent and leaves the list");
-            waiters.iter_mut().for_each(|waiter| waiter.left(follower.applied));
-            if let Some(count) = of_principal.get_mut(&follower.principal) {
-                *count = count.saturating_sub(1);
-            }
+            forget(follower, of_principal, waiters);
         }
-        of_principal.retain(|_, count| *count > 0);
         gone.into_iter().map(|(id, _)| id.into_string()).collect()
     }
 
+    /// Takes in followers that the store has, of this replica and of others. `since`: the read began then, in milliseconds
+    /// since 1970, and `records` are all that there are; `None`: they are some.
+    pub fn mirror(&self, records: Vec<FollowerRecord>, since: Option<u64>) {
+        let mut state = locked(&self.state);
+        let mut known: HashSet<Box<str>> = HashSet::new();
+        for record in records {
+            if since.is_some() {
+                known.insert(record.id.as_str().into());
+            }
+            state.mirror(record, &self.own);
+        }
+        let Some(since) = since else { return };
+        let State { by_id, of_principal, waiters, .. } = &mut *state;
+        for (id, follower) in by_id.iter_mut().filter(|(id, follower)| follower.stored && !known.contains(&**id)) {
+            // Another replica has removed it as silent while it came here.
+            if follower.replica == self.own && follower.written < since {
+                tracing::debug!(feed = self.feed, id = &**id, "a follower is not in the store any more");
+                (follower.stored, follower.changed) = (false, true);
+            }
+        }
+        let is_gone = |id: &Box<str>, follower: &mut Follower| follower.replica != self.own && !known.contains(id);
+        for (_, follower) in by_id.extract_if(is_gone) {
+            forget(&follower, of_principal, waiters);
+        }
+    }
+
+    /// Notes when each other replica last said that it lives, in milliseconds since 1970.
+    pub fn note_alive(&self, alive: impl Iterator<Item = (Box<str>, u64)>) {
+        locked(&self.state).alive = alive.collect();
+    }
+
+    /// Until when the replica that a follower came to last may have served it, in milliseconds since 1970.
+    pub fn served_until(&self, follower: &Follower) -> u64 {
+        locked(&self.state).served_until(follower)
+    }
+
+    /// Whether a follower that came here last is to be written.
+    pub fn has_changed(&self) -> bool {
+        locked(&self.state).by_id.values().any(|follower| follower.changed && follower.replica == self.own)
+    }
+
+    /// Whether somebody waits for a receipt.
+    pub fn is_watched(&self) -> bool {
+        !locked(&self.state).waiters.is_empty()
+    }
+
     /// When a silent follower leaves: after `stale_after`, and not before it has closed itself.
-    fn leaves_at(&self, follower: &Follower) -> u64 {
-        let seen = follower.seen.max(self.started_at);
+    fn leaves_at(&self, state: &HashMap<Box<str>, u64>, follower: &Follower) -> u64 {
+        let alive = state.get(&*follower.replica).copied().unwrap_or(0);
+        let seen = follower.seen.max(self.started_at).max(alive);
         match follower.report.stale_after {
             None => seen.saturating_add(SILENT),
             Some(stale) => {
@@ -329,16 +429,16 @@ impl Followers {
     }
 
     /// The receipt for `revision` as it is now.
-    pub fn receipt(&self, revision: Revision, committed_at: Option<u64>) -> Receipt {
-        self.receipt_by(revision, committed_at, None)
+    pub fn receipt(&self, revision: Revision, committed: CommitTime) -> Receipt {
+        self.receipt_by(revision, committed, None)
     }
 
-    fn receipt_by(&self, revision: Revision, committed_at: Option<u64>, waiter: Option<u64>) -> Receipt {
+    fn receipt_by(&self, revision: Revision, committed: CommitTime, waiter: Option<u64>) -> Receipt {
         let now = (self.now)();
         let state = locked(&self.state);
         let slowest = waiter.and_then(|id| state.waiters.iter().find(|waiter| waiter.id == id)?.slowest.clone());
         let followers = state.by_id.iter().map(|(id, follower)| (&**id, follower));
-        let mut receipt = receipts::receipt(revision, committed_at, slowest, followers);
+        let mut receipt = receipts::receipt(revision, committed, slowest, followers);
         receipt.may_miss_until = Some(self.may_miss_until).filter(|until| *until > now);
         receipt
     }
@@ -351,6 +451,7 @@ impl Followers {
         let done = Arc::new(Notify::new());
         let waiter = Waiter::new(id, revision, done.clone(), state.by_id.values().map(|follower| follower.applied));
         state.waiters.push(waiter);
+        self.watched.notify_one();
         Watch { followers: self.clone(), id, revision, done }
     }
 }
@@ -376,9 +477,103 @@ impl Drop for Polling {
     fn drop(&mut self) {
         let now = (self.followers.now)();
         if let Some(follower) = locked(&self.followers.state).by_id.get_mut(&self.id) {
-            (follower.seen, follower.polling) = (now, follower.polling.saturating_sub(1));
+            follower.polling = follower.polling.saturating_sub(1);
+            // Where there are other replicas it may have broken off to go there: it is seen when it is answered.
+            if !self.followers.shared {
+                follower.seen = now;
+            }
         }
     }
+}
+
+impl State {
+    /// Takes in what the store has of one follower, unless more is known here.
+    fn mirror(&mut self, record: FollowerRecord, own: &Arc<str>) {
+        let State { by_id, of_principal, waiters, .. } = self;
+        let hash = hash(&record.report);
+        let Some(known) = by_id.get_mut(record.id.as_str()) else {
+            // This replica has removed it, and the store not yet.
+            let Ok(report) = Report::parse_stored(record.report.as_bytes()) else { return };
+            if *record.replica == **own {
+                return;
+            }
+            let (principal, own_count) = match of_principal.get_key_value(record.principal.as_str()) {
+                Some((principal, count)) => (principal.clone(), *count),
+                None => (record.principal.into(), 0),
+            };
+            of_principal.insert(principal.clone(), own_count.saturating_add(1));
+            waiters.iter_mut().for_each(|waiter| waiter.joined(record.applied));
+            let mut statements = Statements::default();
+            statements.note(0, record.statement_at);
+            let follower = Follower {
+                principal,
+                request: Arc::default(),
+                applied: record.applied,
+                applied_at: record.seen,
+                applied_before: record.applied.number,
+                seen: record.seen,
+                statements,
+                replica: record.replica.into(),
+                not_before: 0,
+                sent: Revision::START,
+                mirrored: hash,
+                is_heard: false,
+                is_ahead: false,
+                foreign_at: 0,
+                polling: 0,
+                changed: false,
+                written: record.seen,
+                stored: true,
+                report,
+            };
+            by_id.insert(record.id.into_boxed_str(), follower);
+            return;
+        };
+        // What this replica wrote is no news; nor is what another one wrote before the follower came here.
+        let is_older = record.seen < known.seen || (record.seen == known.seen && known.replica == *own);
+        if *record.replica == **own || is_older {
+            return;
+        }
+        if known.mirrored != hash
+            && let Ok(report) = Report::parse_stored(record.report.as_bytes())
+        {
+            (known.report, known.mirrored) = (report, hash);
+        }
+        if *known.replica != *record.replica {
+            known.replica = record.replica.as_str().into();
+        }
+        (known.seen, known.written, known.stored, known.changed) = (record.seen, record.seen, true, false);
+        let before = known.applied;
+        // The same follower never has less of one epoch than before.
+        if before == record.applied || (before.epoch == record.applied.epoch && before.number > record.applied.number) {
+            return;
+        }
+        (known.applied, known.applied_at, known.applied_before) = (record.applied, record.seen, before.number);
+        let node = known.report.name();
+        waiters.iter_mut().for_each(|waiter| waiter.moved(before, record.applied, node, record.seen));
+    }
+
+    fn served_until(&self, follower: &Follower) -> u64 {
+        let alive = self.alive.get(&*follower.replica).copied().unwrap_or(0);
+        alive.max(follower.seen).max(follower.statements.last().unwrap_or(0))
+    }
+}
+
+/// A follower has left the list.
+fn forget(follower: &Follower, of_principal: &mut HashMap<Arc<str>, usize>, waiters: &mut [Waiter]) {
+    waiters.iter_mut().for_each(|waiter| waiter.left(follower.applied));
+    let count = of_principal.get(&follower.principal).copied().unwrap_or(0).saturating_sub(1);
+    match count {
+        0 => _ = of_principal.remove(&follower.principal),
+        _ => _ = of_principal.insert(follower.principal.clone(), count),
+    }
+}
+
+/// What tells whether a stored report is another one than before.
+fn hash(report: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    report.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Somebody waits until all followers have applied a revision.
@@ -396,8 +591,8 @@ impl Watch {
     }
 
     /// The receipt as it is now.
-    pub fn receipt(&self, committed_at: Option<u64>) -> Receipt {
-        self.followers.receipt_by(self.revision, committed_at, Some(self.id))
+    pub fn receipt(&self, committed: CommitTime) -> Receipt {
+        self.followers.receipt_by(self.revision, committed, Some(self.id))
     }
 }
 

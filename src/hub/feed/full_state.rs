@@ -205,6 +205,11 @@ impl FullStates {
         (kept.loaders.len(), kept.bytes())
     }
 
+    /// Forgets all states: the feed has begun a new epoch. Who loads one begins anew.
+    pub fn forget(&self) {
+        *locked(&self.kept) = Kept::default();
+    }
+
     /// Forgets states that are not needed. Called each few seconds.
     pub fn expire(&self) {
         locked(&self.kept).expire();

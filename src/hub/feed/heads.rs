@@ -63,6 +63,11 @@ impl Heads {
         locked(&self.latest).clone()
     }
 
+    /// Forgets it: the feed has begun a new epoch.
+    pub fn forget(&self) {
+        *locked(&self.latest) = None;
+    }
+
     /// The head by a read that begins after this call.
     pub async fn read(self: &Arc<Self>) -> Result<Arc<Head>, NoHead> {
         let begun = self.reads.load(Ordering::SeqCst);
@@ -108,9 +113,9 @@ impl Heads {
         let at = (self.now)();
         // Before the read: what an issuer was heard of until then is stored by then.
         let issuers = (self.issuers)(&self.feed, Timestamp(at / 1000));
-        let head = self.store.head(&self.feed);
+        let head = issuers.and_then(|issuers| Ok((self.store.head(&self.feed)?, issuers)));
         self.reading_store.note(&self.feed, &head);
-        if let Ok(revision) = head {
+        if let Ok((revision, issuers)) = head {
             let head = Head { at, revision, issuers, heartbeat: OnceLock::new(), read };
             *locked(&self.latest) = Some(Arc::new(head));
         }
@@ -125,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn at_is_before_the_read_and_reads_are_shared() {
         let store = Arc::new(MemoryStore::new("main", 7));
-        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Vec::new()));
+        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Ok(Vec::new())));
         let all = futures_util::future::join_all((0..100).map(|_| heads.read())).await;
         assert!(all.iter().all(Result::is_ok));
         assert!(store.head_reads() <= 2, "{} reads", store.head_reads());
@@ -139,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_fails_once_is_tried_again() {
         let store = Arc::new(MemoryStore::new("main", 7));
-        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Vec::new()));
+        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Ok(Vec::new())));
         store.fail(true);
         let read = tokio::spawn({
             let heads = heads.clone();
@@ -156,7 +161,7 @@ mod tests {
     #[expect(clippy::await_holding_lock, reason = "the lock is what stalls the store")]
     async fn a_store_that_fails_or_stalls_makes_no_head() {
         let store = Arc::new(MemoryStore::new("main", 7));
-        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Vec::new()));
+        let heads = Heads::new("main", store.clone(), ticking(1_000), Arc::new(|_, _| Ok(Vec::new())));
         let before = heads.read().await.unwrap();
         store.fail(true);
         assert_eq!(heads.read().await.unwrap_err(), NoHead);

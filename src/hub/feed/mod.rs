@@ -53,14 +53,18 @@ pub use long_poll::router;
 /// The clock of the hub, in milliseconds since 1970.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What a feed says about its issuers at a time.
-pub type Issuers = Arc<dyn Fn(&str, Timestamp) -> Vec<IssuerStatus> + Send + Sync>;
+/// What a feed says about its issuers at a time. After an error nothing is signed. Blocks.
+pub type Issuers = Arc<dyn Fn(&str, Timestamp) -> Result<Vec<IssuerStatus>, StoreError> + Send + Sync>;
 
 /// How the feeds of a hub are served.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The name of the hub.
     pub hub: String,
+    /// The name of this process among those over the same store.
+    pub replica: String,
+    /// Whether other processes may use the same store.
+    pub shared: bool,
     /// How much memory the last commits of one feed use.
     pub tail_bytes: usize,
     /// So many followers of one feed load a full state at once.
@@ -81,6 +85,8 @@ impl Settings {
         let cpus = std::thread::available_parallelism().map_or(1, |cpus| u64::try_from(cpus.get()).unwrap_or(1));
         Settings {
             hub: hub.to_owned(),
+            replica: "alone".to_owned(),
+            shared: false,
             tail_bytes: 64 * 1024 * 1024,
             max_loaders: 16,
             max_followers: 50_000,
@@ -97,6 +103,7 @@ pub struct Feeds {
     keys: Arc<Keys>,
     store: Arc<dyn Store>,
     settings: Arc<Settings>,
+    now: Now,
 }
 
 impl Feeds {
@@ -115,7 +122,7 @@ impl Feeds {
             Ok((name.clone(), Arc::new(feed)))
         };
         let feeds = names.iter().map(open).collect::<Result<_, StoreError>>()?;
-        Ok(Arc::new(Feeds { feeds, keys, store, settings }))
+        Ok(Arc::new(Feeds { feeds, keys, store, settings, now }))
     }
 
     /// The feed `name`.
@@ -156,6 +163,8 @@ impl Receipts {
         let Some(chain) = feed.chain(number).await? else { return Ok(None) };
         let revision = Revision { number, chain, ..feed.head() };
         let watch = feed.followers.watch(revision);
+        // A proxy that another replica serves is in the store before it gets its first page.
+        self.0.mirror(&feed).await?;
         let late = tokio::time::sleep(timeout);
         let mut late = std::pin::pin!(late);
         loop {
@@ -164,7 +173,7 @@ impl Receipts {
                 () = watch.complete() => true,
                 () = &mut late => false,
             };
-            let receipt = watch.receipt(feed.committed_at(number));
+            let receipt = watch.receipt(feed.commit_time(number));
             if receipt.complete || !complete {
                 return Ok(Some(receipt));
             }

@@ -111,6 +111,9 @@ pub enum NoPage {
     /// The store did not answer.
     #[error("the store did not answer")]
     Store,
+    /// The feed has another epoch than its position.
+    #[error("the feed has begun a new epoch")]
+    Epoch,
     /// The signature failed.
     #[error(transparent)]
     NotSigned(#[from] NotSigned),

@@ -69,6 +69,9 @@ pub enum Never {
     Shadow,
 }
 
+/// The times of two replicas for one moment differ by less than this, in milliseconds; see `StoreTime`.
+const REPLICAS: u64 = 2_000;
+
 /// The node that was last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Slowest {
@@ -112,9 +115,11 @@ impl Waiter {
         }
     }
 
-    /// A follower that has confirmed nothing yet came into the list.
-    pub fn joined(&mut self) {
-        self.remaining = self.remaining.saturating_add(1);
+    /// A follower that has applied `applied` came into the list.
+    pub fn joined(&mut self, applied: Revision) {
+        if lacks(applied, self.revision) {
+            self.remaining = self.remaining.saturating_add(1);
+        }
     }
 
     /// A follower that had applied `applied` left the list.
@@ -132,10 +137,19 @@ impl Waiter {
     }
 }
 
+/// When a change was committed, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommitTime {
+    /// `None`: that is too long ago.
+    pub at: Option<u64>,
+    /// Where several replicas sign: no later than this. No statement that lacks the change was read later, whoever signed it.
+    pub by: Option<u64>,
+}
+
 /// The receipt for `revision`. `slowest` is known to the one who waited.
 pub fn receipt<'f>(
     revision: Revision,
-    committed_at: Option<u64>,
+    committed: CommitTime,
     slowest: Option<Slowest>,
     followers: impl Iterator<Item = (&'f str, &'f Follower)>,
 ) -> Receipt {
@@ -156,7 +170,7 @@ pub fn receipt<'f>(
         }
         if !has {
             let (id, node) = (id.to_owned(), follower.report.node.to_string());
-            let closes = closes(follower, revision.number);
+            let closes = closes(follower, revision.number, committed.by);
             waiting.push(Waiting { id, node, applied, seen: follower.seen, closes });
         }
     }
@@ -164,17 +178,19 @@ pub fn receipt<'f>(
     let starting = starting.len();
     let known = latest.map(|(applied_at, node)| Slowest { node: node.to_owned(), applied_at });
     let slowest = slowest.into_iter().chain(known).max_by_key(|slowest| slowest.applied_at);
-    let complete = waiting.is_empty();
+    let (complete, committed_at) = (waiting.is_empty(), committed.at);
     Receipt { revision, committed_at, confirmed, starting, waiting, slowest, complete, may_miss_until: None }
 }
 
-/// By when `follower` has closed itself, if it applies nothing that has the entry `number`.
-pub fn closes(follower: &Follower, number: u64) -> Closes {
+/// By when `follower` has closed itself, if it applies nothing that has the entry `number`. `committed_by`: that entry was
+/// committed by then, and other replicas may have sent the follower statements before.
+pub fn closes(follower: &Follower, number: u64, committed_by: Option<u64>) -> Closes {
     if follower.report.is_shadow() {
         return Closes::Never(Never::Shadow);
     }
     let Some(stale) = follower.report.stale_after else { return Closes::Never(Never::NoLimit) };
-    let statement = follower.statements.before(number).unwrap_or(0);
+    let own = follower.statements.before(number).unwrap_or(0);
+    let statement = committed_by.map_or(own, |by| by.saturating_add(REPLICAS));
     Closes::At(statement.saturating_add(stale.saturating_mul(1000)).saturating_add(OFFSET_BOUND))
 }
 

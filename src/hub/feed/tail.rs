@@ -22,6 +22,8 @@ pub struct Tail {
     entries: VecDeque<TailEntry>,
     /// The last number of each of the last commits, and when it was announced (milliseconds since 1970).
     commits: VecDeque<(u64, u64)>,
+    /// The number that the feed stood at when the tail began, and when that was.
+    began: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -48,10 +50,10 @@ pub struct Range {
 pub struct Gap;
 
 impl Tail {
-    /// An empty tail of at most `max_bytes` of memory, at `head`.
-    pub fn new(max_bytes: usize, head: Revision) -> Tail {
+    /// An empty tail of at most `max_bytes` of memory, at `head`, where the feed stood at `at` (milliseconds since 1970).
+    pub fn new(max_bytes: usize, head: Revision, at: u64) -> Tail {
         let (entries, commits) = (VecDeque::new(), VecDeque::new());
-        Tail { max_bytes, bytes: 0, start: head, head, entries, commits }
+        Tail { max_bytes, bytes: 0, start: head, head, entries, commits, began: (head.number, at) }
     }
 
     /// The last revision announced.
@@ -83,16 +85,25 @@ impl Tail {
         {
             return Err(Gap);
         }
-        if self.commits.back().is_none_or(|(number, _)| *number < revision.number) {
-            self.commits.push_back((revision.number, at));
-        }
+        self.note_commit(revision.number, at);
         self.shrink();
         Ok(())
     }
 
-    /// Forgets everything, and goes on at `head`.
-    pub fn reset(&mut self, head: Revision) {
-        *self = Tail::new(self.max_bytes, head);
+    fn note_commit(&mut self, number: u64, at: u64) {
+        if self.commits.back().map_or(self.began.0, |(last, _)| *last) < number {
+            self.commits.push_back((number, at));
+        }
+    }
+
+    /// Goes on at `head`, where the feed stood at `at` (milliseconds since 1970). What is before it comes from the store.
+    pub fn reset(&mut self, head: Revision, at: u64) {
+        let before = std::mem::replace(self, Tail::new(self.max_bytes, head, at));
+        if before.head.epoch == head.epoch && before.head.number <= head.number {
+            (self.commits, self.began) = (before.commits, before.began);
+            self.note_commit(head.number, at);
+            self.shrink();
+        }
     }
 
     /// The chain at the number; `None` where the tail does not hold it.
@@ -129,8 +140,18 @@ impl Tail {
     pub fn committed_at(&self, number: u64) -> Option<u64> {
         let index = self.commits.partition_point(|(last, _)| *last < number);
         // The commit before the first one that is remembered may have had it.
-        let first_is_whole = || self.commits.len() < COMMITS && self.start.number < number;
+        let first_is_whole = || self.commits.len() < COMMITS && self.began.0 < number;
         (index > 0 || first_is_whole()).then(|| self.commits.get(index).map(|(_, at)| *at)).flatten()
+    }
+
+    /// A time at which the entry `number` was committed already, in milliseconds since 1970: the earliest that is known.
+    /// `None`: it is not announced yet.
+    pub fn committed_by(&self, number: u64) -> Option<u64> {
+        if number <= self.began.0 {
+            return Some(self.began.1);
+        }
+        let index = self.commits.partition_point(|(last, _)| *last < number);
+        self.commits.get(index).map(|(_, at)| *at)
     }
 
     fn shrink(&mut self) {
@@ -168,7 +189,7 @@ mod tests {
     #[test]
     fn a_range_has_what_is_kept_and_says_up_to_where() {
         let entries: Vec<_> = (1..=5).map(|number| entry(number, if number == 2 { 10 } else { 100 }, 4)).collect();
-        let mut tail = Tail::new(10_000, start());
+        let mut tail = Tail::new(10_000, start(), 500);
         tail.push(&entries[..3], chain_of(&entries[..3]), 1_000).unwrap();
         tail.push(&entries[3..], chain_of(&entries), 2_000).unwrap();
         let range = tail.range(0, 5, 1_000, Timestamp(50)).unwrap();
@@ -185,9 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn when_a_number_was_committed_is_known_over_a_gap_and_bounded_from_above() {
+        let entries: Vec<_> = (1..=9).map(|number| entry(number, 100, 4)).collect();
+        let mut tail = Tail::new(10_000, chain_of(&entries[..2]), 500);
+        tail.push(&entries[2..4], chain_of(&entries[..4]), 1_000).unwrap();
+        tail.reset(chain_of(&entries[..8]), 2_000);
+        tail.push(&entries[8..], chain_of(&entries), 3_000).unwrap();
+        let at: Vec<_> = (1..=10).map(|number| (tail.committed_at(number), tail.committed_by(number))).collect();
+        let known = |at| (Some(at), Some(at));
+        assert_eq!(at[..2], [(None, Some(500)); 2], "before it began");
+        assert_eq!(at[2..8], [known(1_000), known(1_000), known(2_000), known(2_000), known(2_000), known(2_000)]);
+        assert_eq!(at[8..], [known(3_000), (None, None)]);
+        assert_eq!((tail.range(3, 9, 99, Timestamp(0)), tail.range(8, 9, 99, Timestamp(0)).unwrap().count), (None, 1));
+        tail.reset(Revision { epoch: 8, number: 3, chain: Chain::default() }, 4_000);
+        assert_eq!((tail.committed_by(3), tail.committed_by(4)), (Some(4_000), None), "another epoch");
+    }
+
+    #[test]
     fn it_is_bounded_and_still_knows_the_chain_before_its_first_entry() {
         let entries: Vec<_> = (1..=9).map(|number| entry(number, 100, 28)).collect();
-        let mut tail = Tail::new(300, start());
+        let mut tail = Tail::new(300, start(), 500);
         tail.push(&entries, chain_of(&entries), 1).unwrap();
         assert_eq!(tail.entries.len(), 3);
         assert_eq!(tail.chain(6), Some(chain_of(&entries[..6]).chain));
@@ -199,13 +237,13 @@ mod tests {
     #[test]
     fn a_commit_that_does_not_follow_is_refused() {
         let entries: Vec<_> = (1..=3).map(|number| entry(number, 100, 4)).collect();
-        let mut tail = Tail::new(10_000, start());
+        let mut tail = Tail::new(10_000, start(), 500);
         assert_eq!(tail.push(&entries[1..], chain_of(&entries), 1), Err(Gap), "the first is missing");
         tail.push(&entries[..2], chain_of(&entries[..2]), 1).unwrap();
         tail.push(&entries[..2], chain_of(&entries[..2]), 1).unwrap();
         let other = Revision { chain: Chain([9; 8]), ..chain_of(&entries) };
         assert_eq!(tail.push(&entries[2..], other, 1), Err(Gap), "another history");
-        tail.reset(chain_of(&entries));
+        tail.reset(chain_of(&entries), 2);
         assert_eq!(tail.push(&entries, Revision { epoch: 8, ..chain_of(&entries) }, 1), Err(Gap), "another epoch");
         tail.push(&entries, chain_of(&entries), 1).unwrap();
         assert_eq!(tail.head(), chain_of(&entries));

@@ -1,7 +1,7 @@
 //! What runs beside the requests: taking in commits, the heartbeat, the pace, and writing followers to the store.
 
 use crate::feed::Feeds;
-use crate::feed::feed::Feed;
+use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::followers::Which;
 use crate::feed::pace::Pace;
 use crate::feed::turns::Turns;
@@ -11,13 +11,28 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// The head of each feed is read this often.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Followers are written this often.
 const WRITE: Duration = Duration::from_secs(5);
+
+/// Where other replicas may count them, followers are written after this, if one has applied something or is new.
+const WRITE_QUICKLY: Duration = Duration::from_millis(100);
+
+/// While somebody waits for a receipt, the followers of other replicas are read this often, otherwise each second.
+const MIRROR: Duration = Duration::from_millis(75);
+
+/// Writing and reading followers takes at most one part in so many of the time.
+const SHARE: u32 = 4;
+
+/// All followers of the store are read this often, so that it is noticed which have left it.
+const MIRROR_ALL: Duration = Duration::from_secs(5);
+
+/// What a replica has written counts as read after so long, in milliseconds: it writes later than it sees.
+const OVERLAP: u64 = 3_000;
 
 /// So many followers are written in one transaction, so that signals need not wait for long.
 const BATCH: usize = 500;
@@ -35,6 +50,9 @@ impl Feeds {
         let turns = Arc::<Turns>::default();
         for feed in self.iter() {
             tasks.spawn(heartbeat(feed.clone()));
+            if self.settings.shared {
+                tasks.spawn(mirror_others(self.clone(), feed.clone()));
+            }
             let pace = Pace::new(self.settings.cpus, self.settings.bandwidth, Instant::now());
             tasks.spawn(publish(feed.clone(), pace, turns.clone()));
         }
@@ -60,6 +78,39 @@ impl Feeds {
             }
         }
         true
+    }
+
+    /// Takes in the followers that came to other replicas lately. What they had written before this call is known when it
+    /// returns.
+    pub(crate) async fn mirror(&self, feed: &Arc<Feed>) -> Result<(), NoAnswer> {
+        if !self.settings.shared {
+            return Ok(());
+        }
+        let mut since = feed.followers.reading.lock().await;
+        let (store, name, own) = (self.store.clone(), feed.name.clone(), self.settings.replica.clone());
+        let (begin, from) = ((self.now)(), since.saturating_sub(OVERLAP));
+        let read = spawn_blocking(move || store.followers_seen(&name, &own, from)).await;
+        match read {
+            Ok(Ok(records)) => {
+                feed.followers.mirror(records, None);
+                *since = begin;
+                Ok(())
+            }
+            other => {
+                report(feed, other.map(|read| read.map(drop)));
+                Err(NoAnswer::Store)
+            }
+        }
+    }
+
+    /// Takes in all followers of the store.
+    async fn mirror_all(&self, feed: &Arc<Feed>) {
+        let _turn = feed.followers.reading.lock().await;
+        let (store, name, begin) = (self.store.clone(), feed.name.clone(), (self.now)());
+        match spawn_blocking(move || store.followers(&name)).await {
+            Ok(Ok(records)) => feed.followers.mirror(records, Some(begin)),
+            other => _ = report(feed, other.map(|read| read.map(drop))),
+        }
     }
 
     /// Removes the followers that are silent, and writes those that changed, with a pause after each batch: both share the
@@ -112,7 +163,7 @@ async fn take_in(feeds: Arc<Feeds>, mut committed: Receiver<Arc<Committed>>) {
                 tracing::warn!(missed, "commits were missed: pages come from the store");
                 for feed in feeds.iter() {
                     let resumed = feed.clone();
-                    report(feed, spawn_blocking(move || resumed.resume()).await);
+                    report(feed, spawn_blocking(move || resumed.catch_up()).await);
                 }
             }
             Err(RecvError::Closed) => return,
@@ -126,7 +177,12 @@ async fn heartbeat(feed: Arc<Feed>) {
     loop {
         tick.tick().await;
         // A failure is logged where the store is read. Then no heartbeat is signed, and requests end with 503.
-        _ = feed.heads.read().await;
+        let Ok(head) = feed.heads.read().await else { continue };
+        let known = feed.head();
+        if head.revision.epoch != known.epoch || head.revision.number > known.number {
+            let late = feed.clone();
+            report(&feed, spawn_blocking(move || late.catch_up()).await);
+        }
     }
 }
 
@@ -138,12 +194,45 @@ async fn publish(feed: Arc<Feed>, mut pace: Pace, turns: Arc<Turns>) {
 }
 
 async fn write_followers(feeds: Arc<Feeds>) {
-    let mut tick = interval(WRITE);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut written, mut pause) = (Instant::now(), Duration::ZERO);
     loop {
-        tick.tick().await;
-        for feed in feeds.iter() {
-            feeds.write(feed, Which::Changed, WRITE_PAUSE).await;
+        sleep(pause).await;
+        let begin = Instant::now();
+        let is_due = begin.duration_since(written) >= WRITE;
+        if is_due {
+            written = begin;
+        }
+        for feed in feeds.iter().filter(|feed| is_due || feed.followers.has_changed()) {
+            if is_due {
+                feeds.write(feed, Which::Changed, WRITE_PAUSE).await;
+            } else {
+                let _writing = feed.followers.writing.lock().await;
+                while feeds.write_batch(feed, Which::Changed).await.is_some() {}
+            }
+        }
+        pause = match feeds.settings.shared {
+            true => WRITE_QUICKLY.max(begin.elapsed().saturating_mul(SHARE)),
+            false => WRITE,
+        };
+    }
+}
+
+/// Keeps up with the followers of other replicas.
+async fn mirror_others(feeds: Arc<Feeds>, feed: Arc<Feed>) {
+    let mut all = Instant::now();
+    loop {
+        let begin = Instant::now();
+        // A failure is logged. Who waits for a receipt is told when the store answers again.
+        _ = feeds.mirror(&feed).await;
+        if all.elapsed() >= MIRROR_ALL {
+            feeds.mirror_all(&feed).await;
+            all = Instant::now();
+        }
+        let pause = MIRROR.max(begin.elapsed().saturating_mul(SHARE));
+        sleep(pause).await;
+        if !feed.followers.is_watched() {
+            // A receipt that begins meanwhile reads them itself.
+            _ = timeout(HEARTBEAT.saturating_sub(pause), feed.followers.watched.notified()).await;
         }
     }
 }

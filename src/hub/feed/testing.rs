@@ -231,8 +231,14 @@ impl Store for MemoryStore {
     fn put_followers(&self, new: &[FollowerRecord]) -> Result<(), StoreError> {
         self.enter()?;
         let mut followers = self.followers.lock().unwrap();
-        followers.retain(|known| !new.iter().any(|follower| follower.id == known.id));
-        followers.extend_from_slice(new);
+        for follower in new {
+            let known = followers.iter().position(|known| known.id == follower.id);
+            match known {
+                Some(known) if followers[known].seen > follower.seen => {}
+                Some(known) => followers[known] = follower.clone(),
+                None => followers.push(follower.clone()),
+            }
+        }
         Ok(())
     }
 
@@ -299,6 +305,10 @@ impl SetClock {
         self.0.store(ms, Ordering::SeqCst);
     }
 
+    pub fn tick(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
     pub fn now(&self) -> Now {
         let time = self.0.clone();
         Arc::new(move || time.load(Ordering::SeqCst))
@@ -308,5 +318,5 @@ impl SetClock {
 /// The feeds of the hub `hub` on `store`, with keys in `directory`.
 pub fn feeds(store: &Arc<MemoryStore>, directory: &Path, now: Now, settings: Settings) -> Arc<Feeds> {
     let keys = Arc::new(Keys::open(directory).unwrap());
-    Feeds::open(settings, &["main".to_owned()], store.clone(), keys, (now, Arc::new(|_, _| Vec::new()))).unwrap()
+    Feeds::open(settings, &["main".to_owned()], store.clone(), keys, (now, Arc::new(|_, _| Ok(Vec::new())))).unwrap()
 }

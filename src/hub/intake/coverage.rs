@@ -47,15 +47,32 @@ struct StatedIssuer {
 }
 
 impl Coverage {
-    /// What `store` covers of `feed`. `config` is the hash of the configuration of today. What is stated from now on is
-    /// stored when this returns: if the hub ends before all is derived, the next one knows.
-    pub(super) fn load(feed: &Feed, config: &str, store: &dyn Store, now: Timestamp) -> Result<Coverage, StoreError> {
+    /// What `store` covers of `feed`. `config` is the hash of the configuration of today; `is_accepted`: it is the accepted one.
+    /// What is stated from now on is stored when this returns: if the hub ends before all is derived, the next one knows.
+    pub(super) fn load(
+        feed: &Feed,
+        (config, is_accepted): (&str, bool),
+        store: &dyn Store,
+        now: Timestamp,
+    ) -> Result<Coverage, StoreError> {
         let name = format!("covered/{}", feed.name);
-        let stored = store.get(&name)?.and_then(|text| serde_json::from_str::<Stated>(&text).ok());
+        let coverage = Coverage { name, config: config.to_owned(), stated: Mutex::default() };
+        // A replica whose configuration is not accepted states nothing.
+        if is_accepted {
+            coverage.load_again(feed, store, now)?;
+        }
+        Ok(coverage)
+    }
+
+    /// The same again: the configuration is accepted now, and was not before.
+    pub(super) fn load_again(&self, feed: &Feed, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+        let stored = self.stored(store)?;
         let before = stored.clone().unwrap_or_default();
         let issuers: Vec<_> = feed.policy().issuers().iter().map(covered).collect();
-        let is_same = before.config == config && before.issuers.iter().map(StatedIssuer::wanted).eq(issuers.clone());
-        let mut stated = match is_same {
+        let is_same = before.config == self.config && before.covers(&issuers);
+        // Another replica has begun.
+        let is_begun = before.config.is_empty() && before.covers(&issuers);
+        let mut stated = match is_same || is_begun {
             true => before,
             false => {
                 let of = |wanted: CoveredIssuer| {
@@ -67,12 +84,26 @@ impl Coverage {
         };
         let any = SignalQuery { limit: 1, ..SignalQuery::default() };
         if !is_same && store.signals(&feed.name, &any)?.is_empty() {
-            stated.complete(config, 0);
+            stated.complete(&self.config, 0);
         }
         if stored.as_ref() != Some(&stated) {
-            save(&name, &stated, store)?;
+            save(&self.name, &stated, store)?;
         }
-        Ok(Coverage { name, config: config.to_owned(), stated: Mutex::new(stated) })
+        *self.lock() = stated;
+        Ok(())
+    }
+
+    /// Takes over what another replica has stored, if it has derived all for the same configuration. Returns whether it has.
+    pub(super) fn refresh(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        let stored = self.stored(store)?.filter(|stored| stored.config == self.config);
+        if let Some(stored) = &stored {
+            *self.lock() = stored.clone();
+        }
+        Ok(stored.is_some())
+    }
+
+    fn stored(&self, store: &dyn Store) -> Result<Option<Stated>, StoreError> {
+        Ok(store.get(&self.name)?.and_then(|text| serde_json::from_str::<Stated>(&text).ok()))
     }
 
     /// Whether entries of stored signals are to be derived again.
@@ -106,6 +137,10 @@ fn save(name: &str, stated: &Stated, store: &dyn Store) -> Result<(), StoreError
 }
 
 impl Stated {
+    fn covers(&self, issuers: &[CoveredIssuer]) -> bool {
+        self.issuers.iter().map(StatedIssuer::wanted).eq(issuers.iter().copied())
+    }
+
     fn complete(&mut self, config: &str, since: u64) {
         config.clone_into(&mut self.config);
         self.issuers.iter_mut().for_each(|issuer| issuer.since = Some(since));

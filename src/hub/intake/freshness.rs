@@ -1,4 +1,7 @@
 //! When the transmitters of one feed were last heard of. It is kept in the store, so that it is known after a restart.
+//!
+//! Each replica stores what it knows under its own name, and reads what the others have stored before each statement: what
+//! one has answered for is known to all.
 
 use crate::config::hub::Feed;
 use crate::store::Store;
@@ -16,8 +19,11 @@ use taskfence_core::time::Timestamp;
 /// When each transmitter of a feed was last heard of.
 #[derive(Debug)]
 pub(super) struct FeedFreshness {
+    feed: String,
     /// The name of the value in the store.
     name: String,
+    /// Whether other replicas store theirs.
+    shared: bool,
     heard: Mutex<Freshness>,
     changed: AtomicBool,
     /// Held while the store is written. `heard` is not: pushes wait for it.
@@ -25,21 +31,52 @@ pub(super) struct FeedFreshness {
 }
 
 impl FeedFreshness {
-    /// What the store knows of the feed `name`. A value that cannot be read counts as "never heard of".
-    pub(super) fn load(feed: &str, store: &dyn Store) -> Result<FeedFreshness, StoreError> {
-        let name = format!("heard/{feed}");
-        let heard = match store.get(&name)? {
-            None => Freshness::default(),
-            Some(text) => read(&text).unwrap_or_else(|| {
-                tracing::error!(
-                    feed,
-                    "the store holds no times at which transmitters were heard of: they count as silent"
-                );
-                Freshness::default()
-            }),
-        };
+    /// What the store knows of the feed `feed`. A value that cannot be read counts as "never heard of". `replica`: the name of
+    /// this one, where there may be others.
+    pub(super) fn load(feed: &str, replica: Option<&str>, store: &dyn Store) -> Result<FeedFreshness, StoreError> {
+        let name = replica.map_or_else(|| alone(feed), |replica| format!("{}{replica}", prefix(feed)));
         let (changed, writing) = (AtomicBool::new(false), Mutex::new(()));
-        Ok(FeedFreshness { name, heard: Mutex::new(heard), changed, writing })
+        let (feed, shared) = (feed.to_owned(), replica.is_some());
+        let freshness = FeedFreshness { feed, name, shared, heard: Mutex::default(), changed, writing };
+        freshness.read_all(store)?;
+        Ok(freshness)
+    }
+
+    /// Takes in what other replicas have stored. Blocks.
+    pub(super) fn read_others(&self, store: &dyn Store) -> Result<(), StoreError> {
+        if self.shared { self.read_all(store).map(drop) } else { Ok(()) }
+    }
+
+    /// Takes in all that is stored; the names of the values.
+    fn read_all(&self, store: &dyn Store) -> Result<Vec<(String, String)>, StoreError> {
+        let mut values = store.values(&prefix(&self.feed))?;
+        let alone = alone(&self.feed);
+        values.extend(store.get(&alone)?.map(|value| (alone, value)));
+        for (name, value) in &values {
+            match read(value) {
+                Some(stored) => self.lock().merge(&stored),
+                None => tracing::error!(
+                    feed = self.feed,
+                    name,
+                    "the store holds no times at which transmitters were heard of: they count as silent"
+                ),
+            }
+        }
+        Ok(values)
+    }
+
+    /// Takes over what replicas have stored that `is_alive` does not know any more, and removes it. Blocks.
+    pub(super) fn take_over(&self, store: &dyn Store, is_alive: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        let prefix = prefix(&self.feed);
+        let all = self.read_all(store)?.into_iter();
+        let is_dead = |name: &str| name != self.name && name.strip_prefix(&prefix).is_some_and(|name| !is_alive(name));
+        let dead: Vec<_> = all.filter(|(name, _)| is_dead(name)).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        self.changed.store(true, Ordering::Release);
+        self.save(store)?;
+        dead.iter().try_for_each(|(name, value)| store.swap(name, Some(value), None).map(drop))
     }
 
     /// Records a heartbeat in memory.
@@ -83,6 +120,16 @@ impl FeedFreshness {
     }
 }
 
+/// The name of the value of a hub of one process.
+fn alone(feed: &str) -> String {
+    format!("heard/{feed}")
+}
+
+/// What the names of the values of replicas begin with.
+fn prefix(feed: &str) -> String {
+    format!("heard/{feed}/")
+}
+
 fn read(text: &str) -> Option<Freshness> {
     Freshness::decode(&STANDARD.decode(text).ok()?).ok()
 }
@@ -94,6 +141,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
     use std::time::Duration;
+    use taskfence_core::state::freshness::Status;
 
     #[test]
     fn many_at_once_share_a_write_and_each_is_stored() {
@@ -103,7 +151,7 @@ mod tests {
             INSERT INTO writes VALUES (new.name); END; CREATE TRIGGER again AFTER UPDATE ON value BEGIN
             INSERT INTO writes VALUES (new.name); END";
         other.execute_batch(count).unwrap();
-        let freshness = Arc::new(FeedFreshness::load("main", &*store).unwrap());
+        let freshness = Arc::new(FeedFreshness::load("main", None, &*store).unwrap());
         let turn = freshness.writing.lock().unwrap();
         let one = |at: u64| {
             let (store, freshness) = (store.clone(), freshness.clone());
@@ -118,7 +166,32 @@ mod tests {
         assert!(all.into_iter().all(|one| one.join().unwrap().is_ok()));
         let writes: i64 = other.query_row("SELECT count(*) FROM writes", [], |row| row.get(0)).unwrap();
         assert!((1..=2).contains(&writes), "{writes} writes");
-        let again = FeedFreshness::load("main", &*store).unwrap();
+        let again = FeedFreshness::load("main", None, &*store).unwrap();
         assert_eq!(again.lock().oldest(&[Heartbeat::new("idp", Timestamp(0)).transmitter]), Timestamp(20));
+    }
+
+    #[test]
+    fn what_one_replica_has_stored_is_known_to_the_other_and_outlives_it() {
+        let (_folder, store) = testing::store();
+        let load = |name| FeedFreshness::load("main", Some(name), &*store).unwrap();
+        let (one, two) = (load("a"), load("b"));
+        let idp = Heartbeat::new("idp", Timestamp(0)).transmitter;
+        one.note(&Heartbeat::new("idp", Timestamp(900)), Timestamp(1_000));
+        two.read_others(&*store).unwrap();
+        assert_eq!(two.lock().oldest(&[idp]), Timestamp(0), "never heard of before that is stored");
+        one.save(&*store).unwrap();
+        two.read_others(&*store).unwrap();
+        assert_eq!(two.lock().oldest(&[idp]), Timestamp(900));
+        let disabled = Some((Status::Disabled, Timestamp(950)));
+        one.note(&Heartbeat { stream: disabled, ..Heartbeat::new("idp", Timestamp(950)) }, Timestamp(1_000));
+        one.save(&*store).unwrap();
+        two.read_others(&*store).unwrap();
+        assert!(two.lock().is_lost(&[idp]));
+        two.take_over(&*store, |name| name == "b").unwrap();
+        let names: Vec<_> = store.values("heard/").unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["heard/main/b"]);
+        assert!(load("c").lock().is_lost(&[idp]));
+        let other = FeedFreshness::load("main-2", Some("c"), &*store).unwrap();
+        assert_eq!(other.lock().oldest(&[idp]), Timestamp(0));
     }
 }

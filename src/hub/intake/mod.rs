@@ -21,7 +21,7 @@ pub mod push;
 mod rederive;
 mod renewal;
 pub mod service;
-mod upkeep;
+pub mod upkeep;
 mod words;
 
 pub use key_request::KeyFailure;

@@ -9,6 +9,8 @@ use crate::intake::freshness::FeedFreshness;
 use crate::intake::key_request::KeyFailure;
 use crate::intake::keys::Keys;
 use crate::repeated::Repeated;
+use crate::replicas::configuration::other_config;
+use crate::replicas::member;
 use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, Outcome, StoreError};
@@ -44,6 +46,7 @@ struct Inner {
     writer: Writer,
     clock: Clock,
     skew: Span,
+    replica: Option<String>,
     saving: AbortHandle,
 }
 
@@ -83,10 +86,22 @@ impl Intake {
         writer: Writer,
         clock: Clock,
     ) -> Result<Intake, StartError> {
+        Intake::start_as(None, (hub, config), store, writer, clock)
+    }
+
+    /// The same for the replica of this name, where there may be others.
+    pub fn start_as(
+        replica: Option<&str>,
+        (hub, config): (&Hub, &str),
+        store: Arc<dyn Store>,
+        writer: Writer,
+        clock: Clock,
+    ) -> Result<Intake, StartError> {
+        let is_accepted = replica.is_none() || other_config(&*store, config)?.is_none();
         let mut feeds = Vec::new();
         for feed in &hub.feeds {
-            let freshness = FeedFreshness::load(&feed.name, &*store)?;
-            let coverage = Coverage::load(feed, config, &*store, clock.now())?;
+            let freshness = FeedFreshness::load(&feed.name, replica, &*store)?;
+            let coverage = Coverage::load(feed, (config, is_accepted), &*store, clock.now())?;
             feeds.push(Arc::new(FeedIntake {
                 feed: feed.clone(),
                 counters: Arc::default(),
@@ -99,7 +114,8 @@ impl Intake {
         let keys = Keys::start(hub, &counters, &clock)?;
         let saving = tokio::spawn(keep_saving(feeds.clone(), store.clone())).abort_handle();
         let signatures = AwsLc::default();
-        Ok(Intake(Arc::new(Inner { feeds, keys, signatures, store, writer, clock, skew: hub.skew, saving })))
+        let (replica, skew) = (replica.map(str::to_owned), hub.skew);
+        Ok(Intake(Arc::new(Inner { feeds, keys, signatures, store, writer, clock, skew, replica, saving })))
     }
 
     /// What statements say about each issuer of the feed at `now`, in the order of the configuration: up to when all its
@@ -109,6 +125,24 @@ impl Intake {
         let intake = self.feed(feed);
         let status = |intake: &Arc<FeedIntake>| intake.freshness.issuers(&intake.feed, intake.coverage.at(now), now);
         intake.map(status).unwrap_or_default()
+    }
+
+    /// The same, with what other replicas have stored up to now. Blocks.
+    pub fn issuer_status_of_all(&self, feed: &str, now: Timestamp) -> Result<Vec<IssuerStatus>, StoreError> {
+        if let Some(intake) = self.feed(feed) {
+            intake.freshness.read_others(&*self.0.store)?;
+        }
+        Ok(self.issuer_status(feed, now))
+    }
+
+    /// Takes over what replicas that do not live any more have stored about transmitters. Blocks.
+    pub(super) fn take_over(&self) -> Result<(), StoreError> {
+        let Some(own) = &self.0.replica else { return Ok(()) };
+        let now = self.0.clock.now_ms();
+        member::forget_old(&*self.0.store, now)?;
+        let others = member::others(&*self.0.store, own)?;
+        let is_alive = |name: &str| others.iter().any(|other| other.name == name && other.is_alive(now));
+        self.0.feeds.iter().try_for_each(|intake| intake.freshness.take_over(&*self.0.store, is_alive))
     }
 
     /// The counters of each feed, by its name.

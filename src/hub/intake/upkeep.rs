@@ -4,12 +4,14 @@
 use crate::intake::rederive;
 use crate::intake::renewal;
 use crate::intake::service::{FeedIntake, Intake, blocking};
+use crate::replicas::turn::Turn;
 use crate::store::model::{Change, SignalQuery, StoreError};
 use crate::store::writer::SubmitError;
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use taskfence_core::time::Timestamp;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Orders of an operator on the host are looked for this often.
@@ -27,50 +29,143 @@ const BATCH: usize = 500;
 /// The pause while too many signals wait to be stored.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// The pause after the store has failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// What the upkeep needs of the hub around it.
+pub struct Surroundings<C, R> {
+    /// Called when statements have come to cover more.
+    pub covers: C,
+    /// Until when what has ended may be removed now; `None`: nothing may.
+    pub removable: R,
+    /// Of several replicas one does all this.
+    pub turn: Turn,
+    /// Whether the configuration of this replica is the accepted one.
+    pub accepted: watch::Receiver<bool>,
+    /// How long after it was accepted others may still store what is derived for another one.
+    pub settle: Duration,
+    /// Begins a new epoch where an issuer has come in; see `feed::coverage`. Blocks.
+    pub renew_epochs: Arc<dyn Fn() -> Result<(), StoreError> + Send + Sync>,
+}
+
+impl<C, R> Surroundings<C, R> {
+    /// Those of a hub of one process.
+    pub fn alone(covers: C, removable: R) -> Surroundings<C, R> {
+        Surroundings {
+            covers,
+            removable,
+            turn: Turn::alone(),
+            accepted: watch::channel(true).1,
+            settle: Duration::ZERO,
+            renew_epochs: Arc::new(|| Ok(())),
+        }
+    }
+}
 
 impl Intake {
-    /// Looks after the store until the task is ended. Calls `covers` when statements have come to cover more.
-    /// `removable` says until when what has ended may be removed now; `None`: nothing may.
-    pub async fn look_after<F: Future<Output = ()>>(
-        self,
-        covers: impl Fn() -> F,
-        mut removable: impl FnMut() -> Option<Timestamp>,
-    ) {
-        // Before anything is removed: what is derived again may be needed longer.
-        if self.feeds().iter().any(|feed| feed.coverage.is_pending()) {
-            while let Err(error) = self.derive_again().await {
-                tracing::error!(%error, "entries of stored signals cannot be derived again; the next try is in a second");
-                sleep(PAUSE).await;
-            }
-            covers().await;
-        }
-        while let Err(error) = self.renew_words(Timestamp(0)).await {
-            tracing::error!(%error, "words about devices and risks cannot be renewed; the next try is in a second");
-            sleep(PAUSE).await;
-        }
-        let (mut renewed, mut pruned) = (Instant::now(), Instant::now());
+    /// Looks after the store until the task is ended.
+    pub async fn look_after<C, F, R>(self, mut hub: Surroundings<C, R>)
+    where
+        C: Fn() -> F,
+        F: Future<Output = ()>,
+        R: FnMut() -> Option<Timestamp>,
+    {
+        let (mut accepted, mut is_settled) = (None, false);
+        let (mut renewed, mut pruned) = (None, Instant::now());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            if !*hub.accepted.borrow() {
+                (accepted, is_settled) = (None, false);
+                continue;
+            }
+            if accepted.is_none() {
+                if let Err(error) = self.load_coverage().await {
+                    tracing::error!(%error, "what the feeds cover cannot be read; the next try is in a second");
+                    continue;
+                }
+                accepted = Some(Instant::now());
+            }
+            if !is_settled {
+                match self.settle(&hub, accepted.map_or(Duration::ZERO, |at| at.elapsed())).await {
+                    Ok(settled) => is_settled = settled,
+                    Err(error) => {
+                        tracing::error!(%error, "entries of stored signals cannot be derived again; the next try is in a second");
+                    }
+                }
+                // Before anything is removed: what is derived again may be needed longer.
+                if !is_settled {
+                    continue;
+                }
+            }
+            if !hub.turn.is_mine() {
+                // Whoever had it may have ended in between: all is looked at when it is the turn of this one.
+                renewed = None;
+                continue;
+            }
             if let Err(error) = self.cut_off_as_ordered().await {
                 tracing::error!(%error, "what began before the restore cannot be cut off");
             }
-            if renewed.elapsed() >= RENEW {
-                renewed = Instant::now();
-                if let Err(error) = self.renew_words(self.clock().now()).await {
-                    tracing::error!(%error, "words about devices and risks cannot be renewed");
+            if renewed.is_none_or(|at: Instant| at.elapsed() >= RENEW) {
+                // The first time with those that have ended meanwhile.
+                let since = if renewed.is_none() { Timestamp(0) } else { self.clock().now() };
+                match self.renew_words(since).await {
+                    Ok(_) => renewed = Some(Instant::now()),
+                    Err(error) => {
+                        tracing::error!(%error, "words about devices and risks cannot be renewed; the next try is in a second");
+                    }
                 }
             }
             if pruned.elapsed() >= PRUNE {
-                if let Some(until) = removable() {
+                if let Some(until) = (hub.removable)() {
                     self.prune(until).await;
+                }
+                let intake = self.clone();
+                if let Err(error) = blocking(move || intake.take_over()).await {
+                    tracing::error!(%error, "what replicas have left behind cannot be taken over");
                 }
                 pruned = Instant::now();
             }
         }
+    }
+
+    /// Brings the entries up to the configuration, which was accepted `since` ago, or finds that another replica has done
+    /// that. Returns whether it is done.
+    async fn settle<C, F, R>(&self, hub: &Surroundings<C, R>, since: Duration) -> Result<bool, SubmitError>
+    where
+        C: Fn() -> F,
+        F: Future<Output = ()>,
+    {
+        let is_pending = || self.feeds().iter().any(|feed| feed.coverage.is_pending());
+        let was_pending = is_pending();
+        if hub.turn.is_mine() && (!was_pending || since >= hub.settle) {
+            let renew = Arc::clone(&hub.renew_epochs);
+            blocking(move || renew()).await?;
+            if was_pending {
+                self.derive_again().await?;
+            }
+        } else if was_pending {
+            let intake = self.clone();
+            blocking(move || {
+                let mut pending = intake.feeds().iter().filter(|feed| feed.coverage.is_pending());
+                pending.try_for_each(|feed| feed.coverage.refresh(&**intake.store()).map(drop))
+            })
+            .await?;
+        }
+        if is_pending() {
+            return Ok(false);
+        }
+        if was_pending {
+            (hub.covers)().await;
+        }
+        Ok(true)
+    }
+
+    async fn load_coverage(&self) -> Result<(), StoreError> {
+        let intake = self.clone();
+        blocking(move || {
+            let now = intake.clock().now();
+            intake.feeds().iter().try_for_each(|feed| feed.coverage.load_again(&feed.feed, &**intake.store(), now))
+        })
+        .await
     }
 
     /// Derives the entries of stored signals again, in feeds where that is to be done. Then these feeds cover what the

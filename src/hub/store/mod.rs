@@ -127,7 +127,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a principal. `Ok(false)`: there is none of that name.
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError>;
 
-    /// Adds or replaces followers, in one transaction.
+    /// Adds or replaces followers, in one transaction. One that was seen later stays: it went to another replica, which
+    /// knows more of it.
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError>;
 
     /// The followers of a feed.
@@ -170,6 +171,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// The latest time that the store holds, in milliseconds since 1970: the clock of the hub never runs behind it.
     fn latest_time(&self) -> Result<u64, StoreError>;
+
+    /// The followers of a feed that are not of the replica `but` and were seen at `since` or later, in milliseconds since
+    /// 1970. It is called several times a second while somebody waits for a receipt.
+    fn followers_seen(&self, feed: &str, but: &str, since: u64) -> Result<Vec<FollowerRecord>, StoreError> {
+        let mut followers = self.followers(feed)?;
+        followers.retain(|follower| follower.replica != but && follower.seen >= since);
+        Ok(followers)
+    }
 
     /// Removes what is not needed any more at `now`: entries that have ended, signals all of whose entries have, old
     /// chains. Each signal stays for as long as the store was told to keep signals, at least for an hour where it has no

@@ -2,7 +2,8 @@
 //!
 //! A proxy that has no room for an entry marks a whole class of grants as uncertain. So the hub refuses a signal before
 //! that happens: a transmitter's at 90% of a class, or where its share is used up; an operator's only where the class is
-//! full. The room of an entry comes free some time after it has ended, since the clocks of proxies differ.
+//! full. The entries of other replicas are counted when they are heard of: what several take at the same moment may use some
+//! of the tenth that is left. The room of an entry comes free some time after it has ended, since the clocks of proxies differ.
 
 use crate::store::Store;
 use crate::store::model::{NewSignal, StoreError, StoredEntry};
@@ -46,20 +47,24 @@ impl Room {
     /// The room that is left beside what `store` holds at `now` in `feeds`.
     pub fn load(store: &dyn Store, feeds: &[String], now: Timestamp) -> Result<Room, StoreError> {
         let mut room = Room::default();
-        for feed in feeds {
-            let mut mirror = Mirror::new();
-            let mut read = Ok(());
-            // An entry that has just ended may still use room.
-            let since = Timestamp(now.0.saturating_sub(LATE.0));
-            store.full_state(feed, since, &mut |stored| match place(&stored.entry.bytes) {
-                Ok(Some(placed)) => mirror.put(placed, now),
-                Ok(None) => {}
-                Err(error) => read = Err(error),
-            })?;
-            read?;
-            room.feeds.insert(feed.clone(), mirror);
-        }
+        feeds.iter().try_for_each(|feed| room.load_feed(store, feed, now))?;
         Ok(room)
+    }
+
+    /// Counts one feed anew, as `store` holds it at `now`. After an error it is as before.
+    pub fn load_feed(&mut self, store: &dyn Store, feed: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut mirror = Mirror::new();
+        let mut read = Ok(());
+        // An entry that has just ended may still use room.
+        let since = Timestamp(now.0.saturating_sub(LATE.0));
+        store.full_state(feed, since, &mut |stored| match place(&stored.entry.bytes) {
+            Ok(Some(placed)) => mirror.put(placed, now),
+            Ok(None) => {}
+            Err(error) => read = Err(error),
+        })?;
+        read?;
+        self.feeds.insert(feed.to_owned(), mirror);
+        Ok(())
     }
 
     /// Takes the room for all entries of a new signal, or for none. Entries that are there already need none.

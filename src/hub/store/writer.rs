@@ -1,21 +1,27 @@
-//! The one writer of the store: it commits what many submit in groups, in the order in which it came.
+//! The one writer of a process: it commits what many submit in groups, in the order in which it came.
 //!
 //! ```text
 //! submit ─► queue ─► group ─► room ─► commit (one fsync) ─► commits, heads ─► answers
+//!                                        others' commits ─► room, commits, heads
 //! ```
+//!
+//! Other replicas may write the same store. What they have committed between two commits of this one is read from the
+//! store, so that those who listen hear every commit of a feed in order, whoever made it.
 
 use crate::histogram::{Histogram, Snapshot};
+use crate::repeated::Repeated;
 use crate::store::clock::Clock;
 use crate::store::model::{Change, NewSignal, Outcome, SignalQuery, StoreError, StoredEntry};
 use crate::store::room::{NoRoom, Room, Taken};
 use crate::store::{BACKUP, RESTORED, RESTORED_AT, Store};
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use taskfence_core::feed::revision::Revision;
 use taskfence_core::state::room::Class;
+use taskfence_core::time::Timestamp;
 use tokio::sync::{broadcast, oneshot, watch};
 
 /// A group has at most so many changes.
@@ -33,22 +39,33 @@ const QUEUE: usize = 8_192;
 /// So many groups may wait for those who listen to commits. Whoever is further behind reads the store.
 const COMMITS: usize = 1_024;
 
+/// Others' commits are looked for this often, whether the store tells of them or not.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// So many bytes of others' entries are read at once.
+const READ: usize = 4 * 1024 * 1024;
+
+/// Why a replica stores nothing that may not.
+const NOT_PERMITTED: &str = "this replica of the hub may not store anything now: its /readyz says why";
+
 /// The exit code of a process that does not know any more what it stored (`EX_IOERR` of sysexits.h).
 pub const EXIT_UNCERTAIN: i32 = 74;
 
 /// A handle to the writer. Clones are the same writer; it ends when the last one is gone.
 #[derive(Clone)]
 pub struct Writer {
-    queue: SyncSender<Submitted>,
+    queue: Arc<SyncSender<Asked>>,
     shared: Arc<Shared>,
 }
 
-/// What one commit added to one feed. Those of one feed come in order, and none is left out.
+/// What commits added to one feed, of this replica or of others. They come in order: each begins where the one before it
+/// ended, and none is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     /// The feed.
     pub feed: String,
-    /// The new entries, in order.
+    /// The new entries, in order. Of other replicas' commits those are missing that were replaced meanwhile: what took their
+    /// place comes later. Empty where the feed has begun a new epoch.
     pub entries: Vec<StoredEntry>,
     /// The head after them.
     pub revision: Revision,
@@ -97,6 +114,13 @@ struct Submitted {
     answer: Answer,
 }
 
+/// What the thread is asked to do.
+enum Asked {
+    Store(Submitted),
+    /// Others may have committed something.
+    Look,
+}
+
 type Answer = oneshot::Sender<Result<Outcome, SubmitError>>;
 
 struct Shared {
@@ -104,6 +128,10 @@ struct Shared {
     commits: broadcast::Sender<Arc<Committed>>,
     counters: Counters,
     commit_times: Histogram,
+    /// A look at others' commits waits in the queue.
+    looks: AtomicBool,
+    /// Until when this replica may store changes; see [`Writer::permit`].
+    permitted: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -151,12 +179,20 @@ impl Writer {
         if backup.is_some() {
             store.set_for_signals(BACKUP, "")?;
         }
+        // After the heads were read: what others commit meanwhile is counted again, which changes nothing.
         let room = Room::load(store.as_ref(), feeds, clock.now())?;
         let (commits, _) = broadcast::channel(COMMITS);
-        let shared =
-            Arc::new(Shared { heads, commits, counters: Counters::default(), commit_times: Histogram::default() });
-        let (queue, submitted) = sync_channel(queue);
-        let worker = Worker { store, clock, room, shared: Arc::clone(&shared), submitted, last: 1 };
+        let shared = Arc::new(Shared {
+            heads,
+            commits,
+            counters: Counters::default(),
+            commit_times: Histogram::default(),
+            looks: AtomicBool::new(false),
+            permitted: Mutex::new(None),
+        });
+        let (queue, asked) = sync_channel(queue);
+        let reading = Repeated::new("what other replicas have committed cannot be read");
+        let worker = Worker { store, clock, room, shared: Arc::clone(&shared), asked, last: 1, reading };
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
@@ -165,13 +201,13 @@ impl Writer {
                 }
             })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Writer { queue, shared })
+        Ok(Writer { queue: Arc::new(queue), shared })
     }
 
     /// Stores `change`. It is durable when this returns `Ok`. It may be stored too if the caller stops waiting.
     pub async fn submit(&self, change: Change) -> Result<Outcome, SubmitError> {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Submitted { change, answer }).map_err(|error| match error {
+        self.queue.try_send(Asked::Store(Submitted { change, answer })).map_err(|error| match error {
             TrySendError::Full(_) => {
                 count(&self.shared.counters.overloaded, 1);
                 SubmitError::Overloaded
@@ -179,6 +215,37 @@ impl Writer {
             TrySendError::Disconnected(_) => ended(),
         })?;
         outcome.await.map_err(|_| ended())?
+    }
+
+    /// Looks for what other replicas have committed, until the last handle is gone: when `changes` of the store tell of
+    /// something, and each second.
+    pub fn follow_others(&self, mut changes: Option<watch::Receiver<u64>>) -> impl Future<Output = ()> + Send + use<> {
+        let (queue, shared) = (Arc::downgrade(&self.queue), Arc::downgrade(&self.shared));
+        async move {
+            while let (Some(queue), Some(shared)) = (queue.upgrade(), shared.upgrade()) {
+                if !shared.looks.swap(true, Ordering::AcqRel) && queue.try_send(Asked::Look).is_err() {
+                    // Too many changes wait. Their commits show what others have committed.
+                    shared.looks.store(false, Ordering::Release);
+                }
+                drop((queue, shared));
+                let told = async {
+                    let told = match &mut changes {
+                        Some(changes) => changes.changed().await.is_ok(),
+                        None => false,
+                    };
+                    if !told {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                _ = tokio::time::timeout(LOOK, told).await;
+            }
+        }
+    }
+
+    /// This replica may store changes until `until`. `None`: always, which is so from the start. Beyond that changes are
+    /// refused: others may count on it.
+    pub fn permit(&self, until: Option<Instant>) {
+        *self.shared.permitted.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// The head of the feed, and each later one. A feed that was not given to [`Writer::start`] stands at
@@ -232,9 +299,10 @@ struct Worker {
     clock: Clock,
     room: Room,
     shared: Arc<Shared>,
-    submitted: Receiver<Submitted>,
+    asked: Receiver<Asked>,
     /// How many changes the last group had.
     last: usize,
+    reading: Repeated,
 }
 
 /// Whether the last changes are stored is not known, for this reason.
@@ -251,14 +319,22 @@ impl Worker {
     /// Commits group after group until all handles are gone. Nobody is answered whose change may be lost.
     fn run(mut self) -> Result<(), Uncertain> {
         while let Some(submitted) = self.next_group() {
+            if self.shared.looks.swap(false, Ordering::AcqRel) {
+                // Before room is taken: others may have used it.
+                self.look();
+            }
+            if submitted.is_empty() {
+                continue;
+            }
             self.last = submitted.len();
             let Group { changes, waiting } = self.admit(submitted);
             let mut outcomes = Vec::with_capacity(changes.len());
             self.commit(&changes, &mut outcomes)?;
-            self.publish(&changes, &outcomes);
+            // Before others' commits are read: they may have used the room of one that gives it back.
             for ((change, (taken, _)), outcome) in changes.iter().zip(&waiting).zip(&outcomes) {
                 self.settle(change, taken, outcome);
             }
+            self.publish(&changes, &outcomes);
             for ((_, answer), outcome) in waiting.into_iter().zip(outcomes) {
                 // A caller that is gone needs no answer.
                 drop(answer.send(outcome.map_err(SubmitError::Store)));
@@ -268,26 +344,40 @@ impl Worker {
     }
 
     /// The next group: what waits, and what comes while fewer are there than the last group had. So a lone caller never
-    /// waits for others, and many callers at once share one commit. `None`: all handles are gone.
+    /// waits for others, and many callers at once share one commit. Empty: somebody asks for a look. `None`: all handles are
+    /// gone.
     fn next_group(&self) -> Option<Vec<Submitted>> {
-        let mut group = vec![self.submitted.recv().ok()?];
+        let mut group = Vec::new();
+        match self.asked.recv().ok()? {
+            Asked::Store(submitted) => group.push(submitted),
+            Asked::Look => return Some(group),
+        }
         let begin = Instant::now();
         while group.len() < GROUP {
             let is_waiting = group.len() < self.last;
             let wait = if is_waiting { WAIT.saturating_sub(begin.elapsed()).min(QUIET) } else { Duration::ZERO };
-            // No more in time, or all handles are gone.
-            let Ok(submitted) = self.submitted.recv_timeout(wait) else { break };
-            group.push(submitted);
+            match self.asked.recv_timeout(wait) {
+                Ok(Asked::Store(submitted)) => group.push(submitted),
+                Ok(Asked::Look) => {}
+                // No more in time, or all handles are gone.
+                Err(_) => break,
+            }
         }
         Some(group)
     }
 
+    fn is_permitted(&self) -> bool {
+        let permitted = *self.shared.permitted.lock().unwrap_or_else(PoisonError::into_inner);
+        permitted.is_none_or(|until| Instant::now() < until)
+    }
+
     /// Takes room for each change, in order. Those without room are answered.
     fn admit(&mut self, submitted: Vec<Submitted>) -> Group {
-        let now = self.clock.now();
+        let (now, permitted) = (self.clock.now(), self.is_permitted());
         let mut group = Group::default();
         for Submitted { change, answer } in submitted {
             let taken = match &change {
+                _ if !permitted => Err(StoreError::Failed(NOT_PERMITTED.to_owned()).into()),
                 _ if !self.shared.heads.contains_key(change.feed()) => {
                     Err(StoreError::NoFeed(change.feed().to_owned()).into())
                 }
@@ -355,7 +445,7 @@ impl Worker {
     }
 
     /// Tells those who listen, in the order of the numbers.
-    fn publish(&self, changes: &[Change], outcomes: &[Result<Outcome, StoreError>]) {
+    fn publish(&mut self, changes: &[Change], outcomes: &[Result<Outcome, StoreError>]) {
         let mut by_feed: HashMap<&str, Committed> = HashMap::new();
         for (change, outcome) in changes.iter().zip(outcomes) {
             let Ok(Outcome::Stored { revision, entries, .. }) = outcome else { continue };
@@ -368,13 +458,57 @@ impl Worker {
             committed.entries.extend(entries.iter().cloned());
             committed.revision = *revision;
         }
-        for committed in by_feed.into_values() {
-            let (head, revision) = (self.shared.heads.get(&committed.feed), committed.revision);
-            // Nobody may be listening.
-            drop(self.shared.commits.send(Arc::new(committed)));
-            if let Some(head) = head {
-                head.send_replace(revision);
+        for (feed, committed) in by_feed {
+            let told = self.shared.heads.get(feed).map(|head| *head.borrow());
+            match told.is_some_and(|told| follows(told, &committed)) {
+                true => self.tell(committed),
+                // Others have committed in between. If that cannot be read now, it is with the next look.
+                false => self.catch_up(feed),
             }
+        }
+    }
+
+    /// Takes in what others have committed.
+    fn look(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.heads.keys().for_each(|feed| self.catch_up(feed));
+    }
+
+    /// Tells of everything that `feed` has since what was told last.
+    fn catch_up(&mut self, feed: &str) {
+        let read = self.read_others(feed);
+        self.reading.note(feed, &read);
+    }
+
+    fn read_others(&mut self, feed: &str) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let Some(head) = shared.heads.get(feed) else { return Ok(()) };
+        loop {
+            let told = *head.borrow();
+            // With those that have ended: their numbers would be missing.
+            let (entries, revision) = self.store.entries_after(feed, told.number, READ, Timestamp(0))?;
+            if revision.epoch != told.epoch {
+                let revision = self.store.head(feed)?;
+                tracing::warn!(feed, %revision, "the feed has begun a new epoch: every proxy takes everything anew");
+                self.room.load_feed(&*self.store, feed, self.clock.now())?;
+                self.tell(Committed { feed: feed.to_owned(), entries: Vec::new(), revision });
+                return Ok(());
+            }
+            if revision.number <= told.number {
+                return Ok(());
+            }
+            self.room.put(feed, &entries, self.clock.now())?;
+            self.tell(Committed { feed: feed.to_owned(), entries, revision });
+        }
+    }
+
+    /// Tells those who listen.
+    fn tell(&self, committed: Committed) {
+        let (head, revision) = (self.shared.heads.get(&committed.feed), committed.revision);
+        // Nobody may be listening.
+        drop(self.shared.commits.send(Arc::new(committed)));
+        if let Some(head) = head {
+            head.send_replace(revision);
         }
     }
 
@@ -397,6 +531,13 @@ impl Worker {
         }
         self.room.give_back(change.feed(), taken);
     }
+}
+
+/// Whether a commit begins where those ended that were told, and nothing of others is in between.
+fn follows(told: Revision, committed: &Committed) -> bool {
+    let Committed { entries, revision, .. } = committed;
+    let numbers = entries.iter().map(|entry| entry.number);
+    revision.epoch == told.epoch && numbers.eq(told.number.saturating_add(1)..=revision.number)
 }
 
 #[cfg(test)]

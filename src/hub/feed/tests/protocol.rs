@@ -735,7 +735,8 @@ async fn what_the_writer_commits_comes_to_those_who_wait_and_survives_a_start() 
         let committed = writer.committed();
         let keys = Arc::new(Keys::open(&directory.path().join("keys")).unwrap());
         let now: Now = Arc::new(move || clock.now_ms());
-        let feeds = Feeds::open(Settings::new("hub"), &names, store, keys, (now, Arc::new(|_, _| Vec::new()))).unwrap();
+        let feeds =
+            Feeds::open(Settings::new("hub"), &names, store, keys, (now, Arc::new(|_, _| Ok(Vec::new())))).unwrap();
         (writer, committed, feeds)
     };
     let ask = async |feeds: &Arc<Feeds>, after: Revision| {

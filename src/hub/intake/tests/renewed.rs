@@ -1,6 +1,7 @@
 //! Words about devices and risks, while time passes.
 
 use crate::intake::testing::{ISSUER, NOW, TestHub};
+use crate::intake::upkeep::Surroundings;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -152,7 +153,7 @@ async fn a_hub_looks_after_its_words_by_itself() {
         counted.fetch_add(1, Ordering::Relaxed);
         std::future::ready(())
     };
-    let upkeep = tokio::spawn(hub.intake.clone().look_after(covers_more, || None));
+    let upkeep = tokio::spawn(hub.intake.clone().look_after(Surroundings::alone(covers_more, || None)));
     let mut laptop = Proxy::new(device("laptop"));
     while laptop.facts(&hub).is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -276,6 +276,10 @@ impl Store for PostgresStore {
         self.pool.ask(|session| records::followers(session, feed))
     }
 
+    fn followers_seen(&self, feed: &str, but: &str, since: u64) -> Result<Vec<FollowerRecord>, StoreError> {
+        self.pool.ask(|session| records::followers_seen(session, feed, Some(but), since))
+    }
+
     fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError> {
         self.write(|session| records::remove_followers(session, feed, ids))
     }

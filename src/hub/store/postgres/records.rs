@@ -116,7 +116,7 @@ pub fn put_followers(session: &mut Session, followers: &[FollowerRecord]) -> Res
             $8::text[], $9::text[])
          ON CONFLICT (feed, id) DO UPDATE SET principal = excluded.principal, report = excluded.report,
             applied = excluded.applied, seen = excluded.seen, statement_at = excluded.statement_at,
-            replica = excluded.replica, relay = excluded.relay",
+            replica = excluded.replica, relay = excluded.relay WHERE excluded.seen >= follower.seen",
         &[&feed, &id, &principal, &report, &applied, &seen, &statement_at, &replica, &relay],
     )?;
     note_time(session, all.iter().map(|one| one.seen.max(one.statement_at)).max().unwrap_or_default())
@@ -124,8 +124,18 @@ pub fn put_followers(session: &mut Session, followers: &[FollowerRecord]) -> Res
 
 /// See `Store::followers`.
 pub fn followers(session: &mut Session, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
+    followers_seen(session, feed, None, 0)
+}
+
+/// See `Store::followers_seen`. `but`: not those of this replica.
+pub fn followers_seen(
+    session: &mut Session,
+    feed: &str,
+    but: Option<&str>,
+    since: u64,
+) -> Result<Vec<FollowerRecord>, StoreError> {
     let text = "SELECT id, principal, report, applied, seen, statement_at, replica, relay FROM taskfence.follower
-         WHERE feed = $1 ORDER BY id";
+         WHERE feed = $1 AND replica IS DISTINCT FROM $2 AND seen >= $3 ORDER BY id";
     let read = |row: &tokio_postgres::Row| {
         let applied: &str = row.try_get(3)?;
         Ok(FollowerRecord {
@@ -140,7 +150,7 @@ pub fn followers(session: &mut Session, feed: &str) -> Result<Vec<FollowerRecord
             relay: row.try_get(7)?,
         })
     };
-    session.rows(text, &[&feed])?.iter().map(read).collect()
+    session.rows(text, &[&feed, &but, &int(since)])?.iter().map(read).collect()
 }
 
 /// See `Store::remove_followers`.

@@ -97,7 +97,7 @@ pub fn put_followers(connection: &Connection, followers: &[FollowerRecord]) -> R
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET principal = excluded.principal, report = excluded.report,
                 applied = excluded.applied, seen = excluded.seen, statement_at = excluded.statement_at,
-                replica = excluded.replica, relay = excluded.relay",
+                replica = excluded.replica, relay = excluded.relay WHERE excluded.seen >= follower.seen",
         )?;
         let mut latest = 0;
         for follower in followers {

@@ -90,6 +90,104 @@ fn those_who_listen_hear_every_commit_in_order_before_the_head_moves() {
     assert_eq!((*unknown.borrow(), unknown.has_changed().is_err()), (Revision::START, true));
 }
 
+/// What a listener has heard: it fails if a commit does not begin where the one before it ended.
+struct Heard {
+    commits: tokio::sync::broadcast::Receiver<Arc<Committed>>,
+    head: Revision,
+}
+
+impl Heard {
+    fn of(writer: &Writer) -> Heard {
+        Heard { commits: writer.committed(), head: *writer.head(FEED).borrow() }
+    }
+
+    fn take_in(&mut self) -> Revision {
+        while let Ok(committed) = self.commits.try_recv() {
+            for stored in &committed.entries {
+                assert_eq!(stored.number, self.head.number + 1);
+                let chain = self.head.chain.after(stored.number, &stored.entry.bytes);
+                self.head = Revision { number: stored.number, chain, ..self.head };
+            }
+            assert_eq!(self.head, committed.revision);
+        }
+        self.head
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
+    /// Each step: which of two replicas commits, and how many signals at once.
+    #[test]
+    fn two_writers_tell_the_same_commits_without_a_gap(
+        steps in proptest::collection::vec((proptest::bool::ANY, 1..6usize), 1..12),
+    ) {
+        let (store, folder) = store();
+        let writers = [start(&Probe::new(store), QUEUE), start(&Probe::new(open(&folder)), QUEUE)];
+        let mut heard = [Heard::of(&writers[0]), Heard::of(&writers[1])];
+        let mut made = 0;
+        for (second, count) in steps {
+            let changes: Vec<_> = (made..made + count).map(|n| change(&n.to_string())).collect();
+            made += count;
+            let own = usize::from(second);
+            let outcomes = submit_all(&writers[own], changes);
+            proptest::prop_assert!(outcomes.iter().all(Result::is_ok));
+            // Its own commits, and those of the other before them, are told before it answers.
+            proptest::prop_assert_eq!(heard[own].take_in().number, u64::try_from(made).unwrap());
+        }
+        // The one that committed nothing more hears of the rest when it looks.
+        for (writer, heard) in writers.iter().zip(&mut heard) {
+            let (mut head, all) = (writer.head(FEED), u64::try_from(made).unwrap());
+            let waited = runtime().block_on(async {
+                tokio::spawn(writer.follow_others(None));
+                head.wait_for(|head| head.number == all).await.map(|head| *head)
+            });
+            proptest::prop_assert_eq!(waited.unwrap(), heard.take_in());
+            proptest::prop_assert_eq!(heard.head, open(&folder).head(FEED).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_room_that_another_replica_has_used_is_not_given_twice() {
+    let (store, folder) = store();
+    let (one, two) = (start(&Probe::new(store), QUEUE), start(&Probe::new(open(&folder)), QUEUE));
+    let block = |jti: &str, n| Change::Signal(NewSignal { entries: vec![block("idp", n)], ..signal("idp", jti, &[]) });
+    // 48 of 64 places are the share of one transmitter.
+    let outcomes = submit_all(&one, (0..40).map(|n| block(&n.to_string(), n)).collect());
+    assert!(outcomes.iter().all(Result::is_ok));
+    // The first commit shows what the other has committed: before, this one counts none of it.
+    assert!(submit_all(&two, vec![block("a", 40)])[0].is_ok());
+    let outcomes = submit_all(&two, (41..60).map(|n| block(&n.to_string(), n)).collect());
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 7);
+    // The same SET at both: the room that the second has taken for it is kept, since the first has stored it.
+    assert!(matches!(submit_all(&two, vec![block("5", 5)])[0], Ok(Outcome::Repeated { .. })));
+    assert!(submit_all(&two, vec![block("b", 70)])[0].is_err());
+}
+
+#[test]
+fn a_new_epoch_is_told_while_the_writer_runs() {
+    let (store, folder) = store();
+    let writer = start(&Probe::new(store), QUEUE);
+    submit_all(&writer, vec![change("1")]);
+    let mut commits = writer.committed();
+    let head = open(&folder).renew_feed(FEED, 99).unwrap();
+    let outcome = submit_all(&writer, vec![change("2")]).remove(0).unwrap();
+    let told = commits.try_recv().unwrap();
+    assert_eq!((told.revision.epoch, told.revision, &*told.entries), (99, stored(outcome).1, &[][..]));
+    assert_eq!(told.revision.number, head.number + 1);
+    submit_all(&writer, vec![change("3")]);
+    assert_eq!(commits.try_recv().unwrap().entries.len(), 1);
+}
+
+#[test]
+fn whoever_may_not_store_refuses() {
+    let (writer, _probe, _folder) = writer();
+    writer.permit(Some(Instant::now()));
+    assert!(matches!(submit_all(&writer, vec![change("1")])[0], Err(SubmitError::Store(StoreError::Failed(_)))));
+    writer.permit(Some(Instant::now() + Duration::from_secs(60)));
+    assert!(submit_all(&writer, vec![change("1")])[0].is_ok());
+}
+
 #[test]
 fn one_that_cannot_be_stored_does_not_keep_the_others_from_it() {
     let (writer, probe, folder) = writer();
