@@ -204,7 +204,8 @@ async fn a_replica_that_is_cut_off_from_the_database_signs_nothing_as_fresh() {
     let Some(database) = postgres::database("a_replica_that_is_cut_off") else { return };
     let one = first("replicas-connected", &database).await;
     let (gate, through) = gate(&database).await;
-    let mut two = one.replica("replicas-cut-off", |config| config["store"]["postgres"]["url"] = json!(through)).unwrap();
+    let mut two =
+        one.replica("replicas-cut-off", |config| config["store"]["postgres"]["url"] = json!(through)).unwrap();
     two.run().await.unwrap();
     // It knows only the one that is cut off: nothing takes it elsewhere.
     let proxy = proxy("replicas-lonely", &one, jwks::cluster(CLUSTER, two.address()), "8s").await;
