@@ -506,6 +506,10 @@ async fn look_at_replicas(replica: Arc<Replica>, parts: Arc<Parts>, standing: wa
         let Ok((found, permitted)) = looked else { continue };
         parts.writer.permit(Some(permitted));
         for feed in parts.feeds.iter() {
+            if !found.is_accepted {
+                // Whoever waits here goes elsewhere.
+                feed.tell_coverage().await;
+            }
             feed.followers.note_alive(found.others.iter().map(|other| (other.name.as_str().into(), other.at)));
         }
         standing.send_replace(found);

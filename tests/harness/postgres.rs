@@ -63,6 +63,15 @@ pub fn database(test: &str) -> Option<String> {
     Some(server.url(&name))
 }
 
+/// Runs SQL in the database of a URL, and returns what it prints.
+pub fn run(url: &str, sql: &str) -> String {
+    let mut command = Command::new(programs().unwrap().join("psql"));
+    command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// A server.
 pub struct Postgres {
     folder: PathBuf,
@@ -109,6 +118,15 @@ impl Postgres {
         let path = self.folder.join("postgresql.conf");
         let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
         file.write_all(lines.as_bytes()).unwrap();
+    }
+
+    /// Writes a file into its folder that it owns and nobody else may read.
+    pub fn own_file(&self, name: &str, text: &str) {
+        let path = self.folder.join(name);
+        drop(fs::remove_file(&path));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        give(&path);
     }
 
     /// Makes it read its configuration again.
@@ -234,7 +252,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.wake();
+        if self.keeper.is_some() {
+            self.wake();
+        }
         self.end("remove");
         drop(fs::remove_dir_all(&self.folder));
     }
@@ -248,11 +268,16 @@ fn folder() -> PathBuf {
     drop(fs::remove_dir_all(&folder));
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    give(&folder);
+    folder
+}
+
+/// Gives a file to the user of the server.
+fn give(path: &Path) {
     if is_root() {
-        let status = Command::new("chown").arg(format!("{USER}:")).arg(&folder).status().unwrap();
+        let status = Command::new("chown").arg(format!("{USER}:")).arg(path).status().unwrap();
         assert!(status.success(), "there is no user `{USER}`");
     }
-    folder
 }
 
 /// Runs a program of PostgreSQL as the user of the server, with `folder` as the last argument.

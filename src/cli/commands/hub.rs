@@ -21,7 +21,7 @@ use taskfence_hub::feed::keys::Keys;
 use taskfence_hub::health::{self, Gap};
 use taskfence_hub::replicas::configuration::accept_config;
 use taskfence_hub::server::{self, LogFormat};
-use taskfence_hub::store::Store;
+use taskfence_hub::store::open;
 
 use crate::failure::Failure;
 use crate::input::document;
@@ -91,6 +91,14 @@ Exits with 0 when the configuration is good, with 3 when it is not.")]
 Examples:
   taskfence hub backup --config hub.yaml /backup/hub.sqlite")]
     Backup(Backup),
+    /// Move the store of a hub that does not run into the database that its configuration names
+    #[command(after_help = "\
+Examples:
+  taskfence hub move --config hub.yaml --from /var/lib/taskfence
+
+End the hub, write `store.postgres` into its configuration, move, and start it again. Proxies go on where they were. The
+database must be empty. Every row is compared with what was read. The old file stays, and no hub starts with it any more.")]
+    Move(Move),
     /// Make this configuration the current one, after a change of its name, its skew or its feeds
     #[command(after_help = "\
 Examples:
@@ -128,6 +136,16 @@ struct Backup {
     to: PathBuf,
 }
 
+/// What `move` takes.
+#[derive(Debug, Args)]
+struct Move {
+    #[command(flatten)]
+    of: OfHub,
+    /// The `data` of the hub until now, or a file in which a store is
+    #[arg(long, value_name = "PATH")]
+    from: PathBuf,
+}
+
 /// What `accept-loss` takes.
 #[derive(Debug, Args)]
 struct AcceptLoss {
@@ -156,6 +174,7 @@ impl Hub {
             Some(HubCommand::SetKeys(keys)) => keys.run(console),
             Some(HubCommand::Streams(streams)) => streams.run(console),
             Some(HubCommand::Backup(backup)) => backup.run(console),
+            Some(HubCommand::Move(one)) => one.run(console),
             Some(HubCommand::AcceptConfig(of)) => of.accept(console),
             Some(HubCommand::AcceptLoss(accept)) => accept.run(console),
         }
@@ -183,6 +202,24 @@ impl OfHub {
         accept_config(&*store, &hash).map_err(failed)?;
         audit::note(&*store, console.now, "hub accept-config", &json!({"config": hash}))?;
         writeln!(console.out, "the configuration {hash} is current")?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Move {
+    fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let (hub, _) = read(&self.of.config)?;
+        server::make_data(&hub).map_err(failed)?;
+        let moved = open::move_into(&hub, &self.from).map_err(failed)?;
+        for (table, rows) in &moved {
+            writeln!(console.out, "{table}: {rows} rows")?;
+        }
+        let keys = hub.data.join(server::KEYS);
+        writeln!(console.err, "moved; the hub needs its old keys in `{}`", keys.display())?;
+        let store = server::open_store(&hub).map_err(failed)?;
+        let rows: serde_json::Map<_, _> =
+            moved.iter().map(|(table, rows)| ((*table).to_owned(), json!(rows))).collect();
+        audit::note(&*store, console.now, "hub move", &json!({"from": self.from, "rows": rows}))?;
         Ok(Exit::Done)
     }
 }

@@ -7,9 +7,8 @@ use crate::store::Store;
 use crate::store::clock::Clock;
 use crate::store::model::Change;
 use crate::store::room::Room;
-use crate::store::testing::{FEED, signal, store};
+use crate::store::testing::{FEED, Home, signal, store};
 use crate::store::writer::Writer;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use taskfence_core::time::Timestamp;
 
@@ -28,40 +27,58 @@ fn change(n: usize) -> Change {
 #[ignore = "measures"]
 fn measure_group_commit() {
     for (submitters, seconds) in [(1, 5), (50, 20)] {
-        let (store, _folder) = store();
-        let store: Arc<dyn Store> = Arc::new(store);
-        let clock = Clock::with_system(store.as_ref(), || 1_000_000).unwrap();
-        let writer = Writer::start(Arc::clone(&store), clock, &[FEED.to_owned()]).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let begin = Instant::now();
-        let end = begin + Duration::from_secs(seconds);
-        let submit = |submitter: usize| {
-            let writer = writer.clone();
-            runtime.spawn(async move {
-                let mut waits = Vec::new();
-                while Instant::now() < end {
-                    let sent = Instant::now();
-                    writer.submit(change(submitter * 100_000_000 + waits.len())).await.unwrap();
-                    waits.push(sent.elapsed());
-                }
-                waits
-            })
-        };
-        let tasks: Vec<_> = (0..submitters).map(submit).collect();
-        let mut waits: Vec<_> = tasks.into_iter().flat_map(|task| runtime.block_on(task).unwrap()).collect();
-        let took = begin.elapsed();
-        waits.sort_unstable();
-        let at = |part: usize| waits[(waits.len() - 1) * part / 1000];
-        let groups = writer.counts().groups;
-        println!(
-            "{submitters} submitters: {} signals/s, {groups} groups, p50 {:?}, p99 {:?}, p99.9 {:?}, worst {:?}",
-            waits.len() * 1_000 / usize::try_from(took.as_millis()).unwrap(),
-            at(500),
-            at(990),
-            at(999),
-            at(1000),
-        );
+        measure("SQLite", &[Home::sqlite()], submitters, seconds);
     }
+}
+
+#[test]
+#[ignore = "measures"]
+fn measure_group_commit_postgres() {
+    for (replicas, submitters, seconds) in [(1, 1, 5), (1, 200, 10), (2, 400, 20)] {
+        let Some(first) = Home::postgres("measure") else { return };
+        let url = first.postgres.as_ref().unwrap().1.clone();
+        let homes: Vec<_> = std::iter::once(first).chain((1..replicas).map(|_| Home::at(&url))).collect();
+        measure(&format!("PostgreSQL, {replicas} replicas"), &homes, submitters, seconds);
+    }
+}
+
+/// So many submitters, each with one signal at a time, spread over the replicas in `homes`.
+fn measure(what: &str, homes: &[Home], submitters: usize, seconds: u64) {
+    let start = |home: &Home| {
+        let store = home.store();
+        let clock = Clock::with_system(store.as_ref(), || 1_000_000).unwrap();
+        Writer::start(store, clock, &[FEED.to_owned()]).unwrap()
+    };
+    let writers: Vec<_> = homes.iter().map(start).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let begin = Instant::now();
+    let end = begin + Duration::from_secs(seconds);
+    let submit = |submitter: usize| {
+        let writer = writers[submitter % writers.len()].clone();
+        runtime.spawn(async move {
+            let mut waits = Vec::new();
+            while Instant::now() < end {
+                let sent = Instant::now();
+                writer.submit(change(submitter * 100_000_000 + waits.len())).await.unwrap();
+                waits.push(sent.elapsed());
+            }
+            waits
+        })
+    };
+    let tasks: Vec<_> = (0..submitters).map(submit).collect();
+    let mut waits: Vec<_> = tasks.into_iter().flat_map(|task| runtime.block_on(task).unwrap()).collect();
+    let took = begin.elapsed();
+    waits.sort_unstable();
+    let at = |part: usize| waits[(waits.len() - 1) * part / 1000];
+    let groups: u64 = writers.iter().map(|writer| writer.counts().groups).sum();
+    println!(
+        "{what}, {submitters} submitters: {} signals/s, {groups} groups, p50 {:?}, p99 {:?}, p99.9 {:?}, worst {:?}",
+        waits.len() * 1_000 / usize::try_from(took.as_millis()).unwrap(),
+        at(500),
+        at(990),
+        at(999),
+        at(1000),
+    );
 }
 
 #[test]

@@ -48,6 +48,9 @@ pub const RESTORED_AT: &str = "restored-at";
 /// text when that is done, with [`RESTORED`].
 pub const CUT_OFF: &str = "cut-off";
 
+/// The named value of a store that was moved into another one: where to. No hub starts with it.
+pub const MOVED: &str = "moved";
+
 /// The named value that says which signals are gone: all that were taken in after this time are there, in milliseconds
 /// since 1970.
 pub const PRUNED: &str = "pruned";

@@ -1,5 +1,6 @@
-//! How much of the audit log is kept.
+//! How much is kept, and which lines of the audit log go.
 
+use crate::store::model::Audit;
 use crate::store::value::int;
 use taskfence_core::time::{Span, Timestamp};
 
@@ -12,11 +13,23 @@ pub struct Retention {
     pub bytes: u64,
 }
 
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Each signal for so long after it was taken in, also when its entries have ended.
+    pub signals: Span,
+    /// The audit log.
+    pub audit: Retention,
+}
+
 /// How much of the audit log is kept where nothing else is said.
 pub const AUDIT: Retention = Retention { age: Span::hours(400 * 24), bytes: 1024 * 1024 * 1024 };
 
 /// What a line takes beside its texts, in bytes.
 pub const OVERHEAD: i64 = 40;
+
+/// The named value that counts the bytes of the audit log.
+pub const BYTES: &str = "audit-bytes";
 
 /// So many lines are looked at in one transaction.
 pub const STEP: i64 = 500;
@@ -32,6 +45,12 @@ pub struct Line {
     pub size: i64,
     /// Whether the signal that it names has an effect.
     pub is_in_force: bool,
+}
+
+/// The bytes of a line.
+pub fn bytes(line: &Audit) -> i64 {
+    let texts = [&line.by, &line.call, &line.detail].map(|text| i64::try_from(text.len()).unwrap_or(i64::MAX));
+    texts.into_iter().fold(OVERHEAD, i64::saturating_add)
 }
 
 /// Which of some lines go.

@@ -2,11 +2,12 @@
 
 use crate::config::hub::Postgres;
 use crate::store::Store;
-use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoredEntry};
-use crate::store::postgres::{Kept, PostgresStore};
+use crate::store::model::{Change, NewEntry, NewSignal, Outcome, StoreError, StoredEntry};
+use crate::store::postgres::PostgresStore;
 use crate::store::prune::WINDOW;
-use crate::store::retention::{AUDIT, Retention};
+use crate::store::retention::{AUDIT, Kept, Retention};
 use crate::store::sqlite::SqliteStore;
+use std::path::PathBuf;
 use std::sync::Arc;
 use taskfence_core::feed::entry::FeedEntry;
 use taskfence_core::feed::revision::Revision;
@@ -44,8 +45,8 @@ pub fn open(folder: &TempDir) -> SqliteStore {
 pub struct Home {
     /// The folder of the hub.
     pub folder: TempDir,
-    /// The database; `None`: SQLite in the folder.
-    pub postgres: Option<Postgres>,
+    /// The database, with its URL; `None`: SQLite in the folder.
+    pub postgres: Option<(Postgres, String)>,
     /// For how long signals are kept.
     pub keep: Span,
     /// How much of the audit log is kept.
@@ -62,9 +63,13 @@ impl Home {
 
     /// A store in an empty database; `None`: PostgreSQL is not installed.
     pub fn postgres(test: &str) -> Option<Home> {
-        let url = server::database(test)?.parse().unwrap();
-        let postgres = Postgres { url, password_file: None, ca: None, tls: false };
-        Some(Home { postgres: Some(postgres), ..Home::sqlite() })
+        Some(Home::at(&server::database(test)?))
+    }
+
+    /// A store in the database of the URL.
+    pub fn at(url: &str) -> Home {
+        let postgres = Postgres { url: url.parse().unwrap(), password_file: None, ca: None, tls: false };
+        Home { postgres: Some((postgres, url.to_owned())), ..Home::sqlite() }
     }
 
     /// Opens it, with the feed of these tests.
@@ -81,12 +86,55 @@ impl Home {
                 let store = open(&self.folder).with_signals_kept(self.keep).with_audit_kept(self.audit);
                 Arc::new(store.with_window(self.window))
             }
-            Some(postgres) => {
-                let kept = Kept { signals: self.keep, audit: self.audit };
-                let store = PostgresStore::open(postgres, kept, self.folder.path()).unwrap();
-                Arc::new(store.with_window(self.window))
-            }
+            Some(_) => Arc::new(self.try_open().unwrap()),
         }
+    }
+
+    /// Opens the database.
+    pub fn try_open(&self) -> Result<PostgresStore, StoreError> {
+        let kept = Kept { signals: self.keep, audit: self.audit };
+        let postgres = &self.postgres.as_ref().unwrap().0;
+        Ok(PostgresStore::open(postgres, kept, self.folder.path())?.with_window(self.window))
+    }
+
+    /// Runs SQL in its database.
+    pub fn run(&self, sql: &str) -> String {
+        server::run(&self.postgres.as_ref().unwrap().1, sql)
+    }
+
+    /// Copies all of it, as `n`.
+    pub fn copy(&self, store: &dyn Store, n: u64) {
+        if self.postgres.is_none() {
+            return store.backup(&self.copied(n)).unwrap();
+        }
+        self.run(&format!(
+            "DO $$ DECLARE t text; BEGIN CREATE SCHEMA copy_{n};
+             FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'taskfence' LOOP
+                EXECUTE format('CREATE TABLE copy_{n}.%I AS TABLE taskfence.%I', t, t); END LOOP; END $$"
+        ));
+    }
+
+    /// Puts the copy `n` in the place of the store, which is not open.
+    pub fn set_back(&self, n: u64) {
+        if self.postgres.is_none() {
+            for file in ["hub.sqlite-wal", "hub.sqlite-shm"] {
+                drop(std::fs::remove_file(self.folder.path().join(file)));
+            }
+            std::fs::copy(self.copied(n), self.folder.path().join("hub.sqlite")).unwrap();
+            return;
+        }
+        self.run(&format!(
+            "DO $$ DECLARE t text; BEGIN
+             FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'taskfence' LOOP
+                EXECUTE format('TRUNCATE taskfence.%I CASCADE', t); END LOOP;
+             FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'taskfence' ORDER BY 1 LOOP
+                EXECUTE format('INSERT INTO taskfence.%I OVERRIDING SYSTEM VALUE SELECT * FROM copy_{n}.%I', t, t);
+             END LOOP; END $$"
+        ));
+    }
+
+    fn copied(&self, n: u64) -> PathBuf {
+        self.folder.path().join(format!("copy-{n}"))
     }
 }
 

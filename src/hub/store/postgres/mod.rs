@@ -5,6 +5,10 @@
 
 mod error;
 mod feeds;
+pub mod import;
+mod listen;
+mod order;
+mod origin;
 mod pool;
 mod prune;
 mod reads;
@@ -13,6 +17,7 @@ mod retention;
 mod schema;
 mod servers;
 mod session;
+mod slots;
 mod tables;
 mod text;
 mod tls;
@@ -23,31 +28,37 @@ use crate::store::model::{
     Audit, Change, FollowerRecord, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError, StoredEntry,
 };
 use crate::store::prune::WINDOW;
-use crate::store::retention::Retention;
-use crate::store::value::uint;
+use crate::store::retention::Kept;
 use crate::store::{Store, group};
+use listen::Changes;
+use origin::Seen;
 use pool::Pool;
 use servers::Servers;
 use session::{CommitError, Session};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 use tables::PostgresTables;
 use taskfence_core::feed::revision::{Chain, Revision};
 use taskfence_core::state::key::StateKey;
-use taskfence_core::time::{Span, Timestamp};
+use taskfence_core::time::Timestamp;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
-/// How much is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Kept {
-    /// Each signal for so long after it was taken in, also when its entries have ended.
-    pub signals: Span,
-    /// The audit log.
-    pub audit: Retention,
-}
+/// Whether a commit has happened is found out within this time, or its changes are refused for now.
+const RESOLVE: Duration = Duration::from_secs(10);
+
+/// And it is tried again after this time.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// The store of one or more hubs in a database.
 pub struct PostgresStore {
+    servers: Arc<Servers>,
     pool: Pool,
+    /// What is told to other replicas, and heard from them; only in a hub.
+    changes: Option<Changes>,
     kept: Kept,
     window: u64,
     /// Drives the connections, and is never waited for.
@@ -55,20 +66,60 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the store in the database, and makes its tables if they are not there. `_data`: the folder of the hub. Blocks.
+    /// Opens the store in the database, and makes its tables if they are not there. `data`: the
+    /// folder of the hub. Blocks.
     ///
     /// [`StoreError::Newer`]: a newer hub has written it. [`StoreError::Unavailable`]: no server of the URL can be used.
-    pub fn open(postgres: &Postgres, kept: Kept, _data: &Path) -> Result<PostgresStore, StoreError> {
+    pub fn open(postgres: &Postgres, kept: Kept, data: &Path) -> Result<PostgresStore, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("postgres")
             .enable_all()
             .build()
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        let servers = Servers::new(postgres.clone(), runtime.handle().clone(), None);
-        let store = PostgresStore { pool: Pool::new(servers), kept, window: WINDOW, runtime: Some(runtime) };
-        store.write(schema::migrate)?;
+        let seen = Seen::read(data)?;
+        let servers = Arc::new(Servers::new(postgres.clone(), runtime.handle().clone(), seen.server()));
+        let pool = Pool::new(Arc::clone(&servers), seen);
+        let store = PostgresStore { servers, pool, changes: None, kept, window: WINDOW, runtime: Some(runtime) };
+        store.pool.migrate()?;
+        drop(store.pool.connect()?);
         Ok(store)
+    }
+
+    /// For a hub that runs: proves that the database keeps revocations in order, and listens to other replicas.
+    ///
+    /// [`StoreError::Failed`]: it does not; the error says what to do.
+    pub fn for_hub(mut self) -> Result<PostgresStore, StoreError> {
+        order::prove(&self.pool)?;
+        self.changes = Some(Changes::start(Arc::clone(&self.servers))?);
+        Ok(self)
+    }
+
+    fn tell(&self) {
+        self.changes.iter().for_each(Changes::tell);
+    }
+
+    /// Whether a commit whose outcome is not known has happened. It waits until it cannot happen any more.
+    fn has_happened(&self, attempt: i64, changes: &[Change]) -> Result<bool, StoreError> {
+        let (server, begin) = (self.pool.server(), Instant::now());
+        let feeds: BTreeSet<&str> = changes.iter().map(Change::feed).collect();
+        let feeds: Vec<&str> = feeds.into_iter().collect();
+        loop {
+            let read = self.write(|session| {
+                // Where it is still about to happen, it holds these rows.
+                session
+                    .rows("SELECT id FROM taskfence.feed WHERE name = ANY ($1) ORDER BY name FOR UPDATE", &[&feeds])?;
+                // What comes after it on the standby proves that it is there, too.
+                session.execute("UPDATE taskfence.clock SET latest = latest", &[])?;
+                Ok(session.row("SELECT 1 FROM taskfence.attempt WHERE id = $1", &[&attempt])?.is_some())
+            });
+            match read {
+                // After another server took over, the epoch is another one: whoever asks again learns of it.
+                Ok(found) => return Ok(found && self.pool.server() == server),
+                Err(error) if begin.elapsed() > RESOLVE => return Err(error),
+                Err(_) => thread::sleep(AGAIN),
+            }
+        }
     }
 
     /// Keeps the chain of so many numbers.
@@ -93,6 +144,7 @@ impl PostgresStore {
         feed: &str,
         body: impl FnOnce(&mut Session, (i64, Revision)) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.pool.prove()?;
         self.pool.read(|session| {
             let feed = reads::feed(session, feed)?;
             body(session, feed)
@@ -120,15 +172,32 @@ impl Store for PostgresStore {
 
     fn commit(&self, changes: &[Change]) -> Result<Vec<Outcome>, StoreError> {
         let attempt = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?.cast_signed();
-        self.write(|session| {
+        let mut outcomes = Vec::new();
+        let written = self.pool.write(|session| {
             let mut tables = PostgresTables::load(session, changes)?;
-            let outcomes = group::add(&mut tables, changes)?;
-            tables.write(attempt)?;
-            Ok(outcomes)
-        })
+            outcomes = group::add(&mut tables, changes)?;
+            tables.write(attempt)
+        });
+        match written {
+            Ok(()) => {}
+            Err(CommitError::Not(error)) => return Err(error),
+            Err(CommitError::Unknown(why)) => match self.has_happened(attempt, changes) {
+                Ok(true) => tracing::warn!(why, "a commit was found to have happened"),
+                Ok(false) => return Err(StoreError::Unavailable(format!("the commit did not happen: {why}"))),
+                Err(error) => return Err(StoreError::Unavailable(format!("{why}; then: {error}"))),
+            },
+        }
+        for (change, outcome) in changes.iter().zip(&outcomes) {
+            if let Outcome::Stored { revision, .. } = outcome {
+                self.pool.note(change.feed(), revision.number);
+            }
+        }
+        self.tell();
+        Ok(outcomes)
     }
 
     fn head(&self, feed: &str) -> Result<Revision, StoreError> {
+        self.pool.prove()?;
         Ok(self.pool.ask(|session| reads::feed(session, feed))?.1)
     }
 
@@ -192,11 +261,11 @@ impl Store for PostgresStore {
     }
 
     fn put_principal(&self, principal: &PrincipalRecord) -> Result<(), StoreError> {
-        self.write(|session| records::put_principal(session, principal))
+        self.write(|session| records::put_principal(session, principal)).inspect(|_| self.tell())
     }
 
     fn remove_principal(&self, name: &str) -> Result<bool, StoreError> {
-        self.write(|session| records::remove_principal(session, name))
+        self.write(|session| records::remove_principal(session, name)).inspect(|_| self.tell())
     }
 
     fn put_followers(&self, followers: &[FollowerRecord]) -> Result<(), StoreError> {
@@ -207,12 +276,16 @@ impl Store for PostgresStore {
         self.pool.ask(|session| records::followers(session, feed))
     }
 
+    fn followers_seen(&self, feed: &str, but: &str, since: u64) -> Result<Vec<FollowerRecord>, StoreError> {
+        self.pool.ask(|session| records::followers_seen(session, feed, Some(but), since))
+    }
+
     fn remove_followers(&self, feed: &str, ids: &[String]) -> Result<(), StoreError> {
         self.write(|session| records::remove_followers(session, feed, ids))
     }
 
     fn set(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.write(|session| records::set(session, name, value))
+        self.write(|session| records::set(session, name, value)).inspect(|_| self.tell())
     }
 
     fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError> {
@@ -233,14 +306,15 @@ impl Store for PostgresStore {
     }
 
     fn swap(&self, name: &str, expected: Option<&str>, new: Option<&str>) -> Result<bool, StoreError> {
-        self.write(|session| records::swap(session, name, expected, new))
+        self.write(|session| records::swap(session, name, expected, new)).inspect(|_| self.tell())
     }
 
     fn now_ms(&self) -> Result<u64, StoreError> {
-        self.pool.ask(|session| {
-            let row = session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", &[])?;
-            row.map_or(Ok(0), |row| uint(row.try_get(0)?))
-        })
+        self.pool.ask(records::now)
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        self.changes.as_ref().map(Changes::heard)
     }
 
     fn latest_time(&self) -> Result<u64, StoreError> {
@@ -270,3 +344,6 @@ impl Store for PostgresStore {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,128 @@
 //! The connections to the database that are open.
 
 use crate::store::model::StoreError;
+use crate::store::postgres::origin::{self, Found, Seen};
+use crate::store::postgres::schema;
 use crate::store::postgres::servers::Servers;
 use crate::store::postgres::session::{CommitError, Server, Session};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::store::postgres::slots::Slots;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// So many idle connections are kept.
 const KEPT: usize = 8;
 
+/// A primary that waits for a standby has proved within this time that it still does, when something is read from it. One
+/// that was replaced by its standby without knowing cannot.
+const PROOF: Duration = Duration::from_secs(2);
+
+/// A proof that failed is not tried again for so long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// So many connections read at once.
+const READERS: usize = 16;
+
+/// So many connections write at once.
+const WRITERS: usize = 8;
+
 /// The connections to the primary.
 pub struct Pool {
     /// Where they lead.
-    pub servers: Servers,
+    servers: Arc<Servers>,
+    seen: Seen,
     idle: Mutex<Vec<Session>>,
+    /// The server whose history is known.
+    settled: Mutex<Option<Server>>,
+    /// When a transaction last became durable.
+    proved: Mutex<Option<Instant>>,
+    /// When a proof last failed, and why. Who asks meanwhile waits for the one that is under way.
+    refuted: Mutex<Option<(Instant, StoreError)>>,
+    /// Connections that read, and those that write: neither waits for the others.
+    readers: Slots,
+    writers: Slots,
 }
 
 impl Pool {
     /// No connection yet.
-    pub fn new(servers: Servers) -> Pool {
-        Pool { servers, idle: Mutex::default() }
+    pub fn new(servers: Arc<Servers>, seen: Seen) -> Pool {
+        Pool {
+            servers,
+            seen,
+            idle: Mutex::default(),
+            settled: Mutex::default(),
+            proved: Mutex::default(),
+            refuted: Mutex::default(),
+            readers: Slots::new(READERS),
+            writers: Slots::new(WRITERS),
+        }
+    }
+
+    /// The server that is used.
+    pub fn server(&self) -> Option<Server> {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the feed has that number.
+    pub fn note(&self, feed: &str, number: u64) {
+        self.seen.note(feed, number);
+    }
+
+    /// Brings the schema up to date, on a connection of its own: what else is done needs its tables.
+    pub fn migrate(&self) -> Result<(), StoreError> {
+        let mut session = self.servers.connect(None)?;
+        session.begin_write()?;
+        schema::migrate(&mut session)?;
+        session.commit().map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// A new connection, to a server whose history is known.
+    pub fn connect(&self) -> Result<Session, StoreError> {
+        let mut session = self.servers.connect(None)?;
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if *settled != Some(session.server) {
+            match origin::settle(&mut session, &self.seen)? {
+                Found::Same => {}
+                Found::Promoted => tracing::warn!(
+                    timeline = session.server.timeline,
+                    "another server has become the primary: every feed begins a new epoch"
+                ),
+                Found::Restored => tracing::error!(
+                    "the database is a restored copy: every feed begins a new epoch, and the hub is not ready until the gap \
+                     is dealt with, see `taskfence hub accept-loss`"
+                ),
+            }
+            *settled = Some(session.server);
+            self.servers.believe(session.server);
+        }
+        Ok(session)
+    }
+
+    /// Makes sure that the primary is still the one, where it waits for a standby.
+    pub fn prove(&self) -> Result<(), StoreError> {
+        if !self.servers.has_standby() {
+            return Ok(());
+        }
+        let mut refuted = self.refuted.lock().unwrap_or_else(PoisonError::into_inner);
+        let proved = *self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if proved.is_some_and(|at| at.elapsed() < PROOF) {
+            return Ok(());
+        }
+        if let Some((at, error)) = &*refuted
+            && at.elapsed() < AGAIN
+        {
+            return Err(error.clone());
+        }
+        let write = |session: &mut Session| session.execute("UPDATE taskfence.clock SET latest = latest", &[]);
+        let done = self.write(write).map(drop).map_err(|error| {
+            StoreError::Unavailable(format!("the primary does not prove that it still is one: {error}"))
+        });
+        *refuted = done.clone().err().map(|error| (Instant::now(), error));
+        done
     }
 
     /// Runs `body`, which only reads, and may run twice: a connection that was idle may have broken.
     pub fn ask<T>(&self, mut body: impl FnMut(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _slot = self.readers.take()?;
         if let Some(mut session) = self.idle_session() {
             match body(&mut session) {
                 Err(StoreError::Unavailable(_)) => {}
@@ -32,7 +132,7 @@ impl Pool {
                 }
             }
         }
-        let mut session = self.servers.connect(None)?;
+        let mut session = self.connect()?;
         let done = body(&mut session);
         self.give_back(session);
         done
@@ -40,6 +140,7 @@ impl Pool {
 
     /// Runs `body` so that all that it reads is of one moment.
     pub fn read<T>(&self, body: impl FnOnce(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let _slot = self.readers.take()?;
         let mut session = self.begun(Session::begin_read)?;
         let done = body(&mut session);
         session.roll_back();
@@ -49,7 +150,9 @@ impl Pool {
 
     /// Runs `body` in a transaction that writes, and says where that was. What it wrote is durable when this returns `Ok`.
     pub fn write<T>(&self, body: impl FnOnce(&mut Session) -> Result<T, StoreError>) -> Result<T, CommitError> {
+        let _slot = self.writers.take().map_err(CommitError::Not)?;
         let mut session = self.begun(Session::begin_write).map_err(CommitError::Not)?;
+        let begin = Instant::now();
         let done = match body(&mut session) {
             Ok(value) => session.commit().map(|()| value),
             Err(error) => {
@@ -60,15 +163,10 @@ impl Pool {
             }
         };
         self.give_back(session);
-        done
-    }
-
-    /// A connection, kept for the caller alone.
-    pub fn take(&self) -> Result<Session, StoreError> {
-        match self.idle_session() {
-            Some(session) => Ok(session),
-            None => self.servers.connect(None),
+        if done.is_ok() {
+            *self.proved.lock().unwrap_or_else(PoisonError::into_inner) = Some(begin);
         }
+        done
     }
 
     fn begun(&self, begin: impl Fn(&mut Session) -> Result<(), StoreError>) -> Result<Session, StoreError> {
@@ -77,7 +175,7 @@ impl Pool {
                 return Ok(session);
             }
         }
-        let mut session = self.servers.connect(None)?;
+        let mut session = self.connect()?;
         begin(&mut session)?;
         Ok(session)
     }

@@ -1,12 +1,14 @@
 //! What is not a signal: the audit log, principals, followers and named values.
 
 use crate::store::model::{Audit, FollowerRecord, PrincipalRecord, StoreError};
+use crate::store::postgres::retention;
 use crate::store::postgres::session::Session;
 use crate::store::postgres::text::stored;
 use crate::store::value::{int, uint};
 
 /// See `Store::audit`.
 pub fn audit(session: &mut Session, records: &[Audit]) -> Result<(), StoreError> {
+    retention::count(session, records)?;
     let texts = |text: fn(&Audit) -> &String| records.iter().map(|one| stored(text(one))).collect::<Vec<_>>();
     let (by, call, detail) = (texts(|one| &one.by), texts(|one| &one.call), texts(|one| &one.detail));
     let (by, call, detail) = (refs(&by), refs(&call), refs(&detail));
@@ -122,8 +124,18 @@ pub fn put_followers(session: &mut Session, followers: &[FollowerRecord]) -> Res
 
 /// See `Store::followers`.
 pub fn followers(session: &mut Session, feed: &str) -> Result<Vec<FollowerRecord>, StoreError> {
+    followers_seen(session, feed, None, 0)
+}
+
+/// See `Store::followers_seen`. `but`: not those of this replica.
+pub fn followers_seen(
+    session: &mut Session,
+    feed: &str,
+    but: Option<&str>,
+    since: u64,
+) -> Result<Vec<FollowerRecord>, StoreError> {
     let text = "SELECT id, principal, report, applied, seen, statement_at, replica, relay FROM taskfence.follower
-         WHERE feed = $1 ORDER BY id";
+         WHERE feed = $1 AND replica IS DISTINCT FROM $2 AND seen >= $3 ORDER BY id";
     let read = |row: &tokio_postgres::Row| {
         let applied: &str = row.try_get(3)?;
         Ok(FollowerRecord {
@@ -138,7 +150,7 @@ pub fn followers(session: &mut Session, feed: &str) -> Result<Vec<FollowerRecord
             relay: row.try_get(7)?,
         })
     };
-    session.rows(text, &[&feed])?.iter().map(read).collect()
+    session.rows(text, &[&feed, &but, &int(since)])?.iter().map(read).collect()
 }
 
 /// See `Store::remove_followers`.
@@ -200,5 +212,11 @@ pub fn note_time(session: &mut Session, time: u64) -> Result<(), StoreError> {
 /// See `Store::latest_time`.
 pub fn latest_time(session: &mut Session) -> Result<u64, StoreError> {
     let row = session.row("SELECT latest FROM taskfence.clock", &[])?;
+    row.map_or(Ok(0), |row| uint(row.try_get(0)?))
+}
+
+/// The clock of the database, in milliseconds since 1970.
+pub fn now(session: &mut Session) -> Result<u64, StoreError> {
+    let row = session.row("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint", &[])?;
     row.map_or(Ok(0), |row| uint(row.try_get(0)?))
 }

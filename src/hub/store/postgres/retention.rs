@@ -1,8 +1,8 @@
-//! Removes the oldest lines of the audit log.
+//! How long the audit log is kept. Its size is counted as it grows, so that nobody has to read all of it.
 
-use crate::store::model::StoreError;
+use crate::store::model::{Audit, StoreError};
 use crate::store::postgres::session::Session;
-use crate::store::retention::{Line, OVERHEAD, Retention, STEP, named_signal, outdated};
+use crate::store::retention::{BYTES, Line, OVERHEAD, Retention, STEP, bytes, named_signal, outdated};
 use crate::store::value::int;
 use std::collections::HashSet;
 use taskfence_core::time::Timestamp;
@@ -10,10 +10,7 @@ use taskfence_core::time::Timestamp;
 /// Removes the oldest lines that are older than `kept.age`, or too many; not those that name a signal which still has an
 /// effect. Looks at the lines after `cursor`, and returns where to go on; `None`: that was all.
 pub fn prune(session: &mut Session, now: Timestamp, kept: Retention, cursor: i64) -> Result<Option<i64>, StoreError> {
-    let sum =
-        "SELECT coalesce(sum(octet_length(by) + octet_length(call) + octet_length(detail) + $1::bigint), 0)::bigint
-         FROM taskfence.audit";
-    let bytes = session.row(sum, &[&OVERHEAD])?.map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+    let bytes = size(session)?;
     let text = "SELECT id, at, octet_length(by) + octet_length(call) + octet_length(detail) + $1::bigint, detail
          FROM taskfence.audit WHERE id > $2 ORDER BY id LIMIT $3";
     let (mut lines, mut named) = (Vec::new(), Vec::new());
@@ -33,5 +30,38 @@ pub fn prune(session: &mut Session, now: Timestamp, kept: Retention, cursor: i64
     };
     let outdated = outdated(lines.into_iter().map(line), bytes, now, kept);
     session.execute("DELETE FROM taskfence.audit WHERE id = ANY ($1)", &[&outdated.gone])?;
+    if outdated.bytes > 0 {
+        add(session, outdated.bytes.saturating_neg())?;
+    }
     Ok(outdated.next)
+}
+
+/// Counts lines that are about to be added.
+pub fn count(session: &mut Session, lines: &[Audit]) -> Result<(), StoreError> {
+    add(session, lines.iter().map(bytes).fold(0, i64::saturating_add))
+}
+
+/// The bytes of the audit log.
+fn size(session: &mut Session) -> Result<i64, StoreError> {
+    let row = session.row("SELECT value::bigint FROM taskfence.value WHERE name = $1", &[&BYTES])?;
+    if let Some(row) = row {
+        return Ok(row.try_get(0)?);
+    }
+    let sum =
+        "SELECT coalesce(sum(octet_length(by) + octet_length(call) + octet_length(detail) + $1::bigint), 0)::bigint
+         FROM taskfence.audit";
+    let bytes: i64 = session.row(sum, &[&OVERHEAD])?.map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+    let insert = "INSERT INTO taskfence.value (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    session.execute(insert, &[&BYTES, &bytes.to_string()])?;
+    Ok(bytes)
+}
+
+/// Adds to what [`size`] returns. It counts all first, where nothing was counted yet.
+fn add(session: &mut Session, bytes: i64) -> Result<(), StoreError> {
+    let update = "UPDATE taskfence.value SET value = (value::bigint + $2)::text WHERE name = $1";
+    if session.execute(update, &[&BYTES, &bytes])? == 0 {
+        size(session)?;
+        session.execute(update, &[&BYTES, &bytes])?;
+    }
+    Ok(())
 }

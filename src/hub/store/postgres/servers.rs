@@ -10,6 +10,7 @@ use crate::store::postgres::session::{Server, Session};
 use crate::store::postgres::tls::Tls;
 use crate::store::postgres::wait::wait;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -26,7 +27,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// What holds for each session: the server notices soon that its client is gone, and no plan is made for one parameter.
-const OPTIONS: &str = "-c client_min_messages=warning -c client_connection_check_interval=2s -c lc_messages=C \
+const OPTIONS: &str = "-c client_min_messages=warning -c client_connection_check_interval=2s \
     -c bytea_output=hex -c statement_timeout=10s";
 
 /// The older servers do not know how to check their clients while they work.
@@ -39,6 +40,8 @@ pub struct Servers {
     runtime: Handle,
     /// The newest history that was seen.
     newest: Mutex<Option<Server>>,
+    /// Whether the primary waits for a standby.
+    has_standby: AtomicBool,
     /// When all of them last failed, and why.
     failed: Mutex<Option<(Instant, String)>>,
 }
@@ -55,12 +58,23 @@ struct Candidate {
 impl Servers {
     /// The servers of `postgres`, with connections that `runtime` drives. `newest`: what was used before.
     pub fn new(postgres: Postgres, runtime: Handle, newest: Option<Server>) -> Servers {
-        Servers { postgres, runtime, newest: Mutex::new(newest), failed: Mutex::default() }
+        Servers {
+            postgres,
+            runtime,
+            newest: Mutex::new(newest),
+            has_standby: AtomicBool::new(false),
+            failed: Mutex::default(),
+        }
     }
 
     /// Whether there are several: then one may be promoted in the place of another.
-    pub fn are_several(&self) -> bool {
+    fn are_several(&self) -> bool {
         self.postgres.url.get_hosts().len() > 1
+    }
+
+    /// Whether the primary waits for a standby, which may take its place.
+    pub fn has_standby(&self) -> bool {
+        self.has_standby.load(Ordering::Relaxed)
     }
 
     /// The newest history that was seen.
@@ -199,7 +213,8 @@ impl Servers {
         if row.try_get::<_, &str>(2)? != "on" {
             return refused("has `fsync` switched off, so what it commits is lost when it crashes: switch it on");
         }
-        if self.are_several() && row.try_get::<_, &str>(5)?.is_empty() {
+        let has_standby = !row.try_get::<_, &str>(5)?.is_empty();
+        if self.are_several() && !has_standby {
             return refused(
                 "is one of several in `store.postgres.url` and waits for no standby, so what was answered could be lost \
                  when another one takes over: set `synchronous_standby_names`, or name one server",
@@ -207,6 +222,7 @@ impl Servers {
         }
         let timeline = row.try_get::<_, Option<&str>>(4)?.and_then(|hex| u32::from_str_radix(hex, 16).ok());
         let timeline = timeline.ok_or_else(|| StoreError::Failed(format!("`{name}` does not say its timeline")))?;
+        self.has_standby.store(has_standby, Ordering::Relaxed);
         session.server = Server { system: row.try_get::<_, i64>(3)?.cast_unsigned(), timeline };
         Ok(session)
     }

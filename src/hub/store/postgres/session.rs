@@ -17,14 +17,17 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub type Params<'p> = [&'p (dyn ToSql + Sync)];
 
 /// What holds for each transaction that writes: it is on the disk, and on the standby that the server waits for, when it
-/// ends; and nobody waits long for it. `remote_apply`, where the role has it, stays.
+/// ends; and nobody waits long for it. `remote_apply`, where the role has it, stays. Rows are found by their keys: what the
+/// server knows of the size of a table that grows fast is old.
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') <> 'remote_apply';
     SET LOCAL statement_timeout = '8s'; SET LOCAL lock_timeout = '5s';
-    SET LOCAL idle_in_transaction_session_timeout = '10s'";
+    SET LOCAL idle_in_transaction_session_timeout = '10s';
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
 /// The same for what reads one moment.
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '60s';
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off;
     SET LOCAL idle_in_transaction_session_timeout = '60s'";
 
 /// A connection.
@@ -51,11 +54,13 @@ pub struct Server {
 }
 
 /// Why a transaction is not known to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// It is not.
+    #[error(transparent)]
     Not(StoreError),
     /// It may be: the connection broke, or the server did not wait for its standby.
+    #[error("whether the last changes are stored is not known: {0}")]
     Unknown(String),
 }
 

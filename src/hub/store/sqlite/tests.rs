@@ -1,13 +1,8 @@
 use super::*;
-use crate::store::testing::{FEED, commit, lift, open, signal, store, stored};
+use crate::store::testing::{FEED, commit, open, signal, store, stored};
 use crate::store::{BACKUP, model::NewSignal};
-use taskfence_core::feed::entry::{Decoded, decode};
-use taskfence_core::state::fact::Fact;
-use taskfence_core::state::key::Kind;
 
 mod full_disk;
-mod history;
-mod undo;
 
 const NOW: Timestamp = Timestamp(1_000);
 
@@ -17,17 +12,6 @@ fn add(store: &SqliteStore, new: NewSignal) -> Outcome {
 
 fn all_after(store: &SqliteStore, after: u64, now: u64) -> Vec<StoredEntry> {
     store.entries_after(FEED, after, usize::MAX, Timestamp(now)).unwrap().0
-}
-
-fn numbers(entries: &[StoredEntry]) -> Vec<u64> {
-    entries.iter().map(|stored| stored.number).collect()
-}
-
-fn is_lifted(stored: &StoredEntry) -> bool {
-    match decode(&stored.entry.bytes).next() {
-        Some(Ok(Decoded::Known(read))) => read.entry.lifted,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

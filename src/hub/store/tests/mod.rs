@@ -16,18 +16,21 @@ const NOW: Timestamp = Timestamp(1_000);
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
-            $(#[test] fn $name() { super::$name(&mut super::Home::sqlite()); })*
+            $(#[test] fn $name() { super::$name(&mut crate::store::testing::Home::sqlite()); })*
         }
         mod postgres {
             $(#[test] fn $name() {
-                if let Some(mut home) = super::Home::postgres(stringify!($name)) {
+                if let Some(mut home) = crate::store::testing::Home::postgres(stringify!($name)) {
                     super::$name(&mut home);
                 }
             })*
         }
     };
 }
-pub(super) use on_every_engine;
+
+mod audit;
+mod history;
+mod undo;
 
 on_every_engine! {
     every_entry_has_its_own_number_and_the_chain_covers_them_all,
@@ -374,6 +377,8 @@ fn other_records_are_kept(home: &mut Home) {
     };
     store.put_followers(&[follower("1"), follower("2"), follower("3")]).unwrap();
     store.put_followers(&[FollowerRecord { seen: 8_000_000, ..follower("2") }]).unwrap();
+    // What another replica had written of it before it came here.
+    store.put_followers(&[FollowerRecord { seen: 7_999_999, replica: "r2".to_owned(), ..follower("2") }]).unwrap();
     store.remove_followers(FEED, &["1".to_owned(), "none".to_owned()]).unwrap();
     store.set("config", "one").unwrap();
     store.set("config", "two").unwrap();
@@ -387,6 +392,9 @@ fn other_records_are_kept(home: &mut Home) {
     let seen: Vec<_> = store.followers(FEED).unwrap();
     assert_eq!(seen, [FollowerRecord { seen: 8_000_000, ..follower("2") }, follower("3")]);
     assert_eq!(store.followers("other"), Ok(Vec::new()));
+    let of_others = |but, since| store.followers_seen(FEED, but, since).map(|all| all.len());
+    assert_eq!((of_others("r2", 0), of_others("r2", 8_000_000), of_others("r2", 8_000_001)), (Ok(2), Ok(1), Ok(0)));
+    assert_eq!(of_others("r1", 0), Ok(0));
     assert_eq!((store.get("config"), store.get("none")), (Ok(Some("two".to_owned())), Ok(None)));
     assert_eq!(store.latest_time(), Ok(8_000_000));
     assert_eq!((store.remove_principal("ann"), store.remove_principal("ann")), (Ok(true), Ok(false)));

@@ -17,10 +17,11 @@ use crate::store::rule::Rule;
 use crate::store::rule::tests::without;
 use crate::store::testing::ISSUER;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::sync::Arc;
 use taskfence_core::feed::entry::FeedEntry;
 use taskfence_core::state::bucket::{Entry, SourceTag, Table, about};
 use taskfence_core::state::freshness::TransmitterId;
-use tempfile::TempDir;
 
 const BEGIN: u64 = 100_000;
 const DAY: u64 = 86_400;
@@ -79,9 +80,9 @@ struct Proxy {
     was_away: bool,
 }
 
-struct World {
-    store: Option<SqliteStore>,
-    folder: TempDir,
+struct World<'h> {
+    store: Option<Arc<dyn Store>>,
+    home: &'h Home,
     now: u64,
     next: u64,
     said: Vec<Said>,
@@ -90,13 +91,13 @@ struct World {
     proxies: [Proxy; 2],
 }
 
-impl World {
-    fn new() -> World {
-        let (store, folder) = store();
+impl<'h> World<'h> {
+    fn new(home: &'h Home) -> World<'h> {
+        let store = home.store();
         let (said, copied) = (Vec::new(), None);
         World {
             store: Some(store),
-            folder,
+            home,
             now: BEGIN,
             next: 0,
             said,
@@ -106,8 +107,8 @@ impl World {
         }
     }
 
-    fn store(&self) -> &SqliteStore {
-        self.store.as_ref().unwrap()
+    fn store(&self) -> &dyn Store {
+        &**self.store.as_ref().unwrap()
     }
 
     fn run(&mut self, steps: &[Step]) -> Result<(), String> {
@@ -135,11 +136,11 @@ impl World {
             }
             Step::Reopen => {
                 self.store = None;
-                self.store = Some(open(&self.folder));
+                self.store = Some(self.home.open());
             }
             Step::Copy => {
                 self.copies += 1;
-                self.store().backup(&self.copy()).unwrap();
+                self.home.copy(self.store(), self.copies);
                 let number = self.store().head(FEED).unwrap().number;
                 self.copied = Some((self.said.clone(), number));
                 self.proxies.iter_mut().for_each(|proxy| proxy.has_news = false);
@@ -147,11 +148,8 @@ impl World {
             Step::SetBack => {
                 let Some((said, number)) = self.copied.clone() else { return };
                 self.store = None;
-                for file in ["hub.sqlite-wal", "hub.sqlite-shm"] {
-                    drop(std::fs::remove_file(self.folder.path().join(file)));
-                }
-                std::fs::copy(self.copy(), self.folder.path().join("hub.sqlite")).unwrap();
-                self.store = Some(open(&self.folder));
+                self.home.set_back(self.copies);
+                self.store = Some(self.home.open());
                 self.said = said;
                 self.now += 2;
                 for proxy in self.proxies.iter_mut().filter(|proxy| proxy.has_news) {
@@ -160,10 +158,6 @@ impl World {
             }
             Step::Page(proxy, count, reverse) => self.page(proxy, count, reverse),
         }
-    }
-
-    fn copy(&self) -> std::path::PathBuf {
-        self.folder.path().join(format!("copy-{}", self.copies))
     }
 
     fn say(&mut self, stream: usize, what: usize, at: u64, life: u64) {
@@ -303,14 +297,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
-    #[test]
-    fn whatever_is_undone_nothing_that_stands_is_lacking_and_nothing_undone_stays(steps in steps()) {
-        if let Err(broken) = World::new().run(&steps) {
-            prop_assert!(false, "{broken}");
-        }
-    }
+/// Databases are made by the server one after the other.
+fn cases(home: &Home) -> u32 {
+    if home.postgres.is_some() { 12 } else { 60 }
+}
+
+fn whatever_is_undone_nothing_that_stands_is_lacking_and_nothing_undone_stays(home: &mut Home) {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases(home)) };
+    let mut runner = TestRunner::new(config);
+    let is_postgres = home.postgres.is_some();
+    let run = |steps: Vec<Step>| {
+        let home = if is_postgres { Home::postgres("undo").unwrap() } else { Home::sqlite() };
+        World::new(&home).run(&steps).map_err(TestCaseError::fail)
+    };
+    runner.run(&steps(), run).unwrap();
 }
 
 /// What breaks when the rule is off.
@@ -337,12 +337,14 @@ fn breaks(rule: Rule) -> Vec<Step> {
     }
 }
 
-#[test]
-fn each_rule_is_needed() {
+fn each_rule_is_needed(home: &mut Home) {
+    let new = || if home.postgres.is_some() { Home::postgres("undo").unwrap() } else { Home::sqlite() };
     for rule in Rule::ALL {
         let steps = breaks(rule);
-        assert_eq!(World::new().run(&steps), Ok(()), "{rule:?}");
-        let broken = without(rule, || World::new().run(&steps));
+        assert_eq!(World::new(&new()).run(&steps), Ok(()), "{rule:?}");
+        let broken = without(rule, || World::new(&new()).run(&steps));
         assert!(broken.is_err(), "the model does not notice that {rule:?} is off");
     }
 }
+
+on_every_engine! { whatever_is_undone_nothing_that_stands_is_lacking_and_nothing_undone_stays, each_rule_is_needed }

@@ -2,7 +2,8 @@
 
 use super::*;
 use proptest::prelude::*;
-use tempfile::TempDir;
+use proptest::test_runner::TestRunner;
+use std::sync::Arc;
 
 /// One thing that happens to a store.
 #[derive(Debug, Clone)]
@@ -122,7 +123,7 @@ impl Model {
     }
 
     /// The store holds exactly what the model holds, and every way to read it agrees.
-    fn check(&self, store: &SqliteStore) {
+    fn check(&self, store: &dyn Store) {
         let now = Timestamp(self.now);
         assert_eq!(store.head(FEED), Ok(self.head));
         let kept: Vec<_> = self.entries.iter().filter(|stored| stored.entry.until > now).cloned().collect();
@@ -142,7 +143,7 @@ impl Model {
             assert_eq!(pages, expected);
             let chain = store.chain(FEED, after).unwrap();
             assert!(chain.is_none_or(|chain| chain == self.chain(after)));
-            assert!(chain.is_some() || after + store.window <= self.head.number, "{after} is one of the last");
+            assert!(chain.is_some() || after + WINDOW <= self.head.number, "{after} is one of the last");
         }
         let mut state = Vec::new();
         assert_eq!(store.full_state(FEED, now, &mut |entry| state.push(entry)), Ok(self.head));
@@ -156,11 +157,8 @@ impl Model {
     }
 }
 
-fn reopen(folder: &TempDir) -> SqliteStore {
-    let mut store = open(folder);
-    store.window = 4;
-    store
-}
+/// Of so many numbers the chain is kept.
+const WINDOW: u64 = 4;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let entries = proptest::collection::vec((0u8..6, 0u8..40), 0..4);
@@ -174,47 +172,59 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..14)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-    #[test]
-    fn any_history_keeps_numbers_dense_chains_true_and_pages_complete(steps in steps()) {
-        let (store, folder) = store();
-        drop(store);
-        let (mut store, mut model) = (reopen(&folder), Model::new());
-        for step in steps {
-            match step {
-                Step::Signals(group) => {
-                    let group: Vec<_> = group.into_iter().map(|(transmitter, jti, fingerprint, tasks)| {
-                        let tasks: Vec<_> = tasks.iter().map(|(task, life)| (task.to_string(), model.now + u64::from(*life))).collect();
-                        let tasks: Vec<_> = tasks.iter().map(|(task, until)| (task.as_str(), *until)).collect();
-                        let taken_in = model.now * 1_000;
-                        let new = signal(&transmitter.to_string(), &jti.to_string(), &tasks);
-                        (fingerprint, NewSignal { fingerprint: vec![fingerprint], taken_in, ..new })
-                    }).collect();
-                    let changes: Vec<_> = group.iter().map(|(_, new)| Change::Signal(new.clone())).collect();
-                    let outcomes = store.commit(&changes).unwrap();
-                    for ((fingerprint, new), outcome) in group.iter().zip(outcomes) {
-                        model.signal(new, *fingerprint, outcome);
-                    }
-                }
-                Step::Lift(at) if at < model.signals.len() => {
-                    let Change::Lift { feed, signal, by, reason, .. } = lift(model.signals[at].id) else { panic!() };
-                    let at_ms = model.now * 1_000;
-                    let outcome = commit(&store, Change::Lift { feed, signal, by, reason, at: at_ms });
-                    model.lift(at, outcome);
-                }
-                Step::Lift(_) => {}
-                Step::Prune(seconds) => {
-                    model.now += u64::from(seconds);
-                    let removed = store.prune(Timestamp(model.now)).unwrap();
-                    prop_assert_eq!(usize::try_from(removed), Ok(model.prune()));
-                }
-                Step::Reopen => {
-                    drop(store);
-                    store = reopen(&folder);
+fn any_history_keeps_numbers_dense_chains_true_and_pages_complete(home: &mut Home) {
+    let is_postgres = home.postgres.is_some();
+    // Databases are made by the server one after the other.
+    let cases = if is_postgres { 10 } else { 48 };
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
+    let run = |steps| {
+        let mut home = if is_postgres { Home::postgres("history").unwrap() } else { Home::sqlite() };
+        home.window = WINDOW;
+        live(&home, steps);
+        Ok(())
+    };
+    TestRunner::new(config).run(&steps(), run).unwrap();
+}
+
+on_every_engine! { any_history_keeps_numbers_dense_chains_true_and_pages_complete }
+
+fn live(home: &Home, steps: Vec<Step>) {
+    let (mut store, mut model): (Arc<dyn Store>, _) = (home.store(), Model::new());
+    for step in steps {
+        match step {
+            Step::Signals(group) => {
+                let group: Vec<_> = group.into_iter().map(|new| made(new, model.now)).collect();
+                let changes: Vec<_> = group.iter().map(|(_, new)| Change::Signal(new.clone())).collect();
+                let outcomes = store.commit(&changes).unwrap();
+                for ((fingerprint, new), outcome) in group.iter().zip(outcomes) {
+                    model.signal(new, *fingerprint, outcome);
                 }
             }
-            model.check(&store);
+            Step::Lift(at) if at < model.signals.len() => {
+                let Change::Lift { feed, signal, by, reason, .. } = lift(model.signals[at].id) else { panic!() };
+                let at_ms = model.now * 1_000;
+                let outcome = commit(&*store, Change::Lift { feed, signal, by, reason, at: at_ms });
+                model.lift(at, outcome);
+            }
+            Step::Lift(_) => {}
+            Step::Prune(seconds) => {
+                model.now += u64::from(seconds);
+                let removed = store.prune(Timestamp(model.now)).unwrap();
+                assert_eq!(usize::try_from(removed), Ok(model.prune()));
+            }
+            Step::Reopen => {
+                drop(store);
+                store = home.open();
+            }
         }
+        model.check(&*store);
     }
+}
+
+/// The fingerprint, and the signal.
+fn made((transmitter, jti, fingerprint, tasks): New, now: u64) -> (u8, NewSignal) {
+    let tasks: Vec<_> = tasks.iter().map(|(task, life)| (task.to_string(), now + u64::from(*life))).collect();
+    let tasks: Vec<_> = tasks.iter().map(|(task, until)| (task.as_str(), *until)).collect();
+    let new = signal(&transmitter.to_string(), &jti.to_string(), &tasks);
+    (fingerprint, NewSignal { fingerprint: vec![fingerprint], taken_in: now * 1_000, ..new })
 }
