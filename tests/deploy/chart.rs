@@ -181,8 +181,8 @@ fn a_hub_with_sqlite() {
     hub.as_object_mut().unwrap().remove("access");
     let Some(rendered) = helm(test, &json!({"hub": hub})) else { return };
     let rendered = rendered.unwrap();
-    let expected =
-        ["NetworkPolicy", "PodDisruptionBudget", "Secret", "Service", "ServiceAccount", "StatefulSet"].map(str::to_owned);
+    let expected = ["NetworkPolicy", "PodDisruptionBudget", "Secret", "Service", "ServiceAccount", "StatefulSet"]
+        .map(str::to_owned);
     assert_eq!(kinds(&rendered), expected);
     assert_eq!(rendered.one("StatefulSet")["spec"]["replicas"], 1, "a second one would have another store");
     let pod = rendered.pod();
@@ -233,9 +233,24 @@ fn everything_with_postgresql() {
         let Some(rendered) = helm(test, &everything(api)) else { return };
         let rendered = rendered.unwrap();
         let mut expected = [
-            "Backend", "ClientTrafficPolicy", "Deployment", "DestinationRule", "EnvoyExtensionPolicy", "EnvoyFilter",
-            "EnvoyFilter", "HTTPRoute", "NetworkPolicy", "PodDisruptionBudget", "Secret", "SecurityPolicy", "Service",
-            "ServiceAccount", "ServiceMonitor", api, api, api,
+            "Backend",
+            "ClientTrafficPolicy",
+            "Deployment",
+            "DestinationRule",
+            "EnvoyExtensionPolicy",
+            "EnvoyFilter",
+            "EnvoyFilter",
+            "HTTPRoute",
+            "NetworkPolicy",
+            "PodDisruptionBudget",
+            "Secret",
+            "SecurityPolicy",
+            "Service",
+            "ServiceAccount",
+            "ServiceMonitor",
+            api,
+            api,
+            api,
         ];
         expected.sort_unstable();
         assert_eq!(kinds(&rendered), expected);
@@ -323,7 +338,8 @@ fn the_schema_of_the_values_leaves_nothing_open() {
     assert_eq!(open, [""; 0]);
     let defaults = artefacts::in_repository("envoy/helm/taskfence/values.yaml");
     let defaults = documents(&fs::read_to_string(defaults).unwrap()).remove(0);
-    let known: Vec<&String> = schema["properties"].as_object().unwrap().keys().filter(|name| *name != "global").collect();
+    let known: Vec<&String> =
+        schema["properties"].as_object().unwrap().keys().filter(|name| *name != "global").collect();
     let mut given: Vec<&String> = defaults.as_object().unwrap().keys().collect();
     given.sort();
     let mut sorted = known.clone();

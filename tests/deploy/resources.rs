@@ -135,7 +135,8 @@ fn nothing_passes_without_the_filter_and_modules_come_by_digest() {
 #[test]
 fn the_cluster_of_the_hub_is_the_one_that_is_made() {
     let all = shipped();
-    let of_kind = |kind: &str| all.iter().map(|one| &one.resource).filter(|one| one["kind"] == kind).collect::<Vec<_>>();
+    let of_kind =
+        |kind: &str| all.iter().map(|one| &one.resource).filter(|one| one["kind"] == kind).collect::<Vec<_>>();
     let route = of_kind("HTTPRoute")[0];
     let by_route =
         format!("httproute/{}/{}/rule/0", text(&route["metadata"]["namespace"]), text(&route["metadata"]["name"]));

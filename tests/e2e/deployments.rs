@@ -185,8 +185,11 @@ async fn the_plain_sidecars_are_valid_unadapted() {
 async fn the_configurations_for_meshes_follow_the_cluster_that_a_mesh_makes() {
     let hub = hub("deployed-mesh-hub").await;
     let mut seen: Vec<Value> = Vec::new();
-    let files =
-        [("istio", "traffic-extension.yaml", 3), ("istio", "wasm-plugin.yaml", 3), ("gateway", "extension-policy.yaml", 1)];
+    let files = [
+        ("istio", "traffic-extension.yaml", 3),
+        ("istio", "wasm-plugin.yaml", 3),
+        ("gateway", "extension-policy.yaml", 1),
+    ];
     for (folder, file, count) in files {
         let text = fs::read_to_string(artefacts::in_repository(format!("envoy/{folder}/{file}"))).unwrap();
         let resources: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();

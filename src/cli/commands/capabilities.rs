@@ -137,7 +137,9 @@ mod tests {
     fn another_file_is_refused_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("taskfence.yaml");
-        for (content, why) in [(&b"issuers: []"[..], "bad magic"), (&b"\0asm\x01\0\0\0"[..], "proxy_on_request_headers")] {
+        for (content, why) in
+            [(&b"issuers: []"[..], "bad magic"), (&b"\0asm\x01\0\0\0"[..], "proxy_on_request_headers")]
+        {
             std::fs::write(&file, content).unwrap();
             let mut capture = Capture::default();
             assert_eq!(capture.run(&["capabilities", &file.display().to_string()]), Exit::Failed);
