@@ -3,5 +3,6 @@
 
 mod capabilities;
 mod chart;
+mod package;
 mod resources;
 mod schemas;

@@ -47,7 +47,7 @@ fn adapt_key(text: &str, kid: &str, by: &str) -> String {
 }
 
 /// A hub that listens with TLS, where the workloads of `mesh.example` follow by their certificates.
-async fn hub(name: &str) -> Hub {
+pub(crate) async fn hub(name: &str) -> Hub {
     Hub::start_with(name, |config| {
         let folder = PathBuf::from(config["data"].as_str().unwrap()).parent().unwrap().to_owned();
         let server = Workload::server();
@@ -80,7 +80,7 @@ fn shipped(file: &str, etc: &Path) -> String {
 }
 
 /// The file with the addresses and keys of the tests.
-fn adapted(file: &str, hub: &Hub, upstream: &Upstream, collector: &Collector) -> String {
+pub(crate) fn adapted(file: &str, hub: &Hub, upstream: &Upstream, collector: &Collector) -> String {
     let text = shipped(file, &etc("deployed-etc"));
     let text = adapt(&text, "port_value: 8080", &format!("port_value: {}", upstream.address().port()), 1);
     let text = adapt(&text, "port_value: 4317", &format!("port_value: {}", collector.address().port()), 1);

@@ -28,6 +28,8 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod refusal;
+pub mod registry;
+pub mod release;
 pub mod services;
 pub mod sidecar;
 pub mod socket;
