@@ -142,7 +142,7 @@ impl Of {
     fn open(&self) -> Result<Opened, Failure> {
         let (hub, _) = super::read(&self.config)?;
         let store = server::open_store(&hub).map_err(super::failed)?;
-        Ok(Opened { hub, store: Arc::new(store) })
+        Ok(Opened { hub, store })
     }
 }
 

@@ -2,5 +2,5 @@
 
 mod load;
 mod protocol;
-mod replicas;
 mod relayed;
+mod replicas;

@@ -138,7 +138,7 @@ impl Add {
         let (hub, _) = super::super::read(&self.of.config)?;
         let config: Value = serde_json::from_slice(&json)?;
         let feed = self.feed(&hub)?;
-        let store: Arc<dyn Store> = Arc::new(server::open_store(&hub).map_err(super::super::failed)?);
+        let store = server::open_store(&hub).map_err(super::super::failed)?;
         let wired = self.wire(&hub, &config, feed, &store)?;
         let detail = json!({"url": self.url, "stream_id": wired.ensured.record.id, "feed": self.feed_name(&hub, feed)});
         audit::note(&*store, console.now, "hub transmitter add", &detail)?;
