@@ -21,6 +21,7 @@
 //! | several streams of one issuer stay apart | `two_streams_of_one_issuer_stay_apart` |
 //! | SETs that come again have no new effect | `a_hundred_thousand_redelivered_sets_change_nothing` |
 //! | a signal is in force at a real proxy | `a_polled_signal_reaches_a_real_proxy` |
+//! | one command makes the stream, verifies it and writes it down | `one_command_wires_a_transmitter`, `one_command_wires_a_transmitter_that_pushes` |
 
 use std::{
     fs,
@@ -538,5 +539,29 @@ async fn one_command_wires_a_transmitter() {
     assert_eq!(transmitter.streams().len(), 0);
     logs(&hub, "an operator had the stream deleted").await;
     assert_eq!(transmitter.count("POST /streams 201"), 1, "the hub makes no other");
+    no_breach(&transmitter);
+}
+
+#[tokio::test]
+async fn one_command_wires_a_transmitter_that_pushes() {
+    let transmitter = Transmitter::start().unwrap();
+    let mut hub = Hub::start_with("ssf-add-push", |config| config["feeds"][0]["signals"] = json!({})).await.unwrap();
+    let token = hub.folder().join("token");
+    fs::write(&token, TOKEN).unwrap();
+    let (config, issuer, token) = (hub.config_file(), transmitter.issuer(), token.display().to_string());
+    let endpoint = format!("http://{}/v1/feeds/{FEED}/signals", hub.address());
+    let add = ["hub", "transmitter", "add", &issuer, "--config", &config, "--token-file", &token, "--push", &endpoint];
+    let report = hub.command(&[&add[..], &["--output", "json", "--events", "task-completed"]].concat()).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["verified"], &report["written"]), (&json!(false), &json!(true)), "{report}");
+    assert_eq!(report["events"][0], json!({"uri": mint::TASK_COMPLETED, "name": "task-completed", "has_effect": true}));
+    hub.stop().unwrap();
+    hub.run_until(503).await.unwrap();
+    hub.command(&["hub", "accept-config", "--config", &config]).unwrap();
+    delivers(&transmitter, &hub).await;
+    let text = hub.command(&["hub", "transmitter", "verify", "--config", &config, &issuer]).unwrap();
+    assert!(text.contains("has got the verification"), "{text}");
+    // The secret that the command made is good in the hub: none was made again.
+    assert_eq!((transmitter.count("POST /streams 201"), transmitter.count("PATCH /streams")), (1, 0));
     no_breach(&transmitter);
 }

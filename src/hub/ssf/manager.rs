@@ -182,9 +182,11 @@ impl Manager {
         } else if ensured.is_new {
             tracing::info!(feed, stream, id, "the hub made a stream");
         }
-        if !ensured.missing.is_empty() {
-            let missing = ensured.missing.join(" ");
-            tracing::warn!(feed, stream, missing, "the transmitter does not deliver all events that were asked for");
+        let missing = ensured.missing.join(" ");
+        if ensured.record.delivered.is_empty() {
+            tracing::warn!(feed, stream, missing, "the transmitter delivers none of the events that were asked for");
+        } else if !missing.is_empty() {
+            tracing::info!(feed, stream, missing, "the transmitter does not deliver all events that were asked for");
         }
         self.managing.went_well(&self.stream.name);
         self.condition.note(|now| now.phase = Phase::Unverified);
@@ -208,6 +210,7 @@ impl Manager {
             clock: &self.clock,
             condition: &self.condition,
             feed: &self.stream.feed,
+            name: &self.stream.name,
             endpoint,
             wait,
             stream_updated: &self.stream_updated,

@@ -39,6 +39,8 @@ pub(super) struct Polling<'p> {
     pub(super) clock: &'p Clock,
     pub(super) condition: &'p Condition,
     pub(super) feed: &'p str,
+    /// The name of the stream.
+    pub(super) name: &'p str,
     pub(super) endpoint: Url,
     pub(super) wait: Duration,
     /// Rung when the transmitter says something about the stream itself.
@@ -54,13 +56,13 @@ impl Polling<'_> {
         let (mut backoff, mut idle) = (Backoff::default(), Backoff::default());
         let (mut max_events, mut is_suspect) = (MAX_EVENTS, false);
         loop {
-            // After a poll that hung, the next one says whether anybody is there.
+            // After a poll that hung, or that something between gave up, the next one is answered at once.
             let wait = (!is_suspect).then_some(self.wait);
             let begun = Instant::now();
             match poll::poll(self.session, &self.endpoint, &self.report, Wish { max_events, wait }).await {
                 Ok(Polled::Missing) => return Ok(()),
                 Ok(Polled::Page(page)) => {
-                    self.repeated.went_well(self.feed);
+                    self.repeated.went_well(self.name);
                     backoff.reset();
                     is_suspect = false;
                     max_events = max_events.saturating_mul(2).min(MAX_EVENTS);
@@ -80,7 +82,7 @@ impl Polling<'_> {
                 }
                 Err(failure) => {
                     self.condition.failed(failure.step);
-                    self.repeated.failed(self.feed, &failure);
+                    self.repeated.failed(self.name, &failure);
                     if failure.is(413) {
                         max_events = (max_events / 4).max(1);
                     }
@@ -88,7 +90,7 @@ impl Polling<'_> {
                     if failure.is(401) || failure.is(403) || backoff.failures() >= PATIENCE {
                         return Err(failure);
                     }
-                    is_suspect = failure.status.is_none();
+                    is_suspect = failure.status.is_none_or(|status| status >= 500);
                     tokio::time::sleep(backoff.next(failure.retry_after)).await;
                 }
             }

@@ -66,7 +66,7 @@ impl Upkeep<'_> {
                 Ok(Next::Gone) => return Ok(()),
                 Err(failure) => {
                     self.condition.failed(failure.step);
-                    self.repeated.failed(&self.stream.feed, &failure);
+                    self.repeated.failed(&self.stream.name, &failure);
                     if failure.is(401) || failure.is(403) || backoff.failures() >= FAILURES {
                         return Err(failure);
                     }
@@ -139,7 +139,7 @@ impl Upkeep<'_> {
         let is_new = known.heard > self.condition.snapshot().verified;
         if is_new {
             self.condition.note(|now| now.verified = known.heard);
-            self.repeated.went_well(&self.stream.feed);
+            self.repeated.went_well(&self.stream.name);
         }
         // The stream was made or found after older ones were answered.
         let works = known.answered >= self.record.since && known.answered > 0;
@@ -193,7 +193,7 @@ impl Upkeep<'_> {
                     Ok(said) => said,
                     Err(failure) => {
                         self.condition.failed(failure.step);
-                        self.repeated.failed(&self.stream.feed, &failure);
+                        self.repeated.failed(&self.stream.name, &failure);
                         Said::Unknown
                     }
                 }
