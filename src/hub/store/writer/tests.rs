@@ -120,7 +120,11 @@ impl Heard {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 12,
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
     /// Each step: which of two replicas commits, and how many signals at once.
     #[test]
     fn two_writers_tell_the_same_commits_without_a_gap(
