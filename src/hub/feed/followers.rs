@@ -388,8 +388,7 @@ impl Followers {
                 (follower.stored, follower.changed) = (false, true);
             }
         }
-        let is_gone = |id: &Box<str>, follower: &mut Follower| follower.replica != self.own && !known.contains(id);
-        for (_, follower) in by_id.extract_if(is_gone) {
+        for (_, follower) in by_id.extract_if(|id, follower| follower.replica != self.own && !known.contains(id)) {
             forget(&follower, of_principal, waiters);
         }
     }

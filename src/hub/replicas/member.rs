@@ -89,6 +89,7 @@ pub fn wrong_keys(own: &Member, others: &[Member], now: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice::from_ref;
 
     fn member(name: &str, started: u64, kids: &[&str]) -> Member {
         let kids: Vec<_> = kids.iter().map(|kid| (*kid).to_owned()).collect();
@@ -99,9 +100,9 @@ mod tests {
     #[test]
     fn the_one_that_lacks_the_key_of_an_earlier_one_is_wrong() {
         let (first, second) = (member("a", 1, &["x"]), member("b", 2, &["y"]));
-        assert_eq!(wrong_keys(&first, &[second.clone()], 50_000), None);
-        assert!(wrong_keys(&second, &[first.clone()], 50_000).unwrap().contains("`x`"));
-        assert_eq!(wrong_keys(&second, &[first.clone()], 50_000 + ALIVE), None, "it does not live");
+        assert_eq!(wrong_keys(&first, from_ref(&second), 50_000), None);
+        assert!(wrong_keys(&second, from_ref(&first), 50_000).unwrap().contains("`x`"));
+        assert_eq!(wrong_keys(&second, from_ref(&first), 50_000 + ALIVE), None, "it does not live");
         // A rotation: the new key is at both before one signs with it.
         let rotated = [member("a", 1, &["x", "y"]), member("b", 2, &["y", "x"])];
         assert_eq!(wrong_keys(&rotated[1], &rotated[..1], 50_000), None);
@@ -114,7 +115,7 @@ mod tests {
         let (one, two) = (member("a", 1, &["x"]), member("b", 2, &["x"]));
         one.write(&*store).unwrap();
         two.write(&*store).unwrap();
-        assert_eq!(others(&*store, "a").unwrap(), [two.clone()]);
+        assert_eq!(others(&*store, "a").unwrap(), *from_ref(&two));
         assert!(two.is_alive(50_000 + ALIVE - 1) && !two.is_alive(50_000 + ALIVE));
         forget_old(&*store, 50_000 + KEPT).unwrap();
         assert_eq!(others(&*store, "").unwrap().len(), 2);

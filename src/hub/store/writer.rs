@@ -115,6 +115,7 @@ struct Submitted {
 }
 
 /// What the thread is asked to do.
+#[expect(clippy::large_enum_variant, reason = "almost all are of the large variant")]
 enum Asked {
     Store(Submitted),
     /// Others may have committed something.
