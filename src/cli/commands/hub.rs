@@ -96,8 +96,9 @@ Examples:
 Examples:
   taskfence hub move --config hub.yaml --from /var/lib/taskfence
 
-End the hub, write `store.postgres` into its configuration, move, and start it again. Proxies go on where they were. The
-database must be empty. Every row is compared with what was read. The old file stays, and no hub starts with it any more.")]
+End the hub, write `store.postgres` into its configuration, move, and start it again. Proxies go on
+where they were. The database must be empty. Every row is compared with what was read. The old file
+stays, and no hub starts with it any more.")]
     Move(Move),
     /// Make this configuration the current one, after a change of its name, its skew or its feeds
     #[command(after_help = "\

@@ -33,11 +33,7 @@ pub trait Tables {
     fn entries_of(&mut self, feed: i64, signal: i64) -> Result<Vec<StoredEntry>, StoreError>;
 
     /// The rows about a key, the newest first, as their numbers and encoded entries, until `each` returns `false`.
-    fn newest(
-        &mut self,
-        key: Key<'_>,
-        each: &mut dyn FnMut(i64, &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError>;
+    fn newest(&mut self, key: Key<'_>, each: &mut EachRow<'_>) -> Result<(), StoreError>;
 
     /// What signals other than `except` that are not lifted said about a key, and stands after `now`.
     fn standing(
@@ -45,7 +41,7 @@ pub trait Tables {
         key: Key<'_>,
         except: i64,
         now: Timestamp,
-        each: &mut dyn FnMut(&[u8], Own) -> Result<(), StoreError>,
+        each: &mut EachSaid<'_>,
     ) -> Result<(), StoreError>;
 
     /// Adds an entry of a signal.
@@ -63,6 +59,12 @@ pub trait Tables {
     /// The latest time that was stored, in milliseconds since 1970.
     fn latest_time(&mut self) -> Result<u64, StoreError>;
 }
+
+/// Takes the number and the encoded entry of a row, and says whether to go on.
+pub type EachRow<'e> = dyn FnMut(i64, &[u8]) -> Result<bool, StoreError> + 'e;
+
+/// Takes the encoded entry of a row, and what its signal said.
+pub type EachSaid<'e> = dyn FnMut(&[u8], Own) -> Result<(), StoreError> + 'e;
 
 /// Where the rows about a key are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

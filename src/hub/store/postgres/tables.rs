@@ -7,7 +7,7 @@ use crate::store::postgres::reads::{self, bucket};
 use crate::store::postgres::records::{self, refs};
 use crate::store::postgres::session::Session;
 use crate::store::postgres::text::stored;
-use crate::store::tables::{Key, KnownSignal, NumberedRow, Numbers, Own, Tables};
+use crate::store::tables::{EachRow, EachSaid, Key, KnownSignal, NumberedRow, Numbers, Own, Tables};
 use crate::store::value::{self, int, uint};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -324,11 +324,7 @@ impl Tables for PostgresTables<'_> {
         Ok(found)
     }
 
-    fn newest(
-        &mut self,
-        key: Key<'_>,
-        each: &mut dyn FnMut(i64, &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn newest(&mut self, key: Key<'_>, each: &mut EachRow<'_>) -> Result<(), StoreError> {
         let id = id(key);
         if !self.keys.contains_key(&id) {
             self.load_keys(std::slice::from_ref(&id), Some(NEWEST))?;
@@ -354,7 +350,7 @@ impl Tables for PostgresTables<'_> {
         key: Key<'_>,
         except: i64,
         now: Timestamp,
-        each: &mut dyn FnMut(&[u8], Own) -> Result<(), StoreError>,
+        each: &mut EachSaid<'_>,
     ) -> Result<(), StoreError> {
         let id = id(key);
         self.complete(&id)?;
@@ -461,7 +457,9 @@ impl<'w> Inserted<'w> {
             return;
         }
         let mut params: Vec<&'c (dyn ToSql + Sync)> = vec![&self.id, &self.feed];
-        params.extend(self.texts.iter().map(|column| column as &(dyn ToSql + Sync)));
+        for column in &self.texts {
+            params.push(column);
+        }
         let more: [&'c (dyn ToSql + Sync); 10] = [
             &self.fingerprint,
             &self.at,

@@ -2,7 +2,7 @@
 
 use crate::store::model::{NewSignal, StoreError, StoredEntry};
 use crate::store::sqlite::{prune, reads, records};
-use crate::store::tables::{Key, KnownSignal, NumberedRow, Numbers, Own, Tables};
+use crate::store::tables::{EachRow, EachSaid, Key, KnownSignal, NumberedRow, Numbers, Own, Tables};
 use crate::store::value::{self, int, uint};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use taskfence_core::feed::revision::Revision;
@@ -77,11 +77,7 @@ impl Tables for SqliteTables<'_> {
         reads::entries_of(self.0, feed, uint(signal)?)
     }
 
-    fn newest(
-        &mut self,
-        key: Key<'_>,
-        each: &mut dyn FnMut(i64, &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn newest(&mut self, key: Key<'_>, each: &mut EachRow<'_>) -> Result<(), StoreError> {
         let mut select = self.0.prepare_cached(
             "SELECT number, bytes FROM entry WHERE feed = ? AND bucket = ? AND key = ? ORDER BY number DESC",
         )?;
@@ -99,7 +95,7 @@ impl Tables for SqliteTables<'_> {
         key: Key<'_>,
         except: i64,
         now: Timestamp,
-        each: &mut dyn FnMut(&[u8], Own) -> Result<(), StoreError>,
+        each: &mut EachSaid<'_>,
     ) -> Result<(), StoreError> {
         let mut select = self.0.prepare_cached(
             "SELECT entry.bytes, entry.own_at, entry.own_until FROM entry CROSS JOIN signal ON signal.id = entry.signal

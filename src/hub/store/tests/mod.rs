@@ -194,7 +194,7 @@ fn a_page_ends_where_its_bytes_are_used_up(home: &mut Home) {
     let (page, upto) = store.entries_after(FEED, 2, size * 3, NOW).unwrap();
     assert_eq!((numbers(&page), upto.number), (vec![3, 4, 5], 5));
     assert_eq!(store.chain(FEED, 5), Ok(Some(upto.chain)));
-    assert_eq!(numbers(&*store.entries_after(FEED, 0, 1, NOW).unwrap().0), [1], "at least one");
+    assert_eq!(numbers(&store.entries_after(FEED, 0, 1, NOW).unwrap().0), [1], "at least one");
     assert_eq!(store.entries_after(FEED, 10, size, NOW), Ok((Vec::new(), head)));
     // What has ended is left out, and the page says that nothing is missing.
     assert_eq!(store.entries_after(FEED, 0, size, Timestamp(9_000)), Ok((Vec::new(), head)));
