@@ -432,6 +432,7 @@ mod tests {
         .unwrap();
         let plan = Plan {
             hub: hub.address(),
+            others: Vec::new(),
             name: HUB.to_owned(),
             jwks,
             token: Some("secret".to_owned()),
