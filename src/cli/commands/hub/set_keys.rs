@@ -110,5 +110,5 @@ fn open(config: &Path) -> Result<keys::SetKeys, Failure> {
 fn note(config: &Path, call: &str, detail: &Value, console: &Console<'_>) -> Result<(), Failure> {
     let (hub, _) = read(config)?;
     let store = server::open_store(&hub).map_err(failed)?;
-    audit::note(&store, console.now, call, detail)
+    audit::note(&*store, console.now, call, detail)
 }
