@@ -2,8 +2,8 @@
 
 use crate::config::role::Role;
 use crate::server;
-use crate::store::model::{NewSignal, SignalRecord};
 use crate::store::PRUNED;
+use crate::store::model::{NewSignal, SignalRecord};
 use crate::streams::outgoing::{Outgoing, Sender, VIA};
 use crate::streams::record::{Delivery, Status, StreamRecord};
 use crate::streams::service::GAP;
