@@ -184,7 +184,11 @@ fn median(mut skews: Vec<i64>) -> Option<i64> {
 
 /// The hash of what all replicas of a hub must agree on: its name, its feeds and its skew.
 pub fn config_hash(config: &Value) -> String {
-    let shared = json!({"name": config.get("name"), "skew": config.get("skew"), "feeds": config.get("feeds")});
+    let mut shared = json!({"name": config.get("name"), "skew": config.get("skew"), "feeds": config.get("feeds")});
+    // SETs of two replicas must have one issuer. A configuration without it keeps the hash that it had.
+    if let Some((members, issuer)) = shared.as_object_mut().zip(config.pointer("/streams/issuer")) {
+        members.insert("streams".to_owned(), issuer.clone());
+    }
     digest_text(&sha256(shared.to_string().as_bytes())).chars().take(16).collect()
 }
 

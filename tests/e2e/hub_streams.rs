@@ -1,15 +1,22 @@
 //! The hub as a transmitter (SSF 1.0), against a receiver that was written from the specifications alone. What an operator
 //! or an issuer ends reaches services that are not behind the filter.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use taskfence_tests::{
+    artefacts,
     bootstrap::Settings,
-    client::Request,
+    client::{self, Http, Request},
     hub::{FEED, Hub, SOON, fresh, read_order, refused_as_ended},
+    jwks,
     mint::unique,
-    orders,
+    orders, postgres,
+    process::Process,
     refusal::assert_allowed,
     sidecar::Sidecar,
     ssf_receiver::{
@@ -544,9 +551,9 @@ async fn two_hubs_that_send_on_to_each_other_do_not_go_in_a_circle() {
     let second = transmitter_with("streams-circle-b", |config| follow(config, &first)).await;
     first.stop().unwrap();
     let file = first.config_file();
-    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     follow(&mut config, &second);
-    std::fs::write(&file, config.to_string()).unwrap();
+    fs::write(&file, config.to_string()).unwrap();
     first.command(&["hub", "accept-config", "--config", &file]).unwrap();
     first.run().await.unwrap();
     let mut ids = Vec::new();
@@ -606,4 +613,57 @@ async fn keys_of_sets_are_rotated_while_the_hub_runs() {
     assert_eq!(events, old, "the same SET, signed anew");
     let shown = hub.command(&["hub", "streams"]).unwrap();
     assert!(shown.contains(&stream.id) && shown.contains("orders") && shown.contains("enabled"), "{shown}");
+}
+
+#[tokio::test]
+async fn another_replica_goes_on_where_one_was_killed() {
+    let Some(url) = postgres::database("another_replica_goes_on_where_one_was_killed") else { return };
+    let mut first =
+        transmitter_with("streams-replicas", |config| config["store"] = json!({"postgres": {"url": url}})).await;
+    let data = first.folder().join("data-2");
+    fs::create_dir_all(data.join("keys")).unwrap();
+    for key in fs::read_dir(first.folder().join("data/keys")).unwrap() {
+        let key = key.unwrap();
+        fs::copy(key.path(), data.join("keys").join(key.file_name())).unwrap();
+    }
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(first.config_file()).unwrap()).unwrap();
+    let address = jwks::down().unwrap();
+    (config["data"], config["listen"]["address"]) = (json!(data), json!(address.to_string()));
+    let (file, log) = (first.folder().join("hub-2.yaml"), first.folder().join("hub-2.log"));
+    fs::write(&file, config.to_string()).unwrap();
+    let mut command = Command::new(artefacts::command().unwrap());
+    command.args(["hub", "--config", file.to_str().unwrap()]).stderr(fs::File::create(&log).unwrap());
+    let _second = Process::start(&mut command).unwrap();
+    let read_log = || fs::read_to_string(&log).unwrap_or_default();
+    let deadline = Instant::now() + SOON;
+    let ready = Request::get("/readyz");
+    while client::send(address, Http::One, &ready).await.map(|answer| answer.status).unwrap_or_default() != 200 {
+        assert!(Instant::now() < deadline, "{}", read_log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let receiver = receiver(&first, "orders").await;
+    let service = PushEndpoint::start().await.unwrap();
+    let stream = receiver.create(&[TASK_COMPLETED], service.delivery("Bearer x")).await.unwrap();
+    service.reply((0..4).map(|_| Reply::Status(503)));
+    let tasks: Vec<_> = (0..6).map(|n| format!("task-{n}")).collect();
+    for task in &tasks[..3] {
+        end_task(&first, task).await;
+    }
+    while service.arrivals().unwrap().is_empty() {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    first.kill();
+    for task in &tasks[3..] {
+        let body = json!({"event": "task-completed", "subject": {"task": task}, "issuer": orders::ISSUER}).to_string();
+        let request = Request::new("POST", &format!("/v1/feeds/{FEED}/events")).bearer(&first.operator).body(body);
+        let answer = client::send(address, Http::One, &request).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let is_last = |events: &[Event]| events.iter().any(|event| task_of(&event.claims) == tasks[5]);
+    let events =
+        service.wait(&receiver, &stream, is_last).await.unwrap_or_else(|error| panic!("{error}\n{}", read_log()));
+    assert_eq!(events.iter().map(|event| task_of(&event.claims)).collect::<Vec<_>>(), tasks, "all, in order, once");
+    let all: Vec<_> =
+        service.arrivals().unwrap().iter().map(|one| receiver.verify(&stream, &one.set).unwrap()).collect();
+    assert_eq!(counts(&all).len(), tasks.len(), "what was repeated has the same jti from both");
 }
