@@ -164,6 +164,7 @@ async fn update(name: &str, times: usize, growth: u64) {
     wait_ready(&sidecar).await.unwrap();
     let task = unique("task");
     assert_signal_accepted(&hub.push(&complete_task(&task)).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
     refused_as_ended(&sidecar, &task).await.unwrap();
     let live = Load::start(sidecar.app(), Request::get(orders::ORDER_PATH).bearer(&fresh().sign()));
     let dead = Load::start(sidecar.app(), Request::get(orders::ORDER_PATH).bearer(&fresh().task(&task).sign()));
@@ -189,6 +190,7 @@ async fn update(name: &str, times: usize, growth: u64) {
     assert_eq!(proxies.as_array().map(Vec::len), Some(1), "{proxies}");
     let task = unique("task");
     assert_signal_accepted(&hub.push(&complete_task(&task)).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
     refused_as_ended(&sidecar, &task).await.unwrap();
 }
 
@@ -281,6 +283,7 @@ async fn the_cluster_of_the_hub_comes_and_goes() {
     // It goes: what is known counts until it is too old, and then nothing does.
     let ended = unique("task");
     assert_signal_accepted(&hub.push(&complete_task(&ended)).await.unwrap());
+    hub.wait_everywhere().await.unwrap();
     refused_as_ended(&sidecar, &ended).await.unwrap();
     clusters.write(&[]);
     time::sleep(Duration::from_secs(1)).await;

@@ -121,7 +121,8 @@ fn json_of(yaml: &str) -> Value {
 fn examples() -> Vec<Example> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let mut examples = Vec::new();
-    for path in files(&root.join("envoy"), "yaml") {
+    let folders = ["envoy", "envoy/plain", "envoy/istio", "envoy/gateway"];
+    for path in folders.into_iter().flat_map(|folder| files(&root.join(folder), "yaml")) {
         let text = fs::read_to_string(&path).unwrap();
         for (at, document) in text.split("\n---\n").enumerate() {
             embedded(&json_of(document), &format!("{} document {at}", path.display()), &mut examples);
@@ -153,6 +154,12 @@ fn embedded(value: &Value, place: &str, examples: &mut Vec<Example>) {
     if let Some(text) = value["value"].as_str().filter(|_| is_text) {
         let value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{place}: {error} in {text}"));
         examples.push(Example { place: place.to_owned(), value });
+    }
+    // In resources of Istio and of Envoy Gateway it is an object.
+    for object in [&value["pluginConfig"], &value["config"]] {
+        if object.get("issuers").is_some() {
+            examples.push(Example { place: place.to_owned(), value: object.clone() });
+        }
     }
     match value {
         Value::Array(items) => items.iter().for_each(|item| embedded(item, place, examples)),
