@@ -228,3 +228,35 @@ async fn the_configurations_for_meshes_follow_the_cluster_that_a_mesh_makes() {
     }
     assert_eq!(seen.len(), 3, "a cluster of Istio, one of our own at a waypoint, and one of Envoy Gateway");
 }
+
+/// What EnvoyFilters add to the configuration of a proxy is something that Envoy takes.
+#[test]
+fn the_patches_for_istio_are_valid() {
+    let value = |file: &str| -> Value {
+        let text = fs::read_to_string(artefacts::in_repository(format!("envoy/istio/{file}"))).unwrap();
+        let resource: Value = serde_saphyr::from_str(&text).unwrap();
+        resource["spec"]["configPatches"][0]["patch"]["value"].clone()
+    };
+    // What Istio's own bootstrap has, and the patches refer to.
+    let agent = json!({
+        "name": "sds-grpc", "type": "STATIC", "connect_timeout": "1s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}}
+        }},
+        "load_assignment": {"cluster_name": "sds-grpc", "endpoints": [{"lb_endpoints": [{"endpoint": {
+            "address": {"pipe": {"path": "./agent.sock"}}
+        }}]}]}
+    });
+    let mut bootstrap = value("stats-tags.yaml");
+    bootstrap["node"] = json!({"id": "waypoint", "cluster": "orders"});
+    bootstrap["static_resources"] = json!({"clusters": [agent, value("waypoint-hub-cluster.yaml")]});
+    let folder = artefacts::target().join("tests").join(unique("patches"));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("bootstrap.json");
+    fs::write(&file, bootstrap.to_string()).unwrap();
+    let mut check = Command::new(artefacts::envoy().unwrap());
+    let check = check.args(["--mode", "validate", "--log-level", "error", "-c"]).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.success(), "{}: {}\n{said}", file.display(), check.status);
+}
