@@ -235,6 +235,7 @@ async fn load(upstream: &Upstream, feed: &RelayFeed, first: Option<Arc<Kept>>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::Settings;
     use crate::feed::followers::Followers;
     use crate::relay::line::Look;
     use crate::relay::passed::Passed;
@@ -245,7 +246,7 @@ mod tests {
         let folder = root.folder.path().join("kept");
         let (disk, _) = Disk::open(&folder, 1_000_000, |bytes| upstream.verify("main", bytes)).unwrap();
         let now: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(milliseconds);
-        let followers = Followers::new("main", Vec::new(), (10, 10), now.clone());
+        let followers = Followers::new("main", Vec::new(), &Settings::new("taskfence-hub"), now.clone());
         let feed = RelayFeed::new("main", None, Passed::new(upstream.clone()), (followers, 1), now);
         Following::new(Arc::new(feed), upstream, disk, 1_000_000)
     }

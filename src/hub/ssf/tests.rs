@@ -3,7 +3,7 @@
 
 use crate::intake::testing::{IDP, TestHub};
 use crate::ssf::condition::Phase;
-use crate::ssf::manager::Streams;
+use crate::ssf::manager::ManagedStreams;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -79,8 +79,8 @@ async fn start() -> (Shared, TestHub, tempfile::TempDir) {
     (shared, hub, folder)
 }
 
-fn manage(hub: &TestHub, replica: &str) -> Streams {
-    Streams::start(&hub.compiled(), replica, &hub.store, &hub.intake, hub.clock())
+fn manage(hub: &TestHub, replica: &str) -> ManagedStreams {
+    ManagedStreams::start(&hub.compiled(), replica, &hub.store, &hub.intake, hub.clock())
 }
 
 async fn wait(what: &str, done: impl Fn() -> bool) {
@@ -91,7 +91,7 @@ async fn wait(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-fn phase(streams: &Streams) -> Phase {
+fn phase(streams: &ManagedStreams) -> Phase {
     streams.conditions()[0].snapshot().phase
 }
 

@@ -1,7 +1,8 @@
 //! What a relay says about proxies, and what rests on it.
 
+use crate::feed::Settings;
 use crate::feed::followers::{Followers, Told, Which, Word};
-use crate::feed::receipts::Closes;
+use crate::feed::receipts::{Closes, CommitTime};
 use crate::feed::report::Report;
 use crate::feed::testing::SetClock;
 use std::sync::Arc;
@@ -20,7 +21,16 @@ fn report(id: &str) -> Report {
 fn followers(most: usize) -> (Arc<Followers>, SetClock) {
     let clock = SetClock::default();
     clock.set(NOW);
-    (Followers::new("main", Vec::new(), (100, most), clock.now()), clock)
+    (Followers::new("main", Vec::new(), &settings(most), clock.now()), clock)
+}
+
+fn settings(most: usize) -> Settings {
+    Settings { max_followers: 100, max_of_principal: most, ..Settings::new("taskfence-hub") }
+}
+
+/// That a change was committed at that time.
+fn at(committed_at: Option<u64>) -> CommitTime {
+    CommitTime { at: committed_at, by: None }
 }
 
 fn told(followers: &Followers, relay: &str, id: &str, number: u64, report: Option<Report>) -> Word {
@@ -43,7 +53,7 @@ fn a_relay_cannot_speak_for_a_proxy_that_follows_the_hub_or_another_relay() {
     followers.told_gone("one", &["follower-1".to_owned()]);
     assert_eq!(followers.expire(), ["one/follower-1"]);
     // All of one node: it counts once, and confirmed is what all of them have.
-    let receipt = followers.receipt(revision(5), None);
+    let receipt = followers.receipt(revision(5), at(None));
     assert_eq!((receipt.confirmed, receipt.waiting.len(), receipt.complete), (0, 1, false));
 }
 
@@ -52,13 +62,13 @@ fn the_closing_time_is_that_of_what_the_hub_has_signed() {
     let (followers, clock) = followers(10);
     followers.relay_reports("one", "run");
     told(&followers, "one", "follower-1", 5, Some(report("follower-1")));
-    let receipt = followers.receipt(revision(5), None);
+    let receipt = followers.receipt(revision(5), at(None));
     assert_eq!((receipt.confirmed, receipt.confirmed_by_relays, receipt.complete), (1, 1, true));
     // A statement for another proxy: the relay may have passed it on.
-    followers.sent("somebody", 5, NOW + 4_000);
-    followers.sent("somebody", 6, NOW + 7_000);
+    followers.sent("somebody", revision(5), 5, NOW + 4_000);
+    followers.sent("somebody", revision(6), 6, NOW + 7_000);
     clock.set(NOW + 8_000);
-    let closes = |committed_at| followers.receipt(revision(6), committed_at).waiting[0].closes;
+    let closes = |committed_at| followers.receipt(revision(6), at(committed_at)).waiting[0].closes;
     assert_eq!(closes(None), Closes::At(NOW + 4_000 + 30_000 + 60_000));
     assert_eq!(closes(Some(NOW + 6_500)), Closes::At(NOW + 6_500 + 30_000 + 60_000), "any statement before the change");
     // What it says about a proxy is not newer than the hub's own clock.
@@ -83,10 +93,10 @@ fn a_relay_has_its_share_and_its_proxies_are_stored_as_its_word() {
     followers.relay_reports("one", "run");
     assert_eq!(told(&followers, "one", "follower-1", 5, Some(report("follower-1"))), Word::Noted);
     assert_eq!(told(&followers, "one", "follower-2", 5, Some(report("follower-2"))), Word::TooMany);
-    assert!(!followers.receipt(revision(5), None).complete, "one that it told of is missing");
+    assert!(!followers.receipt(revision(5), at(None)).complete, "one that it told of is missing");
     let records = followers.unwritten(Which::New, 10);
     assert_eq!((records[0].relay.as_str(), records[0].id.as_str()), ("one", "one/follower-1"));
-    let again = Followers::new("main", records, (100, 1), SetClock::default().now());
+    let again = Followers::new("main", records, &settings(1), SetClock::default().now());
     assert_eq!(again.all()[0].1.relay.as_deref(), Some("one"));
     assert_eq!(told(&again, "one", "follower-1", 6, None), Word::Noted);
 }
