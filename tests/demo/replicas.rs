@@ -44,7 +44,8 @@ pub async fn show(demo: &mut Demo) -> Result<()> {
         hub["feeds"][0]["signals"]["transmitters"][0]["keys"]["inline"] = transmitter;
     })
     .await?;
-    let second = first.replica("demo-replica-b").await?;
+    let mut second = first.replica("demo-replica-b", |_| ())?;
+    second.run().await?;
     println!("  database     {url}");
     for (name, hub) in [("a", &first), ("b", &second)] {
         println!("  replica {name}    http://{}", hub.address());

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -99,39 +98,33 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Starts another replica: a process of its own with the same configuration, store and signing keys. The store must be
-    /// one that processes may share.
-    pub async fn replica(&self, name: &str) -> Result<Self> {
+    /// Another replica of this hub, with data of its own and the same signing keys, after a last change to its
+    /// configuration. It does not run yet.
+    pub fn replica(&self, name: &str, change: impl FnOnce(&mut Value)) -> Result<Self> {
         let folder = artefacts::target().join("tests").join(unique(name));
-        let (file, keys) = (folder.join("hub.yaml"), folder.join("data").join("keys"));
+        let keys = folder.join("data/keys");
         fs::create_dir_all(&keys).map_err(Error::doing(keys.display()))?;
-        fs::set_permissions(folder.join("data"), fs::Permissions::from_mode(0o700)).map_err(Error::doing("chmod"))?;
-        fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).map_err(Error::doing("chmod"))?;
-        let own = self.folder.join("data").join("keys");
-        for key in fs::read_dir(&own).map_err(Error::doing(own.display()))? {
-            let key = key.map_err(Error::doing(own.display()))?;
-            // The mode is copied too.
-            fs::copy(key.path(), keys.join(key.file_name())).map_err(Error::doing(key.path().display()))?;
+        for file in fs::read_dir(self.folder.join("data/keys")).map_err(Error::doing("data/keys"))?.flatten() {
+            fs::copy(file.path(), keys.join(file.file_name())).map_err(Error::doing("copy a key"))?;
         }
-        let text = fs::read_to_string(self.config_file()).map_err(Error::doing(self.config_file()))?;
-        let mut config: Value = serde_json::from_str(&text).map_err(Error::doing(self.config_file()))?;
+        let text = fs::read_to_string(self.config_file()).map_err(Error::doing("hub.yaml"))?;
+        let mut config: Value = serde_json::from_str(&text).map_err(Error::doing("hub.yaml"))?;
         let address = jwks::down()?;
         config["data"] = json!(folder.join("data"));
         config["listen"]["address"] = json!(address.to_string());
-        fs::write(&file, format!("{config:#}")).map_err(Error::doing(file.display()))?;
-        let mut replica = Self {
+        change(&mut config);
+        fs::write(folder.join("hub.yaml"), format!("{config:#}")).map_err(Error::doing("hub.yaml"))?;
+        Ok(Self {
             process: None,
             folder,
             address,
             speaks_tls: self.speaks_tls,
-            environment: self.environment.clone(),
+            environment: Vec::new(),
             operator: self.operator.clone(),
             transmitter: self.transmitter.clone(),
             sidecar: self.sidecar.clone(),
             jwks: self.jwks.clone(),
-        };
-        replica.run().await?;
-        Ok(replica)
+        })
     }
 
     /// Starts the process again, after it was stopped or killed, and waits until it is ready.

@@ -43,7 +43,8 @@ pub async fn measure(part: &mut Part<'_>) -> Result<()> {
     let url = server.url("taskfence");
     let mut first =
         Hub::start_with("bench-replica-a", |config| config["store"] = json!({"postgres": {"url": url}})).await?;
-    let second = first.replica("bench-replica-b").await?;
+    let mut second = first.replica("bench-replica-b", |_| ())?;
+    second.run().await?;
     for hub in [&first, &second] {
         process::pin(hub.pid(), &part.cores.two)?;
         process::allow_files(hub.pid(), FOLLOWERS + super::OTHER_FILES)?;
