@@ -34,24 +34,27 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// What `scripts/bench --only tree --quick` measured on a machine with two cores (10,000 followers, HTTP/1 without TLS);
-    /// and what it cannot measure, which is said.
+    /// What the section `hub` of `scripts/bench` measured on a machine with two cores, and what was assumed. A run of the section
+    /// `tree` measures anew what it can.
     pub fn recorded() -> Self {
         Self {
+            // Of the rows `hub/idle`: 30 to 46 us for a request and its page.
             page: Duration::from_micros(18),
             request: Duration::from_micros(18),
+            // Assumed: half of the CPUs while all start (row `hub/start of all followers`).
             connect: Duration::from_micros(90),
-            // A signature of ES256 (row `hub/heartbeats`), and a request.
+            // Assumed: a signature of ES256, and a request.
             sign: Duration::from_micros(60),
             // Of the section `hub`, part `intake`: 9,600 signals a second on one core.
             signal: Duration::from_micros(104),
             commit: Duration::from_millis(3),
-            // A signature of ES256 is verified once, and a file is appended.
+            // Assumed: a signature of ES256 is verified, and a file is appended.
             take: Duration::from_micros(300),
             // Assumed: a line of JSON is read and a map is changed.
             report: Duration::from_micros(4),
             // Of the section `hub`, part `proxy`: a page is in force on an Envoy some milliseconds after the 202.
             apply: Duration::from_millis(2),
+            // Assumed: as much as the hub.
             client: Duration::from_micros(18),
             // Assumed: one data centre.
             way: Duration::from_micros(300),
