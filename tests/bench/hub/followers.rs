@@ -439,7 +439,6 @@ mod tests {
             workload: None,
             count: 50,
             stale_after: 90,
-            others: Vec::new(),
         };
         let followers = Followers::start(plan).unwrap();
         let soon = Duration::from_secs(20);

@@ -37,7 +37,7 @@ use crate::terminal::text::{printable, time_from};
 /// The hub manages each transmitter that has `ssf` in hub.yaml by itself; these commands make the entry, and look at it.
 #[derive(Debug, Subcommand)]
 pub enum Transmitter {
-    Add(add::Add),
+    Add(Box<add::Add>),
     List(List),
     Status(Status),
     Verify(Verify),
