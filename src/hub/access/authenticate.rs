@@ -32,6 +32,8 @@ pub struct Access {
     callers: RateLimit<String>,
     /// For proxies; many share a principal.
     sidecars: RateLimit<String>,
+    /// For receivers of SETs, which are strangers: each poll reads what waits.
+    receivers: RateLimit<String>,
     /// For transmitters.
     transmitters: RateLimit<String>,
     /// What transmitters send in `authorization` that have agreed on a value of their own: the path of the intake of the
@@ -55,6 +57,7 @@ impl Access {
             failures: RateLimit::new(1, 20),
             logged: RateLimit::new(1, 1),
             callers: RateLimit::new(500, 2_000),
+            receivers: RateLimit::new(50, 500),
             sidecars: of_machines(hub.limits.sidecar_requests),
             transmitters: of_machines(hub.limits.transmitter_requests),
             streams: streams.collect(),
@@ -106,13 +109,14 @@ impl Access {
         let now = self.now();
         // Only callers that fail are slowed down: others behind the same address go on.
         let principal = self.authenticate(headers, peer).map_err(|problem| {
-            let limited = self.failures.take(&peer.address.ip().to_canonical(), now);
+            let limited = self.failures.take(&peer.network(), now);
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
             Role::Sidecar | Role::Relay => &self.sidecars,
             Role::Transmitter => &self.transmitters,
-            Role::Issuer | Role::Operator | Role::Auditor | Role::Receiver => &self.callers,
+            Role::Receiver => &self.receivers,
+            Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
         };
         let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
         limit.take(&limited_as(&principal), now).map_err(too_many)?;
@@ -151,8 +155,7 @@ impl Access {
         if !matches!(response.status().as_u16(), 400..=403) {
             return response;
         }
-        let address = peer.address.ip().to_canonical();
-        match self.failures.take(&address, self.now()) {
+        match self.failures.take(&peer.network(), self.now()) {
             Ok(()) => response,
             Err(seconds) => Problem::too_many("too many failed requests", seconds).into_response(),
         }
@@ -210,7 +213,7 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
         }
         Err(problem) => {
             // An address that fails again and again must not fill the log. The clock of this limit goes by minutes.
-            if access.logged.take(&peer.address.ip().to_canonical(), access.now() / 60).is_ok() {
+            if access.logged.take(&peer.network(), access.now() / 60).is_ok() {
                 let path = request.uri().path();
                 tracing::info!(address = %peer.address, path, reason = problem.detail(), "a caller was not admitted; of others from there this minute the log says nothing");
             }
