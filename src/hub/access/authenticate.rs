@@ -109,7 +109,7 @@ impl Access {
         let now = self.now();
         // Only callers that fail are slowed down: others behind the same address go on.
         let principal = self.authenticate(headers, peer).map_err(|problem| {
-            let limited = self.failures.take(&peer.network(), now);
+            let limited = self.failures.take(&peer.source(), now);
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
@@ -155,7 +155,7 @@ impl Access {
         if !matches!(response.status().as_u16(), 400..=403) {
             return response;
         }
-        match self.failures.take(&peer.network(), self.now()) {
+        match self.failures.take(&peer.source(), self.now()) {
             Ok(()) => response,
             Err(seconds) => Problem::too_many("too many failed requests", seconds).into_response(),
         }
@@ -213,7 +213,7 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
         }
         Err(problem) => {
             // An address that fails again and again must not fill the log. The clock of this limit goes by minutes.
-            if access.logged.take(&peer.network(), access.now() / 60).is_ok() {
+            if access.logged.take(&peer.source(), access.now() / 60).is_ok() {
                 let path = request.uri().path();
                 tracing::info!(address = %peer.address, path, reason = problem.detail(), "a caller was not admitted; of others from there this minute the log says nothing");
             }
@@ -345,6 +345,18 @@ mod tests {
         let access = Access { certificates: CertificateRules::new(rules), callers: RateLimit::new(1, 3), ..access };
         let count = |id| (0..9).filter(|_| access.admit(&HeaderMap::new(), &peer(Some(id))).is_ok()).count();
         assert_eq!([count("spiffe://red.example/jit"), count("spiffe://blue.example/jit")], [3, 3]);
+    }
+
+    #[test]
+    fn a_machine_with_many_addresses_may_fail_as_often_as_one() {
+        let (_folder, access, _) = access();
+        let fail = |address: String| {
+            let peer = Peer::new(address.parse().unwrap(), Vec::new());
+            access.admit(&headers(None), &peer).unwrap_err().into_response().status()
+        };
+        let last = (0..30).map(|n| fail(format!("[2606:4700:1:2::{n:x}]:9"))).last();
+        assert_eq!(last, Some(StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(fail("[2606:4700:1:3::1]:9".to_owned()), StatusCode::UNAUTHORIZED, "another network");
     }
 
     #[test]
