@@ -152,7 +152,8 @@ impl Access {
     /// `response` to a request that was signed by itself. An address whose requests fail too often gets 429 for those that
     /// fail; what is good always passes, because others may be behind the same address.
     fn limit_failed(&self, response: Response, peer: &Peer) -> Response {
-        if !matches!(response.status().as_u16(), 400..=403) {
+        // Also 404 and 405: who tries names of feeds is slowed down too.
+        if !matches!(response.status().as_u16(), 400..=405) {
             return response;
         }
         match self.failures.take(&peer.source(), self.now()) {

@@ -123,6 +123,7 @@ async fn who_fails_too_often_is_slowed_down_and_what_is_good_passes() {
     }
     assert_eq!(last, 429);
     assert_eq!(hub.call("POST", "/v1/feeds/main/logout", None, None).await.0, 429, "no form");
+    assert_eq!(hub.call("POST", "/v1/feeds/none/logout", None, None).await.0, 429, "whether there is such a feed");
     assert_eq!(hub.call("POST", PATH, Some(&jwt(&signer, "g-1", json!({}))), Some(alice())).await.0, 204);
     hub.stop().await;
 }
