@@ -64,6 +64,44 @@ fn operations_lists_every_metric() {
 }
 
 #[test]
+fn every_test_that_the_page_of_ssf_names_is_one() {
+    let page = page("docs/ssf-conformance.md");
+    let spans = page.split('`').skip(1).step_by(2);
+    let named: Vec<&str> =
+        spans.filter(|span| ["e2e::", "hub::", "core::"].iter().any(|start| span.starts_with(start))).collect();
+    let named: Vec<&str> = named.into_iter().filter(|name| !name.ends_with("::")).collect();
+    assert!(named.len() > 50, "the tables are there: {named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|name| !is_test(name)).collect();
+    assert!(missing.is_empty(), "docs/ssf-conformance.md names what is no test: {missing:#?}");
+}
+
+/// Whether `hub::ssf::client::poll::NAME` is a test: in the module itself, in `tests` beside it, or in a file of tests.
+fn is_test(name: &str) -> bool {
+    let (module, function) = name.rsplit_once("::").unwrap();
+    let (krate, inner) = module.split_once("::").unwrap();
+    let inner = inner.replace("::", "/");
+    let base = if krate == "e2e" { root().join("tests/e2e") } else { root().join("src").join(krate) };
+    let (parent, last) = inner.rsplit_once('/').unwrap_or(("", &inner));
+    let files = [
+        base.join(format!("{inner}.rs")),
+        base.join(format!("{inner}/tests.rs")),
+        base.join(parent).join(format!("tests/{last}.rs")),
+    ];
+    files.iter().filter_map(|file| fs::read_to_string(file).ok()).any(|text| has_test(&text, function))
+}
+
+/// Whether `text` has a function of that name with the attribute of a test on one of the lines right before it.
+fn has_test(text: &str, function: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let starts = [format!("fn {function}("), format!("async fn {function}(")];
+    let mut at = lines.iter().enumerate().filter(|(_, line)| starts.iter().any(|start| line.starts_with(start)));
+    at.any(|(at, _)| {
+        let before = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        before.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
+}
+
+#[test]
 fn every_link_between_the_pages_leads_somewhere() {
     let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"]
         .iter()

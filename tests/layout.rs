@@ -12,9 +12,10 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 21] = [
+const HUB_ROOMS: [&str; 22] = [
     "repeated",
     "config",
+    "resolver",
     "problem",
     "histogram",
     "parking",

@@ -27,6 +27,7 @@ pub mod problem;
 pub mod relay;
 pub mod repeated;
 pub mod replicas;
+pub mod resolver;
 pub mod serve;
 pub mod server;
 pub mod ssf;

@@ -5,6 +5,7 @@ use crate::access::certificate::CertificateRules;
 use crate::access::known_tokens::KnownTokens;
 use crate::access::principal::Principal;
 use crate::access::sources::Sources;
+use crate::api::audit_log;
 use crate::api::audit_trail::AuditTrail;
 use crate::api::call::{Api, READERS, allow_all_feeds};
 use crate::api::operations::Operations;
@@ -468,7 +469,8 @@ fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, 
     let mut receivers = Router::new();
     if let Some(streams) = &parts.streams {
         open = open.merge(streams::routes::open_router(streams.clone()));
-        receivers = streams::routes::router(streams.clone());
+        let recorded = from_fn_with_state(api.clone(), audit_log::record_changes);
+        receivers = streams::routes::router(streams.clone()).layer(recorded);
     }
     intake::router(parts.intake.clone())
         .merge(receivers)

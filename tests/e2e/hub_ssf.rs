@@ -17,6 +17,7 @@
 //! | push: the secret of the hub, and no other, is accepted | `a_pushed_signal_needs_the_secret_of_the_hub` |
 //! | verification: a fresh `state` each, another one is refused with `invalid_state`, the interval and 429 are kept | `verifications_have_a_fresh_state_and_keep_the_interval` |
 //! | status: paused and disabled act on freshness; a deleted stream is made again | `what_becomes_of_the_stream_acts_on_a_real_proxy` |
+//! | stream-updated says that the stream is disabled: what is there counts as lost until a verification | `a_stream_that_says_it_is_disabled_acts_on_a_real_proxy_until_a_verification` |
 //! | `inactivity_timeout`: the stream is touched in time, and enabled again after a longer silence | `a_stream_is_touched_in_time_and_enabled_again` |
 //! | several streams of one issuer stay apart | `two_streams_of_one_issuer_stay_apart` |
 //! | SETs that come again have no new effect | `a_hundred_thousand_redelivered_sets_change_nothing` |
@@ -420,6 +421,40 @@ async fn what_becomes_of_the_stream_acts_on_a_real_proxy() {
     transmitter.delete_streams();
     logs(&hub, "was deleted at the transmitter, and the hub made another: signals may be lost").await;
     delivers(&transmitter, &hub).await;
+    becomes("200").await;
+    no_breach(&transmitter);
+}
+
+#[tokio::test]
+async fn a_stream_that_says_it_is_disabled_acts_on_a_real_proxy_until_a_verification() {
+    let transmitter = Transmitter::start().unwrap();
+    let hub = hub_of("ssf-disabled", &transmitter, |entry, _| entry["ssf"]["verify"] = json!("25s")).await;
+    let mut settings = hub.followed_by(&orders::config());
+    settings["signals"]["stale"] = json!({"after": "30s"});
+    let settings = Settings::new("ssf-disabled-envoy", settings).balanced();
+    let settings = settings.patch(jwks::with_clusters(vec![hub.cluster()])).patch(without_receiver);
+    let node = |bootstrap: &mut Value| bootstrap["node"] = json!({"id": "ssf-disabled", "cluster": "tests"});
+    let proxy = Sidecar::start(settings.patch(node)).await.unwrap();
+    wait_ready(&proxy).await.unwrap();
+    delivers(&transmitter, &hub).await;
+    let becomes = async |line: &str| {
+        let deadline = Instant::now() + SOON * 3;
+        loop {
+            let answer = read_order(&proxy, &fresh().sign()).await.unwrap();
+            if answer.line() == line {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {line} but {}\n{}", answer.line(), hub.log());
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    becomes("200").await;
+    // The event alone says it, and before the state would be old: the status that can be read stays `enabled`. A hub that
+    // is quiet speaks to its proxies once in 10 s.
+    let subject = json!({"format": "opaque", "id": transmitter.streams()[0]});
+    transmitter.send(&mint::signal(&ssf("stream-updated"), subject).event("status", "disabled"));
+    becomes("503 state_stale").await;
+    // A verification that was asked for since shows that it works.
     becomes("200").await;
     no_breach(&transmitter);
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use taskfence_tests::{
     artefacts,
     bootstrap::Settings,
     client::{self, Http, Request},
-    hub::{FEED, Hub, SOON, fresh, read_order, refused_as_ended},
+    hub::{FEED, Hub, SOON, fresh, read_order, refused_as_ended, wait_ready},
     jwks,
     mint::unique,
     orders, postgres,
@@ -519,6 +520,47 @@ async fn the_receiver_in_a_proxy_takes_what_a_hub_sends() {
     refused_as_ended(&proxy, &task).await.unwrap();
     wait_for(&hub, |streams| streams[0]["waiting"] == 0).await;
     assert!(!hub.log().contains("refused a SET"), "{}", hub.log());
+}
+
+#[tokio::test]
+async fn a_hub_polls_the_stream_of_another_and_its_proxy_ends_the_task() {
+    let first = transmitter("streams-polled").await;
+    let token = first.new_token("peer", "receiver").unwrap();
+    known(&first, &token).await;
+    let keys = set_keys(&first);
+    let second = Hub::start_with("streams-polls", |config| {
+        let file = Path::new(config["data"].as_str().unwrap()).with_file_name("peer-token");
+        fs::write(&file, &token).unwrap();
+        let issuer = issuer(&first);
+        config["feeds"][0]["signals"]["transmitters"] = json!([{
+            "issuer": issuer, "audience": format!("{issuer}/receivers/peer"), "keys": {"inline": keys},
+            "subjects": [orders::ISSUER],
+            "ssf": {"credentials": {"token_file": file}, "verify": "1s", "wait": "5s"}
+        }]);
+    })
+    .await
+    .unwrap();
+    let proxy = Sidecar::start(second.plain("streams-polls-envoy", &orders::config())).await.unwrap();
+    wait_ready(&proxy).await.unwrap();
+    let task = unique("task");
+    assert_allowed(&proxy, &read_order(&proxy, &fresh().task(&task).sign()).await.unwrap());
+    wait_for(&first, |streams| streams[0]["delivery"] == "poll" && streams[0]["principal"] == "peer").await;
+    end_task(&first, &task).await;
+    // What is acknowledged at the first hub is stored at the second.
+    wait_for(&first, |streams| streams[0]["waiting"] == 0).await;
+    second.wait_everywhere().await.unwrap();
+    refused_as_ended(&proxy, &task).await.unwrap();
+    let deadline = Instant::now() + SOON;
+    let state =
+        format!("taskfence_hub_ssf_stream_state{{feed=\"{FEED}\",stream=\"{}\",state=\"enabled\"}} 1", issuer(&first));
+    loop {
+        let text = second.call("GET", "/metrics", None).await.unwrap().text();
+        if text.contains(&state) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the verification did not come:\n{}", second.log());
+        time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Waits until this holds for the streams as an operator sees them.

@@ -397,6 +397,33 @@ fn check_reads_a_hub_and_compares_it_with_a_filter() {
 }
 
 #[test]
+fn check_says_that_a_state_gets_old_between_two_verifications() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, filter) = (folder.path().join("hub.yaml"), folder.path().join("filter.json"));
+    let mut of_hub = config(folder.path());
+    of_hub["feeds"][0]["signals"]["transmitters"][0]["ssf"] =
+        json!({"url": "https://idp.example", "credentials": {"token_file": "/token"}, "verify": "30s"});
+    for (after, heartbeat, is_good) in [("30s", true, false), ("31s", true, true), ("30s", false, true)] {
+        of_hub["feeds"][0]["signals"]["transmitters"][0]["heartbeat"] = json!(heartbeat);
+        std::fs::write(&hub, of_hub.to_string()).unwrap();
+        let rules = json!([{"name": "a", "match": {"path": "/a"}, "require": {"scope": "a"}}]);
+        let signals = json!({"hub": {"cluster": "hub", "feed": "main", "keys": {"inline": jwks("h1")}},
+            "stale": {"after": after}});
+        let text = json!({"issuers": [issuer()], "rules": rules, "signals": signals}).to_string();
+        std::fs::write(&filter, text).unwrap();
+        let mut capture = Capture::default();
+        let exit = capture.run(&["check", filter.to_str().unwrap(), "--hub", hub.to_str().unwrap()]);
+        let said = capture.err();
+        assert_eq!(exit, if is_good { Exit::Done } else { Exit::BadConfig }, "{after} {heartbeat}: {said}");
+        assert_eq!(
+            said.contains("not longer than `verify` of `https://idp.example` at the hub: 30s"),
+            !is_good,
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn check_compares_each_filter_in_a_file_of_envoy_with_the_hub() {
     let folder = tempfile::tempdir().unwrap();
     let (hub, file) = (folder.path().join("hub.yaml"), folder.path().join("envoy.json"));

@@ -32,6 +32,8 @@ pub struct Access {
     callers: RateLimit<String>,
     /// For proxies; many share a principal.
     sidecars: RateLimit<String>,
+    /// For receivers of SETs, which are strangers: each poll reads what waits.
+    receivers: RateLimit<String>,
     /// For transmitters.
     transmitters: RateLimit<String>,
     /// What transmitters send in `authorization` that have agreed on a value of their own: the path of the intake of the
@@ -55,6 +57,7 @@ impl Access {
             failures: RateLimit::new(1, 20),
             logged: RateLimit::new(1, 1),
             callers: RateLimit::new(500, 2_000),
+            receivers: RateLimit::new(50, 500),
             sidecars: of_machines(hub.limits.sidecar_requests),
             transmitters: of_machines(hub.limits.transmitter_requests),
             streams: streams.collect(),
@@ -106,13 +109,14 @@ impl Access {
         let now = self.now();
         // Only callers that fail are slowed down: others behind the same address go on.
         let principal = self.authenticate(headers, peer).map_err(|problem| {
-            let limited = self.failures.take(&peer.address.ip().to_canonical(), now);
+            let limited = self.failures.take(&peer.source(), now);
             limited.map_or_else(|seconds| Problem::too_many("too many failed authentications", seconds), |()| problem)
         })?;
         let limit = match principal.role {
             Role::Sidecar | Role::Relay => &self.sidecars,
             Role::Transmitter => &self.transmitters,
-            Role::Issuer | Role::Operator | Role::Auditor | Role::Receiver => &self.callers,
+            Role::Receiver => &self.receivers,
+            Role::Issuer | Role::Operator | Role::Auditor => &self.callers,
         };
         let too_many = |seconds| Problem::too_many(format!("`{}` makes too many requests", principal.name), seconds);
         limit.take(&limited_as(&principal), now).map_err(too_many)?;
@@ -148,11 +152,11 @@ impl Access {
     /// `response` to a request that was signed by itself. An address whose requests fail too often gets 429 for those that
     /// fail; what is good always passes, because others may be behind the same address.
     fn limit_failed(&self, response: Response, peer: &Peer) -> Response {
-        if !matches!(response.status().as_u16(), 400..=403) {
+        // Also 404 and 405: who tries names of feeds is slowed down too.
+        if !matches!(response.status().as_u16(), 400..=405) {
             return response;
         }
-        let address = peer.address.ip().to_canonical();
-        match self.failures.take(&address, self.now()) {
+        match self.failures.take(&peer.source(), self.now()) {
             Ok(()) => response,
             Err(seconds) => Problem::too_many("too many failed requests", seconds).into_response(),
         }
@@ -210,7 +214,7 @@ pub async fn authenticate(State(access): State<Arc<Access>>, mut request: Reques
         }
         Err(problem) => {
             // An address that fails again and again must not fill the log. The clock of this limit goes by minutes.
-            if access.logged.take(&peer.address.ip().to_canonical(), access.now() / 60).is_ok() {
+            if access.logged.take(&peer.source(), access.now() / 60).is_ok() {
                 let path = request.uri().path();
                 tracing::info!(address = %peer.address, path, reason = problem.detail(), "a caller was not admitted; of others from there this minute the log says nothing");
             }
@@ -342,6 +346,18 @@ mod tests {
         let access = Access { certificates: CertificateRules::new(rules), callers: RateLimit::new(1, 3), ..access };
         let count = |id| (0..9).filter(|_| access.admit(&HeaderMap::new(), &peer(Some(id))).is_ok()).count();
         assert_eq!([count("spiffe://red.example/jit"), count("spiffe://blue.example/jit")], [3, 3]);
+    }
+
+    #[test]
+    fn a_machine_with_many_addresses_may_fail_as_often_as_one() {
+        let (_folder, access, _) = access();
+        let fail = |address: String| {
+            let peer = Peer::new(address.parse().unwrap(), Vec::new());
+            access.admit(&headers(None), &peer).unwrap_err().into_response().status()
+        };
+        let failed: Vec<_> = (0..30).map(|n| fail(format!("[2606:4700:1:2::{n:x}]:9"))).collect();
+        assert_eq!(failed.last(), Some(&StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(fail("[2606:4700:1:3::1]:9".to_owned()), StatusCode::UNAUTHORIZED, "another network");
     }
 
     #[test]

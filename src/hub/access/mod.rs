@@ -5,6 +5,7 @@ pub mod authenticate;
 pub mod bearer;
 pub mod certificate;
 pub mod known_tokens;
+pub mod note;
 pub mod peer;
 pub mod principal;
 pub mod rate_limit;

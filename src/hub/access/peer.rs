@@ -1,8 +1,9 @@
 //! The other side of a connection, as the listener knows it.
 
 use crate::access::activity::Activity;
+use crate::access::sources::source_of;
 use rustls::pki_types::CertificateDer;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The other side of a connection. Requests have it in their extensions, as `Arc<Peer>`.
 #[derive(Debug)]
@@ -19,5 +20,10 @@ impl Peer {
     /// The other side of a connection that has just begun.
     pub fn new(address: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Peer {
         Peer { address, certificates, activity: Activity::default() }
+    }
+
+    /// What callers are told apart by that have not authenticated.
+    pub fn source(&self) -> IpAddr {
+        source_of(self.address.ip())
     }
 }

@@ -37,11 +37,8 @@ impl Sources {
 
     /// Counts a connection of `address`. `None`: it has too many.
     pub fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
-        let address = address.to_canonical();
-        let (source, most) = match is_private(address) {
-            true => (address, self.most.0),
-            false => (network(address), self.most.1),
-        };
+        let (address, source) = (address.to_canonical(), source_of(address));
+        let most = if is_private(address) { self.most.0 } else { self.most.1 };
         let mut state = self.lock();
         let count = state.counts.get(&source).copied().unwrap_or_default();
         if count >= most {
@@ -68,6 +65,13 @@ impl Drop for Counted {
             _ => _ = state.counts.remove(&self.source),
         }
     }
+}
+
+/// What a machine is told from others by, whichever of its addresses it uses: a private address by itself, and of a public
+/// one of IPv6 its /64.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    let address = address.to_canonical();
+    if is_private(address) { address } else { network(address) }
 }
 
 /// Loopback, link-local and private addresses (RFC 1918, RFC 4193), and those of carriers (RFC 6598), which clouds use for

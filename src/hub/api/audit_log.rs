@@ -1,6 +1,7 @@
 //! The audit log: who called what, and what was answered. Every call of the API is in it before its answer leaves, or waits
 //! in memory where the store does not take it: a full disk must not keep an operator from reading and from stopping.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
 use crate::api::call::{Api, CALLERS, Query, READERS, allow, allow_all_feeds};
 use crate::api::model::AuditAnswer;
@@ -12,27 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use utoipa::IntoParams;
-
-/// What a handler says that it was asked for: no secrets. Handlers find it in the extensions of the request.
-#[derive(Debug, Clone, Default)]
-pub struct Note(Arc<Mutex<Option<Value>>>);
-
-impl Note {
-    /// Sets what the audit log says.
-    pub fn set(&self, detail: Value) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(detail);
-    }
-
-    /// Adds the signal that the call is about: the line is kept for as long as that has an effect.
-    pub fn signal(&self, signal: u64) {
-        let mut note = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(Value::Object(members)) = &mut *note {
-            members.insert("signal".to_owned(), signal.into());
-        }
-    }
-}
 
 /// The longest `call` and the longest `detail` of a line, in bytes: whoever may only read must not fill the disk by long
 /// questions. What an event says stands in its signal too.
@@ -44,7 +26,7 @@ const MAX_DETAIL: usize = 4096;
 ///
 /// Callers that may use nothing of the API are refused before that, and stand in the log of the hub alone: there may be
 /// as many of them as there are proxies, and each line costs a write to the disk that signals wait for.
-pub async fn record(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub async fn record(State(api): State<Api>, request: Request, next: Next) -> Response {
     let Some(principal) = request.extensions().get::<Principal>() else {
         // What a transmitter has agreed on admits its pushes, and no other method of their path.
         return Problem::unauthenticated("this path needs a token or a client certificate", true).into_response();
@@ -53,16 +35,45 @@ pub async fn record(State(api): State<Api>, mut request: Request, next: Next) ->
         tracing::info!(by = principal.name, path = request.uri().path(), "a caller has no role for the API");
         return problem.into_response();
     }
-    let (by, note) = (principal.name.clone(), Note::default());
-    request.extensions_mut().insert(note.clone());
+    let by = principal.name.clone();
     let only_reads = request.method().is_safe();
-    let call = cut(format!("{} {}", request.method(), request.uri().path()), MAX_CALL);
-    let query = request.uri().query().map(str::to_owned);
+    let call = Call { by, what: format!("{} {}", request.method(), request.uri().path()), only_reads };
+    let query = request.uri().query().map(|query| json!({"query": query}));
+    let (response, noted) = noted(request, next).await;
+    let detail = noted.or(query).unwrap_or_else(|| json!({}));
+    write(&api, call, &detail, response).await
+}
+
+/// Writes what receivers change of their streams into the audit log, where a handler notes it. Their polls and questions
+/// are not in it: there may be as many of them as they like.
+pub async fn record_changes(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let by = request.extensions().get::<Principal>().map(|principal| principal.name.clone()).unwrap_or_default();
+    let call = Call { by, what: format!("{} {}", request.method(), request.uri().path()), only_reads: false };
+    match noted(request, next).await {
+        (response, Some(detail)) => write(&api, call, &detail, response).await,
+        (response, None) => response,
+    }
+}
+
+/// Who called what.
+struct Call {
+    by: String,
+    what: String,
+    only_reads: bool,
+}
+
+/// The answer, and what the handler noted.
+async fn noted(mut request: Request, next: Next) -> (Response, Option<Value>) {
+    let note = Note::default();
+    request.extensions_mut().insert(note.clone());
     let response = next.run(request).await;
-    let noted = note.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-    let detail = noted.or(query.map(|query| json!({"query": query}))).unwrap_or_else(|| json!({}));
-    let status = response.status().as_u16();
-    let audit = Audit { at: api.operations.now(), by, call, status, detail: detail_text(&detail) };
+    (response, note.take())
+}
+
+async fn write(api: &Api, call: Call, detail: &Value, response: Response) -> Response {
+    let Call { by, what, only_reads } = call;
+    let (call, status) = (cut(what, MAX_CALL), response.status().as_u16());
+    let audit = Audit { at: api.operations.now(), by, call, status, detail: detail_text(detail) };
     tracing::info!(by = audit.by, call = audit.call, status, "api");
     let (trail, store, line) = (Arc::clone(&api.audit), Arc::clone(&api.store), audit.clone());
     let written = tokio::task::spawn_blocking(move || trail.write(&*store, &line)).await;

@@ -1,7 +1,7 @@
 //! Events that operators and issuers report, and stops.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
-use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body};
 use crate::api::model::{EventRequest, StopRequest, TakenAnswer, What};
 use crate::api::operations::{OperatorEvent, StopOrder};

@@ -2,13 +2,15 @@
 //! user has been granted until now. Okta calls it Universal Logout.
 
 use crate::access::bearer;
+use crate::access::note::Note;
 use crate::access::principal::Principal;
-use crate::api::audit_log::{self, Note};
+use crate::api::audit_log;
 use crate::api::call::{Api, Body};
 use crate::api::events::find_issuer;
 use crate::api::operations::OperatorEvent;
 use crate::config::role::Role;
 use crate::intake::global_revocation::Authority;
+use crate::intake::managed::is_token_of_stream;
 use crate::problem::Problem;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -71,6 +73,11 @@ pub async fn revoke(
     };
     let known = api.feed(&principal, &[Role::Transmitter, Role::Issuer, Role::Operator], &feed)?;
     if principal.role == Role::Transmitter {
+        // The hub gave it to a transmitter for its SETs. The one that sends revocations may be another.
+        if is_token_of_stream(&principal.name) {
+            let detail = format!("`{}` is for pushes of SETs", principal.name);
+            return Err(Problem::forbidden(detail, "send a JWT, or a token that an operator made for revocations"));
+        }
         api.operations.revoke_user(&feed, Authority::Transmitter, sub_id).await?;
         return Ok(StatusCode::NO_CONTENT);
     }

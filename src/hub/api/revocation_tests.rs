@@ -86,8 +86,12 @@ async fn callers_with_a_token_have_the_reach_of_their_role() {
     let idp = hub.token("idp", Role::Transmitter, &[]).await;
     let jit = hub.token(JIT, Role::Issuer, &[]).await;
     let mesh = hub.token("mesh", Role::Sidecar, &[]).await;
+    // What the hub gives to a transmitter of the feed whose stream it manages.
+    let pushes = hub.token("ssf/main/0123456789abcdef", Role::Transmitter, &["main"]).await;
     let user = || json!({"sub_id": {"format": "opaque", "id": "alice"}});
-    for (token, status) in [(Some(&idp), 204), (Some(&jit), 204), (Some(&ops), 204), (Some(&mesh), 403), (None, 401)] {
+    for (token, status) in
+        [(Some(&idp), 204), (Some(&jit), 204), (Some(&ops), 204), (Some(&mesh), 403), (Some(&pushes), 403), (None, 401)]
+    {
         let (answered, problem) = hub.call("POST", PATH, token.map(String::as_str), Some(user())).await;
         assert_eq!(answered, status, "{token:?}: {problem}");
     }
@@ -119,6 +123,7 @@ async fn who_fails_too_often_is_slowed_down_and_what_is_good_passes() {
     }
     assert_eq!(last, 429);
     assert_eq!(hub.call("POST", "/v1/feeds/main/logout", None, None).await.0, 429, "no form");
+    assert_eq!(hub.call("POST", "/v1/feeds/none/logout", None, None).await.0, 429, "whether there is such a feed");
     assert_eq!(hub.call("POST", PATH, Some(&jwt(&signer, "g-1", json!({}))), Some(alice())).await.0, 204);
     hub.stop().await;
 }

@@ -1,7 +1,7 @@
 //! What stands against something, since which signal, and by whom.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
-use crate::api::audit_log::Note;
 use crate::api::call::{Api, Query, READERS};
 use crate::api::events::find_issuer;
 use crate::api::model::{AboutAnswer, EntryAnswer, StateAnswer, What};

@@ -1,8 +1,8 @@
 //! Bearer tokens: listed, made, rotated and revoked.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
 use crate::access::tokens::{self, TokenError, TokenInfo};
-use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body, READERS, allow_all_feeds};
 use crate::api::model::{NewTokenAnswer, NewTokenRequest, TokenRequest, TokenUseAnswer, TokensAnswer};
 use crate::config::role::Role;

@@ -1,7 +1,7 @@
 //! Undoes one signal by name.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
-use crate::api::audit_log::Note;
 use crate::api::call::{Api, Body};
 use crate::api::model::{TakenAnswer, UndoRequest};
 use crate::api::state;

@@ -34,8 +34,16 @@ pub(super) enum Fault {
 pub fn token_name(stream: &ManagedStream) -> String {
     let digest = sha256(stream.key().as_bytes());
     let short = digest.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    format!("ssf/{}/{short}", stream.feed)
+    format!("{TOKENS}{}/{short}", stream.feed)
 }
+
+/// Whether `name` is that of a token that the hub gave to the transmitter of a managed stream: it is good for pushes of
+/// SETs alone, which are signed.
+pub fn is_token_of_stream(name: &str) -> bool {
+    name.starts_with(TOKENS)
+}
+
+const TOKENS: &str = "ssf/";
 
 /// The managed stream that `signal` came in.
 pub(super) fn stream_of<'f>(feed: &'f Feed, signal: &Signal) -> Option<&'f ManagedStream> {

@@ -29,8 +29,12 @@ const AT_ONCE: usize = 128;
 /// After so many failures in a row the transmitter is discovered again.
 const PATIENCE: u32 = 5;
 
-/// An empty answer that comes sooner is no long poll: the next one waits.
+/// An empty answer that comes sooner is no long poll: the next one waits. It does too where the transmitter says that there
+/// is more, and gives nothing.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// A poll begins at least so long after the one before, so that pages of one SET are not fetched as fast as they can be.
+const APART: Duration = Duration::from_millis(10);
 
 /// What polling needs.
 pub(super) struct Polling<'p> {
@@ -67,17 +71,18 @@ impl Polling<'_> {
                     is_suspect = false;
                     max_events = max_events.saturating_mul(2).min(MAX_EVENTS);
                     self.report = Report::default();
-                    let (is_empty, more) = (page.sets.is_empty(), page.more);
+                    let is_empty = page.sets.is_empty();
                     let deferred = self.take_in(page).await;
                     let polled = self.clock.now_ms();
                     self.condition.note(|now| (now.polls, now.polled) = (now.polls.saturating_add(1), polled));
-                    if is_empty && !more {
+                    if is_empty {
                         let early = PAUSE.saturating_sub(begun.elapsed());
                         tokio::time::sleep(early).await;
                     } else if deferred && self.report.is_empty() {
                         tokio::time::sleep(idle.next(None).min(Duration::from_secs(5))).await;
                     } else {
                         idle.reset();
+                        tokio::time::sleep(APART.saturating_sub(begun.elapsed())).await;
                     }
                 }
                 Err(failure) => {

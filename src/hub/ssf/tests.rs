@@ -22,6 +22,8 @@ struct Transmitter {
     /// What each poll said, and what it was answered with.
     polls: Vec<Value>,
     sets: Vec<(String, String)>,
+    /// Whether it says with each page that there are more.
+    always_more: bool,
 }
 
 type Shared = Arc<Mutex<Transmitter>>;
@@ -55,7 +57,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
             shared.sets.retain(|(jti, _)| !acknowledged.contains(&json!(jti)));
             shared.polls.push(json);
             let sets: serde_json::Map<_, _> = shared.sets.iter().map(|(jti, set)| (jti.clone(), json!(set))).collect();
-            Json(json!({"sets": sets})).into_response()
+            Json(json!({"sets": sets, "moreAvailable": shared.always_more})).into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -107,6 +109,18 @@ async fn of_two_replicas_one_manages_a_stream_and_the_other_goes_on() {
     wait("the second goes on", || second.conditions()[0].snapshot().polls > 0).await;
     assert_eq!(shared.lock().unwrap().made, 1, "with the same stream");
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_transmitter_that_always_has_more_and_gives_nothing_is_not_polled_without_pause() {
+    let (shared, hub, _folder) = start().await;
+    shared.lock().unwrap().always_more = true;
+    let managed = manage(&hub, "a");
+    wait("it is polled", || !shared.lock().unwrap().polls.is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let polls = shared.lock().unwrap().polls.len();
+    assert!((2..=4).contains(&polls), "{polls} polls in two seconds");
+    managed.stop().await;
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ const CHECK: Duration = Duration::from_secs(60);
 /// The same while the stream is not known to work.
 const CHECK_IN_TROUBLE: Duration = Duration::from_secs(5);
 
+/// A verification is asked for at least so often, whatever interval the transmitter wants.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A verification may take this long beyond three of the usual intervals.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -246,7 +249,7 @@ impl Upkeep<'_> {
 
     fn verify_every(&self) -> Duration {
         let least = Duration::from_secs(self.record.min_verification_interval.unwrap_or_default());
-        self.stream.verify.max(least)
+        self.stream.verify.max(least).min(LONGEST_INTERVAL)
     }
 
     fn check_every(&self) -> Duration {

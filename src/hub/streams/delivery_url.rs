@@ -2,11 +2,10 @@
 //! A receiver chooses the URL, and must not reach through the hub what only the hub can reach.
 
 use crate::config::network::{Network, is_public};
-use futures_util::future::FutureExt;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use crate::resolver::CheckedNames;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Url};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,24 +65,6 @@ impl Allowed {
     }
 }
 
-/// Resolves names to those of their addresses that SETs may be pushed to. The connection goes to an address of this
-/// answer, so that a name cannot be looked up in two ways.
-impl Resolve for Allowed {
-    fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.clone();
-        async move {
-            let all = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let some: Vec<SocketAddr> = all.filter(|address| allowed.allows(address.ip())).collect();
-            if some.is_empty() {
-                return Err("the name has no address that SETs may be pushed to".into());
-            }
-            let some: Addrs = Box::new(some.into_iter());
-            Ok(some)
-        }
-        .boxed()
-    }
-}
-
 /// Why there is no client for pushes.
 #[derive(Debug, thiserror::Error)]
 pub enum NoClient {
@@ -107,7 +88,7 @@ pub(super) fn client(allowed: Allowed, ca: Option<&Path>) -> Result<Client, NoCl
         .redirect(Policy::none())
         .no_proxy()
         .timeout(TIMEOUT)
-        .dns_resolver(Arc::new(allowed))
+        .dns_resolver(Arc::new(CheckedNames::new(move |_, address| allowed.allows(address))))
         .user_agent("taskfence-hub");
     let builder = match ca {
         None => builder,
@@ -156,13 +137,5 @@ mod tests {
         for url in ["http://10.1.2.3/", "https://10.2.0.1/", "http://localhost/"] {
             assert!(some.check(url).is_err(), "{url}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_name_has_only_addresses_that_are_allowed() {
-        let name = || "localhost".parse::<Name>().unwrap();
-        assert!(allowed(&[]).resolve(name()).await.is_err());
-        let some: Vec<_> = allowed(&["127.0.0.1"]).resolve(name()).await.unwrap().collect();
-        assert!(some.iter().all(|address| address.ip() == IpAddr::from([127, 0, 0, 1])) && !some.is_empty());
     }
 }

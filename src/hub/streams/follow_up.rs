@@ -6,7 +6,7 @@ use crate::repeated::Repeated;
 use crate::streams::answers::StreamSummary;
 use crate::streams::backlog;
 use crate::streams::push;
-use crate::streams::record::{Delivery, Status, StreamRecord};
+use crate::streams::record::{Delivery, Status, StreamRecord, without_query};
 use crate::streams::service::{SentFeed, Streams};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -153,9 +153,4 @@ impl Streams {
         }
         Ok(all)
     }
-}
-
-/// The query of an endpoint may be a secret of its receiver.
-fn without_query(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
 }

@@ -1,18 +1,19 @@
 //! The configuration endpoint (SSF 1.0 §8.1.1): a receiver makes, reads, changes and deletes its streams.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
 use crate::problem::Problem;
 use crate::streams::answers::{DeliveryAnswer, DeliveryRequest, StreamAnswer, StreamQuery, StreamRequest};
 use crate::streams::body::{Json, NO_STORE};
 use crate::streams::outgoing::audience;
-use crate::streams::record::{Authorization, Delivery, POLL, PUSH, Status, StreamRecord};
+use crate::streams::record::{Authorization, Delivery, POLL, PUSH, Status, StreamRecord, without_query};
 use crate::streams::routes::paths;
 use crate::streams::service::{MANAGE, READ, SentFeed, Streams, no_stream};
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The most events that a receiver may name.
@@ -35,6 +36,7 @@ pub async fn create(
     State(streams): State<Streams>,
     Path(feed): Path<String>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
     Json(request, _): Json<StreamRequest>,
 ) -> Result<Response, Problem> {
     streams.feed_of(&principal, &feed, MANAGE)?;
@@ -70,6 +72,7 @@ pub async fn create(
         streams.0.records.add(&stream)?;
         let (feed, id, principal) = (&stream.feed, &stream.id, &stream.principal);
         tracing::info!(feed, stream = id, principal, delivery = ?stream.delivery, "a receiver made a stream");
+        set(note, changed(&stream));
         Ok(streams.answer(&stream))
     });
     Ok((StatusCode::CREATED, NO_STORE, axum::Json(answer.await?)).into_response())
@@ -106,6 +109,7 @@ pub async fn update(
     State(streams): State<Streams>,
     Path(feed): Path<String>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
     Json(request, sent): Json<StreamRequest>,
 ) -> Result<Response, Problem> {
     streams.feed_of(&principal, &feed, MANAGE)?;
@@ -114,7 +118,7 @@ pub async fn update(
         delivery: request.delivery.is_some(),
         description: request.description.is_some(),
     };
-    streams.rewrite(feed, principal, request, sent, given).await
+    streams.rewrite((feed, principal, note), request, sent, given).await
 }
 
 /// Replaces all that a receiver says about a stream; what it leaves out is the default again.
@@ -126,11 +130,12 @@ pub async fn replace(
     State(streams): State<Streams>,
     Path(feed): Path<String>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
     Json(request, sent): Json<StreamRequest>,
 ) -> Result<Response, Problem> {
     streams.feed_of(&principal, &feed, MANAGE)?;
     let given = Given { events: true, delivery: true, description: true };
-    streams.rewrite(feed, principal, request, sent, given).await
+    streams.rewrite((feed, principal, note), request, sent, given).await
 }
 
 /// Deletes a stream.
@@ -142,6 +147,7 @@ pub async fn delete(
     Path(feed): Path<String>,
     Query(query): Query<StreamQuery>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
 ) -> Result<StatusCode, Problem> {
     streams.feed_of(&principal, &feed, MANAGE)?;
     let id = query.stream_id.ok_or_else(|| missing("stream_id"))?;
@@ -151,9 +157,27 @@ pub async fn delete(
             return Err(no_stream());
         }
         tracing::info!(feed, stream = id, principal = stream.principal, "a receiver deleted a stream");
+        set(note, json!({"stream_id": id}));
         Ok(StatusCode::NO_CONTENT)
     });
     deleted.await
+}
+
+/// What the audit log says about a stream: no secrets, which the query of an endpoint may be.
+fn changed(stream: &StreamRecord) -> Value {
+    let endpoint = match &stream.delivery {
+        Delivery::Push { endpoint_url, .. } => Some(without_query(endpoint_url)),
+        Delivery::Poll => None,
+    };
+    let (id, events, description) = (&stream.id, &stream.events_requested, &stream.description);
+    json!({"stream_id": id, "endpoint": endpoint, "events_requested": events, "description": description})
+}
+
+/// Has the audit log say what was changed.
+pub(super) fn set(note: Option<Extension<Note>>, detail: Value) {
+    if let Some(Extension(note)) = note {
+        note.set(detail);
+    }
 }
 
 /// Which members of a stream a request sets.
@@ -181,8 +205,7 @@ impl Wanted {
 impl Streams {
     async fn rewrite(
         &self,
-        feed: String,
-        principal: Principal,
+        (feed, principal, note): (String, Principal, Option<Extension<Note>>),
         request: StreamRequest,
         sent: Value,
         given: Given,
@@ -193,7 +216,7 @@ impl Streams {
             let stream = streams.own(&principal, &feed, &id)?;
             streams.check_supplied(&stream, &sent)?;
             let now = streams.now();
-            let changed = streams.change(&feed, &id, |stream| {
+            let new = streams.change(&feed, &id, |stream| {
                 if given.events {
                     stream.events_requested.clone_from(&wanted.events_requested);
                 }
@@ -206,7 +229,8 @@ impl Streams {
                 stream.seen = now;
             })?;
             tracing::info!(feed, stream = id, principal = principal.name, "a receiver changed a stream");
-            Ok(streams.answer(&changed))
+            set(note, changed(&new));
+            Ok(streams.answer(&new))
         });
         Ok((NO_STORE, axum::Json(answer.await?)).into_response())
     }

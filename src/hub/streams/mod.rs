@@ -28,6 +28,7 @@ pub mod status;
 mod subject_match;
 pub mod subjects;
 pub mod verification;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

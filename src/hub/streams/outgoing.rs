@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use taskfence_core::encoding::digest::sha256;
 use taskfence_core::signal::operator::{events, is_caller_stream, is_operator_stream};
+use taskfence_core::signal::provider::assertion::Way;
 
 /// The event that answers a request for verification (SSF 1.0 §8.1.4.1).
 pub const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
@@ -69,7 +70,7 @@ impl Sender<'_> {
         let signal = &record.signal;
         let is_own = is_caller_stream(&signal.transmitter);
         // What was undone must not end anything elsewhere.
-        if record.lifted.is_some() || !(is_own || self.relay_from.contains(&signal.transmitter)) {
+        if record.lifted.is_some() || !(is_own || self.is_sent_on(&signal.transmitter)) {
             return None;
         }
         let claims: Map<String, Value> = serde_json::from_str(&signal.claims).ok()?;
@@ -95,6 +96,12 @@ impl Sender<'_> {
             }
         }
         Some(Outgoing { signal: record.id, taken_in: signal.taken_in, jti, claims: out })
+    }
+
+    /// Whether signals of that stream are sent on: SETs of a transmitter that is named, and what it said in another way.
+    fn is_sent_on(&self, stream: &str) -> bool {
+        let transmitter = Way::of_stream(stream).map_or(stream, |(_, transmitter)| transmitter);
+        self.relay_from.iter().any(|named| named == transmitter)
     }
 
     /// The claims of an event about the stream itself.

@@ -61,14 +61,14 @@ pub async fn poll(
     let mut stop = streams.0.stop.clone();
     let (own, at) = (principal.clone(), (feed.clone(), id.clone()));
     streams.blocking(move |streams| streams.settle(&own, &at.0, &at.1, &ack, &set_errs)).await?;
-    let waiting = streams.0.polls.try_acquire();
-    let may_wait = waiting.is_ok() && !return_immediately && limit > 0;
+    let wants = !return_immediately && limit > 0;
+    let place = if wants { streams.0.polls.enter(&format!("{feed}/{id}")) } else { None };
     let end = tokio::time::sleep(LONGEST_WAIT);
     let mut end = std::pin::pin!(end);
     loop {
         let (own, at) = (principal.clone(), (feed.clone(), id.clone()));
         let answer = streams.blocking(move |streams| streams.next_sets(&own, &at.0, &at.1, limit)).await?;
-        if !answer.sets.is_empty() || !may_wait || end.is_elapsed() || *stop.borrow() {
+        if !answer.sets.is_empty() || place.is_none() || end.is_elapsed() || *stop.borrow() {
             return Ok((NO_STORE, axum::Json(answer)).into_response());
         }
         tokio::select! {
@@ -105,9 +105,14 @@ impl Streams {
             return Ok(());
         }
         let waiting = backlog::read(&*self.0.records.0, sent.sender(), &stream, usize::MAX, now)?;
-        let signals: Vec<u64> =
-            waiting.sets.iter().filter(|set| settled.contains(set.jti.as_str())).map(|set| set.signal).collect();
-        for (jti, SetErr { err, description }) in set_errs {
+        let mut signals = BTreeSet::new();
+        // What does not wait is acknowledged already, or is no SET of this stream.
+        let mut known: BTreeSet<&str> = stream.about_stream.iter().map(|event| event.jti.as_str()).collect();
+        for set in waiting.sets.iter().filter(|set| settled.contains(set.jti.as_str())) {
+            signals.insert(set.signal);
+            known.insert(&set.jti);
+        }
+        for (jti, SetErr { err, description }) in set_errs.iter().filter(|(jti, _)| known.contains(jti.as_str())) {
             sent.counters.refused.add();
             tracing::warn!(
                 feed,
@@ -123,7 +128,7 @@ impl Streams {
             stream.about_stream.retain(|event| !settled.contains(event.jti.as_str()));
             stream.seen = now;
         })?;
-        ack.iter().for_each(|_| sent.counters.acknowledged.add());
+        ack.iter().filter(|jti| known.contains(jti.as_str())).for_each(|_| sent.counters.acknowledged.add());
         Ok(())
     }
 

@@ -63,6 +63,11 @@ pub enum Delivery {
     Poll,
 }
 
+/// An endpoint as it is shown: its query may be a secret of its receiver.
+pub fn without_query(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().to_owned()
+}
+
 /// The value of an `authorization` header, which is never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

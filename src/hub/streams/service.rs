@@ -16,9 +16,10 @@ use crate::streams::keys::{NotSigned, SetKeys};
 use crate::streams::outgoing::Sender;
 use crate::streams::record::{Status, StreamRecord};
 use crate::streams::records::Records;
+use crate::streams::waiting::WaitingPolls;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// The clock of the hub, in milliseconds since 1970.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -28,9 +29,6 @@ pub type MayReceive = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
 /// Whether the configuration of this replica is the accepted one. Blocks.
 pub type IsAccepted = Arc<dyn Fn() -> Result<(), StoreError> + Send + Sync>;
-
-/// So many polls wait at once; others are answered at once.
-const MAX_WAITING: usize = 1_024;
 
 /// The streams of a hub. Clones are the same streams.
 #[derive(Clone)]
@@ -49,7 +47,7 @@ pub(super) struct Inner {
     pub(super) allowed: Allowed,
     pub(super) client: reqwest::Client,
     pub(super) stop: watch::Receiver<bool>,
-    pub(super) polls: Semaphore,
+    pub(super) polls: WaitingPolls,
     pub(super) storing: Repeated,
 }
 
@@ -108,7 +106,7 @@ impl Streams {
         });
         let allowed = Allowed(settings.allow.clone().into());
         let client = delivery_url::client(allowed.clone(), settings.ca.as_deref())?;
-        let polls = Semaphore::new(MAX_WAITING);
+        let polls = WaitingPolls::default();
         let storing = Repeated::new("the position of a stream was not stored; its receiver may get SETs again");
         let (feeds, keys, records) = (feeds.collect(), Arc::new(SetKeys::open(keys)?), Records(store));
         let inner = Inner {

@@ -1,16 +1,18 @@
 //! The status endpoint (SSF 1.0 §8.1.2).
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
 use crate::problem::Problem;
 use crate::streams::answers::{StatusBody, StreamQuery};
 use crate::streams::backlog;
 use crate::streams::body::Json;
-use crate::streams::management::missing;
+use crate::streams::management::{self, missing};
 use crate::streams::record::{Says, Status, StreamRecord};
 use crate::streams::routes::paths;
 use crate::streams::service::{MANAGE, READ, Streams};
 use axum::Extension;
 use axum::extract::{Path, Query, State};
+use serde_json::json;
 
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 1_024;
@@ -40,6 +42,7 @@ pub async fn set(
     State(streams): State<Streams>,
     Path(feed): Path<String>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
     Json(request, _): Json<StatusBody>,
 ) -> Result<axum::Json<StatusBody>, Problem> {
     streams.feed_of(&principal, &feed, MANAGE)?;
@@ -75,6 +78,7 @@ pub async fn set(
         })?;
         let (principal, status) = (&principal.name, status.as_str());
         tracing::info!(feed, stream = id, principal, status, "a receiver set the status of a stream");
+        management::set(note, json!({"stream_id": id, "status": status, "reason": reason}));
         Ok(changed)
     });
     Ok(axum::Json(answer(stream.await?)))

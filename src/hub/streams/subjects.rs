@@ -1,16 +1,19 @@
 //! Subjects that a receiver does not want to hear of (SSF 1.0 §8.1.3). Every stream is about all subjects
 //! (`default_subjects` is `ALL`), so adding one only takes back that it was removed.
 
+use crate::access::note::Note;
 use crate::access::principal::Principal;
 use crate::problem::Problem;
 use crate::streams::answers::SubjectRequest;
 use crate::streams::body::Json;
+use crate::streams::management;
 use crate::streams::routes::paths;
 use crate::streams::service::{MANAGE, Streams};
 use crate::streams::subject_match::matches;
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use serde_json::json;
 
 /// A stream may be without so many subjects.
 const MAX_REMOVED: usize = 100;
@@ -27,9 +30,10 @@ pub async fn add(
     State(streams): State<Streams>,
     Path(feed): Path<String>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
     Json(request, _): Json<SubjectRequest>,
 ) -> Result<StatusCode, Problem> {
-    change(streams, feed, principal, request, false).await?;
+    change(streams, feed, (principal, note), request, false).await?;
     Ok(StatusCode::OK)
 }
 
@@ -42,16 +46,17 @@ pub async fn remove(
     State(streams): State<Streams>,
     Path(feed): Path<String>,
     Extension(principal): Extension<Principal>,
+    note: Option<Extension<Note>>,
     Json(request, _): Json<SubjectRequest>,
 ) -> Result<StatusCode, Problem> {
-    change(streams, feed, principal, request, true).await?;
+    change(streams, feed, (principal, note), request, true).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn change(
     streams: Streams,
     feed: String,
-    principal: Principal,
+    (principal, note): (Principal, Option<Extension<Note>>),
     request: SubjectRequest,
     remove: bool,
 ) -> Result<(), Problem> {
@@ -78,6 +83,8 @@ async fn change(
             stream.seen = now;
         })?;
         tracing::info!(feed, stream = id, principal = principal.name, remove, "a receiver changed its subjects");
+        let change = if remove { "removed" } else { "added" };
+        management::set(note, json!({"stream_id": id, change: subject}));
         Ok(())
     };
     streams.blocking(work).await

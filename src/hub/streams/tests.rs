@@ -125,6 +125,18 @@ fn signals_of_transmitters_are_sent_on_by_name_and_never_in_a_circle() {
     assert_eq!((&set.claims["sub_id"], &set.claims["events"]), (&opaque("s"), &json!({&event: {}})));
     assert_eq!(sent(&stream, &from("https://idp.example", json!({VIA: [ISSUER]})), &relay), None);
     assert_eq!(sent(&stream, &from(ISSUER, json!({})), &relay), None);
+    // What the same provider said by a logout token or a revocation.
+    for (from, is_sent) in [
+        ("logout/https://idp.example", true),
+        ("global-token-revocation/https://idp.example", true),
+        ("logout/https://other.example", false),
+        ("logout/logout/https://idp.example", false),
+    ] {
+        let mut told = first.clone();
+        told.signal.transmitter = from.to_owned();
+        assert_eq!(sent(&stream, &told, &relay).is_some(), is_sent, "{from}");
+        assert_eq!(sent(&stream, &told, &[]), None, "{from}");
+    }
 }
 
 #[test]
@@ -225,5 +237,51 @@ async fn a_feed_has_receivers_of_its_own() {
     for path in ["/v1/feeds/other/streams", "/v1/feeds/other/signals", "/v1/feeds", "/metrics"] {
         assert_eq!(hub.call("GET", path, Some(&receiver), None).await.0, 403, "{path}");
     }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_receiver_changes_is_in_the_audit_log_and_what_it_asks_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Running::start_with(config(folder.path()), folder).await;
+    let receiver = hub.token("orders", Role::Receiver, &["main"]).await;
+    let ops = hub.token("ops", Role::Operator, &[]).await;
+    let call = async |method: &str, path: &str, body: Value| {
+        hub.call(method, &format!("/feeds/main/ssf/{path}"), Some(&receiver), Some(body)).await
+    };
+    let delivery = json!({"method": "urn:ietf:rfc:8935", "endpoint_url": "http://127.0.0.1:9/sets?key=secret",
+        "authorization_header": "Bearer secret"});
+    let (_, stream) = call("POST", "streams", json!({"delivery": delivery, "description": "orders"})).await;
+    let id = stream["stream_id"].as_str().unwrap();
+    let polled = json!({"stream_id": id, "delivery": {"method": "urn:ietf:rfc:8936"}});
+    assert_eq!(call("PATCH", "streams", polled).await.0, 200);
+    // Nothing of this changes a stream.
+    let errors: serde_json::Map<_, _> = (0..500).map(|n| (n.to_string(), json!({"err": "invalid_key"}))).collect();
+    assert_eq!(call("POST", &format!("poll/{id}"), json!({"maxEvents": 0, "setErrs": errors})).await.0, 200);
+    assert_eq!(call("POST", "verify", json!({"stream_id": id})).await.0, 204);
+    assert_eq!(call("POST", "streams", json!({"events_requested": ["urn:none"]})).await.0, 400);
+    assert_eq!(call("POST", "status", json!({"stream_id": id, "status": "paused"})).await.0, 200);
+    let subject = json!({"stream_id": id, "subject": opaque("s")});
+    assert_eq!(call("POST", "subjects/remove", subject).await.0, 204);
+    assert_eq!(call("DELETE", &format!("streams?stream_id={id}"), Value::Null).await.0, 204);
+    let (_, audit) = hub.call("GET", "/v1/audit", Some(&ops), None).await;
+    let lines = audit.as_array().unwrap().iter().filter(|line| line["by"] == "orders").rev();
+    let lines: Vec<_> = lines.map(|line| (line["call"].as_str().unwrap(), &line["detail"])).collect();
+    let all: Vec<_> = lines.iter().map(|(call, _)| *call).collect();
+    let of = |method: &str, path: &str| format!("{method} /feeds/main/ssf/{path}");
+    let expected = [
+        ("POST", "streams"),
+        ("PATCH", "streams"),
+        ("POST", "status"),
+        ("POST", "subjects/remove"),
+        ("DELETE", "streams"),
+    ];
+    assert_eq!(all, expected.map(|(method, path)| of(method, path)), "{audit}");
+    assert!(lines.iter().all(|(_, detail)| detail["stream_id"] == id), "{audit}");
+    assert_eq!(lines[0].1["endpoint"], "http://127.0.0.1:9/sets");
+    assert!(!audit.to_string().contains("secret"), "{audit}");
+    let text = hub.send("GET", "/metrics", Some(&ops), None).await.text().await.unwrap();
+    let sample = "taskfence_hub_stream_sets_total{feed=\"main\",outcome=\"refused\"} 0";
+    assert!(text.contains(sample), "SETs that were never sent are not counted, and not logged:\n{text}");
     hub.stop().await;
 }

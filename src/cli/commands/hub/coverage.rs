@@ -6,7 +6,7 @@ use taskfence_core::jose::key::KeySet;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::hub_source::{HubSource, covered};
 use taskfence_core::time::Span;
-use taskfence_hub::config::hub::Hub;
+use taskfence_hub::config::hub::{Feed, Hub};
 
 /// `signals.stale.after` of a filter that follows a hub is at least so long.
 const SHORTEST: Span = Span(5);
@@ -24,7 +24,10 @@ pub fn compare(filter: &Policy, hub: &Hub, jwks: Option<&serde_json::Value>) -> 
         problems.push(problem.help(format!("set `name: {}`", hub.name)));
     }
     match hub.feeds.iter().find(|feed| feed.name == source.feed) {
-        Some(feed) => compare_issuers(filter, source, &feed.policy(), &mut problems),
+        Some(feed) => {
+            compare_issuers(filter, source, &feed.policy(), &mut problems);
+            compare_verifications(source, feed, &mut problems);
+        }
         // A relay does not know what the feed covers.
         None if hub.feed_names().contains(&source.feed.as_str()) => {}
         None => {
@@ -39,6 +42,22 @@ pub fn compare(filter: &Policy, hub: &Hub, jwks: Option<&serde_json::Value>) -> 
         problems.push(problem.help("a hub that is quiet speaks once in a third of it; use 10s or more"));
     }
     problems
+}
+
+/// A transmitter that has nothing to say is heard of by its verifications alone.
+fn compare_verifications(source: &HubSource, feed: &Feed, problems: &mut Vec<Problem>) {
+    let Some(after) = source.closes_after else { return };
+    let policy = feed.policy();
+    for stream in &feed.managed {
+        let mut transmitters = policy.signals().transmitters().iter();
+        let counts = transmitters.any(|one| one.stream == stream.name && one.permissions.heartbeat);
+        let verify = stream.verify.as_secs();
+        if counts && after.0 <= verify {
+            let message = format!("{after} is not longer than `verify` of `{}` at the hub: {verify}s", stream.name);
+            let help = "make it two or three times as long: one verification may be late";
+            problems.push(Problem::at("signals.stale.after", message).help(help));
+        }
+    }
 }
 
 fn compare_issuers(filter: &Policy, source: &HubSource, feed: &Policy, problems: &mut Vec<Problem>) {

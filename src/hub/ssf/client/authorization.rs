@@ -148,7 +148,11 @@ async fn request(http: &Http, metadata: &Metadata, client: &Client, now: u64) ->
         }
         Proof::Secret(file, method) => {
             let secret = secret(file).await?;
-            match method.unwrap_or_else(|| choose(&server.methods)) {
+            let method = method.unwrap_or_else(|| choose(&server.methods));
+            if client.token_endpoint.is_none() && method != SecretMethod::Jwt {
+                is_known(endpoint, metadata)?;
+            }
+            match method {
                 SecretMethod::Basic => {
                     ask.authorization = Some(basic(&client.id, &secret));
                     None
@@ -183,6 +187,18 @@ async fn request(http: &Http, metadata: &Metadata, client: &Client, now: u64) ->
         return Err(answer.failure(Step::Authorization, &place, remedy));
     }
     held(&answer.json(Step::Authorization, &format!("what {endpoint} answers"))?)
+}
+
+/// Whether a secret may be sent to `endpoint`, which the transmitter named: to its own host alone. A transmitter that names
+/// another could get the secret of a client that other services know too (RFC 9728 §7.6). An assertion is of no use
+/// elsewhere, because its `aud` is the endpoint.
+fn is_known(endpoint: &Url, metadata: &Metadata) -> Result<(), Failure> {
+    if endpoint.host_str().is_some() && endpoint.host_str() == metadata.at.host_str() {
+        return Ok(());
+    }
+    let what = format!("the transmitter has the token endpoint `{endpoint}`, which is not at its own host");
+    let remedy = "write it as `credentials.token_endpoint` if the client secret is for that server";
+    Err(Failure::new(Step::Authorization, what, remedy))
 }
 
 /// The token of an answer (RFC 6749 §5.1).
@@ -298,6 +314,8 @@ fn strings(document: &Value, name: &str) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn the_server_says_how_a_secret_is_used() {
@@ -339,18 +357,50 @@ mod tests {
         assert_eq!(String::from_utf8(text).unwrap(), "hub%3A1:a+b%2F%C3%A9");
     }
 
+    #[test]
+    fn a_secret_goes_to_the_host_of_the_transmitter_unless_the_operator_wrote_another() {
+        let metadata = metadata(&"https://idp.example/.well-known/ssf-configuration".parse().unwrap());
+        let check = |endpoint: &str| is_known(&endpoint.parse().unwrap(), &metadata);
+        assert!(check("https://idp.example/token").is_ok() && check("https://idp.example:8443/as/token").is_ok());
+        for bad in ["https://evil.example/token", "https://idp.example.evil.example/", "https://login.idp.example/"] {
+            assert!(check(bad).unwrap_err().to_string().contains("credentials.token_endpoint"), "{bad}");
+        }
+    }
+
     #[tokio::test]
-    async fn a_file_holds_one_secret_and_is_read_again() {
+    async fn a_secret_is_not_sent_where_the_metadata_leads() {
+        // A transmitter whose metadata names an authorization server at another host.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (base, asked) = (format!("http://127.0.0.1:{port}"), Arc::<AtomicBool>::default());
+        let document = json!({"issuer": base, "token_endpoint": format!("http://localhost:{port}/token")});
+        let noted = Arc::clone(&asked);
+        let token = move || async move { noted.store(true, Ordering::Relaxed) };
+        let routes = axum::Router::new()
+            .route("/.well-known/oauth-authorization-server", axum::routing::get(|| async { axum::Json(document) }))
+            .route("/token", axum::routing::post(token));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        let authorizer = Authorizer::new(Credentials::Token(file.clone()));
-        let url: Url = "https://t.example".parse().unwrap();
-        let http = Http::new(&url).unwrap();
-        let metadata = Metadata {
-            at: url.clone(),
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "s").unwrap();
+        let url: Url = base.parse().unwrap();
+        let http = Http::new(&url, &[]).unwrap();
+        let metadata = Metadata { issuer: base, ..metadata(&url) };
+        for (endpoint, is_sent) in [(None, false), (Some(format!("http://localhost:{port}/token")), true)] {
+            let token_endpoint = endpoint.map(|endpoint| endpoint.parse().unwrap());
+            let client = Client { id: "hub".to_owned(), proof: Proof::Secret(file.clone(), None), token_endpoint };
+            let header = Authorizer::new(Credentials::Client(client)).header(&http, &metadata, 1).await;
+            assert!(header.is_err(), "no token was given");
+            assert_eq!(asked.load(Ordering::Relaxed), is_sent, "{header:?}");
+        }
+    }
+
+    fn metadata(at: &Url) -> Metadata {
+        Metadata {
+            at: at.clone(),
             issuer: String::new(),
             jwks_uri: None,
-            configuration_endpoint: url,
+            configuration_endpoint: at.clone(),
             status_endpoint: None,
             verification_endpoint: None,
             delivery_methods: Vec::new(),
@@ -358,7 +408,17 @@ mod tests {
             critical_subject_members: Vec::new(),
             default_subjects: None,
             spec_version: None,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_holds_one_secret_and_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let authorizer = Authorizer::new(Credentials::Token(file.clone()));
+        let url: Url = "https://t.example".parse().unwrap();
+        let http = Http::new(&url, &[]).unwrap();
+        let metadata = metadata(&url);
         assert!(authorizer.header(&http, &metadata, 1).await.unwrap_err().to_string().contains("cannot be read"));
         std::fs::write(&file, "one\n").unwrap();
         let one = authorizer.header(&http, &metadata, 1).await.unwrap();

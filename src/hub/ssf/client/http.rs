@@ -1,13 +1,19 @@
 //! One request to a transmitter or to its authorization server, and its answer, which is bounded.
 //!
-//! No redirect is followed: whoever answers elsewhere would decide who may revoke, and would get the token.
+//! No redirect is followed: whoever answers elsewhere would decide who may revoke, and would get the token. Hosts that only
+//! the transmitter names must be public, by their address and by what their name is looked up to: a transmitter must not
+//! reach through the hub what only the hub can reach. One that is itself in a private network may name others there.
 
 use crate::config::cluster;
+use crate::config::network::is_public;
+use crate::resolver::CheckedNames;
 use crate::ssf::client::failure::{Failure, Step};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
 use serde_json::Value;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use taskfence_core::encoding::secret::Secret;
 
@@ -26,6 +32,8 @@ pub struct Http {
     client: Client,
     /// The transmitter.
     base: Url,
+    /// Whether it is in a private network: it stands there by its address, or has answered from there.
+    is_inside: Arc<AtomicBool>,
 }
 
 /// What the body of a request is.
@@ -75,11 +83,21 @@ pub struct Answer {
 }
 
 impl Http {
-    /// A client for the transmitter at `base`.
-    pub fn new(base: &Url) -> Result<Http, Failure> {
+    /// A client for the transmitter at `base`. `named` are other URLs that the operator wrote.
+    pub fn new(base: &Url, named: &[Url]) -> Result<Http, Failure> {
+        let is_inside = Arc::new(AtomicBool::new(is_private(base)));
+        let mut trusted: Vec<String> = named.iter().chain([base]).filter_map(host).collect();
+        trusted.extend(proxies());
+        let inside = Arc::clone(&is_inside);
+        let rule = move |name: &str, address: IpAddr| {
+            is_public(address)
+                || inside.load(Ordering::Relaxed)
+                || trusted.iter().any(|known| known.eq_ignore_ascii_case(name.trim_end_matches('.')))
+        };
         let mut builder = Client::builder()
             .redirect(Policy::none())
             .user_agent(concat!("taskfence-hub/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Arc::new(CheckedNames::new(rule)))
             .connect_timeout(TIMEOUT);
         if base.scheme() == "http" {
             // Only to this machine: the certificates of the system are not needed.
@@ -88,7 +106,7 @@ impl Http {
         let client = builder.build().map_err(|error| {
             Failure::new(Step::Discovery, format!("no HTTP client can be made: {}", cause(&error)), "")
         })?;
-        Ok(Http { client, base: base.clone() })
+        Ok(Http { client, base: base.clone(), is_inside })
     }
 
     /// Sends the request and reads the whole answer.
@@ -121,6 +139,12 @@ impl Http {
             }
         };
         let mut response = request.send().await.map_err(failed)?;
+        // With TLS only the transmitter itself can answer under its name.
+        if response.url().host_str() == self.base.host_str()
+            && response.remote_addr().is_some_and(|address| !is_public(address.ip()))
+        {
+            self.is_inside.store(true, Ordering::Relaxed);
+        }
         let status = response.status().as_u16();
         if response.status().is_redirection() {
             let what = format!("{place} is answered with a redirect ({status}), which is not followed");
@@ -138,9 +162,10 @@ impl Http {
         Ok(Answer { status, retry_after: seconds, body })
     }
 
-    /// What metadata names must have TLS, and must not lead into private networks, unless the transmitter is in one.
+    /// What metadata names must have TLS, and must not lead into private networks, unless the transmitter is in one. What
+    /// a name is looked up to is checked when the connection is made.
     fn check(&self, step: Step, url: &Url) -> Result<(), Failure> {
-        if !cluster::is_safe(url) || (is_private(url) && !is_private(&self.base)) {
+        if !cluster::is_safe(url) || (is_private(url) && !self.is_inside.load(Ordering::Relaxed)) {
             let what = format!("`{}` is not a URL that the hub sends credentials to", shown(url));
             return Err(Failure::new(step, what, "the transmitter must name `https://` URLs of public hosts"));
         }
@@ -203,15 +228,23 @@ fn shown(url: &Url) -> String {
 fn is_private(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(v4)) => {
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast()
-        }
-        Ok(IpAddr::V6(v6)) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
+    match bare.parse::<IpAddr>() {
+        Ok(address) => !is_public(address),
         Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
     }
+}
+
+/// The host of a URL, without the dot that ends a name.
+fn host(url: &Url) -> Option<String> {
+    url.host_str().map(|host| host.trim_end_matches('.').to_owned())
+}
+
+/// The hosts of the proxies that the environment of the hub names: the operator wrote them.
+fn proxies() -> Vec<String> {
+    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let url =
+        |text: String| Url::parse(&text).ok().filter(Url::has_host).or_else(|| format!("http://{text}").parse().ok());
+    names.into_iter().filter_map(|name| std::env::var(name).ok().and_then(url)).filter_map(|url| host(&url)).collect()
 }
 
 /// The innermost cause, which says what happened.
@@ -228,13 +261,13 @@ mod tests {
     use super::*;
 
     fn check(base: &str, url: &str) -> bool {
-        let http = Http::new(&base.parse().unwrap()).unwrap();
+        let http = Http::new(&base.parse().unwrap(), &[]).unwrap();
         http.check(Step::Stream, &url.parse().unwrap()).is_ok()
     }
 
     #[test]
     fn credentials_go_to_public_hosts_over_tls() {
-        for good in ["https://idp.example/streams", "https://api.idp.example:8443/", "https://192.0.2.1/"] {
+        for good in ["https://idp.example/streams", "https://api.idp.example:8443/", "https://1.1.1.1/"] {
             assert!(check("https://idp.example", good), "{good}");
         }
         for bad in [
@@ -248,12 +281,48 @@ mod tests {
             "https://[::1]/",
             "https://[fd00::1]/",
             "https://[::ffff:10.0.0.1]/",
+            "https://100.64.0.1/",
+            "https://[64:ff9b::a00:1]/",
             "ftp://idp.example/",
         ] {
             assert!(!check("https://idp.example", bad), "{bad}");
         }
         assert!(check("https://10.0.0.7", "https://10.0.0.8/"), "a transmitter in a private network");
         assert!(check("http://127.0.0.1:9", "http://127.0.0.1:9/streams"), "and one on this machine");
+    }
+
+    /// A server on this machine that answers every request with 404, and its port.
+    async fn server() -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_not_connected_to_unless_the_operator_wrote_it() {
+        let port = server().await;
+        let url: Url = format!("http://localhost:{port}/").parse().unwrap();
+        let get = |base: &str, named: Vec<Url>| {
+            let http = Http::new(&base.parse().unwrap(), &named).unwrap();
+            // `localhost` alone is also refused by its name, which no other name with a private address is.
+            let request = http.client.get(url.clone()).send();
+            async move { request.await.map(|answer| answer.status().as_u16()).map_err(|error| cause(&error)) }
+        };
+        let refused = get("https://idp.example", Vec::new()).await.unwrap_err();
+        assert!(refused.contains("must not connect to"), "{refused}");
+        assert_eq!(get("https://idp.example", vec![url.clone()]).await, Ok(404), "its token endpoint, as configured");
+        assert_eq!(get(url.as_str(), Vec::new()).await, Ok(404), "the transmitter itself");
+        assert_eq!(get("https://10.0.0.7", Vec::new()).await, Ok(404), "another one in the same network");
+    }
+
+    #[tokio::test]
+    async fn a_transmitter_that_answers_from_a_private_network_is_in_one() {
+        let base: Url = format!("http://localhost:{}/", server().await).parse().unwrap();
+        let http = Http::new(&base, &[]).unwrap();
+        http.is_inside.store(false, Ordering::Relaxed);
+        http.exchange(Step::Discovery, Ask::new(Method::GET, base.clone())).await.unwrap();
+        assert!(http.check(Step::Stream, &"https://10.0.0.8/".parse().unwrap()).is_ok());
     }
 
     #[test]

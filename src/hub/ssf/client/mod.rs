@@ -5,6 +5,7 @@ pub mod authorization;
 pub mod discovery;
 pub mod failure;
 pub mod http;
+mod page;
 pub mod poll;
 pub mod session;
 pub mod status;

@@ -2,6 +2,7 @@
 
 use crate::ssf::client::failure::{Failure, Step};
 use crate::ssf::client::http::Body;
+use crate::ssf::client::page;
 use crate::ssf::client::session::{Call, Session};
 use reqwest::{Method, Url};
 use serde_json::{Map, Value, json};
@@ -40,8 +41,6 @@ pub struct Wish {
 pub struct Page {
     /// SETs by the `jti` that the transmitter has for them.
     pub sets: Vec<(String, String)>,
-    /// Whether there are more now.
-    pub more: bool,
 }
 
 /// The outcome of a poll.
@@ -60,7 +59,9 @@ pub async fn poll(session: &Session, endpoint: &Url, report: &Report, wish: Wish
     call.timeout = call.timeout.saturating_add(wish.wait.unwrap_or_default());
     let answer = session.call(call).await?;
     match answer.status {
-        200 => read(&answer.json(Step::Poll, "a page")?, wish.max_events).map(Polled::Page),
+        200 => page::read(&answer.body, wish.max_events).map(|sets| Polled::Page(Page { sets })).map_err(|error| {
+            Failure::new(Step::Poll, format!("the page of {endpoint} is not one (RFC 8936 §2.3): {error}"), "")
+        }),
         // What a report alone may be answered with.
         202 | 204 => Ok(Polled::Page(Page::default())),
         404 | 410 => Ok(Polled::Missing),
@@ -84,24 +85,6 @@ fn request(report: &Report, wish: Wish) -> Value {
     Value::Object(body)
 }
 
-/// What is beyond `most` is left: it comes again.
-fn read(json: &Value, most: usize) -> Result<Page, Failure> {
-    let bad = |what: &str| Failure::new(Step::Poll, format!("the page {what}"), "");
-    if !json.is_object() {
-        return Err(bad("is no JSON object"));
-    }
-    let sets = match json.get("sets") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Object(sets)) => {
-            // What is no text is no SET: the intake refuses it, so that it does not come again for ever.
-            let one = |(jti, set): (&String, &Value)| (jti.clone(), set.as_str().unwrap_or_default().to_owned());
-            sets.iter().map(one).take(most).collect()
-        }
-        Some(_) => return Err(bad("has `sets` that is no object")),
-    };
-    Ok(Page { sets, more: json.get("moreAvailable").and_then(Value::as_bool).unwrap_or_default() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,18 +103,5 @@ mod tests {
             "setErrs": {"b": {"err": "invalid_audience", "description": "aud does not name this receiver"}}
         });
         assert_eq!(request(&report, alone), want);
-    }
-
-    #[test]
-    fn a_page_may_be_empty_or_paused_and_must_be_one() {
-        let page = |json: Value| read(&json, 2);
-        assert_eq!(page(json!({"sets": {}})), Ok(Page::default()));
-        assert_eq!(page(json!({})), Ok(Page::default()));
-        let many = page(json!({"sets": {"a": "1", "b": 7, "c": "3", "d": "4"}, "moreAvailable": true})).unwrap();
-        assert_eq!(many.sets, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())]);
-        assert!(many.more);
-        for bad in [json!([]), json!({"sets": []}), json!("x")] {
-            assert!(page(bad.clone()).is_err(), "{bad}");
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! Calls to one transmitter: with its metadata and with authorization, once again where the token is not accepted.
 
-use crate::config::ssf::ManagedStream;
+use crate::config::ssf::{Credentials, ManagedStream};
 use crate::ssf::client::authorization::Authorizer;
 use crate::ssf::client::discovery::{self, Metadata};
 use crate::ssf::client::failure::{Failure, Step};
 use crate::ssf::client::http::{Answer, Ask, Body, Http, MAX_ANSWER, TIMEOUT};
 use reqwest::{Method, Url};
+use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
 /// A transmitter that was discovered.
@@ -44,9 +45,22 @@ impl Call {
 impl Session {
     /// Discovers the transmitter of `stream`.
     pub async fn open(stream: &ManagedStream) -> Result<Session, Failure> {
-        let http = Http::new(&stream.url)?;
+        let token_endpoint = match &stream.credentials {
+            Credentials::Client(client) => client.token_endpoint.clone(),
+            Credentials::Token(_) => None,
+        };
+        let http = Http::new(&stream.url, token_endpoint.as_slice())?;
         let metadata = discovery::discover(&http, &stream.url).await?;
         Ok(Session { metadata, http, authorizer: Authorizer::new(stream.credentials.clone()) })
+    }
+
+    /// The key set of the transmitter at `url`, which needs no authorization.
+    pub async fn keys(&self, url: &Url) -> Result<Value, Failure> {
+        let answer = self.http.send(Step::Discovery, Ask::new(Method::GET, url.clone())).await?;
+        match answer.status {
+            200 => answer.json(Step::Discovery, "the key set (`jwks_uri`)"),
+            _ => Err(answer.failure(Step::Discovery, &format!("GET {url}"), "")),
+        }
     }
 
     /// Calls it. An answer 401 is tried once more, with another token.

@@ -237,7 +237,9 @@ fn read(json: &Value) -> Result<Stream, Failure> {
         Some(all.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
     };
     let number = |name: &str| json.get(name).and_then(Value::as_u64);
-    let id = text("stream_id").filter(|id| !id.is_empty() && id.len() <= MAX_ID);
+    // It stands in messages and in the log.
+    let is_id = |id: &&str| !id.is_empty() && id.len() <= MAX_ID && !id.contains(char::is_control);
+    let id = text("stream_id").filter(is_id);
     let delivery = |name: &str| json.get("delivery").and_then(|delivery| delivery.get(name)).and_then(Value::as_str);
     let endpoint = match delivery("endpoint_url") {
         Some(written) => Some(Url::parse(written).map_err(|_| bad("has an `endpoint_url` that is no URL"))?),
@@ -281,6 +283,7 @@ mod tests {
             json!({}),
             json!({"stream_id": ""}),
             json!({"stream_id": "x".repeat(2_000)}),
+            json!({"stream_id": "a\u{1b}[2J\nerror"}),
             json!([]),
             json!({"stream_id": "1", "delivery": {"endpoint_url": "no url"}}),
         ] {

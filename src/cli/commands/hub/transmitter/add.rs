@@ -11,7 +11,6 @@ use taskfence_hub::config::compile::compile;
 use taskfence_hub::config::hub::{Feed, Hub};
 use taskfence_hub::config::ssf::ManagedStream;
 use taskfence_hub::server;
-use taskfence_hub::ssf::client::failure::Failure as StepFailure;
 use taskfence_hub::ssf::client::session::Session;
 use taskfence_hub::ssf::ensure::{Ensured, Home};
 use taskfence_hub::ssf::{record, trial};
@@ -239,7 +238,7 @@ impl Add {
             None => jwks_uri.path().to_owned(),
         };
         let entry = draft(&issuer, audience.clone(), entry::keys(&name, &path))?;
-        let jwks = fetch(&jwks_uri)?;
+        let jwks = run(session.keys(&jwks_uri))?;
         let with_keys = draft(&issuer, audience, json!({"inline": jwks}))?;
         let (compiled, stream) = self.compiled(config, feed, &with_keys)?;
         run(record::rename(store, &provisional, &stream))?;
@@ -395,20 +394,6 @@ fn cluster(config: &Value, url: &Url) -> (Option<(String, String)>, String) {
         number = number.saturating_add(1);
     }
     (Some((name.clone(), base)), name)
-}
-
-/// The key set of a transmitter.
-fn fetch(url: &Url) -> Result<Value, Failure> {
-    use taskfence_hub::ssf::client::failure::Step;
-    use taskfence_hub::ssf::client::http::{Ask, Http};
-    run(async {
-        let http = Http::new(url)?;
-        let answer = http.send(Step::Discovery, Ask::new(reqwest::Method::GET, url.clone())).await?;
-        match answer.status {
-            200 => answer.json(Step::Discovery, "the key set (`jwks_uri`)"),
-            _ => Err::<Value, StepFailure>(answer.failure(Step::Discovery, &format!("GET {url}"), "")),
-        }
-    })
 }
 
 /// A key that stands in the configuration until those of the transmitter are known (RFC 7517, appendix A.1).
