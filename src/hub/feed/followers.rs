@@ -67,6 +67,8 @@ struct State {
     relays: Relays,
     /// When each other replica last said that it lives, in milliseconds since 1970.
     alive: HashMap<Box<str>, u64>,
+    /// Those that have left, and that the store has still.
+    unremoved: Vec<String>,
 }
 
 /// Which followers to write.
@@ -512,11 +514,11 @@ impl Followers {
         }
     }
 
-    /// Removes the followers that are silent for too long, and returns their ids.
+    /// Removes the followers that are silent for too long, and returns their ids, and those that the store has still.
     pub fn expire(&self) -> Vec<String> {
         let now = (self.now)();
         let mut state = locked(&self.state);
-        let State { by_id, of_principal, waiters, alive, relays, .. } = &mut *state;
+        let State { by_id, of_principal, waiters, alive, relays, unremoved, .. } = &mut *state;
         let leaves = |follower: &Follower| {
             let polled = follower.relay.as_ref().map_or(0, |relay| relays.polled_at(relay, follower.seen));
             follower.gone || (follower.polling == 0 && self.leaves_at(alive, follower, polled) < now)
@@ -528,7 +530,14 @@ impl Followers {
             forget(follower, of_principal, waiters);
         }
         relays.expire(now, |relay| by_id.values().any(|follower| follower.relay.as_deref() == Some(relay)));
-        gone.into_iter().map(|(id, _)| id.into_string()).collect()
+        // One that has come back meanwhile stays.
+        let unremoved = unremoved.drain(..).filter(|id| !by_id.contains_key(id.as_str()));
+        gone.into_iter().map(|(id, _)| id.into_string()).chain(unremoved).collect()
+    }
+
+    /// The store has these still that have left. Other replicas would wait for them.
+    pub fn not_removed(&self, ids: Vec<String>) {
+        locked(&self.state).unremoved.extend(ids);
     }
 
     /// Takes in followers that the store has, of this replica and of others. `since`: the read began then, in milliseconds

@@ -150,12 +150,14 @@ impl Feeds {
 
     /// Removes the followers that are silent, and writes those that changed, with a pause after each batch: both share the
     /// CPU and the disk with signals.
-    async fn write(&self, feed: &Arc<Feed>, which: Which, pause: Duration) {
+    pub(crate) async fn write(&self, feed: &Arc<Feed>, which: Which, pause: Duration) {
         feed.full.expire();
         let gone = feed.followers.expire();
         if !gone.is_empty() {
-            let (store, name) = (self.store.clone(), feed.name.clone());
-            report(feed, spawn_blocking(move || store.remove_followers(&name, &gone)).await);
+            let (store, name, ids) = (self.store.clone(), feed.name.clone(), gone.clone());
+            if !report(feed, spawn_blocking(move || store.remove_followers(&name, &ids)).await) {
+                feed.followers.not_removed(gone);
+            }
         }
         // Those that change meanwhile come next time.
         let batches = feed.followers.count().0.div_ceil(BATCH);

@@ -371,3 +371,18 @@ async fn a_relay_may_take_pages_from_one_replica_and_tell_the_other_of_its_proxi
     pair.clock.tick(80_000);
     assert_eq!(second.followers.expire(), ["edge/follower-1"]);
 }
+
+#[tokio::test]
+async fn a_follower_that_could_not_be_removed_from_the_store_is_removed_later() {
+    let pair = Pair::new(1 << 20);
+    let report = r#"{"id":"follower-1","node":"n","mode":"enforce","stale_after":5}"#;
+    pair.page_as(0, report, Revision { epoch: 7, ..Revision::START }, 0).await.unwrap();
+    let feed = pair.hubs[0].feed("main").unwrap();
+    pair.clock.tick(600_000);
+    pair.store.fail(true);
+    pair.hubs[0].write(&feed, Which::Changed, Duration::ZERO).await;
+    pair.store.fail(false);
+    assert_eq!((feed.followers.count().0, pair.store.followers("main").unwrap().len()), (0, 1));
+    pair.hubs[0].write(&feed, Which::Changed, Duration::ZERO).await;
+    assert_eq!(pair.store.followers("main").unwrap(), [], "no other replica waits for it");
+}
