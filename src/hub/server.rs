@@ -12,7 +12,7 @@ use crate::api::operations::Operations;
 use crate::api::routes;
 use crate::config::hub::Hub;
 use crate::config::role::Role;
-use crate::feed::keys::{Keys, KeysError};
+use crate::feed::keys::{KeyRing, Keys, KeysError, PrivateKey};
 use crate::feed::{self, Feeds, Settings};
 use crate::health::{self, Ahead, Findings, Health};
 use crate::intake;
@@ -25,7 +25,7 @@ use crate::relay;
 use crate::relay::server::Relay;
 use crate::repeated::Repeated;
 use crate::replicas::configuration::other_config;
-use crate::replicas::member;
+use crate::replicas::member::{self, HeldKeys};
 use crate::replicas::standing::{Replica, SETTLE, Standing};
 use crate::replicas::turn::{Turn, UPKEEP};
 use crate::serve::serve;
@@ -501,8 +501,10 @@ async fn look_at_replicas(replica: Arc<Replica>, parts: Arc<Parts>, standing: wa
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let (looks, keys) = (Arc::clone(&replica), Arc::clone(parts.feeds.keys()));
-        let looked = spawn_blocking(move || looks.look(keys.kids(), keys.current())).await;
+        let looks = Arc::clone(&replica);
+        let feed_keys = held(parts.feeds.keys());
+        let set_keys = parts.streams.as_ref().map(|streams| held(streams.keys())).unwrap_or_default();
+        let looked = spawn_blocking(move || looks.look(feed_keys, set_keys)).await;
         let looked = looked.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())));
         looking.note("", &looked);
         let Ok((found, permitted)) = looked else { continue };
@@ -516,6 +518,10 @@ async fn look_at_replicas(replica: Arc<Replica>, parts: Arc<Parts>, standing: wa
         }
         standing.send_replace(found);
     }
+}
+
+fn held<K: PrivateKey>(keys: &KeyRing<K>) -> HeldKeys {
+    HeldKeys { kids: keys.kids(), current: keys.current() }
 }
 
 /// What is looked at again and again.

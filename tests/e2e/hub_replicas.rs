@@ -3,6 +3,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -286,5 +290,80 @@ async fn in_a_rolling_change_one_configuration_is_used_at_a_time() {
     while !new.log().contains("entries were derived again") {
         assert!(Instant::now() < deadline, "{}", new.log());
         time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// A standby takes over while two replicas write and both have proxies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_takes_over_under_two_replicas_and_no_proxy_lacks_what_was_answered() {
+    if postgres::programs().is_none() {
+        return eprintln!("skipped: a_standby_takes_over_under_two_replicas: PostgreSQL is not installed");
+    }
+    let mut old = postgres::Postgres::start();
+    old.configure("synchronous_standby_names = 'standby'\n");
+    let new = old.standby();
+    let _third = new.standby();
+    old.reload();
+    let url = format!("postgresql://hub@127.0.0.1:{},127.0.0.1:{}/postgres", old.port(), new.port());
+    let one = first("replicas-promoted-one", &url).await;
+    let mut two = one.replica("replicas-promoted-two", |_| ()).unwrap();
+    two.run().await.unwrap();
+    let proxies = [
+        proxy("replicas-promoted-a", &one, cluster(&[one.address()]), "120s").await,
+        proxy("replicas-promoted-b", &two, cluster(&[two.address()]), "120s").await,
+    ];
+    let epoch = async |hub: &Hub| hub.head().await.unwrap().split('.').next().unwrap_or_default().to_owned();
+    let before = epoch(&one).await;
+    // Each is answered while the primary dies, or is not.
+    let hubs = [Arc::new(one), Arc::new(two)];
+    let end = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = hubs
+        .iter()
+        .map(|hub| {
+            let (hub, end) = (Arc::clone(hub), Arc::clone(&end));
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                while !end.load(Ordering::Relaxed) {
+                    let task = unique("task");
+                    match hub.push(&complete_task(&task)).await.unwrap().status {
+                        202 => taken.push(task),
+                        status => assert_eq!(status, 503),
+                    }
+                    time::sleep(Duration::from_millis(20)).await;
+                }
+                taken
+            })
+        })
+        .collect();
+    time::sleep(Duration::from_secs(1)).await;
+    old.kill();
+    new.promote();
+    // A change that each of them takes in is in force behind both.
+    let mut tasks = Vec::new();
+    for hub in &hubs {
+        let (task, begin) = (unique("task"), Instant::now());
+        while hub.push(&complete_task(&task)).await.unwrap().status != 202 {
+            assert!(begin.elapsed() < 3 * SOON, "{}", hub.log());
+            time::sleep(POLL_EVERY).await;
+        }
+        eprintln!("taken in {} ms after the promotion", begin.elapsed().as_millis());
+        tasks.push(task);
+    }
+    end.store(true, Ordering::Relaxed);
+    for load in loads {
+        tasks.extend(load.await.unwrap());
+    }
+    eprintln!("{} answered 202", tasks.len());
+    assert!(tasks.len() > 10);
+    for proxy in &proxies {
+        for task in &tasks {
+            refused_soon(proxy, task).await.unwrap();
+        }
+    }
+    let epochs = [epoch(&hubs[0]).await, epoch(&hubs[1]).await];
+    assert!(epochs[0] == epochs[1] && epochs[0] != before, "{before} {epochs:?}");
+    for hub in &hubs {
+        let receipt = hub.wait_everywhere().await.unwrap();
+        assert_eq!((&receipt["confirmed"], &receipt["complete"]), (&json!(2), &json!(true)), "{receipt}");
     }
 }

@@ -159,22 +159,33 @@ impl Work {
 
     /// Announces all buckets with what the statement says, and then moves the position.
     fn finish(&mut self, store: &mut impl Store, feed: FeedId, now: Timestamp) -> Result<Applied, StoreError> {
-        let (statement, next) = (self.page.statement(), self.target());
-        let shows_head = self.from.shows_head(statement, &next);
-        revocations::announce(store, &self.touched, |known| note(known, feed, statement, &next, shows_head, now))?;
+        let statement = self.page.statement();
+        // While this page was applied, another VM may have gone on, or have begun with another history. Then the page says
+        // nothing about the state as it is now.
+        let stored = position::read(store, feed)?;
+        let moved = self.moved(&stored);
+        let shows_head = moved.as_ref().is_some_and(|next| stored.shows_head(statement, next));
+        let next = moved.as_ref().unwrap_or(&stored);
+        revocations::announce(store, &self.touched, |known| note(known, feed, statement, next, shows_head, now))?;
         let after = self.move_position(store, feed)?;
         Ok(Applied { before: self.from.clone(), after, counted: self.counted })
     }
 
-    /// Moves the stored position. Another VM may have moved it since the page was accepted: then the page must be one that
-    /// is accepted there too.
+    /// Moves the stored position.
     fn move_position(&self, store: &mut impl Store, feed: FeedId) -> Result<Position, StoreError> {
-        let statement = self.page.statement();
         position::change(store, feed, |stored| {
-            let is_next = stored == &self.from || stored.examine(statement, statement.at).is_ok();
-            let moved = Some(stored.advanced(statement, self.vouched)).filter(|_| is_next)?;
+            let moved = self.moved(stored)?;
             Some(Position { entries: moved.entries.saturating_add(self.counted.entries), ..moved })
         })
+    }
+
+    /// The position after `stored`. Another VM may have moved it since the page was accepted: then the page must be one that
+    /// is accepted there too, and none that begins a full state. `None`: the position stays.
+    fn moved(&self, stored: &Position) -> Option<Position> {
+        let statement = self.page.statement();
+        let begins = statement.part.is_some_and(|part| part.part == 0);
+        let is_next = stored == &self.from || (!begins && stored.examine(statement, statement.at).is_ok());
+        is_next.then(|| stored.advanced(statement, self.vouched))
     }
 }
 

@@ -155,7 +155,7 @@ impl Position {
         if *at < self.at && keeps(Rule::AtGoesOn) {
             return Err(Refused::Old);
         }
-        if upto.epoch != self.applied.epoch && keeps(Rule::Epoch) {
+        if upto.epoch != self.applied.epoch {
             return Err(Refused::OtherHistory);
         }
         let number = self.applied.number;

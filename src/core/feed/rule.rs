@@ -15,8 +15,6 @@ pub(crate) enum Rule {
     Target,
     /// A page that begins after the position is a gap.
     Gap,
-    /// Numbers of another epoch are not compared.
-    Epoch,
     /// Only what was applied is acknowledged.
     Acknowledge,
     /// A state is as old as the last statement whose head was applied.
@@ -51,14 +49,13 @@ pub(crate) mod tests {
     }
 
     impl Rule {
-        pub(crate) const ALL: [Rule; 12] = [
+        pub(crate) const ALL: [Rule; 11] = [
             Rule::Chain,
             Rule::AtGoesOn,
             Rule::AtIsNotAhead,
             Rule::Nonce,
             Rule::Target,
             Rule::Gap,
-            Rule::Epoch,
             Rule::Acknowledge,
             Rule::Head,
             Rule::EntriesFirst,

@@ -286,7 +286,7 @@ pub struct RelayAnswer {
     pub polled_ms: u64,
     /// When it last said what is behind it, in milliseconds since 1970; `null`: never.
     pub reported_ms: Option<u64>,
-    /// Whether it says what is behind it. Without that no receipt is complete.
+    /// Whether it has said what was behind it when the change was committed. Without that no receipt is complete.
     pub reports: bool,
 }
 

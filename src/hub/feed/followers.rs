@@ -9,7 +9,7 @@
 use crate::feed::follower::{Follower, OFFSET_BOUND};
 use crate::feed::full_state::Of;
 use crate::feed::receipts::{self, Closes, CommitTime, Receipt, Waiter};
-use crate::feed::relays::Relays;
+use crate::feed::relays::{Heard, Relays};
 use crate::feed::report::{MAX_STALE, Report};
 use crate::feed::statements::Statements;
 use crate::feed::{Now, Settings, locked};
@@ -67,6 +67,8 @@ struct State {
     relays: Relays,
     /// When each other replica last said that it lives, in milliseconds since 1970.
     alive: HashMap<Box<str>, u64>,
+    /// Those that have left, and that the store has still.
+    unremoved: Vec<String>,
 }
 
 /// Which followers to write.
@@ -178,7 +180,9 @@ impl Followers {
         }
         let mut sent = Statements::default();
         sent.note(0, started_at);
-        let state = Mutex::new(State { by_id, of_principal, sent, ..State::default() });
+        let mut relays = Relays::default();
+        by_id.values().filter_map(|follower| follower.relay.as_deref()).for_each(|relay| relays.known(relay));
+        let state = Mutex::new(State { by_id, of_principal, sent, relays, ..State::default() });
         let latency = Histogram::default();
         Arc::new(Followers {
             feed: feed.to_owned(),
@@ -262,14 +266,39 @@ impl Followers {
         Polling { followers: self.clone(), id, principal, replaced: Arc::default(), is_relay: true }
     }
 
-    /// When the hub started, in milliseconds since 1970.
-    pub fn started_at(&self) -> u64 {
-        self.started_at
+    /// When what relays have said is forgotten, this is another text: when this process started, or, where there are
+    /// replicas, the epoch of the feed, since they keep together what relays say.
+    pub fn memory(&self, epoch: u64) -> String {
+        if self.shared { format!("{epoch:016x}") } else { self.started_at.to_string() }
     }
 
-    /// The run `instance` of `relay` says what is behind it.
-    pub fn relay_reports(&self, relay: &str, instance: &str) {
-        locked(&self.state).relays.reported(relay, instance, (self.now)());
+    /// `relay` has said what is behind it.
+    pub fn relay_reports(&self, relay: &str, heard: Heard<'_>) {
+        let mut state = locked(&self.state);
+        state.relays.reported(relay, heard, (self.now)());
+        state.waiters.iter().for_each(Waiter::look_again);
+    }
+
+    /// Whether other replicas know, or can know, of the relay whose request `polling` is.
+    pub fn knows_relay(&self, polling: &Polling) -> bool {
+        !self.shared || !polling.is_relay || locked(&self.state).relays.is_stored(&polling.principal)
+    }
+
+    /// What relays have said and asked here, for the other replicas, if that is to be written now: always with `all`.
+    pub fn unwritten_relays(&self, all: bool) -> Option<String> {
+        locked(&self.state).relays.unwritten((self.now)(), all)
+    }
+
+    /// That was written, or not.
+    pub fn relays_written(&self, text: &str, is_written: bool) {
+        locked(&self.state).relays.written(text, is_written);
+    }
+
+    /// Takes in what the other replicas have written of relays.
+    pub fn mirror_relays<'t>(&self, texts: impl Iterator<Item = &'t str>) {
+        let mut state = locked(&self.state);
+        state.relays.mirror(texts);
+        state.waiters.iter().for_each(Waiter::look_again);
     }
 
     /// All are to be written again.
@@ -485,11 +514,11 @@ impl Followers {
         }
     }
 
-    /// Removes the followers that are silent for too long, and returns their ids.
+    /// Removes the followers that are silent for too long, and returns their ids, and those that the store has still.
     pub fn expire(&self) -> Vec<String> {
         let now = (self.now)();
         let mut state = locked(&self.state);
-        let State { by_id, of_principal, waiters, alive, relays, .. } = &mut *state;
+        let State { by_id, of_principal, waiters, alive, relays, unremoved, .. } = &mut *state;
         let leaves = |follower: &Follower| {
             let polled = follower.relay.as_ref().map_or(0, |relay| relays.polled_at(relay, follower.seen));
             follower.gone || (follower.polling == 0 && self.leaves_at(alive, follower, polled) < now)
@@ -501,7 +530,14 @@ impl Followers {
             forget(follower, of_principal, waiters);
         }
         relays.expire(now, |relay| by_id.values().any(|follower| follower.relay.as_deref() == Some(relay)));
-        gone.into_iter().map(|(id, _)| id.into_string()).collect()
+        // One that has come back meanwhile stays.
+        let unremoved = unremoved.drain(..).filter(|id| !by_id.contains_key(id.as_str()));
+        gone.into_iter().map(|(id, _)| id.into_string()).chain(unremoved).collect()
+    }
+
+    /// The store has these still that have left. Other replicas would wait for them.
+    pub fn not_removed(&self, ids: Vec<String>) {
+        locked(&self.state).unremoved.extend(ids);
     }
 
     /// Takes in followers that the store has, of this replica and of others. `since`: the read began then, in milliseconds
@@ -574,7 +610,7 @@ impl Followers {
         let state = locked(&self.state);
         let slowest = waiter.and_then(|id| state.waiters.iter().find(|waiter| waiter.id == id)?.slowest.clone());
         let followers = state.by_id.iter().map(|(id, follower)| (&**id, follower));
-        let by = receipts::ByRelays { sent: &state.sent, relays: state.relays.marks() };
+        let by = receipts::ByRelays { sent: &state.sent, relays: state.relays.marks(revision) };
         let mut receipt = receipts::receipt(revision, committed, slowest, followers, by);
         receipt.may_miss_until = Some(self.may_miss_until).filter(|until| *until > now);
         receipt

@@ -76,6 +76,9 @@ pub async fn page(State(feeds): State<Arc<Feeds>>, Path(name): Path<String>, req
         if !feed.followers.is_stored(polling.id()) && !Box::pin(feeds.store_new(&feed, polling.id())).await {
             return no_page(&NoAnswer::Store);
         }
+        if !feed.followers.knows_relay(&polling) && !Box::pin(feeds.write_relays(&feed, true)).await {
+            return no_page(&NoAnswer::Store);
+        }
         drop(feeds);
         match feed.page(request, polling).await {
             Ok(page) => {

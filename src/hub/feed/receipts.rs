@@ -32,7 +32,7 @@ pub struct Receipt {
     pub waiting: Vec<Waiting>,
     /// The node that applied it last.
     pub slowest: Option<Slowest>,
-    /// Whether nobody waits, all followers are known, and every relay says what is behind it.
+    /// Whether nobody waits, all followers are known, and every relay has said who was behind it when the change was there.
     pub complete: bool,
     /// The hub or its store is new. Until then there may be followers that it does not know.
     pub may_miss_until: Option<u64>,
@@ -134,6 +134,13 @@ impl Waiter {
     pub fn left(&mut self, applied: Revision) {
         if lacks(applied, self.revision) {
             self.one_less();
+        }
+    }
+
+    /// What else a receipt needs may be there now.
+    pub fn look_again(&self) {
+        if self.remaining == 0 {
+            self.done.notify_one();
         }
     }
 

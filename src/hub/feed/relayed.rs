@@ -17,6 +17,7 @@ use crate::access::principal::Principal;
 use crate::config::role::Role;
 use crate::feed::Feeds;
 use crate::feed::followers::{Told, Word};
+use crate::feed::relays::Heard;
 use crate::feed::report::Report;
 use crate::problem::Problem;
 use axum::Json;
@@ -75,8 +76,8 @@ pub struct RelayedFollower {
 /// What the hub answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RelayReportAnswer {
-    /// When the hub started, in milliseconds since 1970. When it changes, all proxies are to be reported again.
-    pub started_at_ms: u64,
+    /// When this changes, the hub may have forgotten proxies: all are to be reported again.
+    pub memory: String,
     /// Proxies that the hub does not know: they are to be reported with `report`.
     pub unknown: Vec<String>,
     /// How many were not taken, because the relay has too many.
@@ -126,8 +127,9 @@ async fn note(feeds: &Feeds, name: &str, request: Request) -> Result<RelayReport
     if report.followers.len() > MAX_BATCH {
         return Err(bad(format!("`followers` has more than {MAX_BATCH} entries")));
     }
-    feed.followers.relay_reports(&principal.name, &report.instance);
-    let mut answer = RelayReportAnswer { started_at_ms: feed.followers.started_at(), ..RelayReportAnswer::default() };
+    let memory = feed.followers.memory(feed.head().epoch);
+    let mut answer = RelayReportAnswer { memory, ..RelayReportAnswer::default() };
+    let (mut told_of, is_full) = (Vec::new(), report.followers.len() == MAX_BATCH);
     // Most have applied the same.
     let mut counted: HashMap<Revision, Revision> = HashMap::new();
     for (at, one) in report.followers.into_iter().enumerate() {
@@ -151,11 +153,20 @@ async fn note(feeds: &Feeds, name: &str, request: Request) -> Result<RelayReport
         };
         let told = Told { id: &one.id, principal: &one.principal, applied, seen: one.seen_ms, report: about };
         match feed.followers.told(&principal.name, told, |number| feed.committed_at(number)) {
-            Word::Noted => {}
+            Word::Noted => told_of.push(one.id),
             Word::Unknown => answer.unknown.push(one.id),
             Word::TooMany => answer.refused = answer.refused.saturating_add(1),
         }
     }
+    // A proxy that the relay was answered about is in receipts, also after a crash and at other replicas.
+    for id in told_of {
+        if !feeds.store_new(&feed, &format!("{}/{id}", principal.name)).await {
+            return Err(Problem::unavailable("the store of the hub does not answer"));
+        }
+    }
     feed.followers.told_gone(&principal.name, &report.gone);
+    let is_whole = !is_full && answer.unknown.is_empty() && answer.refused == 0;
+    let heard = Heard { instance: &report.instance, is_whole, head: feed.head() };
+    feed.followers.relay_reports(&principal.name, heard);
     Ok(answer)
 }

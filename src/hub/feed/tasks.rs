@@ -4,7 +4,9 @@ use crate::feed::Feeds;
 use crate::feed::feed::{Feed, NoAnswer};
 use crate::feed::followers::Which;
 use crate::feed::pace::Pace;
+use crate::feed::relays;
 use crate::feed::turns::Turns;
+use crate::store::model::StoreError;
 use crate::store::writer::Committed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,10 +91,16 @@ impl Feeds {
         let mut since = feed.followers.reading.lock().await;
         let (store, name, own) = (self.store.clone(), feed.name.clone(), self.settings.replica.clone());
         let (begin, from) = ((self.now)(), since.saturating_sub(OVERLAP));
-        let read = spawn_blocking(move || store.followers_seen(&name, &own, from)).await;
-        match read {
-            Ok(Ok(records)) => {
+        let read = move || {
+            let prefix = relays_of(&name);
+            let mut relays = store.values(&prefix)?;
+            relays.retain(|(name, _)| name.strip_prefix(&*prefix) != Some(&*own));
+            Ok::<_, StoreError>((relays, store.followers_seen(&name, &own, from)?))
+        };
+        match spawn_blocking(read).await {
+            Ok(Ok((relays, records))) => {
                 feed.followers.mirror(records, None);
+                feed.followers.mirror_relays(relays.iter().map(|(_, text)| &**text));
                 *since = begin;
                 Ok(())
             }
@@ -101,6 +109,33 @@ impl Feeds {
                 Err(NoAnswer::Store)
             }
         }
+    }
+
+    /// Tells other replicas what relays have said and asked here, if that is due, or `now`. Returns whether they are told. A
+    /// relay gets no page before that: what is behind it would be missing in their receipts.
+    pub(crate) async fn write_relays(&self, feed: &Arc<Feed>, now: bool) -> bool {
+        if !self.settings.shared {
+            return true;
+        }
+        let Some(text) = feed.followers.unwritten_relays(now) else { return true };
+        let (store, name) = (self.store.clone(), format!("{}{}", relays_of(&feed.name), self.settings.replica));
+        let written = text.clone();
+        let done = report(feed, spawn_blocking(move || store.set_for_signals(&name, &written)).await);
+        feed.followers.relays_written(&text, done);
+        done
+    }
+
+    /// Forgets what replicas have written of relays long ago.
+    async fn forget_relays(&self, feed: &Arc<Feed>) {
+        let (store, prefix, now) = (self.store.clone(), relays_of(&feed.name), (self.now)());
+        let forget = move || {
+            let values = store.values(&prefix)?;
+            for (name, text) in values.iter().filter(|(_, text)| relays::is_old(text, now)) {
+                store.swap(name, Some(text), None)?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        _ = report(feed, spawn_blocking(forget).await);
     }
 
     /// Takes in all followers of the store.
@@ -115,12 +150,14 @@ impl Feeds {
 
     /// Removes the followers that are silent, and writes those that changed, with a pause after each batch: both share the
     /// CPU and the disk with signals.
-    async fn write(&self, feed: &Arc<Feed>, which: Which, pause: Duration) {
+    pub(crate) async fn write(&self, feed: &Arc<Feed>, which: Which, pause: Duration) {
         feed.full.expire();
         let gone = feed.followers.expire();
         if !gone.is_empty() {
-            let (store, name) = (self.store.clone(), feed.name.clone());
-            report(feed, spawn_blocking(move || store.remove_followers(&name, &gone)).await);
+            let (store, name, ids) = (self.store.clone(), feed.name.clone(), gone.clone());
+            if !report(feed, spawn_blocking(move || store.remove_followers(&name, &ids)).await) {
+                feed.followers.not_removed(gone);
+            }
         }
         // Those that change meanwhile come next time.
         let batches = feed.followers.count().0.div_ceil(BATCH);
@@ -135,7 +172,7 @@ impl Feeds {
     }
 
     /// Writes some followers. `None`: there are none, or they could not be written.
-    async fn write_batch(&self, feed: &Arc<Feed>, which: Which) -> Option<()> {
+    pub(crate) async fn write_batch(&self, feed: &Arc<Feed>, which: Which) -> Option<()> {
         let batch = feed.followers.unwritten(which, BATCH);
         if batch.is_empty() {
             return None;
@@ -202,6 +239,9 @@ async fn write_followers(feeds: Arc<Feeds>) {
         if is_due {
             written = begin;
         }
+        for feed in feeds.iter() {
+            feeds.write_relays(feed, false).await;
+        }
         for feed in feeds.iter().filter(|feed| is_due || feed.followers.has_changed()) {
             if is_due {
                 feeds.write(feed, Which::Changed, WRITE_PAUSE).await;
@@ -226,6 +266,7 @@ async fn mirror_others(feeds: Arc<Feeds>, feed: Arc<Feed>) {
         _ = feeds.mirror(&feed).await;
         if all.elapsed() >= MIRROR_ALL {
             feeds.mirror_all(&feed).await;
+            feeds.forget_relays(&feed).await;
             all = Instant::now();
         }
         let pause = MIRROR.max(begin.elapsed().saturating_mul(SHARE));
@@ -235,6 +276,11 @@ async fn mirror_others(feeds: Arc<Feeds>, feed: Arc<Feed>) {
             _ = timeout(HEARTBEAT.saturating_sub(pause), feed.followers.watched.notified()).await;
         }
     }
+}
+
+/// The names of the values of replicas about the relays of `feed` begin with it.
+fn relays_of(feed: &str) -> String {
+    format!("relays/{feed}/")
 }
 
 /// Logs a failure. Returns whether there was none.

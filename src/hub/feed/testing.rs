@@ -7,6 +7,7 @@ use crate::store::model::{
     Audit, Change, FollowerRecord, NewEntry, Outcome, PrincipalRecord, SignalQuery, SignalRecord, StoreError,
     StoredEntry,
 };
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,6 +33,7 @@ pub struct MemoryStore {
     pub oldest_chain: AtomicU64,
     /// The epochs that the feed has had.
     pub past_epochs: Mutex<Option<String>>,
+    values: Mutex<BTreeMap<String, String>>,
 }
 
 /// The entry about task `name`.
@@ -66,6 +68,7 @@ impl MemoryStore {
             waiting: AtomicUsize::new(0),
             oldest_chain: AtomicU64::new(0),
             past_epochs: Mutex::default(),
+            values: Mutex::default(),
         }
     }
 
@@ -257,8 +260,10 @@ impl Store for MemoryStore {
         no()
     }
 
-    fn set_for_signals(&self, _: &str, _: &str) -> Result<(), StoreError> {
-        no()
+    fn set_for_signals(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.enter()?;
+        self.values.lock().unwrap().insert(name.to_owned(), value.to_owned());
+        Ok(())
     }
 
     fn check_room(&self) -> Result<(), StoreError> {
@@ -269,8 +274,11 @@ impl Store for MemoryStore {
         Ok(self.past_epochs.lock().unwrap().clone().filter(|_| name == "epochs/main"))
     }
 
-    fn values(&self, _: &str) -> Result<Vec<(String, String)>, StoreError> {
-        no()
+    fn values(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.enter()?;
+        let values = self.values.lock().unwrap();
+        let begins = values.iter().filter(|(name, _)| name.starts_with(prefix));
+        Ok(begins.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     fn swap(&self, _: &str, _: Option<&str>, _: Option<&str>) -> Result<bool, StoreError> {

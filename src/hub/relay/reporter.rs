@@ -22,6 +22,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A report goes out after this, also when nothing has changed.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// After a report of something new, or of a new head, so many follow at once: a hub that has answered a report knows from
+/// the next one that there is nobody else, and there may be two replicas that get them in turn.
+const MORE: u32 = 3;
+
 /// So often followers that are silent are removed.
 const EXPIRE: Duration = Duration::from_secs(5);
 
@@ -36,8 +40,8 @@ pub struct Reporter {
     instance: String,
     /// What the hub knows of the report of each follower.
     told: HashMap<String, Digest>,
-    /// When the hub started that knows it.
-    hub: Option<u64>,
+    /// What the hub says of what it knows: when it changes, it may have forgotten proxies.
+    hub: Option<String>,
     gone: Vec<String>,
     last: Instant,
     expired: Instant,
@@ -64,19 +68,22 @@ impl Reporter {
     /// Tells until it is dropped.
     pub async fn run(mut self) {
         // The first one says that there is a relay.
-        let mut is_due = true;
+        let (mut more, mut head) = (MORE, None);
         loop {
             self.expire();
             let records = self.feed.followers.unwritten(Which::Changed, MAX_BATCH);
-            is_due |= !records.is_empty() || !self.gone.is_empty() || self.last.elapsed() >= LONGEST;
-            if !is_due {
+            let current = self.feed.head().map(|(head, _)| head);
+            if !records.is_empty() || !self.gone.is_empty() || current != head {
+                (more, head) = (MORE, current);
+            }
+            if more == 0 && self.last.elapsed() < LONGEST {
                 sleep(PAUSE).await;
                 continue;
             }
             let is_full = records.len() >= MAX_BATCH;
             let told = self.tell(&records).await;
-            is_due = false;
             if self.reporting.note(&self.feed.name, &told) {
+                more = more.saturating_sub(1);
                 self.last = Instant::now();
                 sleep(if is_full { Duration::ZERO } else { PAUSE }).await;
             } else {
@@ -113,8 +120,8 @@ impl Reporter {
         let unknown: Vec<_> = unknown.cloned().collect();
         unknown.iter().for_each(|record| _ = self.told.remove(&record.id));
         self.feed.followers.not_written(&unknown);
-        if self.hub.replace(answer.started_at_ms).is_some_and(|known| known != answer.started_at_ms) {
-            // It may not know all that its predecessor was told.
+        let before = self.hub.replace(answer.memory.clone());
+        if before.is_some_and(|before| before != answer.memory) {
             self.told.clear();
             self.feed.followers.write_again();
         }

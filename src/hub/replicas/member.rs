@@ -25,13 +25,48 @@ pub struct Member {
     pub started: u64,
     /// The hash of its configuration.
     pub config: String,
-    /// The `kid` of each key that it has for statements.
-    pub kids: Vec<String>,
-    /// The one that it signs with.
-    pub current: String,
+    /// Its keys for statements.
+    #[serde(default)]
+    pub feed_keys: HeldKeys,
+    /// Its keys for SETs; none if it is no transmitter.
+    #[serde(default)]
+    pub set_keys: HeldKeys,
     /// Whether it has ended in order.
     #[serde(default)]
     pub stopped: bool,
+}
+
+/// The keys of one kind that a replica has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldKeys {
+    /// The `kid` of each.
+    pub kids: Vec<String>,
+    /// The one that it signs with.
+    pub current: String,
+}
+
+/// Why a rotation does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NotEverywhere {
+    /// A live replica does not have the key.
+    #[error("the replica {replica} does not have the key `{kid}`: copy the files of `data/keys` to each replica first")]
+    Missing {
+        /// The replica.
+        replica: String,
+        /// The key.
+        kid: String,
+    },
+    /// A live replica signs with the key.
+    #[error("the replica {replica} signs with the key `{kid}`: switch there too before you retire it")]
+    InUse {
+        /// The replica.
+        replica: String,
+        /// The key.
+        kid: String,
+    },
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A name for this process: that of its host, and something random.
@@ -75,15 +110,45 @@ pub fn forget_old(store: &dyn Store, now: u64) -> Result<(), StoreError> {
 }
 
 /// What is wrong with the keys of `own` beside those of `others` at `now`, in milliseconds since 1970. The one that started
-/// first is right: filters know its key.
+/// first is right: filters and receivers know its key.
 pub fn wrong_keys(own: &Member, others: &[Member], now: u64) -> Option<String> {
     let is_first = |other: &Member| (other.started, &other.name) < (own.started, &own.name);
     let earlier = others.iter().filter(|other| other.is_alive(now) && is_first(other));
-    let lacking = earlier.into_iter().find(|other| !own.kids.contains(&other.current))?;
+    let lacking = |other: &Member| {
+        let feed = Some(&other.feed_keys.current).filter(|kid| !own.feed_keys.kids.contains(kid));
+        // Whoever is no transmitter has none.
+        let is_transmitter = !own.set_keys.kids.is_empty() && !other.set_keys.current.is_empty();
+        let set = Some(&other.set_keys.current).filter(|kid| is_transmitter && !own.set_keys.kids.contains(kid));
+        Some((other.name.clone(), feed.or(set)?.clone()))
+    };
+    let (replica, kid) = earlier.into_iter().find_map(lacking)?;
     Some(format!(
-        "the replica {} signs with the key `{}`, which is not here: copy the files of its `data/keys` into `data/keys` of this one",
-        lacking.name, lacking.current
+        "the replica {replica} signs with the key `{kid}`, which is not here: copy the files of its `data/keys` into `data/keys` of this one"
     ))
+}
+
+/// Whether each live replica has the key `kid`, of those that `held` takes, so that all may sign with it. Blocks.
+pub fn check_held(store: &dyn Store, kid: &str, held: impl Fn(&Member) -> &HeldKeys) -> Result<(), NotEverywhere> {
+    let lacks = |member: &Member| !held(member).kids.is_empty() && !held(member).kids.iter().any(|known| known == kid);
+    match live(store)?.into_iter().find(lacks) {
+        Some(member) => Err(NotEverywhere::Missing { replica: member.name, kid: kid.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Whether no live replica signs with the key `kid`, of those that `held` takes, so that it may be retired. Blocks.
+pub fn check_unused(store: &dyn Store, kid: &str, held: impl Fn(&Member) -> &HeldKeys) -> Result<(), NotEverywhere> {
+    match live(store)?.into_iter().find(|member| held(member).current == kid) {
+        Some(member) => Err(NotEverywhere::InUse { replica: member.name, kid: kid.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn live(store: &dyn Store) -> Result<Vec<Member>, StoreError> {
+    let now = store.now_ms()?;
+    let mut all = others(store, "")?;
+    all.retain(|member| member.is_alive(now));
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -94,7 +159,8 @@ mod tests {
     fn member(name: &str, started: u64, kids: &[&str]) -> Member {
         let kids: Vec<_> = kids.iter().map(|kid| (*kid).to_owned()).collect();
         let current = kids.last().cloned().unwrap();
-        Member { name: name.to_owned(), at: 50_000, started, kids, current, ..Member::default() }
+        let feed_keys = HeldKeys { kids, current };
+        Member { name: name.to_owned(), at: 50_000, started, feed_keys, ..Member::default() }
     }
 
     #[test]
@@ -107,6 +173,42 @@ mod tests {
         let rotated = [member("a", 1, &["x", "y"]), member("b", 2, &["y", "x"])];
         assert_eq!(wrong_keys(&rotated[1], &rotated[..1], 50_000), None);
         assert!(wrong_keys(&member("b", 2, &["x"]), &rotated[..1], 50_000).unwrap().contains("`y`"));
+    }
+
+    #[test]
+    fn the_keys_of_sets_must_be_alike_too() {
+        let sets = |member: Member| Member { set_keys: member.feed_keys.clone(), ..member };
+        let with = |member: Member, set: &str| {
+            let set_keys = HeldKeys { kids: vec![set.to_owned()], current: set.to_owned() };
+            Member { set_keys, ..member }
+        };
+        let (first, second) = (with(member("a", 1, &["x"]), "s"), with(member("b", 2, &["x"]), "t"));
+        assert!(wrong_keys(&second, from_ref(&first), 50_000).unwrap().contains("`s`"));
+        assert_eq!(wrong_keys(&with(second, "s"), from_ref(&first), 50_000), None);
+        assert_eq!(wrong_keys(&sets(member("b", 2, &["s", "x"])), from_ref(&first), 50_000), None);
+        assert_eq!(wrong_keys(&member("b", 2, &["x"]), from_ref(&first), 50_000), None, "it is no transmitter");
+    }
+
+    #[test]
+    fn a_key_is_used_when_all_have_it_and_retired_when_none_signs_with_it() {
+        let (_folder, store) = crate::testing::store();
+        let now = store.now_ms().unwrap();
+        let write = |name: &str, kids: &[&str], at: u64| {
+            let one = Member { at, ..member(name, 1, kids) };
+            one.write(&*store).unwrap();
+        };
+        assert!(check_held(&*store, "y", |member| &member.feed_keys).is_ok(), "a hub that is alone");
+        write("a", &["y", "x"], now);
+        write("b", &["x"], now);
+        write("c", &["z"], now - ALIVE);
+        assert_eq!(live(&*store).unwrap().len(), 2);
+        let error = check_held(&*store, "y", |member| &member.feed_keys).unwrap_err().to_string();
+        assert!(error.starts_with("the replica b does not have the key `y`"), "{error}");
+        write("b", &["y", "x"], now);
+        assert!(check_held(&*store, "y", |member| &member.feed_keys).is_ok());
+        assert!(check_unused(&*store, "x", |member| &member.feed_keys).is_err());
+        assert!(check_unused(&*store, "y", |member| &member.feed_keys).is_ok());
+        assert!(check_held(&*store, "s", |member| &member.set_keys).is_ok(), "none is a transmitter");
     }
 
     #[test]

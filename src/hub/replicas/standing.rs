@@ -6,7 +6,7 @@
 //! when no replica can store anything for the one before it.
 
 use crate::replicas::configuration::other_config;
-use crate::replicas::member::{self, Member};
+use crate::replicas::member::{self, HeldKeys, Member};
 use crate::store::Store;
 use crate::store::clock::StoreTime;
 use crate::store::model::StoreError;
@@ -46,14 +46,14 @@ pub struct Standing {
 }
 
 impl Replica {
-    /// Looks at the store and says there that this replica lives, with the keys `kids`, of which it signs with `current`.
-    /// Returns what it has found, and until when changes may be stored. Blocks.
-    pub fn look(&self, kids: Vec<String>, current: String) -> Result<(Standing, Instant), StoreError> {
+    /// Looks at the store and says there that this replica lives, with these keys for statements and for SETs. Returns what
+    /// it has found, and until when changes may be stored. Blocks.
+    pub fn look(&self, feed_keys: HeldKeys, set_keys: HeldKeys) -> Result<(Standing, Instant), StoreError> {
         let begin = Instant::now();
         self.time.look(&*self.store)?;
         let is_accepted = other_config(&*self.store, &self.config)?.is_none();
         let permitted = if is_accepted { begin.checked_add(PERMIT).unwrap_or(begin) } else { begin };
-        let own = self.member(kids, current);
+        let own = Member { feed_keys, set_keys, ..self.member() };
         own.write(&*self.store)?;
         let others = member::others(&*self.store, &self.name)?;
         let wrong_keys = member::wrong_keys(&own, &others, own.at);
@@ -62,7 +62,7 @@ impl Replica {
 
     /// Says that this replica has ended. Blocks.
     pub fn leave(&self) -> Result<(), StoreError> {
-        Member { stopped: true, ..self.member(Vec::new(), String::new()) }.write(&*self.store)
+        Member { stopped: true, ..self.member() }.write(&*self.store)
     }
 
     /// The error says that another configuration is the accepted one. Blocks.
@@ -76,9 +76,9 @@ impl Replica {
         }
     }
 
-    fn member(&self, kids: Vec<String>, current: String) -> Member {
-        let (name, config) = (self.name.clone(), self.config.clone());
-        Member { name, config, kids, current, at: self.time.now_ms(), started: self.started, stopped: false }
+    fn member(&self) -> Member {
+        let (name, config, at) = (self.name.clone(), self.config.clone(), self.time.now_ms());
+        Member { name, config, at, started: self.started, ..Member::default() }
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
             store: store.clone(),
             time: StoreTime::default(),
         };
-        let look = |replica: &Replica| replica.look(vec!["k".to_owned()], "k".to_owned()).unwrap();
+        let look = |replica: &Replica| replica.look(HeldKeys::default(), HeldKeys::default()).unwrap();
         let (old, new) = (replica("a", "1"), replica("b", "2"));
         let may_store = |replica: &Replica| look(replica).1 > Instant::now();
         assert_eq!((may_store(&old), may_store(&new)), (true, false), "the first one has an empty store");

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use taskfence_hub::feed::keys;
 use taskfence_hub::feed::known_keys::lacking;
+use taskfence_hub::replicas::member;
 use taskfence_hub::server;
 
 use crate::commands::hub::{OfHub, audit, failed, read};
@@ -101,6 +102,9 @@ impl Keys {
             }
             Some(Step::Switch(switch)) => switch.run(console)?,
             Some(Step::Retire(retire)) => {
+                let (hub, _) = read(&retire.of.config)?;
+                let store = server::open_store(&hub).map_err(failed)?;
+                member::check_unused(&*store, &retire.kid, |member| &member.feed_keys).map_err(failed)?;
                 open(&retire.of.config)?.retire(&retire.kid).map_err(failed)?;
                 note(&retire.of.config, "hub keys retire", &json!({"kid": retire.kid}), console)?;
                 writeln!(console.out, "retired: `{}`; take it out of the filters", retire.kid)?;
@@ -123,6 +127,9 @@ impl Switch {
         let feeds: Vec<_> = hub.feeds.iter().map(|feed| feed.name.as_str()).collect();
         let lacking = lacking(&*store, &feeds, &kid).map_err(failed)?;
         let not_known_by = lacking.len();
+        if !self.force {
+            member::check_held(&*store, &kid, |member| &member.feed_keys).map_err(failed)?;
+        }
         keys.switch(&kid, lacking, self.force).map_err(failed)?;
         let detail = json!({"kid": kid, "old": old, "force": self.force, "not_known_by": not_known_by});
         audit::note(&*store, console.now, "hub keys switch", &detail)?;

@@ -1,10 +1,13 @@
 //! `taskfence hub set-keys`: the keys that a hub signs SETs with, and their rotation, on its host. The hub may run meanwhile.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use taskfence_hub::replicas::member;
 use taskfence_hub::server;
+use taskfence_hub::store::Store;
 use taskfence_hub::streams::keys;
 
 use crate::commands::hub::{OfHub, audit, failed, read};
@@ -84,6 +87,7 @@ impl SetKeys {
             Some(Step::Switch(OfKey { of, kid })) => {
                 let keys = open(&of.config)?;
                 let old = keys.current();
+                member::check_held(&*store(of)?, kid, |member| &member.set_keys).map_err(failed)?;
                 keys.switch(kid, Vec::new(), false).map_err(failed)?;
                 note(&of.config, "hub set-keys switch", &json!({"kid": kid, "old": old}), console)?;
                 writeln!(
@@ -92,6 +96,7 @@ impl SetKeys {
                 )?;
             }
             Some(Step::Retire(OfKey { of, kid })) => {
+                member::check_unused(&*store(of)?, kid, |member| &member.set_keys).map_err(failed)?;
                 open(&of.config)?.retire(kid).map_err(failed)?;
                 note(&of.config, "hub set-keys retire", &json!({"kid": kid}), console)?;
                 writeln!(console.out, "retired: `{kid}`")?;
@@ -99,6 +104,11 @@ impl SetKeys {
         }
         Ok(Exit::Done)
     }
+}
+
+fn store(of: &OfHub) -> Result<Arc<dyn Store>, Failure> {
+    let (hub, _) = read(&of.config)?;
+    server::open_store(&hub).map_err(failed)
 }
 
 fn open(config: &Path) -> Result<keys::SetKeys, Failure> {

@@ -3,6 +3,7 @@
 use crate::feed::Settings;
 use crate::feed::followers::{Followers, Told, Which, Word};
 use crate::feed::receipts::{Closes, CommitTime};
+use crate::feed::relays::Heard;
 use crate::feed::report::Report;
 use crate::feed::testing::SetClock;
 use std::sync::Arc;
@@ -13,6 +14,10 @@ const NOW: u64 = 1_700_000_000_000;
 fn revision(number: u64) -> Revision {
     Revision { epoch: 7, number, chain: Chain([1; 8]) }
 }
+
+/// A report of a relay, which is answered when the hub has number 5.
+const HEARD: Heard<'_> =
+    Heard { instance: "run", is_whole: true, head: Revision { epoch: 7, number: 5, chain: Chain([1; 8]) } };
 
 fn report(id: &str) -> Report {
     Report { id: id.into(), node: id.into(), mode: "enforce".into(), stale_after: Some(30), ..Report::default() }
@@ -60,7 +65,8 @@ fn a_relay_cannot_speak_for_a_proxy_that_follows_the_hub_or_another_relay() {
 #[test]
 fn the_closing_time_is_that_of_what_the_hub_has_signed() {
     let (followers, clock) = followers(10);
-    followers.relay_reports("one", "run");
+    followers.relay_reports("one", HEARD);
+    followers.relay_reports("one", HEARD);
     told(&followers, "one", "follower-1", 5, Some(report("follower-1")));
     let receipt = followers.receipt(revision(5), at(None));
     assert_eq!((receipt.confirmed, receipt.confirmed_by_relays, receipt.complete), (1, 1, true));
@@ -78,7 +84,8 @@ fn the_closing_time_is_that_of_what_the_hub_has_signed() {
 #[test]
 fn a_proxy_stays_in_receipts_for_as_long_as_its_relay_may_feed_it() {
     let (followers, clock) = followers(10);
-    followers.relay_reports("one", "run");
+    followers.relay_reports("one", HEARD);
+    followers.relay_reports("one", HEARD);
     told(&followers, "one", "follower-1", 5, Some(report("follower-1")));
     clock.set(NOW + 500_000);
     drop(followers.begin_relay("one", "relay-id"));
@@ -90,7 +97,8 @@ fn a_proxy_stays_in_receipts_for_as_long_as_its_relay_may_feed_it() {
 #[test]
 fn a_relay_has_its_share_and_its_proxies_are_stored_as_its_word() {
     let (followers, _) = followers(1);
-    followers.relay_reports("one", "run");
+    followers.relay_reports("one", HEARD);
+    followers.relay_reports("one", HEARD);
     assert_eq!(told(&followers, "one", "follower-1", 5, Some(report("follower-1"))), Word::Noted);
     assert_eq!(told(&followers, "one", "follower-2", 5, Some(report("follower-2"))), Word::TooMany);
     assert!(!followers.receipt(revision(5), at(None)).complete, "one that it told of is missing");

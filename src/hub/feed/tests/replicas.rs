@@ -2,7 +2,9 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
+use crate::feed::followers::Which;
 use crate::feed::receipts::{Closes, Never};
+use crate::feed::relayed::RelayReportAnswer;
 use crate::feed::testing::{MemoryStore, SetClock, feeds};
 use crate::feed::{Feeds, Receipts, Settings, router};
 use crate::store::Store;
@@ -298,4 +300,89 @@ async fn a_position_that_only_the_other_replica_has_reached_is_not_ahead() {
     let (_, revision) = pair.commit(0, &[(1, LATER), (2, LATER)]);
     let page = pair.page(1, 1, revision, 0).await.unwrap();
     assert_eq!((page.statement().upto, page.statement().part), (revision, None));
+}
+
+#[tokio::test]
+async fn a_relay_may_take_pages_from_one_replica_and_tell_the_other_of_its_proxies() {
+    let pair = Pair::new(1 << 20);
+    let call = async |by: usize, request: Request<Body>| {
+        let principal = Principal { name: "edge".to_owned(), role: Role::Relay, feeds: Vec::new() };
+        let router = router(pair.hubs[by].clone()).layer(axum::Extension(principal));
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    let poll = async |by: usize| {
+        let start = Revision { epoch: 7, ..Revision::START };
+        let request = Request::get(format!("/v1/feeds/main?after={start}&applied={start}"));
+        call(by, request.header("taskfence-follower", r#"{"id":"relay-0001"}"#).body(Body::empty()).unwrap()).await
+    };
+    let tell = async |by: usize, followers: serde_json::Value| {
+        let body = serde_json::json!({"instance": "run", "followers": followers, "gone": []}).to_string();
+        let answer = call(by, Request::post("/v1/feeds/main/followers").body(Body::from(body)).unwrap()).await;
+        let answer: RelayReportAnswer = serde_json::from_slice(&answer).unwrap();
+        assert!(answer.unknown.is_empty(), "{answer:?}");
+        answer.memory
+    };
+    let receipt = async |by: usize| {
+        let receipts = Receipts::new(pair.hubs[by].clone());
+        receipts.wait("main", 1, Duration::ZERO).await.unwrap().unwrap()
+    };
+    let (_, revision) = pair.commit(0, &[(1, LATER)]);
+    pair.hubs[1].feed("main").unwrap().catch_up().unwrap();
+    // A page of one replica: the other one knows at once that there is a relay, and that it has said nothing.
+    poll(1).await;
+    assert!(!receipt(0).await.complete);
+    let proxy = |applied: Revision, report: bool| {
+        let mut proxy = serde_json::json!({
+            "id": "follower-1", "principal": "mesh", "applied": applied.to_string(), "seen_ms": pair.clock.now()(),
+        });
+        if report {
+            proxy["report"] = serde_json::json!({"id": "follower-1", "node": "n", "mode": "enforce", "stale_after": 5});
+        }
+        serde_json::json!([proxy])
+    };
+    let memory = tell(0, proxy(Revision::START, true)).await;
+    // It is known to the other replica although nothing runs that writes it later.
+    assert_eq!(receipt(1).await.waiting[0].id, "edge/follower-1");
+    pair.clock.tick(10);
+    assert_eq!(tell(1, proxy(revision, false)).await, memory, "nothing is to be reported again");
+    let write = async |by: usize| {
+        let feed = pair.hubs[by].feed("main").unwrap();
+        pair.clock.tick(10);
+        while pair.hubs[by].write_batch(&feed, Which::Changed).await.is_some() {}
+        assert!(pair.hubs[by].write_relays(&feed, true).await);
+    };
+    write(1).await;
+    assert!(!receipt(0).await.complete, "the relay may know of another proxy by now");
+    tell(0, serde_json::json!([])).await;
+    write(0).await;
+    for by in 0..2 {
+        let receipt = receipt(by).await;
+        assert_eq!((receipt.complete, receipt.confirmed_by_relays), (true, 1), "{by}: {receipt:?}");
+    }
+    // Its proxy is silent, but may still get what the relay takes from the other replica.
+    pair.clock.tick(600_000);
+    poll(0).await;
+    write(0).await;
+    receipt(1).await;
+    let [first, second] = [0, 1].map(|by| pair.hubs[by].feed("main").unwrap());
+    assert_eq!((first.followers.expire(), second.followers.expire()), (Vec::new(), Vec::new()));
+    pair.clock.tick(80_000);
+    assert_eq!(second.followers.expire(), ["edge/follower-1"]);
+}
+
+#[tokio::test]
+async fn a_follower_that_could_not_be_removed_from_the_store_is_removed_later() {
+    let pair = Pair::new(1 << 20);
+    let report = r#"{"id":"follower-1","node":"n","mode":"enforce","stale_after":5}"#;
+    pair.page_as(0, report, Revision { epoch: 7, ..Revision::START }, 0).await.unwrap();
+    let feed = pair.hubs[0].feed("main").unwrap();
+    pair.clock.tick(600_000);
+    pair.store.fail(true);
+    pair.hubs[0].write(&feed, Which::Changed, Duration::ZERO).await;
+    pair.store.fail(false);
+    assert_eq!((feed.followers.count().0, pair.store.followers("main").unwrap().len()), (0, 1));
+    pair.hubs[0].write(&feed, Which::Changed, Duration::ZERO).await;
+    assert_eq!(pair.store.followers("main").unwrap(), [], "no other replica waits for it");
 }

@@ -139,7 +139,15 @@ pub fn settle(session: &mut Session, seen: &Seen) -> Result<Found, StoreError> {
         heads.insert(row.try_get::<_, String>(0)?, crate::store::value::uint(row.try_get(1)?)?);
     }
     let is_same_system = seen.server().is_none_or(|seen| seen.system == server.system);
-    let is_set_back = is_same_system && heads.iter().any(|(feed, number)| *number < seen.number(feed));
+    let known = seen.server().map_or(0, |seen| i64::from(seen.timeline));
+    let mut is_set_back = false;
+    for (feed, number) in &heads {
+        // Another replica may have gone on already from less than this one knows.
+        let begun = records::get(session, &taken_over(feed))?.unwrap_or_default();
+        let reached = begun.split(' ').filter_map(taken_over_at).filter(|(timeline, _)| *timeline > known);
+        let reached = reached.map(|(_, number)| number).fold(*number, u64::min);
+        is_set_back |= is_same_system && reached < seen.number(feed);
+    }
     let found = match () {
         () if before.0 != system || before.1 > timeline || is_set_back => Found::Restored,
         () if before.1 < timeline => Found::Promoted,
@@ -149,6 +157,9 @@ pub fn settle(session: &mut Session, seen: &Seen) -> Result<Found, StoreError> {
         for feed in heads.keys() {
             let epoch = getrandom::u64().map_err(|error| StoreError::Failed(error.to_string()))?;
             feeds::renew(session, feed, epoch)?;
+            let begun = records::get(session, &taken_over(feed))?.unwrap_or_default();
+            let number = heads.get(feed).copied().unwrap_or_default();
+            records::set(session, &taken_over(feed), format!("{begun} {timeline}:{number}").trim_start())?;
         }
         session.execute("UPDATE taskfence.origin SET system = $1, timeline = $2", &[&system, &timeline])?;
     }
@@ -161,6 +172,16 @@ pub fn settle(session: &mut Session, seen: &Seen) -> Result<Found, StoreError> {
     session.commit().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     seen.begin(server, heads)?;
     Ok(found)
+}
+
+/// The value that says with which number of a feed each server began that has taken over: `TIMELINE:NUMBER ...`.
+fn taken_over(feed: &str) -> String {
+    format!("taken-over/{feed}")
+}
+
+fn taken_over_at(one: &str) -> Option<(i64, u64)> {
+    let (timeline, number) = one.split_once(':')?;
+    Some((timeline.parse().ok()?, number.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -108,6 +108,33 @@ fn a_store_that_knows_less_than_the_hub_is_a_restore() {
 }
 
 #[test]
+fn what_a_new_primary_lacks_is_missed_also_when_another_hub_has_gone_on_from_there() {
+    let test = "what_a_new_primary_lacks_is_missed_also_when_another_hub_has_gone_on_from_there";
+    let Some(home) = Home::postgres(test) else { return };
+    let other = Home { folder: tempfile::tempdir().unwrap(), ..Home::at(&home.postgres.as_ref().unwrap().1) };
+    let store = home.store();
+    commit(&*store, Change::Signal(signal("idp", "1", &[("a", 9_000)])));
+    home.copy(&*store, 1);
+    commit(&*store, Change::Signal(signal("idp", "2", &[("b", 9_000)])));
+    drop(store);
+    drop(home.store());
+    // A standby takes over without the second one, and the other hub notices that there is a new primary.
+    home.set_back(1);
+    home.run("UPDATE taskfence.origin SET timeline = 0");
+    let file = home.folder.path().join("postgres.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"timeline\":1", "\"timeline\":0")).unwrap();
+    let store = other.store();
+    assert_eq!(store.get(RESTORED), Ok(None), "it has stored nothing before");
+    for name in ["3", "4", "5"] {
+        commit(&*store, Change::Signal(signal("idp", name, &[(name, 9_000)])));
+    }
+    assert_eq!(store.head(FEED).unwrap().number, 4);
+    drop(store);
+    assert!(home.store().get(RESTORED).unwrap().is_some(), "what it has answered is not there");
+}
+
+#[test]
 fn an_old_primary_is_refused() {
     let Some(home) = Home::postgres("an_old_primary_is_refused") else { return };
     drop(home.store());
