@@ -1,6 +1,6 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
-use crate::decision::authenticate::Authenticator;
+use crate::decision::authenticate::{Authenticator, TokenCounts};
 use crate::decision::evaluate::Asked;
 use crate::decision::evaluate::NoopObserver;
 use crate::decision::evaluate::Observer;
@@ -73,6 +73,11 @@ impl Judge {
     /// what nobody foresaw then lasts no longer than that.
     pub fn force_refresh(&mut self) {
         self.view.force_refresh();
+    }
+
+    /// How many requests came with a token that was known or new, and what is remembered of tokens.
+    pub fn token_counts(&self) -> TokenCounts {
+        self.tokens.counts()
     }
 
     /// Gives the policy away and forgets the rest.
