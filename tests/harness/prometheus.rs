@@ -20,7 +20,8 @@ use crate::{
     process::Process,
 };
 
-/// Where the distributions have the programs; `TASKFENCE_PROMETHEUS_BIN` names another folder.
+/// Where the distributions have the programs, after the folder that `scripts/setup` puts them in;
+/// `TASKFENCE_PROMETHEUS_BIN` names another one.
 const FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -29,7 +30,8 @@ const START: Duration = Duration::from_secs(30);
 /// skipped, which this says by the name of the test.
 pub fn program(name: &str, test: &str) -> Option<PathBuf> {
     let named = env::var_os("TASKFENCE_PROMETHEUS_BIN").map(PathBuf::from);
-    let mut folders = named.into_iter().chain(FOLDERS.map(PathBuf::from));
+    let own = artefacts::target().join("prometheus/usr/bin");
+    let mut folders = named.into_iter().chain([own]).chain(FOLDERS.map(PathBuf::from));
     let found = folders.find(|folder| folder.join("prometheus").exists() && folder.join("promtool").exists());
     if found.is_none() {
         eprintln!("skipped: {test}: Prometheus is not installed");
