@@ -198,8 +198,9 @@ impl Mesh {
                 assert_eq!(answer.status, status, "{}", proxy.envoy().log());
             }
         }
-        let shadow = client::send(self.follower.listener("shadow"), Http::One, &Request::get(orders::ORDER_PATH));
-        assert_eq!(shadow.await.unwrap().status, 200);
+        let request = Request::get(orders::ORDER_PATH);
+        let shadow = client::send(self.follower.listener("shadow"), Http::One, &request).await.unwrap();
+        assert_eq!(shadow.status, 200);
         let task = unique("task");
         let mut connection = Connection::open(self.follower.app(), Http::Two).await.unwrap();
         let request = Request::get(services::EVENTS).bearer(&fresh().task(&task).sign());
