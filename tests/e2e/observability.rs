@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::{self, Settings},
     client::{self, Http, Request},
+    discovered::Discovered,
     hub::{FEED, Hub, SOON, fresh, wait_ready},
     jwks::{self, Jwks},
     mint::{self, complete_task, unique},
@@ -303,6 +304,64 @@ async fn numbers(server: &Prometheus) {
     let labels = server.query("taskfence_build_info{pod='follower'}").await.unwrap();
     assert_eq!(labels[0]["metric"]["taskfence_version"], json!(env!("CARGO_PKG_VERSION").replace('.', "_")));
     assert!(labels[0]["metric"]["taskfence_commit"].is_string(), "{labels:?}");
+}
+
+/// Waits until this counter or gauge of the filter has the value.
+async fn shows(proxy: &Sidecar, name: &str, value: u64) {
+    let name = format!("wasmcustom.taskfence.{name}");
+    let deadline = Instant::now() + SOON;
+    loop {
+        let stats = proxy.envoy().stats().await.unwrap();
+        // A counter is defined when there is something to count.
+        let now = stats.value(&name).ok();
+        if now == Some(value) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name} is {now:?} and not {value}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A worker adds its part to a gauge, and takes it out when its configuration goes. The names of rules are bounded.
+#[tokio::test]
+async fn gauges_follow_a_new_configuration_and_names_of_rules_are_bounded() {
+    let mut config = orders::config();
+    let mut rules: Vec<_> = (0..64)
+        .map(|number| json!({"name": format!("rule {number}"), "match": {"path": format!("/r/{number}")}, "allow": "anonymous"}))
+        .collect();
+    rules.push(
+        json!({"name": "read-order", "match": {"path": "/v1/orders/{order}"}, "require": {"scope": orders::SCOPE}}),
+    );
+    config["rules"] = json!(rules);
+    let file = Discovered::new("observability-extension").unwrap();
+    let discovered = file.clone();
+    let settings = Settings::new("observability-gauges", config).patch(move |bootstrap| discovered.discover(bootstrap));
+    let proxy = Sidecar::start(settings).await.unwrap();
+    let get = async |path: &str, token: &str| {
+        let request = Request::get(path).bearer(token);
+        assert_eq!(proxy.send(Http::One, &request).await.unwrap().status, 200, "{}", proxy.envoy().log());
+    };
+    let task = unique("task");
+    let token = fresh().task(&task).sign();
+    get(orders::ORDER_PATH, &token).await;
+    get("/r/63", &token).await;
+    let mut connection = Connection::open(proxy.app(), Http::Two).await.unwrap();
+    shows(&proxy, "rule_decisions.other.enforce.allowed", 1).await;
+    shows(&proxy, "rule_decisions.rule_63.enforce.allowed", 1).await;
+    shows(&proxy, "token_cache_entries", 1).await;
+    let names = proxy.envoy().stats().await.unwrap();
+    assert_eq!(names.names("wasmcustom.taskfence.rule_decisions.").count(), 2, "what nothing reached has no metric");
+    file.replace(&proxy, "/r/63", "/r/other").await.unwrap();
+    shows(&proxy, "token_cache_entries", 0).await;
+    shows(&proxy, "token_cache_bytes", 0).await;
+    file.replace(&proxy, "/v1/orders/{order}", "/v1/live/{rest...}").await.unwrap();
+    let stream = connection.start(&Request::get(services::EVENTS).bearer(&token)).await.unwrap();
+    assert_eq!(stream.status, 200);
+    shows(&proxy, "streams_live", 1).await;
+    proxy.accept(&complete_task(&task)).await;
+    assert!(stream.end(SOON).await.unwrap().broken.is_some());
+    shows(&proxy, "streams_live", 0).await;
+    shows(&proxy, "tokens_cold", 2).await;
 }
 
 #[test]
