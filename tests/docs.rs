@@ -63,6 +63,31 @@ fn operations_lists_every_metric() {
     assert_eq!(documented, known);
 }
 
+/// Names and expressions of `stats_tags`, in their order, as the file writes them.
+fn stats_tags(file: &str) -> Vec<String> {
+    let text = page(file);
+    let lines = text.lines().map(str::trim).skip_while(|line| *line != "stats_tags:").skip(1);
+    lines
+        .take_while(|line| line.starts_with("- tag_name: ") || line.starts_with("regex: "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn all_configurations_give_the_same_labels() {
+    let documented = stats_tags("docs/operations.md");
+    assert!(documented.len() > 20, "{documented:?}");
+    for file in [
+        "envoy/plain/sidecar.yaml",
+        "envoy/plain/sidecar-with-signals.yaml",
+        "envoy/istio/stats-tags.yaml",
+        "envoy/gateway/stats-tags.yaml",
+        "envoy/helm/taskfence/templates/istio.yaml",
+    ] {
+        assert_eq!(stats_tags(file), documented, "{file}");
+    }
+}
+
 #[test]
 fn every_test_that_the_page_of_ssf_names_is_one() {
     let page = page("docs/ssf-conformance.md");

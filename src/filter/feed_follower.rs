@@ -276,7 +276,7 @@ impl FeedFollower {
             return false;
         }
         // One step serves all that was written so far.
-        while let Ok(true) = host::dequeue(queue) {}
+        while let Ok(Some(_)) = host::dequeue(queue) {}
         self.set_pace();
         if !self.is_paced.get() {
             self.step(judge);

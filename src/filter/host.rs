@@ -407,19 +407,18 @@ pub fn resolve_queue(name: &str) -> Result<u32, HostError> {
     Ok(id)
 }
 
-/// Removes one message from a queue. `Ok(false)` when it is empty.
-pub fn dequeue(queue: u32) -> Result<bool, HostError> {
+/// Removes one message from a queue. `Ok(None)` when it is empty.
+pub fn dequeue(queue: u32) -> Result<Option<Vec<u8>>, HostError> {
     const EMPTY: HostError = HostError::Other(7);
     let (mut data, mut size) = (null_mut(), 0);
     // SAFETY: the return slots outlive the call; what they point to is taken over once.
     unsafe {
         match check(abi::proxy_dequeue_shared_queue(queue, &mut data, &mut size)) {
-            Ok(()) => drop(take(data, size)),
-            Err(EMPTY) => return Ok(false),
-            Err(error) => return Err(error),
+            Ok(()) => Ok(Some(take(data, size))),
+            Err(EMPTY) => Ok(None),
+            Err(error) => Err(error),
         }
     }
-    Ok(true)
 }
 
 /// Adds a message to a queue.
@@ -481,6 +480,17 @@ impl Gauge {
         }
     }
 
+    /// Adds the difference between `before` and `after`, which one worker has seen, atomically: the gauge then shows the sum
+    /// of all workers.
+    pub fn shift(self, before: u64, after: u64) {
+        let difference = i64::try_from(after.abs_diff(before)).unwrap_or(i64::MAX);
+        if let Some(id) = self.id.filter(|_| difference != 0) {
+            let signed = if after < before { difference.saturating_neg() } else { difference };
+            // SAFETY: no pointers.
+            unsafe { abi::proxy_increment_metric(id, signed) };
+        }
+    }
+
     /// Adds `more`, atomically.
     pub fn add(self, more: u32) -> Result<(), HostError> {
         let id = self.id.ok_or(HostError::NotFound)?;
@@ -495,5 +505,29 @@ impl Gauge {
         // SAFETY: `value` outlives the call.
         check(unsafe { abi::proxy_get_metric(id, &mut value) })?;
         Ok(value)
+    }
+}
+
+/// A histogram of the proxy, which all workers share. If it could not be defined, it keeps nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Histogram {
+    id: Option<u32>,
+}
+
+impl Histogram {
+    /// Defines the histogram `name`, or finds it.
+    pub fn define(name: &str) -> Histogram {
+        let mut id = 0;
+        // SAFETY: the pointer and the length are those of `name`; `id` outlives the call.
+        let defined = check(unsafe { abi::proxy_define_metric(2, name.as_ptr(), name.len(), &mut id) });
+        Histogram { id: defined.is_ok().then_some(id) }
+    }
+
+    /// Adds one value.
+    pub fn record(self, value: u64) {
+        if let Some(id) = self.id {
+            // SAFETY: no pointers.
+            unsafe { abi::proxy_record_metric(id, value) };
+        }
     }
 }

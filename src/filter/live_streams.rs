@@ -114,7 +114,7 @@ pub fn on_tick(shared: &Rc<Shared>, budget: &mut CallbackBudget) {
             worker.claim_slot(root, now);
         }
     });
-    look(root, shared, budget);
+    look(root, shared, None, budget);
 }
 
 /// The proxy deletes a root context, after the last stream under a configuration that was replaced. If the queue called
@@ -132,7 +132,7 @@ pub fn on_root_gone(root: u32) {
             && host::set_effective_context(other).is_ok()
         {
             worker.claim_slot(other, now);
-            worker.wake();
+            worker.wake(None);
             let _ = host::set_effective_context(root);
         }
     });
@@ -145,20 +145,31 @@ fn has_streams(shared: &Shared) -> bool {
 
 /// The queue has a message: looks at the streams of all plugins of this VM.
 pub fn on_queue_ready(root: u32, queue: u32, budget: &mut CallbackBudget) {
-    // One look serves all messages that are in the queue now.
-    while let Ok(true) = host::dequeue(queue) {}
+    // One look serves all messages that are in the queue now. The oldest says how long the streams went on.
+    let mut since = None;
+    while let Ok(Some(message)) = host::dequeue(queue) {
+        let sent = message.try_into().ok().map(u64::from_le_bytes);
+        since = since.into_iter().chain(sent).min();
+    }
     let plugins: Vec<_> = WORKER.with_borrow(|worker| worker.plugins.iter().filter_map(Weak::upgrade).collect());
-    plugins.iter().for_each(|shared| look(root, shared, budget));
+    plugins.iter().for_each(|shared| look(root, shared, since, budget));
 }
 
 /// Wakes every worker that has streams. A worker that cannot be woken notices the change at its next tick.
 pub fn wake(now: Timestamp) {
     let Ok(Some((bytes, _))) = host::shared_data(ROSTER) else { return };
+    let message = wake_up(host::now_nanoseconds().ok());
     for number in Roster::decode(&bytes).alive(now) {
         if let Ok(queue) = host::resolve_queue(&queue_name(number)) {
-            let _ = host::enqueue(queue, &[1]);
+            let _ = host::enqueue(queue, &message);
         }
     }
+}
+
+/// The message that wakes a worker: since when there is something to look for, in nanoseconds since 1970, little-endian.
+/// Where that is not known, and from other versions of the module, it has another length.
+fn wake_up(since: Option<u64>) -> Vec<u8> {
+    since.map_or(vec![1], |since| since.to_le_bytes().to_vec())
 }
 
 impl Worker {
@@ -174,10 +185,11 @@ impl Worker {
         self.slot = Some(RosterSlot { number, root, renewed_at: now });
     }
 
-    /// Asks for another callback of this worker at once. If that fails, its next tick is the next callback.
-    fn wake(&self) {
+    /// Asks for another callback of this worker at once, about what is there `since`. If that fails, its next tick is the
+    /// next callback.
+    fn wake(&self, since: Option<u64>) {
         if let Some(queue) = self.slot.and_then(|slot| host::resolve_queue(&queue_name(slot.number)).ok()) {
-            let _ = host::enqueue(queue, &[1]);
+            let _ = host::enqueue(queue, &wake_up(since));
         }
     }
 
@@ -207,8 +219,8 @@ fn queue_name(number: usize) -> String {
 }
 
 /// Looks at the streams of one plugin, and ends those that may not go on, as far as `budget` allows. The next
-/// callback ends the others.
-fn look(root: u32, shared: &Rc<Shared>, budget: &mut CallbackBudget) {
+/// callback ends the others. `since`: when the worker was to be woken, in nanoseconds; `None` at a tick.
+fn look(root: u32, shared: &Rc<Shared>, since: Option<u64>, budget: &mut CallbackBudget) {
     let Ok(mut endings) = shared.endings.try_borrow_mut() else { return };
     endings.extend(find(shared));
     if endings.is_empty() {
@@ -220,12 +232,15 @@ fn look(root: u32, shared: &Rc<Shared>, budget: &mut CallbackBudget) {
         if !ending.enforced {
             note(shared, &ending);
         } else if end(shared, &ending) {
+            if let (Some(since), Ok(now)) = (since, host::now_nanoseconds()) {
+                shared.metrics.end_delay.record(now.saturating_sub(since) / 1_000_000);
+            }
             budget.spend_on_answered();
         }
     }
     let _ = host::set_effective_context(root);
     if !endings.is_empty() {
-        WORKER.with_borrow(Worker::wake);
+        WORKER.with_borrow(|worker| worker.wake(since));
     }
 }
 

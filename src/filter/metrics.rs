@@ -1,6 +1,6 @@
 //! Counters, defined once per plugin. Envoy shows them as `wasmcustom.NAME`, to Prometheus without that prefix.
 
-use crate::host::Counter;
+use crate::host::{Counter, Histogram};
 use taskfence_core::reason::Reason;
 use taskfence_core::signal::set_error::SetErrorCode;
 
@@ -27,6 +27,8 @@ pub struct Metrics {
     pub indeterminate: Counter,
     /// A signal was good and could not be applied.
     pub failed: Counter,
+    /// How long a stream went on after the state of this proxy had changed, in milliseconds.
+    pub end_delay: Histogram,
     /// Something that is no push came to the receiver.
     pub not_a_push: Counter,
     denied: Vec<(Reason, Counter)>,
@@ -50,6 +52,7 @@ impl Metrics {
             contradictory: Counter::define("taskfence.signals_contradictory"),
             indeterminate: Counter::define("taskfence.indeterminate_match"),
             failed: Counter::define("taskfence.signals_failed"),
+            end_delay: Histogram::define("taskfence.end_delay_ms"),
             not_a_push: Counter::define("taskfence.not_a_push"),
             denied: family("denied", Reason::ALL.iter().copied(), Reason::code),
             shadowed: family("shadow_denied", Reason::ALL.iter().copied(), Reason::code),

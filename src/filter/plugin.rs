@@ -4,6 +4,7 @@ use crate::feed_follower::FeedFollower;
 use crate::key_fetcher::KeyFetcher;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::tally::Tally;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use taskfence_core::decision::judge::Judge;
@@ -19,6 +20,8 @@ pub struct Shared {
     pub judge: RefCell<Judge>,
     /// The counters.
     pub metrics: Metrics,
+    /// What is counted in this worker until its next tick.
+    pub tally: Tally,
     /// The streams that were admitted and go on.
     pub streams: RefCell<Streams>,
     /// Those that were found to have ended and have not been told yet.

@@ -26,6 +26,7 @@ use taskfence_core::http::request::Request;
 use taskfence_core::index::IssuerIndex;
 use taskfence_core::policy::identity_headers::Edit;
 use taskfence_core::reason::Reason;
+use taskfence_core::rules::mode::Mode;
 
 /// The context of one stream.
 pub struct RequestContext {
@@ -99,6 +100,12 @@ impl RequestContext {
         }
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(request.grpc) };
         let policy = judge.policy();
+        let rule = permit.rule();
+        let (mode, denied) = match permit.shadowed() {
+            Some(_) => (Mode::Shadow, true),
+            None => (policy.mode(rule), false),
+        };
+        self.shared.tally.decided(rule, mode, denied);
         if let Some(line) = record::admitted(permit, policy) {
             log::info!("{line}");
         }
@@ -120,6 +127,7 @@ impl RequestContext {
         }
         let Ok(judge) = self.shared.judge.try_borrow() else { return self.fail(grpc) };
         let policy = judge.policy();
+        self.shared.tally.decided(refusal.rule, Mode::Enforce, true);
         let decision = decision_id();
         if !claim_answer(refusal.reason, &decision) {
             return Action::Pause;

@@ -15,6 +15,7 @@ use crate::ports::SharedData;
 use crate::presence::Presence;
 use crate::push_context::PushContext;
 use crate::request_context::RequestContext;
+use crate::tally::Tally;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use std::cell::RefCell;
@@ -63,9 +64,10 @@ impl PluginRoot {
         let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let keys = KeyFetcher::new(&loaded.policy)?;
         let feed = FeedFollower::new(&loaded.policy)?;
+        let tally = Tally::new(&loaded.policy);
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
-        let shared = Rc::new(Shared { root: self.id, judge, metrics, streams, endings, keys, presence, feed });
+        let shared = Rc::new(Shared { root: self.id, judge, metrics, tally, streams, endings, keys, presence, feed });
         live_streams::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let own_tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
         let tick = if shared.feed.is_some() { own_tick.min(feed_follower::TICK) } else { own_tick };
@@ -119,8 +121,19 @@ fn wake(shared: &Shared) {
     }
 }
 
+/// Brings to the proxy's metrics what this worker has counted.
+fn flush(shared: &Shared) {
+    if let (Ok(judge), Ok(streams)) = (shared.judge.try_borrow(), shared.streams.try_borrow()) {
+        shared.tally.flush(judge.token_counts(), streams.len());
+    }
+}
+
 impl Drop for PluginRoot {
     fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            flush(shared);
+            shared.tally.withdraw();
+        }
         live_streams::on_root_gone(self.id);
     }
 }
@@ -158,6 +171,7 @@ impl RootContext for PluginRoot {
             live_streams::on_tick(shared, &mut budget);
             resume(shared, shared.keys.on_tick(&shared.judge), &mut budget);
             shared.presence.on_tick();
+            flush(shared);
             if let Some(feed) = &shared.feed {
                 feed.on_tick(&shared.judge);
                 wake(shared);

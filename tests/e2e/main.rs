@@ -38,6 +38,7 @@ mod keys;
 mod live;
 mod no_panic;
 mod oauth_server;
+mod observability;
 mod other_libraries;
 mod packages;
 mod paths;

@@ -26,6 +26,7 @@ pub mod oauth;
 pub mod orders;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod refusal;
 pub mod registry;

@@ -15,6 +15,19 @@ use crate::time::Timestamp;
 use crate::token::verify::{self, Candidate, Rejected, Verified};
 use std::rc::Rc;
 
+/// How one worker came by the sessions of its requests, and what it remembers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// Requests whose token was known: no signature was checked.
+    pub warm: u64,
+    /// Requests whose token was not known, and is valid.
+    pub cold: u64,
+    /// Tokens that are remembered now.
+    pub entries: u64,
+    /// The approximate bytes that they take.
+    pub bytes: u64,
+}
+
 /// The tokens that one worker saw under one configuration.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
@@ -23,6 +36,8 @@ pub(crate) struct Authenticator {
     sessions: Cache,
     refused: Refused,
     flood: Flood,
+    warm: u64,
+    cold: u64,
 }
 
 impl Authenticator {
@@ -35,7 +50,16 @@ impl Authenticator {
             sessions: Cache::new(limits.token_cache, seed),
             refused: Refused::new(seed),
             flood: Flood::new(limits.bad_signatures),
+            warm: 0,
+            cold: 0,
         }
+    }
+
+    /// What was counted since the start, and what is remembered now.
+    pub(crate) fn counts(&self) -> TokenCounts {
+        let number = |number| u64::try_from(number).unwrap_or(u64::MAX);
+        let (entries, bytes) = (number(self.sessions.len()), number(self.sessions.bytes()));
+        TokenCounts { warm: self.warm, cold: self.cold, entries, bytes }
     }
 
     /// The session of `token`. Times are checked at every call, everything that cannot change only once.
@@ -51,7 +75,10 @@ impl Authenticator {
             // A token is no longer valid if its key has left the key set of the issuer.
             if issuer.keys.current(now).is_some_and(|keys| keys.holds(session.verified().key())) {
                 return match verify::check_times(session.verified(), issuer, now) {
-                    Ok(()) => Ok(session),
+                    Ok(()) => {
+                        self.warm = self.warm.saturating_add(1);
+                        Ok(session)
+                    }
                     Err(reason) => {
                         self.sessions.remove(token);
                         Err(reason.into())
@@ -65,6 +92,7 @@ impl Authenticator {
         let kept = (!self.keeps_all).then_some(policy.claims_by_name.as_slice());
         let session = Rc::new(Session::new(verified, token, policy.has_conditions, kept));
         self.sessions.insert(Rc::clone(&session));
+        self.cold = self.cold.saturating_add(1);
         Ok(session)
     }
 

@@ -1,6 +1,6 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
-use crate::decision::authenticate::Authenticator;
+use crate::decision::authenticate::{Authenticator, TokenCounts};
 use crate::decision::evaluate::Asked;
 use crate::decision::evaluate::NoopObserver;
 use crate::decision::evaluate::Observer;
@@ -73,6 +73,11 @@ impl Judge {
     /// what nobody foresaw then lasts no longer than that.
     pub fn force_refresh(&mut self) {
         self.view.force_refresh();
+    }
+
+    /// How many requests came with a token that was known or new, and what is remembered of tokens.
+    pub fn token_counts(&self) -> TokenCounts {
+        self.tokens.counts()
     }
 
     /// Gives the policy away and forgets the rest.
@@ -501,8 +506,17 @@ mod tests {
         let token = token_with(json!({}), json!({}));
         let line = "GET /orders/1881";
         assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Ok(1));
+        let counts = |judge: &Judge| {
+            let TokenCounts { warm, cold, entries, bytes } = judge.token_counts();
+            assert_eq!(bytes > 0, entries > 0);
+            (warm, cold, entries)
+        };
+        assert_eq!(counts(&judge), (0, 1, 1));
         assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), Timestamp(NOW.0 + 230)), Err(Reason::TokenExpired));
+        assert_eq!(counts(&judge), (0, 1, 0), "it counts as neither, and is forgotten");
         assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Ok(1));
+        assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Ok(1));
+        assert_eq!(counts(&judge), (1, 2, 1));
         revoke(&mut ports, Kind::Session, "sess-9");
         assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Err(Reason::SessionRevoked));
         assert_eq!(ask(&mut judge, &mut ports, line, Some(&token), NOW), Err(Reason::SessionRevoked));

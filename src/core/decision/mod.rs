@@ -1,7 +1,7 @@
 //! From a request to a verdict, and from a verdict to an answer and a record.
 
 pub mod answer;
-pub(crate) mod authenticate;
+pub mod authenticate;
 pub(crate) mod bad_signatures;
 pub mod evaluate;
 pub(crate) mod flood;

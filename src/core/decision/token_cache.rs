@@ -60,6 +60,16 @@ impl Cache {
         }
     }
 
+    /// How many tokens it remembers.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// The approximate bytes that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Forgets `token`, which [`Cache::find`] has found.
     pub(crate) fn remove(&mut self, token: &[u8]) {
         let hash = self.hash(token);

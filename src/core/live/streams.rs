@@ -130,7 +130,7 @@ impl Streams {
     }
 
     /// The number of streams.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.streams.len().saturating_sub(self.free.len())
     }
 

@@ -8,7 +8,7 @@ pub mod evidence;
 pub(crate) mod grant_changes;
 pub(crate) mod grant_status;
 pub(crate) mod lessen;
-pub(crate) mod mode;
+pub mod mode;
 pub(crate) mod overlap;
 pub mod requirement;
 pub mod routes;
