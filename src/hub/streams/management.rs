@@ -6,9 +6,9 @@ use crate::problem::Problem;
 use crate::streams::answers::{DeliveryAnswer, DeliveryRequest, StreamAnswer, StreamQuery, StreamRequest};
 use crate::streams::body::{Json, NO_STORE};
 use crate::streams::outgoing::audience;
+use crate::streams::paths;
 use crate::streams::record::{Authorization, Delivery, POLL, PUSH, Status, StreamRecord, without_query};
-use crate::streams::routes::paths;
-use crate::streams::service::{MANAGE, READ, SentFeed, Streams, no_stream};
+use crate::streams::service::{MANAGE, READ, SentFeed, Streams, no_stream, without};
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -150,7 +150,7 @@ pub async fn delete(
     note: Option<Extension<Note>>,
 ) -> Result<StatusCode, Problem> {
     streams.feed_of(&principal, &feed, MANAGE)?;
-    let id = query.stream_id.ok_or_else(|| missing("stream_id"))?;
+    let id = query.stream_id.ok_or_else(|| without("stream_id"))?;
     let deleted = streams.blocking(move |streams| {
         let stream = streams.own(&principal, &feed, &id)?;
         if !streams.0.records.remove(&feed, &id)? {
@@ -210,7 +210,7 @@ impl Streams {
         sent: Value,
         given: Given,
     ) -> Result<Response, Problem> {
-        let id = request.stream_id.clone().ok_or_else(|| missing("stream_id"))?;
+        let id = request.stream_id.clone().ok_or_else(|| without("stream_id"))?;
         let wanted = self.wanted(&feed, request)?;
         let answer = self.blocking(move |streams| {
             let stream = streams.own(&principal, &feed, &id)?;
@@ -265,7 +265,7 @@ impl Streams {
             let detail = format!("`delivery.method` is neither `{PUSH}` nor `{POLL}`");
             return Err(Problem::bad_request(detail, "see `delivery_methods_supported`"));
         }
-        let endpoint_url = endpoint_url.ok_or_else(|| missing("delivery.endpoint_url"))?;
+        let endpoint_url = endpoint_url.ok_or_else(|| without("delivery.endpoint_url"))?;
         let help = "write the https URL that takes SETs; private addresses need `streams.allow` in hub.yaml";
         self.0.allowed.check(&endpoint_url).map_err(|error| Problem::bad_request(error.to_string(), help))?;
         let is_value = |text: &String| {
@@ -323,8 +323,4 @@ impl Streams {
             description: stream.description.clone(),
         }
     }
-}
-
-pub(super) fn missing(member: &str) -> Problem {
-    Problem::bad_request(format!("`{member}` is missing"), "see /openapi.json for the members")
 }

@@ -1,8 +1,8 @@
 //! What receivers discover (SSF 1.0 §7): the metadata of each feed, and the keys of its SETs.
 
 use crate::problem::Problem;
+use crate::streams::paths;
 use crate::streams::record::{POLL, PUSH};
-use crate::streams::routes::paths;
 use crate::streams::service::Streams;
 use axum::Json;
 use axum::extract::{Path, State};

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod management;
 pub mod metadata;
 mod outgoing;
+pub mod paths;
 pub mod poll;
 mod push;
 mod record;

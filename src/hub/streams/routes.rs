@@ -1,29 +1,9 @@
 //! Which handler serves which path and method of the transmitter. [`ALL`] is compared with `/openapi.json` in a test.
 
 use crate::streams::service::Streams;
-use crate::streams::{management, metadata, poll, status, subjects, verification};
+use crate::streams::{management, metadata, paths, poll, status, subjects, verification};
 use axum::Router;
 use axum::routing::{get, post};
-
-/// The paths.
-pub mod paths {
-    /// The metadata, between host and path of the issuer (SSF 1.0 §7.2).
-    pub const METADATA: &str = "/.well-known/ssf-configuration/feeds/{feed}";
-    /// The keys of SETs.
-    pub const KEYS: &str = "/feeds/{feed}/jwks.json";
-    /// The configuration endpoint.
-    pub const STREAMS: &str = "/feeds/{feed}/ssf/streams";
-    /// The status endpoint.
-    pub const STATUS: &str = "/feeds/{feed}/ssf/status";
-    /// The verification endpoint.
-    pub const VERIFICATION: &str = "/feeds/{feed}/ssf/verify";
-    /// The endpoint that adds a subject.
-    pub const ADD_SUBJECT: &str = "/feeds/{feed}/ssf/subjects/add";
-    /// The endpoint that removes a subject.
-    pub const REMOVE_SUBJECT: &str = "/feeds/{feed}/ssf/subjects/remove";
-    /// Where a stream is polled.
-    pub const POLL: &str = "/feeds/{feed}/ssf/poll/{stream}";
-}
 
 /// A path with its method, in lower case as OpenAPI has it.
 pub const ALL: [(&str, &str); 13] = [

@@ -227,3 +227,8 @@ impl From<NotSigned> for Problem {
         Problem::unavailable(error.to_string())
     }
 }
+
+/// A request without that member.
+pub(super) fn without(member: &str) -> Problem {
+    Problem::bad_request(format!("`{member}` is missing"), "see /openapi.json for the members")
+}

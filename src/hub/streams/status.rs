@@ -6,10 +6,10 @@ use crate::problem::Problem;
 use crate::streams::answers::{StatusBody, StreamQuery};
 use crate::streams::backlog;
 use crate::streams::body::Json;
-use crate::streams::management::{self, missing};
+use crate::streams::management;
+use crate::streams::paths;
 use crate::streams::record::{Says, Status, StreamRecord};
-use crate::streams::routes::paths;
-use crate::streams::service::{MANAGE, READ, Streams};
+use crate::streams::service::{MANAGE, READ, Streams, without};
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use serde_json::json;
@@ -28,7 +28,7 @@ pub async fn read(
     Extension(principal): Extension<Principal>,
 ) -> Result<axum::Json<StatusBody>, Problem> {
     streams.feed_of(&principal, &feed, READ)?;
-    let id = query.stream_id.ok_or_else(|| missing("stream_id"))?;
+    let id = query.stream_id.ok_or_else(|| without("stream_id"))?;
     let stream = streams.blocking(move |streams| streams.own(&principal, &feed, &id)).await?;
     Ok(axum::Json(answer(stream)))
 }

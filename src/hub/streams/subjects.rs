@@ -7,7 +7,7 @@ use crate::problem::Problem;
 use crate::streams::answers::SubjectRequest;
 use crate::streams::body::Json;
 use crate::streams::management;
-use crate::streams::routes::paths;
+use crate::streams::paths;
 use crate::streams::service::{MANAGE, Streams};
 use crate::streams::subject_match::matches;
 use axum::Extension;
