@@ -3,19 +3,23 @@
 //! All of it is in memory, and written to the store in batches. After a start the followers of the store are known again.
 //! Only `applied` acknowledges a change.
 //!
-//! With several replicas over one store, each writes the followers that came to it last, and reads those of the others: a
-//! follower that goes from one to another stays one.
+//! With several replicas over one store, each writes the followers that came to it last (`written`), and reads those of the
+//! others (`mirrored`): a follower that goes from one to another stays one. What relays say about those behind them is `told`.
+
+mod mirrored;
+pub mod told;
+pub mod written;
 
 use crate::feed::follower::{Follower, OFFSET_BOUND};
 use crate::feed::full_state::Of;
 use crate::feed::receipts::{self, Closes, CommitTime, Receipt, Waiter};
-use crate::feed::relays::{Heard, Relays};
+use crate::feed::relays::Relays;
 use crate::feed::report::{MAX_STALE, Report};
 use crate::feed::statements::Statements;
 use crate::feed::{Now, Settings, locked};
 use crate::histogram::Histogram;
 use crate::store::model::FollowerRecord;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,9 +28,6 @@ use tokio::sync::Notify;
 
 /// A follower that never closes itself leaves the list after this, in milliseconds.
 const SILENT: u64 = 24 * 3_600_000;
-
-/// That a follower was heard of is written this often, in milliseconds, if nothing else changed.
-const WRITE_SEEN: u64 = 60_000;
 
 /// A follower that was away for so long, in milliseconds, may have asked another replica meanwhile.
 const AWAY: u64 = 1_000;
@@ -71,17 +72,6 @@ struct State {
     unremoved: Vec<String>,
 }
 
-/// Which followers to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
-    /// Those that the store does not know.
-    New,
-    /// Those that changed since they were last written, and those that were heard of long after that.
-    Changed,
-    /// Those of which the store does not have the last word.
-    All,
-}
-
 /// Why a follower is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -105,32 +95,6 @@ pub struct Polling {
     replaced: Arc<Notify>,
     /// Whether it is the request of a relay, which is no follower.
     is_relay: bool,
-}
-
-/// What a relay says about one proxy.
-#[derive(Debug, Clone)]
-pub struct Told<'t> {
-    /// Its random id.
-    pub id: &'t str,
-    /// Who it is at the relay.
-    pub principal: &'t str,
-    /// What it has applied, a revision of this feed.
-    pub applied: Revision,
-    /// When the relay heard of it, in milliseconds since 1970.
-    pub seen: u64,
-    /// What it reports, if that is new.
-    pub report: Option<Report>,
-}
-
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
-    /// It was noted.
-    Noted,
-    /// The proxy is not known, and its report is missing.
-    Unknown,
-    /// There are too many, or too many of this relay.
-    TooMany,
 }
 
 impl Followers {
@@ -258,123 +222,6 @@ impl Followers {
         Ok(Polling { followers: self.clone(), id, principal, replaced, is_relay: false })
     }
 
-    /// A request of the relay that is `principal` begins. It is no follower, and may have many requests at once. `id` is
-    /// the random id that it reports.
-    pub fn begin_relay(self: &Arc<Self>, principal: &str, id: &str) -> Polling {
-        let (id, principal) = (format!("{principal}/{id}").into(), Arc::<str>::from(principal));
-        locked(&self.state).relays.polled(&principal, (self.now)());
-        Polling { followers: self.clone(), id, principal, replaced: Arc::default(), is_relay: true }
-    }
-
-    /// When what relays have said is forgotten, this is another text: when this process started, or, where there are
-    /// replicas, the epoch of the feed, since they keep together what relays say.
-    pub fn memory(&self, epoch: u64) -> String {
-        if self.shared { format!("{epoch:016x}") } else { self.started_at.to_string() }
-    }
-
-    /// `relay` has said what is behind it.
-    pub fn relay_reports(&self, relay: &str, heard: Heard<'_>) {
-        let mut state = locked(&self.state);
-        state.relays.reported(relay, heard, (self.now)());
-        state.waiters.iter().for_each(Waiter::look_again);
-    }
-
-    /// Whether other replicas know, or can know, of the relay whose request `polling` is.
-    pub fn knows_relay(&self, polling: &Polling) -> bool {
-        !self.shared || !polling.is_relay || locked(&self.state).relays.is_stored(&polling.principal)
-    }
-
-    /// What relays have said and asked here, for the other replicas, if that is to be written now: always with `all`.
-    pub fn unwritten_relays(&self, all: bool) -> Option<String> {
-        locked(&self.state).relays.unwritten((self.now)(), all)
-    }
-
-    /// That was written, or not.
-    pub fn relays_written(&self, text: &str, is_written: bool) {
-        locked(&self.state).relays.written(text, is_written);
-    }
-
-    /// Takes in what the other replicas have written of relays.
-    pub fn mirror_relays<'t>(&self, texts: impl Iterator<Item = &'t str>) {
-        let mut state = locked(&self.state);
-        state.relays.mirror(texts);
-        state.waiters.iter().for_each(Waiter::look_again);
-    }
-
-    /// All are to be written again.
-    pub fn write_again(&self) {
-        locked(&self.state).by_id.values_mut().for_each(|follower| follower.changed = true);
-    }
-
-    /// Notes what `relay` says about a proxy. `committed_at` is as in [`Followers::acknowledge`].
-    pub fn told(&self, relay: &str, told: Told<'_>, committed_at: impl Fn(u64) -> Option<u64>) -> Word {
-        let now = (self.now)();
-        let id = format!("{relay}/{}", told.id).into_boxed_str();
-        let seen = told.seen.min(now);
-        let mut state = locked(&self.state);
-        let State { by_id, of_principal, waiters, relays, .. } = &mut *state;
-        let room = by_id.len() < self.max.0;
-        match (by_id.get_mut(&id), told.report) {
-            (None, None) => return Word::Unknown,
-            (Some(known), report) => {
-                (known.seen, known.gone) = (known.seen.max(seen), false);
-                if known.replica != self.own {
-                    (known.replica, known.changed) = (self.own.clone(), true);
-                }
-                if let Some(report) = report.filter(|report| known.report != *report) {
-                    (known.report, known.changed) = (report, true);
-                }
-            }
-            (None, Some(report)) => {
-                let relay = of_principal.get_key_value(relay).map_or_else(|| relay.into(), |(name, _)| name.clone());
-                let own = of_principal.entry(relay.clone()).or_default();
-                if !room || *own >= self.max.1 {
-                    relays.overflowed(&relay, now);
-                    return Word::TooMany;
-                }
-                *own = own.saturating_add(1);
-                let follower = Follower {
-                    principal: told.principal.into(),
-                    relay: Some(relay),
-                    request: Arc::default(),
-                    report,
-                    applied: Revision::START,
-                    applied_at: now,
-                    applied_before: 0,
-                    seen,
-                    statements: Statements::default(),
-                    is_heard: true,
-                    is_ahead: false,
-                    foreign_at: 0,
-                    polling: 0,
-                    changed: true,
-                    gone: false,
-                    written: 0,
-                    stored: false,
-                    replica: self.own.clone(),
-                    not_before: now,
-                    sent: Revision::START,
-                    mirrored: 0,
-                };
-                by_id.insert(id.clone(), follower);
-                waiters.iter_mut().for_each(|waiter| waiter.joined(Revision::START));
-            }
-        }
-        drop(state);
-        self.acknowledge(&id, told.applied, committed_at);
-        Word::Noted
-    }
-
-    /// Removes proxies behind `relay` that it has not heard of for so long that they have closed themselves.
-    pub fn told_gone(&self, relay: &str, ids: &[String]) {
-        let mut state = locked(&self.state);
-        for id in ids {
-            if let Some(follower) = state.by_id.get_mut(format!("{relay}/{id}").as_str()) {
-                follower.gone = true;
-            }
-        }
-    }
-
     /// What a follower is known to have applied.
     pub fn applied(&self, id: &str) -> Option<Revision> {
         locked(&self.state).by_id.get(id).map(|follower| follower.applied)
@@ -455,65 +302,6 @@ impl Followers {
         (state.by_id.len(), state.by_id.values().map(|follower| u64::from(follower.polling)).sum())
     }
 
-    /// Followers that are to be written, as records for the store; at most `limit`.
-    pub fn unwritten(&self, which: Which, limit: usize) -> Vec<FollowerRecord> {
-        let now = (self.now)();
-        let mut records = Vec::new();
-        for (id, follower) in &mut locked(&self.state).by_id {
-            if records.len() >= limit {
-                break;
-            }
-            let unseen = follower.seen.saturating_sub(follower.written);
-            let is_due = match which {
-                _ if follower.replica != self.own => false,
-                Which::New => !follower.stored,
-                Which::Changed => follower.changed || unseen >= WRITE_SEEN,
-                Which::All => follower.changed || unseen > 0,
-            };
-            if !is_due {
-                continue;
-            }
-            (follower.changed, follower.written) = (false, now);
-            records.push(FollowerRecord {
-                feed: self.feed.clone(),
-                id: id.to_string(),
-                principal: follower.principal.to_string(),
-                report: follower.report.to_json().to_string(),
-                applied: follower.applied,
-                seen: follower.seen,
-                statement_at: follower.statements.last().unwrap_or(0),
-                replica: self.own.to_string(),
-                relay: follower.relay.as_deref().unwrap_or_default().to_owned(),
-            });
-        }
-        records
-    }
-
-    /// They were written.
-    pub fn stored(&self, records: &[FollowerRecord]) {
-        let mut state = locked(&self.state);
-        for record in records {
-            if let Some(follower) = state.by_id.get_mut(record.id.as_str()) {
-                follower.stored = true;
-            }
-        }
-    }
-
-    /// Whether the store knows the follower, or it has left.
-    pub fn is_stored(&self, id: &str) -> bool {
-        locked(&self.state).by_id.get(id).is_none_or(|follower| follower.stored)
-    }
-
-    /// They could not be written: they are changed still.
-    pub fn not_written(&self, records: &[FollowerRecord]) {
-        let mut state = locked(&self.state);
-        for record in records {
-            if let Some(follower) = state.by_id.get_mut(record.id.as_str()) {
-                follower.changed = true;
-            }
-        }
-    }
-
     /// Removes the followers that are silent for too long, and returns their ids, and those that the store has still.
     pub fn expire(&self) -> Vec<String> {
         let now = (self.now)();
@@ -535,49 +323,9 @@ impl Followers {
         gone.into_iter().map(|(id, _)| id.into_string()).chain(unremoved).collect()
     }
 
-    /// The store has these still that have left. Other replicas would wait for them.
-    pub fn not_removed(&self, ids: Vec<String>) {
-        locked(&self.state).unremoved.extend(ids);
-    }
-
-    /// Takes in followers that the store has, of this replica and of others. `since`: the read began then, in milliseconds
-    /// since 1970, and `records` are all that there are; `None`: they are some.
-    pub fn mirror(&self, records: Vec<FollowerRecord>, since: Option<u64>) {
-        let mut state = locked(&self.state);
-        let mut known: HashSet<Box<str>> = HashSet::new();
-        for record in records {
-            if since.is_some() {
-                known.insert(record.id.as_str().into());
-            }
-            state.mirror(record, &self.own);
-        }
-        let Some(since) = since else { return };
-        let State { by_id, of_principal, waiters, .. } = &mut *state;
-        for (id, follower) in by_id.iter_mut().filter(|(id, follower)| follower.stored && !known.contains(&**id)) {
-            // Another replica has removed it as silent while it came here.
-            if follower.replica == self.own && follower.written < since {
-                tracing::debug!(feed = self.feed, id = &**id, "a follower is not in the store any more");
-                (follower.stored, follower.changed) = (false, true);
-            }
-        }
-        for (_, follower) in by_id.extract_if(|id, follower| follower.replica != self.own && !known.contains(id)) {
-            forget(&follower, of_principal, waiters);
-        }
-    }
-
-    /// Notes when each other replica last said that it lives, in milliseconds since 1970.
-    pub fn note_alive(&self, alive: impl Iterator<Item = (Box<str>, u64)>) {
-        locked(&self.state).alive = alive.collect();
-    }
-
     /// Until when the replica that a follower came to last may have served it, in milliseconds since 1970.
     pub fn served_until(&self, follower: &Follower) -> u64 {
         locked(&self.state).served_until(follower)
-    }
-
-    /// Whether a follower that came here last is to be written.
-    pub fn has_changed(&self) -> bool {
-        locked(&self.state).by_id.values().any(|follower| follower.changed && follower.replica == self.own)
     }
 
     /// Whether somebody waits for a receipt.
@@ -671,79 +419,6 @@ impl Drop for Polling {
 }
 
 impl State {
-    /// Takes in what the store has of one follower, unless more is known here.
-    fn mirror(&mut self, record: FollowerRecord, own: &Arc<str>) {
-        let State { by_id, of_principal, waiters, .. } = self;
-        let hash = hash(&record.report);
-        let Some(known) = by_id.get_mut(record.id.as_str()) else {
-            // This replica has removed it, and the store not yet.
-            let Ok(report) = Report::parse_stored(record.report.as_bytes()) else { return };
-            if *record.replica == **own {
-                return;
-            }
-            let voice = if record.relay.is_empty() { record.principal.as_str() } else { record.relay.as_str() };
-            let (voice, own_count) = match of_principal.get_key_value(voice) {
-                Some((voice, count)) => (voice.clone(), *count),
-                None => (Arc::from(voice), 0),
-            };
-            of_principal.insert(voice.clone(), own_count.saturating_add(1));
-            let (principal, relay) = match record.relay.is_empty() {
-                true => (voice, None),
-                false => (Arc::from(record.principal), Some(voice)),
-            };
-            waiters.iter_mut().for_each(|waiter| waiter.joined(record.applied));
-            let mut statements = Statements::default();
-            statements.note(0, record.statement_at);
-            let follower = Follower {
-                principal,
-                relay,
-                request: Arc::default(),
-                applied: record.applied,
-                applied_at: record.seen,
-                applied_before: record.applied.number,
-                seen: record.seen,
-                statements,
-                replica: record.replica.into(),
-                not_before: 0,
-                sent: Revision::START,
-                mirrored: hash,
-                is_heard: false,
-                is_ahead: false,
-                foreign_at: 0,
-                polling: 0,
-                changed: false,
-                gone: false,
-                written: record.seen,
-                stored: true,
-                report,
-            };
-            by_id.insert(record.id.into_boxed_str(), follower);
-            return;
-        };
-        // What this replica wrote is no news; nor is what another one wrote before the follower came here.
-        let is_older = record.seen < known.seen || (record.seen == known.seen && known.replica == *own);
-        if *record.replica == **own || is_older {
-            return;
-        }
-        if known.mirrored != hash
-            && let Ok(report) = Report::parse_stored(record.report.as_bytes())
-        {
-            (known.report, known.mirrored) = (report, hash);
-        }
-        if *known.replica != *record.replica {
-            known.replica = record.replica.as_str().into();
-        }
-        (known.seen, known.written, known.stored, known.changed) = (record.seen, record.seen, true, false);
-        let before = known.applied;
-        // The same follower never has less of one epoch than before.
-        if before == record.applied || (before.epoch == record.applied.epoch && before.number > record.applied.number) {
-            return;
-        }
-        (known.applied, known.applied_at, known.applied_before) = (record.applied, record.seen, before.number);
-        let node = known.report.name();
-        waiters.iter_mut().for_each(|waiter| waiter.moved(before, record.applied, node, record.seen));
-    }
-
     fn served_until(&self, follower: &Follower) -> u64 {
         let alive = self.alive.get(&*follower.replica).copied().unwrap_or(0);
         alive.max(follower.seen).max(follower.statements.last().unwrap_or(0))

@@ -16,7 +16,7 @@
 use crate::access::principal::Principal;
 use crate::config::role::Role;
 use crate::feed::Feeds;
-use crate::feed::followers::{Told, Word};
+use crate::feed::followers::told::{Told, Word};
 use crate::feed::relays::Heard;
 use crate::feed::report::Report;
 use crate::problem::Problem;

@@ -2,7 +2,7 @@
 
 use crate::feed::Feeds;
 use crate::feed::feed::{Feed, NoAnswer};
-use crate::feed::followers::Which;
+use crate::feed::followers::written::Which;
 use crate::feed::pace::Pace;
 use crate::feed::relays;
 use crate::feed::turns::Turns;

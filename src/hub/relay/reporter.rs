@@ -1,6 +1,6 @@
 //! Tells the hub of the proxies behind a relay: who has changed since it was last told, a few times a second.
 
-use crate::feed::followers::Which;
+use crate::feed::followers::written::Which;
 use crate::feed::relayed::{MAX_BATCH, RelayReport, RelayReportAnswer, RelayedFollower};
 use crate::relay::feed::RelayFeed;
 use crate::relay::upstream::{NoPage, Upstream};

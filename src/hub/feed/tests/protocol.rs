@@ -2,7 +2,7 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
-use crate::feed::followers::Which;
+use crate::feed::followers::written::Which;
 use crate::feed::keys::Keys;
 use crate::feed::known_keys::lacking;
 use crate::feed::receipts::{Closes, Never};

@@ -1,7 +1,9 @@
 //! What a relay says about proxies, and what rests on it.
 
 use crate::feed::Settings;
-use crate::feed::followers::{Followers, Told, Which, Word};
+use crate::feed::followers::Followers;
+use crate::feed::followers::told::{Told, Word};
+use crate::feed::followers::written::Which;
 use crate::feed::receipts::{Closes, CommitTime};
 use crate::feed::relays::Heard;
 use crate::feed::report::Report;

@@ -2,7 +2,7 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
-use crate::feed::followers::Which;
+use crate::feed::followers::written::Which;
 use crate::feed::receipts::{Closes, Never};
 use crate::feed::relayed::RelayReportAnswer;
 use crate::feed::testing::{MemoryStore, SetClock, feeds};
