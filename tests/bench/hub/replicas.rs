@@ -29,7 +29,9 @@ const ALL_WITHIN_MS: f64 = 500.0;
 const RATE: f64 = 2_000.0;
 /// Signals a second that are offered to each.
 const OFFERED_TO_EACH: u32 = 1_100;
-const CONNECTIONS: usize = 25;
+/// Connections to each: a commit over the network takes as long for many signals as for few, so that it is their number that
+/// decides.
+const CONNECTIONS: usize = 100;
 /// The followers of a replica that was killed must be fresh again within this.
 const FRESH_WITHIN_S: f64 = 5.0;
 
