@@ -3,6 +3,7 @@
 //! A change of a feed locks the row of its head first, so that numbers and ids of signals become visible in order. A commit
 //! is on the disk of the server, and on the standby that it waits for, when it returns.
 
+mod columns;
 mod error;
 mod feeds;
 pub mod import;
@@ -14,6 +15,7 @@ mod prune;
 mod reads;
 mod records;
 mod retention;
+mod rows;
 mod schema;
 mod servers;
 mod session;
