@@ -188,7 +188,7 @@ impl Check {
 }
 
 /// Whether the configuration has a value of `authorization`. It must be in what goes into Envoy.
-fn holds_secret(policy: &Policy) -> bool {
+pub fn holds_secret(policy: &Policy) -> bool {
     let signals = policy.signals();
     signals.hub().is_some_and(|hub| hub.authorization.is_some())
         || signals.transmitters().iter().any(|stream| stream.authorization.is_some())

@@ -9,6 +9,7 @@ use serde_json::Value;
 use taskfence_core::config::load;
 use taskfence_core::config::problem::Problem;
 
+use crate::commands::check;
 use crate::commands::hub;
 use crate::failure::Failure;
 use crate::input::file::{self, Access, Existing};
@@ -23,6 +24,9 @@ use crate::terminal::exit::Exit;
 
 /// The first line of each file that is written.
 const HEAD: &str = "# Made by `taskfence render`: change the base or the file of the service instead.\n";
+
+/// The member of a configuration that holds a secret.
+const SECRET: &str = "authorization";
 
 /// Make the resources of many services from a base and one small file each
 ///
@@ -162,8 +166,15 @@ impl Render {
         if !problems.is_empty() {
             return Ok(Err(problems));
         }
-        if !loaded.warnings.is_empty() {
-            warnings.insert(path.to_owned(), loaded.warnings);
+        let mut told = loaded.warnings;
+        if check::holds_secret(&loaded.policy) {
+            let help = "use the client certificate of the cluster, or keep what is rendered as the secret that it is";
+            told.push(
+                Problem::at("signals", format!("has a value of `{SECRET}`, which stands in the resource")).help(help),
+            );
+        }
+        if !told.is_empty() {
+            warnings.insert(path.to_owned(), told);
         }
         let made = resource::make(base, &service, configuration).map(|resource| Made {
             file: path.to_owned(),
@@ -240,8 +251,8 @@ impl Render {
                         writeln!(
                             console.out,
                             "    {path}: {} -> {}",
-                            shown(deployed.as_ref()),
-                            shown(rendered.as_ref())
+                            shown(path, deployed.as_ref()),
+                            shown(path, rendered.as_ref())
                         )?;
                     }
                 }
@@ -317,6 +328,30 @@ fn name_of((kind, namespace, name): &deployed::Id) -> String {
     format!("{kind} {namespace}/{name}")
 }
 
-fn shown(value: Option<&Value>) -> String {
-    value.map_or_else(|| "nothing".to_owned(), Value::to_string)
+/// The value of a place, for people: a secret in it is not shown.
+fn shown(path: &str, value: Option<&Value>) -> String {
+    match value {
+        None => "nothing".to_owned(),
+        Some(_) if path.ends_with(&format!(".{SECRET}")) => "a secret".to_owned(),
+        Some(value) => {
+            let mut value = value.clone();
+            mask(&mut value);
+            value.to_string()
+        }
+    }
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members.iter_mut() {
+                match name.as_str() {
+                    SECRET => *member = "a secret".into(),
+                    _ => mask(member),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

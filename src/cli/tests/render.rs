@@ -127,6 +127,31 @@ fn the_difference_to_what_is_deployed_names_the_rule() {
 }
 
 #[test]
+fn a_secret_is_warned_of_and_not_shown() {
+    let mesh = Mesh::new("istio", 1);
+    let output = mesh.path("out");
+    mesh.render(&["--output", text(&output)], "");
+    let key = SigningKey::generate(Algorithm::Es256, Some("h1".to_owned())).unwrap().public_jwk().unwrap();
+    let hub =
+        format!("{{ cluster: hub, feed: main, authorization: Bearer hush, keys: {{ inline: {{ keys: [{key}] }} }} }}");
+    mesh.service(0, &format!("configuration: {{ signals: {{ hub: {hub}, stale: {{ after: 30s }} }} }}\n"));
+    let (_, added) = mesh.render(&["--diff", text(&output)], "");
+    assert!(added.out().contains("\"authorization\":\"a secret\""), "{}", added.out());
+    assert!(added.err().contains("has a value of `authorization`"), "{}", added.err());
+    mesh.render(&["--output", text(&output)], "");
+    mesh.service(
+        0,
+        &format!(
+            "configuration: {{ signals: {{ hub: {}, stale: {{ after: 30s }} }} }}\n",
+            hub.replace("hush", "other")
+        ),
+    );
+    let (_, changed) = mesh.render(&["--diff", text(&output)], "");
+    assert!(changed.out().contains("signals.hub.authorization: a secret -> a secret"), "{}", changed.out());
+    assert!(!format!("{}{}{}", added.out(), changed.out(), changed.err()).contains("hush"));
+}
+
+#[test]
 fn a_service_that_is_gone_is_removed_on_request() {
     let mesh = Mesh::new("envoy-gateway", 2);
     let output = mesh.path("out");
