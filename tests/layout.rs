@@ -12,7 +12,7 @@ const ROOMS: [&str; 19] = [
 ];
 
 /// The rooms of `src/hub`, lowest first, with the files that stand beside them.
-const HUB_ROOMS: [&str; 22] = [
+const HUB_ROOMS: [&str; 23] = [
     "repeated",
     "config",
     "resolver",
@@ -26,6 +26,7 @@ const HUB_ROOMS: [&str; 22] = [
     "ssf",
     "feed",
     "streams",
+    "evidence",
     "api",
     "connection",
     "serve",

@@ -36,3 +36,4 @@ pub mod state;
 mod testing;
 pub mod time;
 pub mod token;
+pub mod uses;

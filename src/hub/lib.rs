@@ -16,6 +16,7 @@ pub mod access;
 pub mod api;
 pub mod config;
 pub mod connection;
+pub mod evidence;
 pub mod feed;
 pub mod health;
 pub mod histogram;
