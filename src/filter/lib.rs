@@ -26,6 +26,7 @@ mod push_context;
 mod readiness;
 mod request_context;
 mod root_context;
+mod state_metrics;
 mod tally;
 
 use proxy_wasm::traits::RootContext;

@@ -3,6 +3,7 @@
 use crate::change_gauge;
 use crate::envoy_signature;
 use crate::host::{self, HostError};
+use crate::state_metrics;
 use std::net::IpAddr;
 use taskfence_core::http::connection::{ConnectionInfo, parse_address, parse_digest, parse_peer};
 use taskfence_core::jose::algorithm::Algorithm;
@@ -55,6 +56,10 @@ impl Store for SharedData {
 
     fn ring(&mut self) -> Result<(), StoreError> {
         change_gauge::ring().map_err(|_| StoreError::Failed)
+    }
+
+    fn entries_changed(&mut self, before: usize, after: usize) {
+        state_metrics::entries_changed(before, after);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::ports::SharedData;
 use crate::presence::Presence;
 use crate::push_context::PushContext;
 use crate::request_context::RequestContext;
+use crate::state_metrics;
 use crate::tally::Tally;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
@@ -128,6 +129,15 @@ fn flush(shared: &Shared) {
     }
 }
 
+/// Shows how long the transmitters have been silent.
+fn show_age(shared: &Shared) {
+    if let (Ok(mut judge), Some(now)) = (shared.judge.try_borrow_mut(), now())
+        && let Ok(Some(heard)) = judge.heard_of_all(&mut SharedData)
+    {
+        state_metrics::show_age(heard, now);
+    }
+}
+
 impl Drop for PluginRoot {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
@@ -171,6 +181,7 @@ impl RootContext for PluginRoot {
             live_streams::on_tick(shared, &mut budget);
             resume(shared, shared.keys.on_tick(&shared.judge), &mut budget);
             shared.presence.on_tick();
+            show_age(shared);
             flush(shared);
             if let Some(feed) = &shared.feed {
                 feed.on_tick(&shared.judge);

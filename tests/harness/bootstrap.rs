@@ -211,22 +211,61 @@ impl Settings {
     }
 }
 
+/// Whose way to set the plugins up the tests use: the environment variable `TASKFENCE_TEST_AS` is `istio`, `gateway`, or not
+/// set.
+#[derive(Clone, Copy)]
+enum SetUpBy {
+    /// Plain Envoy, as the project recommends it.
+    Operator,
+    /// Istio: no `vm_id`.
+    Istio,
+    /// Envoy Gateway: a `vm_id` of the policy, and a module that dies is not loaded anew.
+    Gateway,
+}
+
+impl SetUpBy {
+    fn chosen() -> Self {
+        match std::env::var("TASKFENCE_TEST_AS").as_deref() {
+            Err(_) | Ok("") => Self::Operator,
+            Ok("istio") => Self::Istio,
+            Ok("gateway") => Self::Gateway,
+            Ok(other) => panic!("TASKFENCE_TEST_AS is `{other}`: make it `istio` or `gateway`, or leave it out"),
+        }
+    }
+
+    fn vm_id(self) -> &'static str {
+        match self {
+            Self::Operator => "taskfence.v1",
+            Self::Istio => "",
+            Self::Gateway => "orders/taskfence/0",
+        }
+    }
+
+    fn failure_policy(self) -> &'static str {
+        match self {
+            Self::Operator | Self::Istio => "FAIL_RELOAD",
+            Self::Gateway => "FAIL_CLOSED",
+        }
+    }
+}
+
 fn wasm_filter(role: &str, config: &Value, wasm: &Path) -> Value {
     let mut config = config.clone();
     config["role"] = json!(role);
+    let by = SetUpBy::chosen();
     json!({
         "name": "taskfence",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config": {
                 "name": format!("taskfence-{role}"),
-                "failure_policy": "FAIL_RELOAD",
+                "failure_policy": by.failure_policy(),
                 // Without it a filter that stops at the headers never gets to see the body, and a signal is the
                 // body.
                 "allow_on_headers_stop_iteration": role == "receiver",
                 "vm_config": {
                     // Shared data belongs to the vm_id: with another one a signal would not reach the filter.
-                    "vm_id": "taskfence.v1",
+                    "vm_id": by.vm_id(),
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": {"local": {"filename": wasm.display().to_string()}}
                 },

@@ -17,6 +17,7 @@ use crate::http::connection::ConnectionInfo;
 use crate::http::method::Method;
 use crate::http::path::Canonical;
 use crate::http::request::Request;
+use crate::index::IssuerIndex;
 use crate::jose::signature::CheckSignature;
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::policy::Policy;
@@ -27,7 +28,7 @@ use crate::rules::mode::Mode;
 use crate::rules::requirement::{Check, Requirement};
 use crate::rules::rule::{Effect, Target};
 use crate::state::single_use::{self, ConsumeError, SingleUseEntry};
-use crate::state::store::Store;
+use crate::state::store::{Store, StoreError};
 use crate::state::view::View;
 use crate::time::Span;
 use crate::time::Timestamp;
@@ -73,6 +74,15 @@ impl Judge {
     /// what nobody foresaw then lasts no longer than that.
     pub fn force_refresh(&mut self) {
         self.view.force_refresh();
+    }
+
+    /// When all transmitters whose silence some issuer's grants depend on had been heard of; [`Timestamp`] 0 if one never was,
+    /// `None` if there are none.
+    pub fn heard_of_all(&mut self, store: &mut impl Store) -> Result<Option<Timestamp>, StoreError> {
+        self.view.refresh(store)?;
+        let issuers = IssuerIndex::enumerate(self.policy.issuers());
+        let needed = issuers.map(|(at, _)| self.policy.signals().heartbeats_of(at)).filter(|needed| !needed.is_empty());
+        Ok(needed.map(|needed| self.view.fresh_at(needed)).min())
     }
 
     /// How many requests came with a token that was known or new, and what is remembered of tokens.

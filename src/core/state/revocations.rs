@@ -68,8 +68,10 @@ pub fn merge(
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Bucket(bucket))?.ok_or(StoreError::Absent)?;
         let mut table = Table::decode(&stored.bytes)?;
+        let before = table.len();
         let fits = table.insert_all(entries.iter().map(|(by, entry)| (*by, (*entry).clone())), now);
         if store.swap(Slot::Bucket(bucket), &table.encode(), stored.cas)? {
+            store.entries_changed(before, table.len());
             return Ok(fits);
         }
     }

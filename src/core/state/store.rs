@@ -59,6 +59,9 @@ pub trait Store {
     fn ring(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
+
+    /// The number of entries in a bucket was `before` and is now `after`: for whoever counts them.
+    fn entries_changed(&mut self, _before: usize, _after: usize) {}
 }
 
 /// Why the state could not be read or written. None of these means "no revocations".
