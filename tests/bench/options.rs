@@ -54,6 +54,8 @@ pub enum HubPart {
     Warm,
     /// Two replicas over one PostgreSQL
     Replicas,
+    /// Uses that are counted, taken in and reported
+    Evidence,
 }
 
 /// A part of the bench that can run by itself.

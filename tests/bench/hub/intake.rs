@@ -89,6 +89,7 @@ pub(super) async fn pushed(
 ) -> Result<push::Pushed> {
     let plan = push::Plan {
         hub: hub.address(),
+        kind: push::SIGNALS,
         token: hub.transmitter.clone(),
         sets,
         connections,

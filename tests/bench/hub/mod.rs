@@ -2,11 +2,13 @@
 //! the hub.
 //!
 //! [`crowd`] measures with many followers that are no proxies ([`followers`]), [`in_force`], [`catch_up`] and [`warm`]
-//! with an Envoy, [`intake`] the signals that come in, and [`replicas`] two hubs over one database.
+//! with an Envoy, [`intake`] the signals that come in, [`replicas`] two hubs over one database, and
+//! [`evidence`] what it costs to count uses.
 
 pub mod answers;
 pub mod catch_up;
 pub mod crowd;
+pub mod evidence;
 pub mod fill;
 pub mod followers;
 pub mod in_force;
@@ -45,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const OTHER_FILES: usize = 1_000;
 
 /// The parts, in the order of the rows.
-const PARTS: [(HubPart, &str); 7] = [
+const PARTS: [(HubPart, &str); 8] = [
     (HubPart::Followers, "many followers"),
     (HubPart::Mtls, "many followers over mTLS"),
     (HubPart::Proxy, "one proxy"),
@@ -53,6 +55,7 @@ const PARTS: [(HubPart, &str); 7] = [
     (HubPart::CatchUp, "a fresh proxy"),
     (HubPart::Warm, "a warm request"),
     (HubPart::Replicas, "two replicas"),
+    (HubPart::Evidence, "evidence"),
 ];
 
 /// What every part here needs.
@@ -79,6 +82,7 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
             HubPart::CatchUp => catch_up::measure(&mut part).await,
             HubPart::Warm => warm::measure(&mut part).await,
             HubPart::Replicas => replicas::measure(&mut part).await,
+            HubPart::Evidence => evidence::measure(&mut part).await,
         };
         if let Err(error) = result {
             let row = Row::void(&format!("hub/{name}"), "", "", error.to_string());

@@ -1,4 +1,5 @@
-//! Pushes signals to a hub as fast as it takes them, or so many a second, from one thread that costs little.
+//! Pushes signals, or what proxies count, to a hub as fast as it takes them, or so many a second, from one thread that
+//! costs little.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,17 +22,34 @@ use crate::{Error, Result};
 pub struct Plan {
     /// Where the hub listens.
     pub hub: SocketAddr,
-    /// A token of the role `transmitter`.
+    /// What they are.
+    pub kind: Kind,
+    /// A token of the role that may push them.
     pub token: String,
-    /// The signed signals; each is pushed once.
+    /// The bodies, such as signed signals; each is pushed once.
     pub sets: Vec<String>,
-    /// How many connections, each with one signal at a time.
+    /// How many connections, each with one body at a time.
     pub connections: usize,
     /// How long; less if there are not enough signals.
     pub time: Duration,
     /// Signals a second on all connections; as many as are taken if nothing is said.
     pub rate: Option<u32>,
 }
+
+/// What is pushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The last part of the path.
+    path: &'static str,
+    media_type: &'static str,
+    /// The status of a good answer.
+    status: u16,
+}
+
+/// Signed signals.
+pub const SIGNALS: Kind = Kind { path: "signals", media_type: "application/secevent+jwt", status: 202 };
+/// What proxies have counted.
+pub const USES: Kind = Kind { path: "uses", media_type: "application/json", status: 200 };
 
 /// What became of them.
 #[derive(Debug, Default)]
@@ -47,6 +65,7 @@ pub struct Pushed {
 }
 
 struct Shared {
+    kind: Kind,
     token: String,
     sets: RefCell<Vec<String>>,
     began: Instant,
@@ -71,6 +90,7 @@ impl Plan {
         let began = Instant::now();
         let connections = u32::try_from(self.connections.max(1)).unwrap_or(1);
         let shared = Rc::new(Shared {
+            kind: self.kind,
             token: self.token,
             sets: RefCell::new(self.sets),
             began,
@@ -119,18 +139,22 @@ impl Shared {
             let sent = Instant::now();
             socket.send(self.request(&set).as_bytes()).await?;
             let answer = socket.receive(&mut bytes, &self.scratch).await?;
-            if answer.status != 202 {
+            if answer.status != self.kind.status {
                 let text = String::from_utf8_lossy(&bytes[answer.body..answer.end]);
-                return Err(Error::new(format!("a signal was answered {}: {text}", answer.status)));
+                return Err(Error::new(format!(
+                    "one of the {} was answered {}: {text}",
+                    self.kind.path, answer.status
+                )));
             }
             self.answers.borrow_mut().push((self.began.elapsed(), sent.elapsed()));
         }
     }
 
     fn request(&self, set: &str) -> String {
+        let Kind { path, media_type, .. } = self.kind;
         format!(
-            "POST /v1/feeds/{FEED}/signals HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
-             content-type: application/secevent+jwt\r\naccept: application/json\r\ncontent-length: {}\r\n\r\n{set}",
+            "POST /v1/feeds/{FEED}/{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+             content-type: {media_type}\r\naccept: application/json\r\ncontent-length: {}\r\n\r\n{set}",
             orders::HOST,
             self.token,
             set.len()
@@ -192,6 +216,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, routes).await });
         let plan = |sets: &[&str]| Plan {
             hub,
+            kind: SIGNALS,
             token: "secret".to_owned(),
             sets: sets.iter().map(|set| (*set).to_owned()).collect(),
             connections: 2,

@@ -140,6 +140,7 @@ impl Entries {
         let count = u64::from(RATE) * (time.as_secs() + 1);
         let plan = push::Plan {
             hub: hub.address(),
+            kind: push::SIGNALS,
             token: hub.transmitter.clone(),
             sets: (0..count).map(|_| mint::revoke_session(&mint::unique("entry")).sign()).collect(),
             connections: 4,
