@@ -22,6 +22,7 @@ use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
 use crate::reason::Reason;
+use crate::decision::captured::Captured;
 use crate::rules::evidence::RequestLine;
 use crate::rules::mode::Mode;
 use crate::rules::requirement::{Check, Requirement};
@@ -163,8 +164,22 @@ impl Judge {
         // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;
         use_once(&bearer, requirement, trial, &mut ports.store, now).map_err(refused)?;
+        let captured = Captured::new(&path, &captures);
+        let proof_key = bearer.proof.as_ref().map(|proof| *proof.key());
         let (rule, session, grant_status) = (Some(at), Some(bearer.session), Some(grant_status));
-        Ok(Permit { rule, session, grant_status, broken_glass, shadowed: None, source, peer, admitted_at: now })
+        let shadowed = None;
+        Ok(Permit {
+            rule,
+            session,
+            grant_status,
+            broken_glass,
+            shadowed,
+            source,
+            peer,
+            captured,
+            proof_key,
+            admitted_at: now,
+        })
     }
 }
 
