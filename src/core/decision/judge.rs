@@ -1,6 +1,7 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
 use crate::decision::authenticate::{Authenticator, TokenCounts};
+use crate::decision::captured::Captured;
 use crate::decision::evaluate::Asked;
 use crate::decision::evaluate::NoopObserver;
 use crate::decision::evaluate::Observer;
@@ -22,7 +23,6 @@ use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::policy::Policy;
 use crate::ports::Ports;
 use crate::reason::Reason;
-use crate::decision::captured::Captured;
 use crate::rules::evidence::RequestLine;
 use crate::rules::mode::Mode;
 use crate::rules::requirement::{Check, Requirement};

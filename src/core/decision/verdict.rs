@@ -1,11 +1,11 @@
 //! The outcome for one request: a permit or a refusal.
 
+use crate::decision::captured::Captured;
 use crate::decision::session::Session;
 use crate::encoding::digest::Digest;
 use crate::index::{IssuerIndex, ResourceIndex, RuleIndex};
 use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
-use crate::decision::captured::Captured;
 use crate::rules::grant_status::GrantStatus;
 use crate::time::Timestamp;
 use crate::token::claim_names::RefusedClaim;

@@ -1,6 +1,5 @@
 //! Cuts what a table holds into one batch: [`crate::uses::batch::Batch`] as JSON.
 
-use crate::http::path::Decoded;
 use crate::uses::batch::{Permitted, Refused, Seen};
 use crate::uses::row::{GrantRow, RefusedRow, SeenRow, UseRow};
 use crate::uses::table::Table;
@@ -90,12 +89,11 @@ fn grant(json: &mut Vec<u8>, row: &GrantRow) {
 }
 
 fn permitted(row: &UseRow) -> Permitted {
-    let mut parts = row.key.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part));
+    let method = row.key.split(|byte| *byte == 0).next().unwrap_or_default();
     Permitted {
         rule: row.rule,
-        method: parts.next().unwrap_or_default().into_owned(),
-        // A canonical path decodes to UTF-8.
-        captures: parts.map(|part| String::from_utf8_lossy(&Decoded::new(&part).collect::<Vec<u8>>()).into()).collect(),
+        method: String::from_utf8_lossy(method).into_owned(),
+        captures: row.captures.clone(),
         count: row.count,
         break_glass: row.break_glass,
         first: row.first,

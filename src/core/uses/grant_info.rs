@@ -1,40 +1,78 @@
 //! What a batch says about a grant.
 
 use crate::decision::session::Session;
+use crate::policy::evidence::{Mask, Masks};
 use crate::token::detail::Detail;
 use crate::token::grant::Grant;
 use crate::uses::batch::GrantInfo;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// So many bytes of scopes, and of details as JSON, are told. What is longer is not all there, and `cut` says so.
 const MAX_LIST: usize = 4 * 1024;
 
+/// The names of masks that concern what is counted.
+const MEMBERS: [&str; 13] = [
+    "subject",
+    "actor",
+    "client",
+    "task",
+    "session",
+    "token",
+    "fingerprint",
+    "source",
+    "peer",
+    "captures",
+    "scopes",
+    "details",
+    "key",
+];
+
 /// [`GrantInfo`] of the grant of `session`, as JSON.
-pub(crate) fn text(session: &Session) -> String {
+pub(crate) fn text(session: &Session, masks: &Masks) -> String {
     // A struct of strings, numbers and JSON always has a JSON form.
-    serde_json::to_string(&info(session)).unwrap_or_default()
+    serde_json::to_string(&info(session, masks)).unwrap_or_default()
 }
 
-/// What `session` says about its grant.
-pub fn info(session: &Session) -> GrantInfo {
+/// What `session` says about its grant, as far as `masks` let it be told.
+pub fn info(session: &Session, masks: &Masks) -> GrantInfo {
     let grant = session.verified().grant();
-    let (scopes, cut_scopes) = fitting(grant.scopes.clone(), String::len);
-    let (details, cut_details) = fitting(details(grant), |detail| detail.to_string().len());
+    let shown = |name: &str, value: &str| masks.apply(name, value).map(Cow::into_owned);
+    let optional = |name: &str, value: &Option<String>| value.as_ref().and_then(|value| shown(name, value));
+    let id = grant.token_id.to_string();
+    let (scopes, cut_scopes) = fitting(told_scopes(grant, masks), String::len);
+    let (details, cut_details) = fitting(told_details(grant, masks), |detail| detail.to_string().len());
+    let actors = grant.actors.iter().filter_map(|actor| shown("actor", &actor.subject));
     GrantInfo {
         issuer: grant.issuer.clone(),
-        token: grant.token_id.to_string(),
-        fingerprint: fingerprint(session),
-        subject: grant.subject.clone(),
-        client: grant.client_id.clone(),
-        task: grant.task.clone(),
-        session: grant.session.clone(),
-        actors: grant.actors.iter().map(|actor| actor.subject.clone()).collect(),
+        // Without any name no grant could be told from another, so one that may not be told is hashed in any case.
+        token: if masks.of("token").is_some() { masks.hash(&id) } else { id },
+        fingerprint: shown("fingerprint", &fingerprint(session)).unwrap_or_default(),
+        subject: shown("subject", &grant.subject).unwrap_or_default(),
+        client: optional("client", &grant.client_id),
+        task: optional("task", &grant.task),
+        session: optional("session", &grant.session),
+        actors: actors.collect(),
         scopes,
         details,
         issued_at: grant.issued_at.0,
         expires_at: grant.expires_at.0,
         cut: cut_scopes || cut_details,
-        masked: Vec::new(),
+        masked: MEMBERS.iter().filter(|name| masks.of(name).is_some()).map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+fn told_scopes(grant: &Grant, masks: &Masks) -> Vec<String> {
+    let scopes = grant.scopes.iter().filter_map(|scope| masks.apply("scopes", scope));
+    scopes.map(Cow::into_owned).collect()
+}
+
+/// A detail that may not be told is left out, or is a string: the hash of its JSON.
+fn told_details(grant: &Grant, masks: &Masks) -> Vec<Value> {
+    match masks.of("details") {
+        None => details(grant),
+        Some(Mask::Hash) => details(grant).iter().map(|detail| masks.hash(&detail.to_string()).into()).collect(),
+        Some(Mask::Remove) => Vec::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is counted about one grant.
 
+use crate::http::path::Decoded;
+use crate::policy::evidence::{Mask, Masks};
 use crate::reason::Reason;
 use crate::uses::batch::SeenKind;
 
@@ -71,6 +73,8 @@ pub(crate) struct UseRow {
     pub(crate) rule: u32,
     /// The method, and before each capture a zero byte. Percent-encoded.
     pub(crate) key: Box<[u8]>,
+    /// The captures as they are told, decoded.
+    pub(crate) captures: Vec<String>,
     pub(crate) count: u64,
     pub(crate) break_glass: u64,
     pub(crate) first: u64,
@@ -101,6 +105,7 @@ pub(crate) struct SeenRow {
 pub(crate) struct Use<'m, I> {
     pub(crate) method: &'m [u8],
     pub(crate) captures: I,
+    pub(crate) masks: &'m Masks,
 }
 
 impl<'c, I: Iterator<Item = &'c [u8]> + Clone> Use<'_, I> {
@@ -125,6 +130,21 @@ impl<'c, I: Iterator<Item = &'c [u8]> + Clone> Use<'_, I> {
             key.extend_from_slice(capture);
         }
         (self.method.len() <= MAX_METHOD && key.len() <= MAX_USE).then(|| key.into_boxed_slice())
+    }
+
+    /// The captures as they are told.
+    fn told(&self) -> Vec<String> {
+        // A canonical path decodes to UTF-8.
+        let decoded = |piece: &[u8]| {
+            let text = std::str::from_utf8(piece).unwrap_or_default();
+            String::from_utf8(Decoded::new(text).collect()).unwrap_or_default()
+        };
+        let captures = self.captures.clone().map(decoded);
+        match self.masks.of("captures") {
+            None => captures.collect(),
+            Some(Mask::Hash) => captures.map(|capture| self.masks.hash(&capture)).collect(),
+            Some(Mask::Remove) => Vec::new(),
+        }
     }
 
     fn hash(&self, rule: u32, hasher: &impl BuildHasher) -> u32 {
@@ -178,12 +198,14 @@ impl GrantRow {
             Some(at) => at,
             None => {
                 let key = one.key()?;
-                added = key.len().saturating_add(OVERHEAD);
+                let captures = one.told();
+                let told = captures.iter().map(String::len).fold(0, usize::saturating_add);
+                added = one.method.len().saturating_add(told).saturating_add(OVERHEAD);
                 if self.uses.len() >= MAX_USES || added > room {
                     return None;
                 }
                 self.hashes.push(hash);
-                self.uses.push(UseRow { rule, key, count: 0, break_glass: 0, first: now, last: now });
+                self.uses.push(UseRow { rule, key, captures, count: 0, break_glass: 0, first: now, last: now });
                 self.bytes = self.bytes.saturating_add(added);
                 self.uses.len().saturating_sub(1)
             }

@@ -70,8 +70,8 @@ pub struct Proxy<'p> {
 /// How a post went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
-    /// The hub has so many more batches.
-    Taken(u64),
+    /// The hub has them.
+    Taken,
     /// The hub did not take them, or did not answer; they are sent again. The status, if it answered.
     Failed(Option<u16>),
     /// The hub knows no uses: it is older than this filter.
@@ -85,6 +85,8 @@ pub enum Posted {
 pub struct Outcome {
     /// How it went.
     pub posted: Posted,
+    /// How many batches were in the post, of those that the hub has now where it took some.
+    pub batches: u64,
     /// VMs that were replaced, of which the hub was told.
     pub gaps: u64,
     /// Whether to log it: how many like it there were since the last one that was logged. Only for failures.
@@ -113,7 +115,11 @@ impl Sender {
         let mut roster = roster::read(store, feed)?;
         if roster.places.iter().any(|entry| is_done(entry, now)) {
             (roster, ()) = roster::change(store, feed, |roster| {
-                roster.places.iter_mut().filter(|entry| is_done(entry, now)).for_each(|entry| *entry = Entry::default());
+                roster
+                    .places
+                    .iter_mut()
+                    .filter(|entry| is_done(entry, now))
+                    .for_each(|entry| *entry = Entry::default());
             })?;
         }
         self.post(store, feed, &roster, proxy, now, outline)
@@ -239,7 +245,8 @@ impl Sender {
             Posted::Dropped(_) => 2,
             _ => 0,
         };
-        Ok(Some(Outcome { posted, gaps: 0, log: self.told.count(kind, now) }))
+        let batches = number(call.batches.len());
+        Ok(Some(Outcome { posted, batches, gaps: 0, log: self.told.count(kind, now) }))
     }
 
     fn taken(
@@ -264,9 +271,8 @@ impl Sender {
         self.one_by_one &= batches.len() == call.batches.len() && !batches.is_empty();
         // What the hub did not take is not to be sent again at once.
         self.next = if batches.len() < call.batches.len() { now.saturating_add(BACK_OFF.0) } else { 0 };
-        let number = |list: usize| u64::try_from(list).unwrap_or(u64::MAX);
-        let (posted, gaps) = (Posted::Taken(number(batches.len())), number(call.gaps.len()));
-        Ok(Outcome { posted, gaps, log: None })
+        let (posted, gaps) = (Posted::Taken, number(call.gaps.len()));
+        Ok(Outcome { posted, batches: number(batches.len()), gaps, log: None })
     }
 
     fn back_off(&mut self, now: u64, random: u64) {
@@ -309,6 +315,10 @@ fn note(
         }
     })
     .map(drop)
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// Whether its VM is gone, and the hub has all that it left.

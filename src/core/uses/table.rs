@@ -6,6 +6,7 @@
 
 use crate::decision::session::{CountSlot, Session};
 use crate::index::RuleIndex;
+use crate::policy::evidence::Masks;
 use crate::uses::batch::{RuleRef, SeenKind};
 use crate::uses::grant_info;
 use crate::uses::row::{GrantRow, Refused, Use};
@@ -88,6 +89,15 @@ impl RulePlaces {
     }
 }
 
+/// When something is counted, and what must not be told of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'m> {
+    /// The masks of the configuration that decided.
+    pub masks: &'m Masks,
+    /// The time.
+    pub now: u64,
+}
+
 impl Table {
     /// An empty table. `seed` is random.
     pub fn new(seed: u64) -> Table {
@@ -148,17 +158,17 @@ impl Table {
         method: &[u8],
         captures: impl Iterator<Item = &'c [u8]> + Clone,
         break_glass: bool,
-        now: u64,
+        Moment { masks, now }: Moment<'_>,
     ) -> bool {
         self.totals.counted = self.totals.counted.saturating_add(1);
-        let place = self.place(session, now);
+        let place = self.place(session, masks, now);
         let Some(grant) = place.and_then(|place| self.grants.get_mut(place)) else {
             self.totals.other = self.totals.other.saturating_add(1);
             self.other_permitted = self.other_permitted.saturating_add(1);
             self.loose(now);
             return false;
         };
-        let one = Use { method, captures };
+        let one = Use { method, captures, masks };
         let room = MAX_BYTES.saturating_sub(self.bytes);
         match rule.and_then(|rule| grant.permitted(rule, one, &self.hasher, room, now)) {
             Some((row, added)) => {
@@ -177,9 +187,9 @@ impl Table {
     }
 
     /// Counts a request that was refused, or a stream that was ended, with a verified grant.
-    pub fn refused(&mut self, session: &Session, refused: Refused, now: u64) {
+    pub fn refused(&mut self, session: &Session, refused: Refused, Moment { masks, now }: Moment<'_>) {
         self.totals.counted = self.totals.counted.saturating_add(1);
-        let place = self.place(session, now);
+        let place = self.place(session, masks, now);
         let Some(grant) = place.and_then(|place| self.grants.get_mut(place)) else { return self.refuse_other(now) };
         let room = MAX_BYTES.saturating_sub(self.bytes);
         match grant.refused(refused, room, now) {
@@ -189,12 +199,14 @@ impl Table {
     }
 
     /// Notes from where the grant of `session` was used, if it has a place.
-    pub fn seen(&mut self, session: &Session, kind: SeenKind, value: &str, now: u64) {
+    pub fn seen(&mut self, session: &Session, kind: SeenKind, value: &str, Moment { masks, now }: Moment<'_>) {
         let slot = session.count_slot();
         let place = usize::try_from(slot.place).ok().filter(|_| slot.generation == self.generation);
         if let Some(grant) = place.and_then(|place| self.grants.get_mut(place)) {
             let room = MAX_BYTES.saturating_sub(self.bytes);
-            self.bytes = self.bytes.saturating_add(grant.seen(kind, value, room, now));
+            if let Some(value) = masks.apply(kind.as_str(), value) {
+                self.bytes = self.bytes.saturating_add(grant.seen(kind, &value, room, now));
+            }
         }
     }
 
@@ -228,17 +240,17 @@ impl Table {
     }
 
     /// The place of the grant of `session`; it gets one if there is room.
-    fn place(&mut self, session: &Session, now: u64) -> Option<usize> {
+    fn place(&mut self, session: &Session, masks: &Masks, now: u64) -> Option<usize> {
         let slot = session.count_slot();
         let place = match slot.generation == self.generation {
             true => slot.place,
-            false => self.find_or_add(session, now),
+            false => self.find_or_add(session, masks, now),
         };
         usize::try_from(place).ok().filter(|_| place != NO_ROOM)
     }
 
     #[inline(never)]
-    fn find_or_add(&mut self, session: &Session, now: u64) -> u32 {
+    fn find_or_add(&mut self, session: &Session, masks: &Masks, now: u64) -> u32 {
         let grant = session.verified().grant();
         let identity = format!("{}\0{}", grant.issuer, grant.token_id.state_name());
         let hash = self.hasher.hash_one(identity.as_str());
@@ -248,17 +260,17 @@ impl Table {
         };
         let place = match self.places.find(hash, is_it) {
             Some(place) => *place,
-            None => self.add(session, identity, hash, now),
+            None => self.add((session, masks), identity, hash, now),
         };
         session.count_at(CountSlot { generation: self.generation, place });
         place
     }
 
-    fn add(&mut self, session: &Session, identity: String, hash: u64, now: u64) -> u32 {
+    fn add(&mut self, (session, masks): (&Session, &Masks), identity: String, hash: u64, now: u64) -> u32 {
         if self.grants.len() >= MAX_GRANTS || self.bytes >= MAX_BYTES {
             return NO_ROOM;
         }
-        let info = grant_info::text(session);
+        let info = grant_info::text(session, masks);
         let Ok(place) = u32::try_from(self.grants.len()) else { return NO_ROOM };
         let row = GrantRow::new(identity, info, now);
         self.bytes = self.bytes.saturating_add(row.bytes);
