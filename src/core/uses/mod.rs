@@ -9,3 +9,5 @@ pub mod roster;
 pub mod row;
 pub mod sender;
 pub mod table;
+#[cfg(test)]
+mod tests;
