@@ -1,21 +1,21 @@
 //! Cuts what a table holds into one batch: [`crate::uses::batch::Batch`] as JSON.
 
-use crate::uses::batch::{Permitted, Refused, Seen};
+use crate::uses::batch::RuleRef;
+use crate::uses::json_text::JsonText;
 use crate::uses::row::{GrantRow, RefusedRow, SeenRow, UseRow};
 use crate::uses::table::Table;
-use serde::Serialize;
 
 /// So many bytes of JSON in one batch: it is copied several times between worker, shared memory and hub.
 pub(crate) const MAX_BATCH: usize = 256 * 1024;
 
-/// So many of them for single records, while there are grants too.
+/// So many of them for single records.
 const MAX_RECORDS: usize = 64 * 1024;
 
 /// A batch that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Cut {
     /// `Batch`, as JSON.
-    pub(crate) json: Vec<u8>,
+    pub(crate) json: String,
     /// When the first use in it was counted.
     pub(crate) since: u64,
 }
@@ -23,51 +23,55 @@ pub(crate) struct Cut {
 /// Takes out of `table` what fits into one batch, the oldest first. `None`: there is nothing.
 pub(crate) fn cut(table: &mut Table, vm: &str, number: u64, until: u64) -> Option<Cut> {
     let since = table.since()?.min(until);
-    let mut json = Vec::new();
-    json.extend_from_slice(b"{\"vm\":");
-    write(&mut json, vm);
-    for (name, value) in [
-        ("number", number),
-        ("since", since),
-        ("until", until),
-        ("other_permitted", std::mem::take(&mut table.other_permitted)),
-        ("other_refused", std::mem::take(&mut table.other_refused)),
-        ("records_dropped", std::mem::take(&mut table.records_dropped)),
-    ] {
-        member(&mut json, name, &value);
-    }
-    member(&mut json, "rules", &table.rules);
-    json.extend_from_slice(b",\"records\":[");
-    let records = table.records.iter().scan(json.len(), |end, record| {
-        *end = end.saturating_add(record.len()).saturating_add(1);
-        Some(*end)
-    });
-    let limit = json.len().saturating_add(MAX_RECORDS);
-    let taken = records.take_while(|end| *end <= limit).count();
-    for record in table.records.drain(..taken) {
-        next(&mut json, b'[');
-        json.extend_from_slice(record.as_bytes());
-        table.record_bytes = table.record_bytes.saturating_sub(record.len());
-    }
-    json.extend_from_slice(b"],\"grants\":[");
+    let mut json = JsonText::default();
+    json.open('{');
+    json.string_member("vm", vm);
+    json.number_member("number", number);
+    json.number_member("since", since);
+    json.number_member("until", until);
+    json.count_member("other_permitted", std::mem::take(&mut table.other_permitted));
+    json.count_member("other_refused", std::mem::take(&mut table.other_refused));
+    json.count_member("records_dropped", std::mem::take(&mut table.records_dropped));
+    json.name("rules");
+    json.open('[');
+    table.rules.iter().for_each(|one| rule(&mut json, one));
+    json.close(']');
+    records(&mut json, table);
+    json.name("grants");
+    json.open('[');
     let taken = grants(&mut json, &table.grants);
-    json.extend_from_slice(b"]}");
+    json.close(']');
+    json.close('}');
     table.grants.drain(..taken);
     table.loose_since = table.loose_since.filter(|_| !table.records.is_empty());
     table.renew();
-    Some(Cut { json, since })
+    Some(Cut { json: json.text, since })
+}
+
+/// Takes the first records that fit.
+fn records(json: &mut JsonText, table: &mut Table) {
+    json.name("records");
+    json.open('[');
+    let limit = json.text.len().saturating_add(MAX_RECORDS);
+    while let Some(record) = table.records.front()
+        && json.text.len().saturating_add(record.len()) < limit
+        && let Some(record) = table.records.pop_front()
+    {
+        json.json(&record);
+        table.record_bytes = table.record_bytes.saturating_sub(record.len());
+    }
+    json.close(']');
 }
 
 /// Writes the first of `grants` that fit, and says how many. One always does: its bounds, those of rules, and that of
 /// records are less than a batch together.
-fn grants(json: &mut Vec<u8>, grants: &[GrantRow]) -> usize {
+fn grants(json: &mut JsonText, grants: &[GrantRow]) -> usize {
     let mut taken: usize = 0;
     for row in grants {
-        let end = json.len();
-        next(json, b'[');
+        let end = json.text.len();
         grant(json, row);
-        if json.len().saturating_add(2) > MAX_BATCH && taken > 0 {
-            json.truncate(end);
+        if json.text.len().saturating_add(2) > MAX_BATCH && taken > 0 {
+            json.text.truncate(end);
             break;
         }
         taken = taken.saturating_add(1);
@@ -75,78 +79,70 @@ fn grants(json: &mut Vec<u8>, grants: &[GrantRow]) -> usize {
     taken
 }
 
+/// [`RuleRef`].
+fn rule(json: &mut JsonText, rule: &RuleRef) {
+    json.open('{');
+    json.string_member("config", &rule.config);
+    json.string_member("name", &rule.name);
+    json.close('}');
+}
+
 /// [`crate::uses::batch::GrantUses`].
-fn grant(json: &mut Vec<u8>, row: &GrantRow) {
-    json.extend_from_slice(b"{\"grant\":");
-    json.extend_from_slice(row.info.as_bytes());
-    if row.other > 0 {
-        member(json, "other", &row.other);
-    }
-    list(json, "permitted", row.uses.iter().map(permitted));
-    list(json, "refused", row.refused.iter().map(refused));
-    list(json, "seen", row.seen.iter().map(seen));
-    json.push(b'}');
+fn grant(json: &mut JsonText, row: &GrantRow) {
+    json.open('{');
+    json.name("grant");
+    json.json(&row.info);
+    json.count_member("other", row.other);
+    json.name("permitted");
+    json.open('[');
+    row.uses.iter().for_each(|row| permitted(json, row));
+    json.close(']');
+    json.name("refused");
+    json.open('[');
+    row.refused.iter().for_each(|row| refused(json, row));
+    json.close(']');
+    json.name("seen");
+    json.open('[');
+    row.seen.iter().for_each(|row| seen(json, row));
+    json.close(']');
+    json.close('}');
 }
 
-fn permitted(row: &UseRow) -> Permitted {
+/// [`crate::uses::batch::Permitted`].
+fn permitted(json: &mut JsonText, row: &UseRow) {
     let method = row.key.split(|byte| *byte == 0).next().unwrap_or_default();
-    Permitted {
-        rule: row.rule,
-        method: String::from_utf8_lossy(method).into_owned(),
-        captures: row.captures.clone(),
-        count: row.count,
-        break_glass: row.break_glass,
-        first: row.first,
-        last: row.last,
+    json.open('{');
+    json.number_member("rule", u64::from(row.rule));
+    json.string_member("method", std::str::from_utf8(method).unwrap_or_default());
+    json.strings_member("captures", &row.captures);
+    json.count_member("break_glass", row.break_glass);
+    counted(json, row.count, row.first, row.last);
+}
+
+/// [`crate::uses::batch::Refused`].
+fn refused(json: &mut JsonText, row: &RefusedRow) {
+    json.open('{');
+    if let Some(rule) = row.what.rule {
+        json.number_member("rule", u64::from(rule));
     }
+    json.string_member("reason", row.what.reason.code());
+    json.flag_member("shadow", row.what.shadow);
+    json.flag_member("ended", row.what.ended);
+    counted(json, row.count, row.first, row.last);
 }
 
-fn refused(row: &RefusedRow) -> Refused {
-    Refused {
-        rule: row.what.rule,
-        reason: row.what.reason.code().to_owned(),
-        shadow: row.what.shadow,
-        ended: row.what.ended,
-        count: row.count,
-        first: row.first,
-        last: row.last,
-    }
+/// [`crate::uses::batch::Seen`].
+fn seen(json: &mut JsonText, row: &SeenRow) {
+    json.open('{');
+    json.string_member("kind", row.kind.as_str());
+    json.string_member("value", &row.value);
+    counted(json, row.count, row.first, row.last);
 }
 
-fn seen(row: &SeenRow) -> Seen {
-    Seen { kind: row.kind, value: row.value.to_string(), count: row.count, first: row.first, last: row.last }
-}
-
-fn list<T: Serialize>(json: &mut Vec<u8>, name: &str, items: impl Iterator<Item = T>) {
-    let mut items = items.peekable();
-    if items.peek().is_none() {
-        return;
-    }
-    json.push(b',');
-    write(json, name);
-    json.extend_from_slice(b":[");
-    for item in items {
-        next(json, b'[');
-        write(json, &item);
-    }
-    json.push(b']');
-}
-
-/// A comma, unless the list has just been opened.
-pub(crate) fn next(json: &mut Vec<u8>, opened: u8) {
-    if json.last() != Some(&opened) {
-        json.push(b',');
-    }
-}
-
-pub(crate) fn member<T: Serialize + ?Sized>(json: &mut Vec<u8>, name: &str, value: &T) {
-    json.push(b',');
-    write(json, name);
-    json.push(b':');
-    write(json, value);
-}
-
-/// Writes `value` as JSON. What is written here always has such a form, and a vector takes all bytes.
-pub(crate) fn write<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
-    let _ = serde_json::to_writer(json, value);
+/// How often and when; closes the object.
+fn counted(json: &mut JsonText, count: u64, first: u64, last: u64) {
+    json.number_member("count", count);
+    json.number_member("first", first);
+    json.number_member("last", last);
+    json.close('}');
 }

@@ -4,7 +4,7 @@ use crate::decision::session::Session;
 use crate::policy::evidence::{Mask, Masks};
 use crate::token::detail::Detail;
 use crate::token::grant::Grant;
-use crate::uses::batch::GrantInfo;
+use crate::uses::json_text::JsonText;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -28,38 +28,37 @@ const MEMBERS: [&str; 13] = [
     "key",
 ];
 
-/// [`GrantInfo`] of the grant of `session`, as JSON.
+/// [`crate::uses::batch::GrantInfo`] of the grant of `session` as JSON, as far as `masks` let it be told.
 pub(crate) fn text(session: &Session, masks: &Masks) -> String {
-    // A struct of strings, numbers and JSON always has a JSON form.
-    serde_json::to_string(&info(session, masks)).unwrap_or_default()
-}
-
-/// What `session` says about its grant, as far as `masks` let it be told.
-pub fn info(session: &Session, masks: &Masks) -> GrantInfo {
     let grant = session.verified().grant();
     let shown = |name: &str, value: &str| masks.apply(name, value).map(Cow::into_owned);
     let optional = |name: &str, value: &Option<String>| value.as_ref().and_then(|value| shown(name, value));
     let id = grant.token_id.to_string();
+    // Without any name no grant could be told from another, so one that may not be told is hashed in any case.
+    let id = if masks.of("token").is_some() { masks.hash(&id) } else { id };
+    let actors: Vec<String> = grant.actors.iter().filter_map(|actor| shown("actor", &actor.subject)).collect();
     let (scopes, cut_scopes) = fitting(told_scopes(grant, masks), String::len);
     let (details, cut_details) = fitting(told_details(grant, masks), |detail| detail.to_string().len());
-    let actors = grant.actors.iter().filter_map(|actor| shown("actor", &actor.subject));
-    GrantInfo {
-        issuer: grant.issuer.clone(),
-        // Without any name no grant could be told from another, so one that may not be told is hashed in any case.
-        token: if masks.of("token").is_some() { masks.hash(&id) } else { id },
-        fingerprint: shown("fingerprint", &fingerprint(session)).unwrap_or_default(),
-        subject: shown("subject", &grant.subject).unwrap_or_default(),
-        client: optional("client", &grant.client_id),
-        task: optional("task", &grant.task),
-        session: optional("session", &grant.session),
-        actors: actors.collect(),
-        scopes,
-        details,
-        issued_at: grant.issued_at.0,
-        expires_at: grant.expires_at.0,
-        cut: cut_scopes || cut_details,
-        masked: MEMBERS.iter().filter(|name| masks.of(name).is_some()).map(|name| (*name).to_owned()).collect(),
-    }
+    let masked: Vec<String> =
+        MEMBERS.iter().filter(|name| masks.of(name).is_some()).map(|name| (*name).to_owned()).collect();
+    let mut json = JsonText::default();
+    json.open('{');
+    json.string_member("issuer", &grant.issuer);
+    json.string_member("token", &id);
+    json.string_member("fingerprint", &shown("fingerprint", &fingerprint(session)).unwrap_or_default());
+    json.string_member("subject", &shown("subject", &grant.subject).unwrap_or_default());
+    json.optional_member("client", optional("client", &grant.client_id).as_deref());
+    json.optional_member("task", optional("task", &grant.task).as_deref());
+    json.optional_member("session", optional("session", &grant.session).as_deref());
+    json.strings_member("actors", &actors);
+    json.strings_member("scopes", &scopes);
+    json.values_member("details", &details);
+    json.number_member("issued_at", grant.issued_at.0);
+    json.number_member("expires_at", grant.expires_at.0);
+    json.flag_member("cut", cut_scopes || cut_details);
+    json.strings_member("masked", &masked);
+    json.close('}');
+    json.text
 }
 
 fn told_scopes(grant: &Grant, masks: &Masks) -> Vec<String> {

@@ -3,6 +3,7 @@
 pub mod batch;
 pub(crate) mod cut;
 pub mod grant_info;
+pub(crate) mod json_text;
 pub mod outbox;
 pub mod outline;
 pub mod roster;

@@ -89,7 +89,7 @@ impl Outbox {
         let (_, place) = roster::change(store, self.feed, |roster| roster.claim(vm, now))?;
         self.place = place;
         if let (Some(place), Some(cut)) = (place, &self.waiting) {
-            roster::put(store, (self.feed, place), vm, number, &cut.json)?;
+            roster::put(store, (self.feed, place), vm, number, cut.json.as_bytes())?;
             let since = cut.since;
             self.write(store, table.since().unwrap_or(0), Some((number, since)), now)?;
         }
@@ -131,6 +131,6 @@ pub(crate) fn vm_text(vm: u64) -> String {
 impl Outbox {
     /// The batch that the hub does not have yet.
     pub(crate) fn waiting(&self) -> Option<&[u8]> {
-        self.waiting.as_ref().map(|cut| cut.json.as_slice())
+        self.waiting.as_ref().map(|cut| cut.json.as_bytes())
     }
 }

@@ -5,6 +5,7 @@ use crate::rules::detail_match::{DetailRequirement, Part, Pattern};
 use crate::rules::mode::Mode;
 use crate::rules::requirement::{Check, Requirement};
 use crate::rules::rule::{Effect, Rule};
+use crate::uses::json_text::JsonText;
 use serde::{Deserialize, Serialize};
 
 /// The rules of one configuration, in order.
@@ -75,6 +76,47 @@ pub fn of(policy: &Policy, config_hash: &str) -> Outline {
     let shadow = |rule: &Rule| rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
     let rules = policy.rules().iter().map(|rule| RuleOutline { shadow: shadow(rule), ..rule_outline(rule) });
     Outline { config: config_hash.to_owned(), rules: rules.collect() }
+}
+
+impl Outline {
+    /// As JSON.
+    pub(crate) fn text(&self) -> String {
+        let mut json = JsonText::default();
+        json.open('{');
+        json.string_member("config", &self.config);
+        json.name("rules");
+        json.open('[');
+        self.rules.iter().for_each(|rule| rule.write(&mut json));
+        json.close(']');
+        json.close('}');
+        json.text
+    }
+}
+
+impl RuleOutline {
+    fn write(&self, json: &mut JsonText) {
+        json.open('{');
+        json.string_member("name", &self.name);
+        json.string_member("effect", &self.effect);
+        json.strings_member("methods", &self.methods);
+        json.strings_member("hosts", &self.hosts);
+        json.optional_member("path", self.path.as_deref());
+        json.strings_member("captures", &self.captures);
+        json.strings_member("scopes", &self.scopes);
+        if let Some(detail) = &self.detail {
+            json.name("detail");
+            json.open('{');
+            json.string_member("type", &detail.kind);
+            json.optional_member("action", detail.action.as_deref());
+            json.optional_member("identifier", detail.identifier.as_deref());
+            json.optional_member("location", detail.location.as_deref());
+            json.optional_member("datatype", detail.datatype.as_deref());
+            json.optional_member("privilege", detail.privilege.as_deref());
+            json.close('}');
+        }
+        json.flag_member("shadow", self.shadow);
+        json.close('}');
+    }
 }
 
 fn rule_outline(rule: &Rule) -> RuleOutline {
@@ -149,7 +191,10 @@ mod tests {
             ]
         });
         let policy = load(config.to_string().as_bytes()).unwrap().policy;
-        let outline: Value = serde_json::to_value(of(&policy, "0011223344556677")).unwrap();
+        let outline = of(&policy, "0011223344556677");
+        let text: Value = serde_json::from_str(&outline.text()).unwrap();
+        assert_eq!(text, serde_json::to_value(&outline).unwrap());
+        let outline = text;
         assert_eq!(
             outline,
             json!({"config": "0011223344556677", "rules": [

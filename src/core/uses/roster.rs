@@ -188,9 +188,10 @@ pub(crate) fn batch(
     (feed, place): (FeedId, u16),
     vm: u64,
     number: u64,
-) -> Result<Option<Vec<u8>>, StoreError> {
+) -> Result<Option<String>, StoreError> {
     let Some(stored) = store.read(Slot::UsesBatch(feed, place))? else { return Ok(None) };
     let head = stored.bytes.first_chunk::<16>().map(|head| head.as_chunks::<8>().0);
     let is_it = matches!(head, Some([of, is]) if u64::from_le_bytes(*of) == vm && u64::from_le_bytes(*is) == number);
-    Ok(is_it.then(|| stored.bytes.get(16..).unwrap_or_default().to_vec()))
+    let json = stored.bytes.get(16..).filter(|_| is_it).map(|json| String::from_utf8_lossy(json).into_owned());
+    Ok(json)
 }

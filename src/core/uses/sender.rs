@@ -1,14 +1,16 @@
 //! What the VM that follows a feed does for all VMs of its proxy: it posts their batches to the hub, and notes which of them
 //! the hub has. It keeps nothing that another VM could not read from the shared memory, so it can be replaced at any time.
 
+use crate::encoding::json;
 use crate::feed::failure::Told;
 use crate::feed::follower::Answer;
 use crate::state::store::{FeedId, Store, StoreError};
-use crate::uses::batch::{BatchId, FORMAT, Gap, Taken};
-use crate::uses::cut::{member, next, write};
+use crate::uses::batch::FORMAT;
+use crate::uses::json_text::JsonText;
 use crate::uses::outbox::vm_text;
 use crate::uses::outline::Outline;
 use crate::uses::roster::{self, Entry, Roster};
+use serde_json::Value;
 
 /// The longest body of a request, in bytes: two batches.
 pub(crate) const MAX_POST: usize = 512 * 1024;
@@ -134,69 +136,70 @@ impl Sender {
         now: u64,
         outline: impl Fn(&str) -> Option<Outline>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let gaps: Vec<&Entry> = roster.places.iter().filter(|entry| entry.is_gap(now)).collect();
-        if gaps.is_empty() && !roster.places.iter().any(Entry::has_batch) {
+        if !roster.places.iter().any(|entry| entry.has_batch() || entry.is_gap(now)) {
             return Ok(None);
         }
         let ends = now.saturating_add(TIMEOUT.saturating_mul(1_000)).saturating_add(1_000);
         let mut call = Call { ends, batches: Vec::new(), gaps: Vec::new(), outlines: 0 };
-        let mut body = b"{\"format\":".to_vec();
-        write(&mut body, &FORMAT);
-        member(&mut body, "proxy", proxy.follower);
-        member(&mut body, "node", proxy.node);
-        if !gaps.is_empty() {
-            let told = |gap: &&Entry| Gap { vm: vm_text(gap.vm), since: gap.since, until: gap.alive };
-            member(&mut body, "gaps", &gaps.iter().map(told).collect::<Vec<_>>());
-            call.gaps = gaps.iter().map(|gap| (gap.vm, gap.since)).collect();
+        let mut body = JsonText::default();
+        body.open('{');
+        body.number_member("format", u64::from(FORMAT));
+        body.string_member("proxy", proxy.follower);
+        body.string_member("node", proxy.node);
+        body.name("gaps");
+        body.open('[');
+        for gap in roster.places.iter().filter(|entry| entry.is_gap(now)) {
+            // [`crate::uses::batch::Gap`]
+            body.open('{');
+            body.string_member("vm", &vm_text(gap.vm));
+            body.number_member("since", gap.since);
+            body.number_member("until", gap.alive);
+            body.close('}');
+            call.gaps.push((gap.vm, gap.since));
         }
+        body.close(']');
         call.outlines = self.outlines(&mut body, outline);
-        body.extend_from_slice(b",\"batches\":[");
+        body.name("batches");
+        body.open('[');
         for (entry, place) in roster.places.iter().zip(0..).filter(|(entry, _)| entry.has_batch()) {
             if self.one_by_one && !call.batches.is_empty() {
                 break;
             }
             let Some(batch) = roster::batch(store, (feed, place), entry.vm, entry.cut)? else { continue };
-            let is_full = body.len().saturating_add(batch.len()).saturating_add(3) > MAX_POST;
+            let is_full = body.text.len().saturating_add(batch.len()).saturating_add(3) > MAX_POST;
             if is_full && !call.batches.is_empty() {
                 break;
             }
-            next(&mut body, b'[');
-            body.extend_from_slice(&batch);
+            body.json(&batch);
             call.batches.push((entry.vm, entry.cut));
         }
-        body.extend_from_slice(b"]}");
+        body.close(']');
+        body.close('}');
         if call.batches.is_empty() && call.gaps.is_empty() {
             return Ok(None);
         }
         self.call = Some(call);
-        Ok(Some(body))
+        Ok(Some(body.text.into_bytes()))
     }
 
     /// Writes the outlines that the hub asked for, and says how many of them are done with.
-    fn outlines(&self, body: &mut Vec<u8>, outline: impl Fn(&str) -> Option<Outline>) -> usize {
-        let (mut known, mut bytes, mut done) = (Vec::new(), 0usize, 0usize);
+    fn outlines(&self, body: &mut JsonText, outline: impl Fn(&str) -> Option<Outline>) -> usize {
+        body.name("configs");
+        body.open('[');
+        let (mut left, mut done) = (MAX_OUTLINE, 0usize);
         for wanted in &self.wanted {
-            let mut text = Vec::new();
-            if let Some(outline) = outline(wanted) {
-                write(&mut text, &outline);
-            }
-            bytes = bytes.saturating_add(text.len());
-            if bytes > MAX_OUTLINE && !known.is_empty() {
+            let text = outline(wanted).map(|outline| outline.text()).unwrap_or_default();
+            let is_short = text.len() <= MAX_OUTLINE;
+            if is_short && text.len() > left {
                 break;
             }
             done = done.saturating_add(1);
-            if !text.is_empty() && text.len() <= MAX_OUTLINE {
-                known.push(text);
+            if is_short && !text.is_empty() {
+                left = left.saturating_sub(text.len());
+                body.json(&text);
             }
         }
-        if !known.is_empty() {
-            body.extend_from_slice(b",\"configs\":[");
-            for text in known {
-                next(body, b'[');
-                body.extend_from_slice(&text);
-            }
-            body.push(b']');
-        }
+        body.close(']');
         done
     }
 
@@ -210,7 +213,7 @@ impl Sender {
     ) -> Result<Option<Outcome>, StoreError> {
         let Some(call) = self.call.take() else { return Ok(None) };
         let taken = match &answer {
-            Answer::Page(body) => serde_json::from_slice::<Taken>(body).ok(),
+            Answer::Page(body) => read(body),
             _ => None,
         };
         let posted = match (taken, answer) {
@@ -257,7 +260,7 @@ impl Sender {
         taken: Taken,
         now: u64,
     ) -> Result<Outcome, StoreError> {
-        let has = |(vm, number): &&(u64, u64)| taken.taken.contains(&BatchId { vm: vm_text(*vm), number: *number });
+        let has = |batch: &&(u64, u64)| taken.batches.contains(batch);
         let batches: Vec<(u64, u64)> = call.batches.iter().filter(has).copied().collect();
         let period = u32::try_from(taken.period.clamp(PERIODS.0, PERIODS.1)).ok();
         note(store, feed, &batches, &call.gaps, period)?;
@@ -319,6 +322,27 @@ fn note(
 
 fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// What the hub answers: [`crate::uses::batch::Taken`].
+#[derive(Debug)]
+struct Taken {
+    period: u64,
+    batches: Vec<(u64, u64)>,
+    configs_wanted: Vec<String>,
+}
+
+/// Reads an answer. `None`: it is none. Members that are not known are ignored.
+fn read(body: &[u8]) -> Option<Taken> {
+    let answer = json::object(body).ok()?;
+    let batch =
+        |id: &Value| Some((u64::from_str_radix(id.get("vm")?.as_str()?, 16).ok()?, id.get("number")?.as_u64()?));
+    let wanted = answer.get("configs_wanted").and_then(Value::as_array).into_iter().flatten();
+    Some(Taken {
+        period: answer.get("period")?.as_u64()?,
+        batches: answer.get("taken")?.as_array()?.iter().filter_map(batch).collect(),
+        configs_wanted: wanted.filter_map(Value::as_str).map(str::to_owned).collect(),
+    })
 }
 
 /// Whether its VM is gone, and the hub has all that it left.
