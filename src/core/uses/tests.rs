@@ -466,7 +466,7 @@ fn a_vm_that_was_held_to_be_gone_sends_its_batch_all_the_same() {
 fn a_vm_that_counts_is_alive() {
     let (mut store, mut sender) = (store(), Sender::default());
     let (mut vm, session) = (Vm::new(9), session(1));
-    roster::change(&mut store, feed(), |roster| roster.period = 3_600).unwrap();
+    roster::change(&mut store, feed(), &mut |roster| roster.period = 3_600).unwrap();
     vm.use_grant(&mut store, &session, 0, "1", BEGIN);
     for tick in 1..100 {
         vm.tick(&mut store, BEGIN + tick * (RENEW / 2));
@@ -569,11 +569,10 @@ fn a_post_is_bounded_and_the_rest_follows() {
 
 #[test]
 fn the_hub_gets_the_rules_that_it_asks_for() {
-    use crate::uses::outline::Outline;
     let (mut store, mut sender, mut vm) = (store(), Sender::default(), Vm::new(9));
     let session = session(1);
     let outline =
-        |config: &str| (config == "0011223344556677").then(|| Outline { config: config.to_owned(), rules: Vec::new() });
+        |config: &str| (config == "0011223344556677").then(|| json!({"config": config, "rules": []}).to_string());
     let mut configs = Vec::new();
     for number in 1..=3u64 {
         let now = BEGIN + number * 20_000;
