@@ -28,6 +28,9 @@ mod request_context;
 mod root_context;
 mod state_metrics;
 mod tally;
+mod uses;
+mod uses_counter;
+mod uses_metrics;
 
 use proxy_wasm::traits::RootContext;
 

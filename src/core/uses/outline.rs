@@ -1,5 +1,11 @@
 //! The rules of a configuration as the hub needs them, to say what a grant allowed.
 
+use crate::policy::policy::Policy;
+use crate::rules::detail_match::{DetailRequirement, Part, Pattern};
+use crate::rules::mode::Mode;
+use crate::rules::requirement::Check;
+use crate::rules::rule::{Effect, Rule};
+use crate::uses::json_text::JsonText;
 use serde::{Deserialize, Serialize};
 
 /// The rules of one configuration, in order.
@@ -63,4 +69,119 @@ pub struct DetailOutline {
     /// One of `privileges`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privilege: Option<String>,
+}
+
+/// The rules of `policy`, whose configuration has that hash.
+pub fn of(policy: &Policy, config_hash: &str) -> Option<Outline> {
+    serde_json::from_str(&text(policy, config_hash)).ok()
+}
+
+/// [`Outline`] of `policy`, whose configuration has that hash, as JSON.
+pub fn text(policy: &Policy, config_hash: &str) -> String {
+    let mut json = JsonText::default();
+    json.open('{');
+    json.string_member("config", config_hash);
+    json.name("rules");
+    json.open('[');
+    for rule in policy.rules() {
+        let is_shadow = rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
+        write_rule(&mut json, rule, is_shadow);
+    }
+    json.close(']');
+    json.close('}');
+    json.text
+}
+
+/// [`RuleOutline`].
+fn write_rule(json: &mut JsonText, rule: &Rule, is_shadow: bool) {
+    let matcher = rule.matcher();
+    let (effect, checks) = match rule.effect() {
+        Effect::Require(requirement) => ("require", requirement.checks()),
+        Effect::Anonymous => ("anonymous", &[][..]),
+        Effect::Deny => ("deny", &[][..]),
+    };
+    json.open('{');
+    json.string_member("name", rule.name());
+    json.string_member("effect", effect);
+    json.strings_member("methods", &matcher.methods);
+    json.strings_member("hosts", &matcher.hosts);
+    json.optional_member("path", matcher.template().map(ToString::to_string).as_deref());
+    json.strings_member("captures", matcher.capture_names());
+    // A rule has one check of each kind at the most.
+    for check in checks {
+        match check {
+            Check::Scope { all, .. } => json.strings_member("scopes", all),
+            Check::Detail(detail) => write_detail(json, detail, matcher.capture_names()),
+            _ => {}
+        }
+    }
+    json.flag_member("shadow", is_shadow);
+    json.close('}');
+}
+
+/// [`DetailOutline`].
+fn write_detail(json: &mut JsonText, detail: &DetailRequirement, names: &[String]) {
+    json.name("detail");
+    json.open('{');
+    json.string_member("type", &detail.kind);
+    for (name, pattern) in [
+        ("action", &detail.action),
+        ("identifier", &detail.identifier),
+        ("location", &detail.location),
+        ("datatype", &detail.datatype),
+        ("privilege", &detail.privilege),
+    ] {
+        if let Some(pattern) = pattern {
+            json.string_member(name, &written(pattern, names));
+        }
+    }
+    json.close('}');
+}
+
+/// A pattern as a rule writes it. `names` are those of the captures.
+fn written(pattern: &Pattern, names: &[String]) -> String {
+    let Pattern::Parts(parts) = pattern else { return "*".to_owned() };
+    let part = |part: &Part| match part {
+        Part::Literal(text) => text.clone(),
+        Part::Capture(at) => format!("{{{}}}", names.get(*at).map(String::as_str).unwrap_or_default()),
+    };
+    parts.iter().map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::load;
+    use crate::testing::fixture;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn rules_are_told_as_they_are_written() {
+        let config = json!({
+            "mode": "shadow",
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [
+                {"name": "admin", "match": {"path": "/admin/{rest...}"}, "deny": true, "mode": "enforce"},
+                {"name": "read", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/orders/{order}:print"},
+                 "require": {"scope": "orders.read", "detail": {
+                     "type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"}}},
+                {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
+            ]
+        });
+        let policy = load(config.to_string().as_bytes()).unwrap().policy;
+        let outline: Value = serde_json::from_str(&text(&policy, "0011223344556677")).unwrap();
+        let read = of(&policy, "0011223344556677").unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), outline, "nothing is lost when it is read");
+        assert_eq!(
+            outline,
+            json!({"config": "0011223344556677", "rules": [
+                {"name": "admin", "effect": "deny", "path": "/admin/{rest...}", "captures": ["rest"]},
+                {"name": "read", "effect": "require", "methods": ["GET"], "hosts": ["orders.mesh"],
+                 "path": "/orders/{order}:print", "captures": ["order"], "scopes": ["orders.read"],
+                 "detail": {"type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"},
+                 "shadow": true},
+                {"name": "health", "effect": "anonymous", "path": "/healthz", "shadow": true}
+            ]})
+        );
+    }
 }
