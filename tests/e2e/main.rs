@@ -44,6 +44,7 @@ mod packages;
 mod paths;
 mod paused;
 mod ready_made;
+mod records;
 mod requirements;
 mod several_filters;
 mod signals;

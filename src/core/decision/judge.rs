@@ -86,6 +86,13 @@ impl Judge {
         Ok(needed.map(|needed| self.view.fresh_at(needed)).min())
     }
 
+    /// How long ago the transmitters that tell of the grants of `issuer`, or the hub, were heard of, as this worker knows.
+    /// `None` if one of them never was, or if nobody has to be heard of.
+    pub fn state_age(&self, issuer: IssuerIndex, now: Timestamp) -> Option<Span> {
+        let fresh_at = self.view.fresh_at(self.policy.signals().heartbeats_of(issuer));
+        (fresh_at > Timestamp(0)).then(|| now.since(fresh_at))
+    }
+
     /// How many requests came with a token that was known or new, and what is remembered of tokens.
     pub fn token_counts(&self) -> TokenCounts {
         self.tokens.counts()
