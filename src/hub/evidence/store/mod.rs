@@ -7,7 +7,7 @@
 pub mod day;
 pub mod disk;
 pub mod kept;
-pub mod sqlite;
+pub mod postgres;
 #[cfg(test)]
 pub mod testing;
 pub mod value;

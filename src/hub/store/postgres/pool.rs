@@ -149,7 +149,9 @@ impl Pool {
         let _slot = self.readers.take()?;
         let mut session = self.begun(Session::begin_read)?;
         let done = body(&mut session);
-        session.roll_back();
+        if session.is_usable() {
+            session.roll_back();
+        }
         self.give_back(session);
         done
     }

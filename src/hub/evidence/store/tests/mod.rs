@@ -1,6 +1,8 @@
 //! What every engine does: each of these tests runs on all of them.
 
-use crate::evidence::model::{EventKind, EventRow, GrantId, PermittedRow, RefusedRow, SeenRow, Selector, Write, Written};
+use crate::evidence::model::{
+    EventKind, EventRow, GrantId, PermittedRow, RefusedRow, SeenRow, Selector, Write, Written,
+};
 use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::day::{DAY, HOUR};
 use crate::evidence::store::testing::{
@@ -12,8 +14,12 @@ use taskfence_core::uses::batch::{GrantUses, RuleRef, SeenKind};
 /// Makes a test of each function for each engine.
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[test] fn $name() { super::$name(&mut crate::evidence::store::testing::Home::sqlite()); })*
+        mod postgres {
+            $(#[test] fn $name() {
+                if let Some(mut home) = crate::evidence::store::testing::Home::postgres(stringify!($name)) {
+                    super::$name(&mut home);
+                }
+            })*
         }
     };
 }
