@@ -9,6 +9,7 @@ pub mod day;
 pub mod disk;
 pub mod kept;
 pub mod postgres;
+pub mod sqlite;
 #[cfg(test)]
 pub mod testing;
 pub mod value;

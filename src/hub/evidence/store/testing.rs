@@ -8,6 +8,7 @@ use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::day::DAY;
 use crate::evidence::store::kept::Kept;
 use crate::evidence::store::postgres::PostgresEvidence;
+use crate::evidence::store::sqlite::SqliteEvidence;
 use crate::store::testing::server;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -53,10 +54,15 @@ impl Home {
         Home { postgres: Some((postgres, url.to_owned())), ..Home::sqlite() }
     }
 
+    /// Runs SQL in its database.
+    pub fn run(&self, sql: &str) -> String {
+        server::run(&self.postgres.as_ref().unwrap().1, sql)
+    }
+
     /// Opens it, or creates it.
     pub fn open(&self) -> Arc<dyn EvidenceStore> {
         match &self.postgres {
-            None => panic!("no"),
+            None => Arc::new(SqliteEvidence::open(&self.folder.path().join("evidence"), self.kept).unwrap()),
             Some((postgres, _)) => Arc::new(PostgresEvidence::open(postgres, self.kept).unwrap()),
         }
     }

@@ -59,8 +59,7 @@ fn make_one(session: &mut Session, day: i32) -> Result<(), StoreError> {
         ))?;
     }
     // No grant is in it yet.
-    let insert =
-        "INSERT INTO evidence.day (day, since, issued_from, issued_to) VALUES ($1::int, $1::int * 86400000::bigint, $2, 0)";
+    let insert = "INSERT INTO evidence.day (day, since, issued_from, issued_to) VALUES ($1::int, $1::int * 86400000::bigint, $2, 0)";
     session.execute(insert, &[&day, &i64::MAX])?;
     Ok(())
 }

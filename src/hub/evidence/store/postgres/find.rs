@@ -1,6 +1,7 @@
 //! What is known about a task, a session, a user, a client or a token.
 
 use crate::evidence::model::{EventRow, Found, GrantRow, Selector, Window};
+use crate::evidence::store::about::Subjects;
 use crate::evidence::store::postgres::{days, events, grants, reads, records};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
@@ -74,7 +75,6 @@ fn grants_of(
         Selector::Token(_) => format!("({} OR {})", by("token"), by("fingerprint")),
         _ => by(column),
     };
-    // The expression keeps the plan from going through all grants in the order of their ids.
     let text = format!(
         "SELECT DISTINCT id FROM evidence.grant_day WHERE feed = $1 AND day = ANY ($2) AND {named}
             AND ($4::text IS NULL OR issuer = $4) ORDER BY id"
@@ -98,49 +98,6 @@ fn grants_of(
     Ok(found)
 }
 
-/// What the events about some grants name.
-#[derive(Default)]
-struct Names<'g> {
-    tokens: HashSet<(&'g str, &'g str)>,
-    tasks: HashSet<(&'g str, &'g str)>,
-    sessions: HashSet<(&'g str, &'g str)>,
-    subjects: HashSet<(&'g str, &'g str)>,
-    clients: HashSet<(&'g str, &'g str)>,
-    both: HashSet<(&'g str, &'g str, &'g str)>,
-}
-
-impl<'g> Names<'g> {
-    fn of(grants: &'g [GrantRow]) -> Names<'g> {
-        let mut names = Names::default();
-        for info in grants.iter().map(|row| &row.info) {
-            let issuer = info.issuer.as_str();
-            names.tokens.insert((issuer, &info.token));
-            names.tasks.extend(info.task.iter().map(|task| (issuer, task.as_str())));
-            names.sessions.extend(info.session.iter().map(|session| (issuer, session.as_str())));
-            names.subjects.insert((issuer, &info.subject));
-            names.clients.extend(info.client.iter().map(|client| (issuer, client.as_str())));
-            names.both.extend(info.client.iter().map(|client| (issuer, info.subject.as_str(), client.as_str())));
-        }
-        names
-    }
-
-    /// Whether the event is about one of the grants.
-    fn has(&self, event: &EventRow) -> bool {
-        let EventRow { token, task, session, subject, client, .. } = event;
-        let issuer = event.issuer.as_str();
-        let is = |all: &HashSet<(&str, &str)>, name: &String| all.contains(&(issuer, name.as_str()));
-        match (token, task, session, subject, client) {
-            (Some(token), ..) => is(&self.tokens, token),
-            (_, Some(task), ..) => is(&self.tasks, task),
-            (_, _, Some(session), ..) => is(&self.sessions, session),
-            (.., Some(subject), Some(client)) => self.both.contains(&(issuer, subject.as_str(), client.as_str())),
-            (.., Some(subject), None) => is(&self.subjects, subject),
-            (.., None, Some(client)) => is(&self.clients, client),
-            (None, None, None, None, None) => false,
-        }
-    }
-}
-
 /// The first events that name the selector, or are about the grants.
 fn events_of(
     session: &mut Session,
@@ -152,13 +109,15 @@ fn events_of(
 ) -> Result<Vec<EventRow>, StoreError> {
     let days = days::of_uses(session, window)?;
     let (column, name) = column(selector);
-    let (name, issuer, names) = (stored(name), issuer.map(stored), Names::of(grants));
-    let start = |all: &HashSet<(&str, &str)>| {
+    let (name, issuer) = (stored(name), issuer.map(stored));
+    let mut about = Subjects::default();
+    grants.iter().for_each(|row| about.add(&row.info));
+    let start = |all: &HashSet<(String, String)>| {
         let starts: BTreeSet<String> = all.iter().map(|(_, name)| name.chars().take(INDEXED).collect()).collect();
         starts.into_iter().collect::<Vec<String>>()
     };
-    let (tokens, tasks, sessions) = (start(&names.tokens), start(&names.tasks), start(&names.sessions));
-    let (subjects, clients) = (start(&names.subjects), start(&names.clients));
+    let (tokens, tasks, sessions) = (start(&about.tokens), start(&about.tasks), start(&about.sessions));
+    let (subjects, clients) = (start(&about.subjects), start(&about.clients));
     let text = format!(
         "SELECT {} FROM evidence.event_day WHERE feed = $1 AND day = ANY ($2) AND at >= $3 AND at < $4 AND (
             left({column}, {INDEXED}) = left($5, {INDEXED}) OR left(token, {INDEXED}) = ANY ($6)
@@ -183,7 +142,7 @@ fn events_of(
             Selector::Token(_) => &event.token,
         };
         let is_named = named.as_deref() == Some(&*name) && issuer.as_ref().is_none_or(|issuer| *issuer == event.issuer);
-        if is_named || names.has(&event) {
+        if is_named || about.include(&event) {
             found.push(event);
         }
         Ok(found.len() < limit)
