@@ -89,7 +89,7 @@ fn grants_of(
     for step in ids.chunks(STEP) {
         grants::each(session, feed, window, Some(step), &mut |row| {
             found.push(row);
-            found.len() < limit
+            true
         })?;
         if found.len() >= limit {
             break;

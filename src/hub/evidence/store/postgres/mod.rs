@@ -13,6 +13,8 @@ mod days;
 mod events;
 mod find;
 mod grants;
+#[cfg(test)]
+mod measure;
 mod numbers;
 mod prune;
 mod reads;

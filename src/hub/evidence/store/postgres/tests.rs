@@ -52,7 +52,7 @@ fn two_hubs_that_get_the_same_batches_count_each_once() {
     assert_eq!(grants(&*store, ALWAYS).len(), 40);
     assert_eq!((records(&*store, 0, ALWAYS, 100).0.len(), events(&*store, ALWAYS).len()), (60, 1));
     let rows = home.run("SELECT vm, first_number, last_number FROM evidence.batches ORDER BY 1, 2");
-    // The days of a VM are apart, and 12 numbers lie between two of them.
+    // The next number of a VM is on another day.
     assert_eq!(rows.lines().count(), 60, "{rows}");
 }
 
@@ -178,7 +178,8 @@ fn the_database_of_a_newer_hub_and_that_of_another_program_are_refused() {
 #[test]
 fn both_engines_say_the_same_about_many_grants() {
     let Some(home) = Home::postgres("both_engines_say_the_same_about_many_grants") else { return };
-    let (database, files) = (home.open(), Home::sqlite().open());
+    let folder = Home::sqlite();
+    let (database, files) = (home.open(), folder.open());
     let fixture = Fixture::before(20_007 * DAY, 1_500);
     let filled = fixture.fill(&*database).unwrap();
     assert_eq!(fixture.fill(&*files).unwrap(), filled);
