@@ -2,6 +2,7 @@
 //! never hold up a signal.
 
 pub mod check;
+pub mod copy;
 pub mod counters;
 pub mod disk;
 pub mod model;
@@ -10,9 +11,11 @@ pub mod queue;
 pub mod report;
 pub mod senders;
 pub mod service;
+pub mod signal_event;
 pub mod store;
 pub mod testing;
 pub mod timeline;
+pub mod upkeep;
 pub mod uses;
 
 #[cfg(test)]
