@@ -13,6 +13,7 @@ pub mod senders;
 pub mod service;
 pub mod signal_event;
 pub mod store;
+#[cfg(test)]
 pub mod testing;
 pub mod timeline;
 pub mod upkeep;
