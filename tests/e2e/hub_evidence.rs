@@ -210,3 +210,51 @@ async fn a_hub_without_evidence_knows_no_such_path() {
     assert_eq!(send(&hub, &post_of(&[batch(1, 1)])).await.unwrap().status, 404);
     assert!(!hub.folder().join("data/evidence").exists());
 }
+
+#[tokio::test]
+async fn a_proxy_that_goes_away_leaves_a_gap() {
+    let hub = Hub::start("evidence-gone").await.unwrap();
+    let relay = hub.new_token("relay-1", "relay").unwrap();
+    let call = async |path: &str, body: Value| {
+        let request = Request::new("POST", &format!("/v1/feeds/{FEED}/{path}")).bearer(&relay);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let deadline = Instant::now() + SOON;
+        loop {
+            // The hub reads new tokens once a second.
+            let answer = hub.send(&request).await.unwrap();
+            if answer.status == 200 {
+                break answer.json();
+            }
+            assert!(Instant::now() < deadline, "{} {}", answer.status, answer.text());
+            time::sleep(Duration::from_millis(700)).await;
+        }
+    };
+    let report = |gone: bool| {
+        let id = "follower-0001";
+        let start = "0000000000000000.0.0000000000000000";
+        let known = json!({"id": id, "principal": "mesh", "applied": start, "seen_ms": now_ms(),
+            "report": {"id": id, "node": "envoy-1"}});
+        match gone {
+            true => json!({"instance": "i", "followers": [], "gone": [id]}),
+            false => json!({"instance": "i", "followers": [known], "gone": []}),
+        }
+    };
+    let mut early = batch(1, 1);
+    early["until"] = early["since"].clone();
+    call("uses", post_of(&[early])).await;
+    call("followers", report(false)).await;
+    call("uses", post_of(&[batch(1, 2)])).await;
+    time::sleep(Duration::from_secs(1)).await;
+    call("followers", report(false)).await;
+    // The hub looks at its proxies every five seconds.
+    time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(metric(&hub, "evidence_gaps_total", "").await, 0);
+    call("followers", report(true)).await;
+    let deadline = Instant::now() + SOON;
+    while metric(&hub, "evidence_gaps_total", "").await == 0 {
+        assert!(Instant::now() < deadline, "{}", hub.log());
+        time::sleep(Duration::from_millis(200)).await;
+    }
+    time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(metric(&hub, "evidence_gaps_total", "").await, 1);
+}

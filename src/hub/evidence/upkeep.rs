@@ -98,10 +98,13 @@ impl Worker {
     fn run(mut self) {
         let (mut tick, mut pause) = (0u64, Duration::ZERO);
         while let Err(RecvTimeoutError::Timeout) = self.stopped.recv_timeout(pause) {
-            let store = self.needs.evidence.store();
-            let more = store.is_some_and(|store| self.look(&*store, tick));
-            pause = if more { PAUSE } else { TICK };
-            tick = tick.wrapping_add(1);
+            pause = TICK;
+            if let Some(store) = self.needs.evidence.store() {
+                if self.look(&*store, tick) {
+                    pause = PAUSE;
+                }
+                tick = tick.wrapping_add(1);
+            }
         }
         if let Some(store) = self.needs.evidence.store() {
             let kept = self.write_senders(&*store);
