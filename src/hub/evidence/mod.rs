@@ -1,6 +1,8 @@
 //! Evidence: who asked for which grant, how it was used, and when it ended. It has a store of its own, so that it can
 //! never hold up a signal.
 
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod model;
 pub mod report;
 pub mod store;
