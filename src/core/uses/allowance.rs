@@ -510,7 +510,7 @@ mod tests {
         assert_eq!(rule.detail_of(&captures), None);
         let captures = ["7".to_owned()];
         assert_eq!(rule.detail_of(&captures).unwrap().identifier.as_deref(), Some("7"));
-        assert_eq!(rule.path_of(&captures).unwrap(), "/orders/7%3Arefund");
+        assert_eq!(rule.path_of(&captures).unwrap(), "/orders/7:refund");
         assert_eq!(rule.path_of(&[]), None);
         assert!(RuleAllowance::new(RuleOutline { path: Some("orders".to_owned()), ..RuleOutline::default() }).is_err());
     }
