@@ -3,6 +3,7 @@
 use crate::api::{
     audit_log, events, feeds, global_revocation, proxies, receipts, signals, state, streams, tokens, undo,
 };
+use crate::evidence::uses;
 use crate::feed::{long_poll, relayed};
 use crate::intake::{logout, push};
 use crate::streams::{management, metadata, poll, status, subjects, verification};
@@ -14,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(title = "Taskfence hub", description = "Takes signals in once, keeps them, and brings every proxy up to date."),
     paths(
-        push::push, logout::take_in, global_revocation::revoke, long_poll::page, relayed::report, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
+        push::push, logout::take_in, global_revocation::revoke, long_poll::page, relayed::report, uses::take, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
         receipts::show, audit_log::list, tokens::list, tokens::create, tokens::rotate, tokens::revoke, streams::list,
         metadata::metadata, metadata::keys, management::create, management::read, management::update, management::replace,
         management::delete, status::read, status::set, verification::verify, subjects::add, subjects::remove, poll::poll,

@@ -1,6 +1,7 @@
 //! Evidence: who asked for which grant, how it was used, and when it ended. It has a store of its own, so that it can
 //! never hold up a signal.
 
+pub mod check;
 pub mod counters;
 pub mod disk;
 #[cfg(any(test, feature = "fixture"))]
@@ -10,7 +11,13 @@ pub mod model;
 pub mod open;
 pub mod queue;
 pub mod report;
+pub mod senders;
 pub mod service;
 pub mod store;
 pub mod testing;
 pub mod timeline;
+pub mod uses;
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
+mod tests;
