@@ -11,6 +11,7 @@ pub mod openapi;
 pub mod operations;
 pub mod proxies;
 pub mod receipts;
+pub mod report;
 pub mod routes;
 pub mod signals;
 pub mod state;
