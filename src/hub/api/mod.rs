@@ -6,6 +6,7 @@ pub mod call;
 pub mod events;
 pub mod feeds;
 pub mod global_revocation;
+pub mod lifecycle;
 pub mod model;
 pub mod openapi;
 pub mod operations;
@@ -19,6 +20,8 @@ pub mod streams;
 pub mod tokens;
 pub mod undo;
 
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod revocation_tests;
 #[cfg(test)]

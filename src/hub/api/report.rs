@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 /// So many reports are made at once: each reads all grants of its window.
-static PLACES: Semaphore = Semaphore::const_new(2);
+pub(crate) static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// After so many seconds a caller that found no place may come back.
 const COME_BACK: u64 = 5;

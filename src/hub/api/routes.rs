@@ -4,7 +4,8 @@
 use crate::api::audit_log;
 use crate::api::call::Api;
 use crate::api::{
-    events, feeds, global_revocation, openapi, proxies, receipts, report, signals, state, streams, tokens, undo,
+    events, feeds, global_revocation, lifecycle, openapi, proxies, receipts, report, signals, state, streams, tokens,
+    undo,
 };
 use crate::problem::Problem;
 use axum::Router;
@@ -54,6 +55,7 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), audit_log::record))
         .route("/openapi.json", get(openapi::document))
         .with_state(api.clone())
+        .merge(lifecycle::router(api.clone()))
         .merge(global_revocation::router(api))
 }
 

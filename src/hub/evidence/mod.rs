@@ -2,6 +2,7 @@
 //! never hold up a signal.
 
 pub mod check;
+pub mod copy;
 pub mod counters;
 pub mod disk;
 #[cfg(any(test, feature = "fixture"))]
@@ -13,9 +14,12 @@ pub mod queue;
 pub mod report;
 pub mod senders;
 pub mod service;
+pub mod signal_event;
 pub mod store;
+#[cfg(test)]
 pub mod testing;
 pub mod timeline;
+pub mod upkeep;
 pub mod uses;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 use crate::config::model::EvidenceConfig;
 use crate::evidence::counters::{AllCounters, Counters};
 use crate::evidence::disk::Disk;
+use crate::evidence::measures::look::Look;
 use crate::evidence::model::{Usage, Write, Written};
 use crate::evidence::queue::{Item, NoRoom, Queue, Share};
 use crate::evidence::store::EvidenceStore;
@@ -17,7 +18,7 @@ use crate::feed::Now;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
 use crate::store::model::StoreError;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -39,8 +40,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// A store that cannot be opened is tried again after this.
 const REOPEN: Duration = Duration::from_secs(2);
 
-/// A caller waits for so long until what it sent is stored.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A caller waits for so long until what it sent is stored: a filter and a relay give a call up some seconds later.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// After this many seconds a caller that found no room is to come back.
 const COME_BACK: u64 = 5;
@@ -79,6 +80,13 @@ struct Shared {
     /// By feed: the configurations whose rules are stored.
     configs: Mutex<HashMap<String, HashSet<String>>>,
     usage: Mutex<Option<Usage>>,
+    disk: Option<Disk>,
+}
+
+impl Shared {
+    fn admit(&self) -> Result<(), NotTaken> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.admit().map_err(|full| NotTaken::Disk(full.to_string())))
+    }
 }
 
 /// Room for something that a caller is about to send.
@@ -148,10 +156,11 @@ impl Evidence {
             store: RwLock::default(),
             configs: Mutex::default(),
             usage: Mutex::default(),
+            looks: Mutex::default(),
+            disk,
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
-            disk,
             open,
             feeds: feeds.to_vec(),
             tried: None,
@@ -193,6 +202,23 @@ impl Evidence {
         if let Some(running) = &self.running {
             *locked(&running.shared.usage) = Some(usage);
         }
+    }
+
+    /// What the last look at the grants of each feed found.
+    pub fn looks(&self) -> BTreeMap<String, Look> {
+        self.running.as_ref().map(|running| locked(&running.shared.looks).clone()).unwrap_or_default()
+    }
+
+    /// Sets what a look at the grants of `feed` found.
+    pub fn set_look(&self, feed: &str, look: Look) {
+        if let Some(running) = &self.running {
+            locked(&running.shared.looks).insert(feed.to_owned(), look);
+        }
+    }
+
+    /// Whether the disk has room for evidence.
+    pub fn admit(&self) -> Result<(), NotTaken> {
+        self.running.as_ref().map_or(Err(NotTaken::Ends), |running| running.shared.admit())
     }
 
     /// The store; `None`: it is switched off, or not open yet.
@@ -355,7 +381,6 @@ impl Counted {
 /// The thread that stores.
 struct Writer {
     shared: Arc<Shared>,
-    disk: Option<Disk>,
     open: Open,
     feeds: Vec<String>,
     /// When it was last tried to open the store.
@@ -373,7 +398,7 @@ impl Writer {
                 continue;
             }
             let stored = opened.and_then(|store| {
-                self.admit()?;
+                self.shared.admit()?;
                 Ok(store)
             });
             match stored {
@@ -412,10 +437,6 @@ impl Writer {
         *locked(&self.shared.configs) = configs;
         *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
         Ok(store)
-    }
-
-    fn admit(&self) -> Result<(), NotTaken> {
-        self.disk.as_ref().map_or(Ok(()), |disk| disk.admit().map_err(|full| NotTaken::Disk(full.to_string())))
     }
 
     /// Stores a group in one transaction; where that fails, each job in one of its own, so that one that cannot be stored
