@@ -39,9 +39,22 @@ pub struct RuleOutline {
     /// The scopes that it requires, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Scopes of which it requires at least one; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any_scopes: Vec<String>,
     /// The object of `authorization_details` that it requires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<DetailOutline>,
+    /// What else it matches by or requires, by the names of the keys: `metadata`, `when`, `peer` and so on. A grant can
+    /// be wide by its scopes and details, and narrower by these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
+    /// The scope of its `break_glass`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
+    /// Whether it matches gRPC requests only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grpc: bool,
     /// Whether it only records refusals.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shadow: bool,
@@ -85,7 +98,7 @@ pub fn text(policy: &Policy, config_hash: &str) -> String {
     json.open('[');
     for rule in policy.rules() {
         let is_shadow = rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
-        write_rule(&mut json, rule, is_shadow);
+        write_rule(&mut json, rule, policy, is_shadow);
     }
     json.close(']');
     json.close('}');
@@ -93,7 +106,7 @@ pub fn text(policy: &Policy, config_hash: &str) -> String {
 }
 
 /// [`RuleOutline`].
-fn write_rule(json: &mut JsonText, rule: &Rule, is_shadow: bool) {
+fn write_rule(json: &mut JsonText, rule: &Rule, policy: &Policy, is_shadow: bool) {
     let matcher = rule.matcher();
     let (effect, checks) = match rule.effect() {
         Effect::Require(requirement) => ("require", requirement.checks()),
@@ -110,13 +123,40 @@ fn write_rule(json: &mut JsonText, rule: &Rule, is_shadow: bool) {
     // A rule has one check of each kind at the most.
     for check in checks {
         match check {
-            Check::Scope { all, .. } => json.strings_member("scopes", all),
+            Check::Scope { all, any } => {
+                json.strings_member("scopes", all);
+                json.strings_member("any_scopes", any);
+            }
             Check::Detail(detail) => write_detail(json, detail, matcher.capture_names()),
             _ => {}
         }
     }
+    json.strings_member("others", &others(rule, policy));
+    if let Effect::Require(requirement) = rule.effect() {
+        json.optional_member("break_glass", requirement.break_glass().map(|glass| glass.scope()));
+    }
+    json.flag_member("grpc", matcher.grpc);
     json.flag_member("shadow", is_shadow);
     json.close('}');
+}
+
+/// What else `rule` matches by or requires. The `state_age` that `signals.stale` gives to every rule is not its own.
+fn others(rule: &Rule, policy: &Policy) -> Vec<String> {
+    let mut names = Vec::new();
+    if !rule.matcher().metadata.is_empty() {
+        names.push("metadata");
+    }
+    let Effect::Require(requirement) = rule.effect() else { return names.into_iter().map(str::to_owned).collect() };
+    let own = |check: &&Check| match check {
+        Check::Scope { .. } | Check::Detail(_) => false,
+        Check::StateAge(age) => policy.stale_after != Some(*age),
+        _ => true,
+    };
+    names.extend(requirement.checks().iter().filter(own).map(Check::name));
+    if requirement.single_use() {
+        names.push("single_use");
+    }
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// [`DetailOutline`].
@@ -165,6 +205,9 @@ mod tests {
                 {"name": "read", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/orders/{order}:print"},
                  "require": {"scope": "orders.read", "detail": {
                      "type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"}}},
+                {"name": "pay", "match": {"grpc": {"service": "a.Pay"}, "metadata": {"tier": "x"}},
+                 "require": {"scope": {"any": ["pay", "pay.all"]}, "when": "has(claims.x)", "single_use": true, "state_age": "5m"},
+                 "break_glass": {"scope": "glass", "lifts": ["scope"]}, "mode": "enforce"},
                 {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
             ]
         });
@@ -180,6 +223,9 @@ mod tests {
                  "path": "/orders/{order}:print", "captures": ["order"], "scopes": ["orders.read"],
                  "detail": {"type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"},
                  "shadow": true},
+                {"name": "pay", "effect": "require", "path": "/a.Pay/{method}", "captures": ["method"],
+                 "any_scopes": ["pay", "pay.all"], "others": ["metadata", "state_age", "when", "single_use"],
+                 "break_glass": "glass", "grpc": true},
                 {"name": "health", "effect": "anonymous", "path": "/healthz", "shadow": true}
             ]})
         );

@@ -12,6 +12,7 @@ pub mod openapi;
 pub mod operations;
 pub mod proxies;
 pub mod receipts;
+pub mod report;
 pub mod routes;
 pub mod signals;
 pub mod state;
@@ -19,6 +20,8 @@ pub mod streams;
 pub mod tokens;
 pub mod undo;
 
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod revocation_tests;
 #[cfg(test)]

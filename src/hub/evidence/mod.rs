@@ -7,6 +7,7 @@ pub mod counters;
 pub mod disk;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod measures;
 pub mod model;
 pub mod open;
 pub mod queue;
