@@ -2,7 +2,13 @@
 //! never hold up a signal.
 
 pub mod assemble;
+pub mod counters;
+pub mod disk;
 pub mod model;
+pub mod open;
+pub mod queue;
 pub mod report;
+pub mod service;
 pub mod store;
+pub mod testing;
 pub mod timeline;
