@@ -8,12 +8,13 @@ use serde::Deserialize;
 use taskfence_hub::evidence::timeline::{Moment, Timeline as Answer};
 
 use crate::commands::hub_options::{HubOptions, Output};
-use crate::commands::window::{WindowOptions, shown, shown_seconds};
+use crate::commands::window::WindowOptions;
 use crate::failure::Failure;
 use crate::remote::table;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
 use crate::terminal::text::printable;
+use crate::terminal::text::{time_ms, time_s};
 
 /// Show what happened to a task, session, user, client or token, from all proxies, in order
 ///
@@ -98,7 +99,13 @@ impl Subject {
 
 /// Writes a timeline for people: its grants, and then each moment as a line.
 pub fn print(timeline: &Answer, out: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(out, "{} {} of the feed {}", printable(&timeline.what), printable(&timeline.name), printable(&timeline.feed))?;
+    writeln!(
+        out,
+        "{} {} of the feed {}",
+        printable(&timeline.what),
+        printable(&timeline.name),
+        printable(&timeline.feed)
+    )?;
     if timeline.grants.is_empty() && timeline.moments.is_empty() {
         writeln!(out, "nothing is known about it in this time")?;
         return Ok(());
@@ -115,8 +122,8 @@ pub fn print(timeline: &Answer, out: &mut dyn Write) -> Result<(), Failure> {
                     known(&grant.client),
                     known(&grant.task),
                     known(&grant.session),
-                    shown_seconds(grant.issued_at.saturating_mul(1000)),
-                    shown_seconds(grant.expires_at.saturating_mul(1000)),
+                    time_s(grant.issued_at.saturating_mul(1000)),
+                    time_s(grant.expires_at.saturating_mul(1000)),
                     printable(&grant.scopes.join(" ")),
                 ]
             })
@@ -139,10 +146,10 @@ fn row(moment: &Moment) -> Vec<String> {
         Some(count) => detail.push_str(&format!(", {count} times")),
     }
     if let Some(until) = moment.until {
-        detail.push_str(&format!(", until {}", shown(until)));
+        detail.push_str(&format!(", until {}", time_ms(until)));
     }
     if let Some(by) = &moment.by {
         detail.push_str(&format!(", by {}", printable(by)));
     }
-    vec![shown(moment.at), moment.what.replace('_', " "), known(&moment.token), known(&moment.node), detail]
+    vec![time_ms(moment.at), moment.what.replace('_', " "), known(&moment.token), known(&moment.node), detail]
 }

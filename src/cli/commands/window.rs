@@ -2,10 +2,8 @@
 
 use crate::failure::Failure;
 use crate::terminal::time::{self, Moment};
-use crate::terminal::text;
 use clap::Args;
 use std::str::FromStr;
-use taskfence_core::time::Timestamp;
 
 /// From when to when.
 #[derive(Debug, Args)]
@@ -40,17 +38,6 @@ pub fn millis(seconds: u64) -> String {
     seconds.saturating_mul(1000).to_string()
 }
 
-/// A point in time in milliseconds since 1970 as RFC 3339 writes it, with its milliseconds.
-pub fn shown(ms: u64) -> String {
-    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    at.map_or_else(|| ms.to_string(), |at| format!("{at:.3}"))
-}
-
-/// The same without the milliseconds.
-pub fn shown_seconds(ms: u64) -> String {
-    text::time(Timestamp(ms / 1000))
-}
-
 /// A length of time is so long ago; everything else is a point in time.
 pub fn ago(text: &str) -> Result<Moment, time::Error> {
     match time::duration(text) {
@@ -75,12 +62,5 @@ mod tests {
             assert_eq!(ago(written), Ok(meant), "{written}");
         }
         assert_eq!(ago("yesterday"), Err(time::Error::NotATime));
-    }
-
-    #[test]
-    fn times_have_their_milliseconds() {
-        assert_eq!(shown(1_790_000_000_007), "2026-09-21T14:13:20.007Z");
-        assert_eq!(shown_seconds(1_790_000_000_007), "2026-09-21T14:13:20Z");
-        assert_eq!(shown(u64::MAX), u64::MAX.to_string());
     }
 }

@@ -40,9 +40,9 @@ pub struct TimelineGrant {
     pub task: Option<String>,
     /// The session.
     pub session: Option<String>,
-    /// `iat`.
+    /// `iat`, in seconds since 1970.
     pub issued_at: u64,
-    /// `exp`.
+    /// `exp`, in seconds since 1970.
     pub expires_at: u64,
     /// The scopes.
     pub scopes: Vec<String>,

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 
 use taskfence_hub::evidence::report::{Alive, AliveGrant};
 
-use crate::commands::window::shown_seconds;
 use crate::remote::table;
 use crate::terminal::text::printable;
+use crate::terminal::text::time_s;
 
 /// Writes `alive` for people.
 pub fn print(alive: &Alive, out: &mut dyn Write) -> io::Result<()> {
-    let (since, until) = (shown_seconds(alive.since), shown_seconds(alive.until));
+    let (since, until) = (time_s(alive.since), time_s(alive.until));
     writeln!(out, "grants of the feed {} that could be used between {since} and {until}", printable(&alive.feed))?;
     if alive.grants.is_empty() {
         return writeln!(out, "there was none that the hub knows of");
@@ -31,8 +31,8 @@ pub fn print(alive: &Alive, out: &mut dyn Write) -> io::Result<()> {
 fn row(grant: &AliveGrant) -> Vec<String> {
     let known = |name: &Option<String>| name.as_deref().map(printable).unwrap_or_default();
     vec![
-        shown_seconds(grant.from),
-        shown_seconds(grant.to),
+        time_s(grant.from),
+        time_s(grant.to),
         printable(&grant.ended_by).replace('_', " "),
         printable(&grant.subject),
         known(&grant.client),

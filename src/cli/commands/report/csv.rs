@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use taskfence_hub::evidence::report::{Alive, GrantMeasures, Report, Residual, Rollup};
 
 use super::By;
-use crate::commands::window::shown;
+use crate::terminal::text::time_ms;
 
 /// Writes a line for each grant of `report`, or for each sum of `by`. The first line names the columns.
 pub fn print(report: &Report, by: Option<By>, out: &mut dyn Write) -> io::Result<()> {
@@ -26,8 +26,8 @@ pub fn alive(alive: &Alive, out: &mut dyn Write) -> io::Result<()> {
     line(&ALIVE.map(str::to_owned), out)?;
     alive.grants.iter().try_for_each(|grant| {
         let cells = [
-            shown(grant.from),
-            shown(grant.to),
+            time_ms(grant.from),
+            time_ms(grant.to),
             grant.ended_by.clone(),
             grant.issuer.clone(),
             grant.token.clone(),
@@ -136,11 +136,9 @@ const GRANT: [&str; 30] = [
 ];
 
 fn grant(grant: &GrantMeasures) -> Vec<String> {
-    let time = |ms: u64| if ms == 0 { String::new() } else { shown(ms) };
+    let time = |ms: u64| if ms == 0 { String::new() } else { time_ms(ms) };
     let residual = grant.residual.as_ref();
-    let of_residual = |figure: fn(&Residual) -> String| {
-        residual.map(figure).unwrap_or_default()
-    };
+    let of_residual = |figure: fn(&Residual) -> String| residual.map(figure).unwrap_or_default();
     let width = &grant.width;
     // No number is no bound, and unknown where the width is.
     let unbounded = if width.unknown.is_some() { "" } else { "unbounded" };
@@ -165,7 +163,7 @@ fn grant(grant: &GrantMeasures) -> Vec<String> {
         width.unused_scopes.join(" "),
         width.narrower_scopes.join(" "),
         json_list(&width.narrower_details),
-        of_residual(|residual| shown(residual.ended_at)),
+        of_residual(|residual| time_ms(residual.ended_at)),
         of_residual(|residual| residual.ended_by.clone()),
         of_residual(|residual| residual.seconds.to_string()),
         of_residual(|residual| residual.permitted_after.to_string()),

@@ -5,17 +5,17 @@ use std::io::{self, Write};
 use taskfence_hub::evidence::report::{Comparison, GrantMeasures, Repeat, Report, Rollup};
 
 use super::By;
-use crate::commands::window::{shown, shown_seconds};
 use crate::input::problem::count;
 use crate::remote::table;
 use crate::terminal::text::printable;
+use crate::terminal::text::{time_ms, time_s};
 
 /// So many ready narrower grants are printed; JSON has all.
 const NARROWER: usize = 10;
 
 /// Writes `report` for people, with the sums of `by`.
 pub fn print(report: &Report, by: By, out: &mut dyn Write) -> io::Result<()> {
-    let (since, until) = (shown_seconds(report.since), shown_seconds(report.until));
+    let (since, until) = (time_s(report.since), time_s(report.until));
     writeln!(out, "feed {} of the hub {}, from {since} to {until}", printable(&report.feed), printable(&report.hub))?;
     if report.total.grants == 0 {
         writeln!(out, "no grant was issued or used in this time")?;
@@ -34,7 +34,11 @@ pub fn print(report: &Report, by: By, out: &mut dyn Write) -> io::Result<()> {
 
 fn summary(total: &Rollup, out: &mut dyn Write) -> io::Result<()> {
     let Rollup { grants, unused, permitted, refused, break_glass, .. } = total;
-    writeln!(out, "{}, {unused} never used; requests: {permitted} permitted, {refused} refused", many(*grants, "grant"))?;
+    writeln!(
+        out,
+        "{}, {unused} never used; requests: {permitted} permitted, {refused} refused",
+        many(*grants, "grant")
+    )?;
     if *break_glass > 0 {
         writeln!(out, "{} permitted by break-glass", many(*break_glass, "request"))?;
     }
@@ -144,7 +148,9 @@ fn narrower(grants: &[GrantMeasures], out: &mut dyn Write) -> io::Result<()> {
     let is_narrower = |grant: &&GrantMeasures| {
         let width = &grant.width;
         width.allowed_cells.is_none_or(|allowed| width.used_cells < allowed)
-            && !(width.narrower_details.is_empty() && width.narrower_scopes.is_empty() && width.narrower_rules.is_empty())
+            && !(width.narrower_details.is_empty()
+                && width.narrower_scopes.is_empty()
+                && width.narrower_rules.is_empty())
     };
     let all: Vec<_> = grants.iter().filter(is_narrower).collect();
     if all.is_empty() {
@@ -229,7 +235,7 @@ fn missing(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  {what} {why}")?;
     }
     for gap in &report.gaps {
-        let (since, until) = (shown(gap.since), shown(gap.until));
+        let (since, until) = (time_ms(gap.since), time_ms(gap.until));
         writeln!(out, "  uses at {} from {since} to {until}: a worker or its proxy went away", printable(&gap.node))?;
     }
     Ok(())
