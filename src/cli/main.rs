@@ -11,6 +11,8 @@ mod envoy_checks;
 mod failure;
 mod input;
 mod offline;
+#[allow(dead_code, reason = "until `taskfence report` shows it")]
+mod page;
 mod remote;
 mod rendering;
 mod signing;
