@@ -32,14 +32,14 @@ pub fn section(html: &mut Html, report: &Report) {
     ));
     html.markup("</p>\n");
     let table = Table {
-        caption: "Grants that stand out, the worst first",
+        caption: "Grants that stand out, the worst first; allowed and used are cells",
         heads: &[
             "Subject",
             "Client",
             "Kind",
             "Task",
-            "Allowed cells",
-            "Used cells",
+            "Allowed",
+            "Used",
             "Permitted",
             "Refused",
             "Break-glass",
@@ -53,7 +53,9 @@ pub fn section(html: &mut Html, report: &Report) {
         more: "All are in the report as JSON or CSV.",
     };
     table.write(html);
-    html.markup("<h3>What they allowed, and the narrower grant</h3>\n");
+    html.markup(
+        "<h3>What they allowed, and the narrower grant</h3>\n<p class=\"note paper\">In print the first ten are open.</p>\n",
+    );
     for (at, grant) in report.grants.iter().take(PROPOSALS).enumerate() {
         proposal(html, at, grant);
     }
@@ -67,8 +69,7 @@ pub fn section(html: &mut Html, report: &Report) {
 
 fn row(at: usize, grant: &GrantMeasures) -> Vec<Cell<'_>> {
     let name = if at < PROPOSALS { Cell::Linked(&grant.subject, at) } else { Cell::Data(&grant.subject) };
-    let allowed =
-        if grant.width.unknown.is_some() { Cell::Text("not known") } else { Cell::Cells(grant.width.allowed_cells) };
+    let allowed = if grant.width.unknown.is_some() { Cell::Unknown } else { Cell::Cells(grant.width.allowed_cells) };
     vec![
         name,
         Cell::Maybe(grant.client.as_deref()),
@@ -128,7 +129,7 @@ fn proposal(html: &mut Html, at: usize, grant: &GrantMeasures) {
 
 fn width_in_words(width: &Width) -> String {
     match (&width.unknown, width.allowed_cells) {
-        (Some(_), _) => "not known".to_owned(),
+        (Some(_), _) => "width not known".to_owned(),
         (None, None) => format!("unbounded, {} used", counted(width.used_cells, "cell", "cells")),
         (None, Some(allowed)) => format!(
             "used {} of {} ({})",
@@ -232,6 +233,6 @@ mod tests {
         assert_eq!(width_in_words(&width(None, 1)), "unbounded, 1 cell used");
         assert_eq!(width_in_words(&width(Some(4), 1)), "used 1 of 4 cells (25%)");
         let unknown = Width { unknown: Some("no rules".to_owned()), ..Width::default() };
-        assert_eq!(width_in_words(&unknown), "not known");
+        assert_eq!(width_in_words(&unknown), "width not known");
     }
 }

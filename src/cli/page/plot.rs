@@ -15,6 +15,7 @@ const LEFT: f64 = 46.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 22.0;
 const HEIGHT: f64 = 170.0;
+const BOTTOM: f64 = TOP + HEIGHT;
 const LETTER: f64 = 6.1;
 const TITLE: usize = 24;
 
@@ -65,19 +66,12 @@ impl Plot<'_> {
     }
 
     fn draw(&self, html: &mut Html, most: u64) {
-        let bars = self.series.first().map_or(&[][..], |(_, bars)| *bars);
-        let slots = bars.len().saturating_add(usize::from(self.last_apart));
-        let slot = (WIDTH - LEFT - RIGHT) / size(slots);
-        let every = bars.len().div_ceil(LABELS).max(1);
-        let longest = bars.iter().map(|bar| shortened(&bar.label).chars().count()).max().unwrap_or_default();
-        let turned = size(longest) * LETTER > slot * size(every);
-        let bottom = TOP + HEIGHT;
-        let below = if turned { 22.0 + size(longest) * LETTER * 0.64 } else { 22.0 };
-        let whole = bottom + below + 20.0;
+        let frame = Frame::new(self.first(), self.last_apart);
+        html.markup("<div class=\"scroll\">");
         html.start(
             "svg",
             &[
-                ("viewBox", &format_args!("0 0 {WIDTH} {whole:.0}")),
+                ("viewBox", &format_args!("0 0 {WIDTH} {:.0}", frame.height)),
                 ("role", &"img"),
                 ("aria-labelledby", &format_args!("{0}-title {0}-desc", self.id)),
             ],
@@ -88,30 +82,47 @@ impl Plot<'_> {
         html.start("desc", &[("id", &format_args!("{}-desc", self.id))]);
         html.text(&self.description);
         html.markup("</desc>\n");
-        let end = scale(html, most);
-        let room = slot * if slots > 40 { 0.9 } else { 0.76 };
+        let end = draw_scale(html, frame.left, most);
+        for at in 0..self.first().len() {
+            self.draw_slot(html, &frame, at, end);
+        }
+        let axis = match frame.shared.trim_end_matches(['-', ' ', 'T']) {
+            "" => self.axis.to_owned(),
+            date => format!("{}, {date}", self.axis),
+        };
+        let middle = (frame.left + WIDTH - RIGHT) / 2.0;
+        draw_text(html, "l", "middle", (middle, frame.height - 5.0), &axis);
+        draw_text(html, "l", "start", (2.0, 10.0), "grants");
+        html.markup("</svg></div>\n");
+    }
+
+    /// The bars at one place, beside each other, with their counts above and the label below.
+    fn draw_slot(&self, html: &mut Html, frame: &Frame<'_>, at: usize, end: f64) {
+        let apart = self.last_apart && at.saturating_add(1) == self.first().len();
+        let left = frame.left + frame.slot * (size(at) + if apart { 1.0 } else { 0.0 });
+        let room = frame.slot * if self.first().len() > 40 { 0.9 } else { 0.76 };
         let width = room / size(self.series.len());
-        for (at, bar) in bars.iter().enumerate() {
-            let apart = self.last_apart && at.saturating_add(1) == bars.len();
-            let left = LEFT + slot * (size(at) + if apart { 1.0 } else { 0.0 });
-            for (number, (name, bars)) in self.series.iter().enumerate() {
-                let Some(bar) = bars.get(at) else { continue };
-                let class = if apart { "apart" } else { class(number) };
-                let x = left + (slot - room) / 2.0 + width * size(number);
-                let y = bottom - (HEIGHT * float(bar.grants) / end).max(if bar.grants > 0 { 2.0 } else { 0.0 });
-                let name = if self.series.len() > 1 { name } else { "" };
-                draw_bar(html, class, (x, y, width, bottom - y), &said(name, bar));
-                if bar.grants > 0 && bars.len() <= COUNTED {
-                    draw_text(html, "v", "middle", (x + width / 2.0, y - 4.0), &short(bar.grants));
-                }
-            }
-            if at.checked_rem(every) == Some(0) || apart {
-                draw_label(html, turned, (left + slot / 2.0, bottom), &shortened(&bar.label));
+        for (number, (name, bars)) in self.series.iter().enumerate() {
+            let Some(bar) = bars.get(at) else { continue };
+            let class = if apart { "apart" } else { class(number) };
+            let x = left + (frame.slot - room) / 2.0 + width * size(number);
+            let least = if bar.grants > 0 { 2.0 } else { 0.0 };
+            let height = (HEIGHT * float(bar.grants) / end).max(least);
+            let name = if self.series.len() > 1 { name } else { "" };
+            draw_bar(html, class, (x, BOTTOM - height, width, height), &said(name, bar));
+            if bar.grants > 0 && bars.len() <= COUNTED {
+                draw_text(html, "v", "middle", (x + width / 2.0, BOTTOM - height - 4.0), &short(bar.grants));
             }
         }
-        draw_text(html, "l", "middle", (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, whole - 5.0), self.axis);
-        draw_text(html, "l", "start", (2.0, 10.0), "grants");
-        html.markup("</svg>\n");
+        if at.checked_rem(frame.every) == Some(0) || apart {
+            let label = self.first().get(at).map(|bar| frame.label(bar)).unwrap_or_default();
+            draw_label(html, frame.turned, left + frame.slot / 2.0, &label);
+        }
+    }
+
+    /// The first row of bars, which has the labels.
+    fn first(&self) -> &[Bar] {
+        self.series.first().map_or(&[], |(_, bars)| bars)
     }
 
     fn legend(&self, html: &mut Html) {
@@ -142,8 +153,7 @@ impl Plot<'_> {
             html.markup("</th>");
         }
         html.markup("</tr></thead><tbody>\n");
-        let bars = self.series.first().map_or(&[][..], |(_, bars)| *bars);
-        for (at, bar) in bars.iter().enumerate() {
+        for (at, bar) in self.first().iter().enumerate() {
             html.markup("<tr><th scope=\"row\">");
             html.data(&bar.label);
             html.markup("</th>");
@@ -158,21 +168,66 @@ impl Plot<'_> {
     }
 }
 
+/// Where what is.
+struct Frame<'r> {
+    /// Where the first slot begins.
+    left: f64,
+    /// How wide a slot is.
+    slot: f64,
+    /// Of how many labels one is shown.
+    every: usize,
+    /// Whether labels are turned, because they would run into each other.
+    turned: bool,
+    /// With what all labels begin: it is left out of them.
+    shared: &'r str,
+    /// How high the drawing is.
+    height: f64,
+}
+
+impl<'r> Frame<'r> {
+    fn new(bars: &'r [Bar], last_apart: bool) -> Frame<'r> {
+        let slots = size(bars.len().saturating_add(usize::from(last_apart)).max(1));
+        let every = bars.len().div_ceil(LABELS).max(1);
+        let mut frame = Frame {
+            left: LEFT,
+            slot: (WIDTH - LEFT - RIGHT) / slots,
+            every,
+            turned: false,
+            shared: shared_date(bars),
+            height: BOTTOM + 42.0,
+        };
+        let longest = bars.iter().map(|bar| frame.label(bar).chars().count()).max().unwrap_or_default();
+        let longest = size(longest) * LETTER;
+        if longest > frame.slot * size(every) {
+            frame.turned = true;
+            // By 40 degrees: the sine is 0.64, the cosine 0.77.
+            frame.height += longest * 0.64;
+            frame.left = LEFT.max(longest * 0.77 - frame.slot / 2.0);
+            frame.slot = (WIDTH - frame.left - RIGHT) / slots;
+        }
+        frame
+    }
+
+    fn label(&self, bar: &Bar) -> String {
+        shortened(bar.label.get(self.shared.len()..).unwrap_or_default())
+    }
+}
+
 fn class(series: usize) -> &'static str {
     if series == 0 { "bar" } else { "bar second" }
 }
 
 /// Draws the lines of the counts; returns which count stands at the top.
-fn scale(html: &mut Html, most: u64) -> f64 {
+fn draw_scale(html: &mut Html, left: f64, most: u64) -> f64 {
     let step = step(most);
     let steps = most.div_ceil(step).max(1);
     let end = float(steps.saturating_mul(step));
     for at in 0..=steps {
         let value = at.saturating_mul(step);
         let y = TOP + HEIGHT * (1.0 - float(value) / end);
-        html.start("path", &[("class", &"grid"), ("d", &format_args!("M{LEFT:.1} {y:.1}H{:.1}", WIDTH - RIGHT))]);
+        html.start("path", &[("class", &"grid"), ("d", &format_args!("M{left:.1} {y:.1}H{:.1}", WIDTH - RIGHT))]);
         html.end("path");
-        draw_text(html, "l", "end", (LEFT - 6.0, y + 4.0), &short(value));
+        draw_text(html, "l", "end", (left - 6.0, y + 4.0), &short(value));
     }
     html.markup("\n");
     end
@@ -212,11 +267,11 @@ fn draw_text(html: &mut Html, class: &'static str, anchor: &'static str, (x, y):
 }
 
 /// The label of a bar, below it; turned where it would run into the next one.
-fn draw_label(html: &mut Html, turned: bool, (x, bottom): (f64, f64), text: &str) {
+fn draw_label(html: &mut Html, turned: bool, x: f64, text: &str) {
     if !turned {
-        return draw_text(html, "l", "middle", (x, bottom + 16.0), text);
+        return draw_text(html, "l", "middle", (x, BOTTOM + 16.0), text);
     }
-    let (x, y) = (x + 3.0, bottom + 14.0);
+    let (x, y) = (x + 3.0, BOTTOM + 14.0);
     html.start(
         "text",
         &[
@@ -237,6 +292,20 @@ fn said(name: &str, bar: &Bar) -> String {
         let _ = write!(said, " ({name})");
     }
     said
+}
+
+/// The year or the day with which all labels begin, if they are times: it stands once, at the axis.
+fn shared_date(bars: &[Bar]) -> &str {
+    let Some(first) = bars.first() else { return "" };
+    let lengths = ["2026-09-21 ".len(), "2026-".len()];
+    let parts = lengths.into_iter().filter_map(|length| first.label.get(..length));
+    let is_date = |part: &&str| {
+        part.starts_with(|digit: char| digit.is_ascii_digit())
+            && part.ends_with(['-', ' ', 'T'])
+            && part.trim_end_matches(['-', ' ', 'T']).split('-').all(|number| number.parse::<u16>().is_ok())
+    };
+    let shared = |part: &&str| bars.iter().all(|bar| bar.label.len() > part.len() && bar.label.starts_with(*part));
+    parts.filter(is_date).find(shared).unwrap_or_default()
 }
 
 fn shortened(label: &str) -> String {
@@ -299,6 +368,22 @@ mod tests {
         assert!(svg.contains("<title id=\"p-title\">T</title>") && svg.contains("<desc id=\"p-desc\">D.</desc>"));
         assert!(svg.contains("<title>b2: 10 grants</title>"));
         assert!(!svg.contains("apart"));
+    }
+
+    #[test]
+    fn a_date_that_all_labels_share_stands_once() {
+        let labelled = |labels: &[&str]| {
+            let bars: Vec<_> = labels.iter().map(|label| Bar { label: (*label).to_owned(), grants: 1 }).collect();
+            shared_date(&bars).to_owned()
+        };
+        assert_eq!(labelled(&["2026-09-21 10:00", "2026-09-21 11:00"]), "2026-09-21 ");
+        assert_eq!(labelled(&["2026-09-21", "2026-10-22"]), "2026-");
+        assert_eq!(labelled(&["2026-12-31", "2027-01-01"]), "");
+        assert_eq!(labelled(&["1 s to 10 s", "10 s to 1 min"]), "");
+        assert_eq!(labelled(&["éééé-", "éééé-"]), "");
+        assert_eq!(labelled(&[]), "");
+        let svg = drawn(&[Bar { label: "2026-09-21 10:00".to_owned(), grants: 1 }], false);
+        assert!(svg.contains(">10:00</text>") && svg.contains(">A, 2026-09-21</text>"), "{svg}");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Cell<'r> {
     Between(u64, u64),
     /// How many cells a grant allows; `None`: without bounds.
     Cells(Option<u64>),
+    /// A number that is not known.
+    Unknown,
     /// A name of the report with the place in the page that says more about it.
     Linked(&'r str, usize),
 }
@@ -114,6 +116,7 @@ impl Cell<'_> {
             Cell::Ratio(ratio) => html.text(if ratio.is_finite() { format!("{ratio:.2}") } else { NOTHING.to_owned() }),
             Cell::Between(from, to) => html.text(figure::span(between(*from, *to))),
             Cell::Cells(Some(number)) => html.text(figure::count(*number)),
+            Cell::Unknown => html.text("not known"),
             Cell::Cells(None) => html.markup("<strong class=\"bad\">unbounded</strong>"),
             Cell::Linked(text, number) => {
                 html.start("a", &[("href", &format_args!("#grant-{number}"))]);
@@ -129,6 +132,7 @@ impl Cell<'_> {
         match self {
             Cell::Share(share) => Some(share.unwrap_or(-1.0)),
             Cell::Span(seconds) => Some(seconds.unwrap_or(-1.0)),
+            Cell::Unknown => Some(-1.0),
             Cell::Between(from, to) => Some(between(*from, *to).unwrap_or(-1.0)),
             Cell::Cells(cells) => Some(cells.map_or(f64::from(u32::MAX), figure::float)),
             _ => None,
