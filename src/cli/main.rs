@@ -12,6 +12,8 @@ mod export;
 mod failure;
 mod input;
 mod offline;
+#[allow(dead_code, reason = "until `taskfence report` shows it")]
+mod page;
 mod remote;
 mod rendering;
 mod signing;
