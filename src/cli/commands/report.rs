@@ -107,6 +107,8 @@ enum Format {
     Json,
     /// Lines of comma-separated values (RFC 4180): a line for each grant, or with --by for each sum
     Csv,
+    /// One page that needs nothing else
+    Html,
 }
 
 impl Report {
@@ -144,6 +146,7 @@ impl Report {
         let report = Answer::deserialize(answer)?;
         match (self.output, self.by) {
             (Format::Csv, by) => csv::print(&report, by, out)?,
+            (Format::Html, _) => out.extend(crate::page::render(&report).into_bytes()),
             (_, by) => human::print(&report, by.unwrap_or(By::Kind), out)?,
         }
         Ok(())
@@ -156,6 +159,11 @@ impl Report {
         let (from, to) = (from.resolve(console.now)?, to.resolve(console.now)?);
         if to <= from {
             return Err(Failure::Usage("--alive-between: the second time lies before the first".to_owned()));
+        }
+        if self.output == Format::Html {
+            return Err(Failure::Usage(
+                "--alive-between has no page; use `--output csv`, `json` or `human`".to_owned(),
+            ));
         }
         let client = self.hub.connect()?;
         let path = format!("/v1/feeds/{}/alive", self.hub.feed(&client)?);

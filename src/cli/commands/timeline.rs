@@ -153,3 +153,64 @@ fn row(moment: &Moment) -> Vec<String> {
     }
     vec![time_ms(moment.at), moment.what.replace('_', " "), known(&moment.token), known(&moment.node), detail]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::snapshot;
+    use taskfence_hub::evidence::timeline::TimelineGrant;
+
+    /// 2026-09-21T14:13:20Z, in milliseconds.
+    const START: u64 = 1_790_000_000_000;
+
+    fn printed(timeline: &Answer) -> String {
+        let mut out = Vec::new();
+        print(timeline, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_timeline_to_read() {
+        let moment = |after: u64, what: &str, text: &str| Moment {
+            at: START + after,
+            what: what.to_owned(),
+            text: text.to_owned(),
+            token: Some("t-1".to_owned()),
+            ..Moment::default()
+        };
+        let mut timeline = Answer {
+            feed: "main".to_owned(),
+            what: "task".to_owned(),
+            name: "task-42".to_owned(),
+            grants: vec![TimelineGrant {
+                token: "t-1".to_owned(),
+                subject: "alice\u{1b}[31m".to_owned(),
+                client: Some("agent-a7".to_owned()),
+                task: Some("task-42".to_owned()),
+                issued_at: START / 1000,
+                expires_at: START / 1000 + 300,
+                scopes: vec!["refund".to_owned(), "orders.read".to_owned()],
+                ..TimelineGrant::default()
+            }],
+            moments: vec![
+                Moment { by: Some("bob".to_owned()), ..moment(0, "approved", "request approved") },
+                Moment {
+                    node: Some("envoy-1".to_owned()),
+                    count: Some(5),
+                    until: Some(START + 50_500),
+                    ..moment(10_007, "first_use", "first POST by the rule `refund`")
+                },
+                Moment {
+                    count: Some(1),
+                    ..moment(60_000, "attempt_after_end", "refused by the rule `refund`: task_completed")
+                },
+            ],
+            ..Answer::default()
+        };
+        let mut page = printed(&timeline);
+        timeline.grants.clear();
+        timeline.moments.clear();
+        page.push_str(&format!("### nothing\n{}", printed(&timeline)));
+        snapshot::check("timeline-human", &page);
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use taskfence_hub::evidence::report::{Alive, GrantMeasures, Report, Residual, Rollup};
 
 use super::By;
-use crate::terminal::text::time_ms;
+use crate::terminal::text::{printable, time_ms};
 
 /// Writes a line for each grant of `report`, or for each sum of `by`. The first line names the columns.
 pub fn print(report: &Report, by: Option<By>, out: &mut dyn Write) -> io::Result<()> {
@@ -150,8 +150,8 @@ fn grant(grant: &GrantMeasures) -> Vec<String> {
         grant.client.clone().unwrap_or_default(),
         grant.task.clone().unwrap_or_default(),
         grant.kind.clone(),
-        time(grant.issued_at.saturating_mul(1000)),
-        time(grant.expires_at.saturating_mul(1000)),
+        time(grant.issued_at),
+        time(grant.expires_at),
         time(grant.first),
         time(grant.last),
         grant.permitted.to_string(),
@@ -190,11 +190,12 @@ fn line(cells: &[String], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A cell in quotes where it needs them. Names come from tokens: one that a spreadsheet would read as a formula gets an
-/// apostrophe in front (OWASP, CSV injection).
+/// apostrophe in front (OWASP, CSV injection), and control characters are escaped, since a terminal may show the lines.
 fn quoted(cell: &str) -> String {
-    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let cell = if is_formula { format!("'{cell}") } else { cell.to_owned() };
-    if cell.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+    let cell = printable(cell);
+    let is_formula = cell.starts_with(['=', '+', '-', '@']);
+    let cell = if is_formula { format!("'{cell}") } else { cell };
+    if cell.contains(['"', ',']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
 
 #[cfg(test)]
@@ -207,7 +208,8 @@ mod tests {
             ("alice", "alice"),
             ("a,b", "\"a,b\""),
             ("a\"b", "\"a\"\"b\""),
-            ("a\r\nb", "\"a\r\nb\""),
+            ("a\r\nb", "a\\r\\nb"),
+            ("\t=1", "\\t=1"),
             ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
             ("@x", "'@x"),
         ] {
