@@ -13,7 +13,9 @@ use crate::api::routes;
 use crate::config::hub::Hub;
 use crate::config::role::Role;
 use crate::evidence;
+use crate::evidence::senders::Senders;
 use crate::evidence::service::Evidence;
+use crate::evidence::uses::{self, Uses};
 use crate::feed::keys::{KeyRing, Keys, KeysError, PrivateKey};
 use crate::feed::{self, Feeds, Settings};
 use crate::health::{self, Ahead, Findings, Health};
@@ -335,7 +337,9 @@ impl Server {
             audit: Arc::clone(&audit),
             evidence: Arc::clone(&evidence),
         };
-        let router = router(&parts, api, metrics, &health, &access);
+        let senders = Arc::<Senders>::default();
+        let uses = Uses::new(Arc::clone(&evidence), Arc::clone(&hub), Arc::clone(&feeds), senders);
+        let router = router(&parts, (api, uses), metrics, &health, &access);
 
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
@@ -425,6 +429,12 @@ impl Server {
         self.address
     }
 
+    /// Its evidence.
+    #[cfg(test)]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
     /// Ends the hub: it stops being ready, takes requests for `drain`, answers who waits, and stores what is known about
     /// proxies and transmitters.
     pub async fn stop(mut self, drain: Duration) {
@@ -476,7 +486,13 @@ fn lock(hub: &Hub) -> Result<File, StartError> {
     }
 }
 
-fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, access: &Arc<Access>) -> Router {
+fn router(
+    parts: &Parts,
+    (api, uses): (Api, Uses),
+    metrics: Arc<Metrics>,
+    health: &Arc<Health>,
+    access: &Arc<Access>,
+) -> Router {
     let health = Arc::clone(health);
     let mut open = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
@@ -490,6 +506,7 @@ fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, 
     intake::router(parts.intake.clone())
         .merge(receivers)
         .merge(feed::router(Arc::clone(&parts.feeds)))
+        .merge(uses::router(uses))
         .merge(routes::router(api))
         .route("/metrics", get(move |principal| scrape(principal, metrics)))
         .fallback(routes::no_such_path)

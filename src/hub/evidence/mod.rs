@@ -2,13 +2,20 @@
 //! never hold up a signal.
 
 pub mod assemble;
+pub mod check;
 pub mod counters;
 pub mod disk;
 pub mod model;
 pub mod open;
 pub mod queue;
 pub mod report;
+pub mod senders;
 pub mod service;
 pub mod store;
 pub mod testing;
 pub mod timeline;
+pub mod uses;
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
+mod tests;

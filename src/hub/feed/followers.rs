@@ -222,6 +222,11 @@ impl Followers {
         Ok(Polling { followers: self.clone(), id, principal, replaced, is_relay: false })
     }
 
+    /// Who speaks for a follower; `None`: it is not known here.
+    pub fn owner(&self, id: &str) -> Option<Arc<str>> {
+        locked(&self.state).by_id.get(id).map(|follower| Arc::clone(follower.voice()))
+    }
+
     /// What a follower is known to have applied.
     pub fn applied(&self, id: &str) -> Option<Revision> {
         locked(&self.state).by_id.get(id).map(|follower| follower.applied)
