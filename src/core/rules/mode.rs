@@ -1,9 +1,9 @@
 //! Whether refusals are enforced.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Whether refusals are enforced.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
