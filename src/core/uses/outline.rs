@@ -33,9 +33,22 @@ pub struct RuleOutline {
     /// The scopes that it requires, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Scopes of which it requires at least one; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any_scopes: Vec<String>,
     /// The object of `authorization_details` that it requires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<DetailOutline>,
+    /// What else it matches by or requires, by the names of the keys: `metadata`, `when`, `peer` and so on. A grant can
+    /// be wide by its scopes and details, and narrower by these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
+    /// The scope of its `break_glass`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
+    /// Whether it matches gRPC requests only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grpc: bool,
     /// Whether it only records refusals.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shadow: bool,

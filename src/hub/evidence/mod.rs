@@ -5,6 +5,9 @@ pub mod assemble;
 pub mod check;
 pub mod counters;
 pub mod disk;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod measures;
 pub mod model;
 pub mod open;
 pub mod queue;
