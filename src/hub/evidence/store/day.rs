@@ -82,7 +82,8 @@ fn from_civil(year: u64, month: u64, day: u64) -> Option<Day> {
     if !(1..=12).contains(&month) || day == 0 {
         return None;
     }
-    let (year, month) = if month > 2 { (year, month.checked_sub(3)?) } else { (year.checked_sub(1)?, month.checked_add(9)?) };
+    let (year, month) =
+        if month > 2 { (year, month.checked_sub(3)?) } else { (year.checked_sub(1)?, month.checked_add(9)?) };
     let of_cycle = days_of_years(year % 400).checked_add(days_of_months(month))?.checked_add(day)?.checked_sub(1)?;
     (year / 400).checked_mul(CYCLE)?.checked_add(of_cycle)?.checked_sub(TO_1970).map(Day)
 }

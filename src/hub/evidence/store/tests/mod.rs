@@ -1,6 +1,8 @@
 //! What every engine does: each of these tests runs on all of them.
 
-use crate::evidence::model::{EventKind, EventRow, GrantId, PermittedRow, RefusedRow, SeenRow, Selector, Write, Written};
+use crate::evidence::model::{
+    EventKind, EventRow, GrantId, PermittedRow, RefusedRow, SeenRow, Selector, Write, Written,
+};
 use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::day::{DAY, HOUR};
 use crate::evidence::store::testing::{

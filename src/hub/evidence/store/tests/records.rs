@@ -53,7 +53,10 @@ fn a_record_says_where_it_came_from_and_comes_as_it_was_sent(home: &mut Home) {
     one.batch.records = vec![sent.clone(), timeless.clone()];
     add(&*store, one);
     let rows = store.records(FEED, 0, ALWAYS, 9).unwrap();
-    assert_eq!((rows[0].at, rows[0].grant, rows[0].node.as_str()), (MIDNIGHT + 5, GrantId::new(ISSUER, "t1"), "node-7"));
+    assert_eq!(
+        (rows[0].at, rows[0].grant, rows[0].node.as_str()),
+        (MIDNIGHT + 5, GrantId::new(ISSUER, "t1"), "node-7")
+    );
     assert_eq!((&rows[0].record, &rows[1].record), (&sent, &timeless));
     assert_eq!(rows[1].at, MIDNIGHT + 50, "without a time it is from when the batch was cut");
     assert_eq!(rows[1].grant, GrantId::new("", ""));

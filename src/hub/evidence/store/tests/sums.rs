@@ -24,7 +24,10 @@ fn uses_are_added_up_over_batches_days_and_proxies(home: &mut Home) {
     add(&*store, batch("n1", "a", 1, at(900), of(vec![glass(3, 1, at(100)), permitted(1, &[], 1, at(200), at(300))])));
     add(&*store, batch("n1", "b", 1, at(900), of(vec![glass(4, 0, at(50))])));
     add(&*store, batch("n1", "a", 2, at(DAY + 900), of(vec![glass(5, 2, at(DAY + 100))])));
-    add(&*store, batch("n2", "c", 1, at(900), of(vec![glass(6, 0, at(70)), permitted(0, &["1882"], 1, at(80), at(90))])));
+    add(
+        &*store,
+        batch("n2", "c", 1, at(900), of(vec![glass(6, 0, at(70)), permitted(0, &["1882"], 1, at(80), at(90))])),
+    );
     let mut post = permitted(0, &["1881"], 2, at(DAY + 1), at(DAY + 2));
     post.method = "POST".to_owned();
     let mut other_config = batch("n2", "c", 2, at(DAY + 900), of(vec![post, glass(9, 0, at(DAY + 5))]));
@@ -78,7 +81,8 @@ fn refusals_are_added_up_by_rule_reason_and_kind(home: &mut Home) {
         batch(node, "a", number, until, vec![uses])
     };
     let read = |count, when| refused(Some(0), "scope", count, when, when + 1);
-    let first = vec![read(1, at(10)), shadow(read(2, at(20))), ended(read(4, at(30))), refused(None, "x", 8, at(5), at(5))];
+    let first =
+        vec![read(1, at(10)), shadow(read(2, at(20))), ended(read(4, at(30))), refused(None, "x", 8, at(5), at(5))];
     add(&*store, of("n1", 1, at(100), first));
     add(&*store, of("n1", 2, at(DAY + 100), vec![read(16, at(DAY)), refused(Some(0), "x", 32, at(DAY), at(DAY))]));
     let rows = grants(&*store, ALWAYS);

@@ -99,7 +99,10 @@ fn unusual_text_comes_back_as_it_was(home: &mut Home) {
             let row = &found.grants[0];
             assert_eq!((found.grants.len(), &row.info), (1, &info));
             let permitted = &row.permitted[0];
-            assert_eq!((&permitted.method, &permitted.captures), (&text, &vec![text.clone(), String::new(), text.clone()]));
+            assert_eq!(
+                (&permitted.method, &permitted.captures),
+                (&text, &vec![text.clone(), String::new(), text.clone()])
+            );
             assert_eq!((&permitted.config, &permitted.rule, &permitted.node), (&text, &text, &format!("node{text}")));
             assert_eq!((&row.refused[0].reason, &row.seen[0].value), (&text, &text));
             assert_eq!((found.events, found.gaps[0].vm.as_str()), (vec![said.clone()], text.as_str()));
