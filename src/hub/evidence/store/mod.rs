@@ -4,6 +4,7 @@
 //! Uses are added up by the hour (UTC) of their first one, so a window that begins and ends at full hours is exact. What
 //! began before the window and went on in it counts whole, and so does what went on after it.
 
+pub mod about;
 pub mod day;
 pub mod disk;
 pub mod kept;
