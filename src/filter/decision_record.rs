@@ -3,7 +3,9 @@
 
 use crate::host;
 use crate::local_reply::decision_id;
+use crate::plugin::Shared;
 use crate::ports::{EnvoyConnection, SharedData};
+use crate::uses;
 use log::Level;
 use taskfence_core::decision::judge::Judge;
 use taskfence_core::decision::record::build::{self, Circumstances};
@@ -23,15 +25,18 @@ use taskfence_core::time::Timestamp;
 const RECORD: &str = "taskfence.record";
 
 /// Records that a request was refused.
-pub fn refused(judge: &Judge, refusal: &Refusal, request: &Request<'_>, decision: &str) {
+pub fn refused(shared: &Shared, judge: &Judge, refusal: &Refusal, request: &Request<'_>, decision: &str) {
     let line = (request.method, request.authority, request.path);
     let record = build::refused(refusal, judge.policy(), &circumstances(judge, issuer(refusal), line, decision));
     // Anybody can send requests without a verified token, so their refusals are logged at debug.
-    publish(&record, if refusal.session.is_some() { Level::Info } else { Level::Debug });
+    match refusal.session.is_some() {
+        true => publish_everywhere(shared, &record),
+        false => publish(&record, Level::Debug),
+    }
 }
 
 /// Records that a request passed, if it passed by break-glass or by shadow mode, or if it was drawn by chance.
-pub fn admitted(judge: &Judge, permit: &Permit, request: &Request<'_>) {
+pub fn admitted(shared: &Shared, judge: &Judge, permit: &Permit, request: &Request<'_>) {
     let policy = judge.policy();
     let always = permit.shadowed().is_some() || permit.broken_glass();
     if !always && !policy.record_allows(permit.rule()).hits(draw) {
@@ -40,12 +45,15 @@ pub fn admitted(judge: &Judge, permit: &Permit, request: &Request<'_>) {
     let (line, decision) = ((request.method, request.authority, request.path), decision_id());
     let issuer = permit.session().map(|session| session.verified().issuer());
     let record = build::admitted(permit, policy, &circumstances(judge, issuer, line, &decision));
-    publish(&record, Level::Info);
+    match always {
+        true => publish_everywhere(shared, &record),
+        false => publish(&record, Level::Info),
+    }
 }
 
 /// Records that a live stream is ended, or would be if refusals were enforced. `since`: when the worker was to be woken, in
 /// nanoseconds since 1970.
-pub fn ended(judge: &Judge, ending: &Ending, decision: &str, since: Option<u64>) {
+pub fn ended(shared: &Shared, judge: &Judge, ending: &Ending, decision: &str, since: Option<u64>) {
     let refusal = &ending.refusal;
     let line = ending.line.parts().unwrap_or_default();
     let circumstances = circumstances(judge, issuer(refusal), line, decision);
@@ -56,8 +64,7 @@ pub fn ended(judge: &Judge, ending: &Ending, decision: &str, since: Option<u64>)
         bytes_in: number(b"request\0total_size"),
         bytes_out: number(b"response\0total_size"),
     };
-    let record = build::ended(refusal, ending.enforced, stream, judge.policy(), &circumstances);
-    publish(&record, Level::Info);
+    publish_everywhere(shared, &build::ended(refusal, ending.enforced, stream, judge.policy(), &circumstances));
 }
 
 /// The issuer of the verified token of a refused request.
@@ -125,6 +132,13 @@ fn draw() -> Option<u32> {
     Some(u32::from_le_bytes(bytes))
 }
 
+/// Publishes a record that the hub gets too.
+fn publish_everywhere(shared: &Shared, record: &Record) {
+    uses::record(shared, record.value());
+    publish(record, Level::Info);
+}
+
+/// Writes a record to the log and to the filter state.
 fn publish(record: &Record, level: Level) {
     let line = record.line();
     host::set_property(RECORD, line.as_bytes());

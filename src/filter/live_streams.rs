@@ -11,6 +11,7 @@ use crate::local_reply::claim_answer;
 use crate::local_reply::{decision_id, reply};
 use crate::plugin::Shared;
 use crate::ports::SharedData;
+use crate::uses;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use taskfence_core::decision::answer::answer;
@@ -270,7 +271,8 @@ fn end(shared: &Shared, ending: &Ending, since: Option<u64>) -> bool {
         return false;
     }
     shared.metrics.ended(refusal.reason);
-    decision_record::ended(&judge, ending, &decision, since);
+    uses::ended(shared, policy, refusal, false);
+    decision_record::ended(shared, &judge, ending, &decision, since);
     reply(refusal.reason, &answer(refusal, policy, &decision, ending.grpc));
     true
 }
@@ -279,8 +281,9 @@ fn end(shared: &Shared, ending: &Ending, since: Option<u64>) -> bool {
 fn note(shared: &Shared, ending: &Ending, since: Option<u64>) {
     let Ok(judge) = shared.judge.try_borrow() else { return };
     shared.metrics.shadow_ended(ending.refusal.reason);
+    uses::ended(shared, judge.policy(), &ending.refusal, true);
     if host::set_effective_context(ending.stream).is_ok() {
-        decision_record::ended(&judge, ending, &decision_id(), since);
+        decision_record::ended(shared, &judge, ending, &decision_id(), since);
         host::set_property("taskfence.shadow", ending.refusal.reason.code().as_bytes());
     }
 }

@@ -111,6 +111,10 @@ fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
         Slot::FeedLease(FeedId(id), keys) => {
             format!("taskfence/3/feed/{:016x}/lease/{:016x}", u64::from_be_bytes(id), u64::from_be_bytes(keys)).into()
         }
+        Slot::Uses(FeedId(id)) => format!("taskfence/3/feed/{:016x}/uses", u64::from_be_bytes(id)).into(),
+        Slot::UsesBatch(FeedId(id), place) => {
+            format!("taskfence/3/feed/{:016x}/uses/{place}", u64::from_be_bytes(id)).into()
+        }
         Slot::NonceSecret => "taskfence/1/nonce_secret".into(),
     }
 }

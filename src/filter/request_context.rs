@@ -15,6 +15,7 @@ use crate::parked_request::Waited;
 use crate::plugin::Shared;
 use crate::ports;
 use crate::readiness;
+use crate::uses;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::any::Any;
@@ -106,7 +107,7 @@ impl RequestContext {
             None => (policy.mode(rule), false),
         };
         self.shared.tally.decided(rule, mode, denied);
-        decision_record::admitted(&judge, permit, request);
+        decision_record::admitted(&self.shared, &judge, permit, request);
         if let Some(refusal) = permit.shadowed() {
             host::set_property("taskfence.shadow", refusal.reason.code().as_bytes());
         }
@@ -115,6 +116,7 @@ impl RequestContext {
         {
             return self.fail(request.grpc);
         }
+        uses::permitted(&self.shared, policy, permit, request);
         Action::Continue
     }
 
@@ -131,7 +133,8 @@ impl RequestContext {
         if !claim_answer(refusal.reason, &decision) {
             return Action::Pause;
         }
-        decision_record::refused(&judge, refusal, request, &decision);
+        uses::refused(&self.shared, policy, refusal);
+        decision_record::refused(&self.shared, &judge, refusal, request, &decision);
         reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
     }
 

@@ -4,7 +4,6 @@ use super::member::{Members, PATH, WORD};
 use crate::decision::record::{Ended, Record, SchemaVersion, State, VerdictName};
 use crate::decision::session::Session;
 use crate::decision::verdict::{Permit, Refusal};
-use crate::encoding::digest::sha256;
 use crate::http::path::Canonical;
 use crate::index::RuleIndex;
 use crate::policy::policy::Policy;
@@ -84,7 +83,7 @@ fn record(
     let host = policy.host(authority).ok().map(|host| host.folded().into_owned());
     let path = Canonical::parse(path).ok();
     let state = State { revision: revision.clone(), age_ms: state_age.map(|age| age.0.saturating_mul(1000)) };
-    let fingerprint = session.map(|session| fingerprint(session.token()));
+    let fingerprint = session.map(fingerprint);
     let mut record = Record {
         schema: SchemaVersion::V1,
         decision: (*decision).to_owned(),
@@ -147,8 +146,8 @@ fn fault(fault: &ClaimFault) -> String {
 }
 
 /// The SHA-256 of the whole token, the first 16 bytes in hexadecimal.
-fn fingerprint(token: &[u8]) -> String {
-    sha256(token).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+fn fingerprint(session: &Session) -> String {
+    session.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A time in milliseconds since 1970 as RFC 3339 writes it.
