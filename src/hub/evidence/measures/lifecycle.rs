@@ -1,7 +1,7 @@
 //! What events say about grants, in compact maps: when grants ended, of which kind they are, and which were issued.
 //!
 //! An event is about the most specific thing that it names: a token, else a task, else a session, else a user and a
-//! client (both, if it names both), else all grants of its issuer. It takes some 40 bytes. Names are kept as hashes of 64
+//! client (both, if it names both), else all grants of its issuer. An end takes some 50 bytes. Names are kept as hashes of 64
 //! bits under a random key, so that no sender can choose two names that are taken for one.
 
 use crate::evidence::model::{EventKind, EventRow, GrantRow};
@@ -12,6 +12,9 @@ use taskfence_core::uses::batch::GrantInfo;
 
 /// So many kinds of tasks are told apart.
 const MOST_KINDS: usize = 10_000;
+
+/// What the id of the event of an undo has behind the id of the signal.
+const LIFTED: &str = "/lifted";
 
 /// The events of a feed.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub struct Lifecycle {
 /// One end.
 #[derive(Debug, Clone, Copy)]
 struct End {
+    /// The hash of the id of its event.
+    id: u64,
     at: u64,
     kind: EventKind,
     /// Whether it ends tokens that are issued later as well.
@@ -56,11 +61,14 @@ enum About<'a> {
 }
 
 impl Lifecycle {
-    /// Takes in one event. They may come in any order.
+    /// Takes in one event, in the order of their times.
     pub fn add(&mut self, event: &EventRow) {
         let Some(kind) = event.kind else { return };
         if let Some(name) = &event.task_kind {
             self.add_kind(event, name);
+        }
+        if kind == EventKind::SignalLifted {
+            self.lift(event);
         }
         if matches!(kind, EventKind::Ended | EventKind::SignalEnded) {
             let about = about(event);
@@ -68,15 +76,19 @@ impl Lifecycle {
             let key = self.hasher.hash_one(&about);
             let number = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
             let next = self.about.insert(key, number);
-            self.ends.push(End { at: event.at, kind, for_good, lifted: false, next });
+            let id = self.hasher.hash_one(event.id.as_str());
+            self.ends.push(End { id, at: event.at, kind, for_good, lifted: false, next });
         }
     }
 
-    /// Takes back the ends by signals that `event`, a signal that was lifted, is about: those that are not later.
-    pub fn lift(&mut self, event: &EventRow) {
+    /// Takes back the end by a signal that was undone: the event of the undo has the id of the signal's, and `/lifted`.
+    /// After the event of the signal.
+    fn lift(&mut self, event: &EventRow) {
+        let id = event.id.strip_suffix(LIFTED).unwrap_or(&event.id);
+        let id = self.hasher.hash_one(id);
         let mut next = self.about.get(&self.hasher.hash_one(about(event))).copied();
         while let Some(end) = next.and_then(|at| self.ends.get_mut(usize::try_from(at).unwrap_or(usize::MAX))) {
-            end.lifted |= end.kind == EventKind::SignalEnded && end.at <= event.at;
+            end.lifted |= end.kind == EventKind::SignalEnded && end.id == id;
             next = end.next;
         }
     }

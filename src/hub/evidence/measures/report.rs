@@ -10,7 +10,7 @@ use crate::evidence::measures::spread::Histograms;
 use crate::evidence::measures::unused::Unused;
 use crate::evidence::measures::width::{Counted, Widths};
 use crate::evidence::measures::{kind, residual, sharing};
-use crate::evidence::model::{EventKind, EventRow, GrantId, GrantRow, Selector, Window};
+use crate::evidence::model::{EventRow, GrantId, GrantRow, Selector, Window};
 use crate::evidence::report::{GrantMeasures, Report};
 use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;
@@ -103,10 +103,7 @@ pub(crate) fn events(
     let mut goes_on = true;
     let wide = Window { since: window.since.saturating_sub(look_back), until: window.until };
     store.events(feed, wide, &mut |event: EventRow| {
-        match event.kind {
-            Some(EventKind::SignalLifted) => lifecycle.lift(&event),
-            _ => lifecycle.add(&event),
-        }
+        lifecycle.add(&event);
         if event.at >= window.since {
             unused.add(&event);
         }
