@@ -112,6 +112,11 @@ impl Problem {
         Problem { header: Some(Header::RetryAfter(1)), ..problem }
     }
 
+    /// The hub cannot do it now; the caller may come back after `seconds`.
+    pub fn busy(detail: impl Into<String>, seconds: u64) -> Problem {
+        Problem { header: Some(Header::RetryAfter(seconds)), ..Problem::unavailable(detail) }
+    }
+
     /// What is wrong this time.
     pub fn detail(&self) -> &str {
         &self.detail

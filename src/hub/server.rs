@@ -12,6 +12,8 @@ use crate::api::operations::Operations;
 use crate::api::routes;
 use crate::config::hub::Hub;
 use crate::config::role::Role;
+use crate::evidence;
+use crate::evidence::service::Evidence;
 use crate::feed::keys::{KeyRing, Keys, KeysError, PrivateKey};
 use crate::feed::{self, Feeds, Settings};
 use crate::health::{self, Ahead, Findings, Health};
@@ -204,6 +206,7 @@ pub struct Server {
     parts: Arc<Parts>,
     store: Arc<dyn Store>,
     audit: Arc<AuditTrail>,
+    evidence: Arc<Evidence>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
@@ -288,6 +291,7 @@ impl Server {
             ..Settings::new(&hub.name)
         };
         let feeds = Feeds::open(settings, &names, Arc::clone(&store), keys, (Arc::clone(&now), issuers))?;
+        let evidence = evidence::open::start(&hub, Arc::clone(&now)).map_err(StartError::System)?;
         let managed = ManagedStreams::start(&hub, &name, &store, &intake, &clock);
         let tokens = KnownTokens::open(Arc::clone(&store), now())?;
         let certificates = CertificateRules::new(hub.access.clone());
@@ -324,7 +328,13 @@ impl Server {
         let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audit)));
         let operations: Arc<dyn Operations> = parts.clone();
         let hub = Arc::new(hub);
-        let api = Api { store: Arc::clone(&store), operations, hub: Arc::clone(&hub), audit: Arc::clone(&audit) };
+        let api = Api {
+            store: Arc::clone(&store),
+            operations,
+            hub: Arc::clone(&hub),
+            audit: Arc::clone(&audit),
+            evidence: Arc::clone(&evidence),
+        };
         let router = router(&parts, api, metrics, &health, &access);
 
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
@@ -397,6 +407,7 @@ impl Server {
             parts,
             store,
             audit,
+            evidence,
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
@@ -434,6 +445,10 @@ impl Server {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }
         self.beside.shutdown().await;
+        let evidence = self.evidence;
+        if spawn_blocking(move || evidence.stop()).await.is_err() {
+            tracing::error!("evidence that waited may not be stored: proxies send it again");
+        }
         if let Some(replica) = self.replica {
             let lease = Lease::new(Arc::clone(&self.store), UPKEEP, &replica.name);
             let left = spawn_blocking(move || lease.release().and_then(|()| replica.leave())).await;

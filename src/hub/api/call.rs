@@ -5,6 +5,7 @@ use crate::api::audit_trail::AuditTrail;
 use crate::api::operations::Operations;
 use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
+use crate::evidence::service::Evidence;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
 use crate::store::Store;
@@ -26,6 +27,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// The audit log of this process.
     pub audit: Arc<AuditTrail>,
+    /// The evidence.
+    pub evidence: Arc<Evidence>,
 }
 
 /// Calls of the API that need the store.

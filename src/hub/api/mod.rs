@@ -11,10 +11,12 @@ pub mod openapi;
 pub mod operations;
 pub mod proxies;
 pub mod receipts;
+pub mod records;
 pub mod routes;
 pub mod signals;
 pub mod state;
 pub mod streams;
+pub mod timeline;
 pub mod tokens;
 pub mod undo;
 

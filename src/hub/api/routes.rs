@@ -3,7 +3,10 @@
 
 use crate::api::audit_log;
 use crate::api::call::Api;
-use crate::api::{events, feeds, global_revocation, openapi, proxies, receipts, signals, state, streams, tokens, undo};
+use crate::api::{
+    events, feeds, global_revocation, openapi, proxies, receipts, records, signals, state, streams, timeline, tokens,
+    undo,
+};
 use crate::problem::Problem;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -31,6 +34,8 @@ pub fn routes() -> Vec<Route> {
         route("get", "/v1/feeds/{feed}/proxies", get(proxies::list)),
         route("get", "/v1/feeds/{feed}/receipts/{revision}", get(receipts::show)),
         route("get", "/v1/feeds/{feed}/streams", get(streams::list)),
+        route("get", timeline::PATH, get(timeline::show)),
+        route("get", records::PATH, get(records::list)),
         route("get", "/v1/audit", get(audit_log::list)),
         route("get", "/v1/tokens", get(tokens::list)),
         route("post", "/v1/tokens", post(tokens::create)),

@@ -2,6 +2,7 @@
 
 use crate::config::cluster::Cluster;
 use crate::config::compile_access::access;
+use crate::config::compile_evidence::evidence;
 use crate::config::compile_feed::feed;
 use crate::config::compile_follow;
 use crate::config::compile_listen::listen;
@@ -59,6 +60,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
     let access = access(&config, &mut found);
     let clusters = clusters(&config, &mut found);
     let streams = streams(&config, &mut found);
+    let evidence = evidence(&config, &mut found);
     if config.feeds.is_empty() {
         found.error("feeds", "must have at least one entry", "add a feed with `name`, `issuers` and `signals`");
     }
@@ -87,6 +89,7 @@ pub fn compile(json: &[u8]) -> Result<Hub, Problems> {
         keep_signals,
         reserve,
         audit,
+        evidence,
         limits,
         streams,
         feeds,

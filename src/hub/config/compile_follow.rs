@@ -30,6 +30,10 @@ pub(super) fn follow(hub: &HubConfig, typed: &FollowConfig, found: &mut Found) -
             }
         }
     }
+    if hub.evidence.is_some() {
+        let help = "remove it: the hub that `follow.url` leads to keeps the evidence of the proxies behind the relay";
+        found.error("evidence", "stands in a relay, which keeps none", help);
+    }
     if !hub.clusters.is_empty() {
         found.error("clusters", "stands in a relay, which fetches no keys", "remove it");
     }

@@ -1,7 +1,7 @@
 //! The compiled configuration. Only [`crate::config::compile::compile`] makes one.
 
 use crate::config::cluster::Cluster;
-use crate::config::model::{AuditConfig, LimitsConfig, TlsConfig};
+use crate::config::model::{AuditConfig, EvidenceConfig, LimitsConfig, TlsConfig};
 use crate::config::network::Network;
 use crate::config::problem::Problem;
 use crate::config::role::Role;
@@ -39,6 +39,8 @@ pub struct Hub {
     pub reserve: u64,
     /// How much of the audit log is kept.
     pub audit: AuditConfig,
+    /// How much evidence is kept. A relay keeps none.
+    pub evidence: EvidenceConfig,
     /// How much one caller may use.
     pub limits: LimitsConfig,
     /// How it is a transmitter; `None`: it is none.

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod compile;
 mod compile_access;
+mod compile_evidence;
 mod compile_feed;
 mod compile_follow;
 mod compile_listen;

@@ -46,6 +46,9 @@ pub struct HubConfig {
     /// How much of the audit log is kept.
     #[serde(default)]
     pub audit: AuditConfig,
+    /// How much evidence is kept: uses of grants, what happened to them, and single decisions. It has a store of its own.
+    #[serde(default)]
+    pub evidence: Option<EvidenceConfig>,
     /// How the hub is a transmitter of the Shared Signals Framework, so that what operators and issuers end also reaches
     /// receivers that are no proxies. Default: it is none.
     #[serde(default)]
@@ -156,6 +159,24 @@ pub struct AuditConfig {
 impl Default for AuditConfig {
     fn default() -> AuditConfig {
         AuditConfig { days: 400, mib: 1_024 }
+    }
+}
+
+/// How much evidence is kept: whichever is less. Whole days go, the oldest first.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvidenceConfig {
+    /// For so many days. 0: none is taken in and none is kept. Default: 90.
+    pub days: u64,
+    /// So many MiB. Default: 4096.
+    pub mib: u64,
+    /// A worker of a proxy sends what it has counted this often. Default: 10s.
+    pub period: Span,
+}
+
+impl Default for EvidenceConfig {
+    fn default() -> EvidenceConfig {
+        EvidenceConfig { days: 90, mib: 4_096, period: Span(10) }
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fmt;
 use taskfence_core::uses::batch::{Batch, Gap, GrantInfo, SeenKind};
 use taskfence_core::uses::outline::Outline;
+use utoipa::ToSchema;
 
 /// Which grant: the first 16 bytes of the SHA-256 of issuer, a zero byte, and the id of the token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -255,7 +256,7 @@ pub struct RecordRow {
 }
 
 /// A stretch of time in which uses may be missing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GapRow {
     /// The node of the proxy.
     pub node: String,
