@@ -12,7 +12,6 @@ mod export;
 mod failure;
 mod input;
 mod offline;
-#[allow(dead_code, reason = "until `taskfence report` shows it")]
 mod page;
 mod remote;
 mod rendering;

@@ -111,7 +111,13 @@ impl Plot<'_> {
             let name = if self.series.len() > 1 { name } else { "" };
             draw_bar(html, class, (x, BOTTOM - height, width, height), &said(name, bar));
             if bar.grants > 0 && bars.len() <= COUNTED {
-                draw_text(html, "v", "middle", (x + width / 2.0, BOTTOM - height - 4.0), &short(bar.grants));
+                draw_text(
+                    html,
+                    "v",
+                    "middle",
+                    (x + width / 2.0, BOTTOM - height - 4.0),
+                    &short(bar.grants, if self.series.len() > 1 { 4 } else { 5 }),
+                );
             }
         }
         if at.checked_rem(frame.every) == Some(0) || apart {
@@ -227,7 +233,7 @@ fn draw_scale(html: &mut Html, left: f64, most: u64) -> f64 {
         let y = TOP + HEIGHT * (1.0 - float(value) / end);
         html.start("path", &[("class", &"grid"), ("d", &format_args!("M{left:.1} {y:.1}H{:.1}", WIDTH - RIGHT))]);
         html.end("path");
-        draw_text(html, "l", "end", (left - 6.0, y + 4.0), &short(value));
+        draw_text(html, "l", "end", (left - 6.0, y + 4.0), &short(value, 5));
     }
     html.markup("\n");
     end
@@ -315,11 +321,12 @@ fn shortened(label: &str) -> String {
     }
 }
 
-/// A count in few letters: `9,999`, `12k`, `3.4M`.
-fn short(count: u64) -> String {
+/// A count in at most `letters` letters: `9,999`, `12k`, `3.4M`. Four letters have room where bars stand in pairs.
+fn short(count: u64, letters: usize) -> String {
     let (unit, name) = match count {
-        0..10_000 => return figure::count(count),
-        10_000..1_000_000 => (1_000.0, "k"),
+        0..1_000 => return figure::count(count),
+        1_000..10_000 if letters > 4 => return figure::count(count),
+        1_000..1_000_000 => (1_000.0, "k"),
         _ => (1_000_000.0, "M"),
     };
     let shown = format!("{:.1}", float(count) / unit);
@@ -410,6 +417,10 @@ mod tests {
         let many = bars(&[u64::MAX, 3, 7]);
         let svg = drawn(&many, true);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert_eq!(["0", "9,999", "12k", "12.5k", "3.4M"], [0, 9_999, 12_000, 12_500, 3_400_000].map(short)[..]);
+        assert_eq!(
+            ["0", "9,999", "12k", "12.5k", "3.4M"],
+            [0, 9_999, 12_000, 12_500, 3_400_000].map(|count| short(count, 5))[..]
+        );
+        assert_eq!(["999", "1.1k", "12k"], [999, 1_094, 12_000].map(|count| short(count, 4))[..]);
     }
 }

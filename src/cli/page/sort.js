@@ -10,17 +10,25 @@ for (const table of document.querySelectorAll("table.sort")) {
   };
   const order = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
   heads.forEach((head, at) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    // No `button`: with one in it, Chromium does not repeat the heads on each page of paper.
+    const button = document.createElement("span");
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
     button.textContent = head.textContent;
     head.replaceChildren(button);
-    button.addEventListener("click", () => {
+    const sort = () => {
       const down = head.getAttribute("aria-sort") !== "descending";
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const rows = [...body.rows].map(row => [key(row, at), row]);
       rows.sort((a, b) => down ? order(b[0], a[0]) : order(a[0], b[0]));
       body.append(...rows.map(row => row[1]));
+    };
+    button.addEventListener("click", sort);
+    button.addEventListener("keydown", event => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort();
     });
   });
 }

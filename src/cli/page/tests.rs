@@ -74,23 +74,24 @@ fn spread(grants: u64) -> Spread {
             .collect()
     };
     let shares = [
-        "0-10%",
-        "10-20%",
-        "20-30%",
-        "30-40%",
-        "40-50%",
-        "50-60%",
-        "60-70%",
-        "70-80%",
-        "80-90%",
-        "90-100%",
+        "0 to 10 %",
+        "10 to 20 %",
+        "20 to 30 %",
+        "30 to 40 %",
+        "40 to 50 %",
+        "50 to 60 %",
+        "60 to 70 %",
+        "70 to 80 %",
+        "80 to 90 %",
+        "90 to 100 %",
         "unbounded",
     ];
+    let residuals = ["0 s", "up to 1 s", "up to 10 s", "up to 1 min", "up to 10 min", "up to 1 h", "more"];
     let spans =
-        ["0 s", "< 1 s", "1 s to 10 s", "10 s to 1 min", "1 min to 10 min", "10 min to 1 h", "1 h to 1 d", "> 1 d"];
+        ["up to 1 min", "up to 5 min", "up to 15 min", "up to 1 h", "up to 4 h", "up to 1 day", "up to 7 days", "more"];
     Spread {
         used_share: bars(&shares, &[30, 12, 9, 4, 3, 2, 2, 1, 1, 16, 20]),
-        residual: bars(&spans, &[900, 40, 20, 5, 2, 1, 1, 0]),
+        residual: bars(&residuals, &[900, 40, 20, 5, 2, 1, 1]),
         lifetime: bars(&spans, &[0, 0, 0, 1, 30, 200, 40, 3]),
         in_use: bars(&spans, &[40, 120, 60, 30, 20, 10, 3, 1]),
         over_time: (0..168)
