@@ -5,7 +5,7 @@ use crate::clock::{last_milliseconds, milliseconds};
 use crate::feed_follower::{FeedFollower, random, read_answer};
 use crate::host::{self, HostError};
 use crate::plugin::Shared;
-use crate::ports::{EnvoyConnection, SharedData};
+use crate::ports::{self, EnvoyConnection, SharedData};
 use crate::uses_counter::{Counted, UsesCounter};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -47,20 +47,29 @@ pub fn permitted(shared: &Shared, policy: &Policy, permit: &Permit, request: &Re
         let captures = permit.captured().of(request.path);
         let glass = permit.broken_glass();
         let look = counted.table.permitted(session, rule, request.method, captures, glass, moment);
-        // What the decision needed is known. The rest costs calls to the proxy, so it is asked for now and then.
-        let source = permit.source().or_else(|| if look { EnvoyConnection.source() } else { None });
-        if let Some(source) = source {
-            counted.table.seen(session, SeenKind::Source, &source.to_string(), moment);
-        }
-        let asked = if look && permit.peer().is_none() { EnvoyConnection.peer_uri() } else { None };
-        if let Some(peer) = permit.peer().or(asked.as_deref()) {
-            counted.table.seen(session, SeenKind::Peer, peer, moment);
-        }
-        let certificate = || if look { EnvoyConnection.peer_certificate() } else { None };
-        if let Some(key) = permit.proof_key().copied().or_else(certificate) {
-            counted.table.seen(session, SeenKind::Key, &digest_text(&key), moment);
-        }
+        note_origin(counted, permit, look, moment);
     });
+}
+
+/// Notes who made a request. What the decision needed is known. The rest costs calls to the proxy, so it is asked for only
+/// where `look` says so.
+fn note_origin(counted: &mut Counted, permit: &Permit, look: bool, moment: Moment<'_>) {
+    let Some(session) = permit.session() else { return };
+    let known = permit.source().is_some() || permit.peer().is_some() || permit.proof_key().is_some();
+    if !known && !look {
+        return;
+    }
+    let source = permit.source().or_else(|| if look { EnvoyConnection.source() } else { None });
+    let (uri, digest) = if look { ports::peer() } else { (None, None) };
+    if let Some(source) = source {
+        counted.table.seen(session, SeenKind::Source, &source.to_string(), moment);
+    }
+    if let Some(peer) = permit.peer().or(uri.as_deref()) {
+        counted.table.seen(session, SeenKind::Peer, peer, moment);
+    }
+    if let Some(key) = permit.proof_key().or(digest.as_ref()) {
+        counted.table.seen(session, SeenKind::Key, &digest_text(key), moment);
+    }
 }
 
 /// A request was refused.
