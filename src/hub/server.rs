@@ -15,6 +15,7 @@ use crate::config::role::Role;
 use crate::evidence;
 use crate::evidence::senders::Senders;
 use crate::evidence::service::Evidence;
+use crate::evidence::upkeep::{self, Upkeep};
 use crate::evidence::uses::{self, Uses};
 use crate::feed::keys::{KeyRing, Keys, KeysError, PrivateKey};
 use crate::feed::{self, Feeds, Settings};
@@ -209,6 +210,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     audit: Arc<AuditTrail>,
     evidence: Arc<Evidence>,
+    evidence_upkeep: Option<Upkeep>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
@@ -327,7 +329,8 @@ impl Server {
 
         let health = Arc::new(Health::new(&name));
         let audit = Arc::<AuditTrail>::default();
-        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audit)));
+        let kept = (Arc::clone(&audit), Arc::clone(&evidence));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), kept));
         let operations: Arc<dyn Operations> = parts.clone();
         let hub = Arc::new(hub);
         let api = Api {
@@ -338,7 +341,8 @@ impl Server {
             evidence: Arc::clone(&evidence),
         };
         let senders = Arc::<Senders>::default();
-        let uses = Uses::new(Arc::clone(&evidence), Arc::clone(&hub), Arc::clone(&feeds), senders);
+        let uses = Uses::new(Arc::clone(&evidence), Arc::clone(&hub), Arc::clone(&feeds), Arc::clone(&senders));
+        let configured = Arc::clone(&hub);
         let router = router(&parts, (api, uses), metrics, &health, &access);
 
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
@@ -404,6 +408,16 @@ impl Server {
             let (store, clock) = (Arc::clone(&store), parts.clock.clone());
             surroundings.renew_epochs = Arc::new(move || feed::coverage::renew(&*store, &hub, clock.now()));
         }
+        let turn = surroundings.turn.clone();
+        let needs = upkeep::Needs {
+            evidence: Arc::clone(&evidence),
+            signals: Arc::clone(&store),
+            hub: configured,
+            feeds: Arc::clone(&feeds),
+            senders,
+            is_turn: Box::new(move || turn.is_mine()),
+        };
+        let evidence_upkeep = Upkeep::start(needs).map_err(StartError::System)?;
         tracing::info!(%address, replica = name, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
             address,
@@ -412,6 +426,7 @@ impl Server {
             store,
             audit,
             evidence,
+            evidence_upkeep,
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
@@ -455,8 +470,14 @@ impl Server {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }
         self.beside.shutdown().await;
-        let evidence = self.evidence;
-        if spawn_blocking(move || evidence.stop()).await.is_err() {
+        let (evidence, upkeep) = (self.evidence, self.evidence_upkeep);
+        let ended = spawn_blocking(move || {
+            if let Some(upkeep) = upkeep {
+                upkeep.stop();
+            }
+            evidence.stop();
+        });
+        if ended.await.is_err() {
             tracing::error!("evidence that waited may not be stored: proxies send it again");
         }
         if let Some(replica) = self.replica {

@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod check;
+pub mod copy;
 pub mod counters;
 pub mod disk;
 #[cfg(any(test, feature = "fixture"))]
@@ -14,9 +15,12 @@ pub mod queue;
 pub mod report;
 pub mod senders;
 pub mod service;
+pub mod signal_event;
 pub mod store;
+#[cfg(test)]
 pub mod testing;
 pub mod timeline;
+pub mod upkeep;
 pub mod uses;
 
 #[cfg(test)]

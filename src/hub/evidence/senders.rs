@@ -24,6 +24,9 @@ pub struct Sender {
     pub node: String,
     /// When its last batch was cut, in milliseconds since 1970, by its clock.
     pub until: u64,
+    /// When the hub last heard of it, in milliseconds since 1970.
+    #[serde(default)]
+    pub seen: u64,
 }
 
 impl Senders {
@@ -35,17 +38,36 @@ impl Senders {
         if let Some(sender) = known.get_mut(proxy) {
             sender.until = sender.until.max(until);
         } else if known.len() < MAX {
-            known.insert(proxy.to_owned(), Sender { node: node.to_owned(), until });
+            known.insert(proxy.to_owned(), Sender { node: node.to_owned(), until, seen: 0 });
         }
     }
 
-    /// Takes a proxy out that has gone away; `None`: it has sent nothing.
-    pub fn take(&self, feed: &str, proxy: &str) -> Option<Sender> {
+    /// Looks at all proxies of a feed: `seen` says when the hub last heard of one, and `None` of one that has left the list.
+    /// Those are taken out and returned.
+    pub fn look(&self, feed: &str, seen: impl Fn(&str) -> Option<u64>) -> Vec<(String, Sender)> {
         let mut all = self.all();
-        let of_feed = all.get_mut(feed)?;
-        let sender = of_feed.known.remove(proxy);
-        of_feed.changed |= sender.is_some();
-        sender
+        let Some(OfFeed { known, changed }) = all.get_mut(feed) else { return Vec::new() };
+        let mut gone = Vec::new();
+        known.retain(|proxy, sender| match seen(proxy) {
+            Some(seen) => {
+                sender.seen = sender.seen.max(seen);
+                true
+            }
+            None => {
+                gone.push((proxy.clone(), sender.clone()));
+                false
+            }
+        });
+        *changed |= !gone.is_empty();
+        gone
+    }
+
+    /// What was taken out could not be dealt with.
+    pub fn put_back(&self, feed: &str, proxy: &str, sender: Sender) {
+        let mut all = self.all();
+        let of_feed = all.entry(feed.to_owned()).or_default();
+        of_feed.known.entry(proxy.to_owned()).or_insert(sender);
+        of_feed.changed = true;
     }
 
     /// Takes in what was remembered before, as [`Senders::unwritten`] gave it.
@@ -55,7 +77,7 @@ impl Senders {
         let of_feed = all.entry(feed.to_owned()).or_default();
         for (proxy, sender) in stored {
             let known = of_feed.known.entry(proxy).or_insert_with(|| sender.clone());
-            known.until = known.until.max(sender.until);
+            (known.until, known.seen) = (known.until.max(sender.until), known.seen.max(sender.seen));
         }
     }
 
@@ -95,9 +117,14 @@ mod tests {
         let after = Senders::default();
         after.sent("main", "proxy-b", "b", 40);
         after.remember("main", &text);
-        assert_eq!(after.take("main", "proxy-a"), Some(Sender { node: "a".to_owned(), until: 20 }));
-        assert_eq!(after.take("main", "proxy-b").map(|sender| sender.until), Some(40));
-        assert_eq!((after.take("main", "proxy-b"), after.take("other", "proxy-a")), (None, None));
-        assert_eq!(after.unwritten("main").as_deref(), Some("{}"));
+        assert_eq!(after.look("main", |_| Some(50)), []);
+        let gone = after.look("main", |proxy| (proxy == "proxy-b").then_some(60));
+        let sender = Sender { node: "a".to_owned(), until: 20, seen: 50 };
+        assert_eq!(gone, [("proxy-a".to_owned(), sender.clone())]);
+        let kept = r#"{"proxy-b":{"node":"b","until":40,"seen":60}}"#;
+        assert_eq!(after.unwritten("main").as_deref(), Some(kept));
+        after.put_back("main", "proxy-a", sender);
+        assert_eq!(after.look("main", |_| None).len(), 2);
+        assert_eq!((after.unwritten("main").as_deref(), after.look("other", |_| None).len()), (Some("{}"), 0));
     }
 }

@@ -39,8 +39,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// A store that cannot be opened is tried again after this.
 const REOPEN: Duration = Duration::from_secs(2);
 
-/// A caller waits for so long until what it sent is stored.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A caller waits for so long until what it sent is stored: a filter and a relay give a call up some seconds later.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// After this many seconds a caller that found no room is to come back.
 const COME_BACK: u64 = 5;

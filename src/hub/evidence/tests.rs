@@ -2,7 +2,7 @@
 
 use crate::config::model::EvidenceConfig;
 use crate::config::role::Role;
-use crate::evidence::model::{BatchWrite, EventRow, Write, Written};
+use crate::evidence::model::{BatchWrite, EventKind, EventRow, Window, Write, Written};
 use crate::evidence::service::{Evidence, NotTaken};
 use crate::evidence::testing::MemoryStore;
 use crate::store::model::StoreError;
@@ -228,5 +228,145 @@ async fn what_is_longer_than_a_post_may_be_is_refused() {
     let (status, taken) = hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(post(&[long]))).await;
     assert_eq!(status, 200, "{taken}");
     tokio::time::sleep(Duration::from_millis(1)).await;
+    hub.stop().await;
+}
+
+const ALWAYS: Window = Window { since: 0, until: u64::MAX };
+
+/// The events of `main`, when there are at least so many.
+async fn events(hub: &Running, at_least: usize) -> Vec<EventRow> {
+    for _ in 0..100 {
+        let mut events = Vec::new();
+        if let Some(store) = hub.server.evidence().store() {
+            let mut each = |event| {
+                events.push(event);
+                true
+            };
+            store.events("main", ALWAYS, &mut each).unwrap();
+        }
+        if events.len() >= at_least {
+            return events;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("there are fewer than {at_least} events");
+}
+
+#[tokio::test]
+async fn signals_are_copied_once_with_whom_they_are_about() {
+    let hub = Running::start().await;
+    let ops = hub.token("ops", Role::Operator, &[]).await;
+    let call = async |path: &str, body: Value| {
+        let (status, answer) = hub.call("POST", &format!("/v1/feeds/main/{path}"), Some(&ops), Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let event = |event: &str, subject: Value, details: Value| json!({"event": event, "subject": subject, "issuer": JIT, "details": details, "reason": "ticket 7", "jti": event});
+    call("events", event("task-completed", json!({"task": "t-1", "user": "alice"}), json!({}))).await;
+    call("events", event("grant-narrowed", json!({"task": "t-2"}), json!({"scope": "read"}))).await;
+    call(
+        "events",
+        event("device-compliance-change", json!({"device": "d"}), json!({"current_status": "not-compliant"})),
+    )
+    .await;
+    call("events", event("session-established", json!({"session": "s-1", "user": "bob"}), json!({}))).await;
+    let stop = call("stops", json!({"issuer": JIT, "what": "client", "name": "c-1", "reason": "a loop"})).await;
+    let rows = events(&hub, 5).await;
+    let of = |name: &str| rows.iter().find(|row| row.data["event"].as_str().unwrap().ends_with(name)).unwrap().clone();
+    let kinds = ["task-completed", "grant-narrowed", "device-compliance-change", "session-established", "stop"];
+    assert_eq!(
+        kinds.map(|name| of(name).kind.unwrap()),
+        [
+            EventKind::SignalEnded,
+            EventKind::SignalChanged,
+            EventKind::SignalContext,
+            EventKind::SessionEstablished,
+            EventKind::SignalEnded
+        ]
+    );
+    let done = of("task-completed");
+    assert_eq!((done.task.as_deref(), done.subject.as_deref(), &*done.issuer), (Some("t-1"), Some("alice"), JIT));
+    assert_eq!((done.by.as_deref(), done.reason.as_deref()), (Some("ops"), Some("ticket 7")));
+    assert_eq!((&done.data["jti"], &*done.source), (&json!("task-completed"), "signal"));
+    assert!(done.heard_at == done.at && now() - done.at < 60_000, "{done:?}");
+    assert_eq!(of("session-established").session.as_deref(), Some("s-1"));
+    assert_eq!((of("stop").client.as_deref(), &*of("stop").issuer), (Some("c-1"), JIT));
+
+    call("undo", json!({"signal": stop["signal"], "reason": "fixed"})).await;
+    let rows = events(&hub, 6).await;
+    let lifted = rows.iter().find(|row| row.kind == Some(EventKind::SignalLifted)).unwrap();
+    assert_eq!((lifted.client.as_deref(), lifted.reason.as_deref()), (Some("c-1"), Some("fixed")));
+    // As after a restore, or when another replica copies the same.
+    hub.server.evidence().store().unwrap().set("copied/main", "").unwrap();
+    call("events", event("session-revoked", json!({"session": "s-1"}), json!({}))).await;
+    assert_eq!(events(&hub, 7).await.len(), 7);
+    assert_eq!(hub.server.evidence().counters().of("main").unwrap().events.value(), 7);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn issuers_and_operators_tell_what_happens_to_grants() {
+    let hub = Running::start().await;
+    let jit = hub.token(JIT, Role::Issuer, &["main"]).await;
+    let ops = hub.token("ops", Role::Operator, &[]).await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let send = async |token: &str, body: Value| hub.call("POST", "/v1/events", Some(token), Some(body)).await;
+    let issued = json!({"kind": "issued", "at": now(), "task": "t-1", "subject": "alice", "client": "c", "token": "j-1",
+        "task_kind": "refund", "by": "desk", "reason": "ticket 7", "scope": "orders:read",
+        "authorization_details": [{"type": "order"}], "expires_at": 1_900_000_000, "id": "one"});
+    let (status, answer) = send(&jit, issued.clone()).await;
+    let stored = json!({"events": [{"feed": "main", "id": "one", "result": "stored"}], "notes": []});
+    assert_eq!((status, answer), (200, stored));
+    let ended = json!({"kind": "ended", "task": "t-1"});
+    let (status, answer) = send(&jit, json!([issued, ended])).await;
+    assert_eq!((status, &answer["events"][0]["result"]), (200, &json!("repeated")), "{answer}");
+    assert_eq!(answer["events"][1]["result"], "stored");
+    assert!(answer["notes"][0].as_str().unwrap().contains("ends nothing"), "{answer}");
+    let rows = events(&hub, 2).await;
+    let row = rows.iter().find(|row| row.id == "one").unwrap();
+    assert_eq!((&*row.source, &*row.issuer, row.kind), (JIT, JIT, Some(EventKind::Issued)));
+    let data =
+        json!({"scope": "orders:read", "authorization_details": [{"type": "order"}], "expires_at": 1_900_000_000});
+    assert_eq!((&row.data, row.task_kind.as_deref()), (&data, Some("refund")));
+    let (_, state) = hub.call("GET", &format!("/v1/feeds/main/state?issuer={JIT}&task=t-1"), Some(&ops), None).await;
+    assert_eq!(state["restricted"], false, "it ends nothing");
+
+    let of_ops = |members: Value| {
+        let mut event = json!({"kind": "requested", "task": "t-2", "feed": "main", "issuer": JIT});
+        event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        event
+    };
+    assert_eq!(send(&ops, of_ops(json!({}))).await.0, 200);
+    let many: Vec<_> = (0..101).map(|_| of_ops(json!({}))).collect();
+    for (token, body, status, wrong) in [
+        (&ops, of_ops(json!({"feed": null})), 400, "`feed` is missing"),
+        (&ops, of_ops(json!({"feed": "none"})), 400, "`ops` has no feed `none`"),
+        (&ops, of_ops(json!({"issuer": null})), 400, "`issuer` is missing"),
+        (&ops, of_ops(json!({"issuer": "https://x.example"})), 400, "has no issuer"),
+        (&ops, of_ops(json!({"task": null})), 400, "names no grant"),
+        (&ops, of_ops(json!({"at": 1_800_000_000})), 400, "which is in 1973"),
+        (&ops, of_ops(json!({"at": now() + 600_000})), 400, "lies in the future"),
+        (&ops, of_ops(json!({"at": now() - 91 * 86_400_000})), 400, "older than 90 days"),
+        (&ops, of_ops(json!({"task": "x".repeat(2_000)})), 400, "`task` cannot be used"),
+        (&ops, of_ops(json!({"kind": "begun"})), 400, "begun"),
+        (&ops, of_ops(json!({"colour": "red"})), 400, "colour"),
+        (&ops, json!(many), 400, "the body has 101 events"),
+        (&ops, json!([of_ops(json!({})), of_ops(json!({"task": null}))]), 400, "event 1: the event names no grant"),
+        (
+            &jit,
+            json!({"kind": "ended", "task": "t", "issuer": "https://two.example"}),
+            400,
+            "may not tell of grants of",
+        ),
+        (&jit, json!({"kind": "ended", "task": "t", "feed": "other"}), 400, "has no feed `other`"),
+        (&mesh, json!({"kind": "ended", "task": "t"}), 403, "has the role sidecar"),
+    ] {
+        let (got, problem) = send(token, body).await;
+        assert_eq!(got, status, "{wrong}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(wrong), "{wrong}: {problem}");
+    }
+    assert_eq!(events(&hub, 3).await.len(), 3, "of a call with a mistake nothing is stored");
+    let (_, audit) = hub.call("GET", "/v1/audit", Some(&ops), None).await;
+    assert!(!audit.to_string().contains("/v1/events"), "{audit}");
     hub.stop().await;
 }

@@ -185,7 +185,8 @@ fn announced(request: &Request) -> usize {
     length.unwrap_or(MAX_BODY).min(MAX_BODY)
 }
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+/// The body of a post.
+pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
     let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), MAX_BODY)).await;
     let read = read.map_err(|_| bad("the body did not come in time".to_owned()))?;
     read.map_err(|_| bad(format!("the body is longer than {MAX_BODY} bytes, or broke off")))
