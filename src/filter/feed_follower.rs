@@ -4,6 +4,7 @@
 //! Nothing is asked while a configuration is loaded: the first VM that is configured is thrown away. All that happens begins
 //! with a tick.
 
+use crate::clock::milliseconds;
 use crate::feed_metrics::FeedMetrics;
 use crate::host::{self, BufferType, HostError, MapType};
 use crate::ports::{EnvoySignatures, SharedData};
@@ -303,6 +304,16 @@ impl FeedFollower {
         self.changed.take()
     }
 
+    /// Whether this VM follows the feed for all VMs of the proxy.
+    pub fn holds(&self) -> bool {
+        self.is_newest() && self.follower.try_borrow().is_ok_and(|follower| follower.holds())
+    }
+
+    /// The name of this proxy: `node.id`.
+    pub fn node(&self) -> &str {
+        &self.proxy.node
+    }
+
     /// Whether no newer configuration of this VM follows the same feed. One that was replaced lives on until its last stream
     /// has ended.
     fn is_newest(&self) -> bool {
@@ -319,7 +330,8 @@ impl FeedFollower {
 /// What the follower needs of the proxy.
 type EnvoyHost<'h> = Host<'h, SharedData, EnvoySignatures>;
 
-fn read_answer(body_size: usize) -> Answer {
+/// Reads the answer of the hub to a call, in the callback that hands it over.
+pub fn read_answer(body_size: usize) -> Answer {
     let Ok(headers) = host::headers(MapType::CallResponseHeaders) else { return Answer::None };
     let number = |wanted: &[u8]| {
         let value = headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
@@ -342,12 +354,8 @@ fn queue_name(source: &HubSource) -> String {
     format!("taskfence/3/feed/{feed:016x}/steps/{keys:016x}")
 }
 
-fn milliseconds() -> Option<u64> {
-    host::now_nanoseconds().ok().map(|nanoseconds| nanoseconds / 1_000_000)
-}
-
 /// A random number; the same one each time where the proxy gives none. It only spreads requests over time.
-fn random() -> u64 {
+pub fn random() -> u64 {
     let mut bytes = [0; 8];
     let _ = getrandom::fill(&mut bytes);
     u64::from_le_bytes(bytes)

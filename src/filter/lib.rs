@@ -27,6 +27,9 @@ mod readiness;
 mod request_context;
 mod root_context;
 mod tally;
+mod uses;
+mod uses_counter;
+mod uses_metrics;
 
 use proxy_wasm::traits::RootContext;
 

@@ -10,6 +10,7 @@ use crate::local_reply::claim_answer;
 use crate::local_reply::{decision_id, reply};
 use crate::plugin::Shared;
 use crate::ports::SharedData;
+use crate::uses;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use taskfence_core::decision::answer::answer;
@@ -270,6 +271,7 @@ fn end(shared: &Shared, ending: &Ending) -> bool {
         return false;
     }
     shared.metrics.ended(refusal.reason);
+    uses::ended(shared, policy, refusal, false);
     log::info!("{}", record::ended(refusal, policy, &decision));
     reply(refusal.reason, &answer(refusal, policy, &decision, ending.grpc));
     true
@@ -279,6 +281,7 @@ fn end(shared: &Shared, ending: &Ending) -> bool {
 fn note(shared: &Shared, ending: &Ending) {
     let Ok(judge) = shared.judge.try_borrow() else { return };
     shared.metrics.shadow_ended(ending.refusal.reason);
+    uses::ended(shared, judge.policy(), &ending.refusal, true);
     log::info!("{}", record::would_end(&ending.refusal, judge.policy()));
     if host::set_effective_context(ending.stream).is_ok() {
         host::set_property("taskfence.shadow", ending.refusal.reason.code().as_bytes());

@@ -5,6 +5,7 @@ use crate::key_fetcher::KeyFetcher;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::tally::Tally;
+use crate::uses_counter::UsesCounter;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use taskfence_core::decision::judge::Judge;
@@ -32,4 +33,6 @@ pub struct Shared {
     pub presence: Presence,
     /// What follows the feed of a hub; `None` where the configuration names none.
     pub feed: Option<FeedFollower>,
+    /// What counts uses for that hub; `None` where none are counted.
+    pub uses: Option<UsesCounter>,
 }

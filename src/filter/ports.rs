@@ -71,15 +71,31 @@ impl ConnectionInfo for EnvoyConnection {
         if !has_peer() {
             return None;
         }
-        parse_digest(&host::property(b"connection\0sha256_peer_certificate_digest")?)
+        peer_digest()
     }
 
     fn peer_uri(&mut self) -> Option<String> {
         if !has_peer() {
             return None;
         }
-        parse_peer(&host::property(b"connection\0uri_san_peer_certificate")?)
+        peer_uri()
     }
+}
+
+/// The URI and the digest in the certificate of the client; neither without a certificate.
+pub fn peer() -> (Option<String>, Option<[u8; 32]>) {
+    match has_peer() {
+        true => (peer_uri(), peer_digest()),
+        false => (None, None),
+    }
+}
+
+fn peer_digest() -> Option<[u8; 32]> {
+    parse_digest(&host::property(b"connection\0sha256_peer_certificate_digest")?)
+}
+
+fn peer_uri() -> Option<String> {
+    parse_peer(&host::property(b"connection\0uri_san_peer_certificate")?)
 }
 
 /// Whether the client showed a certificate in the TLS handshake. What a header says about one (XFCC) is never asked:
@@ -110,6 +126,10 @@ fn key(slot: Slot) -> std::borrow::Cow<'static, str> {
         Slot::FeedPosition(FeedId(id)) => format!("taskfence/3/feed/{:016x}", u64::from_be_bytes(id)).into(),
         Slot::FeedLease(FeedId(id), keys) => {
             format!("taskfence/3/feed/{:016x}/lease/{:016x}", u64::from_be_bytes(id), u64::from_be_bytes(keys)).into()
+        }
+        Slot::Uses(FeedId(id)) => format!("taskfence/3/feed/{:016x}/uses", u64::from_be_bytes(id)).into(),
+        Slot::UsesBatch(FeedId(id), place) => {
+            format!("taskfence/3/feed/{:016x}/uses/{place}", u64::from_be_bytes(id)).into()
         }
         Slot::NonceSecret => "taskfence/1/nonce_secret".into(),
     }

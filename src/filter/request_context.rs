@@ -14,6 +14,7 @@ use crate::parked_request::Waited;
 use crate::plugin::Shared;
 use crate::ports;
 use crate::readiness;
+use crate::uses;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::any::Any;
@@ -117,6 +118,7 @@ impl RequestContext {
         {
             return self.fail(request.grpc);
         }
+        uses::permitted(&self.shared, policy, permit, request);
         Action::Continue
     }
 
@@ -132,6 +134,7 @@ impl RequestContext {
         if !claim_answer(refusal.reason, &decision) {
             return Action::Pause;
         }
+        uses::refused(&self.shared, policy, refusal);
         // Anybody can send requests without a verified token, so their refusals are logged at debug.
         let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {

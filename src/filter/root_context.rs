@@ -16,6 +16,8 @@ use crate::presence::Presence;
 use crate::push_context::PushContext;
 use crate::request_context::RequestContext;
 use crate::tally::Tally;
+use crate::uses;
+use crate::uses_counter::UsesCounter;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use std::cell::RefCell;
@@ -64,10 +66,13 @@ impl PluginRoot {
         let presence = Presence::set_up(&loaded.policy).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let keys = KeyFetcher::new(&loaded.policy)?;
         let feed = FeedFollower::new(&loaded.policy)?;
+        let uses = UsesCounter::new(&loaded.policy)?;
         let tally = Tally::new(&loaded.policy);
         let judge = RefCell::new(Judge::seeded(loaded.policy, u64::from_le_bytes(random()?)));
         let (metrics, streams, endings) = (Metrics::define(), RefCell::default(), RefCell::default());
-        let shared = Rc::new(Shared { root: self.id, judge, metrics, tally, streams, endings, keys, presence, feed });
+        let shared =
+            Rc::new(Shared { root: self.id, judge, metrics, tally, streams, endings, keys, presence, feed, uses });
+        uses::configure(&shared);
         live_streams::configure(&shared).map_err(|_| "the proxy gave no shared data".to_owned())?;
         let own_tick = if shared.keys.set_up(&shared.judge)? { key_fetcher::TICK } else { live_streams::TICK };
         let tick = if shared.feed.is_some() { own_tick.min(feed_follower::TICK) } else { own_tick };
@@ -133,6 +138,7 @@ impl Drop for PluginRoot {
         if let Some(shared) = &self.shared {
             flush(shared);
             shared.tally.withdraw();
+            uses::on_root_gone(shared);
         }
         live_streams::on_root_gone(self.id);
     }
@@ -144,6 +150,9 @@ impl Context for PluginRoot {
             let is_of_hub = |feed: &FeedFollower| feed.on_call_response(&shared.judge, call, headers > 0, body_size);
             if shared.feed.as_ref().is_some_and(is_of_hub) {
                 return wake(shared);
+            }
+            if uses::on_call_response(shared, call, headers > 0, body_size) {
+                return;
             }
             let ready = shared.keys.on_call_response(&shared.judge, call, headers > 0, body_size);
             resume(shared, ready, &mut CallbackBudget::new());
@@ -176,6 +185,7 @@ impl RootContext for PluginRoot {
                 feed.on_tick(&shared.judge);
                 wake(shared);
             }
+            uses::on_tick(shared);
         }
     }
 

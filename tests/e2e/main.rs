@@ -52,3 +52,4 @@ mod signatures;
 mod surroundings;
 mod token_source;
 mod tokens;
+mod uses;

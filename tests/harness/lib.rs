@@ -41,6 +41,7 @@ pub mod streaming;
 pub mod tamper;
 pub mod tls;
 pub mod upstream;
+pub mod uses_hub;
 pub mod wire;
 
 use std::fmt;

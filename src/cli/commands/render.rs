@@ -25,8 +25,11 @@ use crate::terminal::exit::Exit;
 /// The first line of each file that is written.
 const HEAD: &str = "# Made by `taskfence render`: change the base or the file of the service instead.\n";
 
-/// The member of a configuration that holds a secret.
+/// The member of a configuration that holds the credential of a request.
 const SECRET: &str = "authorization";
+
+/// The members of a configuration that hold secrets.
+const SECRETS: [&str; 2] = [SECRET, "mask_key"];
 
 /// Make the resources of many services from a base and one small file each
 ///
@@ -332,7 +335,7 @@ fn name_of((kind, namespace, name): &deployed::Id) -> String {
 fn shown(path: &str, value: Option<&Value>) -> String {
     match value {
         None => "nothing".to_owned(),
-        Some(_) if path.ends_with(&format!(".{SECRET}")) => "a secret".to_owned(),
+        Some(_) if path.rsplit_once('.').is_some_and(|(_, name)| SECRETS.contains(&name)) => "a secret".to_owned(),
         Some(value) => {
             let mut value = value.clone();
             mask(&mut value);
@@ -345,9 +348,9 @@ fn mask(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members.iter_mut() {
-                match name.as_str() {
-                    SECRET => *member = "a secret".into(),
-                    _ => mask(member),
+                match SECRETS.contains(&name.as_str()) {
+                    true => *member = "a secret".into(),
+                    false => mask(member),
                 }
             }
         }

@@ -148,7 +148,13 @@ fn a_secret_is_warned_of_and_not_shown() {
     );
     let (_, changed) = mesh.render(&["--diff", text(&output)], "");
     assert!(changed.out().contains("signals.hub.authorization: a secret -> a secret"), "{}", changed.out());
-    assert!(!format!("{}{}{}", added.out(), changed.out(), changed.err()).contains("hush"));
+    let key = "hush hush hush hush hush hush hush";
+    mesh.service(0, &format!("configuration: {{ evidence: {{ mask: {{ subject: hash }}, mask_key: {key} }} }}\n"));
+    let (_, masked) = mesh.render(&["--diff", text(&output)], "");
+    assert!(masked.out().contains("\"mask_key\":\"a secret\""), "{}", masked.out());
+    for said in [added.out(), changed.out(), changed.err(), masked.out(), masked.err()] {
+        assert!(!said.contains("hush"), "{said}");
+    }
 }
 
 #[test]

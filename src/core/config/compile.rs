@@ -4,6 +4,7 @@ use crate::config::checks;
 use crate::config::checks::algorithms;
 use crate::config::checks::header_name;
 use crate::config::checks::quotable;
+use crate::config::compile_evidence;
 use crate::config::compile_hub;
 use crate::config::compile_keys;
 use crate::config::compile_require;
@@ -64,6 +65,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         compile_hub::follow(config, signals, &issuers, &rules, &mut problems);
     }
     let limits = limits(&config.limits, &mut problems);
+    let evidence = compile_evidence::evidence(&config.evidence, &mut problems);
     let resources = compile_resources::resources(&config.protected_resources, &issuers, &rules, &places, &mut problems);
     let first_audience = config.issuers.first().and_then(|issuer| issuer.audiences.first());
     let realm = config.realm.clone().or_else(|| first_audience.cloned()).unwrap_or_default();
@@ -93,6 +95,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         resources,
         signals: signals.unwrap_or_default(),
         limits,
+        evidence,
     };
     Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes, with_defaults: None, config_hash: 0 })
 }
@@ -268,7 +271,9 @@ fn rule(config: &RuleConfig, stale: Option<&StaleLimit>, at: usize, problems: &m
             "needs a `require` in the same rule: without it there is nothing to lift",
         );
     }
-    Rule { name: config.name.clone(), matcher, effect, mode: config.mode }
+    let rate = |part| compile_evidence::rate(part, &format!("{path}.record_allows"), problems);
+    let record_allows = config.record_allows.map(rate);
+    Rule { name: config.name.clone(), matcher, effect, mode: config.mode, record_allows }
 }
 
 /// Makes a rule that denies a gRPC method one for its path. Servers answer the same method to gRPC-Web, to Connect,

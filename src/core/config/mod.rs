@@ -2,7 +2,8 @@
 
 pub(crate) mod checks;
 pub mod compile;
-pub(crate) mod compile_hub;
+pub(crate) mod compile_evidence;
+mod compile_hub;
 pub(crate) mod compile_keys;
 pub(crate) mod compile_presentation;
 pub(crate) mod compile_require;

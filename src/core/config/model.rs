@@ -4,6 +4,7 @@ use crate::config::issuers::profile::Profile;
 #[cfg(feature = "schema")]
 use crate::config::schema_shapes;
 use crate::encoding::json::StrictValue;
+use crate::encoding::secret::Secret;
 use crate::http::host::Reading;
 use crate::policy::policy::Role;
 use crate::rules::mode::Mode;
@@ -59,6 +60,9 @@ pub struct Config {
     /// Limits of one worker thread. Default: the defaults below.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Which evidence of decisions leaves the proxy, and what is masked in it. Default: the defaults below.
+    #[serde(default)]
+    pub evidence: EvidenceConfig,
 }
 
 /// A protected resource (RFC 9728). A request belongs to it if it is for one of its hosts, and its path is the path of
@@ -130,6 +134,48 @@ impl Default for LimitsConfig {
 impl Default for BadSignaturesConfig {
     fn default() -> BadSignaturesConfig {
         BadSignaturesConfig { per_second: default_per_second(), burst: default_burst() }
+    }
+}
+
+/// Which evidence of decisions leaves the proxy: records of single decisions, and counted uses of grants.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceConfig {
+    /// Whether uses of grants are counted and sent to the hub. Without a hub nothing is counted. Default: true.
+    #[serde(default = "yes")]
+    pub uses: bool,
+    /// Which part of the allowed requests gets a record, from 0 to 1. Refusals, uses of break-glass and ended streams
+    /// always get one. Default: 0.
+    #[serde(default)]
+    pub allows: f64,
+    /// Members of records and counted uses that are masked: `subject`, `actor` (and `actors`), `client`, `task`,
+    /// `session`, `token` (`hash` only), `fingerprint`, `host`, `path`, `source`, `peer`, `trace_id`; of counted uses also
+    /// `captures`, `scopes`, `details` and `key`. Default: none.
+    #[serde(default)]
+    pub mask: BTreeMap<String, MaskConfig>,
+    /// The key of hashed members, at least 32 characters, the same in all proxies. Without it everybody can compute the
+    /// hash of a value that he guesses, such as an e-mail address. It can be read in Envoy's configuration dump. Default:
+    /// none.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub mask_key: Option<Secret>,
+}
+
+/// What happens to a member before it leaves the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MaskConfig {
+    /// It is left out.
+    Remove,
+    /// It is replaced by `sha256:` and a hash. Equal values have equal hashes.
+    Hash,
+}
+
+impl Default for EvidenceConfig {
+    fn default() -> EvidenceConfig {
+        EvidenceConfig { uses: true, allows: 0.0, mask: BTreeMap::new(), mask_key: None }
     }
 }
 
@@ -527,6 +573,9 @@ pub struct RuleConfig {
     /// What happens to requests of this rule when the state is stale. Default: `signals.stale.then`.
     #[serde(default)]
     pub stale: Option<UnknownConfig>,
+    /// Which part of the requests that this rule allows gets a record, from 0 to 1. Default: `evidence.allows`.
+    #[serde(default)]
+    pub record_allows: Option<f64>,
 }
 
 /// A scope that lifts requirements by name.

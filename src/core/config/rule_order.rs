@@ -590,7 +590,13 @@ mod tests {
         /// Against every request that could tell rules apart.
         #[test]
         fn what_is_said_is_what_decides(matchers in proptest::collection::vec(matcher(), 1..5)) {
-            let rule = |(at, matcher)| Rule { name: format!("{at}"), matcher, effect: Effect::Deny, mode: None };
+            let rule = |(at, matcher)| Rule {
+                name: format!("{at}"),
+                matcher,
+                effect: Effect::Deny,
+                mode: None,
+                record_allows: None,
+            };
             let rules: Vec<Rule> = matchers.into_iter().enumerate().map(rule).collect();
             let mut decided = std::collections::BTreeSet::new();
             let mut lost = std::collections::BTreeSet::new();

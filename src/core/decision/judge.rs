@@ -1,6 +1,7 @@
 //! The judge: one request in, one verdict out. The proxy and the command line both ask this one.
 
 use crate::decision::authenticate::{Authenticator, TokenCounts};
+use crate::decision::captured::Captured;
 use crate::decision::evaluate::Asked;
 use crate::decision::evaluate::NoopObserver;
 use crate::decision::evaluate::Observer;
@@ -163,8 +164,22 @@ impl Judge {
         // taken from where something is.
         let trial = policy.mode(Some(at)) == Mode::Shadow;
         use_once(&bearer, requirement, trial, &mut ports.store, now).map_err(refused)?;
+        let captured = Captured::new(&path, &captures);
+        let proof_key = bearer.proof.as_ref().map(|proof| *proof.key());
         let (rule, session, grant_status) = (Some(at), Some(bearer.session), Some(grant_status));
-        Ok(Permit { rule, session, grant_status, broken_glass, shadowed: None, source, peer, admitted_at: now })
+        let shadowed = None;
+        Ok(Permit {
+            rule,
+            session,
+            grant_status,
+            broken_glass,
+            shadowed,
+            source,
+            peer,
+            captured,
+            proof_key,
+            admitted_at: now,
+        })
     }
 }
 

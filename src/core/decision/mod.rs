@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod authenticate;
 pub(crate) mod bad_signatures;
+pub mod captured;
 pub mod evaluate;
 pub(crate) mod flood;
 pub mod judge;

@@ -1,12 +1,13 @@
 //! One verified token, and what one worker remembers about it.
 
+use crate::encoding::digest::{Digest, sha256};
 use crate::rules::cel_claims::Claims;
 use crate::rules::grant_status::GrantStatus;
 use crate::state::key::StateKey;
 use crate::token::grant::Grant;
 use crate::token::verify::Verified;
 use serde_json::Value;
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 /// The approximate bytes of one value of a claim, as JSON and as a CEL value.
@@ -25,6 +26,17 @@ pub struct Session {
     pub(crate) values: usize,
     /// The status of the grant that was last read, after the clock of the worker's view at which it was read.
     grant_status: RefCell<Option<(u64, GrantStatus)>>,
+    count_slot: Cell<CountSlot>,
+    digest: OnceCell<Digest>,
+}
+
+/// Where the uses of a grant are counted: see [`crate::uses::table`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CountSlot {
+    /// The generation of the table that the place is valid for. 0: of none.
+    pub(crate) generation: u32,
+    /// The place.
+    pub(crate) place: u32,
 }
 
 impl Session {
@@ -41,12 +53,34 @@ impl Session {
         let values = count_all(verified.grant()).max(converted);
         let keys = verified.grant().state_keys();
         let buckets = keys.iter().map(StateKey::bucket).collect();
-        Session { token, verified, keys, buckets, claims, values, grant_status: RefCell::new(None) }
+        let (grant_status, count_slot, digest) = Default::default();
+        Session { token, verified, keys, buckets, claims, values, grant_status, count_slot, digest }
     }
 
     /// The whole token.
     pub(crate) fn token(&self) -> &[u8] {
         &self.token
+    }
+
+    /// The SHA-256 of the whole token.
+    pub(crate) fn digest(&self) -> &Digest {
+        self.digest.get_or_init(|| sha256(&self.token))
+    }
+
+    /// Where its uses are counted.
+    pub(crate) fn count_slot(&self) -> CountSlot {
+        self.count_slot.get()
+    }
+
+    /// Remembers where its uses are counted.
+    pub(crate) fn count_at(&self, slot: CountSlot) {
+        self.count_slot.set(slot);
+    }
+
+    /// Gives its token another name, as if another token had been verified.
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.verified.rename(name);
     }
 
     /// The verified token.

@@ -1,6 +1,8 @@
 //! The outcome for one request: a permit or a refusal.
 
+use crate::decision::captured::Captured;
 use crate::decision::session::Session;
+use crate::encoding::digest::Digest;
 use crate::index::{IssuerIndex, ResourceIndex, RuleIndex};
 use crate::policy::identity_headers::Bearer;
 use crate::reason::Reason;
@@ -24,23 +26,31 @@ pub struct Permit {
     pub(crate) source: Option<IpAddr>,
     /// Known if the rule needs it.
     pub(crate) peer: Option<String>,
+    /// What its path captured.
+    pub(crate) captured: Captured,
+    /// The thumbprint of the key of its DPoP proof.
+    pub(crate) proof_key: Option<Digest>,
     pub(crate) admitted_at: Timestamp,
 }
 
 impl Permit {
     /// A permit for a request that needs no token, by that rule.
     pub(crate) fn anonymous(rule: RuleIndex, now: Timestamp) -> Permit {
-        let rule = Some(rule);
-        let (session, grant_status, shadowed, source, peer) = (None, None, None, None, None);
-        Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
+        Permit { rule: Some(rule), ..Permit::without_checks(now) }
     }
 
     /// A permit for a request that would have been refused if refusals were enforced.
     pub(crate) fn shadowing(refusal: Refusal, now: Timestamp) -> Permit {
         let (rule, session, grant_status) =
             (refusal.rule, refusal.session.clone(), refusal.grant_status.as_deref().cloned());
-        let (shadowed, source, peer) = (Some(refusal), None, None);
-        Permit { rule, session, grant_status, broken_glass: false, shadowed, source, peer, admitted_at: now }
+        Permit { rule, session, grant_status, shadowed: Some(refusal), ..Permit::without_checks(now) }
+    }
+
+    fn without_checks(admitted_at: Timestamp) -> Permit {
+        let (rule, session, grant_status, shadowed) = (None, None, None, None);
+        let (source, peer, captured, proof_key) = (None, None, Captured::default(), None);
+        let broken_glass = false;
+        Permit { rule, session, grant_status, broken_glass, shadowed, source, peer, captured, proof_key, admitted_at }
     }
 
     /// The index of the rule that allowed it, or would have refused it.
@@ -63,13 +73,23 @@ impl Permit {
         self.admitted_at
     }
 
+    /// What its path captured; nothing if no rule was applied.
+    pub fn captured(&self) -> &Captured {
+        &self.captured
+    }
+
+    /// The thumbprint of the key of its DPoP proof.
+    pub fn proof_key(&self) -> Option<&Digest> {
+        self.proof_key.as_ref()
+    }
+
     /// The address of the client, if the rule needs it.
-    pub(crate) fn source(&self) -> Option<IpAddr> {
+    pub fn source(&self) -> Option<IpAddr> {
         self.source
     }
 
     /// The URI in the certificate of the client, if the rule needs it.
-    pub(crate) fn peer(&self) -> Option<&str> {
+    pub fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
 

@@ -81,6 +81,14 @@ impl<'p> Canonical<'p> {
         &self.path
     }
 
+    /// The canonical path, if it is not the path as received without its query.
+    pub(crate) fn rewritten(&self) -> Option<&str> {
+        match &self.path {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path),
+        }
+    }
+
     /// The segments after the first `/`; a trailing `/` gives an empty last segment.
     pub fn segments(&self) -> std::str::Split<'_, char> {
         self.path.strip_prefix('/').unwrap_or(&self.path).split('/')

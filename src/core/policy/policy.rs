@@ -8,10 +8,12 @@ use crate::http::path::Canonical;
 use crate::index::{IssuerIndex, ResourceIndex, RuleIndex, TransmitterIndex};
 use crate::jose::algorithm::Algorithm;
 use crate::keys::keyring::{Keyring, Owner};
+use crate::policy::evidence::Evidence;
 use crate::policy::identity_headers::Identity;
 use crate::policy::limits::Limits;
 use crate::policy::resource::{self, Resource};
 use crate::rules::mode::Mode;
+use crate::rules::rate::Rate;
 use crate::rules::routes::{Captures, Routes};
 use crate::rules::rule::Rule;
 use crate::rules::rule::Target;
@@ -34,6 +36,7 @@ pub struct Policy {
     pub(crate) resources: Vec<Resource>,
     pub(crate) signals: Signals,
     pub(crate) limits: Limits,
+    pub(crate) evidence: Evidence,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
     /// The top-level claims that rules and presenters are compared with by name.
@@ -89,6 +92,16 @@ impl Policy {
     /// The limits of one worker.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Which evidence of decisions leaves the proxy.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Which part of the requests that `rule` allows gets a record.
+    pub fn record_allows(&self, rule: Option<RuleIndex>) -> Rate {
+        rule.and_then(|index| self.rule(index)).and_then(|rule| rule.record_allows).unwrap_or(self.evidence.allows)
     }
 
     /// Where a request may carry a token.

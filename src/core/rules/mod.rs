@@ -10,6 +10,7 @@ pub(crate) mod grant_status;
 pub(crate) mod lessen;
 pub mod mode;
 pub(crate) mod overlap;
+pub mod rate;
 pub mod requirement;
 pub mod routes;
 pub mod rule;

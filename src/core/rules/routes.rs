@@ -19,6 +19,11 @@ impl<'p> Captures<'p> {
         self.values.get(..self.len)?.get(index).copied()
     }
 
+    /// The captures, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'p str> {
+        self.values.iter().copied().take(self.len)
+    }
+
     fn with(mut self, value: &'p str) -> Captures<'p> {
         if let Some(slot) = self.values.get_mut(self.len) {
             *slot = value;

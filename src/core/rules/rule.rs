@@ -6,6 +6,7 @@ use crate::http::method::HEAD;
 use crate::http::path::Canonical;
 use crate::http::path_template::Template;
 use crate::rules::mode::Mode;
+use crate::rules::rate::Rate;
 use crate::rules::requirement::Requirement;
 use crate::rules::routes::{Captures, captures};
 
@@ -16,6 +17,8 @@ pub struct Rule {
     pub(crate) matcher: Matcher,
     pub(crate) effect: Effect,
     pub(crate) mode: Option<Mode>,
+    /// Which part of the requests that it allows gets a record; `None`: that of the policy.
+    pub(crate) record_allows: Option<Rate>,
 }
 
 /// Which requests a rule matches.

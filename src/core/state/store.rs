@@ -26,6 +26,10 @@ pub enum Slot {
     FeedPosition(FeedId),
     /// Which VM follows that feed, with keys of that hash.
     FeedLease(FeedId, [u8; 8]),
+    /// Which VMs count uses for that feed: see [`crate::uses::roster`].
+    Uses(FeedId),
+    /// The batch of uses in the place of that number.
+    UsesBatch(FeedId, u16),
 }
 
 /// The result of a read: the bytes, and the number that [`Store::swap`] needs to replace exactly this value.

@@ -39,6 +39,11 @@ impl Verified {
         &self.grant
     }
 
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.grant.token_id = crate::token::grant::TokenId::Claim(name.to_owned());
+    }
+
     /// See [`Grant::keep_claims`].
     pub(crate) fn keep_claims(&mut self, kept: &[Box<str>], token: &Arc<[u8]>) {
         self.grant.keep_claims(kept, token);

@@ -232,6 +232,17 @@ pub struct BatchId {
     pub number: u64,
 }
 
+impl SeenKind {
+    /// Its name, also among masks.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SeenKind::Peer => "peer",
+            SeenKind::Source => "source",
+            SeenKind::Key => "key",
+        }
+    }
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -1,5 +1,11 @@
 //! The rules of a configuration as the hub needs them, to say what a grant allowed.
 
+use crate::policy::policy::Policy;
+use crate::rules::detail_match::{DetailRequirement, Part, Pattern};
+use crate::rules::mode::Mode;
+use crate::rules::requirement::{Check, Requirement};
+use crate::rules::rule::{Effect, Rule};
+use crate::uses::json_text::JsonText;
 use serde::{Deserialize, Serialize};
 
 /// The rules of one configuration, in order.
@@ -63,4 +69,142 @@ pub struct DetailOutline {
     /// One of `privileges`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privilege: Option<String>,
+}
+
+/// The rules of `policy`, whose configuration has that hash.
+pub fn of(policy: &Policy, config_hash: &str) -> Outline {
+    let shadow = |rule: &Rule| rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
+    let rules = policy.rules().iter().map(|rule| RuleOutline { shadow: shadow(rule), ..rule_outline(rule) });
+    Outline { config: config_hash.to_owned(), rules: rules.collect() }
+}
+
+impl Outline {
+    /// As JSON.
+    pub(crate) fn text(&self) -> String {
+        let mut json = JsonText::default();
+        json.open('{');
+        json.string_member("config", &self.config);
+        json.name("rules");
+        json.open('[');
+        self.rules.iter().for_each(|rule| rule.write(&mut json));
+        json.close(']');
+        json.close('}');
+        json.text
+    }
+}
+
+impl RuleOutline {
+    fn write(&self, json: &mut JsonText) {
+        json.open('{');
+        json.string_member("name", &self.name);
+        json.string_member("effect", &self.effect);
+        json.strings_member("methods", &self.methods);
+        json.strings_member("hosts", &self.hosts);
+        json.optional_member("path", self.path.as_deref());
+        json.strings_member("captures", &self.captures);
+        json.strings_member("scopes", &self.scopes);
+        if let Some(detail) = &self.detail {
+            json.name("detail");
+            json.open('{');
+            json.string_member("type", &detail.kind);
+            json.optional_member("action", detail.action.as_deref());
+            json.optional_member("identifier", detail.identifier.as_deref());
+            json.optional_member("location", detail.location.as_deref());
+            json.optional_member("datatype", detail.datatype.as_deref());
+            json.optional_member("privilege", detail.privilege.as_deref());
+            json.close('}');
+        }
+        json.flag_member("shadow", self.shadow);
+        json.close('}');
+    }
+}
+
+fn rule_outline(rule: &Rule) -> RuleOutline {
+    let (matcher, name) = (rule.matcher(), rule.name().to_owned());
+    let (effect, requirement) = match rule.effect() {
+        Effect::Require(requirement) => ("require", Some(requirement)),
+        Effect::Anonymous => ("anonymous", None),
+        Effect::Deny => ("deny", None),
+    };
+    let checks = requirement.map(Requirement::checks).unwrap_or_default();
+    let scopes = checks.iter().filter_map(|check| match check {
+        Check::Scope { all, .. } => Some(all),
+        _ => None,
+    });
+    let detail = checks.iter().find_map(|check| match check {
+        Check::Detail(detail) => Some(detail_outline(detail, matcher.capture_names())),
+        _ => None,
+    });
+    RuleOutline {
+        name,
+        effect: effect.to_owned(),
+        methods: matcher.methods.clone(),
+        hosts: matcher.hosts.clone(),
+        path: matcher.template().map(ToString::to_string),
+        captures: matcher.capture_names().to_vec(),
+        scopes: scopes.flatten().cloned().collect(),
+        detail,
+        shadow: false,
+    }
+}
+
+fn detail_outline(detail: &DetailRequirement, names: &[String]) -> DetailOutline {
+    let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|pattern| written(pattern, names));
+    DetailOutline {
+        kind: detail.kind.clone(),
+        action: text(&detail.action),
+        identifier: text(&detail.identifier),
+        location: text(&detail.location),
+        datatype: text(&detail.datatype),
+        privilege: text(&detail.privilege),
+    }
+}
+
+/// A pattern as a rule writes it. `names` are those of the captures.
+fn written(pattern: &Pattern, names: &[String]) -> String {
+    let Pattern::Parts(parts) = pattern else { return "*".to_owned() };
+    let part = |part: &Part| match part {
+        Part::Literal(text) => text.clone(),
+        Part::Capture(at) => format!("{{{}}}", names.get(*at).map(String::as_str).unwrap_or_default()),
+    };
+    parts.iter().map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::load;
+    use crate::testing::fixture;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn rules_are_told_as_they_are_written() {
+        let config = json!({
+            "mode": "shadow",
+            "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
+            "rules": [
+                {"name": "admin", "match": {"path": "/admin/{rest...}"}, "deny": true, "mode": "enforce"},
+                {"name": "read", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/orders/{order}:print"},
+                 "require": {"scope": "orders.read", "detail": {
+                     "type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"}}},
+                {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
+            ]
+        });
+        let policy = load(config.to_string().as_bytes()).unwrap().policy;
+        let outline = of(&policy, "0011223344556677");
+        let text: Value = serde_json::from_str(&outline.text()).unwrap();
+        assert_eq!(text, serde_json::to_value(&outline).unwrap());
+        let outline = text;
+        assert_eq!(
+            outline,
+            json!({"config": "0011223344556677", "rules": [
+                {"name": "admin", "effect": "deny", "path": "/admin/{rest...}", "captures": ["rest"]},
+                {"name": "read", "effect": "require", "methods": ["GET"], "hosts": ["orders.mesh"],
+                 "path": "/orders/{order}:print", "captures": ["order"], "scopes": ["orders.read"],
+                 "detail": {"type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"},
+                 "shadow": true},
+                {"name": "health", "effect": "anonymous", "path": "/healthz", "shadow": true}
+            ]})
+        );
+    }
 }
