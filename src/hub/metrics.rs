@@ -2,6 +2,7 @@
 
 use crate::api::audit_trail::AuditTrail;
 use crate::api::operations::Operations;
+use crate::evidence::service::Evidence;
 use crate::health::Health;
 use crate::histogram::{BOUNDS, Snapshot};
 use crate::operations::Parts;
@@ -33,6 +34,7 @@ struct Source {
     parts: Arc<Parts>,
     health: Arc<Health>,
     audit: Arc<AuditTrail>,
+    evidence: Arc<Evidence>,
 }
 
 impl fmt::Debug for Source {
@@ -43,9 +45,9 @@ impl fmt::Debug for Source {
 
 impl Metrics {
     /// The metrics of a hub of these parts.
-    pub fn new(parts: Arc<Parts>, health: Arc<Health>, audit: Arc<AuditTrail>) -> Metrics {
+    pub fn new(parts: Arc<Parts>, health: Arc<Health>, (audit, evidence): (Arc<AuditTrail>, Arc<Evidence>)) -> Metrics {
         let mut registry = Registry::with_prefix("taskfence_hub");
-        registry.register_collector(Box::new(Source { parts, health, audit }));
+        registry.register_collector(Box::new(Source { parts, health, audit, evidence }));
         Metrics { registry }
     }
 
@@ -67,6 +69,7 @@ impl Collector for Source {
         self.receipts(&mut encoder)?;
         self.streams(&mut encoder)?;
         self.managed_streams(&mut encoder)?;
+        self.evidence(&mut encoder)?;
         let counts = self.parts.writer.counts();
         let help = "Groups of changes that were committed, each with one fsync";
         counter(&mut encoder, "commits", help, [(Vec::new(), counts.groups)])?;
@@ -222,6 +225,56 @@ impl Source {
         counter(encoder, "ssf_failures", "Steps at transmitters that failed", failures)
     }
 
+    fn evidence(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if !self.evidence.is_on() {
+            return Ok(());
+        }
+        let (mut batches, mut lost) = (Vec::new(), Vec::new());
+        let (mut uses, mut records, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gaps, mut foreign) = (Vec::new(), Vec::new());
+        for (feed, counters) in self.evidence.counters().iter() {
+            let results = [
+                ("stored", &counters.stored),
+                ("repeated", &counters.repeated),
+                ("dropped", &counters.dropped),
+                ("refused", &counters.refused),
+            ];
+            batches
+                .extend(results.map(|(result, counter)| (vec![("feed", feed), ("result", result)], counter.value())));
+            let kinds = [
+                ("permitted", &counters.lost_permitted),
+                ("refused", &counters.lost_refused),
+                ("records", &counters.lost_records),
+            ];
+            lost.extend(kinds.map(|(what, counter)| (vec![("feed", feed), ("what", what)], counter.value())));
+            uses.push((vec![("feed", feed)], counters.uses.value()));
+            records.push((vec![("feed", feed)], counters.records.value()));
+            events.push((vec![("feed", feed)], counters.events.value()));
+            gaps.push((vec![("feed", feed)], counters.gaps.value()));
+            foreign.push((vec![("feed", feed)], counters.foreign_grants.value()));
+        }
+        let help = "Batches of uses by what became of them; `refused` were answered 400 or 503";
+        counter(encoder, "evidence_batches", help, batches)?;
+        counter(
+            encoder,
+            "evidence_uses",
+            "Requests with verified grants that were counted, in batches that were stored",
+            uses,
+        )?;
+        counter(encoder, "evidence_records", "Single decisions that were stored", records)?;
+        counter(encoder, "evidence_events", "Events that were stored, also copies of signals", events)?;
+        counter(encoder, "evidence_gaps", "Times for which uses of a worker or a proxy may be missing", gaps)?;
+        counter(encoder, "evidence_lost", "What is not known one by one, for lack of room or of the issuer", lost)?;
+        let help = "Grants that proxies told of and whose issuer the feed does not have";
+        counter(encoder, "evidence_foreign_grants", help, foreign)?;
+        let usage = self.evidence.usage();
+        let bytes = usage.map(|usage| (Vec::new(), signed(usage.bytes)));
+        gauge(encoder, "evidence_bytes", "Bytes that the evidence takes", bytes)?;
+        let begins = usage.filter(|usage| usage.first_day > 0).map(|usage| usage.first_day.saturating_mul(86_400));
+        let age = begins.map(|begins| (Vec::new(), signed((self.evidence.now() / 1_000).saturating_sub(begins))));
+        gauge(encoder, "evidence_oldest_seconds", "How old the first day of evidence is", age)
+    }
+
     fn receipts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Seconds from the commit of a change until a proxy had applied it";
         let feeds = self.parts.feeds.iter();
@@ -290,7 +343,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every metric that the hub has, with its type.
-    const METRICS: [(&str, &str); 29] = [
+    const METRICS: [(&str, &str); 38] = [
         ("taskfence_hub_audit_lost", "counter"),
         ("taskfence_hub_audit_records", "counter"),
         ("taskfence_hub_audit_waiting", "gauge"),
@@ -299,6 +352,15 @@ mod tests {
         ("taskfence_hub_commit_seconds", "histogram"),
         ("taskfence_hub_commits", "counter"),
         ("taskfence_hub_entries_nearly_full", "counter"),
+        ("taskfence_hub_evidence_batches", "counter"),
+        ("taskfence_hub_evidence_bytes", "gauge"),
+        ("taskfence_hub_evidence_events", "counter"),
+        ("taskfence_hub_evidence_foreign_grants", "counter"),
+        ("taskfence_hub_evidence_gaps", "counter"),
+        ("taskfence_hub_evidence_lost", "counter"),
+        ("taskfence_hub_evidence_oldest_seconds", "gauge"),
+        ("taskfence_hub_evidence_records", "counter"),
+        ("taskfence_hub_evidence_uses", "counter"),
         ("taskfence_hub_feed_head", "gauge"),
         ("taskfence_hub_key_fetches", "counter"),
         ("taskfence_hub_page_bytes", "counter"),

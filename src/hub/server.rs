@@ -13,7 +13,10 @@ use crate::api::routes;
 use crate::config::hub::Hub;
 use crate::config::role::Role;
 use crate::evidence;
+use crate::evidence::senders::Senders;
 use crate::evidence::service::Evidence;
+use crate::evidence::upkeep::{self, Upkeep};
+use crate::evidence::uses::{self, Uses};
 use crate::feed::keys::{KeyRing, Keys, KeysError, PrivateKey};
 use crate::feed::{self, Feeds, Settings};
 use crate::health::{self, Ahead, Findings, Health};
@@ -207,6 +210,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     audit: Arc<AuditTrail>,
     evidence: Arc<Evidence>,
+    evidence_upkeep: Option<Upkeep>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
@@ -325,7 +329,8 @@ impl Server {
 
         let health = Arc::new(Health::new(&name));
         let audit = Arc::<AuditTrail>::default();
-        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), Arc::clone(&audit)));
+        let kept = (Arc::clone(&audit), Arc::clone(&evidence));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&parts), Arc::clone(&health), kept));
         let operations: Arc<dyn Operations> = parts.clone();
         let hub = Arc::new(hub);
         let api = Api {
@@ -335,7 +340,10 @@ impl Server {
             audit: Arc::clone(&audit),
             evidence: Arc::clone(&evidence),
         };
-        let router = router(&parts, api, metrics, &health, &access);
+        let senders = Arc::<Senders>::default();
+        let uses = Uses::new(Arc::clone(&evidence), Arc::clone(&hub), Arc::clone(&feeds), Arc::clone(&senders));
+        let configured = Arc::clone(&hub);
+        let router = router(&parts, (api, uses), metrics, &health, &access);
 
         let wait = |mut stopped: watch::Receiver<bool>| async move { _ = stopped.wait_for(|stop| *stop).await };
         let current = tls.as_ref().map(Tls::current);
@@ -400,6 +408,16 @@ impl Server {
             let (store, clock) = (Arc::clone(&store), parts.clock.clone());
             surroundings.renew_epochs = Arc::new(move || feed::coverage::renew(&*store, &hub, clock.now()));
         }
+        let turn = surroundings.turn.clone();
+        let needs = upkeep::Needs {
+            evidence: Arc::clone(&evidence),
+            signals: Arc::clone(&store),
+            hub: configured,
+            feeds: Arc::clone(&feeds),
+            senders,
+            is_turn: Box::new(move || turn.is_mine()),
+        };
+        let evidence_upkeep = Upkeep::start(needs).map_err(StartError::System)?;
         tracing::info!(%address, replica = name, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
             address,
@@ -408,6 +426,7 @@ impl Server {
             store,
             audit,
             evidence,
+            evidence_upkeep,
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
@@ -423,6 +442,12 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its evidence.
+    #[cfg(test)]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// Ends the hub: it stops being ready, takes requests for `drain`, answers who waits, and stores what is known about
@@ -445,8 +470,14 @@ impl Server {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }
         self.beside.shutdown().await;
-        let evidence = self.evidence;
-        if spawn_blocking(move || evidence.stop()).await.is_err() {
+        let (evidence, upkeep) = (self.evidence, self.evidence_upkeep);
+        let ended = spawn_blocking(move || {
+            if let Some(upkeep) = upkeep {
+                upkeep.stop();
+            }
+            evidence.stop();
+        });
+        if ended.await.is_err() {
             tracing::error!("evidence that waited may not be stored: proxies send it again");
         }
         if let Some(replica) = self.replica {
@@ -476,7 +507,13 @@ fn lock(hub: &Hub) -> Result<File, StartError> {
     }
 }
 
-fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, access: &Arc<Access>) -> Router {
+fn router(
+    parts: &Parts,
+    (api, uses): (Api, Uses),
+    metrics: Arc<Metrics>,
+    health: &Arc<Health>,
+    access: &Arc<Access>,
+) -> Router {
     let health = Arc::clone(health);
     let mut open = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
@@ -490,6 +527,7 @@ fn router(parts: &Parts, api: Api, metrics: Arc<Metrics>, health: &Arc<Health>, 
     intake::router(parts.intake.clone())
         .merge(receivers)
         .merge(feed::router(Arc::clone(&parts.feeds)))
+        .merge(uses::router(uses))
         .merge(routes::router(api))
         .route("/metrics", get(move |principal| scrape(principal, metrics)))
         .fallback(routes::no_such_path)

@@ -6,6 +6,7 @@ pub mod call;
 pub mod events;
 pub mod feeds;
 pub mod global_revocation;
+pub mod lifecycle;
 pub mod model;
 pub mod openapi;
 pub mod operations;

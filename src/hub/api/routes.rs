@@ -4,8 +4,8 @@
 use crate::api::audit_log;
 use crate::api::call::Api;
 use crate::api::{
-    events, feeds, global_revocation, openapi, proxies, receipts, records, signals, state, streams, timeline, tokens,
-    undo,
+    events, feeds, global_revocation, lifecycle, openapi, proxies, receipts, records, signals, state, streams,
+    timeline, tokens, undo,
 };
 use crate::problem::Problem;
 use axum::Router;
@@ -54,6 +54,7 @@ pub fn router(api: Api) -> Router {
         .layer(from_fn_with_state(api.clone(), audit_log::record))
         .route("/openapi.json", get(openapi::document))
         .with_state(api.clone())
+        .merge(lifecycle::router(api.clone()))
         .merge(global_revocation::router(api))
 }
 

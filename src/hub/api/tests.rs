@@ -1,10 +1,11 @@
 //! The API as a caller sees it, with a hub that runs. Every answer is compared with `/openapi.json`.
 
-use crate::api::global_revocation;
 use crate::api::openapi::openapi;
 use crate::api::routes::routes;
+use crate::api::{global_revocation, lifecycle};
 use crate::config::compile::compile;
 use crate::config::role::Role;
+use crate::evidence::uses;
 use crate::feed::{long_poll, relayed};
 use crate::intake::{logout, push};
 use crate::server;
@@ -80,7 +81,8 @@ fn task(name: &str) -> Value {
 #[test]
 fn the_document_has_every_route_and_no_other() {
     let of_the_api = routes().into_iter().map(|route| format!("{} {}", route.method, route.path));
-    let pushed = [push::PATH, logout::PATH, global_revocation::PATH, relayed::PATH].map(|path| format!("post {path}"));
+    let pushed = [push::PATH, logout::PATH, global_revocation::PATH, relayed::PATH, uses::PATH, lifecycle::PATH]
+        .map(|path| format!("post {path}"));
     let others = pushed.into_iter().chain([format!("get {}", long_poll::PATH)]);
     let of_streams = stream_routes::ALL.iter().map(|(method, path)| format!("{method} {path}"));
     let served: BTreeSet<_> = of_the_api.chain(others).chain(of_streams).collect();

@@ -2,13 +2,24 @@
 //! never hold up a signal.
 
 pub mod assemble;
+pub mod check;
+pub mod copy;
 pub mod counters;
 pub mod disk;
 pub mod model;
 pub mod open;
 pub mod queue;
 pub mod report;
+pub mod senders;
 pub mod service;
+pub mod signal_event;
 pub mod store;
+#[cfg(test)]
 pub mod testing;
 pub mod timeline;
+pub mod upkeep;
+pub mod uses;
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
+mod tests;

@@ -2,13 +2,13 @@
 //! does not keep the others out.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A queue of things that have a size and an owner.
 #[derive(Debug)]
 pub struct Queue<T> {
-    /// So many bytes may wait or be written.
+    /// So many bytes may be there: read, waiting, or being written.
     max: usize,
     state: Mutex<State<T>>,
     /// Told when something comes, and when the queue is closed.
@@ -18,41 +18,49 @@ pub struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: VecDeque<Item<T>>,
+    waiting_bytes: usize,
     used: usize,
     by_owner: HashMap<String, usize>,
     is_closed: bool,
 }
 
-/// Something with its share of the queue. The share is free again after [`Queue::done`].
+/// Something that waits, with its share of the queue.
 #[derive(Debug)]
 pub struct Item<T> {
     /// What it is.
     pub what: T,
+    share: Share<T>,
+}
+
+/// A part of the queue that is taken, and free again when this is dropped.
+#[derive(Debug)]
+pub struct Share<T> {
+    queue: Arc<Queue<T>>,
     owner: String,
     bytes: usize,
 }
 
-/// Why something is not taken.
+/// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRoom {
-    /// Too many bytes wait already.
+    /// Too many bytes are there already.
     Full,
-    /// Too many bytes of this owner wait already.
+    /// Too many bytes of this owner are there already.
     Share,
     /// The queue is closed.
     Closed,
 }
 
 impl<T> Queue<T> {
-    /// An empty queue that takes `max` bytes.
-    pub fn new(max: usize) -> Queue<T> {
-        let state = State { waiting: VecDeque::new(), used: 0, by_owner: HashMap::new(), is_closed: false };
-        Queue { max, state: Mutex::new(state), news: Condvar::new() }
+    /// An empty queue that has room for `max` bytes.
+    pub fn new(max: usize) -> Arc<Queue<T>> {
+        let (waiting, by_owner) = (VecDeque::new(), HashMap::new());
+        let state = State { waiting, waiting_bytes: 0, used: 0, by_owner, is_closed: false };
+        Arc::new(Queue { max, state: Mutex::new(state), news: Condvar::new() })
     }
 
-    /// Takes `what`, which has `bytes` and is of `owner`. An owner may hold a quarter of the queue, and more only while a
-    /// quarter is left free.
-    pub fn push(&self, owner: &str, bytes: usize, what: T) -> Result<(), NoRoom> {
+    /// Room for `bytes` of `owner`. An owner may hold a quarter of the queue, and more only while a quarter is left free.
+    pub fn reserve(self: &Arc<Self>, owner: &str, bytes: usize) -> Result<Share<T>, NoRoom> {
         let quarter = self.max / 4;
         let mut state = self.state();
         let used = state.used.saturating_add(bytes);
@@ -68,10 +76,21 @@ impl<T> Queue<T> {
         }
         state.used = used;
         state.by_owner.insert(owner.to_owned(), own);
-        state.waiting.push_back(Item { what, owner: owner.to_owned(), bytes });
+        Ok(Share { queue: Arc::clone(self), owner: owner.to_owned(), bytes })
+    }
+
+    /// Lets `what` wait in the room of `share`. `false`: the queue was closed meanwhile.
+    pub fn push(&self, share: Share<T>, what: T) -> bool {
+        let mut state = self.state();
+        let is_open = !state.is_closed;
+        if is_open {
+            state.waiting_bytes = state.waiting_bytes.saturating_add(share.bytes);
+            state.waiting.push_back(Item { what, share });
+        }
+        // A share that is dropped needs the lock.
         drop(state);
         self.news.notify_one();
-        Ok(())
+        is_open
     }
 
     /// Waits until something is there, then for `gather` or until `most` bytes are, and takes that. Empty: nothing came for
@@ -81,41 +100,22 @@ impl<T> Queue<T> {
         if state.waiting.is_empty() {
             return (!state.is_closed).then(Vec::new);
         }
-        state = self.wait(state, gather, |state| state.used < most);
+        state = self.wait(state, gather, |state| state.waiting_bytes < most);
         let mut taken = Vec::new();
         let mut bytes = 0usize;
-        while let Some(item) = state.waiting.pop_front() {
-            bytes = bytes.saturating_add(item.bytes);
+        while bytes < most.max(1) {
+            let Some(item) = state.waiting.pop_front() else { break };
+            bytes = bytes.saturating_add(item.share.bytes);
             taken.push(item);
-            if bytes >= most {
-                break;
-            }
         }
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
         Some(taken)
-    }
-
-    /// The shares of `items` are free again.
-    pub fn done(&self, items: impl IntoIterator<Item = Item<T>>) {
-        let mut state = self.state();
-        for Item { owner, bytes, .. } in items {
-            state.used = state.used.saturating_sub(bytes);
-            let left = state.by_owner.get(&owner).copied().unwrap_or(0).saturating_sub(bytes);
-            match left {
-                0 => _ = state.by_owner.remove(&owner),
-                _ => _ = state.by_owner.insert(owner, left),
-            }
-        }
     }
 
     /// Takes nothing more. What waits can still be taken out.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.news.notify_all();
-    }
-
-    /// How many bytes wait or are being written.
-    pub fn used(&self) -> usize {
-        self.state().used
     }
 
     /// Waits for `time` while `go_on` says so and the queue is open.
@@ -141,30 +141,76 @@ impl<T> Queue<T> {
     }
 }
 
+impl<T> Share<T> {
+    /// Gives back what is more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.queue.free(&self.owner, more);
+        self.bytes = self.bytes.saturating_sub(more);
+    }
+}
+
+impl<T> Queue<T> {
+    fn free(&self, owner: &str, bytes: usize) {
+        let mut state = self.state();
+        state.used = state.used.saturating_sub(bytes);
+        let left = state.by_owner.get(owner).copied().unwrap_or(0).saturating_sub(bytes);
+        match left {
+            0 => _ = state.by_owner.remove(owner),
+            _ => _ = state.by_owner.insert(owner.to_owned(), left),
+        }
+    }
+}
+
+impl<T> Drop for Share<T> {
+    fn drop(&mut self) {
+        self.queue.free(&self.owner, self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const NONE: Duration = Duration::ZERO;
 
+    fn push(queue: &Arc<Queue<u32>>, owner: &str, bytes: usize, what: u32) -> Result<(), NoRoom> {
+        let share = queue.reserve(owner, bytes)?;
+        assert!(queue.push(share, what));
+        Ok(())
+    }
+
     #[test]
     fn one_owner_leaves_room_for_others() {
         let queue = Queue::new(100);
-        let fill = |owner: &str| (0..200).take_while(|n| queue.push(owner, 1, *n).is_ok()).count();
+        let fill = |owner: &str| (0..200).take_while(|n| push(&queue, owner, 1, *n).is_ok()).count();
         assert_eq!(fill("mesh"), 75, "a quarter stays free");
-        assert_eq!(queue.push("mesh", 1, 0), Err(NoRoom::Share));
+        assert_eq!(push(&queue, "mesh", 1, 0), Err(NoRoom::Share));
         assert_eq!(fill("edge"), 25, "a quarter of the queue is for whoever comes");
-        assert_eq!(queue.push("other", 1, 0), Err(NoRoom::Full));
+        assert_eq!(push(&queue, "other", 1, 0), Err(NoRoom::Full));
         let taken = queue.take(NONE, NONE, usize::MAX).unwrap();
-        assert_eq!((taken.len(), queue.used()), (100, 100), "what is being written is still in memory");
-        queue.done(taken);
-        assert_eq!((queue.used(), fill("edge")), (0, 75));
+        assert_eq!(taken.len(), 100);
+        assert_eq!(push(&queue, "other", 1, 0), Err(NoRoom::Full), "what is being written is still in memory");
+        drop(taken);
+        assert_eq!(fill("edge"), 75);
+    }
+
+    #[test]
+    fn room_that_is_not_needed_is_given_back() {
+        let queue = Queue::<u32>::new(100);
+        let mut share = queue.reserve("mesh", 75).unwrap();
+        assert!(queue.reserve("edge", 26).is_err());
+        share.shrink(10);
+        share.shrink(50);
+        let other = queue.reserve("edge", 65).unwrap();
+        drop((share, other));
+        assert_eq!((queue.state().used, queue.state().by_owner.len()), (0, 0));
     }
 
     #[test]
     fn what_is_taken_at_once_is_bounded_and_in_order() {
         let queue = Queue::new(100);
-        (0..10).for_each(|n| queue.push("mesh", 5, n).unwrap());
+        (0..10).for_each(|n| push(&queue, "mesh", 5, n).unwrap());
         let numbers =
             |most| queue.take(NONE, NONE, most).unwrap().into_iter().map(|item| item.what).collect::<Vec<_>>();
         assert_eq!(numbers(12), [0, 1, 2]);
@@ -175,9 +221,11 @@ mod tests {
     #[test]
     fn a_closed_queue_hands_out_what_it_has_and_takes_nothing() {
         let queue = Queue::new(100);
-        queue.push("mesh", 5, 1).unwrap();
+        push(&queue, "mesh", 5, 1).unwrap();
+        let late = queue.reserve("mesh", 5).unwrap();
         queue.close();
-        assert_eq!(queue.push("mesh", 5, 2), Err(NoRoom::Closed));
+        assert_eq!(push(&queue, "mesh", 5, 2), Err(NoRoom::Closed));
+        assert!(!queue.push(late, 3));
         let hour = Duration::from_secs(3_600);
         assert_eq!(queue.take(hour, hour, 100).map(|taken| taken.len()), Some(1));
         assert!(queue.take(hour, hour, 100).is_none());
@@ -185,12 +233,12 @@ mod tests {
 
     #[test]
     fn it_waits_for_more_to_come() {
-        let queue = std::sync::Arc::new(Queue::new(100));
-        let other = std::sync::Arc::clone(&queue);
+        let queue = Queue::new(100);
+        let other = Arc::clone(&queue);
         let late = std::thread::spawn(move || {
-            other.push("mesh", 1, 1).unwrap();
+            push(&other, "mesh", 1, 1).unwrap();
             std::thread::sleep(Duration::from_millis(50));
-            other.push("mesh", 1, 2).unwrap();
+            push(&other, "mesh", 1, 2).unwrap();
         });
         let taken = queue.take(Duration::from_secs(9), Duration::from_secs(9), 2).unwrap();
         assert_eq!(taken.len(), 2);

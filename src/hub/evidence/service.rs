@@ -11,7 +11,7 @@ use crate::config::model::EvidenceConfig;
 use crate::evidence::counters::{AllCounters, Counters};
 use crate::evidence::disk::Disk;
 use crate::evidence::model::{Usage, Write, Written};
-use crate::evidence::queue::{Item, NoRoom, Queue};
+use crate::evidence::queue::{Item, NoRoom, Queue, Share};
 use crate::evidence::store::EvidenceStore;
 use crate::feed::Now;
 use crate::problem::Problem;
@@ -39,8 +39,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// A store that cannot be opened is tried again after this.
 const REOPEN: Duration = Duration::from_secs(2);
 
-/// A caller waits for so long until what it sent is stored.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A caller waits for so long until what it sent is stored: a filter and a relay give a call up some seconds later.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// After this many seconds a caller that found no room is to come back.
 const COME_BACK: u64 = 5;
@@ -74,14 +74,26 @@ struct Running {
 
 /// What the writer shares with the callers.
 struct Shared {
-    queue: Queue<Job>,
+    queue: Arc<Queue<Job>>,
     store: RwLock<Option<Arc<dyn EvidenceStore>>>,
     /// By feed: the configurations whose rules are stored.
     configs: Mutex<HashMap<String, HashSet<String>>>,
     usage: Mutex<Option<Usage>>,
 }
 
+/// Room for something that a caller is about to send.
+#[derive(Debug)]
+pub struct Room(Share<Job>);
+
+impl Room {
+    /// Gives back what is more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.0.shrink(bytes);
+    }
+}
+
 /// What one caller wants to be stored.
+#[derive(Debug)]
 struct Job {
     writes: Vec<Write>,
     answer: Option<oneshot::Sender<Answer>>,
@@ -189,35 +201,55 @@ impl Evidence {
         running.shared.store.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stores `writes` of `caller`, which had `bytes` when they came. One outcome for each, when they are durable.
-    pub async fn submit(&self, caller: &str, bytes: usize, writes: Vec<Write>) -> Answer {
-        let Some(running) = &self.running else { return Err(NotTaken::Ends) };
-        if writes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (answer, answered) = oneshot::channel();
-        let counted: Vec<_> = writes.iter().map(Counted::of).collect();
-        let job = Job { writes, answer: Some(answer) };
-        let pushed = running.shared.queue.push(caller, bytes, job).map_err(|error| match error {
+    /// Room for `bytes` that `caller` is about to send: before they are read, so that memory is bounded.
+    pub fn reserve(&self, caller: &str, bytes: usize) -> Result<Room, NotTaken> {
+        let running = self.running.as_ref().ok_or(NotTaken::Ends)?;
+        running.shared.queue.reserve(caller, bytes).map(Room).map_err(|error| match error {
             NoRoom::Full => NotTaken::Full,
             NoRoom::Share => NotTaken::Share,
             NoRoom::Closed => NotTaken::Ends,
-        });
-        let answer = match pushed {
-            Ok(()) => match tokio::time::timeout(PATIENCE, answered).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => Err(NotTaken::Ends),
-                Err(_) => Err(NotTaken::Late),
-            },
-            Err(error) => Err(error),
+        })
+    }
+
+    /// Stores `writes`, for which there is `room`. One outcome for each, when they are durable.
+    pub async fn submit(&self, room: Room, writes: Vec<Write>) -> Answer {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(running) = &self.running else { return Err(NotTaken::Ends) };
+        let counted: Vec<_> = writes.iter().map(Counted::of).collect();
+        let (answer, answered) = oneshot::channel();
+        running.shared.queue.push(room.0, Job { writes, answer: Some(answer) });
+        let answer = match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(NotTaken::Ends),
+            Err(_) => Err(NotTaken::Late),
         };
+        self.count(&counted, &answer);
+        answer
+    }
+
+    /// The same for a thread that may block.
+    pub fn submit_blocking(&self, room: Room, writes: Vec<Write>) -> Answer {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(running) = &self.running else { return Err(NotTaken::Ends) };
+        let counted: Vec<_> = writes.iter().map(Counted::of).collect();
+        let (answer, answered) = oneshot::channel();
+        running.shared.queue.push(room.0, Job { writes, answer: Some(answer) });
+        let answer = answered.blocking_recv().unwrap_or(Err(NotTaken::Ends));
+        self.count(&counted, &answer);
+        answer
+    }
+
+    fn count(&self, counted: &[Counted], answer: &Answer) {
         for (at, one) in counted.iter().enumerate() {
             let became = answer.as_ref().ok().and_then(|written| written.get(at).copied());
             if let Some(counters) = self.counters.of(&one.feed) {
                 one.add(counters, became);
             }
         }
-        answer
     }
 
     /// Runs `work` with the store on a thread where it may block. Few run at once.
@@ -351,7 +383,8 @@ impl Writer {
                     items.iter_mut().for_each(|item| answer(item, Err(error.clone())));
                 }
             }
-            self.shared.queue.done(items);
+            // Here the room is free again.
+            drop(items);
         }
     }
 

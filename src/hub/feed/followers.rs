@@ -222,6 +222,16 @@ impl Followers {
         Ok(Polling { followers: self.clone(), id, principal, replaced, is_relay: false })
     }
 
+    /// Who speaks for a follower; `None`: it is not known here.
+    pub fn owner(&self, id: &str) -> Option<Arc<str>> {
+        locked(&self.state).by_id.get(id).map(|follower| Arc::clone(follower.voice()))
+    }
+
+    /// When a follower was last heard of, in milliseconds since 1970; `None`: it is not in the list.
+    pub fn seen(&self, id: &str) -> Option<u64> {
+        locked(&self.state).by_id.get(id).map(|follower| follower.seen)
+    }
+
     /// What a follower is known to have applied.
     pub fn applied(&self, id: &str) -> Option<Revision> {
         locked(&self.state).by_id.get(id).map(|follower| follower.applied)

@@ -4,6 +4,7 @@
 //! hub ◄── one request a second and feed ── relay ◄── proxies
 //!   pages ─► verified ─► kept, also on disk ─► served as they are
 //!   what proxies say ──────────────────────◄── reported upward in batches
+//!   what proxies have counted ─────────────◄── handed on, one call for each
 //! ```
 
 pub mod disk;
@@ -17,6 +18,7 @@ pub mod routes;
 pub mod server;
 pub mod status;
 pub mod upstream;
+pub mod uses;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, clippy::as_conversions, reason = "small numbers of a test")]

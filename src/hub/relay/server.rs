@@ -19,6 +19,7 @@ use crate::relay::reporter::Reporter;
 use crate::relay::routes::{self, RelayFeeds};
 use crate::relay::status::Status;
 use crate::relay::upstream::{BadFiles, Upstream};
+use crate::relay::uses::{self, Counts, Passing};
 use crate::repeated::Repeated;
 use crate::serve::serve;
 use crate::store::Store;
@@ -116,8 +117,10 @@ impl Relay {
         let access = Arc::new(Access::new(tokens, CertificateRules::new(hub.access.clone()), &hub, now));
         let sources = Sources::new(hub.limits.connections_per_private_address, hub.limits.connections_per_address);
         let tls = hub.listen.tls.clone().map(Tls::read).transpose()?;
-        let status = Arc::new(Status::new(feeds.clone()));
-        let router = router(feeds.clone(), &status, &access);
+        let counts = Arc::<Counts>::default();
+        let status = Arc::new(Status::new(feeds.clone(), Arc::clone(&counts)));
+        let passing = Passing::new(feeds.clone(), upstream.clone(), counts);
+        let router = router(feeds.clone(), passing, &status, &access);
         let (stop, mut stopped) = watch::channel(false);
         let current = tls.as_ref().map(Tls::current);
         let wait = async move { _ = stopped.wait_for(|stop| *stop).await };
@@ -147,12 +150,13 @@ impl Relay {
     }
 }
 
-fn router(feeds: RelayFeeds, status: &Arc<Status>, access: &Arc<Access>) -> Router {
+fn router(feeds: RelayFeeds, passing: Passing, status: &Arc<Status>, access: &Arc<Access>) -> Router {
     let (ready, shown, scraped) = (Arc::clone(status), Arc::clone(status), Arc::clone(status));
     let open = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(|| async move { ready.readiness() }));
     routes::router(feeds)
+        .merge(uses::router(passing))
         .route("/v1/relay", get(move |principal| guarded(principal, move || Ok(Json(shown.show()).into_response()))))
         .route("/metrics", get(move |principal| guarded(principal, move || scraped.metrics())))
         .fallback(no_such_path)

@@ -4,6 +4,7 @@ use crate::metrics::{MEDIA_TYPE, counter, gauge};
 use crate::relay::feed::RelayFeed;
 use crate::relay::line::Line;
 use crate::relay::routes::RelayFeeds;
+use crate::relay::uses::Counts;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -13,7 +14,8 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A relay whose last statement of the hub is older is not ready: filters would soon refuse requests.
@@ -22,13 +24,14 @@ const MAX_AGE: u64 = 60_000;
 /// What a relay says about itself.
 pub struct Status {
     feeds: RelayFeeds,
+    uses: Arc<Counts>,
     draining: AtomicBool,
 }
 
 impl Status {
-    /// Of a relay with these feeds.
-    pub fn new(feeds: RelayFeeds) -> Status {
-        Status { feeds, draining: AtomicBool::new(false) }
+    /// Of a relay with these feeds, and what it counts of the uses that it hands on.
+    pub fn new(feeds: RelayFeeds, uses: Arc<Counts>) -> Status {
+        Status { feeds, uses, draining: AtomicBool::new(false) }
     }
 
     /// From now on the relay is not ready: it is about to stop.
@@ -69,7 +72,7 @@ impl Status {
     /// The answer to `/metrics`.
     pub fn metrics(&self) -> Result<Response, fmt::Error> {
         let mut registry = Registry::with_prefix("taskfence_relay");
-        registry.register_collector(Box::new(Source(self.feeds.clone())));
+        registry.register_collector(Box::new(Source(self.feeds.clone(), Arc::clone(&self.uses))));
         let mut text = String::new();
         text::encode(&mut text, &registry)?;
         Ok((StatusCode::OK, [(CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
@@ -98,7 +101,7 @@ fn show(feed: &RelayFeed) -> Value {
     })
 }
 
-struct Source(RelayFeeds);
+struct Source(RelayFeeds, Arc<Counts>);
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,6 +143,9 @@ impl Collector for Source {
         let help =
             "Pages sent, by whether the relay held them; those without the nonce that was asked for are counted twice";
         counter(&mut encoder, "pages_sent", help, pages)?;
-        counter(&mut encoder, "page_bytes", "Bytes of pages sent", bytes)
+        counter(&mut encoder, "page_bytes", "Bytes of pages sent", bytes)?;
+        let of = |result, count: &AtomicU64| (vec![("result", result)], count.load(Ordering::Relaxed));
+        let posts = [of("passed", &self.1.passed), of("refused", &self.1.refused)];
+        counter(&mut encoder, "evidence_posts", "Posts of uses, by whether the hub answered them", posts)
     }
 }

@@ -18,6 +18,9 @@ use taskfence_core::feed::statement::MAX_STATEMENT;
 /// A call ends so long after the hub must have answered.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// A call with evidence ends after this: the hub answers when it is stored. A filter waits for 20 s.
+const STORED: Duration = Duration::from_secs(18);
+
 /// A connection must be there after this long.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -42,6 +45,19 @@ struct Current {
     authorization: Option<String>,
     /// A hash of the files that both were made of.
     read: [u8; 32],
+}
+
+/// What the hub answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `content-type`.
+    pub content_type: Option<String>,
+    /// `retry-after`.
+    pub retry_after: Option<String>,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// Why the hub gave no page.
@@ -131,6 +147,26 @@ impl Upstream {
         }
         let response = answered(request.send().await)?;
         body(response, MAX_ANSWER).await
+    }
+
+    /// Hands the uses `bytes` on to the hub; its answer, whatever it is. Where the hub does not admit this relay there is none:
+    /// the proxy can do nothing about it.
+    pub async fn uses(&self, feed: &str, bytes: Bytes) -> Result<Answer, NoPage> {
+        let url = self.follow.at.url(&format!("/v1/feeds/{feed}/uses"));
+        let Some(url) = url else { return Err(NoPage::NoAnswer("it has no URL".to_owned())) };
+        let (client, authorization) = self.client();
+        let mut request = client.post(url).timeout(STORED).header(CONTENT_TYPE, "application/json").body(bytes);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = request.send().await.map_err(no_answer)?;
+        let status = response.status().as_u16();
+        if matches!(status, 401 | 403) {
+            return Err(NoPage::CutOff(status));
+        }
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (content_type, retry_after) = (header(CONTENT_TYPE), header(RETRY_AFTER));
+        Ok(Answer { status, content_type, retry_after, body: body(response, MAX_ANSWER).await? })
     }
 
     /// Whether the configuration has the key `kid`.

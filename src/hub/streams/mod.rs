@@ -17,7 +17,7 @@ pub mod follow_up;
 pub mod keys;
 pub mod management;
 pub mod metadata;
-mod outgoing;
+pub(crate) mod outgoing;
 pub mod paths;
 pub mod poll;
 mod push;
