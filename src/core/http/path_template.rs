@@ -93,6 +93,14 @@ impl Template {
         Ok(template)
     }
 
+    /// The template that matches `path` alone.
+    pub(crate) fn literal(path: &Canonical<'_>) -> Template {
+        Template {
+            segments: path.segments().map(|segment| Segment::Literal(segment.into())).collect(),
+            names: Vec::new(),
+        }
+    }
+
     /// The segments, in order.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments

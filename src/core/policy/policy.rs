@@ -18,6 +18,7 @@ use crate::rules::routes::{Captures, Routes};
 use crate::rules::rule::Rule;
 use crate::rules::rule::Target;
 use crate::signal::signals::Signals;
+use crate::time::Span;
 use crate::token::issuer::Issuer;
 use serde::Deserialize;
 
@@ -39,6 +40,8 @@ pub struct Policy {
     pub(crate) evidence: Evidence,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
+    /// `after` of `signals.stale`: the `state_age` of rules without their own.
+    pub(crate) stale_after: Option<Span>,
     /// The top-level claims that rules and presenters are compared with by name.
     pub(crate) claims_by_name: Vec<Box<str>>,
 }

@@ -33,6 +33,12 @@ impl<'p> Captures<'p> {
     }
 }
 
+impl<'p> FromIterator<&'p str> for Captures<'p> {
+    fn from_iter<I: IntoIterator<Item = &'p str>>(values: I) -> Captures<'p> {
+        values.into_iter().fold(Captures::default(), Captures::with)
+    }
+}
+
 /// A tree of templates, each with the index of its rule.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {

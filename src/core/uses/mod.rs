@@ -1,5 +1,6 @@
 //! What passed and what was refused, counted for each grant, and how a proxy tells its hub.
 
+pub mod allowance;
 pub mod batch;
 pub(crate) mod cut;
 pub mod grant_info;

@@ -39,9 +39,22 @@ pub struct RuleOutline {
     /// The scopes that it requires, all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// Scopes of which it requires at least one; empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any_scopes: Vec<String>,
     /// The object of `authorization_details` that it requires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<DetailOutline>,
+    /// What else it matches by or requires, by the names of the keys: `metadata`, `when`, `peer` and so on. A grant can
+    /// be wide by its scopes and details, and narrower by these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
+    /// The scope of its `break_glass`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
+    /// Whether it matches gRPC requests only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grpc: bool,
     /// Whether it only records refusals.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shadow: bool,
@@ -74,7 +87,11 @@ pub struct DetailOutline {
 /// The rules of `policy`, whose configuration has that hash.
 pub fn of(policy: &Policy, config_hash: &str) -> Outline {
     let shadow = |rule: &Rule| rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
-    let rules = policy.rules().iter().map(|rule| RuleOutline { shadow: shadow(rule), ..rule_outline(rule) });
+    let rules = policy.rules().iter().map(|rule| RuleOutline {
+        shadow: shadow(rule),
+        others: others(rule, policy),
+        ..rule_outline(rule)
+    });
     Outline { config: config_hash.to_owned(), rules: rules.collect() }
 }
 
@@ -103,6 +120,7 @@ impl RuleOutline {
         json.optional_member("path", self.path.as_deref());
         json.strings_member("captures", &self.captures);
         json.strings_member("scopes", &self.scopes);
+        json.strings_member("any_scopes", &self.any_scopes);
         if let Some(detail) = &self.detail {
             json.name("detail");
             json.open('{');
@@ -114,6 +132,9 @@ impl RuleOutline {
             json.optional_member("privilege", detail.privilege.as_deref());
             json.close('}');
         }
+        json.strings_member("others", &self.others);
+        json.optional_member("break_glass", self.break_glass.as_deref());
+        json.flag_member("grpc", self.grpc);
         json.flag_member("shadow", self.shadow);
         json.close('}');
     }
@@ -127,10 +148,13 @@ fn rule_outline(rule: &Rule) -> RuleOutline {
         Effect::Deny => ("deny", None),
     };
     let checks = requirement.map(Requirement::checks).unwrap_or_default();
-    let scopes = checks.iter().filter_map(|check| match check {
-        Check::Scope { all, .. } => Some(all),
-        _ => None,
-    });
+    let (scopes, any_scopes) = checks
+        .iter()
+        .find_map(|check| match check {
+            Check::Scope { all, any } => Some((all.clone(), any.clone())),
+            _ => None,
+        })
+        .unwrap_or_default();
     let detail = checks.iter().find_map(|check| match check {
         Check::Detail(detail) => Some(detail_outline(detail, matcher.capture_names())),
         _ => None,
@@ -142,10 +166,33 @@ fn rule_outline(rule: &Rule) -> RuleOutline {
         hosts: matcher.hosts.clone(),
         path: matcher.template().map(ToString::to_string),
         captures: matcher.capture_names().to_vec(),
-        scopes: scopes.flatten().cloned().collect(),
+        scopes,
+        any_scopes,
         detail,
+        others: Vec::new(),
+        break_glass: requirement.and_then(Requirement::break_glass).map(|glass| glass.scope().to_owned()),
+        grpc: matcher.grpc,
         shadow: false,
     }
+}
+
+/// What else `rule` matches by or requires. The `state_age` that `signals.stale` gives to every rule is not its own.
+fn others(rule: &Rule, policy: &Policy) -> Vec<String> {
+    let mut names = Vec::new();
+    if !rule.matcher().metadata.is_empty() {
+        names.push("metadata");
+    }
+    let Effect::Require(requirement) = rule.effect() else { return names.into_iter().map(str::to_owned).collect() };
+    let own = |check: &&Check| match check {
+        Check::Scope { .. } | Check::Detail(_) => false,
+        Check::StateAge(age) => policy.stale_after != Some(*age),
+        _ => true,
+    };
+    names.extend(requirement.checks().iter().filter(own).map(Check::name));
+    if requirement.single_use() {
+        names.push("single_use");
+    }
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn detail_outline(detail: &DetailRequirement, names: &[String]) -> DetailOutline {
@@ -187,6 +234,9 @@ mod tests {
                 {"name": "read", "match": {"methods": ["GET"], "hosts": ["orders.mesh"], "path": "/orders/{order}:print"},
                  "require": {"scope": "orders.read", "detail": {
                      "type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"}}},
+                {"name": "pay", "match": {"grpc": {"service": "a.Pay"}, "metadata": {"tier": "x"}},
+                 "require": {"scope": {"any": ["pay", "pay.all"]}, "when": "has(claims.x)", "single_use": true, "state_age": "5m"},
+                 "break_glass": {"scope": "glass", "lifts": ["scope"]}, "mode": "enforce"},
                 {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
             ]
         });
@@ -203,6 +253,9 @@ mod tests {
                  "path": "/orders/{order}:print", "captures": ["order"], "scopes": ["orders.read"],
                  "detail": {"type": "order", "action": "*", "identifier": "order/{order}", "location": "https://orders.mesh/a"},
                  "shadow": true},
+                {"name": "pay", "effect": "require", "path": "/a.Pay/{method}", "captures": ["method"],
+                 "any_scopes": ["pay", "pay.all"], "others": ["metadata", "state_age", "when", "single_use"],
+                 "break_glass": "glass", "grpc": true},
                 {"name": "health", "effect": "anonymous", "path": "/healthz", "shadow": true}
             ]})
         );

@@ -6,6 +6,9 @@ pub mod check;
 pub mod copy;
 pub mod counters;
 pub mod disk;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod measures;
 pub mod model;
 pub mod open;
 pub mod queue;

@@ -165,6 +165,9 @@ pub struct Width {
     pub narrower_details: Vec<Value>,
     /// The narrower rules: `rules` of a filter that allow what was used and no more.
     pub narrower_rules: Vec<Value>,
+    /// What the proposals cannot express, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One thing that a grant allows.
