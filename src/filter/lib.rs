@@ -8,6 +8,7 @@ mod change_gauge;
 mod clock;
 #[cfg(feature = "crash")]
 mod crash;
+mod decision_record;
 mod envoy_signature;
 mod es512_probe;
 mod feed_follower;

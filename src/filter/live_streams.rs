@@ -5,6 +5,7 @@
 
 use crate::callback_budget::CallbackBudget;
 use crate::clock::now;
+use crate::decision_record;
 use crate::host::{self, HostError};
 use crate::local_reply::claim_answer;
 use crate::local_reply::{decision_id, reply};
@@ -14,7 +15,6 @@ use crate::uses;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use taskfence_core::decision::answer::answer;
-use taskfence_core::decision::record;
 use taskfence_core::decision::verdict::Permit;
 use taskfence_core::http::request::Request;
 use taskfence_core::live::admitted::{Admitted, Ending};
@@ -231,8 +231,8 @@ fn look(root: u32, shared: &Rc<Shared>, since: Option<u64>, budget: &mut Callbac
         && let Some(ending) = endings.pop_front()
     {
         if !ending.enforced {
-            note(shared, &ending);
-        } else if end(shared, &ending) {
+            note(shared, &ending, since);
+        } else if end(shared, &ending, since) {
             if let (Some(since), Ok(now)) = (since, host::now_nanoseconds()) {
                 shared.metrics.end_delay.record(now.saturating_sub(since) / 1_000_000);
             }
@@ -261,7 +261,7 @@ fn find(shared: &Shared) -> Vec<Ending> {
 ///
 /// If the response has not begun, the client gets the local reply as an answer. If it has begun, the proxy resets the
 /// stream. `true`: this call ended the stream; `false`: the stream is gone, or was answered before.
-fn end(shared: &Shared, ending: &Ending) -> bool {
+fn end(shared: &Shared, ending: &Ending, since: Option<u64>) -> bool {
     if host::set_effective_context(ending.stream).is_err() {
         return false;
     }
@@ -272,18 +272,18 @@ fn end(shared: &Shared, ending: &Ending) -> bool {
     }
     shared.metrics.ended(refusal.reason);
     uses::ended(shared, policy, refusal, false);
-    log::info!("{}", record::ended(refusal, policy, &decision));
+    decision_record::ended(shared, &judge, ending, &decision, since);
     reply(refusal.reason, &answer(refusal, policy, &decision, ending.grpc));
     true
 }
 
 /// Shadow mode: counts and logs a stream that would have been ended.
-fn note(shared: &Shared, ending: &Ending) {
+fn note(shared: &Shared, ending: &Ending, since: Option<u64>) {
     let Ok(judge) = shared.judge.try_borrow() else { return };
     shared.metrics.shadow_ended(ending.refusal.reason);
     uses::ended(shared, judge.policy(), &ending.refusal, true);
-    log::info!("{}", record::would_end(&ending.refusal, judge.policy()));
     if host::set_effective_context(ending.stream).is_ok() {
+        decision_record::ended(shared, &judge, ending, &decision_id(), since);
         host::set_property("taskfence.shadow", ending.refusal.reason.code().as_bytes());
     }
 }

@@ -9,7 +9,7 @@ use log::Level;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use std::rc::Rc;
-use taskfence_core::decision::record;
+use taskfence_core::decision::push_record;
 use taskfence_core::signal::receiver::{self, Head, Received};
 use taskfence_core::signal::set::MAX_SET;
 use taskfence_core::signal::set_error::SetErrorCode;
@@ -111,7 +111,7 @@ fn affects_streams(received: &Received) -> bool {
 fn log_received(received: &Received) {
     let level = level(received);
     if log::log_enabled!(level)
-        && let Some(line) = record::received(received)
+        && let Some(line) = push_record::received(received)
     {
         log::log!(level, "{line}");
     }

@@ -2,6 +2,7 @@
 
 use crate::body_callback;
 use crate::clock::now;
+use crate::decision_record;
 use crate::host::{self, Headers, MapType};
 use crate::key_fetcher::Lacking;
 use crate::live_streams::{self, Followed};
@@ -21,7 +22,6 @@ use std::any::Any;
 use std::rc::Rc;
 use taskfence_core::decision::answer::{Answer, answer};
 use taskfence_core::decision::metadata;
-use taskfence_core::decision::record;
 use taskfence_core::decision::verdict::{Permit, Refusal, Verdict};
 use taskfence_core::http::request::Request;
 use taskfence_core::index::IssuerIndex;
@@ -69,7 +69,7 @@ impl RequestContext {
                 }
                 action
             }
-            Err(refusal) => self.refuse(&refusal, request.grpc),
+            Err(refusal) => self.refuse(&refusal, &request),
         };
         if action == Action::Continue && host::continue_request().is_err() {
             // The request stays paused, so it never reaches the service.
@@ -107,9 +107,7 @@ impl RequestContext {
             None => (policy.mode(rule), false),
         };
         self.shared.tally.decided(rule, mode, denied);
-        if let Some(line) = record::admitted(permit, policy) {
-            log::info!("{line}");
-        }
+        decision_record::admitted(&self.shared, &judge, permit, request);
         if let Some(refusal) = permit.shadowed() {
             host::set_property("taskfence.shadow", refusal.reason.code().as_bytes());
         }
@@ -122,7 +120,8 @@ impl RequestContext {
         Action::Continue
     }
 
-    fn refuse(&self, refusal: &Refusal, grpc: bool) -> Action {
+    fn refuse(&self, refusal: &Refusal, request: &Request<'_>) -> Action {
+        let grpc = request.grpc;
         self.shared.metrics.denied(refusal.reason);
         if refusal.is_indeterminate() {
             self.shared.metrics.indeterminate.increment();
@@ -135,11 +134,7 @@ impl RequestContext {
             return Action::Pause;
         }
         uses::refused(&self.shared, policy, refusal);
-        // Anybody can send requests without a verified token, so their refusals are logged at debug.
-        let level = if refusal.session.is_some() { log::Level::Info } else { log::Level::Debug };
-        if log::log_enabled!(level) {
-            log::log!(level, "{}", record::refused(refusal, policy, &decision));
-        }
+        decision_record::refused(&self.shared, &judge, refusal, request, &decision);
         reply(refusal.reason, &answer(refusal, policy, &decision, grpc))
     }
 
@@ -195,10 +190,12 @@ impl HttpContext for RequestContext {
                 Lacking::Nothing => Err(refusal),
                 Lacking::TakenOver => judge(&self.shared, &request),
                 Lacking::ToCome(wait) => {
-                    let grpc = request.grpc;
                     let waited = Rc::clone(self.waited.insert(Rc::default()));
-                    let waits = self.shared.keys.wait(self.id, wait, headers, waited);
-                    return if waits { Action::Pause } else { self.refuse(&refusal, grpc) };
+                    if self.shared.keys.wait(self.id, wait, headers, waited) {
+                        return Action::Pause;
+                    }
+                    let headers = host::headers(MapType::RequestHeaders).unwrap_or_default();
+                    return self.refuse(&refusal, &read(&self.shared, &headers));
                 }
             },
             // In shadow mode the request passes without the keys. They are fetched for later requests.
@@ -217,7 +214,7 @@ impl HttpContext for RequestContext {
                 }
                 action
             }
-            Err(refusal) => self.refuse(&refusal, request.grpc),
+            Err(refusal) => self.refuse(&refusal, &request),
         }
     }
 

@@ -134,9 +134,21 @@ async fn the_plain_sidecar_follows_its_hub() {
     assert_eq!(line(&envoy, read.clone().bearer(&token).host("orders.mesh:8080")).await, "200");
     assert_signal_accepted(&hub.push(&complete_task(&task)).await.unwrap());
     until(&envoy, "the task is completed", &read.clone().bearer(&token), "401 task_completed").await;
-    // The log on standard output and the one by OTLP have the reason.
+    // The log on standard output and the one by OTLP have the reason and the record, which its own line has alone.
     let deadline = Instant::now() + SOON;
-    while !(envoy.log().contains(r#""reason":"task_completed""#) && collector.has(EXPORT, "task_completed")) {
+    let is_record = |line: &str| line.starts_with('{') && line.contains(r#""schema":"taskfence.decision/1""#);
+    let in_log = || {
+        let log = envoy.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.starts_with('{')).collect();
+        let allowed = lines.iter().find(|line| line.contains(r#""status":200"#)).map(|line| is_record(line));
+        let refused = r#""reason":"task_completed""#;
+        let of_refusal = lines.iter().filter(|line| line.contains(refused));
+        let (records, others): (Vec<&str>, Vec<&str>) = of_refusal.partition(|line| is_record(line));
+        !records.is_empty() && !others.is_empty() && allowed == Some(false) && !lines.contains(&"-")
+    };
+    let by_otlp =
+        || ["task_completed", r#""schema":"taskfence.decision/1""#].iter().all(|text| collector.has(EXPORT, text));
+    while !(in_log() && by_otlp()) {
         assert!(Instant::now() < deadline, "no record of the refusal:\n{}", envoy.log());
         time::sleep(Duration::from_millis(50)).await;
     }

@@ -15,7 +15,7 @@ pub struct Mapping {
 }
 
 /// All members.
-pub const MAPPINGS: [Mapping; 37] = [
+pub const MAPPINGS: [Mapping; 38] = [
     of("hub:node", "metadata.log_provider", "observer.name", "resource:service.instance.id"),
     of("hub:position", "metadata.sequence", "event.sequence", "taskfence.position"),
     of("hub:grant", "unmapped.grant", "taskfence.grant", "taskfence.grant"),
@@ -53,6 +53,7 @@ pub const MAPPINGS: [Mapping; 37] = [
     of("ended.bytes_in", "unmapped.ended.bytes_in", "client.bytes", "taskfence.ended.bytes_in"),
     of("ended.bytes_out", "unmapped.ended.bytes_out", "server.bytes", "taskfence.ended.bytes_out"),
     of("masked", "unmapped.masked", "taskfence.masked", "taskfence.masked"),
+    of("cut", "unmapped.cut", "taskfence.cut", "taskfence.cut"),
 ];
 
 const fn of(member: &'static str, ocsf: &'static str, ecs: &'static str, otel: &'static str) -> Mapping {

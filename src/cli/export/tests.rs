@@ -28,7 +28,7 @@ fn full() -> Value {
         "client": "agent-a7", "task": "task-42", "session": "s-1", "token": "t-1", "fingerprint": "ff00",
         "method": "POST", "host": "orders.mesh", "path": "/v1/refunds/1881", "source": "10.0.0.7",
         "peer": "spiffe://mesh/agent", "trace_id": "0af7651916cd43dd8448eb211c80319c", "claim": "sub",
-        "fault": "missing", "break_glass": true, "masked": ["query"],
+        "fault": "missing", "break_glass": true, "masked": ["host"], "cut": ["path"],
         "ended": {"delay_ms": 3, "lasted_ms": 45_200, "bytes_in": 10, "bytes_out": 2000}
     })
 }
@@ -43,6 +43,30 @@ fn a_full_record_in_each_format() {
         page.push_str(&format!("### {format:?}\n{}\n", serde_json::to_string_pretty(&exported).unwrap()));
     }
     snapshot::check("export", &page);
+}
+
+#[test]
+fn every_member_of_the_schema_has_a_place() {
+    let schema = taskfence_core::decision::record::schema();
+    let schema = serde_json::to_value(schema).unwrap();
+    let names = |properties: &Value| properties.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let mut known = Vec::new();
+    for name in names(&schema["properties"]) {
+        match name.as_str() {
+            "state" => {
+                known.extend(names(&schema["$defs"]["State"]["properties"]).iter().map(|one| format!("state.{one}")))
+            }
+            "ended" => {
+                known.extend(names(&schema["$defs"]["Ended"]["properties"]).iter().map(|one| format!("ended.{one}")))
+            }
+            _ => known.push(name),
+        }
+    }
+    known.sort();
+    let mut mapped: Vec<_> =
+        MAPPINGS.iter().map(|one| one.member).filter(|member| !member.starts_with("hub:")).collect();
+    mapped.sort();
+    assert_eq!(known, mapped);
 }
 
 #[test]

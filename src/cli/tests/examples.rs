@@ -53,6 +53,44 @@ fn the_hub_of_the_page_fits_its_schema() {
     assert!(!schema.is_valid(&hub));
 }
 
+/// The page names every member of the schema, and its examples are records of every verdict.
+#[test]
+fn the_records_of_the_page_fit_their_schema() {
+    let mut capture = Capture::default();
+    assert_eq!(capture.run(&["schema", "record"]), Exit::Done, "{}", capture.err());
+    let mut schema: Value = serde_json::from_str(capture.out()).unwrap();
+    let page = include_str!("../../../docs/decision-record.md");
+    for name in schema["properties"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{name}`")), "the page does not name `{name}`");
+    }
+    // Stricter than what readers use: no member that is not described.
+    schema["additionalProperties"] = json!(false);
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let examples = page.split("```json\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let mut verdicts = std::collections::BTreeSet::new();
+    for example in examples {
+        let record: Value = serde_json::from_str(example).unwrap();
+        let faults: Vec<String> = validator.iter_errors(&record).map(|error| error.to_string()).collect();
+        assert_eq!(faults, Vec::<String>::new(), "{example}");
+        verdicts.insert(record["verdict"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(verdicts.len(), 5, "{verdicts:?}");
+    let one: Value = serde_json::from_str(page.split("```json\n").nth(1).unwrap().split('\n').next().unwrap()).unwrap();
+    for (member, wrong) in [
+        ("subject", Value::Null),
+        ("verdict", json!("maybe")),
+        ("time", json!("today")),
+        ("config", json!("0x1")),
+        ("schema", json!("taskfence.decision/2")),
+        ("path", json!("/".repeat(1025))),
+        ("surprise", json!(1)),
+    ] {
+        let mut record = one.clone();
+        record[member] = wrong;
+        assert!(!validator.is_valid(&record), "{member}");
+    }
+}
+
 #[test]
 fn an_unknown_key_is_refused_by_both() {
     for pointer in [

@@ -96,6 +96,7 @@ pub fn compile(config: &Config) -> Result<Loaded, Errors> {
         signals: signals.unwrap_or_default(),
         limits,
         evidence,
+        config_hash: 0,
         stale_after: stale.map(|stale| stale.after),
     };
     Ok(Loaded { policy, warnings: problems.warnings, notes: problems.notes, with_defaults: None, config_hash: 0 })

@@ -54,6 +54,7 @@ fn load_with(json: &[u8], operators_alone: bool) -> Result<Loaded, Errors> {
     }
     let mut loaded = compile(&raw)?;
     loaded.config_hash = u64::from_be_bytes(compile_hub::short_hash(&value.to_string()));
+    loaded.policy.config_hash = loaded.config_hash;
     if let Some(hub) = &mut loaded.policy.signals.hub {
         hub.config_hash = format!("{:016x}", loaded.config_hash);
     }

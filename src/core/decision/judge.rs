@@ -18,6 +18,7 @@ use crate::http::connection::ConnectionInfo;
 use crate::http::method::Method;
 use crate::http::path::Canonical;
 use crate::http::request::Request;
+use crate::index::IssuerIndex;
 use crate::jose::signature::CheckSignature;
 use crate::keys::keyring::{Keyring, Owner};
 use crate::policy::policy::Policy;
@@ -74,6 +75,13 @@ impl Judge {
     /// what nobody foresaw then lasts no longer than that.
     pub fn force_refresh(&mut self) {
         self.view.force_refresh();
+    }
+
+    /// How long ago the transmitters that tell of the grants of `issuer`, or the hub, were heard of, as this worker knows.
+    /// `None` if one of them never was, or if nobody has to be heard of.
+    pub fn state_age(&self, issuer: IssuerIndex, now: Timestamp) -> Option<Span> {
+        let fresh_at = self.view.fresh_at(self.policy.signals().heartbeats_of(issuer));
+        (fresh_at > Timestamp(0)).then(|| now.since(fresh_at))
     }
 
     /// How many requests came with a token that was known or new, and what is remembered of tokens.

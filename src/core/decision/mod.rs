@@ -8,6 +8,7 @@ pub mod evaluate;
 pub(crate) mod flood;
 pub mod judge;
 pub mod metadata;
+pub mod push_record;
 pub mod record;
 pub(crate) mod session;
 pub(crate) mod token_cache;

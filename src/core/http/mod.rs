@@ -11,4 +11,5 @@ pub(crate) mod path_template;
 pub mod request;
 pub(crate) mod segment_pattern;
 pub mod spiffe;
+pub mod trace_context;
 pub(crate) mod uri;

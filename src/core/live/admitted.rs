@@ -15,10 +15,7 @@ use std::rc::Rc;
 pub struct Admitted {
     rule: RuleIndex,
     pub(crate) session: Rc<Session>,
-    /// `:method`, `:authority` and `:path` without its query, as received, one after the other.
-    line: Box<[u8]>,
-    method_len: u32,
-    host_len: u32,
+    line: Line,
     /// The address of the client, if the rule needs it. Few rules do.
     pub(crate) source: Option<Box<IpAddr>>,
     /// The URI in the certificate of the client, if the rule needs it.
@@ -29,6 +26,14 @@ pub struct Admitted {
     reported: u64,
 }
 
+/// `:method`, `:authority` and `:path` without its query, as received, one after the other.
+#[derive(Debug, Clone)]
+pub struct Line {
+    bytes: Box<[u8]>,
+    method_len: u32,
+    host_len: u32,
+}
+
 /// A stream that may not continue.
 #[derive(Debug)]
 pub struct Ending {
@@ -36,6 +41,8 @@ pub struct Ending {
     pub stream: u32,
     /// Why it may not continue.
     pub refusal: Refusal,
+    /// The request that began it.
+    pub line: Line,
     /// Whether the proxy must answer in the form of gRPC.
     pub grpc: bool,
     /// Whether to end it. If not, its rule is in shadow mode: the stream continues, and each reason is reported once.
@@ -53,9 +60,7 @@ impl Admitted {
         Some(Admitted {
             rule: permit.rule()?,
             session: Rc::clone(permit.shared_session()?),
-            line: [request.method, request.authority, path].concat().into_boxed_slice(),
-            method_len: u32::try_from(request.method.len()).ok()?,
-            host_len: u32::try_from(request.authority.len()).ok()?,
+            line: Line::new(request.method, request.authority, path)?,
             source: permit.source().map(Box::new),
             peer: permit.peer().map(Box::from),
             grpc: request.grpc,
@@ -68,9 +73,7 @@ impl Admitted {
         Admitted {
             rule: RuleIndex::new(0),
             session,
-            line: format!("{method}{host}{path}").into_bytes().into_boxed_slice(),
-            method_len: u32::try_from(method.len()).unwrap(),
-            host_len: u32::try_from(host.len()).unwrap(),
+            line: Line::new(method.as_bytes(), host.as_bytes(), path.as_bytes()).unwrap(),
             source: None,
             peer: None,
             grpc: false,
@@ -92,11 +95,15 @@ impl Admitted {
     }
 
     pub(crate) fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {
-        let (method, rest) = self.line.split_at_checked(usize::try_from(self.method_len).ok()?)?;
-        let (host, path) = rest.split_at_checked(usize::try_from(self.host_len).ok()?)?;
+        let (method, host, path) = self.line.parts()?;
         // The judge has parsed this request before, so it parses the same way again.
         let method = std::str::from_utf8(method).unwrap_or_default();
         Some((method, Host::parse(host).ok()?, Canonical::parse(path).ok()?))
+    }
+
+    /// The request that began it.
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
     }
 
     /// Records that `reason` is reported. Returns whether this is the first time.
@@ -106,5 +113,22 @@ impl Admitted {
         let new = self.reported & bit == 0;
         self.reported |= bit;
         new
+    }
+}
+
+impl Line {
+    fn new(method: &[u8], authority: &[u8], path: &[u8]) -> Option<Line> {
+        Some(Line {
+            bytes: [method, authority, path].concat().into_boxed_slice(),
+            method_len: u32::try_from(method.len()).ok()?,
+            host_len: u32::try_from(authority.len()).ok()?,
+        })
+    }
+
+    /// `:method`, `:authority`, and `:path` without its query. Never `None` for a line that was made.
+    pub fn parts(&self) -> Option<(&[u8], &[u8], &[u8])> {
+        let (method, rest) = self.bytes.split_at_checked(usize::try_from(self.method_len).ok()?)?;
+        let (host, path) = rest.split_at_checked(usize::try_from(self.host_len).ok()?)?;
+        Some((method, host, path))
     }
 }

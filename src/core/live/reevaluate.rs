@@ -111,6 +111,7 @@ impl Judge {
         };
         let resource = admitted.request().and_then(|(_, host, path)| self.policy.resource_of(host, &path));
         let (refusal, grpc) = (admitted.refusal(reason).and(also).at(resource), admitted.grpc);
+        let line = admitted.line().clone();
         let enforced = self.policy.mode(Some(admitted.rule())) == Mode::Enforce;
         if enforced {
             streams.remove(slot);
@@ -121,7 +122,7 @@ impl Judge {
                 return None;
             }
         }
-        Some(Ending { stream: slot.id(), refusal, grpc, enforced })
+        Some(Ending { stream: slot.id(), refusal, line, grpc, enforced })
     }
 
     fn review_at(&self, clock: u64, admitted: &Admitted, store: &mut impl Store, now: Timestamp) -> Result<(), Unmet> {

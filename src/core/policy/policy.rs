@@ -38,6 +38,8 @@ pub struct Policy {
     pub(crate) signals: Signals,
     pub(crate) limits: Limits,
     pub(crate) evidence: Evidence,
+    /// A hash of the configuration as it was written: see [`Policy::config_hash`].
+    pub(crate) config_hash: u64,
     /// Whether any rule has a condition, so that claims are worth converting.
     pub(crate) has_conditions: bool,
     /// `after` of `signals.stale`: the `state_age` of rules without their own.
@@ -100,6 +102,11 @@ impl Policy {
     /// Which evidence of decisions leaves the proxy.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// A hash of the configuration as it was written, whatever its white space and the order of its members.
+    pub fn config_hash(&self) -> u64 {
+        self.config_hash
     }
 
     /// Which part of the requests that `rule` allows gets a record.

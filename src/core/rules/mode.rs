@@ -13,3 +13,13 @@ pub enum Mode {
     /// Refusals are recorded, and the request passes.
     Shadow,
 }
+
+impl Mode {
+    /// Its name, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        }
+    }
+}

@@ -3,11 +3,22 @@
 use crate::evidence::model::{EventKind, EventRow};
 use crate::evidence::timeline::Moment;
 use serde_json::{Map, Value};
+use taskfence_core::signal::event::Type;
 
 /// The moment of an event; `None` for an event without a kind.
 pub fn moment(event: &EventRow) -> Option<Moment> {
-    let (what, text) = words(event.kind?);
+    let signal = event.data.get("event").and_then(Value::as_str).unwrap_or_default();
+    let (what, text) = match event.kind? {
+        EventKind::SignalChanged if !signal.is_empty() && signal != Type::GrantNarrowed.uri() => {
+            ("context", "claims changed by a signal")
+        }
+        kind => words(kind),
+    };
     let mut text = text.to_owned();
+    // The last part of the URI of an event is its name.
+    if let Some(name) = signal.rsplit(['/', ':']).next().filter(|name| !name.is_empty()) {
+        text.push_str(&format!(", {name}"));
+    }
     if let Some(kind) = &event.task_kind {
         text.push_str(&format!(" for `{kind}`"));
     }
@@ -36,7 +47,7 @@ fn words(kind: EventKind) -> (&'static str, &'static str) {
         EventKind::SessionEstablished => ("session_established", "session established"),
         EventKind::SessionPresented => ("session_presented", "session presented"),
         EventKind::SignalEnded => ("ended", "ended by a signal"),
-        EventKind::SignalChanged => ("narrowed", "narrowed or changed by a signal"),
+        EventKind::SignalChanged => ("narrowed", "narrowed by a signal"),
         EventKind::SignalContext => ("context", "context changed by a signal"),
         EventKind::SignalLifted => ("lifted", "a signal lifted"),
     }

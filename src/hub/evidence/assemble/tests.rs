@@ -95,7 +95,13 @@ fn story() -> Found {
         event(EventKind::Approved, 50_000, |event| event.by = Some("bob".to_owned())),
         event(EventKind::SignalContext, 85_000, |event| event.source = "signal".to_owned()),
         event(EventKind::SignalChanged, 110_000, |event| event.source = "signal".to_owned()),
-        event(EventKind::SignalEnded, 120_000, |event| event.by = Some("ops".to_owned())),
+        event(EventKind::SignalChanged, 112_000, |event| {
+            event.data = json!({"event": "https://schemas.openid.net/secevent/caep/event-type/token-claims-change"});
+        }),
+        event(EventKind::SignalEnded, 120_000, |event| {
+            event.by = Some("ops".to_owned());
+            event.data = json!({"event": "urn:taskfence:secevent:task-completed"});
+        }),
     ];
     let gap =
         GapRow { node: "envoy-2".to_owned(), vm: "ab".to_owned(), since: START + 120_400, until: START + 120_800 };
@@ -128,8 +134,9 @@ fn a_story_is_told_in_order() {
         "80000 break_glass: permitted by break-glass by the rule `refund` at envoy-2 x1 until 120500",
         "85000 context: context changed by a signal by signal",
         "90000 would_deny: would have been refused by the rule `refund`: risk_too_high at envoy-1 x2 until 91000",
-        "110000 narrowed: narrowed or changed by a signal by signal",
-        "120000 ended: ended by a signal by ops",
+        "110000 narrowed: narrowed by a signal by signal",
+        "112000 context: claims changed by a signal, token-claims-change by jit",
+        "120000 ended: ended by a signal, task-completed by ops",
         "120003 stream_ended: the stream of POST /v1/refunds/1881 ended 3 ms after the signal: task_completed; it lasted 45.2 s, 10 bytes in, 2000 bytes out at envoy-1",
         "120400 gap: uses may be missing: a worker or its proxy went away before it sent them at envoy-2 until 120800",
         "120500 last_use: last POST by the rule `refund`, 500 ms after the end at envoy-2 x5",
