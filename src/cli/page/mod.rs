@@ -19,6 +19,7 @@ mod sharing;
 mod summary;
 mod table;
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests;
 
 use taskfence_hub::evidence::report::Report;
