@@ -8,9 +8,11 @@ mod doctor;
 mod drafting;
 mod envoy;
 mod envoy_checks;
+mod export;
 mod failure;
 mod input;
 mod offline;
+mod page;
 mod remote;
 mod rendering;
 mod signing;
@@ -75,6 +77,9 @@ enum Command {
     Stop(Box<commands::stop::Stop>),
     Undo(commands::undo::Undo),
     Watch(commands::watch::Watch),
+    Timeline(commands::timeline::Timeline),
+    Report(Box<commands::report::Report>),
+    Export(commands::export::Export),
     Completions(commands::completions::Completions),
     Man(commands::man::Man),
 }
@@ -123,6 +128,9 @@ fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console<'_>) -> E
         Command::Stop(stop) => stop.run(console),
         Command::Undo(undo) => undo.run(console),
         Command::Watch(watch) => watch.run(console),
+        Command::Timeline(timeline) => timeline.run(console),
+        Command::Report(report) => report.run(console),
+        Command::Export(export) => export.run(console),
         Command::Completions(completions) => completions.run(console),
         Command::Man(man) => man.run(console),
     };

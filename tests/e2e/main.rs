@@ -14,6 +14,8 @@ mod differential;
 mod doctor;
 mod doorbell;
 mod doubt;
+mod evidence_cli;
+mod evidence_page;
 mod flood;
 mod host_faults;
 mod hub;

@@ -47,7 +47,7 @@ struct Asked {
 /// The queries of all panels. Variables match everything, as they do when a dashboard is opened.
 fn panels() -> Vec<Asked> {
     let mut all = Vec::new();
-    for name in ["mesh", "proxy", "hub"] {
+    for name in ["mesh", "proxy", "hub", "evidence"] {
         let file = format!("envoy/grafana/{name}.json");
         let board: Value = serde_json::from_str(&shipped(&file)).unwrap();
         for panel in board["panels"].as_array().unwrap() {

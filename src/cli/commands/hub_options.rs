@@ -14,6 +14,17 @@ use crate::terminal::time;
 /// Which hub, and how to print what it answers.
 #[derive(Debug, Args)]
 pub struct HubOptions {
+    #[command(flatten)]
+    choice: HubChoice,
+
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Output::Human, help_heading = "Hub")]
+    pub output: Output,
+}
+
+/// Which hub.
+#[derive(Debug, Args)]
+pub struct HubChoice {
     /// The address of the hub, such as https://hub.example:8500 [default: that of the profile]
     #[arg(long, value_name = "URL", env = "TASKFENCE_HUB", help_heading = "Hub")]
     hub: Option<String>,
@@ -29,16 +40,13 @@ pub struct HubOptions {
     /// The feed [default: that of the profile, or the only one of the hub]
     #[arg(long, value_name = "NAME", help_heading = "Hub")]
     feed: Option<String>,
-
-    /// How to print the answer
-    #[arg(long, value_enum, default_value_t = Output::Human, help_heading = "Hub")]
-    pub output: Output,
 }
 
 /// How to print an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Lines to read
+    #[value(alias = "text")]
     Human,
     /// JSON
     Json,
@@ -47,9 +55,21 @@ pub enum Output {
 impl HubOptions {
     /// Whether the options or the environment name a hub.
     pub fn names_hub(&self) -> bool {
-        self.hub.is_some() || self.profile.is_some()
+        self.choice.hub.is_some() || self.choice.profile.is_some()
     }
 
+    /// The hub that the options, the environment and the profiles name.
+    pub fn connect(&self) -> Result<Client, Failure> {
+        self.choice.connect()
+    }
+
+    /// The feed that is meant.
+    pub fn feed(&self, client: &Client) -> Result<String, Failure> {
+        self.choice.feed(client)
+    }
+}
+
+impl HubChoice {
     /// The hub that the options, the environment and the profiles name.
     pub fn connect(&self) -> Result<Client, Failure> {
         let wanted = Wanted { url: self.hub.clone(), profile: self.profile.clone(), token: self.hub_token.clone() };

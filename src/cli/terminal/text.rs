@@ -35,6 +35,17 @@ pub fn time(at: Timestamp) -> String {
     seconds.map_or_else(|| at.0.to_string(), |time| time.to_string())
 }
 
+/// A point in time in milliseconds since 1970, as RFC 3339 writes it, with its milliseconds.
+pub fn time_ms(ms: u64) -> String {
+    let at = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| ms.to_string(), |at| format!("{at:.3}"))
+}
+
+/// The same without its milliseconds.
+pub fn time_s(ms: u64) -> String {
+    time(Timestamp(ms / 1000))
+}
+
 /// A point in time and how far from `now` that is.
 pub fn time_from(at: Timestamp, now: Timestamp) -> String {
     let distance = match at.cmp(&now) {
@@ -62,5 +73,8 @@ mod tests {
         assert_eq!(time_from(Timestamp(1_789_996_400), now), "2026-09-21T13:13:20Z, 1h ago");
         assert_eq!(time_from(now, now), "2026-09-21T14:13:20Z, now");
         assert_eq!(time(Timestamp(u64::MAX)), u64::MAX.to_string());
+        assert_eq!(time_ms(1_790_000_000_007), "2026-09-21T14:13:20.007Z");
+        assert_eq!(time_s(1_790_000_000_007), "2026-09-21T14:13:20Z");
+        assert_eq!(time_ms(u64::MAX), u64::MAX.to_string());
     }
 }

@@ -12,16 +12,16 @@ pub mod openapi;
 pub mod operations;
 pub mod proxies;
 pub mod receipts;
+pub mod records;
 pub mod report;
 pub mod routes;
 pub mod signals;
 pub mod state;
 pub mod streams;
+pub mod timeline;
 pub mod tokens;
 pub mod undo;
 
-#[cfg(test)]
-mod report_tests;
 #[cfg(test)]
 mod revocation_tests;
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use crate::api::audit_log;
 use crate::api::call::Api;
 use crate::api::{
-    events, feeds, global_revocation, lifecycle, openapi, proxies, receipts, report, signals, state, streams, tokens,
-    undo,
+    events, feeds, global_revocation, lifecycle, openapi, proxies, receipts, records, report, signals, state, streams,
+    timeline, tokens, undo,
 };
 use crate::problem::Problem;
 use axum::Router;
@@ -34,6 +34,8 @@ pub fn routes() -> Vec<Route> {
         route("get", "/v1/feeds/{feed}/proxies", get(proxies::list)),
         route("get", "/v1/feeds/{feed}/receipts/{revision}", get(receipts::show)),
         route("get", "/v1/feeds/{feed}/streams", get(streams::list)),
+        route("get", timeline::PATH, get(timeline::show)),
+        route("get", records::PATH, get(records::list)),
         route("get", "/v1/feeds/{feed}/report", get(report::show)),
         route("post", "/v1/feeds/{feed}/report", post(report::compare)),
         route("get", "/v1/feeds/{feed}/alive", get(report::alive)),

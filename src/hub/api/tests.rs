@@ -20,6 +20,8 @@ use taskfence_core::state::fact::{Claim, Fact};
 use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_core::time::Timestamp;
 
+mod evidence;
+
 /// A hub, a token for it, and the document that answers must fit.
 struct Caller<'h> {
     hub: &'h Running,

@@ -4,9 +4,10 @@
 use crate::evidence::model::GapRow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// All that is known, in order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Timeline {
     /// The feed.
     pub feed: String,
@@ -25,7 +26,7 @@ pub struct Timeline {
 }
 
 /// A grant of the timeline.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TimelineGrant {
     /// The issuer.
     pub issuer: String,
@@ -39,9 +40,9 @@ pub struct TimelineGrant {
     pub task: Option<String>,
     /// The session.
     pub session: Option<String>,
-    /// `iat`.
+    /// `iat`, in seconds since 1970.
     pub issued_at: u64,
-    /// `exp`.
+    /// `exp`, in seconds since 1970.
     pub expires_at: u64,
     /// The scopes.
     pub scopes: Vec<String>,
@@ -50,7 +51,7 @@ pub struct TimelineGrant {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Moment {
     /// When.
     pub at: u64,
