@@ -204,7 +204,8 @@ mod tests {
         share.shrink(50);
         let other = queue.reserve("edge", 65).unwrap();
         drop((share, other));
-        assert_eq!((queue.state().used, queue.state().by_owner.len()), (0, 0));
+        let state = queue.state();
+        assert_eq!((state.used, state.by_owner.len()), (0, 0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod rule;
 pub mod sqlite;
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -8,6 +8,7 @@ pub mod about;
 pub mod day;
 pub mod disk;
 pub mod kept;
+pub mod postgres;
 pub mod sqlite;
 #[cfg(test)]
 pub mod testing;

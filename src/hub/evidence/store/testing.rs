@@ -1,12 +1,15 @@
 //! Evidence and stores of it for tests.
 
+use crate::config::hub::Postgres;
 use crate::evidence::model::{
     BatchWrite, EventKind, EventRow, GrantId, GrantRow, RecordRow, Selector, Window, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::day::DAY;
 use crate::evidence::store::kept::Kept;
+use crate::evidence::store::postgres::PostgresEvidence;
 use crate::evidence::store::sqlite::SqliteEvidence;
+use crate::store::testing::server;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use taskfence_core::uses::batch::{Batch, Gap, GrantInfo, GrantUses, Permitted, Refused, RuleRef, Seen, SeenKind};
@@ -28,6 +31,8 @@ pub const ALWAYS: Window = Window { since: 0, until: 40_000 * DAY };
 pub struct Home {
     /// The folder of the hub.
     pub folder: TempDir,
+    /// The database, with its URL; `None`: SQLite in the folder.
+    pub postgres: Option<(Postgres, String)>,
     /// How much is kept.
     pub kept: Kept,
 }
@@ -35,12 +40,31 @@ pub struct Home {
 impl Home {
     /// A store in files.
     pub fn sqlite() -> Home {
-        Home { folder: tempfile::tempdir().unwrap(), kept: Kept { days: 90, bytes: u64::MAX } }
+        Home { folder: tempfile::tempdir().unwrap(), postgres: None, kept: Kept { days: 90, bytes: u64::MAX } }
+    }
+
+    /// A store in an empty database; `None`: PostgreSQL is not installed.
+    pub fn postgres(test: &str) -> Option<Home> {
+        Some(Home::at(&server::database(test)?))
+    }
+
+    /// A store in the database of the URL.
+    pub fn at(url: &str) -> Home {
+        let postgres = Postgres { url: url.parse().unwrap(), password_file: None, ca: None, tls: false };
+        Home { postgres: Some((postgres, url.to_owned())), ..Home::sqlite() }
+    }
+
+    /// Runs SQL in its database.
+    pub fn run(&self, sql: &str) -> String {
+        server::run(&self.postgres.as_ref().unwrap().1, sql)
     }
 
     /// Opens it, or creates it.
     pub fn open(&self) -> Arc<dyn EvidenceStore> {
-        Arc::new(SqliteEvidence::open(&self.folder.path().join("evidence"), self.kept).unwrap())
+        match &self.postgres {
+            None => Arc::new(SqliteEvidence::open(&self.folder.path().join("evidence"), self.kept).unwrap()),
+            Some((postgres, _)) => Arc::new(PostgresEvidence::open(postgres, self.kept).unwrap()),
+        }
     }
 }
 

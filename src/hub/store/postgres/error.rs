@@ -20,7 +20,8 @@ impl From<Error> for StoreError {
             (_, &SqlState::DISK_FULL) => StoreError::Full(text),
             ("XX", &(SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED)) => StoreError::Damaged(text),
             (_, &SqlState::INSUFFICIENT_PRIVILEGE) => StoreError::Failed(format!(
-                "{text}; let the role of the hub own the schema `taskfence`: CREATE SCHEMA taskfence AUTHORIZATION hub"
+                "{text}; let the role of the hub own the schemas `taskfence` and `evidence`: CREATE SCHEMA taskfence \
+                 AUTHORIZATION hub; CREATE SCHEMA evidence AUTHORIZATION hub"
             )),
             (_, &SqlState::READ_ONLY_SQL_TRANSACTION) => {
                 StoreError::Unavailable(format!("{text}: the server is no primary"))

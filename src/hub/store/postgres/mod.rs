@@ -10,18 +10,18 @@ pub mod import;
 mod listen;
 mod order;
 mod origin;
-mod pool;
+pub(crate) mod pool;
 mod prune;
 mod reads;
 mod records;
 mod retention;
 mod rows;
-mod schema;
-mod servers;
-mod session;
+pub(crate) mod schema;
+pub(crate) mod servers;
+pub(crate) mod session;
 mod slots;
 mod tables;
-mod text;
+pub(crate) mod text;
 mod tls;
 mod wait;
 
@@ -34,7 +34,7 @@ use crate::store::retention::Kept;
 use crate::store::{Store, group};
 use listen::Changes;
 use origin::Seen;
-use pool::Pool;
+use pool::{Pool, Size};
 use servers::Servers;
 use session::{CommitError, Session};
 use std::collections::BTreeSet;
@@ -51,6 +51,9 @@ use tokio::sync::watch;
 
 /// Whether a commit has happened is found out within this time, or its changes are refused for now.
 const RESOLVE: Duration = Duration::from_secs(10);
+
+/// The connections: neither those that read nor those that write wait for the others.
+const SIZE: Size = Size { readers: 16, writers: 8, kept: 8 };
 
 /// And it is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -81,9 +84,9 @@ impl PostgresStore {
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let seen = Seen::read(data)?;
         let servers = Arc::new(Servers::new(postgres.clone(), runtime.handle().clone(), seen.server()));
-        let pool = Pool::new(Arc::clone(&servers), seen);
+        let pool = Pool::new(Arc::clone(&servers), Some(seen), SIZE);
         let store = PostgresStore { servers, pool, changes: None, kept, window: WINDOW, runtime: Some(runtime) };
-        store.pool.migrate()?;
+        store.pool.migrate(&schema::SIGNALS)?;
         drop(store.pool.connect()?);
         Ok(store)
     }

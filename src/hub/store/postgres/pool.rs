@@ -2,15 +2,12 @@
 
 use crate::store::model::StoreError;
 use crate::store::postgres::origin::{self, Found, Seen};
-use crate::store::postgres::schema;
+use crate::store::postgres::schema::Schema;
 use crate::store::postgres::servers::Servers;
 use crate::store::postgres::session::{CommitError, Server, Session};
 use crate::store::postgres::slots::Slots;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// So many idle connections are kept.
-const KEPT: usize = 8;
 
 /// A primary that waits for a standby has proved within this time that it still does, when something is read from it. One
 /// that was replaced by its standby without knowing cannot.
@@ -19,17 +16,24 @@ const PROOF: Duration = Duration::from_secs(2);
 /// A proof that failed is not tried again for so long.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So many connections read at once.
-const READERS: usize = 16;
-
-/// So many connections write at once.
-const WRITERS: usize = 8;
+/// How many connections a pool has.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// So many read at once.
+    pub readers: usize,
+    /// So many write at once.
+    pub writers: usize,
+    /// So many idle ones are kept.
+    pub kept: usize,
+}
 
 /// The connections to the primary.
 pub struct Pool {
     /// Where they lead.
     servers: Arc<Servers>,
-    seen: Seen,
+    /// What was seen of the database; `None`: its history is not compared with anything.
+    seen: Option<Seen>,
+    size: Size,
     idle: Mutex<Vec<Session>>,
     /// The server whose history is known.
     settled: Mutex<Option<Server>>,
@@ -44,16 +48,17 @@ pub struct Pool {
 
 impl Pool {
     /// No connection yet.
-    pub fn new(servers: Arc<Servers>, seen: Seen) -> Pool {
+    pub fn new(servers: Arc<Servers>, seen: Option<Seen>, size: Size) -> Pool {
         Pool {
             servers,
             seen,
+            size,
             idle: Mutex::default(),
             settled: Mutex::default(),
             proved: Mutex::default(),
             refuted: Mutex::default(),
-            readers: Slots::new(READERS),
-            writers: Slots::new(WRITERS),
+            readers: Slots::new(size.readers),
+            writers: Slots::new(size.writers),
         }
     }
 
@@ -64,23 +69,24 @@ impl Pool {
 
     /// Notes that the feed has that number.
     pub fn note(&self, feed: &str, number: u64) {
-        self.seen.note(feed, number);
+        self.seen.iter().for_each(|seen| seen.note(feed, number));
     }
 
-    /// Brings the schema up to date, on a connection of its own: what else is done needs its tables.
-    pub fn migrate(&self) -> Result<(), StoreError> {
+    /// Brings `schema` up to date, on a connection of its own: what else is done needs its tables.
+    pub fn migrate(&self, schema: &Schema) -> Result<(), StoreError> {
         let mut session = self.servers.connect(None)?;
         session.begin_write()?;
-        schema::migrate(&mut session)?;
+        schema.migrate(&mut session)?;
         session.commit().map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
     /// A new connection, to a server whose history is known.
     pub fn connect(&self) -> Result<Session, StoreError> {
         let mut session = self.servers.connect(None)?;
+        let Some(seen) = &self.seen else { return Ok(session) };
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         if *settled != Some(session.server) {
-            match origin::settle(&mut session, &self.seen)? {
+            match origin::settle(&mut session, seen)? {
                 Found::Same => {}
                 Found::Promoted => tracing::warn!(
                     timeline = session.server.timeline,
@@ -143,7 +149,9 @@ impl Pool {
         let _slot = self.readers.take()?;
         let mut session = self.begun(Session::begin_read)?;
         let done = body(&mut session);
-        session.roll_back();
+        if session.is_usable() {
+            session.roll_back();
+        }
         self.give_back(session);
         done
     }
@@ -195,7 +203,7 @@ impl Pool {
 
     fn give_back(&self, session: Session) {
         let mut idle = self.idle();
-        if session.is_usable() && idle.len() < KEPT {
+        if session.is_usable() && idle.len() < self.size.kept {
             idle.push(session);
         }
     }

@@ -1,13 +1,26 @@
 //! The tables, and how they came about: one step for each version of the schema.
 //!
-//! They stand in a schema of their own, `taskfence`. A step only adds (tables, columns with a default, indexes), so that the
-//! hub of the version before can go on with what it knows.
+//! They stand in a schema of their own, `taskfence`; [evidence](crate::evidence::store) has another one. A step only adds
+//! (tables, columns with a default, indexes), so that the hub of the version before can go on with what it knows.
 
 use crate::store::model::StoreError;
 use crate::store::postgres::session::Session;
 
-/// Of several replicas that start at once, one changes the schema.
-const LOCK: i64 = 0x5446_6862_0001;
+/// A schema of the database, as this hub knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// Its name.
+    pub name: &'static str,
+    /// A table of its first step: one that stands in a schema without a version is of another program.
+    pub table: &'static str,
+    /// One step for each version.
+    pub steps: &'static [&'static str],
+    /// The advisory lock: of several replicas that start at once, one changes the schema.
+    pub lock: i64,
+}
+
+/// The schema of the store of signals.
+pub const SIGNALS: Schema = Schema { name: "taskfence", table: "signal", steps: STEPS, lock: 0x5446_6862_0001 };
 
 /// The tables have the names and columns of those of SQLite, see there.
 ///
@@ -127,42 +140,42 @@ const STEPS: &[&str] = &["
     );
 "];
 
-/// Brings the database to the schema of this hub, in the transaction of `session`.
-///
-/// [`StoreError::Newer`]: a newer hub has written it. [`StoreError::Damaged`]: the schema is that of another program.
-pub fn migrate(session: &mut Session) -> Result<(), StoreError> {
-    migrate_by(session, STEPS)
-}
-
-fn migrate_by(session: &mut Session, steps: &[&str]) -> Result<(), StoreError> {
-    session.rows("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
-    let is_there = |session: &mut Session, name: &str| -> Result<bool, StoreError> {
-        let row = session.row("SELECT to_regclass($1::text) IS NOT NULL", &[&name])?;
-        Ok(row.is_some_and(|row| row.try_get(0).unwrap_or(false)))
-    };
-    let has_schema = session.row("SELECT 1 FROM pg_namespace WHERE nspname = 'taskfence'", &[])?.is_some();
-    if !has_schema {
-        session.batch("CREATE SCHEMA taskfence")?;
-    }
-    if !is_there(session, "taskfence.version")? {
-        if is_there(session, "taskfence.signal")? {
-            return Err(StoreError::Damaged("the schema `taskfence` is that of another program".to_owned()));
+impl Schema {
+    /// Brings the database to the schema of this hub, in the transaction of `session`.
+    ///
+    /// [`StoreError::Newer`]: a newer hub has written it. [`StoreError::Damaged`]: the schema is that of another program.
+    pub fn migrate(&self, session: &mut Session) -> Result<(), StoreError> {
+        let Schema { name, table, steps, lock } = *self;
+        session.rows("SELECT pg_advisory_xact_lock($1)", &[&lock])?;
+        let is_there = |session: &mut Session, name: &str| -> Result<bool, StoreError> {
+            let row = session.row("SELECT to_regclass($1::text) IS NOT NULL", &[&name])?;
+            Ok(row.is_some_and(|row| row.try_get(0).unwrap_or(false)))
+        };
+        if session.row("SELECT 1 FROM pg_namespace WHERE nspname = $1::text", &[&name])?.is_none() {
+            session.batch(&format!("CREATE SCHEMA {name}"))?;
         }
-        session
-            .batch("CREATE TABLE taskfence.version (version int NOT NULL); INSERT INTO taskfence.version VALUES (0)")?;
+        if !is_there(session, &format!("{name}.version"))? {
+            if is_there(session, &format!("{name}.{table}"))? {
+                return Err(StoreError::Damaged(format!("the schema `{name}` is that of another program")));
+            }
+            session.batch(&format!(
+                "CREATE TABLE {name}.version (version int NOT NULL); INSERT INTO {name}.version VALUES (0)"
+            ))?;
+        }
+        let row = session.row(&format!("SELECT version FROM {name}.version FOR UPDATE"), &[])?;
+        let found: i32 = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        let found = u32::try_from(found).map_err(|_| StoreError::Damaged(format!("the version {found}")))?;
+        let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        if found > known {
+            return Err(StoreError::Newer { found, known });
+        }
+        for step in steps.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
+            session.batch(step)?;
+        }
+        if found < known {
+            let known = i32::try_from(known).unwrap_or(i32::MAX);
+            session.execute(&format!("UPDATE {name}.version SET version = $1"), &[&known])?;
+        }
+        Ok(())
     }
-    let row = session.row("SELECT version FROM taskfence.version FOR UPDATE", &[])?;
-    let found: i32 = row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
-    let found = u32::try_from(found).map_err(|_| StoreError::Damaged(format!("the version {found}")))?;
-    let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-    if found > known {
-        return Err(StoreError::Newer { found, known });
-    }
-    for step in steps.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
-        session.batch(step)?;
-    }
-    if found < known {
-        session.execute("UPDATE taskfence.version SET version = $1", &[&i32::try_from(known).unwrap_or(i32::MAX)])?;
-    }
-    Ok(())
 }

@@ -13,6 +13,9 @@ use tokio_postgres::{Client, Row, Statement};
 /// The longest that one call waits. The server gives up before, see [`SETTINGS`].
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// So many rows of an answer that nobody wants any more are read to keep the connection.
+const THROWN_AWAY: usize = 10_000;
+
 /// The parameters of a statement.
 pub type Params<'p> = [&'p (dyn ToSql + Sync)];
 
@@ -123,10 +126,13 @@ impl Session {
             let next = wait(rows.next(), LIMIT).map(Option::transpose);
             let Some(row) = self.note(next)? else { return Ok(()) };
             if !each(&row)? {
-                // What is left of the answer is thrown away.
-                while let Some(row) = self.note(wait(rows.next(), LIMIT).map(Option::transpose))? {
-                    drop(row);
+                // What is left of the answer is thrown away, and where that is long, the connection with it.
+                for _ in 0..THROWN_AWAY {
+                    if self.note(wait(rows.next(), LIMIT).map(Option::transpose))?.is_none() {
+                        return Ok(());
+                    }
                 }
+                self.is_broken = true;
                 return Ok(());
             }
         }

@@ -11,11 +11,18 @@ use crate::evidence::store::testing::{
 };
 use taskfence_core::uses::batch::{GrantUses, RuleRef, SeenKind};
 
-/// Makes a test of each function for each engine.
+/// Makes a test of each function for each engine. One of PostgreSQL is skipped by name where that is not installed.
 macro_rules! on_every_engine {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
             $(#[test] fn $name() { super::$name(&mut crate::evidence::store::testing::Home::sqlite()); })*
+        }
+        mod postgres {
+            $(#[test] fn $name() {
+                if let Some(mut home) = crate::evidence::store::testing::Home::postgres(stringify!($name)) {
+                    super::$name(&mut home);
+                }
+            })*
         }
     };
 }
