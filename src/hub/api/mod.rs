@@ -13,6 +13,7 @@ pub mod operations;
 pub mod proxies;
 pub mod receipts;
 pub mod records;
+pub mod report;
 pub mod routes;
 pub mod signals;
 pub mod state;
