@@ -1,8 +1,9 @@
 //! The same with a hub: two proxies that follow it, a receipt, restarts, and a mistake that is undone.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use taskfence_tests::{
     Error, Result,
     client::{Http, Request},
@@ -17,6 +18,11 @@ use crate::{Steps, Taskfence, mint, read_json};
 const ENDED: &str = "task-46";
 /// See [`ENDED`].
 const MISTAKEN: &str = "task-47";
+
+/// How often proxies hand over what they have counted.
+const PERIOD: &str = "1s";
+/// So long it may take until all of it is in the store.
+const COUNTED: Duration = Duration::from_secs(20);
 
 /// A hub, and two proxies that follow it.
 pub struct HubDemo<'d> {
@@ -34,6 +40,7 @@ impl<'d> HubDemo<'d> {
         let (issuer, transmitter) =
             (read_json(&folder.join("issuer.jwks.json"))?, read_json(&folder.join("transmitter.jwks.json"))?);
         let hub = Hub::start_with("demo-hub", |hub| {
+            hub["evidence"] = json!({"period": PERIOD});
             hub["feeds"][0]["issuers"] = config["issuers"].clone();
             hub["feeds"][0]["issuers"][0]["keys"]["inline"] = issuer;
             hub["feeds"][0]["signals"]["transmitters"][0]["keys"]["inline"] = transmitter;
@@ -98,8 +105,47 @@ impl<'d> HubDemo<'d> {
         let came = self.operator(&undo).map_or_else(|error| error.to_string(), |_| "undone".to_owned());
         steps.end("undone", &came);
         // Each asks for news all the time, and has it within milliseconds.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         self.asked(steps, "The task goes on.", &token, "200 and 200").await
+    }
+
+    /// The timeline of the task that ended, and the report about all grants.
+    pub async fn what_was_done(&self, steps: &mut Steps) -> Result<()> {
+        println!("The proxies have counted every use, and hand it over once in {PERIOD}.\n");
+        steps.begin("The timeline of the task has its uses, its end, and what was tried afterwards.");
+        let deadline = Instant::now() + COUNTED;
+        let expected = "first_use, ended, attempt_after_end";
+        let mut came = self.moments()?;
+        while came != expected && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            came = self.moments()?;
+        }
+        self.operator(&["timeline", "--task", ENDED, "--since", "1h", "--feed", FEED].map(str::to_owned))?;
+        steps.end(expected, &came);
+        steps.begin("The report: how wide the grants were, and what went on after their end.");
+        let report = self.operator_json(&["report", "--since", "1h", "--feed", FEED])?;
+        self.operator(&["report", "--since", "1h", "--feed", FEED].map(str::to_owned))?;
+        let total = &report["total"];
+        let line = format!("{} grants, {} unbounded, {} permitted", total["grants"], total["unbounded"], total["permitted"]);
+        steps.end("3 grants, 0 unbounded, 4 permitted", &line);
+        let page = self.folder.join("report.html").display().to_string();
+        let html = ["report", "--since", "1h", "--feed", FEED, "--output", "html", "--out", &page].map(str::to_owned);
+        self.operator(&html)?;
+        println!("        With --keep the page stays; it needs no network.\n");
+        Ok(())
+    }
+
+    /// Which of the moments that belong to the story of [`ENDED`] its timeline has, in order and each once.
+    fn moments(&self) -> Result<String> {
+        let timeline = self.operator_json(&["timeline", "--task", ENDED, "--since", "1h", "--feed", FEED])?;
+        let all = timeline["moments"].as_array().into_iter().flatten().filter_map(|moment| moment["what"].as_str());
+        let mut story = Vec::new();
+        for what in all.filter(|what| ["first_use", "ended", "attempt_after_end"].contains(what)) {
+            if !story.contains(&what) {
+                story.push(what);
+            }
+        }
+        Ok(story.join(", "))
     }
 
     /// The order, asked for at both proxies.

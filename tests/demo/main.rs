@@ -291,7 +291,8 @@ impl Demo {
         let mut hub = hub::HubDemo::set_up(&self.folder, &self.command, &config).await?;
         hub.a_task_ends_everywhere(&mut self.steps).await?;
         hub.restarts(&config, &mut self.steps).await?;
-        hub.a_mistake_is_undone(&mut self.steps).await
+        hub.a_mistake_is_undone(&mut self.steps).await?;
+        hub.what_was_done(&mut self.steps).await
     }
 
     /// One request, once over HTTP/1 and once over HTTP/2; the answer over HTTP/1.

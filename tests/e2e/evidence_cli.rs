@@ -184,6 +184,7 @@ async fn reports_and_exports_are_read_back() {
     let total = &report["total"];
     assert_eq!((&total["grants"], &total["permitted"]), (&json!(1), &json!(5)), "{report:#}");
     assert_eq!(report["by_kind"][0]["name"], "refund", "{report:#}");
+    assert_eq!(report["grants"][0]["issued_at"], story.at(60_000) / 1000 * 1000, "{report:#}");
     let said = hub.command(&["report", "--since", "2h", "--by", "client"]).unwrap();
     assert!(said.contains("CLIENT") && said.contains("agent-a7") && said.contains("narrower grants"), "{said}");
     let csv = hub.command(&["report", "--since", "2h", "--by", "subject", "--output", "csv"]).unwrap();

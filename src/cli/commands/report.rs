@@ -8,6 +8,7 @@ mod roles;
 mod tests;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
@@ -137,7 +138,7 @@ impl Report {
         let client = self.hub.connect()?;
         let path = format!("/v1/feeds/{}/report", self.hub.feed(&client)?);
         let answer = match roles {
-            Some(roles) => client.post(&path, &body(&query, roles))?,
+            Some(roles) => client.post_waiting(&path, &body(&query, roles), WAIT)?,
             None => get(&client, &path, &query)?,
         };
         if self.output == Format::Json {
@@ -186,7 +187,7 @@ fn get(client: &Client, path: &str, query: &[(&str, String)]) -> Result<Value, F
 }
 
 /// How long a report over many grants may take.
-const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(60);
 
 fn body(query: &[(&str, String)], roles: Value) -> Value {
     let mut body = json!({"roles": roles});

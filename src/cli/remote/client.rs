@@ -101,7 +101,12 @@ impl Client {
 
     /// The answer to a POST.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
-        let request = self.http.post(self.url(path, &[])).timeout(TIMEOUT);
+        self.post_waiting(path, body, Duration::ZERO)
+    }
+
+    /// The answer to a POST that may take `wait`.
+    pub fn post_waiting(&self, path: &str, body: &Value, wait: Duration) -> Result<Value, Error> {
+        let request = self.http.post(self.url(path, &[])).timeout(TIMEOUT.saturating_add(wait));
         self.answer(request.header(CONTENT_TYPE, "application/json").body(body.to_string()))
     }
 

@@ -122,9 +122,9 @@ pub struct GrantMeasures {
     pub task: Option<String>,
     /// The kind of task.
     pub kind: String,
-    /// `iat`.
+    /// `iat`, in milliseconds as all times here.
     pub issued_at: u64,
-    /// `exp`.
+    /// `exp`, in milliseconds.
     pub expires_at: u64,
     /// When it was first used; 0 if never.
     pub first: u64,

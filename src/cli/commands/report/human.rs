@@ -170,6 +170,9 @@ fn narrower(grants: &[GrantMeasures], out: &mut dyn Write) -> io::Result<()> {
         for rule in &width.narrower_rules {
             writeln!(out, "    rule: {}", printable(&rule.to_string()))?;
         }
+        for note in &width.notes {
+            writeln!(out, "    note: {}", printable(note))?;
+        }
     }
     match all.len().checked_sub(NARROWER).filter(|more| *more > 0) {
         Some(more) => writeln!(out, "  and {more} more with `--output json`"),

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use taskfence_core::config::load;
 use taskfence_core::config::problem::Problem;
+use taskfence_hub::evidence::measures::comparison::Role;
 
 use crate::failure::Failure;
 use crate::input::document;
@@ -22,22 +23,6 @@ const WHAT: &str = "the file of roles";
 struct Roles {
     /// The roles.
     roles: Vec<Role>,
-}
-
-/// What somebody may do for as long as they have the role.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Role {
-    /// Its name.
-    name: String,
-    /// `sub` of those who have it.
-    subjects: Vec<String>,
-    /// The scopes that it gives.
-    #[serde(default)]
-    scopes: Vec<String>,
-    /// The objects of `authorization_details` (RFC 9396) that it gives.
-    #[serde(default)]
-    authorization_details: Vec<Value>,
 }
 
 /// The roles of the file at `path`, in YAML or JSON, as the hub takes them.
@@ -81,8 +66,8 @@ fn check(roles: &[Role]) -> Vec<Problem> {
                 bad(&format!(".subjects[{at}]"), &format!("`{subject}` stands twice"), "remove one");
             }
         }
-        if role.scopes.is_empty() && role.authorization_details.is_empty() {
-            bad("", "allows nothing", "add `scopes` or `authorization_details`");
+        if role.scopes.is_empty() && role.authorization_details.is_empty() && role.cells.is_none() {
+            bad("", "allows nothing", "add `scopes`, `authorization_details` or `cells`");
         }
         for (at, scope) in role.scopes.iter().enumerate() {
             if scope.is_empty() || scope.contains(char::is_whitespace) {
@@ -128,6 +113,7 @@ mod tests {
             "roles: [{name: '', subjects: [], scopes: ['a b', '']}]",
             "roles: [{name: a, subjects: [s, s, ''], scopes: [x]}, {name: a, subjects: [t]}]",
             "roles: [{name: a, subjects: [s], authorization_details: [{type: order}, {actions: [x]}, 7]}]",
+            "roles: [{name: a, subjects: [s], cells: many}]",
             "roles: [{name: a, name: b, subjects: [s], scopes: [x]}]",
         ] {
             let folder = tempfile::tempdir().unwrap();

@@ -63,6 +63,7 @@ fn report() -> Answer {
         narrower_scopes: vec!["refund".to_owned()],
         narrower_details: vec![json!({"type": "order", "actions": ["refund"], "identifier": "1881"})],
         narrower_rules: vec![json!({"name": "refund", "match": {"methods": ["POST"], "path": "/v1/refunds/1881"}})],
+        notes: vec!["`when` of the rule asks for more".to_owned()],
         ..Width::default()
     };
     wide.residual = Some(Residual {
