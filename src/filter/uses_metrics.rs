@@ -21,15 +21,16 @@ pub struct UsesMetrics {
 impl UsesMetrics {
     /// Defines them.
     pub fn define(feed: &str) -> UsesMetrics {
+        let batches = |result: &str| Counter::define(&format!("taskfence.uses_batches.{result}"));
         UsesMetrics {
             counted: Counter::define("taskfence.uses_counted"),
             other: Counter::define("taskfence.uses_other"),
             records_dropped: Counter::define("taskfence.uses_records_dropped"),
             gaps: Counter::define("taskfence.uses_gaps"),
-            taken: Counter::define("taskfence.uses_batches.taken"),
-            failed: Counter::define("taskfence.uses_batches.failed"),
-            unknown: Counter::define("taskfence.uses_batches.unknown"),
-            dropped: Counter::define("taskfence.uses_batches.dropped"),
+            taken: batches("taken"),
+            failed: batches("failed"),
+            unknown: batches("unknown"),
+            dropped: batches("dropped"),
             unsent: Gauge::define(&format!("taskfence.uses_unsent_seconds.{feed}")),
         }
     }
