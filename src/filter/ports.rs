@@ -71,15 +71,31 @@ impl ConnectionInfo for EnvoyConnection {
         if !has_peer() {
             return None;
         }
-        parse_digest(&host::property(b"connection\0sha256_peer_certificate_digest")?)
+        peer_digest()
     }
 
     fn peer_uri(&mut self) -> Option<String> {
         if !has_peer() {
             return None;
         }
-        parse_peer(&host::property(b"connection\0uri_san_peer_certificate")?)
+        peer_uri()
     }
+}
+
+/// The URI and the digest in the certificate of the client; neither without a certificate.
+pub fn peer() -> (Option<String>, Option<[u8; 32]>) {
+    match has_peer() {
+        true => (peer_uri(), peer_digest()),
+        false => (None, None),
+    }
+}
+
+fn peer_digest() -> Option<[u8; 32]> {
+    parse_digest(&host::property(b"connection\0sha256_peer_certificate_digest")?)
+}
+
+fn peer_uri() -> Option<String> {
+    parse_peer(&host::property(b"connection\0uri_san_peer_certificate")?)
 }
 
 /// Whether the client showed a certificate in the TLS handshake. What a header says about one (XFCC) is never asked:

@@ -5,7 +5,7 @@ use crate::clock::{last_milliseconds, milliseconds};
 use crate::feed_follower::{FeedFollower, random, read_answer};
 use crate::host::{self, HostError};
 use crate::plugin::Shared;
-use crate::ports::{EnvoyConnection, SharedData};
+use crate::ports::{self, EnvoyConnection, SharedData};
 use crate::uses_counter::{Counted, UsesCounter};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -21,7 +21,7 @@ use taskfence_core::index::RuleIndex;
 use taskfence_core::policy::policy::Policy;
 use taskfence_core::signal::hub_source::HubSource;
 use taskfence_core::uses::batch::{RuleRef, SeenKind};
-use taskfence_core::uses::outline::{self, Outline};
+use taskfence_core::uses::outline;
 use taskfence_core::uses::row::Refused;
 use taskfence_core::uses::sender::{self, Outcome, Posted, Proxy, TIMEOUT};
 use taskfence_core::uses::table::{Moment, Table};
@@ -30,9 +30,10 @@ use taskfence_core::uses::table::{Moment, Table};
 const MAX_REPLACED: usize = 4;
 
 thread_local! {
-    // A VM has one thread. The plugins of this VM, and the rules of those that are gone.
+    // A VM has one thread. The plugins of this VM, and for those that are gone the hash of the
+    // configuration and its rules as JSON.
     static PLUGINS: RefCell<Vec<Weak<Shared>>> = const { RefCell::new(Vec::new()) };
-    static REPLACED: RefCell<Vec<Outline>> = const { RefCell::new(Vec::new()) };
+    static REPLACED: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A request was permitted, or passes by shadow mode.
@@ -47,20 +48,29 @@ pub fn permitted(shared: &Shared, policy: &Policy, permit: &Permit, request: &Re
         let captures = permit.captured().of(request.path);
         let glass = permit.broken_glass();
         let look = counted.table.permitted(session, rule, request.method, captures, glass, moment);
-        // What the decision needed is known. The rest costs calls to the proxy, so it is asked for now and then.
-        let source = permit.source().or_else(|| if look { EnvoyConnection.source() } else { None });
-        if let Some(source) = source {
-            counted.table.seen(session, SeenKind::Source, &source.to_string(), moment);
-        }
-        let asked = if look && permit.peer().is_none() { EnvoyConnection.peer_uri() } else { None };
-        if let Some(peer) = permit.peer().or(asked.as_deref()) {
-            counted.table.seen(session, SeenKind::Peer, peer, moment);
-        }
-        let certificate = || if look { EnvoyConnection.peer_certificate() } else { None };
-        if let Some(key) = permit.proof_key().copied().or_else(certificate) {
-            counted.table.seen(session, SeenKind::Key, &digest_text(&key), moment);
-        }
+        note_origin(counted, permit, look, moment);
     });
+}
+
+/// Notes who made a request. What the decision needed is known. The rest costs calls to the proxy, so it is asked for only
+/// where `look` says so.
+fn note_origin(counted: &mut Counted, permit: &Permit, look: bool, moment: Moment<'_>) {
+    let Some(session) = permit.session() else { return };
+    let known = permit.source().is_some() || permit.peer().is_some() || permit.proof_key().is_some();
+    if !known && !look {
+        return;
+    }
+    let source = permit.source().or_else(|| if look { EnvoyConnection.source() } else { None });
+    let (uri, digest) = if look { ports::peer() } else { (None, None) };
+    if let Some(source) = source {
+        counted.table.seen(session, SeenKind::Source, &source.to_string(), moment);
+    }
+    if let Some(peer) = permit.peer().or(uri.as_deref()) {
+        counted.table.seen(session, SeenKind::Peer, peer, moment);
+    }
+    if let Some(key) = permit.proof_key().or(digest.as_ref()) {
+        counted.table.seen(session, SeenKind::Key, &digest_text(key), moment);
+    }
 }
 
 /// A request was refused.
@@ -127,27 +137,32 @@ pub fn configure(shared: &Rc<Shared>) {
 
 /// The proxy deletes a root context: what was counted under its rules may not have been sent yet.
 pub fn on_root_gone(shared: &Shared) {
-    if let Some(outline) = outline_of(shared).filter(|_| shared.uses.is_some()) {
-        REPLACED.with_borrow_mut(|replaced| {
-            replaced.retain(|known| known.config != outline.config);
-            replaced.push(outline);
-            let excess = replaced.len().saturating_sub(MAX_REPLACED);
-            replaced.drain(..excess);
-        });
-    }
+    let Ok(judge) = shared.judge.try_borrow() else { return };
+    let Some(source) = judge.policy().signals().hub().filter(|_| shared.uses.is_some()) else { return };
+    let text = outline::text(judge.policy(), &source.config_hash);
+    REPLACED.with_borrow_mut(|replaced| {
+        replaced.retain(|(known, _)| *known != source.config_hash);
+        if replaced.len() >= MAX_REPLACED {
+            replaced.remove(0);
+        }
+        replaced.push((source.config_hash.clone(), text));
+    });
 }
 
-/// The rules of the configuration with that hash.
-fn outline(config: &str) -> Option<Outline> {
+/// The rules of the configuration with that hash, as JSON.
+fn outline(config: &str) -> Option<String> {
     let plugins: Vec<Rc<Shared>> = PLUGINS.with_borrow(|plugins| plugins.iter().filter_map(Weak::upgrade).collect());
-    let live = plugins.iter().find_map(|shared| outline_of(shared).filter(|outline| outline.config == config));
-    live.or_else(|| REPLACED.with_borrow(|replaced| replaced.iter().find(|known| known.config == config).cloned()))
-}
-
-fn outline_of(shared: &Shared) -> Option<Outline> {
-    let judge = shared.judge.try_borrow().ok()?;
-    let source = judge.policy().signals().hub()?;
-    Some(outline::of(judge.policy(), &source.config_hash))
+    let live = plugins.iter().find_map(|shared| {
+        let judge = shared.judge.try_borrow().ok()?;
+        let is_it = judge.policy().signals().hub().is_some_and(|source| source.config_hash == config);
+        is_it.then(|| outline::text(judge.policy(), config))
+    });
+    live.or_else(|| {
+        REPLACED.with_borrow(|replaced| {
+            let known = replaced.iter().find(|(known, _)| known == config);
+            known.map(|(_, text)| text.clone())
+        })
+    })
 }
 
 /// Cuts batches, and sends them if this VM follows the feed.
@@ -223,21 +238,12 @@ fn take(shared: &Shared, uses: &UsesCounter, answer: Answer) {
 
 fn tell(source: &HubSource, outcome: &Outcome) {
     let (HubSource { hub, feed, .. }, Some(times)) = (source, outcome.log) else { return };
-    match outcome.posted {
-        Posted::Taken => {}
-        Posted::Failed(Some(status)) => {
-            log::warn!("feed `{feed}` of hub `{hub}`: counted uses were not taken, status {status} ({times} times)");
-        }
-        Posted::Failed(None) => {
-            log::warn!("feed `{feed}` of hub `{hub}`: counted uses were not answered ({times} times)");
-        }
-        Posted::Unknown => {
-            log::warn!("feed `{feed}` of hub `{hub}`: the hub takes no counted uses: it is older than this filter");
-        }
-        Posted::Dropped(status) => {
-            log::error!(
-                "feed `{feed}` of hub `{hub}`: the hub refused counted uses, status {status}: they are dropped"
-            );
-        }
-    }
+    let (level, what, status) = match outcome.posted {
+        Posted::Taken => return,
+        Posted::Failed(status) => (log::Level::Warn, "it did not take them; they are sent again", status),
+        Posted::Unknown => (log::Level::Warn, "it is older than this filter and takes none", None),
+        Posted::Dropped(status) => (log::Level::Error, "it refused them; they are dropped", Some(status)),
+    };
+    let status = status.unwrap_or_default();
+    log::log!(level, "feed `{feed}` of hub `{hub}`: counted uses: {what} (status {status}, {times} times)");
 }

@@ -14,6 +14,8 @@ use taskfence_core::signal::receiver::{self, Head};
 use taskfence_core::state::revocations as core_state;
 use taskfence_core::time::Timestamp;
 use taskfence_core::token::verify;
+use taskfence_core::uses::batch::RuleRef;
+use taskfence_core::uses::table::{Moment, RulePlaces, Table};
 use taskfence_tests::{
     in_process::LocalPorts,
     mint::{self, Alg, Jwt},
@@ -29,7 +31,7 @@ pub type Operation = Box<dyn FnMut()>;
 pub type Named = (&'static str, fn() -> Operation);
 
 /// All of them.
-pub const OPERATIONS: [Named; 13] = [
+pub const OPERATIONS: [Named; 15] = [
     ("parse token", parse),
     ("examine token", examine),
     ("canonical path, plain", || canonical(b"/v1/orders/1881?expand=lines")),
@@ -38,6 +40,8 @@ pub const OPERATIONS: [Named; 13] = [
     ("decide, warm, six conditions", || decide(json!([service::rule_with_when()]), "{}", 1)),
     ("decide, warm, 10 rules", || decide(service::rules(10), "{}", 1)),
     ("decide, warm, 1000 rules", || decide(service::rules(1_000), "{}", 1)),
+    ("decide and count, warm", || decide_and_count(&[orders::ORDER_PATH])),
+    ("decide and count, two uses in turns", || decide_and_count(&["/v1/orders/1", "/v1/orders/2"])),
     ("decide, cold ES256 in pure Rust", || decide(json!([service::rule()]), FORGETS, 1)),
     ("state look-up, empty", || decide_anew(0)),
     ("state look-up, 100000 entries", || decide_anew(MANY)),
@@ -133,6 +137,34 @@ fn decide(rules: Value, limits: &str, stores: usize) -> Operation {
     let policy = policy(rules.clone(), limits);
     let stores = (0..stores).map(|epoch| ports(&policy, epoch.try_into().unwrap_or_default(), 0)).collect();
     decide_before(rules, limits, stores)
+}
+
+/// The whole judgement of a request that passes, and its count. The paths take turns.
+fn decide_and_count(paths: &'static [&'static str]) -> Operation {
+    let rules = json!([{"name": "read", "match": {"path": "/v1/orders/{order}"}, "require": {"scope": orders::SCOPE}}]);
+    let mut judge = Judge::new(policy(rules, "{}"));
+    let mut ports = ports(judge.policy(), 1, 0);
+    let header = format!("Bearer {}", service::token(Alg::Es256).sign());
+    let (now, mut turn) = (now(), 0);
+    let (mut table, mut places) = (Table::new(1), RulePlaces::new(1));
+    Box::new(move || {
+        turn = (turn + 1) % paths.len();
+        let headers = [
+            (":method", "GET"),
+            (":authority", orders::HOST),
+            (":path", paths[turn]),
+            ("x-request-id", "6f2c1a3e-8b7d-4c1e-9a55-0d6d7f1f2b11"),
+            ("user-agent", "bench"),
+            ("authorization", &header),
+        ];
+        let request = Request::from_headers(headers.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let permit = judge.judge(black_box(&request), &mut ports, now).expect("a request that passes");
+        let (rule, session) = (permit.rule().expect("a rule"), permit.session().expect("a session"));
+        let place = table.rule(&mut places, rule, || Some(RuleRef { config: String::new(), name: "read".to_owned() }));
+        let moment = Moment { masks: &judge.policy().evidence().masks, now: now.0 * 1_000 };
+        let captures = permit.captured().of(request.path);
+        black_box(table.permitted(session, place, request.method, captures, permit.broken_glass(), moment));
+    })
 }
 
 /// Warm, but the state is another one each time.

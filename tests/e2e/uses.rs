@@ -25,13 +25,15 @@ use tokio::time;
 const WORKERS: u32 = 4;
 
 fn config() -> Value {
-    orders::config_of(json!([
-        {"name": "read", "match": {"methods": ["GET"], "path": "/v1/orders/{order}"}, "require": {"scope": orders::SCOPE}},
+    let mut config = orders::config();
+    config["rules"] = json!([
         {"name": "cancel", "match": {"path": "/v1/orders/{order}:cancel"}, "require": {"scope": "orders.cancel"}},
+        {"name": "read", "match": {"methods": ["GET"], "path": "/v1/orders/{order}"}, "require": {"scope": orders::SCOPE}},
         {"name": "trial", "match": {"path": "/v1/trial/{rest...}"}, "require": {"scope": "orders.trial"}, "mode": "shadow"},
         {"name": "live", "match": {"path": "/v1/live/{rest...}"}, "require": {"scope": orders::SCOPE}},
         {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
-    ]))
+    ]);
+    config
 }
 
 /// A token by name: `jti`, and a task and a session of its own.
@@ -87,8 +89,10 @@ async fn the_sums_of_all_workers_are_exact_over_an_update_and_an_absent_hub() {
     let before = proxy.connections_by_worker().await.unwrap();
     assert!(before.iter().all(|connections| *connections > 0), "all workers count: {before:?}");
     // The configuration changes while requests come.
-    let (loaded, replaced) =
-        tokio::join!(load(&proxy, &one, "/v1/orders/1882", 300), file.replace(&proxy, "\"30s\"", "\"31s\""));
+    let (loaded, replaced) = tokio::join!(
+        load(&proxy, &one, "/v1/orders/1882", 300),
+        file.replace(&proxy, "orders.trial", "orders.experiment")
+    );
     replaced.unwrap();
     sent += loaded;
     sent += load(&proxy, &two, "/v1/orders/1881", 50).await;
@@ -123,7 +127,7 @@ async fn the_sums_of_all_workers_are_exact_over_an_update_and_an_absent_hub() {
     assert_eq!(configs.len(), 2, "both configurations have decided");
     for config in configs {
         let outline = taken.outlines.iter().find(|outline| outline.config == *config);
-        let rule = &outline.unwrap_or_else(|| panic!("the rules of {config}")).rules[0];
+        let rule = &outline.unwrap_or_else(|| panic!("the rules of {config}")).rules[1];
         assert_eq!((rule.name.as_str(), rule.path.as_deref()), ("read", Some("/v1/orders/{order}")));
     }
     assert_eq!(taken.authorization.as_deref(), Some(format!("Bearer {}", hub.sidecar()).as_str()));
@@ -226,7 +230,7 @@ async fn plugins_of_one_machine_count_together() {
     let hub = Hub::start("uses-several").await.unwrap();
     let uses = UsesHub::before(&hub).await.unwrap();
     let mut other = config();
-    other["rules"][0]["name"] = json!("read-there");
+    other["rules"][1]["name"] = json!("read-there");
     let settings = settings("uses-several-envoy", &hub, &uses).also("other", hub.followed_by(&other));
     let proxy = Sidecar::start(settings).await.unwrap();
     wait_ready(&proxy).await.unwrap();

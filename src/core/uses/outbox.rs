@@ -86,7 +86,8 @@ impl Outbox {
     /// Lays the batch into the place of this VM, and then says so.
     fn lay(&mut self, store: &mut impl Store, table: &Table, now: u64) -> Result<(), StoreError> {
         let (vm, number) = (self.vm, self.number);
-        let (_, place) = roster::change(store, self.feed, |roster| roster.claim(vm, now))?;
+        let mut place = None;
+        roster::change(store, self.feed, &mut |roster| place = roster.claim(vm, now))?;
         self.place = place;
         if let (Some(place), Some(cut)) = (place, &self.waiting) {
             roster::put(store, (self.feed, place), vm, number, cut.json.as_bytes())?;
@@ -105,15 +106,16 @@ impl Outbox {
         laid: Option<(u64, u64)>,
         now: u64,
     ) -> Result<(), StoreError> {
-        let (vm, known) = (self.vm, self.place);
-        let (_, place) = roster::change(store, self.feed, |roster| {
+        let (vm, known, mut place) = (self.vm, self.place, None);
+        roster::change(store, self.feed, &mut |roster| {
             let kept = known.filter(|place| roster.entry(*place, vm).is_some());
-            let place = kept.or_else(|| roster.claim(vm, now))?;
-            let entry = roster.places.get_mut(usize::from(place))?;
-            // The batch does not lie in a place that was taken anew.
-            let (cut, cut_since) = laid.filter(|_| kept.is_some()).unwrap_or((entry.cut, entry.cut_since));
-            *entry = Entry { vm, alive: now, since, cut, cut_since, taken: entry.taken };
-            Some(place)
+            place = kept.or_else(|| roster.claim(vm, now));
+            let entry = place.and_then(|place| roster.places.get_mut(usize::from(place)));
+            if let Some(entry) = entry {
+                // The batch does not lie in a place that was taken anew.
+                let (cut, cut_since) = laid.filter(|_| kept.is_some()).unwrap_or((entry.cut, entry.cut_since));
+                *entry = Entry { vm, alive: now, since, cut, cut_since, taken: entry.taken };
+            }
         })?;
         self.place = place;
         self.is_marked = place.is_some() && since != 0;

@@ -3,7 +3,7 @@
 use crate::policy::policy::Policy;
 use crate::rules::detail_match::{DetailRequirement, Part, Pattern};
 use crate::rules::mode::Mode;
-use crate::rules::requirement::{Check, Requirement};
+use crate::rules::requirement::Check;
 use crate::rules::rule::{Effect, Rule};
 use crate::uses::json_text::JsonText;
 use serde::{Deserialize, Serialize};
@@ -72,92 +72,70 @@ pub struct DetailOutline {
 }
 
 /// The rules of `policy`, whose configuration has that hash.
-pub fn of(policy: &Policy, config_hash: &str) -> Outline {
-    let shadow = |rule: &Rule| rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
-    let rules = policy.rules().iter().map(|rule| RuleOutline { shadow: shadow(rule), ..rule_outline(rule) });
-    Outline { config: config_hash.to_owned(), rules: rules.collect() }
+pub fn of(policy: &Policy, config_hash: &str) -> Option<Outline> {
+    serde_json::from_str(&text(policy, config_hash)).ok()
 }
 
-impl Outline {
-    /// As JSON.
-    pub(crate) fn text(&self) -> String {
-        let mut json = JsonText::default();
-        json.open('{');
-        json.string_member("config", &self.config);
-        json.name("rules");
-        json.open('[');
-        self.rules.iter().for_each(|rule| rule.write(&mut json));
-        json.close(']');
-        json.close('}');
-        json.text
+/// [`Outline`] of `policy`, whose configuration has that hash, as JSON.
+pub fn text(policy: &Policy, config_hash: &str) -> String {
+    let mut json = JsonText::default();
+    json.open('{');
+    json.string_member("config", config_hash);
+    json.name("rules");
+    json.open('[');
+    for rule in policy.rules() {
+        let is_shadow = rule.mode.unwrap_or(policy.mode(None)) == Mode::Shadow;
+        write_rule(&mut json, rule, is_shadow);
     }
+    json.close(']');
+    json.close('}');
+    json.text
 }
 
-impl RuleOutline {
-    fn write(&self, json: &mut JsonText) {
-        json.open('{');
-        json.string_member("name", &self.name);
-        json.string_member("effect", &self.effect);
-        json.strings_member("methods", &self.methods);
-        json.strings_member("hosts", &self.hosts);
-        json.optional_member("path", self.path.as_deref());
-        json.strings_member("captures", &self.captures);
-        json.strings_member("scopes", &self.scopes);
-        if let Some(detail) = &self.detail {
-            json.name("detail");
-            json.open('{');
-            json.string_member("type", &detail.kind);
-            json.optional_member("action", detail.action.as_deref());
-            json.optional_member("identifier", detail.identifier.as_deref());
-            json.optional_member("location", detail.location.as_deref());
-            json.optional_member("datatype", detail.datatype.as_deref());
-            json.optional_member("privilege", detail.privilege.as_deref());
-            json.close('}');
-        }
-        json.flag_member("shadow", self.shadow);
-        json.close('}');
-    }
-}
-
-fn rule_outline(rule: &Rule) -> RuleOutline {
-    let (matcher, name) = (rule.matcher(), rule.name().to_owned());
-    let (effect, requirement) = match rule.effect() {
-        Effect::Require(requirement) => ("require", Some(requirement)),
-        Effect::Anonymous => ("anonymous", None),
-        Effect::Deny => ("deny", None),
+/// [`RuleOutline`].
+fn write_rule(json: &mut JsonText, rule: &Rule, is_shadow: bool) {
+    let matcher = rule.matcher();
+    let (effect, checks) = match rule.effect() {
+        Effect::Require(requirement) => ("require", requirement.checks()),
+        Effect::Anonymous => ("anonymous", &[][..]),
+        Effect::Deny => ("deny", &[][..]),
     };
-    let checks = requirement.map(Requirement::checks).unwrap_or_default();
-    let scopes = checks.iter().filter_map(|check| match check {
-        Check::Scope { all, .. } => Some(all),
-        _ => None,
-    });
-    let detail = checks.iter().find_map(|check| match check {
-        Check::Detail(detail) => Some(detail_outline(detail, matcher.capture_names())),
-        _ => None,
-    });
-    RuleOutline {
-        name,
-        effect: effect.to_owned(),
-        methods: matcher.methods.clone(),
-        hosts: matcher.hosts.clone(),
-        path: matcher.template().map(ToString::to_string),
-        captures: matcher.capture_names().to_vec(),
-        scopes: scopes.flatten().cloned().collect(),
-        detail,
-        shadow: false,
+    json.open('{');
+    json.string_member("name", rule.name());
+    json.string_member("effect", effect);
+    json.strings_member("methods", &matcher.methods);
+    json.strings_member("hosts", &matcher.hosts);
+    json.optional_member("path", matcher.template().map(ToString::to_string).as_deref());
+    json.strings_member("captures", matcher.capture_names());
+    // A rule has one check of each kind at the most.
+    for check in checks {
+        match check {
+            Check::Scope { all, .. } => json.strings_member("scopes", all),
+            Check::Detail(detail) => write_detail(json, detail, matcher.capture_names()),
+            _ => {}
+        }
     }
+    json.flag_member("shadow", is_shadow);
+    json.close('}');
 }
 
-fn detail_outline(detail: &DetailRequirement, names: &[String]) -> DetailOutline {
-    let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|pattern| written(pattern, names));
-    DetailOutline {
-        kind: detail.kind.clone(),
-        action: text(&detail.action),
-        identifier: text(&detail.identifier),
-        location: text(&detail.location),
-        datatype: text(&detail.datatype),
-        privilege: text(&detail.privilege),
+/// [`DetailOutline`].
+fn write_detail(json: &mut JsonText, detail: &DetailRequirement, names: &[String]) {
+    json.name("detail");
+    json.open('{');
+    json.string_member("type", &detail.kind);
+    for (name, pattern) in [
+        ("action", &detail.action),
+        ("identifier", &detail.identifier),
+        ("location", &detail.location),
+        ("datatype", &detail.datatype),
+        ("privilege", &detail.privilege),
+    ] {
+        if let Some(pattern) = pattern {
+            json.string_member(name, &written(pattern, names));
+        }
     }
+    json.close('}');
 }
 
 /// A pattern as a rule writes it. `names` are those of the captures.
@@ -191,10 +169,9 @@ mod tests {
             ]
         });
         let policy = load(config.to_string().as_bytes()).unwrap().policy;
-        let outline = of(&policy, "0011223344556677");
-        let text: Value = serde_json::from_str(&outline.text()).unwrap();
-        assert_eq!(text, serde_json::to_value(&outline).unwrap());
-        let outline = text;
+        let outline: Value = serde_json::from_str(&text(&policy, "0011223344556677")).unwrap();
+        let read = of(&policy, "0011223344556677").unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), outline, "nothing is lost when it is read");
         assert_eq!(
             outline,
             json!({"config": "0011223344556677", "rules": [

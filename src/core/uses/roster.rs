@@ -148,20 +148,19 @@ pub(crate) fn read(store: &mut impl Store, feed: FeedId) -> Result<Roster, Store
     Ok(Roster::decode(&stored.bytes)?)
 }
 
-/// Changes the record of `feed`, and again if another VM has changed it meanwhile. The record as it is then, and what
-/// `change` returned last.
-pub(crate) fn change<T>(
+/// Changes the record of `feed`, and again if another VM has changed it meanwhile.
+pub(crate) fn change(
     store: &mut impl Store,
     feed: FeedId,
-    mut change: impl FnMut(&mut Roster) -> T,
-) -> Result<(Roster, T), StoreError> {
+    change: &mut dyn FnMut(&mut Roster),
+) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let stored = store.read(Slot::Uses(feed))?.ok_or(StoreError::Absent)?;
-        let before = Roster::decode(&stored.bytes)?;
-        let mut after = before.clone();
-        let result = change(&mut after);
-        if after == before || store.swap(Slot::Uses(feed), &after.encode(), stored.cas)? {
-            return Ok((after, result));
+        let mut roster = Roster::decode(&stored.bytes)?;
+        change(&mut roster);
+        let bytes = roster.encode();
+        if bytes == stored.bytes || store.swap(Slot::Uses(feed), &bytes, stored.cas)? {
+            return Ok(());
         }
     }
     Err(StoreError::Contended)

@@ -8,7 +8,6 @@ use crate::state::store::{FeedId, Store, StoreError};
 use crate::uses::batch::FORMAT;
 use crate::uses::json_text::JsonText;
 use crate::uses::outbox::vm_text;
-use crate::uses::outline::Outline;
 use crate::uses::roster::{self, Entry, Roster};
 use serde_json::Value;
 
@@ -96,15 +95,15 @@ pub struct Outcome {
 }
 
 impl Sender {
-    /// The body of the request that is due at `now`, which is `POST /v1/feeds/NAME/uses`. `outline` gives the rules of the
-    /// configuration with that hash, if they are known. `random` spreads requests over time.
+    /// The body of the request that is due at `now`, which is `POST /v1/feeds/NAME/uses`. `outline` gives
+    /// [`crate::uses::outline::Outline`] of the configuration with that hash as JSON, if it is known. `random` spreads requests over time.
     pub fn tick(
         &mut self,
         store: &mut impl Store,
         feed: FeedId,
         proxy: Proxy<'_>,
         (now, random): (u64, u64),
-        outline: impl Fn(&str) -> Option<Outline>,
+        outline: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         if self.call.as_ref().is_some_and(|call| call.ends <= now) {
             self.call = None;
@@ -116,12 +115,13 @@ impl Sender {
         }
         let mut roster = roster::read(store, feed)?;
         if roster.places.iter().any(|entry| is_done(entry, now)) {
-            (roster, ()) = roster::change(store, feed, |roster| {
-                roster
+            roster::change(store, feed, &mut |current| {
+                current
                     .places
                     .iter_mut()
                     .filter(|entry| is_done(entry, now))
                     .for_each(|entry| *entry = Entry::default());
+                roster.clone_from(current);
             })?;
         }
         self.post(store, feed, &roster, proxy, now, outline)
@@ -134,7 +134,7 @@ impl Sender {
         roster: &Roster,
         proxy: Proxy<'_>,
         now: u64,
-        outline: impl Fn(&str) -> Option<Outline>,
+        outline: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         if !roster.places.iter().any(|entry| entry.has_batch() || entry.is_gap(now)) {
             return Ok(None);
@@ -183,12 +183,12 @@ impl Sender {
     }
 
     /// Writes the outlines that the hub asked for, and says how many of them are done with.
-    fn outlines(&self, body: &mut JsonText, outline: impl Fn(&str) -> Option<Outline>) -> usize {
+    fn outlines(&self, body: &mut JsonText, outline: impl Fn(&str) -> Option<String>) -> usize {
         body.name("configs");
         body.open('[');
         let (mut left, mut done) = (MAX_OUTLINE, 0usize);
         for wanted in &self.wanted {
-            let text = outline(wanted).map(|outline| outline.text()).unwrap_or_default();
+            let text = outline(wanted).unwrap_or_default();
             let is_short = text.len() <= MAX_OUTLINE;
             if is_short && text.len() > left {
                 break;
@@ -306,7 +306,7 @@ fn note(
     gaps: &[(u64, u64)],
     period: Option<u32>,
 ) -> Result<(), StoreError> {
-    roster::change(store, feed, |roster| {
+    roster::change(store, feed, &mut |roster| {
         roster.period = period.unwrap_or(roster.period);
         for entry in &mut roster.places {
             for (_, number) in batches.iter().filter(|(vm, _)| *vm == entry.vm) {
@@ -317,7 +317,6 @@ fn note(
             }
         }
     })
-    .map(drop)
 }
 
 fn number(count: usize) -> u64 {

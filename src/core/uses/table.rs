@@ -10,12 +10,9 @@ use crate::policy::evidence::Masks;
 use crate::uses::batch::{RuleRef, SeenKind};
 use crate::uses::grant_info;
 use crate::uses::row::{GrantRow, Refused, Use};
-use foldhash::SharedSeed;
-use foldhash::quality::SeedableRandomState;
-use hashbrown::HashTable;
+use hashbrown::HashMap;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 
 /// So many grants at once. A worker that sees more in one period is rare, and their memory is bounded by [`MAX_BYTES`].
 const MAX_GRANTS: usize = 4096;
@@ -48,8 +45,8 @@ pub struct Table {
     /// Changes with each cut, which moves grants. Never 0.
     pub(crate) generation: u32,
     pub(crate) grants: Vec<GrantRow>,
-    /// Places in `grants` by a hash of their identities.
-    places: HashTable<u32>,
+    /// Places in `grants` by their identities. Issuers choose the names of tokens, so no client can make them collide.
+    places: HashMap<Box<str>, usize>,
     pub(crate) rules: Vec<RuleRef>,
     rule_bytes: usize,
     pub(crate) bytes: usize,
@@ -60,7 +57,6 @@ pub struct Table {
     pub(crate) other_refused: u64,
     /// When the first use that is not in a row, or a record, was counted.
     pub(crate) loose_since: Option<u64>,
-    hasher: SeedableRandomState,
     random: u64,
     totals: Totals,
 }
@@ -104,7 +100,7 @@ impl Table {
         Table {
             generation: 1,
             grants: Vec::new(),
-            places: HashTable::new(),
+            places: HashMap::new(),
             rules: Vec::new(),
             rule_bytes: 0,
             bytes: 0,
@@ -114,7 +110,6 @@ impl Table {
             other_permitted: 0,
             other_refused: 0,
             loose_since: None,
-            hasher: SeedableRandomState::with_seed(seed, SharedSeed::global_fixed()),
             random: seed | 1,
             totals: Totals::default(),
         }
@@ -170,7 +165,7 @@ impl Table {
         };
         let one = Use { method, captures, masks };
         let room = MAX_BYTES.saturating_sub(self.bytes);
-        match rule.and_then(|rule| grant.permitted(rule, one, &self.hasher, room, now)) {
+        match rule.and_then(|rule| grant.permitted(rule, &one, room, now)) {
             Some((row, added)) => {
                 row.count = row.count.saturating_add(1);
                 row.break_glass = row.break_glass.saturating_add(u64::from(break_glass));
@@ -229,12 +224,11 @@ impl Table {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         self.places.clear();
         self.bytes = self.grants.iter().map(|grant| grant.bytes).fold(0, usize::saturating_add);
-        for (grant, place) in self.grants.iter().zip(0..) {
-            let hash = self.hasher.hash_one(&*grant.identity);
-            self.places.insert_unique(hash, place, |_| hash);
+        for (place, grant) in self.grants.iter().enumerate() {
+            self.places.entry(grant.identity.clone()).or_insert(place);
         }
         if self.grants.is_empty() {
-            (self.grants, self.places) = (Vec::new(), HashTable::new());
+            (self.grants, self.places) = (Vec::new(), HashMap::new());
             (self.rules, self.rule_bytes) = (Vec::new(), 0);
         }
     }
@@ -252,35 +246,29 @@ impl Table {
     #[inline(never)]
     fn find_or_add(&mut self, session: &Session, masks: &Masks, now: u64) -> u32 {
         let grant = session.verified().grant();
-        let identity = format!("{}\0{}", grant.issuer, grant.token_id.state_name());
-        let hash = self.hasher.hash_one(identity.as_str());
-        let is_it = |place: &u32| {
-            let row = usize::try_from(*place).ok().and_then(|place| self.grants.get(place));
-            row.is_some_and(|row| *row.identity == *identity)
+        let mut identity = String::with_capacity(64);
+        identity.push_str(&grant.issuer);
+        identity.push('\0');
+        identity.push_str(&grant.token_id.state_name());
+        let place = match self.places.get(identity.as_str()) {
+            Some(place) => Some(*place),
+            None => self.add(session, masks, identity.into(), now),
         };
-        let place = match self.places.find(hash, is_it) {
-            Some(place) => *place,
-            None => self.add((session, masks), identity, hash, now),
-        };
+        let place = place.and_then(|place| u32::try_from(place).ok()).unwrap_or(NO_ROOM);
         session.count_at(CountSlot { generation: self.generation, place });
         place
     }
 
-    fn add(&mut self, (session, masks): (&Session, &Masks), identity: String, hash: u64, now: u64) -> u32 {
+    fn add(&mut self, session: &Session, masks: &Masks, identity: Box<str>, now: u64) -> Option<usize> {
         if self.grants.len() >= MAX_GRANTS || self.bytes >= MAX_BYTES {
-            return NO_ROOM;
+            return None;
         }
-        let info = grant_info::text(session, masks);
-        let Ok(place) = u32::try_from(self.grants.len()) else { return NO_ROOM };
-        let row = GrantRow::new(identity, info, now);
+        let place = self.grants.len();
+        let row = GrantRow::new(identity.clone(), grant_info::text(session, masks), now);
         self.bytes = self.bytes.saturating_add(row.bytes);
         self.grants.push(row);
-        let (grants, hasher) = (&self.grants, &self.hasher);
-        self.places.insert_unique(hash, place, |place| {
-            let row = usize::try_from(*place).ok().and_then(|place| grants.get(place));
-            row.map_or(0, |row| hasher.hash_one(&*row.identity))
-        });
-        place
+        self.places.entry(identity).or_insert(place);
+        Some(place)
     }
 
     fn add_rule(&mut self, rule: RuleRef) -> u32 {
