@@ -26,7 +26,7 @@ const RECORD: &str = "taskfence.record";
 
 /// Records that a request was refused.
 pub fn refused(shared: &Shared, judge: &Judge, refusal: &Refusal, request: &Request<'_>, decision: &str) {
-    let line = (request.method, request.authority, request.path);
+    let line = [request.method, request.authority, request.path, request.traceparent];
     let record = build::refused(refusal, judge.policy(), &circumstances(judge, issuer(refusal), line, decision));
     // Anybody can send requests without a verified token, so their refusals are logged at debug.
     match refusal.session.is_some() {
@@ -42,7 +42,7 @@ pub fn admitted(shared: &Shared, judge: &Judge, permit: &Permit, request: &Reque
     if !always && !policy.record_allows(permit.rule()).hits(draw) {
         return;
     }
-    let (line, decision) = ((request.method, request.authority, request.path), decision_id());
+    let (line, decision) = ([request.method, request.authority, request.path, request.traceparent], decision_id());
     let issuer = permit.session().map(|session| session.verified().issuer());
     let record = build::admitted(permit, policy, &circumstances(judge, issuer, line, &decision));
     match always {
@@ -79,11 +79,10 @@ const NANOSECONDS: u64 = 1_000_000;
 fn circumstances<'c>(
     judge: &Judge,
     issuer: Option<IssuerIndex>,
-    (method, authority, path): (&'c [u8], &'c [u8], &'c [u8]),
+    [method, authority, path, traceparent]: [&'c [u8]; 4],
     decision: &'c str,
 ) -> Circumstances<'c> {
     let time_ms = host::now_nanoseconds().unwrap_or_default() / NANOSECONDS;
-    let traceparent = host::property(b"request\0headers\0traceparent").unwrap_or_default();
     Circumstances {
         decision,
         time_ms,
@@ -94,7 +93,7 @@ fn circumstances<'c>(
         state_age: issuer.and_then(|issuer| judge.state_age(issuer, Timestamp(time_ms / 1000))),
         source: EnvoyConnection.source(),
         peer: EnvoyConnection.peer_uri(),
-        trace_id: trace_context::trace_id(&traceparent).map(str::to_owned),
+        trace_id: trace_context::trace_id(traceparent).map(str::to_owned),
     }
 }
 

@@ -70,6 +70,19 @@ async fn accessed(sidecar: &Sidecar, lines: usize) -> Vec<Value> {
     log.lines().filter(|line| *line != "-").map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The records in the access log, once there are so many.
+async fn recorded(sidecar: &Sidecar, count: usize) -> Vec<Value> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let records = accessed(sidecar, 0).await;
+        if records.len() >= count {
+            return records;
+        }
+        assert!(Instant::now() < deadline, "{records:?}");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn assert_valid(schema: &Validator, records: &[Value]) {
     for record in records {
         let faults: Vec<_> =
@@ -233,7 +246,7 @@ async fn the_record_of_an_ended_stream_says_how_long_after_the_signal() {
     assert_signal_accepted(&hub.push(&complete_task(&task)).await.unwrap());
     assert!(ended.await.unwrap().unwrap().broken.is_some());
     let lasted = begun.elapsed();
-    let records = accessed(&sidecar, 1).await;
+    let records = recorded(&sidecar, 1).await;
     assert_valid(&schema(), &records);
     let [record] = &records[..] else { panic!("{records:?}") };
     assert_eq!((&record["verdict"], &record["reason"]), (&json!("ended"), &json!("task_completed")), "{record}");
@@ -243,7 +256,7 @@ async fn the_record_of_an_ended_stream_says_how_long_after_the_signal() {
     assert!(of("delay_ms") < 600, "{record}");
     let lasted = u64::try_from(lasted.as_millis()).unwrap();
     assert!((300..=lasted + 5).contains(&of("lasted_ms")), "{lasted} ms, {record}");
-    assert!(of("bytes_out") >= 500 && of("bytes_in") > 0, "{record}");
+    assert!(of("bytes_out") >= 500 && of("bytes_in") == 0, "{record}");
     assert!(record["state"]["age_ms"].as_u64().is_some_and(|age| age < 30_000), "{record}");
     // It has applied all that the hub has.
     assert_eq!(record["state"]["revision"].as_str(), Some(hub.head().await.unwrap().as_str()), "{record}");
@@ -260,6 +273,6 @@ async fn the_record_of_an_ended_stream_says_how_long_after_the_signal() {
     assert_eq!(stream.status, 200);
     stream.read(1).await.unwrap();
     assert!(stream.end(Duration::from_secs(60)).await.unwrap().broken.is_some());
-    let record = accessed(&sidecar, 2).await.remove(1);
+    let record = recorded(&sidecar, 2).await.remove(1);
     assert_eq!((&record["reason"], record["ended"].get("delay_ms")), (&json!("token_expired"), None), "{record}");
 }

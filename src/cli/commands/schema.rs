@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
 
-/// Print the JSON Schema of the configuration, or its reference, or the schema of decision records
+/// Print the JSON Schema of the configuration, or its reference
 ///
 /// The schema (draft 2020-12) is made from the types that read the configuration. Point your editor at it, or check
 /// configurations in a pipeline that has no `taskfence`. It describes shapes only: `taskfence check` finds more errors.

@@ -1,6 +1,6 @@
 //! Compiles `evidence`, and the rates of rules.
 
-use crate::config::model::{EvidenceConfig, MaskConfig};
+use crate::config::model::EvidenceConfig;
 use crate::config::problem::{Problem, Problems};
 use crate::encoding::nearest::nearest;
 use crate::policy::evidence::{Evidence, MASKABLE, Mask, Masks};
@@ -19,12 +19,18 @@ pub(super) fn evidence(config: &EvidenceConfig, problems: &mut Problems) -> Evid
             problems.errors.push(unknown(path, name));
             continue;
         };
-        if *known == "token" && *mask == MaskConfig::Remove {
-            let problem = Problem::at(path, "cannot be removed: it tells one grant from another");
-            problems.errors.push(problem.help("write `hash`"));
-            continue;
+        match mask.as_str() {
+            "hash" => members.push((*known, Mask::Hash)),
+            "remove" if *known == "token" => {
+                let problem = Problem::at(path, "cannot be removed: it tells one grant from another");
+                problems.errors.push(problem.help("write `hash`"));
+            }
+            "remove" => members.push((*known, Mask::Remove)),
+            _ => {
+                let problem = Problem::at(path, format!("unknown value `{mask}`"));
+                problems.errors.push(problem.help("known: `remove`, `hash`"));
+            }
         }
-        members.push((*known, compiled(*mask)));
     }
     let hashes = members.iter().any(|(_, mask)| *mask == Mask::Hash);
     match mask_key {
@@ -52,13 +58,6 @@ pub(super) fn rate(part: f64, path: &str, problems: &mut Problems) -> Rate {
         problems.errors.push(problem.help("`0.1` gives a record to one of ten allowed requests"));
         Rate::NEVER
     })
-}
-
-fn compiled(mask: MaskConfig) -> Mask {
-    match mask {
-        MaskConfig::Remove => Mask::Remove,
-        MaskConfig::Hash => Mask::Hash,
-    }
 }
 
 fn unknown(path: String, name: &str) -> Problem {

@@ -153,24 +153,14 @@ pub struct EvidenceConfig {
     /// `session`, `token` (`hash` only), `fingerprint`, `host`, `path`, `source`, `peer`, `trace_id`; of counted uses also
     /// `captures`, `scopes`, `details` and `key`. Default: none.
     #[serde(default)]
-    pub mask: BTreeMap<String, MaskConfig>,
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, schema_shapes::MaskConfig>"))]
+    pub mask: BTreeMap<String, String>,
     /// The key of hashed members, at least 32 characters, the same in all proxies. Without it everybody can compute the
     /// hash of a value that he guesses, such as an e-mail address. It can be read in Envoy's configuration dump. Default:
     /// none.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub mask_key: Option<Secret>,
-}
-
-/// What happens to a member before it leaves the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum MaskConfig {
-    /// It is left out.
-    Remove,
-    /// It is replaced by `sha256:` and a hash. Equal values have equal hashes.
-    Hash,
 }
 
 impl Default for EvidenceConfig {

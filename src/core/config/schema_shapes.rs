@@ -43,6 +43,17 @@ impl JsonSchema for JwkSet {
     }
 }
 
+/// What happens to a member before it leaves the proxy.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[allow(dead_code, reason = "it describes a value that is read by `compile_evidence`")]
+pub(crate) enum MaskConfig {
+    /// It is left out.
+    Remove,
+    /// It is replaced by `sha256:` and a hash. Equal values have equal hashes.
+    Hash,
+}
+
 /// What events do that leave a choice: `end` what their subject names (a token, a task or a session for good, sessions
 /// of a principal up to the event), `set` what they say, `set_and_end`, which ends only where the event is for the
 /// worse, or `ignore` them. session-revoked and task-completed always end, grant-narrowed always narrows; all other

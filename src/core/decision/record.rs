@@ -155,9 +155,9 @@ pub struct Ended {
     pub delay_ms: Option<u64>,
     /// From the begin of the request, in milliseconds.
     pub lasted_ms: Option<u64>,
-    /// The bytes that came from the client, with headers.
+    /// The bytes of the body that came from the client, as the proxy has counted them.
     pub bytes_in: Option<u64>,
-    /// The bytes that went to the client, with headers.
+    /// The bytes of the body that went to the client, as the proxy has counted them.
     pub bytes_out: Option<u64>,
 }
 

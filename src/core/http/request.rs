@@ -22,6 +22,8 @@ pub struct Request<'h> {
     pub like_grpc: bool,
     /// Whether it has a header with the reserved prefix, which no client may send.
     pub reserved: bool,
+    /// `traceparent` (W3C Trace Context), not checked. Of several nothing is kept that is valid.
+    pub traceparent: &'h [u8],
     /// `dpop` headers.
     proof: Found<&'h [u8]>,
     authorization: Found<&'h [u8]>,
@@ -75,6 +77,7 @@ impl<'h> Request<'h> {
                 }
                 b"authorization" => request.authorization.add(value),
                 b"dpop" => request.proof.add(value),
+                b"traceparent" => request.traceparent = if request.traceparent.is_empty() { value } else { b"several" },
                 b"cookie" if places.has_cookies() => {
                     for (name, token, _) in cookies(value) {
                         if let Some(place) = places.cookie(name).filter(|_| !token.is_empty()) {

@@ -26,12 +26,13 @@ pub struct Admitted {
     reported: u64,
 }
 
-/// `:method`, `:authority` and `:path` without its query, as received, one after the other.
+/// `:method`, `:authority`, `:path` without its query, and `traceparent`, as received, one after the other.
 #[derive(Debug, Clone)]
 pub struct Line {
     bytes: Box<[u8]>,
     method_len: u32,
     host_len: u32,
+    path_len: u32,
 }
 
 /// A stream that may not continue.
@@ -60,7 +61,7 @@ impl Admitted {
         Some(Admitted {
             rule: permit.rule()?,
             session: Rc::clone(permit.shared_session()?),
-            line: Line::new(request.method, request.authority, path)?,
+            line: Line::new(request.method, request.authority, path, request.traceparent)?,
             source: permit.source().map(Box::new),
             peer: permit.peer().map(Box::from),
             grpc: request.grpc,
@@ -73,7 +74,7 @@ impl Admitted {
         Admitted {
             rule: RuleIndex::new(0),
             session,
-            line: Line::new(method.as_bytes(), host.as_bytes(), path.as_bytes()).unwrap(),
+            line: Line::new(method.as_bytes(), host.as_bytes(), path.as_bytes(), b"").unwrap(),
             source: None,
             peer: None,
             grpc: false,
@@ -95,7 +96,7 @@ impl Admitted {
     }
 
     pub(crate) fn request(&self) -> Option<(&str, Host<'_>, Canonical<'_>)> {
-        let (method, host, path) = self.line.parts()?;
+        let [method, host, path, _] = self.line.parts()?;
         // The judge has parsed this request before, so it parses the same way again.
         let method = std::str::from_utf8(method).unwrap_or_default();
         Some((method, Host::parse(host).ok()?, Canonical::parse(path).ok()?))
@@ -117,18 +118,25 @@ impl Admitted {
 }
 
 impl Line {
-    fn new(method: &[u8], authority: &[u8], path: &[u8]) -> Option<Line> {
+    fn new(method: &[u8], authority: &[u8], path: &[u8], traceparent: &[u8]) -> Option<Line> {
+        // What has another length is not valid, and is not worth the memory.
+        let traceparent = if traceparent.len() == TRACEPARENT { traceparent } else { &[] };
         Some(Line {
-            bytes: [method, authority, path].concat().into_boxed_slice(),
+            bytes: [method, authority, path, traceparent].concat().into_boxed_slice(),
             method_len: u32::try_from(method.len()).ok()?,
             host_len: u32::try_from(authority.len()).ok()?,
+            path_len: u32::try_from(path.len()).ok()?,
         })
     }
 
-    /// `:method`, `:authority`, and `:path` without its query. Never `None` for a line that was made.
-    pub fn parts(&self) -> Option<(&[u8], &[u8], &[u8])> {
+    /// `:method`, `:authority`, `:path` without its query, and `traceparent`. Never `None` for a line that was made.
+    pub fn parts(&self) -> Option<[&[u8]; 4]> {
         let (method, rest) = self.bytes.split_at_checked(usize::try_from(self.method_len).ok()?)?;
-        let (host, path) = rest.split_at_checked(usize::try_from(self.host_len).ok()?)?;
-        Some((method, host, path))
+        let (host, rest) = rest.split_at_checked(usize::try_from(self.host_len).ok()?)?;
+        let (path, traceparent) = rest.split_at_checked(usize::try_from(self.path_len).ok()?)?;
+        Some([method, host, path, traceparent])
     }
 }
+
+/// The bytes of a `traceparent` of version 00 (W3C Trace Context §3.2).
+const TRACEPARENT: usize = 55;
