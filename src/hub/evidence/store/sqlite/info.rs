@@ -100,7 +100,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn is_empty<T: Clone>(list: &Cow<'_, [T]>) -> bool {
+fn is_empty<T>(list: &[T]) -> bool {
     list.is_empty()
 }
 
