@@ -41,7 +41,7 @@ macro_rules! stretch {
 }
 
 const PERMITTED: &str = concat!(
-    "INSERT INTO permitted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ",
+    "INSERT INTO permitted VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ",
     sum!("count"),
     ", ",
     sum!("break_glass"),
@@ -49,19 +49,19 @@ const PERMITTED: &str = concat!(
     stretch!()
 );
 const REFUSED: &str = concat!(
-    "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ",
+    "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ",
     sum!("count"),
     ", ",
     stretch!()
 );
 const SEEN: &str = concat!(
-    "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ",
+    "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ",
     sum!("count"),
     ", ",
     stretch!()
 );
 const OTHER: &str =
-    concat!("INSERT INTO other VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ", sum!("count"), ", ", stretch!());
+    concat!("INSERT INTO other VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ", sum!("count"), ", ", stretch!());
 const BATCH: &str = concat!(
     "UPDATE batch SET last = ?4, since = min(since, ?5), until = max(until, ?6), other_permitted = ",
     "min(other_permitted, 9223372036854775807 - ?7) + ?7, other_refused = min(other_refused, 9223372036854775807 - ?8) + ",
@@ -229,19 +229,20 @@ impl DayFile {
                 SeenKind::Source => 1,
                 SeenKind::Key => 2,
             };
-            let values = params![grant, kind, value, int(first / HOUR), int(*count), int(*first), int(*last)];
+            let values =
+                params![context.feed, grant.0, kind, value, int(first / HOUR), int(*count), int(*first), int(*last)];
             self.connection.prepare_cached(SEEN)?.execute(values)?;
         }
         if uses.other > 0 {
             let Batch { since, until, .. } = context.batch;
             // The proxy does not say when they were.
-            let values = params![grant, int(since / HOUR), int(uses.other), int(*since), int(*until)];
+            let values = params![context.feed, grant.0, int(since / HOUR), int(uses.other), int(*since), int(*until)];
             self.connection.prepare_cached(OTHER)?.execute(values)?;
         }
         Ok(())
     }
 
-    fn add_permitted(&mut self, context: &Context<'_>, grant: i64, uses: &Permitted) -> Result<(), StoreError> {
+    fn add_permitted(&mut self, context: &Context<'_>, grant: GrantId, uses: &Permitted) -> Result<(), StoreError> {
         let (config, rule) = context.rule(uses.rule);
         let method = self.name(&uses.method)?;
         let cell = self.numbers.cell(&self.connection, (config, rule, method))?;
@@ -251,7 +252,8 @@ impl DayFile {
         };
         let Permitted { count, break_glass, first, last, .. } = uses;
         self.connection.prepare_cached(PERMITTED)?.execute(params![
-            grant,
+            context.feed,
+            grant.0,
             cell,
             context.node,
             captures,
@@ -264,12 +266,21 @@ impl DayFile {
         self.note_first(int(*first))
     }
 
-    fn add_refused(&mut self, context: &Context<'_>, grant: i64, uses: &Refused) -> Result<(), StoreError> {
+    fn add_refused(&mut self, context: &Context<'_>, grant: GrantId, uses: &Refused) -> Result<(), StoreError> {
         let (config, rule) = uses.rule.map_or((context.unnamed, context.unnamed), |rule| context.rule(rule));
         let reason = self.name(&uses.reason)?;
         let cause = self.numbers.cause(&self.connection, (config, rule, reason, uses.shadow, uses.ended))?;
         let Refused { count, first, last, .. } = uses;
-        let values = params![grant, cause, context.node, int(first / HOUR), int(*count), int(*first), int(*last)];
+        let values = params![
+            context.feed,
+            grant.0,
+            cause,
+            context.node,
+            int(first / HOUR),
+            int(*count),
+            int(*first),
+            int(*last)
+        ];
         self.connection.prepare_cached(REFUSED)?.execute(values)?;
         self.note_first(int(*first))
     }
@@ -284,11 +295,11 @@ impl DayFile {
         self.note_first(int(at))
     }
 
-    /// The number of the grant in this file. What was written about it first stays.
-    fn grant(&mut self, feed: i64, grant: &GrantInfo) -> Result<i64, StoreError> {
+    /// Writes the grant, if it is not there. What was written about it first stays.
+    fn grant(&mut self, feed: i64, grant: &GrantInfo) -> Result<GrantId, StoreError> {
         let id = GrantId::new(&grant.issuer, &grant.token);
-        if let Some(n) = self.grants.get(&(feed, id)) {
-            return Ok(*n);
+        if self.grants.contains_key(&(feed, id)) {
+            return Ok(id);
         }
         let mut find = self.connection.prepare_cached("SELECT n FROM \"grant\" WHERE feed = ? AND id = ?")?;
         let found = find.query_row(params![feed, id.0], |row| row.get(0)).optional()?;
@@ -321,7 +332,7 @@ impl DayFile {
             }
         };
         remember(&mut self.grants, (feed, id), n, GRANTS);
-        Ok(n)
+        Ok(id)
     }
 
     /// Whether the file has the event.
@@ -334,8 +345,10 @@ impl DayFile {
     /// Writes an event. Returns whether it is new.
     pub fn add_event(&mut self, event: &EventRow) -> Result<bool, StoreError> {
         let feed = self.name(&event.feed)?;
-        let kind =
-            event.kind.map(|kind| serde_json::to_value(kind).map_err(|error| info::damaged(&error))).transpose()?;
+        let kind = event
+            .kind
+            .map(|kind| serde_json::to_value(kind).map_err(|error| super::rows::damaged(&error)))
+            .transpose()?;
         let (kind, data) = (kind.as_ref().and_then(Value::as_str), json(&event.data)?);
         let (at, heard_at) = (int(event.at), int(event.heard_at));
         let values: [&dyn ToSql; 16] = [

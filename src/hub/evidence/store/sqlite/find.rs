@@ -96,21 +96,20 @@ type Grants = Smallest<GrantId, (Gathered, taskfence_core::uses::batch::GrantInf
 fn grants_of(source: &Source, search: &Search<'_>, into: &mut Grants) -> Result<(), StoreError> {
     let (since, until) = issued(search.window);
     let mut lookup = Lookup::new(&source.connection);
-    let find =
-        format!("SELECT g.id, g.n, g.issued >= ? AND g.issued < ?, {} FROM \"grant\" g WHERE g.n = ?", info::COLUMNS);
+    let find = format!("SELECT g.id, g.issued >= ? AND g.issued < ?, {} FROM \"grant\" g WHERE g.n = ?", info::COLUMNS);
     let mut find = source.connection.prepare(&find)?;
     for n in numbers_of(source, search)? {
         let mut rows = find.query(params![since, until, n])?;
         let Some(row) = rows.next()? else { continue };
-        let (id, is_issued): (_, bool) = (GrantId(row.get(0)?), row.get(2)?);
+        let (id, is_issued): (_, bool) = (GrantId(row.get(0)?), row.get(1)?);
         if into.is_cut && !into.takes(&id) {
             continue;
         }
-        let info = info::read(row, 3)?;
+        let info = info::read(&mut lookup, row, 2)?;
         let known = into.kept.remove(&id);
         let is_known = known.is_some();
         let (mut gathered, _) = known.unwrap_or_default();
-        let read = gather(source, &mut lookup, n, search.window, &mut gathered);
+        let read = gather(source, &mut lookup, id, search.window, &mut gathered);
         if is_known || is_issued || !gathered.is_empty() {
             into.add(id, (gathered, info));
         }
@@ -165,7 +164,7 @@ fn numbers_of_token(source: &Source, token: &str, issuer: Option<i64>) -> Result
 fn gather(
     source: &Source,
     lookup: &mut Lookup<'_>,
-    n: i64,
+    id: GrantId,
     window: Window,
     into: &mut Gathered,
 ) -> Result<(), StoreError> {
@@ -174,9 +173,9 @@ fn gather(
         return Ok(());
     }
     let each = |table: &str, columns: &str, add: &mut dyn FnMut(&Row<'_>) -> Result<(), StoreError>| {
-        let find = format!("SELECT {columns} FROM {table} p WHERE p.\"grant\" = ?1 AND {IN_WINDOW}");
+        let find = format!("SELECT {columns} FROM {table} p WHERE p.\"grant\" = ?1 AND {IN_WINDOW} AND p.feed = ?4");
         let mut find = source.connection.prepare_cached(&find)?;
-        let mut rows = find.query(params![n, int(window.since), int(window.until)])?;
+        let mut rows = find.query(params![id.0, int(window.since), int(window.until), source.feed])?;
         while let Some(row) = rows.next()? {
             add(row)?;
         }

@@ -23,9 +23,6 @@ const WRITER_CACHE: i64 = 64 * 1024;
 /// The page cache of a connection that reads, in KiB.
 const READER_CACHE: i64 = 8 * 1024;
 
-/// How much of a file a reader sees as memory, in bytes: that saves a call for each page.
-const MAPPED: i64 = 4 * 1024 * 1024 * 1024;
-
 /// After so many pages the log is copied into the file.
 const CHECKPOINT: i64 = 4_000;
 
@@ -169,8 +166,9 @@ impl Folder {
         };
         let set = || {
             connection.pragma_update(None, "query_only", true)?;
-            connection.pragma_update(None, "cache_size", -READER_CACHE)?;
-            connection.pragma_update(None, "mmap_size", MAPPED)
+            // Not mapped into memory: a page that the disk cannot read is then an error, and not the end of the process.
+            connection.pragma_update(None, "mmap_size", 0)?;
+            connection.pragma_update(None, "cache_size", -READER_CACHE)
         };
         set().map_err(|error| self.named(which, error.into()))?;
         Ok(Some(connection))

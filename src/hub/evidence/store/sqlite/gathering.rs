@@ -1,6 +1,6 @@
 //! The rows about one grant, from one file and from several.
 
-use super::info::damaged;
+use super::rows::damaged;
 use crate::evidence::model::{GrantId, GrantRow, PermittedRow, RefusedRow, SeenRow};
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use std::collections::HashMap;
 use taskfence_core::uses::batch::{GrantInfo, SeenKind};
 
-/// The columns of each table, as the functions of [`Gathered`] expect them. The first one is the number of the grant.
+/// The columns of each table, as the functions of [`Gathered`] expect them. The first one is the grant.
 pub const PERMITTED: &str = "p.\"grant\", p.cell, p.node, p.captures, p.count, p.break_glass, p.first, p.last";
 /// See [`PERMITTED`].
 pub const REFUSED: &str = "p.\"grant\", p.cause, p.node, p.count, p.first, p.last";
@@ -34,7 +34,8 @@ impl<'c> Lookup<'c> {
         Lookup { connection, names: HashMap::new(), cells: HashMap::new(), causes: HashMap::new() }
     }
 
-    fn name(&mut self, id: i64) -> Result<&str, StoreError> {
+    /// The text.
+    pub fn name(&mut self, id: i64) -> Result<&str, StoreError> {
         if !self.names.contains_key(&id) {
             let mut find = self.connection.prepare_cached("SELECT name FROM name WHERE id = ?")?;
             let name: Option<String> = find.query_row([id], |row| row.get(0)).optional()?;

@@ -67,8 +67,8 @@ impl IndexFile {
         let mut rows = find.query([feed])?;
         let mut configs = Vec::new();
         while let Some(row) = rows.next()? {
-            let json = row.get_ref(0)?.as_str().map_err(|error| super::info::damaged(&error))?;
-            configs.push(serde_json::from_str(json).map_err(|error| super::info::damaged(&error))?);
+            let json = row.get_ref(0)?.as_str().map_err(|error| super::rows::damaged(&error))?;
+            configs.push(serde_json::from_str(json).map_err(|error| super::rows::damaged(&error))?);
         }
         Ok(configs)
     }

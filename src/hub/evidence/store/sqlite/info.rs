@@ -1,5 +1,7 @@
 //! What a token says, as columns.
 
+use super::gathering::Lookup;
+use super::rows::damaged;
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
 use rusqlite::Row;
@@ -10,7 +12,7 @@ use std::borrow::Cow;
 use taskfence_core::uses::batch::GrantInfo;
 
 /// The columns that [`read`] expects, from its first one on.
-pub const COLUMNS: &str = "(SELECT name FROM name WHERE name.id = g.issuer), g.token, g.fingerprint, g.subject, g.client, \
+pub const COLUMNS: &str = "g.issuer, g.token, g.fingerprint, g.subject, g.client, \
                            g.task, g.session, g.issued, g.expires, g.more";
 
 /// The members that are not searched, as JSON.
@@ -59,14 +61,14 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Reads the columns [`COLUMNS`] from the position `at` on.
-pub fn read(row: &Row<'_>, at: usize) -> Result<GrantInfo, StoreError> {
+pub fn read(lookup: &mut Lookup<'_>, row: &Row<'_>, at: usize) -> Result<GrantInfo, StoreError> {
     let column = |number: usize| at.saturating_add(number);
     let more: More = match row.get_ref(column(9))? {
         ValueRef::Text(json) => serde_json::from_slice(json).map_err(|error| damaged(&error))?,
         _ => More::default(),
     };
     Ok(GrantInfo {
-        issuer: row.get(column(0))?,
+        issuer: lookup.name(row.get(column(0))?)?.to_owned(),
         token: row.get(column(1))?,
         fingerprint: match row.get_ref(column(2))? {
             ValueRef::Blob(bytes) => hex(bytes),
@@ -91,16 +93,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// A value that the hub did not write.
-pub fn damaged(error: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Damaged(error.to_string())
-}
-
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn is_empty<T: Clone>(list: &Cow<'_, [T]>) -> bool {
+fn is_empty<T>(list: &[T]) -> bool {
     list.is_empty()
 }
 

@@ -68,6 +68,10 @@ fn measure_evidence_of_a_million_grants() {
         usage.bytes / 1_000_000,
         usage.grants
     );
+    measure_reads(&store);
+}
+
+fn measure_reads(store: &SqliteEvidence) {
     for window in [ALWAYS, ALWAYS, Window { since: MIDNIGHT + 3_600_000, until: MIDNIGHT + 7_200_000 }] {
         let (begin, cpu, before) = (Instant::now(), cpu_time(), memory());
         let (mut grants, mut cells, mut most) = (0u64, 0, 0);

@@ -63,11 +63,11 @@ impl<'c> Statements<'c> {
         let columns = info::COLUMNS;
         let grants = match source.has_uses {
             true => format!(
-                "SELECT g.id, g.n, g.issued >= ?2 AND g.issued < ?3, {columns} FROM \"grant\" g INDEXED BY grant_id
+                "SELECT g.id, g.issued >= ?2 AND g.issued < ?3, {columns} FROM \"grant\" g INDEXED BY grant_id
                  WHERE g.feed = ?1 ORDER BY g.id"
             ),
             false => format!(
-                "SELECT g.id, g.n, 1, {columns} FROM \"grant\" g INDEXED BY grant_issued
+                "SELECT g.id, 1, {columns} FROM \"grant\" g INDEXED BY grant_issued
                  WHERE g.feed = ?1 AND g.issued >= ?2 AND g.issued < ?3 ORDER BY g.id"
             ),
         };
@@ -87,10 +87,7 @@ fn children<'c>(source: &'c Source, table: &str, columns: &str) -> Result<Option
     if !source.has_uses || !source.connection.prepare(&format!("SELECT 1 FROM {table} LIMIT 1"))?.exists([])? {
         return Ok(None);
     }
-    let read = format!(
-        "SELECT {columns} FROM \"grant\" g INDEXED BY grant_id CROSS JOIN {table} p
-         WHERE g.feed = ?1 AND p.\"grant\" = g.n AND {IN_WINDOW} ORDER BY g.id"
-    );
+    let read = format!("SELECT {columns} FROM {table} p WHERE p.feed = ?1 AND {IN_WINDOW} ORDER BY p.\"grant\"");
     Ok(Some(source.connection.prepare(&read)?))
 }
 
@@ -101,8 +98,6 @@ struct Cursor<'s> {
     grants: Rows<'s>,
     /// The grant at which it is; `None`: there are no more.
     head: Option<GrantId>,
-    /// Its number.
-    n: i64,
     permitted: Children<'s>,
     refused: Children<'s>,
     seen: Children<'s>,
@@ -118,7 +113,6 @@ impl<'s> Cursor<'s> {
             lookup: Lookup::new(&source.connection),
             grants: statements.grants.query(params![source.feed, since, until])?,
             head: None,
-            n: 0,
             permitted: Children::new(statements.permitted.as_mut(), source.feed, window)?,
             refused: Children::new(statements.refused.as_mut(), source.feed, window)?,
             seen: Children::new(statements.seen.as_mut(), source.feed, window)?,
@@ -132,7 +126,7 @@ impl<'s> Cursor<'s> {
     fn advance(&mut self) -> Result<(), StoreError> {
         self.head = None;
         if let Some(row) = self.grants.next()? {
-            (self.head, self.n) = (Some(GrantId(row.get(0)?)), row.get(1)?);
+            self.head = Some(GrantId(row.get(0)?));
         }
         Ok(())
     }
@@ -140,50 +134,55 @@ impl<'s> Cursor<'s> {
     /// Adds what the file says about the grant.
     fn gather(&mut self, into: &mut Gathered, is_issued: &mut bool) -> Result<(), StoreError> {
         into.next_file();
-        let (n, lookup) = (self.n, &mut self.lookup);
-        self.permitted.each(n, |row| into.add_permitted(lookup, row))?;
-        self.refused.each(n, |row| into.add_refused(lookup, row))?;
-        self.seen.each(n, |row| into.add_seen(row))?;
-        self.other.each(n, |row| into.add_other(row))?;
+        let (Some(id), lookup) = (self.head, &mut self.lookup) else { return Ok(()) };
+        self.permitted.each(id, |row| into.add_permitted(lookup, row))?;
+        self.refused.each(id, |row| into.add_refused(lookup, row))?;
+        self.seen.each(id, |row| into.add_seen(row))?;
+        self.other.each(id, |row| into.add_other(row))?;
         if let Some(row) = self.grants.get() {
-            *is_issued |= row.get::<_, bool>(2)?;
+            *is_issued |= row.get::<_, bool>(1)?;
         }
         Ok(())
     }
 
     /// What its token says.
-    fn info(&self) -> Result<Option<taskfence_core::uses::batch::GrantInfo>, StoreError> {
-        self.grants.get().map(|row| info::read(row, 3)).transpose()
+    fn info(&mut self) -> Result<Option<taskfence_core::uses::batch::GrantInfo>, StoreError> {
+        let lookup = &mut self.lookup;
+        self.grants.get().map(|row| info::read(lookup, row, 2)).transpose()
     }
 }
 
 /// The rows of a table, in the order of the grants.
 struct Children<'s> {
     rows: Option<Rows<'s>>,
-    /// The number of the grant that the current row is about.
-    n: Option<i64>,
+    /// The grant that the current row is about.
+    head: Option<GrantId>,
 }
 
 impl<'s> Children<'s> {
     fn new(statement: Option<&'s mut Statement<'_>>, feed: i64, window: Window) -> Result<Children<'s>, StoreError> {
         let values = params![feed, int(window.since), int(window.until)];
         let rows = statement.map(|statement| statement.query(values)).transpose()?;
-        let mut children = Children { rows, n: None };
+        let mut children = Children { rows, head: None };
         children.advance()?;
         Ok(children)
     }
 
     fn advance(&mut self) -> Result<(), StoreError> {
-        self.n = match &mut self.rows {
-            Some(rows) => rows.next()?.map(|row| row.get(0)).transpose()?,
+        self.head = match &mut self.rows {
+            Some(rows) => rows.next()?.map(|row| row.get(0).map(GrantId)).transpose()?,
             None => None,
         };
         Ok(())
     }
 
     /// Shows `body` the rows about a grant, if they come next.
-    fn each(&mut self, n: i64, mut body: impl FnMut(&Row<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        while self.n == Some(n) {
+    fn each(
+        &mut self,
+        id: GrantId,
+        mut body: impl FnMut(&Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        while self.head == Some(id) {
             if let Some(row) = self.rows.as_ref().and_then(|rows| rows.get()) {
                 body(row)?;
             }

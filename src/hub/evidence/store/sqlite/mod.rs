@@ -3,7 +3,7 @@
 //!
 //! One writer writes, and each reader opens the files that it needs (WAL). What is answered is on the disk
 //! (`synchronous=FULL`); the writes of one call share one commit for each day. A file that is damaged is set aside under a
-//! name of its own: see [`folder`]. What goes, goes by whole files.
+//! name of its own (`folder.rs`). What goes, goes by whole files.
 
 mod day_file;
 mod find;

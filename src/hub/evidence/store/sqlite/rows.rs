@@ -1,10 +1,14 @@
 //! Events, records and gaps, from columns.
 
-use super::info::damaged;
 use crate::evidence::model::{EventRow, GapRow, GrantId, RecordRow};
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
 use rusqlite::Row;
+
+/// A value that the hub did not write.
+pub fn damaged(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
 
 /// The columns that [`event`] expects.
 pub const EVENT: &str = "e.source, e.id, e.kind, e.at, e.heard_at, e.issuer, e.task, e.session, e.subject, e.client, \

@@ -16,8 +16,8 @@ pub struct Schema {
 /// A file of one day.
 ///
 /// - `name` holds text that repeats: feeds, nodes, issuers, hashes of configurations, names of rules, methods, reasons.
-/// - `grant.n` orders grants by their first use of the day, so that rows about grants that are used at the same time are
-///   beside each other. `grant_id` gives the order of the ids. `grant.more` is JSON of the members that are not searched.
+/// - `grant_id` gives the order of the ids; `permitted`, `refused`, `seen` and `other` are sorted by it too, so that all of
+///   them are read from the beginning to the end. `grant.more` is JSON of the members that are not searched.
 /// - `permitted`, `refused`, `seen` and `other` are sums of one hour: `hour` is that of the first use, since 1970.
 /// - `batch` has one row for numbers of a VM that came one after the other in one hour.
 /// - `span.first` is the time of the oldest use: a batch may have been cut days after it.
@@ -70,7 +70,8 @@ pub const DAY: Schema = Schema {
     CREATE INDEX grant_task ON \"grant\" (feed, task) WHERE task IS NOT NULL;
     CREATE INDEX grant_session ON \"grant\" (feed, session) WHERE session IS NOT NULL;
     CREATE TABLE permitted (
-        \"grant\" INTEGER NOT NULL,
+        feed INTEGER NOT NULL,
+        \"grant\" BLOB NOT NULL,
         cell INTEGER NOT NULL,
         node INTEGER NOT NULL,
         captures TEXT NOT NULL,
@@ -79,35 +80,38 @@ pub const DAY: Schema = Schema {
         break_glass INTEGER NOT NULL,
         first INTEGER NOT NULL,
         last INTEGER NOT NULL,
-        PRIMARY KEY (\"grant\", cell, node, captures, hour)
+        PRIMARY KEY (feed, \"grant\", cell, node, captures, hour)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE refused (
-        \"grant\" INTEGER NOT NULL,
+        feed INTEGER NOT NULL,
+        \"grant\" BLOB NOT NULL,
         cause INTEGER NOT NULL,
         node INTEGER NOT NULL,
         hour INTEGER NOT NULL,
         count INTEGER NOT NULL,
         first INTEGER NOT NULL,
         last INTEGER NOT NULL,
-        PRIMARY KEY (\"grant\", cause, node, hour)
+        PRIMARY KEY (feed, \"grant\", cause, node, hour)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE seen (
-        \"grant\" INTEGER NOT NULL,
+        feed INTEGER NOT NULL,
+        \"grant\" BLOB NOT NULL,
         kind INTEGER NOT NULL,
         value TEXT NOT NULL,
         hour INTEGER NOT NULL,
         count INTEGER NOT NULL,
         first INTEGER NOT NULL,
         last INTEGER NOT NULL,
-        PRIMARY KEY (\"grant\", kind, value, hour)
+        PRIMARY KEY (feed, \"grant\", kind, value, hour)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE other (
-        \"grant\" INTEGER NOT NULL,
+        feed INTEGER NOT NULL,
+        \"grant\" BLOB NOT NULL,
         hour INTEGER NOT NULL,
         count INTEGER NOT NULL,
         first INTEGER NOT NULL,
         last INTEGER NOT NULL,
-        PRIMARY KEY (\"grant\", hour)
+        PRIMARY KEY (feed, \"grant\", hour)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE record (
         position INTEGER PRIMARY KEY,
@@ -180,25 +184,25 @@ pub const DAY: Schema = Schema {
         g.subject, g.client, g.task, g.session, g.issued * 1000 AS issued_ms, g.expires * 1000 AS expires_ms,
         g.more ->> '$.actors' AS actors, g.more ->> '$.scopes' AS scopes, g.more ->> '$.details' AS details,
         g.more ->> '$.masked' AS masked, coalesce(g.more ->> '$.cut', 0) AS cut,
-        (SELECT coalesce(sum(count), 0) FROM other WHERE \"grant\" = g.n) AS other
+        (SELECT coalesce(sum(count), 0) FROM other o WHERE o.feed = g.feed AND o.\"grant\" = g.id) AS other
         FROM \"grant\" g JOIN name f ON f.id = g.feed JOIN name i ON i.id = g.issuer;
     CREATE VIEW uses AS SELECT
-        f.name AS feed, lower(hex(g.id)) AS \"grant\", n.name AS node, c.name AS config, r.name AS rule, m.name AS method,
+        f.name AS feed, lower(hex(p.\"grant\")) AS \"grant\", n.name AS node, c.name AS config, r.name AS rule, m.name AS method,
         p.captures, p.hour * 3600000 AS hour_ms, p.count, p.break_glass, p.first AS first_ms, p.last AS last_ms
-        FROM permitted p JOIN \"grant\" g ON g.n = p.\"grant\" JOIN name f ON f.id = g.feed JOIN cell ON cell.id = p.cell
+        FROM permitted p JOIN name f ON f.id = p.feed JOIN cell ON cell.id = p.cell
         JOIN name n ON n.id = p.node JOIN name c ON c.id = cell.config JOIN name r ON r.id = cell.rule
         JOIN name m ON m.id = cell.method;
     CREATE VIEW refusals AS SELECT
-        f.name AS feed, lower(hex(g.id)) AS \"grant\", n.name AS node, c.name AS config, r.name AS rule, e.name AS reason,
+        f.name AS feed, lower(hex(p.\"grant\")) AS \"grant\", n.name AS node, c.name AS config, r.name AS rule, e.name AS reason,
         cause.shadow, cause.ended, p.hour * 3600000 AS hour_ms, p.count, p.first AS first_ms, p.last AS last_ms
-        FROM refused p JOIN \"grant\" g ON g.n = p.\"grant\" JOIN name f ON f.id = g.feed JOIN cause ON cause.id = p.cause
+        FROM refused p JOIN name f ON f.id = p.feed JOIN cause ON cause.id = p.cause
         JOIN name n ON n.id = p.node JOIN name c ON c.id = cause.config JOIN name r ON r.id = cause.rule
         JOIN name e ON e.id = cause.reason;
     CREATE VIEW sightings AS SELECT
-        f.name AS feed, lower(hex(g.id)) AS \"grant\",
+        f.name AS feed, lower(hex(s.\"grant\")) AS \"grant\",
         CASE s.kind WHEN 0 THEN 'peer' WHEN 1 THEN 'source' ELSE 'key' END AS kind, s.value,
         s.hour * 3600000 AS hour_ms, s.count, s.first AS first_ms, s.last AS last_ms
-        FROM seen s JOIN \"grant\" g ON g.n = s.\"grant\" JOIN name f ON f.id = g.feed;
+        FROM seen s JOIN name f ON f.id = s.feed;
     CREATE VIEW records AS SELECT
         r.position, f.name AS feed, n.name AS node, r.at AS at_ms, lower(hex(r.\"grant\")) AS \"grant\", r.record
         FROM record r JOIN name f ON f.id = r.feed JOIN name n ON n.id = r.node;
