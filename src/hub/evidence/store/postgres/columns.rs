@@ -185,7 +185,8 @@ impl<'w> Grants<'w> {
         let mut params: Params<'c> = vec![&self.places.day, &self.places.feed, &self.places.id];
         self.texts.iter().for_each(|column| params.push(column));
         self.optional.iter().for_each(|column| params.push(column));
-        params.extend([&self.issued as &'c (dyn ToSql + Sync), &self.expires]);
+        let times: [&'c (dyn ToSql + Sync); 2] = [&self.issued, &self.expires];
+        params.extend(times);
         self.lists.iter().for_each(|column| params.push(column));
         params.push(&self.cut);
         push(calls, text, params, self.issued.len());

@@ -43,7 +43,7 @@ fn the_page_has_every_column_of_every_view() {
         let file = if view == "configs" { "index.sqlite" } else { "2026-11-28.sqlite" };
         let file = Connection::open(folder.join(file)).unwrap();
         let statement = file.prepare(&format!("SELECT * FROM {view}")).unwrap();
-        let in_file: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let in_file: Vec<_> = statement.column_names().map(str::to_owned).collect();
         let text = format!(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = 'evidence' AND table_name = '{view}'
              ORDER BY ordinal_position"
