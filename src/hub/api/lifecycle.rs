@@ -138,7 +138,7 @@ pub struct LifecycleEvent {
 #[expect(dead_code, reason = "it describes the body, which is read by hand so that errors name the member")]
 enum LifecycleEvents {
     /// One.
-    One(#[serde(skip)] LifecycleEvent),
+    One(#[serde(skip)] Box<LifecycleEvent>),
     /// Several.
     Several(#[serde(skip)] Vec<LifecycleEvent>),
 }

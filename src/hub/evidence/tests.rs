@@ -3,7 +3,8 @@
 use crate::config::model::EvidenceConfig;
 use crate::config::role::Role;
 use crate::evidence::model::{BatchWrite, EventKind, EventRow, Window, Write, Written};
-use crate::evidence::service::{Evidence, NotTaken};
+use crate::evidence::service::{Evidence, NotTaken, Open};
+use crate::evidence::store::EvidenceStore;
 use crate::evidence::testing::MemoryStore;
 use crate::store::model::StoreError;
 use crate::testing::{self, Running};
@@ -32,8 +33,8 @@ fn post(batches: &[Value]) -> Value {
 }
 
 fn evidence(store: &Arc<MemoryStore>) -> Arc<Evidence> {
-    let store = Arc::clone(store);
-    let open = Box::new(move || Ok(Arc::clone(&store) as _));
+    let store: Arc<dyn EvidenceStore> = store.clone();
+    let open: Open = Box::new(move || Ok(Arc::clone(&store)));
     Evidence::start(EvidenceConfig::default(), &["main".to_owned()], Arc::new(now), None, open).unwrap()
 }
 
@@ -128,6 +129,9 @@ async fn uses_are_stored_once_and_answered_with_what_the_hub_wants() {
     hub.stop().await;
 }
 
+/// How a batch is changed, and what is then wrong with it.
+type Case<'c> = (&'c dyn Fn(&mut Value), &'c str);
+
 #[tokio::test]
 async fn a_batch_that_cannot_be_used_is_named_and_stops_no_other() {
     let hub = Running::start().await;
@@ -139,7 +143,7 @@ async fn a_batch_that_cannot_be_used_is_named_and_stops_no_other() {
         batch
     };
     let day = 86_400_000;
-    let table: [(&dyn Fn(&mut Value), &str); 10] = [
+    let table: [Case<'_>; 10] = [
         (&|batch| batch["vm"] = json!("xyz"), "`vm` must be 16 hexadecimal digits"),
         (&|batch| batch["number"] = json!(0), "`number` must be at least 1"),
         (&|batch| batch["until"] = json!(now() + day), "look at the clock of the proxy"),

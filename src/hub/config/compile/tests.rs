@@ -379,7 +379,7 @@ fn a_relay_has_names_of_feeds_and_the_hub_that_it_follows() {
 #[test]
 fn each_message_about_a_relay() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 13] = [
         (
             |c| c["follow"]["url"] = json!("http://hub.example"),
             "follow.url: `http://hub.example` fetches keys without TLS: whoever is between could replace them (write `https://`; `http://` is allowed to a loopback address only)",
