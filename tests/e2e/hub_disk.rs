@@ -26,15 +26,16 @@ use tokio::time;
 const STALE_AFTER: &str = "5s";
 
 /// A small file system of its own; unmounted when dropped.
-struct SmallDisk {
-    at: PathBuf,
+pub(crate) struct SmallDisk {
+    /// Where it is mounted.
+    pub(crate) at: PathBuf,
     /// What runs `mount` and `umount` as root.
     by: &'static [&'static str],
 }
 
 impl SmallDisk {
     /// Mounts one of `size`. Where that is not permitted: `None`, and with `CI` set a failed test.
-    fn mount(name: &str, size: &str) -> Option<SmallDisk> {
+    pub(crate) fn mount(name: &str, size: &str) -> Option<SmallDisk> {
         let at = artefacts::target().join("tests").join(unique(name));
         fs::create_dir_all(&at).unwrap();
         let options = format!("size={size},mode=0777");

@@ -24,6 +24,7 @@ mod hub_bytes;
 mod hub_config;
 mod hub_crashes;
 mod hub_disk;
+mod hub_evidence;
 mod hub_faults;
 mod hub_postgres;
 mod hub_receipts;

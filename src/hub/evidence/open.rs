@@ -7,6 +7,7 @@ use crate::evidence::store::kept::Kept;
 use crate::evidence::store::postgres::PostgresEvidence;
 use crate::evidence::store::sqlite::SqliteEvidence;
 use crate::feed::Now;
+use crate::store::model::StoreError;
 use std::sync::Arc;
 
 /// The folder of the evidence, below `data`.
@@ -19,10 +20,17 @@ pub fn start(hub: &Hub, now: Now) -> std::io::Result<Arc<Evidence>> {
     // A database has a disk of its own.
     let disk = hub.postgres.is_none().then(|| Disk::new(hub.data.clone(), hub.reserve));
     let kept = Kept { days: hub.evidence.days, bytes: hub.evidence.mib.saturating_mul(1024 * 1024) };
+    let room = disk.clone();
     let (folder, database) = (hub.data.join(FOLDER), hub.postgres.clone());
     let open: Open = Box::new(move || match &database {
         Some(database) => Ok(Arc::new(PostgresEvidence::open(database, kept)?)),
-        None => Ok(Arc::new(SqliteEvidence::open(&folder, kept)?)),
+        None => {
+            // A store that is there may have days to remove. A new one takes room that signals may need.
+            if let Some(room) = room.as_ref().filter(|_| !folder.exists()) {
+                room.admit().map_err(|full| StoreError::Full(full.to_string()))?;
+            }
+            Ok(Arc::new(SqliteEvidence::open(&folder, kept)?))
+        }
     });
     Evidence::start(hub.evidence.clone(), &feeds, now, disk, open)
 }

@@ -79,6 +79,13 @@ struct Shared {
     /// By feed: the configurations whose rules are stored.
     configs: Mutex<HashMap<String, HashSet<String>>>,
     usage: Mutex<Option<Usage>>,
+    disk: Option<Disk>,
+}
+
+impl Shared {
+    fn admit(&self) -> Result<(), NotTaken> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.admit().map_err(|full| NotTaken::Disk(full.to_string())))
+    }
 }
 
 /// Room for something that a caller is about to send.
@@ -148,10 +155,10 @@ impl Evidence {
             store: RwLock::default(),
             configs: Mutex::default(),
             usage: Mutex::default(),
+            disk,
         });
         let writer = Writer {
             shared: Arc::clone(&shared),
-            disk,
             open,
             feeds: feeds.to_vec(),
             tried: None,
@@ -193,6 +200,11 @@ impl Evidence {
         if let Some(running) = &self.running {
             *locked(&running.shared.usage) = Some(usage);
         }
+    }
+
+    /// Whether the disk has room for evidence.
+    pub fn admit(&self) -> Result<(), NotTaken> {
+        self.running.as_ref().map_or(Err(NotTaken::Ends), |running| running.shared.admit())
     }
 
     /// The store; `None`: it is switched off, or not open yet.
@@ -355,7 +367,6 @@ impl Counted {
 /// The thread that stores.
 struct Writer {
     shared: Arc<Shared>,
-    disk: Option<Disk>,
     open: Open,
     feeds: Vec<String>,
     /// When it was last tried to open the store.
@@ -373,7 +384,7 @@ impl Writer {
                 continue;
             }
             let stored = opened.and_then(|store| {
-                self.admit()?;
+                self.shared.admit()?;
                 Ok(store)
             });
             match stored {
@@ -412,10 +423,6 @@ impl Writer {
         *locked(&self.shared.configs) = configs;
         *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
         Ok(store)
-    }
-
-    fn admit(&self) -> Result<(), NotTaken> {
-        self.disk.as_ref().map_or(Ok(()), |disk| disk.admit().map_err(|full| NotTaken::Disk(full.to_string())))
     }
 
     /// Stores a group in one transaction; where that fails, each job in one of its own, so that one that cannot be stored

@@ -98,10 +98,13 @@ impl Worker {
     fn run(mut self) {
         let (mut tick, mut pause) = (0u64, Duration::ZERO);
         while let Err(RecvTimeoutError::Timeout) = self.stopped.recv_timeout(pause) {
-            let store = self.needs.evidence.store();
-            let more = store.is_some_and(|store| self.look(&*store, tick));
-            pause = if more { PAUSE } else { TICK };
-            tick = tick.wrapping_add(1);
+            pause = TICK;
+            if let Some(store) = self.needs.evidence.store() {
+                if self.look(&*store, tick) {
+                    pause = PAUSE;
+                }
+                tick = tick.wrapping_add(1);
+            }
         }
         if let Some(store) = self.needs.evidence.store() {
             let kept = self.write_senders(&*store);
@@ -115,15 +118,15 @@ impl Worker {
             let read = self.read_senders(store);
             self.remembered = self.keeping.note("", &read);
         }
-        let mut more = false;
-        if (self.needs.is_turn)() {
+        let (mut more, has_room) = (false, self.needs.evidence.admit().is_ok());
+        if has_room && (self.needs.is_turn)() {
             for feed in &self.needs.hub.feeds {
                 let copied = copy::copy(&self.needs.evidence, store, &*self.needs.signals, feed);
                 self.copying.note(&feed.name, &copied);
                 more |= copied.unwrap_or(false);
             }
         }
-        if tick.is_multiple_of(LOOK) && self.remembered {
+        if tick.is_multiple_of(LOOK) && self.remembered && has_room {
             let noted = self.note_departed();
             self.noting.note("", &noted);
         }
@@ -180,6 +183,9 @@ impl Worker {
 
     /// Replicas write one after the other: each keeps what the others have written.
     fn write_senders(&self, store: &dyn EvidenceStore) -> Result<(), StoreError> {
+        if self.needs.evidence.admit().is_err() {
+            return Ok(());
+        }
         for feed in self.needs.feeds.iter() {
             let Some(text) = self.needs.senders.unwritten(&feed.name) else { continue };
             if let Err(error) = store.set(&senders_of(&feed.name), &text) {

@@ -15,7 +15,7 @@ use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
 use crate::evidence::check::{self, Against, Foreign};
 use crate::evidence::counters::Counters;
-use crate::evidence::model::{BatchWrite, Write, Written};
+use crate::evidence::model::{BatchWrite, Write};
 use crate::evidence::senders::Senders;
 use crate::evidence::service::Evidence;
 use crate::feed::Feeds;
@@ -140,23 +140,23 @@ impl Uses {
         };
         let checked = checked.map_err(|wrong| refused(bad(wrong)))?;
         self.check_proxy(&principal, name, &checked.proxy).map_err(refused)?;
+        let Checked { proxy, node, writes, ids, last, configs, foreign, wrong_batches, wrong } = checked;
         if let Some(counters) = counters {
-            counters.refused.add(checked.wrong_batches);
-            note_foreign(counters, checked.foreign);
+            counters.refused.add(wrong_batches);
         }
-        let Checked { proxy, last, ids, configs, writes, wrong, node, .. } = checked;
-        let written = self.evidence.submit(room, writes).await?;
+        self.evidence.submit(room, writes).await?;
+        if let Some(counters) = counters {
+            note_foreign(counters, foreign);
+        }
         if let Some(until) = last {
             self.senders.sent(name, &follower_id(&principal, &proxy), &node, until);
         }
         if let Some(wrong) = wrong {
             return Err(bad(wrong));
         }
-        // Also what was dropped: it was counted as such, and would be dropped again.
-        let is_kept = |written: &Written| matches!(written, Written::Stored | Written::Repeated | Written::Dropped);
-        let taken = ids.into_iter().zip(&written).filter(|(_, written)| is_kept(written)).map(|(id, _)| id).collect();
         let configs_wanted = self.evidence.unknown_configs(name, configs.iter().map(String::as_str));
-        Ok(Taken { period: self.evidence.config().period.0, taken, configs_wanted })
+        // Also what the store dropped: it was counted as such, and would be dropped again.
+        Ok(Taken { period: self.evidence.config().period.0, taken: ids, configs_wanted })
     }
 
     /// A proxy that is known here must be that of the caller.
@@ -188,7 +188,8 @@ fn announced(request: &Request) -> usize {
 /// The body of a post.
 pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
     let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(request.into_body(), MAX_BODY)).await;
-    let read = read.map_err(|_| bad("the body did not come in time".to_owned()))?;
+    // No fault of the batches: they are to come again.
+    let read = read.map_err(|_| Problem::busy("the body did not come in time", 1))?;
     read.map_err(|_| bad(format!("the body is longer than {MAX_BODY} bytes, or broke off")))
 }
 

@@ -252,6 +252,15 @@ fn limits_have_defaults_and_none_is_nothing() {
     let found = problems(|config| config["limits"] = json!({"followers": 0, "sidecar_requests": 0}));
     assert_eq!(found, ["limits.followers: must be at least 1", "limits.sidecar_requests: must be at least 1"]);
     assert_eq!(problems(|config| config["audit"] = json!({"days": 0})), ["audit.days: must be at least 1"]);
+    let evidence = compiled(|config| config["evidence"] = json!({"days": 0, "period": "2s"})).unwrap().evidence;
+    assert_eq!((evidence.days, evidence.mib, evidence.period), (0, 4_096, Span(2)));
+    let found = problems(|config| config["evidence"] = json!({"days": 4_000, "mib": 0, "period": "1h"}));
+    let expected = [
+        "evidence.days: must be at most 3660",
+        "evidence.mib: must be at least 1 (write `days: 0` to keep no evidence)",
+        "evidence.period: must be between 1s and 10m",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -413,6 +422,11 @@ fn each_message_about_a_relay() {
         (
             |c| c["feeds"][1]["name"] = json!("main"),
             "feeds[1].name: `main` is the name of an earlier feed (give each feed a name of its own)",
+        ),
+        (
+            |c| c["evidence"] = json!({}),
+            "evidence: stands in a relay, which keeps none (remove it: the hub that `follow.url` leads to keeps the evidence of \
+             the proxies behind the relay)",
         ),
         (
             |c| c["clusters"] = json!({"idp": "https://idp.example"}),
