@@ -2,6 +2,7 @@
 
 use crate::api::audit_trail::AuditTrail;
 use crate::api::operations::Operations;
+use crate::evidence::measures::look::Look;
 use crate::evidence::service::Evidence;
 use crate::health::Health;
 use crate::histogram::{BOUNDS, Snapshot};
@@ -272,7 +273,28 @@ impl Source {
         gauge(encoder, "evidence_bytes", "Bytes that the evidence takes", bytes)?;
         let begins = usage.filter(|usage| usage.first_day > 0).map(|usage| usage.first_day.saturating_mul(86_400));
         let age = begins.map(|begins| (Vec::new(), signed((self.evidence.now() / 1_000).saturating_sub(begins))));
-        gauge(encoder, "evidence_oldest_seconds", "How old the first day of evidence is", age)
+        gauge(encoder, "evidence_oldest_seconds", "How old the first day of evidence is", age)?;
+        self.looks(encoder)
+    }
+
+    /// What a look each five minutes finds: see `docs/measures.md`.
+    fn looks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let looks = self.evidence.looks();
+        let of = |number: fn(&Look) -> u64| {
+            looks.iter().map(move |(feed, look)| (vec![("feed", feed.as_str())], signed(number(look))))
+        };
+        gauge(encoder, "evidence_grants", "Grants that were used in the last 24 hours", of(|look| look.grants))?;
+        let help = "Grants of the last 24 hours whose width is unbounded";
+        gauge(encoder, "evidence_unbounded_grants", help, of(|look| look.unbounded))?;
+        let help = "Grants of the last 24 hours that more than one workload used";
+        gauge(encoder, "evidence_shared_grants", help, of(|look| look.shared))?;
+        let help = "Series of the last 7 days in which broad grants are used for routine work";
+        gauge(encoder, "evidence_routine_repeats", help, of(|look| look.routine_repeats))?;
+        let residuals = looks.iter().map(|(feed, look)| (vec![("feed", feed.as_str())], look.residual_seconds));
+        let help = "The longest time for which a grant that ended in the last hour was used after its end";
+        gauge(encoder, "evidence_residual_seconds", help, residuals)?;
+        let help = "Refused attempts of the last hour after the end of their grant";
+        gauge(encoder, "evidence_attempts_after_end", help, of(|look| look.attempts_after_end))
     }
 
     fn receipts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -13,6 +13,7 @@ use crate::api::routes;
 use crate::config::hub::Hub;
 use crate::config::role::Role;
 use crate::evidence;
+use crate::evidence::measures::watch::Watch;
 use crate::evidence::senders::Senders;
 use crate::evidence::service::Evidence;
 use crate::evidence::upkeep::{self, Upkeep};
@@ -211,6 +212,7 @@ pub struct Server {
     audit: Arc<AuditTrail>,
     evidence: Arc<Evidence>,
     evidence_upkeep: Option<Upkeep>,
+    evidence_watch: Option<Watch>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     feeds: JoinHandle<()>,
@@ -418,6 +420,8 @@ impl Server {
             is_turn: Box::new(move || turn.is_mine()),
         };
         let evidence_upkeep = Upkeep::start(needs).map_err(StartError::System)?;
+        let evidence_watch = Watch::start(&evidence, feeds.iter().map(|feed| feed.name.clone()).collect());
+        let evidence_watch = evidence_watch.map_err(StartError::System)?;
         tracing::info!(%address, replica = name, version = env!("CARGO_PKG_VERSION"), "the hub listens");
         Ok(Server {
             address,
@@ -427,6 +431,7 @@ impl Server {
             audit,
             evidence,
             evidence_upkeep,
+            evidence_watch,
             feeds: tokio::spawn(feeds.run(committed, wait(stopped))),
             listener: tokio::spawn(served),
             ticker: tokio::spawn(ticker.run()),
@@ -470,8 +475,11 @@ impl Server {
             tracing::error!(%error, "when transmitters were last heard of cannot be stored");
         }
         self.beside.shutdown().await;
-        let (evidence, upkeep) = (self.evidence, self.evidence_upkeep);
+        let (evidence, upkeep, watch) = (self.evidence, self.evidence_upkeep, self.evidence_watch);
         let ended = spawn_blocking(move || {
+            if let Some(watch) = watch {
+                watch.stop();
+            }
             if let Some(upkeep) = upkeep {
                 upkeep.stop();
             }

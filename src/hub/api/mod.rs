@@ -13,6 +13,7 @@ pub mod operations;
 pub mod proxies;
 pub mod receipts;
 pub mod records;
+pub mod report;
 pub mod routes;
 pub mod signals;
 pub mod state;
@@ -21,6 +22,8 @@ pub mod timeline;
 pub mod tokens;
 pub mod undo;
 
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod revocation_tests;
 #[cfg(test)]

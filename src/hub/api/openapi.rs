@@ -1,7 +1,7 @@
 //! `/openapi.json`: what the hub offers, for programs.
 
 use crate::api::{
-    audit_log, events, feeds, global_revocation, lifecycle, proxies, receipts, records, signals, state, streams,
+    audit_log, events, feeds, global_revocation, lifecycle, proxies, receipts, records, report, signals, state, streams,
     timeline, tokens, undo,
 };
 use crate::evidence::uses;
@@ -16,8 +16,8 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(title = "Taskfence hub", description = "Takes signals in once, keeps them, and brings every proxy up to date."),
     paths(
-        push::push, logout::take_in, global_revocation::revoke, long_poll::page, relayed::report, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
-        receipts::show, timeline::show, records::list, audit_log::list, tokens::list, tokens::create, tokens::rotate, tokens::revoke, streams::list, uses::take, lifecycle::tell,
+        push::push, logout::take_in, global_revocation::revoke, long_poll::page, relayed::report, uses::take, lifecycle::tell, feeds::list, events::report, events::stop, undo::undo, state::show, signals::list, proxies::list,
+        receipts::show, timeline::show, records::list, report::show, report::compare, report::alive, audit_log::list, tokens::list, tokens::create, tokens::rotate, tokens::revoke, streams::list,
         metadata::metadata, metadata::keys, management::create, management::read, management::update, management::replace,
         management::delete, status::read, status::set, verification::verify, subjects::add, subjects::remove, poll::poll,
     ),

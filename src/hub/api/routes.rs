@@ -4,7 +4,7 @@
 use crate::api::audit_log;
 use crate::api::call::Api;
 use crate::api::{
-    events, feeds, global_revocation, lifecycle, openapi, proxies, receipts, records, signals, state, streams,
+    events, feeds, global_revocation, lifecycle, openapi, proxies, receipts, records, report, signals, state, streams,
     timeline, tokens, undo,
 };
 use crate::problem::Problem;
@@ -36,6 +36,9 @@ pub fn routes() -> Vec<Route> {
         route("get", "/v1/feeds/{feed}/streams", get(streams::list)),
         route("get", timeline::PATH, get(timeline::show)),
         route("get", records::PATH, get(records::list)),
+        route("get", "/v1/feeds/{feed}/report", get(report::show)),
+        route("post", "/v1/feeds/{feed}/report", post(report::compare)),
+        route("get", "/v1/feeds/{feed}/alive", get(report::alive)),
         route("get", "/v1/audit", get(audit_log::list)),
         route("get", "/v1/tokens", get(tokens::list)),
         route("post", "/v1/tokens", post(tokens::create)),

@@ -269,7 +269,7 @@ pub struct GapRow {
 }
 
 /// What was not stored one by one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Losses {
     /// Permitted requests with grants that a proxy had no room for.
     pub other_permitted: u64,

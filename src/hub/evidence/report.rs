@@ -4,9 +4,10 @@
 use crate::evidence::model::{GapRow, Losses, Window};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// The report.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// The name of the hub.
     pub hub: String,
@@ -40,7 +41,7 @@ pub struct Report {
 }
 
 /// The three measures and sharing over several grants.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rollup {
     /// Of which kind, client or subject; empty of all.
     pub name: String,
@@ -81,7 +82,7 @@ pub struct Rollup {
 }
 
 /// Histograms over all grants of the window.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Spread {
     /// Shares of what was allowed that was used: ten bars from 0 to 1, then one for unbounded grants.
     pub used_share: Vec<Bar>,
@@ -96,7 +97,7 @@ pub struct Spread {
 }
 
 /// One bar.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Bar {
     /// What it is about, to be shown.
     pub label: String,
@@ -105,7 +106,7 @@ pub struct Bar {
 }
 
 /// What is known about one grant.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GrantMeasures {
     /// Its id in the store.
     pub id: String,
@@ -146,7 +147,7 @@ pub struct GrantMeasures {
 }
 
 /// What a grant allowed against what was used.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Width {
     /// What it allowed: rule x action x identifier. At most 100 cells are listed.
     pub allowed: Vec<Cell>,
@@ -171,7 +172,7 @@ pub struct Width {
 }
 
 /// One thing that a grant allows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Cell {
     /// The rule.
     pub rule: String,
@@ -184,7 +185,7 @@ pub struct Cell {
 }
 
 /// What went on after the end of a task.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Residual {
     /// When the task ended.
     pub ended_at: u64,
@@ -201,7 +202,7 @@ pub struct Residual {
 }
 
 /// Who used a grant.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sharing {
     /// The distinct URIs in client certificates that were seen.
     pub peers: Vec<String>,
@@ -214,7 +215,7 @@ pub struct Sharing {
 }
 
 /// The same subject, kind and shape again and again.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Repeat {
     /// The user.
     pub subject: String,
@@ -237,14 +238,14 @@ pub struct Repeat {
 }
 
 /// The width of the permanent path beside that of the grants.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
     /// Each role of the permanent path.
     pub roles: Vec<RoleWidth>,
 }
 
 /// One role.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RoleWidth {
     /// Its name.
     pub name: String,
@@ -263,7 +264,7 @@ pub struct RoleWidth {
 }
 
 /// Who held what in a window: `GET /v1/feeds/NAME/alive`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Alive {
     /// The feed.
     pub feed: String,
@@ -278,7 +279,7 @@ pub struct Alive {
 }
 
 /// One of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AliveGrant {
     /// The issuer.
     pub issuer: String,

@@ -10,6 +10,7 @@
 use crate::config::model::EvidenceConfig;
 use crate::evidence::counters::{AllCounters, Counters};
 use crate::evidence::disk::Disk;
+use crate::evidence::measures::look::Look;
 use crate::evidence::model::{Usage, Write, Written};
 use crate::evidence::queue::{Item, NoRoom, Queue, Share};
 use crate::evidence::store::EvidenceStore;
@@ -17,7 +18,7 @@ use crate::feed::Now;
 use crate::problem::Problem;
 use crate::repeated::Repeated;
 use crate::store::model::StoreError;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -155,6 +156,7 @@ impl Evidence {
             store: RwLock::default(),
             configs: Mutex::default(),
             usage: Mutex::default(),
+            looks: Mutex::default(),
             disk,
         });
         let writer = Writer {
@@ -199,6 +201,18 @@ impl Evidence {
     pub fn set_usage(&self, usage: Usage) {
         if let Some(running) = &self.running {
             *locked(&running.shared.usage) = Some(usage);
+        }
+    }
+
+    /// What the last look at the grants of each feed found.
+    pub fn looks(&self) -> BTreeMap<String, Look> {
+        self.running.as_ref().map(|running| locked(&running.shared.looks).clone()).unwrap_or_default()
+    }
+
+    /// Sets what a look at the grants of `feed` found.
+    pub fn set_look(&self, feed: &str, look: Look) {
+        if let Some(running) = &self.running {
+            locked(&running.shared.looks).insert(feed.to_owned(), look);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The rules of all configurations of a feed, read once for a report.
 
+use crate::evidence::model::PermittedRow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use taskfence_core::uses::allowance::RuleAllowance;
@@ -20,6 +21,14 @@ pub struct Configuration {
     /// The positions of its rules in the catalog, in the order of the configuration.
     pub rules: Rc<Vec<usize>>,
     by_name: HashMap<String, usize>,
+}
+
+/// Permitted requests that are alike, and their rule.
+#[derive(Debug)]
+pub(crate) struct Use<'g> {
+    /// The position of the rule in the catalog.
+    pub(crate) position: usize,
+    pub(crate) row: &'g PermittedRow,
 }
 
 impl Catalog {
@@ -82,4 +91,12 @@ impl Configuration {
     pub fn position(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
+}
+
+/// The method as the rule writes it. A HEAD request is decided as GET, unless a rule names HEAD.
+pub(crate) fn method(rule: &RuleAllowance, method: &str) -> String {
+    let methods = &rule.outline().methods;
+    let named = |name: &str| methods.iter().find(|ours| ours.eq_ignore_ascii_case(name));
+    let as_get = || named("GET").filter(|_| method.eq_ignore_ascii_case("HEAD"));
+    named(method).or_else(as_get).map_or_else(|| method.to_owned(), Clone::clone)
 }

@@ -19,6 +19,7 @@ pub mod sharing;
 pub mod sketch;
 pub mod spread;
 pub mod unused;
+pub mod watch;
 pub mod width;
 
 #[cfg(test)]

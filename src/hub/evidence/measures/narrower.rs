@@ -1,7 +1,6 @@
 //! Proposals: the grant, and the rules, that permit what was used and no more.
 
-use crate::evidence::measures::catalog::Catalog;
-use crate::evidence::measures::width::{Use, method};
+use crate::evidence::measures::catalog::{Catalog, Use, method};
 use crate::evidence::model::GrantRow;
 use crate::evidence::report::Width;
 use serde_json::{Map, Value, json};

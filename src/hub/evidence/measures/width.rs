@@ -1,8 +1,8 @@
 //! Width: what a grant allowed, against what was used of it, in cells of rule x action x identifier.
 
-use crate::evidence::measures::catalog::Catalog;
+use crate::evidence::measures::catalog::{Catalog, Use, method};
 use crate::evidence::measures::narrower;
-use crate::evidence::model::{GrantRow, PermittedRow};
+use crate::evidence::model::GrantRow;
 use crate::evidence::report::{Cell, Width};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -65,14 +65,6 @@ pub(crate) struct Key {
     captures: Option<Vec<String>>,
     /// What is shown: see [`Cell::identifier`].
     shown: Option<String>,
-}
-
-/// Uses of one grant that are alike: the same rule and captures.
-#[derive(Debug)]
-pub(crate) struct Use<'g> {
-    /// The position of the rule in the catalog.
-    pub(crate) position: usize,
-    pub(crate) row: &'g PermittedRow,
 }
 
 /// What a grant allowed.
@@ -162,7 +154,7 @@ impl<'c> Widths<'c> {
         for held in details {
             for position in candidates.by_type.get(&held.kind).into_iter().flatten() {
                 let Some(rule) = self.catalog.rule(*position) else { continue };
-                if rule.reach(&held, MOST_CELLS, &mut reached).is_err() {
+                if rule.reach(&held, MOST_CELLS, &mut reached).is_err() || keys.len() > MOST_CELLS {
                     return Allowed::Unknown(format!("it allows more than {MOST_CELLS} cells"));
                 }
                 reached.drain(..).for_each(|reach| add(rule, reach, &mut keys));
@@ -257,14 +249,6 @@ impl Counted {
             _ => None,
         }
     }
-}
-
-/// The method as the rule writes it. A HEAD request is decided as GET, unless a rule names HEAD.
-pub(crate) fn method(rule: &RuleAllowance, method: &str) -> String {
-    let methods = &rule.outline().methods;
-    let named = |name: &str| methods.iter().find(|ours| ours.eq_ignore_ascii_case(name));
-    let as_get = || named("GET").filter(|_| method.eq_ignore_ascii_case("HEAD"));
-    named(method).or_else(as_get).map_or_else(|| method.to_owned(), Clone::clone)
 }
 
 /// The configurations that the uses of `grant` name.

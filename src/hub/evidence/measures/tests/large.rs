@@ -2,6 +2,11 @@
 
 use super::*;
 use crate::evidence::fixture::{DAY, Fixture};
+use crate::evidence::measures::look::look;
+use crate::evidence::model::Window;
+use crate::evidence::store::kept::Kept;
+use crate::evidence::store::sqlite::SqliteEvidence;
+use std::time::{Duration, Instant};
 
 #[test]
 fn sums_are_those_of_the_fixture() {
@@ -20,4 +25,51 @@ fn sums_are_those_of_the_fixture() {
     assert!(total.unbounded > 0 && total.shared > 0 && total.with_residual > 0 && total.repeated > 0);
     assert_eq!(report.grants.len(), 100);
     assert!(report.grants.iter().all(|grant| grant.width.unknown.is_none()));
+}
+
+/// How long a report takes, and how much memory: `cargo test --release -p taskfence-hub --lib -- --ignored
+/// a_report_about_many_grants --nocapture`. `GRANTS`: how many; a million by default.
+#[test]
+#[ignore = "it measures, and takes minutes"]
+fn a_report_about_many_grants() {
+    let grants = std::env::var("GRANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteEvidence::open(folder.path(), Kept { days: 3_650, bytes: u64::MAX }).unwrap();
+    let until = NOON / DAY * DAY;
+    let fixture = Fixture::before(until, grants);
+    let begun = Instant::now();
+    let filled = fixture.fill(&store).unwrap();
+    println!("filled with {filled:?} in {:?}", begun.elapsed());
+    let window = Window { since: fixture.since, until: until + 2 * DAY };
+    let begun = Instant::now();
+    let mut read = 0_u64;
+    let before = memory("VmHWM");
+    store
+        .grants(FEED, window, &mut |_| {
+            read += 1;
+            true
+        })
+        .unwrap();
+    println!("the store alone: {read} grants in {:?}", begun.elapsed());
+    let (begun, resting) = (Instant::now(), memory("VmHWM"));
+    let query =
+        Query { feed: FEED.to_owned(), since: window.since, until: window.until, limit: 50, ..Query::default() };
+    let report = report(&store, &query, &|| true).unwrap().unwrap();
+    let took = begun.elapsed();
+    println!(
+        "the report: {} grants in {took:?}; peak {before} KiB, {resting} KiB, then {} KiB",
+        report.total.grants,
+        memory("VmHWM")
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let begun = Instant::now();
+    let found = look(&store, FEED, until, &|| true).unwrap();
+    println!("the look: {found:?} in {:?}", begun.elapsed());
+}
+
+/// A line of `/proc/self/status`, in KiB.
+fn memory(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or_default()
 }
