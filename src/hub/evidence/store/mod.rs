@@ -26,7 +26,7 @@ pub trait EvidenceStore: Send + Sync {
     /// that of its `until`, that of an event that of its `at`.
     ///
     /// What is older than what is kept is dropped, and so is what is more than a day ahead of the clock of the hub
-    /// (`BatchWrite::at`, `EventRow::heard_at`; 0: not known). A batch that is dropped is counted in [`Losses`] when it
+    /// (`BatchWrite::at`, `EventRow::heard_at`; 0: not known; for a gap that of what came last). A batch that is dropped is counted in [`Losses`] when it
     /// came. An event is also known again under a time on the day before or after.
     fn write(&self, writes: &[Write]) -> Result<Vec<Written>, StoreError>;
 

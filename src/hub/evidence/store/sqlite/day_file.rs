@@ -147,6 +147,12 @@ impl DayFile {
         Ok(())
     }
 
+    /// The file takes so many pages, or as many as it has.
+    #[cfg(test)]
+    pub fn limit_pages(&self, pages: i64) {
+        self.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+
     /// The greatest position of a record.
     pub fn last_position(connection: &Connection) -> Result<u64, StoreError> {
         let last: Option<i64> = connection.query_row("SELECT max(position) FROM record", [], |row| row.get(0))?;

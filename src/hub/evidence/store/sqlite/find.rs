@@ -106,13 +106,15 @@ fn grants_of(source: &Source, search: &Search<'_>, into: &mut Grants) -> Result<
         if into.is_cut && !into.takes(&id) {
             continue;
         }
+        let info = info::read(row, 3)?;
         let known = into.kept.remove(&id);
-        let mut gathered = known.map(|(gathered, _)| gathered).unwrap_or_default();
-        let was_known = !gathered.is_untouched();
-        gather(source, &mut lookup, n, search.window, &mut gathered)?;
-        if was_known || is_issued || !gathered.is_empty() {
-            into.add(id, (gathered, info::read(row, 3)?));
+        let is_known = known.is_some();
+        let (mut gathered, _) = known.unwrap_or_default();
+        let read = gather(source, &mut lookup, n, search.window, &mut gathered);
+        if is_known || is_issued || !gathered.is_empty() {
+            into.add(id, (gathered, info));
         }
+        read?;
     }
     Ok(())
 }

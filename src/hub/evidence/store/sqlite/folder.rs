@@ -167,9 +167,12 @@ impl Folder {
             Err(_) if !self.has(which) => return Ok(None),
             Err(error) => return Err(error),
         };
-        connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "cache_size", -READER_CACHE)?;
-        connection.pragma_update(None, "mmap_size", MAPPED)?;
+        let set = || {
+            connection.pragma_update(None, "query_only", true)?;
+            connection.pragma_update(None, "cache_size", -READER_CACHE)?;
+            connection.pragma_update(None, "mmap_size", MAPPED)
+        };
+        set().map_err(|error| self.named(which, error.into()))?;
         Ok(Some(connection))
     }
 

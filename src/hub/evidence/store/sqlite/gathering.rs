@@ -97,11 +97,6 @@ impl Gathered {
         permitted.is_empty() && refused.is_empty() && seen.is_empty() && self.other.is_none()
     }
 
-    /// Whether no file was looked at.
-    pub fn is_untouched(&self) -> bool {
-        self.files == 0
-    }
-
     /// What follows is from another file.
     pub fn next_file(&mut self) {
         (self.permitted, self.refused) = (None, None);

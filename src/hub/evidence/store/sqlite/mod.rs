@@ -11,6 +11,8 @@ mod folder;
 mod gathering;
 mod index_file;
 mod info;
+#[cfg(test)]
+mod measure;
 mod merge;
 mod names;
 mod reads;
@@ -150,3 +152,6 @@ fn count(file: &rusqlite::Connection) -> Result<u64, StoreError> {
     let last: Option<i64> = file.query_row("SELECT max(n) FROM \"grant\"", [], |row| row.get(0))?;
     Ok(last.map_or(0, uint))
 }
+
+#[cfg(test)]
+mod tests;

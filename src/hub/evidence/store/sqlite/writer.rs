@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// So many files are open to write.
 const OPEN: usize = 6;
 
+/// In one call, so many files may turn out to be damaged.
+const ATTEMPTS: usize = 8;
+
 /// The writer of a store.
 pub struct Writer {
     folder: Arc<Folder>,
@@ -28,6 +31,8 @@ pub struct Writer {
     first: Day,
     /// The position of the next record.
     position: u64,
+    /// The time by the clock of the hub, when something came last; 0: nothing came yet.
+    now: u64,
     /// The bytes of all files that are not open; `None`: not known.
     closed: Option<u64>,
 }
@@ -55,7 +60,7 @@ impl Writer {
             }
         }
         let (open, uncertain, position) = (BTreeMap::new(), BTreeSet::new(), position.saturating_add(1));
-        Ok(Writer { folder, kept, index, open, uncertain, first, position, closed: None })
+        Ok(Writer { folder, kept, index, open, uncertain, first, position, now: 0, closed: None })
     }
 
     /// The index.
@@ -67,18 +72,18 @@ impl Writer {
     /// fails, the caller gets the error, and the repetition finds what is there.
     pub fn write(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
         let has_room = self.make_room()?;
+        let mut attempts = 0..ATTEMPTS;
         loop {
-            let position = self.position;
-            match self.try_write(writes, has_room) {
+            let Failure(day, error) = match self.try_write(writes, has_room) {
                 Ok(written) => return Ok(written),
-                Err(Failure(day, error)) => {
-                    self.position = position;
-                    self.abandon();
-                    let (Some(day), StoreError::Damaged(_)) = (day, &error) else { return Err(error) };
-                    // The next attempt writes into a new file.
-                    self.set_aside(day, &error)?;
-                }
-            }
+                Err(failure) => failure,
+            };
+            self.abandon();
+            let (Some(day), StoreError::Damaged(_), Some(_)) = (day, &error, attempts.next()) else {
+                return Err(error);
+            };
+            // The next attempt writes into a new file.
+            self.set_aside(day, &error)?;
         }
     }
 
@@ -89,7 +94,7 @@ impl Writer {
             written.push(match write {
                 Write::Batch(batch) => self.write_batch(batch, has_room)?,
                 Write::Event(event) => self.write_event(event, has_room)?,
-                Write::Gap { feed, node, gap } => match self.is_kept(gap.until, 0) && has_room {
+                Write::Gap { feed, node, gap } => match has_room && self.is_kept(gap.until, self.now) {
                     true => stored(self.in_day(Day::of(gap.until), |file, _| file.add_gap(feed, node, gap))?),
                     false => Written::Dropped,
                 },
@@ -111,6 +116,7 @@ impl Writer {
 
     fn write_batch(&mut self, write: &BatchWrite, has_room: bool) -> Result<Written, Failure> {
         let until = write.batch.until;
+        self.now = if write.at == 0 { self.now } else { write.at };
         if has_room && self.is_kept(until, write.at) {
             return Ok(stored(self.in_day(Day::of(until), |file, position| file.add_batch(write, position))?));
         }
@@ -121,6 +127,7 @@ impl Writer {
     }
 
     fn write_event(&mut self, event: &EventRow, has_room: bool) -> Result<Written, Failure> {
+        self.now = if event.heard_at == 0 { self.now } else { event.heard_at };
         if !has_room || !self.is_kept(event.at, event.heard_at) {
             return Ok(Written::Dropped);
         }
@@ -234,8 +241,28 @@ impl Writer {
         Ok(open.fold(closed, u64::saturating_add))
     }
 
+    /// The file of the day takes no more pages, until it is opened again.
+    #[cfg(test)]
+    pub fn limit_pages(&mut self, day: Day, pages: i64) {
+        self.open[&day].limit_pages(pages);
+    }
+
+    /// As after a commit of the day that failed.
+    #[cfg(test)]
+    pub fn doubt(&mut self, day: Day) {
+        self.open.remove(&day);
+        self.uncertain.insert(day);
+    }
+
+    /// Whether it is not known what the disk has of the day.
+    #[cfg(test)]
+    pub fn is_doubted(&self, day: Day) -> bool {
+        self.uncertain.contains(&day)
+    }
+
     /// See `EvidenceStore::prune`.
     pub fn prune(&mut self, now: u64) -> Result<u64, StoreError> {
+        self.now = now;
         let mut removed = 0u64;
         let first = self.first.max(self.oldest(now));
         let days = self.all_days()?;
