@@ -126,7 +126,8 @@ impl<'d> HubDemo<'d> {
         let report = self.operator_json(&["report", "--since", "1h", "--feed", FEED])?;
         self.operator(&["report", "--since", "1h", "--feed", FEED].map(str::to_owned))?;
         let total = &report["total"];
-        let line = format!("{} grants, {} unbounded, {} permitted", total["grants"], total["unbounded"], total["permitted"]);
+        let line =
+            format!("{} grants, {} unbounded, {} permitted", total["grants"], total["unbounded"], total["permitted"]);
         steps.end("3 grants, 0 unbounded, 4 permitted", &line);
         let page = self.folder.join("report.html").display().to_string();
         let html = ["report", "--since", "1h", "--feed", FEED, "--output", "html", "--out", &page].map(str::to_owned);

@@ -1,8 +1,8 @@
 //! `/openapi.json`: what the hub offers, for programs.
 
 use crate::api::{
-    audit_log, events, feeds, global_revocation, lifecycle, proxies, receipts, records, report, signals, state, streams,
-    timeline, tokens, undo,
+    audit_log, events, feeds, global_revocation, lifecycle, proxies, receipts, records, report, signals, state,
+    streams, timeline, tokens, undo,
 };
 use crate::evidence::uses;
 use crate::feed::{long_poll, relayed};
