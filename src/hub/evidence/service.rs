@@ -80,6 +80,8 @@ struct Shared {
     /// By feed: the configurations whose rules are stored.
     configs: Mutex<HashMap<String, HashSet<String>>>,
     usage: Mutex<Option<Usage>>,
+    /// By feed: what the last look at its grants found.
+    looks: Mutex<BTreeMap<String, Look>>,
     disk: Option<Disk>,
 }
 
