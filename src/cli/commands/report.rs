@@ -5,6 +5,7 @@ mod csv;
 mod human;
 mod roles;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests;
 
 use std::path::PathBuf;

@@ -155,6 +155,7 @@ fn row(moment: &Moment) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use super::*;
     use crate::tests::snapshot;

@@ -9,6 +9,7 @@ mod members;
 mod ocsf;
 mod otel;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests;
 mod tree;
 

@@ -139,6 +139,7 @@ fn grant(at: u64) -> GrantMeasures {
                 "match": {"path": "/v1/orders/{order}/refund", "methods": ["POST"]},
                 "require": {"scope": "orders.refund", "detail": {"type": "order", "action": "refund", "identifier": "{order}"}},
             })],
+            notes: Vec::new(),
         },
         residual: at.is_multiple_of(2).then(|| Residual {
             ended_at: SINCE + at * 1_000 + 40_000,

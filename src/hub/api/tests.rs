@@ -20,6 +20,7 @@ use taskfence_core::state::fact::{Claim, Fact};
 use taskfence_core::state::key::{Kind, StateKey};
 use taskfence_core::time::Timestamp;
 
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod evidence;
 
 /// A hub, a token for it, and the document that answers must fit.

@@ -8,6 +8,7 @@ mod events;
 mod records;
 mod refusals;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests;
 mod uses;
 

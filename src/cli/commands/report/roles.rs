@@ -34,9 +34,17 @@ pub fn read(path: &Path) -> Result<Value, Failure> {
 
 fn parse(text: &[u8]) -> Result<Vec<Role>, Vec<Problem>> {
     let json = document::to_json(text, WHAT).map_err(|problem| vec![problem])?;
-    let roles: Roles = load::parse(&json, WHAT).map_err(|problem| vec![problem])?;
+    let roles: Roles = load::parse(&json, WHAT).map_err(|problem| vec![described(problem)])?;
     let problems = check(&roles.roles);
     if problems.is_empty() { Ok(roles.roles) } else { Err(problems) }
+}
+
+/// A problem with `cells`, which is one of two things, in words of the file.
+fn described(problem: Problem) -> Problem {
+    if !problem.message.contains("untagged enum Cells") {
+        return problem;
+    }
+    Problem::at(problem.path, "is neither a number nor `unbounded`").help("write how many cells the role allows")
 }
 
 fn check(roles: &[Role]) -> Vec<Problem> {
