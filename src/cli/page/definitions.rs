@@ -11,8 +11,9 @@ pub fn section(html: &mut Html) {
         html.markup("\n");
     }
     html.markup(
-        "</dl>\n<p>The formulas, and how the figures answer OWASP NHI 2025, NIST CSF 2.0, SP 800-207 and the AI RMF, stand in \
-         <code>docs/measures.md</code> of Taskfence. How uses are counted, and what can be missing, stands in \
+        "</dl>\n<p>The formulas stand in <code>docs/measures.md</code> of Taskfence, under Width, Repeat, Residual and Sharing; when a \
+         repeat is routine or broad, under Thresholds; and how the figures answer OWASP NHI 2025, NIST CSF 2.0, SP 800-207 and \
+         the AI RMF, under What it is evidence for. How uses are counted, and what can be missing, stands in \
          <code>docs/evidence.md</code>.</p>\n</section>\n",
     );
 }

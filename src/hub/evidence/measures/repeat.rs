@@ -128,7 +128,7 @@ impl Repeats {
             found.push((*series, regularity));
         }
         let rank = |one: &Regularity| (one.is_routine() && one.broad, one.is_routine(), one.grants);
-        found.sort_by(|(_, one), (_, other)| rank(other).cmp(&rank(one)));
+        found.sort_by_key(|(_, one)| std::cmp::Reverse(rank(one)));
         found.truncate(MOST_ROWS);
         let mut rows: Vec<Found> = found
             .into_iter()
@@ -199,7 +199,7 @@ fn coefficient_of_variation(values: &[f64]) -> f64 {
     #[expect(clippy::as_conversions, reason = "at most `MOST_GRANTS`")]
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    if !(mean > 0.0) {
+    if mean.is_nan() || mean <= 0.0 {
         return 0.0;
     }
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;

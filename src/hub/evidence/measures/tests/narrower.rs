@@ -41,7 +41,8 @@ fn outline(number: usize) -> impl Strategy<Value = RuleOutline> {
         move |(template, detail, scopes, any_scopes, methods)| {
             let path = format!("/r{number}{template}");
             let known = |text: &str| {
-                !text.contains('{') || path.contains(&text[text.find('{').unwrap()..=text.find('}').unwrap()])
+                let name = text.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+                name.is_none_or(|(name, _)| path.contains(&format!("{{{name}}}")))
             };
             let keep = |text: Option<&str>| text.filter(|text| known(text)).map(str::to_owned);
             let detail = detail.map(|(kind, action, identifier, location)| DetailOutline {
