@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use taskfence_hub::evidence::report::{Alive, Report as Answer, Rollup};
 
 use crate::commands::hub_options::HubChoice;
@@ -191,11 +191,9 @@ fn get(client: &Client, path: &str, query: &[(&str, String)]) -> Result<Value, F
 const WAIT: Duration = Duration::from_secs(60);
 
 fn body(query: &[(&str, String)], roles: Value) -> Value {
-    let mut body = json!({"roles": roles});
-    for (name, value) in query {
-        body[*name] = value.parse::<u64>().unwrap_or_default().into();
-    }
-    body
+    let numbers =
+        query.iter().map(|(name, value)| ((*name).to_owned(), value.parse::<u64>().unwrap_or_default().into()));
+    Value::Object(numbers.chain([("roles".to_owned(), roles)]).collect())
 }
 
 fn json(answer: &Value, out: &mut Vec<u8>) -> Result<(), Failure> {
