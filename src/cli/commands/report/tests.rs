@@ -3,6 +3,7 @@
 use super::*;
 use crate::terminal::console::Capture;
 use crate::tests::snapshot;
+use serde_json::json;
 use taskfence_hub::evidence::model::{GapRow, Losses};
 use taskfence_hub::evidence::report::{
     AliveGrant, Comparison, GrantMeasures, Repeat, Residual, RoleWidth, Sharing, Width,
