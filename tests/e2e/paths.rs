@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 use taskfence_tests::{
+    artefacts,
     bootstrap::{self, Paths, Settings},
     client::{Answer, Http, Request, new_probe},
     frames::{self, Fields, FrameAnswer},
@@ -152,6 +153,8 @@ async fn judged(rows: &[Row<'_>]) {
     let bench = bench().await;
     let authorization = bearer();
     let mut wrong = Vec::new();
+    // Before 1.39 Envoy does not take `..;` for `..`, so the filter gets to see it.
+    let keeps_parameters = artefacts::envoy_minor().unwrap() < 39;
     let mut core = InProcess::new(&fence());
     for (target, expected, _) in rows {
         let verdict =
@@ -172,6 +175,10 @@ async fn judged(rows: &[Row<'_>]) {
         let one = Seen::over_http1(sidecar, &request).await;
         let two = Seen::over_http2(sidecar, &with_path(target, authorization)).await;
         let mut wrong = Vec::new();
+        if keeps_parameters && expected == "rule_denied" && one.outcome == "path_refused" && two.outcome == one.outcome
+        {
+            return wrong;
+        }
         if one.outcome != expected {
             wrong.push(format!("{paths:?}, `{target_text}`: {}, expected {expected}", one.outcome));
         }

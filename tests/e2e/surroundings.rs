@@ -287,8 +287,11 @@ async fn a_path_that_envoy_does_not_normalise_is_routed_by_its_letters() {
 
 #[tokio::test]
 async fn a_filter_that_is_switched_off_judges_nothing() {
-    for listener in ["route-off", "filter-off", "capabilities"] {
-        assert_eq!(reached(listener, orders::HOST, "/nobody/may").await, ["service", "service"], "{listener}");
+    // Before 1.40 Envoy calls the filter all the same where a capability restriction leaves its callbacks out.
+    let judges = artefacts::envoy_minor().unwrap() < 40;
+    for (listener, judges) in [("route-off", false), ("filter-off", false), ("capabilities", judges)] {
+        let expected = if judges { ["rule_missing"; 2] } else { ["service"; 2] };
+        assert_eq!(reached(listener, orders::HOST, "/nobody/may").await, expected, "{listener}");
     }
     assert_eq!(reached("open", orders::HOST, "/nobody/may").await, ["rule_missing", "rule_missing"]);
     let dump = client::send(sidecar().await.envoy().admin(), Http::One, &Request::get("/config_dump")).await.unwrap();

@@ -1,12 +1,22 @@
 //! Where the things that were built or fetched before are: the Envoy binary, the filter, the command line.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::{Error, Result};
 
 /// The Envoy to run: `$ENVOY_BIN`, or what `scripts/setup` unpacked.
 pub fn envoy() -> Result<PathBuf> {
     find("ENVOY_BIN", "envoy/envoy", "run scripts/setup, which fetches it, or point ENVOY_BIN at an Envoy of yours")
+}
+
+/// The minor version of Envoy 1.x that [`envoy`] is: releases differ in what the tests expect of Envoy itself.
+pub fn envoy_minor() -> Result<u32> {
+    let said = Command::new(envoy()?).arg("--version").output().map_err(Error::doing("ask Envoy for its version"))?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    // `PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
+    let minor = text.rsplit('/').nth(3).and_then(|version| version.split('.').nth(1)?.parse().ok());
+    minor.ok_or_else(|| Error::new(format!("Envoy does not say which version it is: {text}")))
 }
 
 /// The filter to load: `$TASKFENCE_WASM`, or what `scripts/build-wasm` made.
