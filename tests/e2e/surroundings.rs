@@ -100,7 +100,9 @@ const LISTENERS: [Listener; 12] = [
         "header",
         |manager| {
             by_host(manager);
-            manager["route_config"]["vhost_header"] = json!("x-host");
+            if has_vhost_header() {
+                manager["route_config"]["vhost_header"] = json!("x-host");
+            }
         },
         &[("error", "Envoy chooses a virtual host by this header")],
     ),
@@ -244,6 +246,7 @@ async fn check_finds_every_fault_of_this_envoy_and_nothing_else() {
         };
         let (errors, warnings) = (found("errors"), found("warnings"));
         let expected = LISTENERS.iter().find(|(known, ..)| *known == name).map_or(&[][..], |(.., expected)| *expected);
+        let expected = if name == "header" && !has_vhost_header() { &[] } else { expected };
         for (severity, part) in expected {
             let list = if *severity == "error" { &errors } else { &warnings };
             assert!(list.iter().any(|message| message.contains(part)), "{name}: no {severity} `{part}` in {report:#}");
@@ -271,8 +274,15 @@ async fn without_them_a_request_is_judged_for_one_host_and_sent_to_another() {
     for host in ["public.mesh:80", "public.mesh:1", "public.mesh.", "public.mesh.:443"] {
         assert_eq!(reached("hosts", host, "/public").await, ["inner", "inner"], "{host}");
     }
-    let answer = get("header", Request::get("/public").host(PUBLIC).header("x-host", "other")).await;
-    assert_eq!(answer.text(), "inner", "the client chose");
+    if has_vhost_header() {
+        let answer = get("header", Request::get("/public").host(PUBLIC).header("x-host", "other")).await;
+        assert_eq!(answer.text(), "inner", "the client chose");
+    }
+}
+
+/// Envoy 1.36 cannot choose a virtual host by a header.
+fn has_vhost_header() -> bool {
+    artefacts::envoy_minor().unwrap() >= 37
 }
 
 #[tokio::test]
