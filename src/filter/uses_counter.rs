@@ -59,6 +59,14 @@ impl UsesCounter {
     }
 }
 
+impl UsesCounter {
+    /// Whether no other plugin of this VM counts for the same feed.
+    pub fn is_last(&self) -> bool {
+        // One is kept for plugins to come.
+        Rc::strong_count(&self.counted) <= 2
+    }
+}
+
 fn counted(feed: FeedId) -> Rc<RefCell<Counted>> {
     COUNTED.with_borrow_mut(|all| {
         // What a plugin of an earlier configuration counted for another feed, and nobody will send.
