@@ -37,7 +37,7 @@ thread_local! {
 
 /// A request was permitted, or passes by shadow mode.
 pub fn permitted(shared: &Shared, policy: &Policy, permit: &Permit, request: &Request<'_>) {
-    let (Some(uses), Some(session)) = (&shared.uses, permit.session()) else { return };
+    let (Some(uses), Some(session)) = (counter(shared), permit.session()) else { return };
     if let Some(refusal) = permit.shadowed() {
         return count_refusal(uses, policy, refusal, (true, false));
     }
@@ -74,14 +74,14 @@ fn note_origin(counted: &mut Counted, permit: &Permit, look: bool, moment: Momen
 
 /// A request was refused.
 pub fn refused(shared: &Shared, policy: &Policy, refusal: &Refusal) {
-    if let Some(uses) = &shared.uses {
+    if let Some(uses) = counter(shared) {
         count_refusal(uses, policy, refusal, (false, false));
     }
 }
 
 /// A live stream was ended; with `shadow` it would have been.
 pub fn ended(shared: &Shared, policy: &Policy, refusal: &Refusal, shadow: bool) {
-    if let Some(uses) = &shared.uses {
+    if let Some(uses) = counter(shared) {
         count_refusal(uses, policy, refusal, (shadow, true));
     }
 }
@@ -89,10 +89,15 @@ pub fn ended(shared: &Shared, policy: &Policy, refusal: &Refusal, shadow: bool) 
 /// Sends a single record, as JSON, to the hub with the next batch: `docs/decision-record.md`. What has no room is counted as
 /// dropped; records of refusals leave half of the room to the others.
 pub fn record(shared: &Shared, record: &str, is_of_refusal: bool) {
-    if let Some(uses) = &shared.uses {
+    if let Some(uses) = counter(shared) {
         let now = last_milliseconds();
         count(uses, now, |counted| counted.table.record(record, is_of_refusal, now));
     }
+}
+
+/// What counts for this plugin, unless its configuration says that nothing is counted.
+fn counter(shared: &Shared) -> Option<&UsesCounter> {
+    shared.uses.as_ref().filter(|uses| uses.counts)
 }
 
 fn count_refusal(uses: &UsesCounter, policy: &Policy, refusal: &Refusal, (shadow, ended): (bool, bool)) {
