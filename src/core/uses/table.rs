@@ -209,10 +209,12 @@ impl Table {
     /// as often as he likes, so these leave half of the room to the others.
     pub fn record(&mut self, record: &str, is_of_refusal: bool, now: u64) {
         self.loose(now);
-        let share = if is_of_refusal { 2 } else { 1 };
+        let (most, most_bytes) = match is_of_refusal {
+            true => (MAX_RECORDS / 2, MAX_RECORD_BYTES / 2),
+            false => (MAX_RECORDS, MAX_RECORD_BYTES),
+        };
         let bytes = self.record_bytes.saturating_add(record.len());
-        let is_full = bytes > MAX_RECORD_BYTES / share || self.records.len() >= MAX_RECORDS / share;
-        if record.len() > MAX_RECORD || is_full {
+        if record.len() > MAX_RECORD || bytes > most_bytes || self.records.len() >= most {
             self.records_dropped = self.records_dropped.saturating_add(1);
             self.totals.records_dropped = self.totals.records_dropped.saturating_add(1);
             return;
