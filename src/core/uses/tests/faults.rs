@@ -182,7 +182,7 @@ fn records_of_refusals_leave_room_to_the_others() {
         let mut told = 0;
         while let Some(one) = cut(&mut vm.table, "a", 1, BEGIN) {
             let batch: Batch = serde_json::from_str(&one.json).unwrap();
-            told += batch.records.len() as u64 + batch.records_dropped;
+            told += u64::try_from(batch.records.len()).unwrap() + batch.records_dropped;
         }
         assert_eq!(told, 2_020, "each is there or counted");
     }
