@@ -28,6 +28,11 @@ impl CallbackBudget {
         self.left = self.left.saturating_sub(1);
     }
 
+    /// Counts the effective stream, which goes on and got a record: a record takes several calls to the proxy.
+    pub fn spend_on_noted(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
     /// Counts the effective stream, which was answered.
     pub fn spend_on_answered(&mut self) {
         self.left = self.left.saturating_sub(1);

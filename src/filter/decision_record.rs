@@ -9,7 +9,7 @@ use crate::uses;
 use log::Level;
 use taskfence_core::decision::judge::Judge;
 use taskfence_core::decision::record::build::{self, Circumstances};
-use taskfence_core::decision::record::{Ended, Record};
+use taskfence_core::decision::record::{Ended, Record, VerdictName};
 use taskfence_core::decision::verdict::{Permit, Refusal};
 use taskfence_core::feed::position;
 use taskfence_core::feed::revision::Revision;
@@ -31,7 +31,7 @@ pub fn refused(shared: &Shared, judge: &Judge, refusal: &Refusal, request: &Requ
     // Anybody can send requests without a verified token, so their refusals are logged at debug.
     match refusal.session.is_some() {
         true => publish_everywhere(shared, &record),
-        false => publish(&record, Level::Debug),
+        false => publish(&record.line(), Level::Debug),
     }
 }
 
@@ -47,7 +47,7 @@ pub fn admitted(shared: &Shared, judge: &Judge, permit: &Permit, request: &Reque
     let record = build::admitted(permit, policy, &circumstances(judge, issuer, line, &decision));
     match always {
         true => publish_everywhere(shared, &record),
-        false => publish(&record, Level::Info),
+        false => publish(&record.line(), Level::Info),
     }
 }
 
@@ -133,13 +133,14 @@ fn draw() -> Option<u32> {
 
 /// Publishes a record that the hub gets too.
 fn publish_everywhere(shared: &Shared, record: &Record) {
-    uses::record(shared, record.value());
-    publish(record, Level::Info);
+    let line = record.line();
+    let is_of_refusal = matches!(record.verdict, VerdictName::Denied | VerdictName::WouldDeny);
+    uses::record(shared, &line, is_of_refusal);
+    publish(&line, Level::Info);
 }
 
-/// Writes a record to the log and to the filter state.
-fn publish(record: &Record, level: Level) {
-    let line = record.line();
+/// Writes the line of a record to the log and to the filter state.
+fn publish(line: &str, level: Level) {
     host::set_property(RECORD, line.as_bytes());
     log::log!(level, "{line}");
 }

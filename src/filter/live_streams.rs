@@ -232,6 +232,7 @@ fn look(root: u32, shared: &Rc<Shared>, since: Option<u64>, budget: &mut Callbac
     {
         if !ending.enforced {
             note(shared, &ending, since);
+            budget.spend_on_noted();
         } else if end(shared, &ending, since) {
             if let (Some(since), Ok(now)) = (since, host::now_nanoseconds()) {
                 shared.metrics.end_delay.record(now.saturating_sub(since) / 1_000_000);

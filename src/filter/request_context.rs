@@ -107,7 +107,6 @@ impl RequestContext {
             None => (policy.mode(rule), false),
         };
         self.shared.tally.decided(rule, mode, denied);
-        decision_record::admitted(&self.shared, &judge, permit, request);
         if let Some(refusal) = permit.shadowed() {
             host::set_property("taskfence.shadow", refusal.reason.code().as_bytes());
         }
@@ -116,6 +115,7 @@ impl RequestContext {
         {
             return self.fail(request.grpc);
         }
+        decision_record::admitted(&self.shared, &judge, permit, request);
         uses::permitted(&self.shared, policy, permit, request);
         Action::Continue
     }

@@ -7,7 +7,6 @@ use crate::host::{self, HostError};
 use crate::plugin::Shared;
 use crate::ports::{self, EnvoyConnection, SharedData};
 use crate::uses_counter::{Counted, UsesCounter};
-use serde_json::Value;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -38,7 +37,7 @@ thread_local! {
 
 /// A request was permitted, or passes by shadow mode.
 pub fn permitted(shared: &Shared, policy: &Policy, permit: &Permit, request: &Request<'_>) {
-    let (Some(uses), Some(session)) = (&shared.uses, permit.session()) else { return };
+    let (Some(uses), Some(session)) = (counter(shared), permit.session()) else { return };
     if let Some(refusal) = permit.shadowed() {
         return count_refusal(uses, policy, refusal, (true, false));
     }
@@ -75,24 +74,30 @@ fn note_origin(counted: &mut Counted, permit: &Permit, look: bool, moment: Momen
 
 /// A request was refused.
 pub fn refused(shared: &Shared, policy: &Policy, refusal: &Refusal) {
-    if let Some(uses) = &shared.uses {
+    if let Some(uses) = counter(shared) {
         count_refusal(uses, policy, refusal, (false, false));
     }
 }
 
 /// A live stream was ended; with `shadow` it would have been.
 pub fn ended(shared: &Shared, policy: &Policy, refusal: &Refusal, shadow: bool) {
-    if let Some(uses) = &shared.uses {
+    if let Some(uses) = counter(shared) {
         count_refusal(uses, policy, refusal, (shadow, true));
     }
 }
 
-/// Sends a single record to the hub with the next batch: `docs/decision-record.md`. What has no room is counted as dropped.
-pub fn record(shared: &Shared, record: Value) {
-    if let Some(uses) = &shared.uses {
+/// Sends a single record, as JSON, to the hub with the next batch: `docs/decision-record.md`. What has no room is counted as
+/// dropped; records of refusals leave half of the room to the others.
+pub fn record(shared: &Shared, record: &str, is_of_refusal: bool) {
+    if let Some(uses) = counter(shared) {
         let now = last_milliseconds();
-        count(uses, now, |counted| counted.table.record(&record, now));
+        count(uses, now, |counted| counted.table.record(record, is_of_refusal, now));
     }
+}
+
+/// What counts for this plugin, unless its configuration says that nothing is counted.
+fn counter(shared: &Shared) -> Option<&UsesCounter> {
+    shared.uses.as_ref().filter(|uses| uses.counts)
 }
 
 fn count_refusal(uses: &UsesCounter, policy: &Policy, refusal: &Refusal, (shadow, ended): (bool, bool)) {
@@ -138,7 +143,8 @@ pub fn configure(shared: &Rc<Shared>) {
 /// The proxy deletes a root context: what was counted under its rules may not have been sent yet.
 pub fn on_root_gone(shared: &Shared) {
     let Ok(judge) = shared.judge.try_borrow() else { return };
-    let Some(source) = judge.policy().signals().hub().filter(|_| shared.uses.is_some()) else { return };
+    let (Some(uses), Some(source)) = (&shared.uses, judge.policy().signals().hub()) else { return };
+    tell_lost(uses, source);
     let text = outline::text(judge.policy(), &source.config_hash);
     REPLACED.with_borrow_mut(|replaced| {
         replaced.retain(|(known, _)| *known != source.config_hash);
@@ -147,6 +153,17 @@ pub fn on_root_gone(shared: &Shared) {
         }
         replaced.push((source.config_hash.clone(), text));
     });
+}
+
+/// Says what is lost if no other plugin of this VM counts for the feed.
+fn tell_lost(uses: &UsesCounter, source: &HubSource) {
+    let lost = uses.counted.try_borrow().map_or(0, |counted| counted.table.unsent());
+    if lost > 0 && uses.is_last() {
+        let HubSource { hub, feed, .. } = source;
+        log::warn!(
+            "feed `{feed}` of hub `{hub}`: this worker counts for it no longer: {lost} counted uses were not sent"
+        );
+    }
 }
 
 /// The rules of the configuration with that hash, as JSON.

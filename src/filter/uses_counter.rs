@@ -32,6 +32,8 @@ pub struct Counted {
 /// What one plugin needs to count and to send.
 #[derive(Debug)]
 pub struct UsesCounter {
+    /// Whether this plugin counts. One that does not sends what others count, if it follows their feed for all.
+    pub counts: bool,
     /// What the VM has counted for the feed of the plugin.
     pub counted: Rc<RefCell<Counted>>,
     /// The places of the plugin's rules in the table.
@@ -45,17 +47,26 @@ pub struct UsesCounter {
 }
 
 impl UsesCounter {
-    /// For a plugin with that policy; `None` where nothing is counted. Creates the shared record.
+    /// For a plugin with that policy; `None` without a hub. Creates the shared record.
     pub fn new(policy: &Policy) -> Result<Option<UsesCounter>, String> {
-        let Some(source) = policy.signals().hub().filter(|_| policy.evidence().uses) else { return Ok(None) };
+        let Some(source) = policy.signals().hub() else { return Ok(None) };
         roster::set_up(&mut SharedData, source.id).map_err(|error| error.to_string())?;
         Ok(Some(UsesCounter {
+            counts: policy.evidence().uses,
             counted: counted(source.id),
             rules: RefCell::new(RulePlaces::new(policy.rules().len())),
             sender: RefCell::default(),
             call: Cell::new(None),
             metrics: UsesMetrics::define(&source.feed),
         }))
+    }
+}
+
+impl UsesCounter {
+    /// Whether no other plugin of this VM counts for the same feed.
+    pub fn is_last(&self) -> bool {
+        // One is kept for plugins to come.
+        Rc::strong_count(&self.counted) <= 2
     }
 }
 

@@ -82,6 +82,17 @@ impl Masks {
         }
     }
 
+    /// Adds to `text` what tells these masks from others; nothing where nothing is masked.
+    pub(crate) fn identify(&self, text: &mut String) {
+        for (name, mask) in &self.members {
+            text.push('\0');
+            text.push_str(name);
+            if *mask == Mask::Hash {
+                text.push_str(&self.hash(""));
+            }
+        }
+    }
+
     /// `sha256:` and the base64url of HMAC-SHA-256 (RFC 2104) of `value` with `mask_key`, or of its SHA-256 without a key.
     pub fn hash(&self, value: &str) -> String {
         let digest = match &self.key {

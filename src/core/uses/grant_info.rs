@@ -11,6 +11,9 @@ use std::borrow::Cow;
 /// So many bytes of scopes, and of details as JSON, are told. What is longer is not all there, and `cut` says so.
 const MAX_LIST: usize = 4 * 1024;
 
+/// A scope that is longer is not told. A hub takes no names of more than twice as many bytes.
+const MAX_SCOPE: usize = 1024;
+
 /// The names of masks that concern what is counted.
 const MEMBERS: [&str; 13] = [
     "subject",
@@ -38,6 +41,7 @@ pub(crate) fn text(session: &Session, masks: &Masks) -> String {
     let id = if masks.of("token").is_some() { masks.hash(&id) } else { id };
     let actors: Vec<String> = grant.actors.iter().filter_map(|actor| shown("actor", &actor.subject)).collect();
     let (scopes, cut_scopes) = fitting(told_scopes(grant, masks), String::len);
+    let cut_scopes = cut_scopes || grant.scopes.iter().any(|scope| scope.len() > MAX_SCOPE);
     let (details, cut_details) = fitting(told_details(grant, masks), |detail| detail.to_string().len());
     let masked: Vec<String> =
         MEMBERS.iter().filter(|name| masks.of(name).is_some()).map(|name| (*name).to_owned()).collect();
@@ -62,7 +66,8 @@ pub(crate) fn text(session: &Session, masks: &Masks) -> String {
 }
 
 fn told_scopes(grant: &Grant, masks: &Masks) -> Vec<String> {
-    let scopes = grant.scopes.iter().filter_map(|scope| masks.apply("scopes", scope));
+    let scopes = grant.scopes.iter().filter(|scope| scope.len() <= MAX_SCOPE);
+    let scopes = scopes.filter_map(|scope| masks.apply("scopes", scope));
     scopes.map(Cow::into_owned).collect()
 }
 

@@ -3,6 +3,13 @@
 
 use serde_json::Value;
 
+/// How many bytes a string has as JSON.
+pub(crate) fn json_length(text: &str) -> usize {
+    let mut json = JsonText::default();
+    json.string(text);
+    json.text.len()
+}
+
 /// JSON that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct JsonText {

@@ -70,6 +70,8 @@ impl Outbox {
         match own {
             // The VM was held to be gone: its clock was changed, or it stood still.
             None if self.waiting.is_some() => self.lay(store, table, now),
+            // The store failed when the batch was laid.
+            Some(own) if self.waiting.is_some() && own.cut != self.number => self.lay(store, table, now),
             Some(own) if now.abs_diff(self.renewed) < RENEW && (since.is_none() || own.since != 0) => Ok(()),
             _ => self.write(store, since.unwrap_or(0), None, now),
         }

@@ -199,6 +199,7 @@ mod tests {
     fn rules_are_told_as_they_are_written() {
         let config = json!({
             "mode": "shadow",
+            "signals": {"transmitters": [{"issuer": "https://jit.example", "audience": "us", "keys": {"inline": fixture::jwks()}}]},
             "issuers": [{"issuer": "https://jit.example", "audiences": ["https://orders.mesh"], "keys": {"inline": fixture::jwks()}}],
             "rules": [
                 {"name": "admin", "match": {"path": "/admin/{rest...}"}, "deny": true, "mode": "enforce"},

@@ -10,7 +10,7 @@
 use crate::state::store::{Corrupt, FeedId, MAX_TRIES, Slot, Store, StoreError};
 
 /// So many VMs of one proxy count at the same time. Envoy has one for each worker thread.
-pub(crate) const MAX_VMS: usize = 128;
+pub(crate) const MAX_VMS: usize = 512;
 
 /// A VM that counts says so this often, in milliseconds.
 pub(crate) const RENEW: u64 = 3_000;
@@ -58,7 +58,8 @@ impl Default for Roster {
 impl Entry {
     /// Whether its VM is gone.
     pub(crate) fn is_silent(&self, now: u64) -> bool {
-        now.saturating_sub(self.alive) > SILENT
+        // A time that lies ahead was set before the clock was set back: a VM that is alive corrects it at its next tick.
+        now.abs_diff(self.alive) > SILENT
     }
 
     /// Whether a batch lies in its place that the hub does not have.
@@ -83,10 +84,10 @@ impl Roster {
         self.places.get(usize::from(place)).filter(|entry| entry.vm == vm)
     }
 
-    /// A place for `vm`: a free one, else that of a VM that is gone, the longest gone first. `None`: all are in use.
+    /// A place for `vm`: that which it has, else a free one, else that of a VM that is gone, the longest gone first. `None`: all are in use.
     pub(crate) fn claim(&mut self, vm: u64, now: u64) -> Option<u16> {
-        let free = self.places.iter().position(|entry| entry.vm == 0 || entry.vm == vm);
-        let free = free.or_else(|| {
+        let of = |vm: u64| self.places.iter().position(|entry| entry.vm == vm);
+        let free = of(vm).or_else(|| of(0)).or_else(|| {
             let next = (self.places.len() < MAX_VMS).then_some(self.places.len())?;
             self.places.push(Entry::default());
             Some(next)

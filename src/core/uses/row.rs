@@ -45,7 +45,7 @@ pub struct Refused {
 /// One grant.
 #[derive(Debug)]
 pub(crate) struct GrantRow {
-    /// The issuer, a zero byte, and the name of the token.
+    /// The issuer, the name of the token, and the masks, each after a zero byte.
     pub(crate) identity: Box<str>,
     /// [`crate::uses::batch::GrantInfo`] as JSON.
     pub(crate) info: Box<str>,
@@ -171,6 +171,12 @@ impl GrantRow {
             seen: Vec::new(),
             requests: 0,
         }
+    }
+
+    /// How many requests it stands for.
+    pub(crate) fn sum(&self) -> u64 {
+        let counts = self.uses.iter().map(|row| row.count).chain(self.refused.iter().map(|row| row.count));
+        counts.fold(self.other, u64::saturating_add)
     }
 
     /// The row of that use by `rule`, and how many bytes were added for it. `None`: there is no room.

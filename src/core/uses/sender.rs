@@ -32,6 +32,9 @@ const UNKNOWN_PAUSE: u64 = 600_000;
 /// The periods that a hub may set, in seconds.
 const PERIODS: (u64, u64) = (1, 3_600);
 
+/// So many batches and so many gaps are in one request: half of what a hub takes.
+const MAX_ITEMS: usize = 128;
+
 /// So many outlines of configurations that the hub asks for are remembered.
 const MAX_WANTED: usize = 16;
 
@@ -42,8 +45,10 @@ pub struct Sender {
     /// Nothing is posted before this time.
     next: u64,
     failures: u32,
-    /// Whether the hub refused a post of several batches: then they are sent one by one.
+    /// Whether the hub refused a post of several things: then they are sent one by one.
     one_by_one: bool,
+    /// The place after that of the last batch that was sent, so that no place waits for ever behind busy ones.
+    start: usize,
     wanted: Vec<String>,
     told: Told,
 }
@@ -57,6 +62,13 @@ struct Call {
     /// VMs and since when they had uses that were in no batch.
     gaps: Vec<(u64, u64)>,
     outlines: usize,
+}
+
+impl Call {
+    /// How many things are in it that a hub may refuse. Gaps count as one.
+    fn items(&self) -> usize {
+        self.batches.len().saturating_add(self.outlines).saturating_add(usize::from(!self.gaps.is_empty()))
+    }
 }
 
 /// Who posts.
@@ -148,12 +160,12 @@ impl Sender {
         body.string_member("node", proxy.node);
         body.name("gaps");
         body.open('[');
-        for gap in roster.places.iter().filter(|entry| entry.is_gap(now)) {
+        for gap in roster.places.iter().filter(|entry| entry.is_gap(now)).take(MAX_ITEMS) {
             // [`crate::uses::batch::Gap`]
             body.open('{');
             body.string_member("vm", &vm_text(gap.vm));
-            body.number_member("since", gap.since);
-            body.number_member("until", gap.alive);
+            body.number_member("since", gap.since.min(now));
+            body.number_member("until", gap.alive.min(now));
             body.close('}');
             call.gaps.push((gap.vm, gap.since));
         }
@@ -161,8 +173,11 @@ impl Sender {
         call.outlines = self.outlines(&mut body, outline);
         body.name("batches");
         body.open('[');
-        for (entry, place) in roster.places.iter().zip(0..).filter(|(entry, _)| entry.has_batch()) {
-            if self.one_by_one && !call.batches.is_empty() {
+        let (before, after) =
+            (0..).zip(&roster.places).partition::<Vec<_>, _>(|(place, _)| usize::from(*place) < self.start);
+        for (place, entry) in after.into_iter().chain(before).filter(|(_, entry)| entry.has_batch()) {
+            let is_alone = call.batches.is_empty() && call.gaps.is_empty();
+            if call.batches.len() >= MAX_ITEMS || (self.one_by_one && !is_alone) {
                 break;
             }
             let Some(batch) = roster::batch(store, (feed, place), entry.vm, entry.cut)? else { continue };
@@ -172,6 +187,7 @@ impl Sender {
             }
             body.json(&batch);
             call.batches.push((entry.vm, entry.cut));
+            self.start = usize::from(place).saturating_add(1);
         }
         body.close(']');
         body.close('}');
@@ -217,13 +233,23 @@ impl Sender {
             _ => None,
         };
         let posted = match (taken, answer) {
-            (Some(taken), _) => return self.taken(store, feed, &call, taken, now).map(Some),
+            (Some(taken), _)
+                if call.batches.is_empty() || call.batches.iter().any(|one| taken.batches.contains(one)) =>
+            {
+                return self.taken(store, feed, &call, taken, now).map(Some);
+            }
+            (Some(_), _) => {
+                self.back_off(now, random);
+                Posted::Failed(Some(200))
+            }
             (None, Answer::Refused(404 | 405, _)) => {
                 self.next = now.saturating_add(UNKNOWN_PAUSE);
                 Posted::Unknown
             }
-            (None, Answer::Refused(status @ (400 | 413 | 422), _)) if call.batches.len() > 1 => {
+            (None, Answer::Refused(status @ (400 | 413 | 422), _)) if call.items() > 1 => {
+                // Any of them may be what is wrong. Rules that the hub does not take cost no batch: it asks again.
                 self.one_by_one = true;
+                self.wanted.clear();
                 Posted::Failed(Some(status))
             }
             (None, Answer::Refused(status @ (400 | 413 | 422), _)) => {
@@ -340,7 +366,7 @@ fn read(body: &[u8]) -> Option<Taken> {
     Some(Taken {
         period: answer.get("period")?.as_u64()?,
         batches: answer.get("taken")?.as_array()?.iter().filter_map(batch).collect(),
-        configs_wanted: wanted.filter_map(Value::as_str).map(str::to_owned).collect(),
+        configs_wanted: wanted.filter_map(Value::as_str).filter(|hash| hash.len() == 16).map(str::to_owned).collect(),
     })
 }
 

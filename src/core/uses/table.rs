@@ -9,9 +9,9 @@ use crate::index::RuleIndex;
 use crate::policy::evidence::Masks;
 use crate::uses::batch::{RuleRef, SeenKind};
 use crate::uses::grant_info;
+use crate::uses::json_text::json_length;
 use crate::uses::row::{GrantRow, Refused, Use};
 use hashbrown::HashMap;
-use serde_json::Value;
 use std::collections::VecDeque;
 
 /// So many grants at once. A worker that sees more in one period is rare, and their memory is bounded by [`MAX_BYTES`].
@@ -28,7 +28,7 @@ const MAX_RULE_BYTES: usize = 64 * 1024;
 /// So many single records wait, of so many bytes together, and none has more than the last number.
 const MAX_RECORDS: usize = 512;
 const MAX_RECORD_BYTES: usize = 128 * 1024;
-const MAX_RECORD: usize = 8 * 1024;
+const MAX_RECORD: usize = 16 * 1024;
 
 /// So often a grant is looked at from where it is used, in each generation, before it is only for some of its uses.
 const FIRST_LOOKS: u64 = 4;
@@ -205,18 +205,28 @@ impl Table {
         }
     }
 
-    /// Keeps a single record, or counts it as dropped.
-    pub fn record(&mut self, record: &Value, now: u64) {
+    /// Keeps a single record, which is JSON, or counts it as dropped. `is_of_refusal`: any holder of a token can cause it
+    /// as often as he likes, so these leave half of the room to the others.
+    pub fn record(&mut self, record: &str, is_of_refusal: bool, now: u64) {
         self.loose(now);
-        let text = record.to_string();
-        let bytes = self.record_bytes.saturating_add(text.len());
-        if text.len() > MAX_RECORD || bytes > MAX_RECORD_BYTES || self.records.len() >= MAX_RECORDS {
+        let (most, most_bytes) = match is_of_refusal {
+            true => (MAX_RECORDS / 2, MAX_RECORD_BYTES / 2),
+            false => (MAX_RECORDS, MAX_RECORD_BYTES),
+        };
+        let bytes = self.record_bytes.saturating_add(record.len());
+        if record.len() > MAX_RECORD || bytes > most_bytes || self.records.len() >= most {
             self.records_dropped = self.records_dropped.saturating_add(1);
             self.totals.records_dropped = self.totals.records_dropped.saturating_add(1);
             return;
         }
         self.record_bytes = bytes;
-        self.records.push_back(text.into());
+        self.records.push_back(record.into());
+    }
+
+    /// How many uses, permitted and refused, are in no batch.
+    pub fn unsent(&self) -> u64 {
+        let grants = self.grants.iter().map(GrantRow::sum).fold(0, u64::saturating_add);
+        grants.saturating_add(self.other_permitted).saturating_add(self.other_refused)
     }
 
     /// Begins a new generation with what is left of the grants. Rules are named anew where nothing is left.
@@ -250,6 +260,8 @@ impl Table {
         identity.push_str(&grant.issuer);
         identity.push('\0');
         identity.push_str(&grant.token_id.state_name());
+        // Plugins with other masks share this table, and so do their replaced configurations.
+        masks.identify(&mut identity);
         let place = match self.places.get(identity.as_str()) {
             Some(place) => Some(*place),
             None => self.add(session, masks, identity.into(), now),
@@ -276,8 +288,7 @@ impl Table {
         if let Some(place) = known {
             return u32::try_from(place).unwrap_or(NO_ROOM);
         }
-        // The name as JSON, at its longest: each byte as an escape.
-        let bytes = rule.config.len().saturating_add(rule.name.len().saturating_mul(6)).saturating_add(24);
+        let bytes = rule.config.len().saturating_add(json_length(&rule.name)).saturating_add(24);
         let bytes = self.rule_bytes.saturating_add(bytes);
         if self.rules.len() >= MAX_RULES || bytes > MAX_RULE_BYTES {
             return NO_ROOM;
