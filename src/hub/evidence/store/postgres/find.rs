@@ -1,6 +1,6 @@
 //! What is known about a task, a session, a user, a client or a token.
 
-use crate::evidence::model::{EventRow, Found, GrantRow, Selector, Window};
+use crate::evidence::model::{EventRow, Found, GrantRow, NodeRow, Selector, Window};
 use crate::evidence::store::about::Subjects;
 use crate::evidence::store::postgres::{days, events, grants, reads, records};
 use crate::evidence::store::value::int;
@@ -45,7 +45,27 @@ pub(super) fn find(
     }
     found.gaps = reads::gaps(session, feed, window)?;
     found.gaps.retain(|gap| nodes.contains(gap.node.as_str()));
+    found.nodes = senders(session, feed, &nodes, window)?;
     Ok(found)
+}
+
+/// Who has sent evidence under the names of these nodes.
+fn senders(
+    session: &mut Session,
+    feed: &str,
+    nodes: &BTreeSet<&str>,
+    window: Window,
+) -> Result<Vec<NodeRow>, StoreError> {
+    let days = days::of_uses(session, window)?;
+    let nodes: Vec<&str> = nodes.iter().copied().collect();
+    let starts: Vec<String> = nodes.iter().map(|node| node.chars().take(INDEXED).collect()).collect();
+    let text = format!(
+        "SELECT DISTINCT node, principal FROM evidence.sender
+         WHERE feed = $1 AND left(node, {INDEXED}) = ANY ($2) AND node = ANY ($3) AND day = ANY ($4)"
+    );
+    let rows = session.rows(&text, &[&feed, &starts, &nodes, &days])?;
+    let pairs = rows.iter().map(|row| Ok::<_, StoreError>((row.try_get(0)?, row.try_get(1)?)));
+    Ok(NodeRow::of(pairs.collect::<Result<BTreeSet<(String, String)>, StoreError>>()?))
 }
 
 /// The column that a selector names, and what stands in it.

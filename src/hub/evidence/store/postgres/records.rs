@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
 /// The columns that [`row`] reads.
-pub(super) const COLUMNS: &str = "position, node, at, id, record::text";
+pub(super) const COLUMNS: &str = "position, node, at, id, record::text, principal";
 
 /// The records of one group, by column.
 #[derive(Default)]
@@ -25,6 +25,7 @@ struct Columns<'w> {
     at: Vec<i64>,
     id: Vec<Vec<u8>>,
     record: Vec<String>,
+    principal: Vec<Cow<'w, str>>,
 }
 
 /// Writes the records of batches that are new. `positions`: the last position of each feed, whose row is locked.
@@ -51,14 +52,15 @@ pub(super) fn write(
             columns.at.push(int(at));
             columns.id.push(GrantId::new(text("issuer"), text("token")).0.to_vec());
             columns.record.push(json(record)?);
+            columns.principal.push(stored(&batch.principal));
         }
     }
-    let text = "INSERT INTO evidence.record_day (day, feed, position, node, at, id, record)
-         SELECT day, feed, position, node, at, id, record::jsonb
-         FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::text[])
-            AS new (day, feed, position, node, at, id, record)";
-    let Columns { day, feed, position, node, at, id, record } = &columns;
-    session.execute(text, &[day, feed, position, node, at, id, record])?;
+    let text = "INSERT INTO evidence.record_day (day, feed, position, node, at, id, record, principal)
+         SELECT day, feed, position, node, at, id, record::jsonb, principal
+         FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::text[],
+            $8::text[]) AS new (day, feed, position, node, at, id, record, principal)";
+    let Columns { day, feed, position, node, at, id, record, principal } = &columns;
+    session.execute(text, &[day, feed, position, node, at, id, record, principal])?;
     for (feed, position) in ends {
         session.execute("UPDATE evidence.feed SET position = $2 WHERE name = $1", &[&feed, &position])?;
     }
@@ -106,6 +108,7 @@ fn row(row: &Row) -> Result<RecordRow, StoreError> {
     let id = id.try_into().map_err(|_| StoreError::Damaged("the id of a grant".to_owned()))?;
     Ok(RecordRow {
         position: uint(row.try_get(0)?),
+        principal: row.try_get(5)?,
         node: row.try_get(1)?,
         at: uint(row.try_get(2)?),
         grant: GrantId(id),

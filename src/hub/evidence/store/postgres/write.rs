@@ -21,7 +21,7 @@ use taskfence_core::uses::outline::Outline;
 /// A statement and its parameters.
 pub(super) type Call<'c> = (&'c str, Vec<&'c (dyn tokio_postgres::types::ToSql + Sync)>);
 
-/// What is stored of one VM in one hour: feed, VM, hour, day.
+/// What is stored of one VM in one hour: feed, principal and VM, hour, day.
 type BatchKey<'w> = (&'w str, Key, i64, i32);
 
 /// One hour of a VM.
@@ -73,6 +73,7 @@ pub(super) fn write(session: &mut Session, writes: &[Write]) -> Result<Vec<Writt
     }
     self::configs(session, &configs, &mut set)?;
     name_configs(session, &new)?;
+    senders(session, &new)?;
     self::gaps(session, &gaps, &mut set)?;
     last(session, &new, &said, &mut set)?;
     Ok(written)
@@ -92,7 +93,7 @@ fn batches<'w>(
         match day(until).filter(|day| *day >= kept && !is_ahead(until, batch.at)) {
             Some(day) => {
                 let hour = int(until / HOUR);
-                taken.push((at, &**batch, (batch.feed.as_str(), key(&[&batch.batch.vm]), hour, day)));
+                taken.push((at, &**batch, (batch.feed.as_str(), key(&[&batch.principal, &batch.batch.vm]), hour, day)));
             }
             None => {
                 let count = dropped.entry((&batch.feed, int(batch.at / HOUR))).or_default();
@@ -209,6 +210,25 @@ fn configs(
         set(at, if new { Written::Stored } else { Written::Repeated });
     }
     Ok(())
+}
+
+/// Notes who has sent evidence under the name of which node.
+fn senders(session: &mut Session, new: &[(&BatchWrite, i32)]) -> Result<(), StoreError> {
+    let mut all = BTreeMap::new();
+    for (batch, day) in new {
+        let known = key(&[&batch.node, &batch.principal]);
+        all.insert((batch.feed.as_str(), known, *day), (stored(&batch.node), stored(&batch.principal)));
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    let feeds: Vec<&str> = all.keys().map(|(feed, ..)| *feed).collect();
+    let keys: Vec<&[u8]> = all.keys().map(|(_, key, _)| key.as_slice()).collect();
+    let days: Vec<i32> = all.keys().map(|(.., day)| *day).collect();
+    let (nodes, principals): (Vec<_>, Vec<_>) = all.values().cloned().unzip();
+    let text = "INSERT INTO evidence.sender (feed, key, day, node, principal)
+         SELECT * FROM unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[]) ON CONFLICT DO NOTHING";
+    session.execute(text, &[&feeds, &keys, &days, &nodes, &principals]).map(drop)
 }
 
 /// Notes on which day the rules of the configurations were last named.

@@ -4,12 +4,12 @@ use super::folder::{Folder, Which};
 use super::gathering::{Gathered, IN_WINDOW, Lookup, OTHER, PERMITTED, REFUSED, SEEN};
 use super::source::{self, Faults, Source, issued};
 use super::{info, reads, rows};
-use crate::evidence::model::{EventRow, Found, GrantId, GrantRow, RecordRow, Selector, Window};
+use crate::evidence::model::{EventRow, Found, GrantId, GrantRow, NodeRow, RecordRow, Selector, Window};
 use crate::evidence::store::about::Subjects;
 use crate::evidence::store::value::{int, uint};
 use crate::store::model::StoreError;
 use rusqlite::{OptionalExtension, Row, params};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is asked for.
 pub struct Search<'a> {
@@ -68,8 +68,6 @@ pub fn find(folder: &Folder, search: &Search<'_>, faults: &mut Faults) -> Result
         let read = records_of(source, search.window, &grants, &mut records);
         faults.pass(source.day, read.map_err(|error| folder.named(Which::Of(source.day), error)))?;
     }
-    drop(sources);
-
     let mut subjects = Subjects::default();
     grants.iter().for_each(|row| subjects.add(&row.info));
     let mut events = Smallest::new(search.limit);
@@ -85,9 +83,15 @@ pub fn find(folder: &Folder, search: &Search<'_>, faults: &mut Faults) -> Result
     // Those without a node are days that cannot be read.
     gaps.retain(|gap| gap.node.is_empty() || nodes.contains(gap.node.as_str()));
 
+    let mut senders = BTreeSet::new();
+    for source in &sources {
+        let read = senders_of(source, &nodes, &mut senders).map_err(|error| folder.named(Which::Of(source.day), error));
+        faults.pass(source.day, read)?;
+    }
     let cut = cut || records.is_cut || events.is_cut;
     let (events, records) = (events.kept.into_values().collect(), records.kept.into_values().collect());
-    Ok(Found { grants, events, records, gaps, cut })
+    drop(nodes);
+    Ok(Found { grants, events, records, gaps, nodes: NodeRow::of(senders), cut })
 }
 
 type Grants = Smallest<GrantId, (Gathered, taskfence_core::uses::batch::GrantInfo)>;
@@ -209,6 +213,22 @@ fn records_of(
                 false => into.is_cut = true,
             }
         }
+    }
+    Ok(())
+}
+
+/// Adds who has sent evidence under the names of these nodes in one file.
+fn senders_of(
+    source: &Source,
+    nodes: &HashSet<&str>,
+    into: &mut BTreeSet<(String, String)>,
+) -> Result<(), StoreError> {
+    let find = "SELECT name FROM sender JOIN name ON name.id = principal WHERE feed = ? AND node = ?";
+    for node in nodes {
+        let Some(number) = super::names::find(&source.connection, node)? else { continue };
+        let found: Vec<String> =
+            reads::all(&source.connection, find, params![source.feed, number], |row| Ok(row.get(0)?))?;
+        into.extend(found.into_iter().map(|principal| ((*node).to_owned(), principal)));
     }
     Ok(())
 }

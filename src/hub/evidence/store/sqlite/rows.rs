@@ -15,7 +15,8 @@ pub const EVENT: &str = "e.source, e.id, e.kind, e.at, e.heard_at, e.issuer, e.t
                          e.token, e.task_kind, e.by, e.reason, e.data";
 
 /// The columns that [`record`] expects.
-pub const RECORD: &str = "r.position, (SELECT name FROM name WHERE name.id = r.node), r.at, r.\"grant\", r.record";
+pub const RECORD: &str = "r.position, (SELECT name FROM name WHERE name.id = r.node), r.at, r.\"grant\", r.record, \
+                          (SELECT name FROM name WHERE name.id = r.principal)";
 
 /// The columns that [`gap`] expects.
 pub const GAP: &str = "(SELECT name FROM name WHERE name.id = g.node), g.vm, g.since, g.until";
@@ -50,6 +51,7 @@ pub fn record(row: &Row<'_>) -> Result<RecordRow, StoreError> {
     let json = row.get_ref(4)?.as_str().map_err(|error| damaged(&error))?;
     Ok(RecordRow {
         position: uint(row.get(0)?),
+        principal: row.get(5)?,
         node: row.get(1)?,
         at: uint(row.get(2)?),
         grant: GrantId(row.get(3)?),
