@@ -2,6 +2,7 @@
 
 use crate::evidence::model::{EventRow, Found, GrantRow, NodeRow, Selector, Window};
 use crate::evidence::store::about::Subjects;
+use crate::evidence::store::bounded::{MOST_OF_ALL, weigh};
 use crate::evidence::store::postgres::{days, events, grants, reads, records};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
@@ -29,8 +30,9 @@ pub(super) fn find(
     if window.since >= window.until {
         return Ok(found);
     }
-    found.grants = grants_of(session, feed, selector, issuer, window, limit.saturating_add(1))?;
-    let is_cut = found.grants.len() > limit;
+    let is_full;
+    (found.grants, is_full) = grants_of(session, feed, selector, issuer, window, limit.saturating_add(1))?;
+    let is_cut = is_full || found.grants.len() > limit;
     found.grants.truncate(limit);
     found.events = events_of(session, feed, (selector, issuer), window, &found.grants, limit.saturating_add(1))?;
     let ids: Vec<&[u8]> = found.grants.iter().map(|row| row.id.0.as_slice()).collect();
@@ -79,6 +81,7 @@ fn column(selector: &Selector) -> (&'static str, &str) {
     }
 }
 
+/// The grants, and whether there are more than memory should hold.
 fn grants_of(
     session: &mut Session,
     feed: &str,
@@ -86,7 +89,7 @@ fn grants_of(
     issuer: Option<&str>,
     window: Window,
     limit: usize,
-) -> Result<Vec<GrantRow>, StoreError> {
+) -> Result<(Vec<GrantRow>, bool), StoreError> {
     let days = days::of_grants(session, window)?;
     let (column, name) = column(selector);
     let (name, issuer) = (stored(name), issuer.map(stored));
@@ -105,17 +108,18 @@ fn grants_of(
         ids.push(row.try_get(0)?);
         Ok(true)
     })?;
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0usize);
     for step in ids.chunks(STEP) {
         grants::each(session, feed, window, Some(step), &mut |row| {
+            bytes = bytes.saturating_add(weigh(&row));
             found.push(row);
-            true
+            bytes <= MOST_OF_ALL
         })?;
-        if found.len() >= limit {
+        if found.len() >= limit || bytes > MOST_OF_ALL {
             break;
         }
     }
-    Ok(found)
+    Ok((found, bytes > MOST_OF_ALL))
 }
 
 /// The first events that name the selector, or are about the grants.

@@ -6,6 +6,7 @@ use super::source::{self, Faults, Source, issued};
 use super::{info, reads, rows};
 use crate::evidence::model::{EventRow, Found, GrantId, GrantRow, NodeRow, RecordRow, Selector, Window};
 use crate::evidence::store::about::Subjects;
+use crate::evidence::store::bounded::MOST_OF_ALL;
 use crate::evidence::store::value::{int, uint};
 use crate::store::model::StoreError;
 use rusqlite::{OptionalExtension, Row, params};
@@ -99,6 +100,7 @@ type Grants = Smallest<GrantId, (Gathered, taskfence_core::uses::batch::GrantInf
 /// Adds the grants of one file. Files come in the order of their days, and the newest one says what the token says.
 fn grants_of(source: &Source, search: &Search<'_>, into: &mut Grants) -> Result<(), StoreError> {
     let (since, until) = issued(search.window);
+    let mut bytes = into.kept.values().map(|(gathered, _)| gathered.bytes()).fold(0, usize::saturating_add);
     let mut lookup = Lookup::new(&source.connection);
     let find = format!("SELECT g.id, g.issued >= ? AND g.issued < ?, {} FROM \"grant\" g WHERE g.n = ?", info::COLUMNS);
     let mut find = source.connection.prepare(&find)?;
@@ -110,10 +112,16 @@ fn grants_of(source: &Source, search: &Search<'_>, into: &mut Grants) -> Result<
             continue;
         }
         let info = info::read(&mut lookup, row, 2)?;
+        if bytes > MOST_OF_ALL {
+            into.is_cut = true;
+            break;
+        }
         let known = into.kept.remove(&id);
         let is_known = known.is_some();
         let (mut gathered, _) = known.unwrap_or_default();
+        let before = gathered.bytes();
         let read = gather(source, &mut lookup, id, search.window, &mut gathered);
+        bytes = bytes.saturating_add(gathered.bytes().saturating_sub(before));
         if is_known || is_issued || !gathered.is_empty() {
             into.add(id, (gathered, info));
         }
