@@ -135,7 +135,11 @@ pub fn print(timeline: &Answer, out: &mut dyn Write) -> Result<(), Failure> {
     for node in timeline.nodes.iter().filter(|node| node.principals.len() > 1) {
         let principals: Vec<_> = node.principals.iter().map(|name| printable(name)).collect();
         let name = printable(&node.node);
-        writeln!(out, "\n{name}: several callers sent evidence under the name of this proxy: {}", principals.join(", "))?;
+        writeln!(
+            out,
+            "\n{name}: several callers sent evidence under the name of this proxy: {}",
+            principals.join(", ")
+        )?;
     }
     writeln!(out)?;
     let rows: Vec<_> = timeline.moments.iter().map(row).collect();

@@ -298,7 +298,9 @@ impl Evidence {
     ) -> Result<T, Problem> {
         let running = self.running.as_ref().ok_or_else(off)?;
         let busy = || Problem::busy("too many questions about evidence are being answered", COME_BACK);
-        let place = tokio::time::timeout(READ_PATIENCE, Arc::clone(&running.readers).acquire_owned()).await.map_err(|_| busy())?;
+        let place = tokio::time::timeout(READ_PATIENCE, Arc::clone(&running.readers).acquire_owned())
+            .await
+            .map_err(|_| busy())?;
         let place = place.map_err(|_| busy())?;
         let closed = || Problem::busy("the store of evidence is not open: see the log of the hub", COME_BACK);
         let store = self.store().ok_or_else(closed)?;

@@ -1,8 +1,8 @@
 //! A store of evidence in memory, for tests.
 
 use crate::evidence::model::{
-    BatchWrite, EventRow, Found, GapRow, GrantId, GrantRow, Losses, NodeRow, PermittedRow, RecordRow, RefusedRow, SeenRow,
-    Selector, Usage, Window, Write, Written,
+    BatchWrite, EventRow, Found, GapRow, GrantId, GrantRow, Losses, NodeRow, PermittedRow, RecordRow, RefusedRow,
+    SeenRow, Selector, Usage, Window, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;

@@ -270,7 +270,12 @@ async fn times_outside_of_what_is_kept_are_put_right() {
     let before = Window { since: 2_000, until: oldest };
     assert_eq!(store.gaps("main", before).unwrap(), []);
     let mut grants = 0;
-    store.grants("main", before, &mut |_| { grants += 1; true }).unwrap();
+    store
+        .grants("main", before, &mut |_| {
+            grants += 1;
+            true
+        })
+        .unwrap();
     assert_eq!(grants, 0);
     let records = store.records("main", 0, Window { since: oldest, until: now() + 1 }, 10).unwrap();
     assert_eq!(records.len(), 4, "each is found by a time that is kept");
@@ -294,7 +299,11 @@ async fn a_short_text_that_takes_much_memory_is_refused() {
     assert!(problem["detail"].as_str().unwrap().contains("too many values"), "{problem}");
     assert_eq!(send(with(1_000)).await.0, 200);
     // Deep text is no way to the end of the stack, and a name that comes twice is no way to say two things.
-    let deep = format!(r#"{{"format":1,"proxy":"follower-1","node":"n","batches":[{}{}]}}"#, "[".repeat(5_000), "]".repeat(5_000));
+    let deep = format!(
+        r#"{{"format":1,"proxy":"follower-1","node":"n","batches":[{}{}]}}"#,
+        "[".repeat(5_000),
+        "]".repeat(5_000)
+    );
     let twice = r#"{"format":1,"proxy":"follower-1","proxy":"follower-2","node":"n"}"#;
     let client = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
     for body in [deep, twice.to_owned()] {
@@ -335,9 +344,9 @@ async fn a_store_of_evidence_that_hangs_holds_up_no_signal() {
     // Nobody else can write to it: the writer waits for seconds, and fails.
     file.execute_batch("BEGIN IMMEDIATE").unwrap();
     let posts = futures_util::future::join_all((2..42).map(&send));
-    let asked = futures_util::future::join_all((0..16).map(async |_| {
-        hub.call("GET", "/v1/feeds/main/timeline?token=t-1", Some(&ops), None).await.0
-    }));
+    let asked = futures_util::future::join_all(
+        (0..16).map(async |_| hub.call("GET", "/v1/feeds/main/timeline?token=t-1", Some(&ops), None).await.0),
+    );
     let stops = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         longest_stop(&hub, &ops, "held").await

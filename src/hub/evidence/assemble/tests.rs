@@ -60,7 +60,14 @@ fn grant() -> GrantRow {
 fn record(grant: &GrantRow, after: u64, members: Value) -> RecordRow {
     let mut record = json!({"rule": "refund", "method": "POST", "path": "/v1/refunds/1881"});
     record.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    RecordRow { position: 1, principal: "mesh".to_owned(), node: "envoy-1".to_owned(), at: START + after, grant: grant.id, record }
+    RecordRow {
+        position: 1,
+        principal: "mesh".to_owned(),
+        node: "envoy-1".to_owned(),
+        at: START + after,
+        grant: grant.id,
+        record,
+    }
 }
 
 fn story() -> Found {

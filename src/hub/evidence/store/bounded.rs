@@ -66,7 +66,13 @@ impl Bounded {
             }
             _ => {
                 let RefusedRow { count, first, last, .. } = row;
-                grant.refused.push(RefusedRow { reason: OTHER.to_owned(), count, first, last, ..RefusedRow::default() });
+                grant.refused.push(RefusedRow {
+                    reason: OTHER.to_owned(),
+                    count,
+                    first,
+                    last,
+                    ..RefusedRow::default()
+                });
             }
         }
         fits
@@ -109,7 +115,8 @@ mod tests {
         assert!((100..all).contains(&own) && bounded.bytes() <= MOST, "{own}");
         assert_eq!((grant.permitted.len(), grant.other), (own, u64::try_from(all - own).unwrap() * 2));
         assert!(bounded.permitted(&mut grant, permitted(1, 1)), "by break-glass");
-        let refused = |count, first| RefusedRow { reason: text.clone(), count, first, last: first, ..RefusedRow::default() };
+        let refused =
+            |count, first| RefusedRow { reason: text.clone(), count, first, last: first, ..RefusedRow::default() };
         assert!(!bounded.refused(&mut grant, refused(3, 7)) && !bounded.refused(&mut grant, refused(4, 5)));
         let other = RefusedRow { reason: OTHER.to_owned(), count: 7, first: 5, last: 7, ..RefusedRow::default() };
         assert_eq!(grant.refused, [other]);

@@ -1,8 +1,8 @@
 //! The sums of a group of batches, as columns that one statement for each table writes.
 
+use crate::evidence::store::postgres::hours::{Call, Hour};
 use crate::evidence::store::postgres::sums::{Span, Sum, Sums, kind};
 use crate::evidence::store::postgres::text::{Key, json};
-use crate::evidence::store::postgres::write::{Call, Hour};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
 use crate::store::postgres::session::Session;

@@ -6,9 +6,10 @@
 use crate::evidence::model::{BatchWrite, EventRow, Write, Written};
 use crate::evidence::store::day::{DAY, HOUR};
 use crate::evidence::store::postgres::columns::{Batches, Grants, Others, Refusals, Sightings, Uses, push_day};
+use crate::evidence::store::postgres::hours::{BatchKey, Hour};
 use crate::evidence::store::postgres::numbers::Numbers;
 use crate::evidence::store::postgres::sums::Sums;
-use crate::evidence::store::postgres::text::{Key, json, key};
+use crate::evidence::store::postgres::text::{json, key};
 use crate::evidence::store::postgres::{days, events, records};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
@@ -17,24 +18,6 @@ use crate::store::postgres::text::stored;
 use std::collections::{BTreeMap, BTreeSet};
 use taskfence_core::uses::batch::Gap;
 use taskfence_core::uses::outline::Outline;
-
-/// A statement and its parameters.
-pub(super) type Call<'c> = (&'c str, Vec<&'c (dyn tokio_postgres::types::ToSql + Sync)>);
-
-/// What is stored of one VM in one hour: feed, principal and VM, hour, day.
-type BatchKey<'w> = (&'w str, Key, i64, i32);
-
-/// One hour of a VM.
-pub(super) struct Hour<'w> {
-    /// One of its batches.
-    pub(super) of: &'w BatchWrite,
-    pub(super) numbers: Numbers,
-    pub(super) since: u64,
-    pub(super) until: u64,
-    pub(super) other_permitted: i64,
-    pub(super) other_refused: i64,
-    pub(super) records_dropped: i64,
-}
 
 /// The days whose partitions `writes` need.
 pub(super) fn days_of(writes: &[Write]) -> BTreeSet<i32> {
@@ -155,35 +138,6 @@ fn locked<'w>(
         }
     }
     Ok(hours)
-}
-
-impl<'w> Hour<'w> {
-    fn new(of: &'w BatchWrite) -> Hour<'w> {
-        Hour {
-            of,
-            numbers: Numbers::default(),
-            since: u64::MAX,
-            until: 0,
-            other_permitted: 0,
-            other_refused: 0,
-            records_dropped: 0,
-        }
-    }
-
-    /// Adds a batch; false: it is there.
-    fn add(&mut self, write: &'w BatchWrite) -> bool {
-        let batch = &write.batch;
-        if !self.numbers.add(batch.number) {
-            return false;
-        }
-        self.of = write;
-        self.since = self.since.min(batch.since);
-        self.until = self.until.max(batch.until);
-        self.other_permitted = self.other_permitted.saturating_add(int(batch.other_permitted));
-        self.other_refused = self.other_refused.saturating_add(int(batch.other_refused));
-        self.records_dropped = self.records_dropped.saturating_add(int(batch.records_dropped));
-        true
-    }
 }
 
 fn drop_count(session: &mut Session, dropped: &BTreeMap<(&str, i64), i64>) -> Result<(), StoreError> {

@@ -215,10 +215,12 @@ impl DayFile {
             }
             _ => {
                 let proxy = self.name(&write.proxy)?;
-                let mut insert =
-                    self.connection.prepare_cached("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+                let mut insert = self
+                    .connection
+                    .prepare_cached("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
                 insert.execute(params![
-                    feed, batch.vm, number, number, hour, proxy, node, since, until, permitted, refused, dropped, principal
+                    feed, batch.vm, number, number, hour, proxy, node, since, until, permitted, refused, dropped,
+                    principal
                 ])?;
             }
         }

@@ -226,11 +226,7 @@ fn records_of(
 }
 
 /// Adds who has sent evidence under the names of these nodes in one file.
-fn senders_of(
-    source: &Source,
-    nodes: &HashSet<&str>,
-    into: &mut BTreeSet<(String, String)>,
-) -> Result<(), StoreError> {
+fn senders_of(source: &Source, nodes: &HashSet<&str>, into: &mut BTreeSet<(String, String)>) -> Result<(), StoreError> {
     let find = "SELECT name FROM sender JOIN name ON name.id = principal WHERE feed = ? AND node = ?";
     for node in nodes {
         let Some(number) = super::names::find(&source.connection, node)? else { continue };

@@ -219,7 +219,8 @@ fn a_grant_with_very_many_uses_is_read_in_bounded_memory(home: &mut Home) {
     for number in 0..4u64 {
         let permitted = (0..50u64).map(|n| {
             let name = format!("{number}-{n}");
-            let captures: Vec<&str> = std::iter::once(name.as_str()).chain(std::iter::repeat_n(text.as_str(), 63)).collect();
+            let captures: Vec<&str> =
+                std::iter::once(name.as_str()).chain(std::iter::repeat_n(text.as_str(), 63)).collect();
             permitted(0, &captures, 3, at, at)
         });
         let uses = GrantUses { grant: grant("t1"), permitted: permitted.collect(), ..GrantUses::default() };
