@@ -1,6 +1,7 @@
 //! What a proxy sends is looked at before it is stored: its numbers must have the right size and its names must stand for
 //! something. What is only odd is put right, because a batch that is refused is lost.
 
+use crate::evidence::weight::weigh;
 use crate::feed::report::is_id;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -31,10 +32,8 @@ const MAX_ITEMS: usize = 256;
 /// The longest record, as JSON.
 const MAX_RECORD: usize = 32 * 1024;
 
-/// The bytes that a value, an object and a member take in memory, about.
-const OF_VALUE: usize = 32;
-const OF_OBJECT: usize = 640;
-const OF_MEMBER: usize = 32;
+/// The values of one record take so many bytes in memory at most. One of a filter takes a tenth of that.
+const MAX_RECORD_WEIGHT: usize = 64 * 1024;
 
 /// So many captures a path may have.
 const MAX_CAPTURES: usize = 64;
@@ -108,6 +107,9 @@ pub fn batch(batch: &mut Batch, against: &Against<'_>) -> Result<Foreign, String
         let length = record.to_string().len();
         if length > MAX_RECORD {
             return Err(format!("a record has {length} bytes, and may have {MAX_RECORD}"));
+        }
+        if weigh(record) > MAX_RECORD_WEIGHT {
+            return Err("a record has too many values".to_owned());
         }
     }
     Ok(take_out(batch, against.issuers))
@@ -249,18 +251,6 @@ fn date(record: &mut Value, (oldest, until): (u64, u64)) {
 pub fn weight(batch: &Batch) -> usize {
     let details = batch.grants.iter().flat_map(|grant| &grant.grant.details);
     details.chain(&batch.records).map(weigh).fold(0, usize::saturating_add)
-}
-
-fn weigh(value: &Value) -> usize {
-    let inner = match value {
-        Value::Array(items) => items.iter().map(weigh).fold(0, usize::saturating_add),
-        // The members are in nodes of a tree, with room for eleven.
-        Value::Object(members) if !members.is_empty() => {
-            members.values().map(|value| weigh(value).saturating_add(OF_MEMBER)).fold(OF_OBJECT, usize::saturating_add)
-        }
-        _ => 0,
-    };
-    inner.saturating_add(OF_VALUE)
 }
 
 /// Times in order, and inside the batch.

@@ -298,6 +298,10 @@ async fn a_short_text_that_takes_much_memory_is_refused() {
     assert_eq!(status, 400, "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("too many values"), "{problem}");
     assert_eq!(send(with(1_000)).await.0, 200);
+    let mut heavy = batch(VM, 2);
+    heavy["records"] = json!([{"issuer": JIT, "masked": vec![json!({"a": 0}); 200]}]);
+    let (status, problem) = send(post(&[heavy])).await;
+    assert_eq!(status, 400, "{problem}");
     // Deep text is no way to the end of the stack, and a name that comes twice is no way to say two things.
     let deep = format!(
         r#"{{"format":1,"proxy":"follower-1","node":"n","batches":[{}{}]}}"#,

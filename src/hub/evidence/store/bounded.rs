@@ -1,12 +1,14 @@
 //! Holds the rows of one grant in memory, and so many of them: a proxy that lies can send ever new uses of one grant.
 
 use crate::evidence::model::{GrantRow, PermittedRow, RefusedRow, SeenRow};
+use crate::evidence::weight;
+use serde_json::Value;
 
 /// The rows of one grant take about so many bytes. What is more is added up: permitted uses as `other`, refused ones as one
 /// row with the reason [`OTHER`]. More peers, sources and keys are left out.
 pub const MOST: usize = 16 * 1024 * 1024;
 
-/// The rows of all grants of one answer take about so many bytes.
+/// The rows of all grants of one answer take about so many bytes, and so do its records.
 pub const MOST_OF_ALL: usize = 48 * 1024 * 1024;
 
 /// The reason of refused requests that differ in too many ways.
@@ -14,6 +16,11 @@ pub const OTHER: &str = "other";
 
 /// A row takes so many bytes beside its text.
 const ROW: usize = 256;
+
+/// About how many bytes a record takes whose text has `length` bytes.
+pub fn weigh_record(record: &Value, length: usize) -> usize {
+    weight::weigh(record).saturating_add(length)
+}
 
 /// About how many bytes the rows of a grant take.
 pub fn weigh(grant: &GrantRow) -> usize {

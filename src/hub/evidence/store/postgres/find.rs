@@ -36,8 +36,9 @@ pub(super) fn find(
     found.grants.truncate(limit);
     found.events = events_of(session, feed, (selector, issuer), window, &found.grants, limit.saturating_add(1))?;
     let ids: Vec<&[u8]> = found.grants.iter().map(|row| row.id.0.as_slice()).collect();
-    found.records = records::of_grants(session, feed, &ids, window, limit.saturating_add(1))?;
-    found.cut = is_cut || found.events.len() > limit || found.records.len() > limit;
+    let is_long;
+    (found.records, is_long) = records::of_grants(session, feed, &ids, window, limit.saturating_add(1))?;
+    found.cut = is_cut || is_long || found.events.len() > limit || found.records.len() > limit;
     found.events.truncate(limit);
     found.records.truncate(limit);
     let mut nodes = BTreeSet::new();

@@ -64,9 +64,9 @@ pub fn find(folder: &Folder, search: &Search<'_>, faults: &mut Faults) -> Result
     let cut = grants.is_cut;
     let grants: Vec<GrantRow> = grants.kept.into_iter().map(|(id, (found, info))| found.finish(id, info)).collect();
 
-    let mut records = Smallest::new(search.limit);
+    let (mut records, mut bytes) = (Smallest::new(search.limit), 0);
     for source in sources.iter().filter(|source| source.has_uses) {
-        let read = records_of(source, search.window, &grants, &mut records);
+        let read = records_of(source, search.window, &grants, (&mut records, &mut bytes));
         faults.pass(source.day, read.map_err(|error| folder.named(Which::Of(source.day), error)))?;
     }
     let mut subjects = Subjects::default();
@@ -90,7 +90,8 @@ pub fn find(folder: &Folder, search: &Search<'_>, faults: &mut Faults) -> Result
         faults.pass(source.day, read)?;
     }
     let cut = cut || records.is_cut || events.is_cut;
-    let (events, records) = (events.kept.into_values().collect(), records.kept.into_values().collect());
+    let events = events.kept.into_values().collect();
+    let records = records.kept.into_values().map(|(record, _)| record).collect();
     drop(nodes);
     Ok(Found { grants, events, records, gaps, nodes: NodeRow::of(senders), cut })
 }
@@ -204,7 +205,7 @@ fn records_of(
     source: &Source,
     window: Window,
     grants: &[GrantRow],
-    into: &mut Smallest<(u64, u64), RecordRow>,
+    (into, bytes): (&mut Smallest<(u64, u64), (RecordRow, usize)>, &mut usize),
 ) -> Result<(), StoreError> {
     let find = format!(
         "SELECT {} FROM record r INDEXED BY record_grant
@@ -217,8 +218,17 @@ fn records_of(
         while let Some(row) = found.next()? {
             let key = (uint(row.get(2)?), uint(row.get(0)?));
             match into.takes(&key) {
-                true => into.add(key, rows::record(row)?),
+                true => {
+                    let (record, more) = rows::record(row)?;
+                    *bytes = bytes.saturating_add(more);
+                    into.add(key, (record, more));
+                }
                 false => into.is_cut = true,
+            }
+            while *bytes > MOST_OF_ALL && into.kept.len() > 1 {
+                let Some((_, (_, less))) = into.kept.pop_last() else { break };
+                *bytes = bytes.saturating_sub(less);
+                (into.limit, into.is_cut) = (into.kept.len(), true);
             }
         }
     }

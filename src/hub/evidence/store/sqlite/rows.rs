@@ -1,6 +1,7 @@
 //! Events, records and gaps, from columns.
 
 use crate::evidence::model::{EventRow, GapRow, GrantId, RecordRow};
+use crate::evidence::store::bounded::weigh_record;
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
 use rusqlite::Row;
@@ -46,17 +47,19 @@ pub fn event(feed: &str, row: &Row<'_>) -> Result<EventRow, StoreError> {
     })
 }
 
-/// Reads the columns [`RECORD`].
-pub fn record(row: &Row<'_>) -> Result<RecordRow, StoreError> {
+/// Reads the columns [`RECORD`], and says about how many bytes it takes.
+pub fn record(row: &Row<'_>) -> Result<(RecordRow, usize), StoreError> {
     let json = row.get_ref(4)?.as_str().map_err(|error| damaged(&error))?;
-    Ok(RecordRow {
+    let record = RecordRow {
         position: uint(row.get(0)?),
         principal: row.get(5)?,
         node: row.get(1)?,
         at: uint(row.get(2)?),
         grant: GrantId(row.get(3)?),
         record: serde_json::from_str(json).map_err(|error| damaged(&error))?,
-    })
+    };
+    let bytes = weigh_record(&record.record, json.len());
+    Ok((record, bytes))
 }
 
 /// Reads the columns [`GAP`].
