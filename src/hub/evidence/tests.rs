@@ -527,6 +527,8 @@ async fn issuers_and_operators_tell_what_happens_to_grants() {
         assert_eq!(got, status, "{wrong}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(wrong), "{wrong}: {problem}");
     }
+    let copy = hub.token("signal", Role::Operator, &[]).await;
+    assert_eq!(send(&copy, of_ops(json!({}))).await.0, 403, "that is the name of the copies of signals");
     assert_eq!(events(&hub, 3).await.len(), 3, "of a call with a mistake nothing is stored");
     let (_, audit) = hub.call("GET", "/v1/audit", Some(&ops), None).await;
     assert!(!audit.to_string().contains("/v1/events"), "{audit}");
