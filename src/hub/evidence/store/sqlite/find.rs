@@ -200,12 +200,15 @@ fn gather(
     each("other", OTHER, &mut |row| into.add_other(row))
 }
 
+/// Records by time and position, with the bytes that each takes.
+type Records = Smallest<(u64, u64), (RecordRow, usize)>;
+
 /// Adds the records about the grants in one file, the first ones.
 fn records_of(
     source: &Source,
     window: Window,
     grants: &[GrantRow],
-    (into, bytes): (&mut Smallest<(u64, u64), (RecordRow, usize)>, &mut usize),
+    (into, bytes): (&mut Records, &mut usize),
 ) -> Result<(), StoreError> {
     let find = format!(
         "SELECT {} FROM record r INDEXED BY record_grant
