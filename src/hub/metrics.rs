@@ -365,7 +365,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every metric that the hub has, with its type.
-    const METRICS: [(&str, &str); 38] = [
+    const METRICS: [(&str, &str); 44] = [
         ("taskfence_hub_audit_lost", "counter"),
         ("taskfence_hub_audit_records", "counter"),
         ("taskfence_hub_audit_waiting", "gauge"),
@@ -374,14 +374,20 @@ mod tests {
         ("taskfence_hub_commit_seconds", "histogram"),
         ("taskfence_hub_commits", "counter"),
         ("taskfence_hub_entries_nearly_full", "counter"),
+        ("taskfence_hub_evidence_attempts_after_end", "gauge"),
         ("taskfence_hub_evidence_batches", "counter"),
         ("taskfence_hub_evidence_bytes", "gauge"),
         ("taskfence_hub_evidence_events", "counter"),
         ("taskfence_hub_evidence_foreign_grants", "counter"),
         ("taskfence_hub_evidence_gaps", "counter"),
+        ("taskfence_hub_evidence_grants", "gauge"),
         ("taskfence_hub_evidence_lost", "counter"),
         ("taskfence_hub_evidence_oldest_seconds", "gauge"),
         ("taskfence_hub_evidence_records", "counter"),
+        ("taskfence_hub_evidence_residual_seconds", "gauge"),
+        ("taskfence_hub_evidence_routine_repeats", "gauge"),
+        ("taskfence_hub_evidence_shared_grants", "gauge"),
+        ("taskfence_hub_evidence_unbounded_grants", "gauge"),
         ("taskfence_hub_evidence_uses", "counter"),
         ("taskfence_hub_feed_head", "gauge"),
         ("taskfence_hub_key_fetches", "counter"),

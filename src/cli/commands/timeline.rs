@@ -132,6 +132,15 @@ pub fn print(timeline: &Answer, out: &mut dyn Write) -> Result<(), Failure> {
         let head = ["TOKEN", "SUBJECT", "CLIENT", "TASK", "SESSION", "ISSUED", "EXPIRES", "SCOPE"];
         table::print(&head, &rows, out)?;
     }
+    for node in timeline.nodes.iter().filter(|node| node.principals.len() > 1) {
+        let principals: Vec<_> = node.principals.iter().map(|name| printable(name)).collect();
+        let name = printable(&node.node);
+        writeln!(
+            out,
+            "\n{name}: several callers sent evidence under the name of this proxy: {}",
+            principals.join(", ")
+        )?;
+    }
     writeln!(out)?;
     let rows: Vec<_> = timeline.moments.iter().map(row).collect();
     table::print(&["TIME", "WHAT", "TOKEN", "PROXY", "DETAIL"], &rows, out)?;
@@ -159,6 +168,7 @@ fn row(moment: &Moment) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::tests::snapshot;
+    use taskfence_hub::evidence::model::NodeRow;
     use taskfence_hub::evidence::timeline::TimelineGrant;
 
     /// 2026-09-21T14:13:20Z, in milliseconds.
@@ -168,6 +178,10 @@ mod tests {
         let mut out = Vec::new();
         print(timeline, &mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn node(node: &str, principals: &[&str]) -> NodeRow {
+        NodeRow { node: node.to_owned(), principals: principals.iter().map(|&name| name.to_owned()).collect() }
     }
 
     #[test]
@@ -206,6 +220,7 @@ mod tests {
                     ..moment(60_000, "attempt_after_end", "refused by the rule `refund`: task_completed")
                 },
             ],
+            nodes: vec![node("envoy-1", &["mesh", "other"]), node("envoy-2", &["mesh"])],
             ..Answer::default()
         };
         let mut page = printed(&timeline);

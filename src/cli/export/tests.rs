@@ -16,7 +16,14 @@ use crate::tests::snapshot;
 
 fn record(members: Value) -> Record {
     let grant = "00112233445566778899aabbccddeeff".to_owned();
-    Record { position: 4711, node: "envoy-1".to_owned(), at: 1_790_000_000_007, grant, record: members }
+    Record {
+        position: 4711,
+        principal: "mesh".to_owned(),
+        node: "envoy-1".to_owned(),
+        at: 1_790_000_000_007,
+        grant,
+        record: members,
+    }
 }
 
 fn full() -> Value {

@@ -50,7 +50,10 @@ pub struct Records {
 pub struct Record {
     /// Its place in the store of the hub.
     pub position: u64,
-    /// The node of the proxy.
+    /// Who sent it, as the hub has authenticated it: a SPIFFE id, or the name of a token.
+    #[serde(default)]
+    pub principal: String,
+    /// The node of the proxy, as it says.
     pub node: String,
     /// When it was made, in milliseconds since 1970.
     pub at: u64,
@@ -81,7 +84,7 @@ pub async fn list(
 
 impl From<RecordRow> for Record {
     fn from(row: RecordRow) -> Record {
-        let RecordRow { position, node, at, grant, record } = row;
-        Record { position, node, at, grant: grant.to_string(), record }
+        let RecordRow { position, principal, node, at, grant, record } = row;
+        Record { position, principal, node, at, grant: grant.to_string(), record }
     }
 }

@@ -15,7 +15,7 @@ mod uses;
 use crate::evidence::assemble::ends::Ends;
 use crate::evidence::model::{Found, GapRow, GrantRow, Selector};
 use crate::evidence::timeline::{Moment, Timeline, TimelineGrant};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The kinds of moments, in the order of moments of the same millisecond: what leads to a grant, what happens to it, how
 /// it is used, how it ends, and what comes after.
@@ -45,7 +45,7 @@ pub const KINDS: [&str; 20] = [
 /// The timeline of `selector` in `feed` from what was found. `now`, in milliseconds since 1970, says which grants have
 /// expired.
 pub fn assemble(feed: &str, selector: &Selector, found: Found, now: u64) -> Timeline {
-    let Found { grants, events, records, gaps, cut } = found;
+    let Found { grants, events, records, gaps, nodes, cut } = found;
     let ends = Ends::of(&events);
     let mut moments: Vec<Moment> = events.iter().filter_map(events::moment).collect();
     for grant in &grants {
@@ -64,6 +64,7 @@ pub fn assemble(feed: &str, selector: &Selector, found: Found, now: u64) -> Time
         grants: grants.into_iter().map(described).collect(),
         moments,
         gaps,
+        nodes,
         cut,
     }
 }
@@ -86,7 +87,13 @@ fn order(moment: &Moment) -> (u64, usize, &Option<String>, &Option<String>, &str
 
 /// When the token says that it was issued, unless its issuer told the hub.
 fn issued(grant: &GrantRow, told: &[Moment]) -> Option<Moment> {
-    let is_told = told.iter().any(|moment| moment.what == "issued" && moment.token.as_ref() == Some(&grant.info.token));
+    // Another issuer may have a token of the same id, or claim so.
+    let is_told = told.iter().any(|moment| {
+        let issuer = moment.data.get("issuer").and_then(Value::as_str);
+        moment.what == "issued"
+            && moment.token.as_ref() == Some(&grant.info.token)
+            && issuer.is_none_or(|issuer| issuer == grant.info.issuer)
+    });
     (!is_told && grant.info.issued_at > 0).then(|| Moment {
         at: grant.info.issued_at.saturating_mul(1000),
         what: "issued".to_owned(),

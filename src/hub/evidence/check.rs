@@ -1,6 +1,7 @@
 //! What a proxy sends is looked at before it is stored: its numbers must have the right size and its names must stand for
 //! something. What is only odd is put right, because a batch that is refused is lost.
 
+use crate::evidence::weight::weigh;
 use crate::feed::report::is_id;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -30,6 +31,9 @@ const MAX_ITEMS: usize = 256;
 
 /// The longest record, as JSON.
 const MAX_RECORD: usize = 32 * 1024;
+
+/// The values of one record take so many bytes in memory at most. One of a filter takes a tenth of that.
+const MAX_RECORD_WEIGHT: usize = 64 * 1024;
 
 /// So many captures a path may have.
 const MAX_CAPTURES: usize = 64;
@@ -79,8 +83,7 @@ pub fn batch(batch: &mut Batch, against: &Against<'_>) -> Result<Foreign, String
         return Err("`number` must be at least 1".to_owned());
     }
     when(batch.until, against)?;
-    // A clock that was set back meanwhile.
-    batch.since = batch.since.min(batch.until);
+    batch.since = began((batch.since, batch.until), against);
     few("rules", batch.rules.len(), MAX_RULES)?;
     few("grants", batch.grants.len(), MAX_GRANTS)?;
     few("records", batch.records.len(), MAX_RECORDS)?;
@@ -100,9 +103,13 @@ pub fn batch(batch: &mut Batch, against: &Against<'_>) -> Result<Foreign, String
             return Err("`records` has something that is no object".to_owned());
         }
         clean(record);
+        date(record, (against.oldest, batch.until));
         let length = record.to_string().len();
         if length > MAX_RECORD {
             return Err(format!("a record has {length} bytes, and may have {MAX_RECORD}"));
+        }
+        if weigh(record) > MAX_RECORD_WEIGHT {
+            return Err("a record has too many values".to_owned());
         }
     }
     Ok(take_out(batch, against.issuers))
@@ -112,7 +119,7 @@ pub fn batch(batch: &mut Batch, against: &Against<'_>) -> Result<Foreign, String
 pub fn gap(gap: &mut Gap, against: &Against<'_>) -> Result<(), String> {
     vm(&gap.vm)?;
     when(gap.until, against)?;
-    gap.since = gap.since.min(gap.until);
+    gap.since = began((gap.since, gap.until), against);
     Ok(())
 }
 
@@ -222,6 +229,28 @@ fn when(until: u64, against: &Against<'_>) -> Result<(), String> {
         return Err(format!("`until` is {until}, and what ended before {} is not kept", against.oldest));
     }
     Ok(())
+}
+
+/// When a stretch of time began: not after its end (a clock may have been set back), and not before what is kept. A day that
+/// seems to hold what is older would be read for each question about old times.
+fn began((since, until): (u64, u64), against: &Against<'_>) -> u64 {
+    since.clamp(against.oldest.min(until), until)
+}
+
+/// Puts the time of a record between the oldest that is kept and the end of its batch: it is found by that time.
+fn date(record: &mut Value, (oldest, until): (u64, u64)) {
+    let Some(time) = record.get_mut("time_ms") else { return };
+    let said = time.as_u64();
+    let within = said.unwrap_or(until).clamp(oldest.min(until), until);
+    if said != Some(within) {
+        *time = within.into();
+    }
+}
+
+/// About how many bytes the JSON values of a batch take in memory beside their text: a short text can make many of them.
+pub fn weight(batch: &Batch) -> usize {
+    let details = batch.grants.iter().flat_map(|grant| &grant.grant.details);
+    details.chain(&batch.records).map(weigh).fold(0, usize::saturating_add)
 }
 
 /// Times in order, and inside the batch.

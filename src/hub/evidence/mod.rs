@@ -22,6 +22,7 @@ pub mod testing;
 pub mod timeline;
 pub mod upkeep;
 pub mod uses;
+pub mod weight;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt;
 use taskfence_core::uses::batch::{Batch, Gap, GrantInfo, SeenKind};
 use taskfence_core::uses::outline::Outline;
@@ -34,7 +35,7 @@ impl fmt::Debug for GrantId {
 /// Something to store. Each is stored once, however often it comes.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// What a VM has counted. Known by feed, VM and number.
+    /// What a VM has counted. Known by feed, principal, VM and number: nobody can take the number of another's batch.
     Batch(Box<BatchWrite>),
     /// Something that happened to a grant. Known by feed, source and id.
     Event(Box<EventRow>),
@@ -61,6 +62,8 @@ pub enum Write {
 pub struct BatchWrite {
     /// The feed.
     pub feed: String,
+    /// Who sent it, as the hub has authenticated it: a SPIFFE id, or the name of a token. All else is what a proxy says.
+    pub principal: String,
     /// The id of the follower.
     pub proxy: String,
     /// The node of the proxy.
@@ -245,6 +248,8 @@ pub struct SeenRow {
 pub struct RecordRow {
     /// Its place in the store: grows, and orders records that came.
     pub position: u64,
+    /// Who sent it, as the hub has authenticated it.
+    pub principal: String,
     /// The node of the proxy.
     pub node: String,
     /// When it was made.
@@ -266,6 +271,29 @@ pub struct GapRow {
     pub since: u64,
     /// When it was last alive.
     pub until: u64,
+}
+
+/// Who has sent evidence of a proxy. A proxy writes the name of its node itself; the hub knows who the sender is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeRow {
+    /// The node of the proxy.
+    pub node: String,
+    /// The principals, in order. More than one: some of it may be the word of somebody else.
+    pub principals: Vec<String>,
+}
+
+impl NodeRow {
+    /// The rows of these pairs of node and principal.
+    pub fn of(pairs: BTreeSet<(String, String)>) -> Vec<NodeRow> {
+        let mut rows: Vec<NodeRow> = Vec::new();
+        for (node, principal) in pairs {
+            match rows.last_mut().filter(|row| row.node == node) {
+                Some(row) => row.principals.push(principal),
+                None => rows.push(NodeRow { node, principals: vec![principal] }),
+            }
+        }
+        rows
+    }
 }
 
 /// What was not stored one by one.
@@ -307,6 +335,8 @@ pub struct Found {
     pub records: Vec<RecordRow>,
     /// Gaps of the proxies that they were used at.
     pub gaps: Vec<GapRow>,
+    /// Whose word the uses are: who has sent batches of these proxies in the days of the window.
+    pub nodes: Vec<NodeRow>,
     /// Whether there was more than is returned.
     pub cut: bool,
 }

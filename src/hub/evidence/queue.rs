@@ -142,6 +142,13 @@ impl<T> Queue<T> {
 }
 
 impl<T> Share<T> {
+    /// Takes `bytes` more, as [`Queue::reserve`] would.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let mut more = self.queue.reserve(&self.owner, bytes)?;
+        self.bytes = self.bytes.saturating_add(std::mem::take(&mut more.bytes));
+        Ok(())
+    }
+
     /// Gives back what is more than `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         let more = self.bytes.saturating_sub(bytes);
@@ -204,6 +211,18 @@ mod tests {
         share.shrink(50);
         let other = queue.reserve("edge", 65).unwrap();
         drop((share, other));
+        let state = queue.state();
+        assert_eq!((state.used, state.by_owner.len()), (0, 0));
+    }
+
+    #[test]
+    fn room_that_is_needed_later_is_held_to_the_same_bounds() {
+        let queue = Queue::<u32>::new(100);
+        let mut share = queue.reserve("mesh", 20).unwrap();
+        share.grow(55).unwrap();
+        assert_eq!(share.grow(1), Err(NoRoom::Share));
+        assert_eq!(share.grow(26), Err(NoRoom::Full));
+        drop(share);
         let state = queue.state();
         assert_eq!((state.used, state.by_owner.len()), (0, 0));
     }

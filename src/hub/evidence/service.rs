@@ -70,7 +70,7 @@ pub struct Evidence {
 struct Running {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
 }
 
 /// What the writer shares with the callers.
@@ -96,6 +96,11 @@ impl Shared {
 pub struct Room(Share<Job>);
 
 impl Room {
+    /// Takes `bytes` more: what was sent takes more in memory than it is long.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), NotTaken> {
+        Ok(self.0.grow(bytes)?)
+    }
+
     /// Gives back what is more than `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         self.0.shrink(bytes);
@@ -134,6 +139,16 @@ pub enum NotTaken {
     Ends,
 }
 
+impl From<NoRoom> for NotTaken {
+    fn from(error: NoRoom) -> NotTaken {
+        match error {
+            NoRoom::Full => NotTaken::Full,
+            NoRoom::Share => NotTaken::Share,
+            NoRoom::Closed => NotTaken::Ends,
+        }
+    }
+}
+
 impl From<NotTaken> for Problem {
     fn from(error: NotTaken) -> Problem {
         Problem::busy(error.to_string(), COME_BACK)
@@ -170,7 +185,7 @@ impl Evidence {
             storing: Repeated::new("evidence cannot be stored"),
         };
         let thread = std::thread::Builder::new().name("evidence".to_owned()).spawn(move || writer.run())?;
-        let running = Running { shared, writer: Mutex::new(Some(thread)), readers: Semaphore::new(READERS) };
+        let running = Running { shared, writer: Mutex::new(Some(thread)), readers: Arc::new(Semaphore::new(READERS)) };
         Ok(Arc::new(Evidence { config, now, counters, running: Some(running) }))
     }
 
@@ -232,11 +247,7 @@ impl Evidence {
     /// Room for `bytes` that `caller` is about to send: before they are read, so that memory is bounded.
     pub fn reserve(&self, caller: &str, bytes: usize) -> Result<Room, NotTaken> {
         let running = self.running.as_ref().ok_or(NotTaken::Ends)?;
-        running.shared.queue.reserve(caller, bytes).map(Room).map_err(|error| match error {
-            NoRoom::Full => NotTaken::Full,
-            NoRoom::Share => NotTaken::Share,
-            NoRoom::Closed => NotTaken::Ends,
-        })
+        Ok(Room(running.shared.queue.reserve(caller, bytes)?))
     }
 
     /// Stores `writes`, for which there is `room`. One outcome for each, when they are durable.
@@ -287,12 +298,18 @@ impl Evidence {
     ) -> Result<T, Problem> {
         let running = self.running.as_ref().ok_or_else(off)?;
         let busy = || Problem::busy("too many questions about evidence are being answered", COME_BACK);
-        let place = tokio::time::timeout(READ_PATIENCE, running.readers.acquire()).await.map_err(|_| busy())?;
-        let _place = place.map_err(|_| busy())?;
+        let place = tokio::time::timeout(READ_PATIENCE, Arc::clone(&running.readers).acquire_owned())
+            .await
+            .map_err(|_| busy())?;
+        let place = place.map_err(|_| busy())?;
         let closed = || Problem::busy("the store of evidence is not open: see the log of the hub", COME_BACK);
         let store = self.store().ok_or_else(closed)?;
-        let done = tokio::task::spawn_blocking(move || work(&*store)).await;
-        let done = done.map_err(|_| Problem::unavailable("the work on the store of evidence broke off"))?;
+        let done = tokio::task::spawn_blocking(move || {
+            // The work goes on where the caller goes away, and so it keeps its place.
+            let _place = place;
+            work(&*store)
+        });
+        let done = done.await.map_err(|_| Problem::unavailable("the work on the store of evidence broke off"))?;
         done.map_err(|error| Problem::busy(error.to_string(), COME_BACK))
     }
 

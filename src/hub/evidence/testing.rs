@@ -1,8 +1,8 @@
 //! A store of evidence in memory, for tests.
 
 use crate::evidence::model::{
-    BatchWrite, EventRow, Found, GapRow, GrantId, GrantRow, Losses, PermittedRow, RecordRow, RefusedRow, SeenRow,
-    Selector, Usage, Window, Write, Written,
+    BatchWrite, EventRow, Found, GapRow, GrantId, GrantRow, Losses, NodeRow, PermittedRow, RecordRow, RefusedRow,
+    SeenRow, Selector, Usage, Window, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;
@@ -130,6 +130,9 @@ impl EvidenceStore for MemoryStore {
         found.cut = found.records.len() > limit;
         found.records.truncate(limit);
         found.gaps = self.gaps(feed, window)?;
+        let state = self.state();
+        let of_feed = state.batches.iter().filter(|write| write.feed == feed && holds(window, write.batch.until));
+        found.nodes = NodeRow::of(of_feed.map(|write| (write.node.clone(), write.principal.clone())).collect());
         Ok(found)
     }
 
@@ -141,7 +144,8 @@ impl EvidenceStore for MemoryStore {
             let text = |name: &str| record.get(name).and_then(|value| value.as_str()).unwrap_or_default();
             let at = record.get("time_ms").and_then(|value| value.as_u64()).unwrap_or(write.batch.until);
             let grant = GrantId::new(text("issuer"), text("token"));
-            RecordRow { position, node: write.node.clone(), at, grant, record: record.clone() }
+            let (principal, node) = (write.principal.clone(), write.node.clone());
+            RecordRow { position, principal, node, at, grant, record: record.clone() }
         });
         Ok(rows.filter(|row| row.position > after && holds(window, row.at)).take(limit).collect())
     }
@@ -200,7 +204,7 @@ impl EvidenceStore for MemoryStore {
 impl State {
     fn put(&mut self, write: &Write) -> Written {
         let name = match write {
-            Write::Batch(one) => format!("batch {} {} {}", one.feed, one.batch.vm, one.batch.number),
+            Write::Batch(one) => format!("batch {} {} {} {}", one.feed, one.principal, one.batch.vm, one.batch.number),
             Write::Event(one) => format!("event {} {} {}", one.feed, one.source, one.id),
             Write::Gap { feed, gap, .. } => format!("gap {feed} {}", gap.vm),
             Write::Config { feed, outline } => format!("config {feed} {}", outline.config),

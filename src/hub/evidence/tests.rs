@@ -10,6 +10,7 @@ use crate::store::model::StoreError;
 use crate::testing::{self, Running};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use taskfence_core::uses::batch::Batch;
 
@@ -41,7 +42,8 @@ fn evidence(store: &Arc<MemoryStore>) -> Arc<Evidence> {
 fn written_batch(node: &str, number: u64) -> Write {
     let batch: Batch = serde_json::from_value(batch(VM, number)).unwrap();
     let (feed, proxy, node) = ("main".to_owned(), "follower-1".to_owned(), node.to_owned());
-    Write::Batch(Box::new(BatchWrite { feed, proxy, node, at: now(), batch }))
+    let principal = "mesh".to_owned();
+    Write::Batch(Box::new(BatchWrite { feed, principal, proxy, node, at: now(), batch }))
 }
 
 async fn submit(evidence: &Evidence, caller: &str, writes: Vec<Write>) -> Result<Vec<Written>, NotTaken> {
@@ -103,6 +105,27 @@ async fn a_caller_that_sends_much_leaves_room_for_others() {
     drop(held);
     let event = EventRow { feed: "main".to_owned(), id: "1".to_owned(), ..EventRow::default() };
     assert_eq!(submit(&evidence, "mesh", vec![Write::Event(Box::new(event))]).await, Ok(vec![Written::Stored]));
+    evidence.stop();
+}
+
+#[tokio::test]
+async fn questions_whose_callers_went_away_keep_their_places() {
+    let evidence = evidence(&Arc::default());
+    while evidence.store().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (running, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    for _ in 0..20 {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        let asked = evidence.with_store(move |_| {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(700));
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        });
+        _ = tokio::time::timeout(Duration::from_millis(30), asked).await;
+    }
+    assert!((1..=4).contains(&most.load(Ordering::SeqCst)), "{most:?}");
     evidence.stop();
 }
 
@@ -205,6 +228,141 @@ async fn nobody_speaks_for_other_feeds_issuers_and_proxies() {
     let counted = [&counters.foreign_grants, &counters.lost_permitted, &counters.lost_refused, &counters.lost_records];
     assert_eq!(counted.map(|counter| counter.value()), [1, 3, 2, 1]);
     assert_eq!([counters.uses.value(), counters.records.value()], [0, 1]);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_claims_the_node_of_another_is_seen_and_takes_nothing_away() {
+    let hub = Running::start().await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let other = hub.token("other", Role::Sidecar, &["main"]).await;
+    let ops = hub.token("ops", Role::Operator, &[]).await;
+    let mut forged = post(&[batch(VM, 1)]);
+    forged["proxy"] = json!("follower-2");
+    let send = async |token: &str, body: Value| hub.call("POST", "/v1/feeds/main/uses", Some(token), Some(body)).await;
+    // It comes before the batch whose number it takes.
+    assert_eq!(send(&other, forged).await.0, 200);
+    assert_eq!(send(&mesh, post(&[batch(VM, 1)])).await.0, 200);
+    let counters = hub.server.evidence().counters().of("main").unwrap();
+    assert_eq!([counters.stored.value(), counters.repeated.value()], [2, 0]);
+    let (status, timeline) = hub.call("GET", "/v1/feeds/main/timeline?token=t-1", Some(&ops), None).await;
+    let nodes = json!([{"node": "envoy-1", "principals": ["mesh", "other"]}]);
+    assert_eq!((status, &timeline["nodes"]), (200, &nodes), "{timeline}");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn times_outside_of_what_is_kept_are_put_right() {
+    let hub = Running::start().await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let mut old = batch(VM, 1);
+    old["since"] = json!(0);
+    old["grants"][0]["permitted"][0]["first"] = json!(0);
+    let record = |at: Value| json!({"issuer": JIT, "token": "t-1", "time_ms": at});
+    old["records"] = json!([record(json!(0)), record(json!(u64::MAX)), record(json!("late")), {"issuer": JIT}]);
+    let mut sent = post(&[old]);
+    sent["gaps"] = json!([{"vm": VM, "since": 0, "until": now()}]);
+    let (status, taken) = hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(sent)).await;
+    assert_eq!(status, 200, "{taken}");
+    let store = hub.server.evidence().store().unwrap();
+    let oldest = now() - 91 * 86_400_000;
+    // A grant is also found by the time at which it was issued: that of this one is 1000.
+    let before = Window { since: 2_000, until: oldest };
+    assert_eq!(store.gaps("main", before).unwrap(), []);
+    let mut grants = 0;
+    store
+        .grants("main", before, &mut |_| {
+            grants += 1;
+            true
+        })
+        .unwrap();
+    assert_eq!(grants, 0);
+    let records = store.records("main", 0, Window { since: oldest, until: now() + 1 }, 10).unwrap();
+    assert_eq!(records.len(), 4, "each is found by a time that is kept");
+    assert!(records.iter().all(|row| row.record.get("time_ms").is_none_or(|at| at.as_u64() == Some(row.at))));
+    drop(store);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_short_text_that_takes_much_memory_is_refused() {
+    let hub = Running::start().await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let send = async |body: Value| hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(body)).await;
+    let with = |objects: usize| {
+        let mut batch = batch(VM, 1);
+        batch["grants"][0]["grant"]["details"] = Value::Array(vec![json!({"a": 0}); objects]);
+        post(&[batch])
+    };
+    let (status, problem) = send(with(100_000)).await;
+    assert_eq!(status, 400, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("too many values"), "{problem}");
+    assert_eq!(send(with(1_000)).await.0, 200);
+    let mut heavy = batch(VM, 2);
+    heavy["records"] = json!([{"issuer": JIT, "masked": vec![json!({"a": 0}); 200]}]);
+    let (status, problem) = send(post(&[heavy])).await;
+    assert_eq!(status, 400, "{problem}");
+    // Deep text is no way to the end of the stack, and a name that comes twice is no way to say two things.
+    let deep = format!(
+        r#"{{"format":1,"proxy":"follower-1","node":"n","batches":[{}{}]}}"#,
+        "[".repeat(5_000),
+        "]".repeat(5_000)
+    );
+    let twice = r#"{"format":1,"proxy":"follower-1","proxy":"follower-2","node":"n"}"#;
+    let client = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
+    for body in [deep, twice.to_owned()] {
+        let url = format!("http://{}/v1/feeds/main/uses", hub.server.address());
+        let sent = client.post(url).header("authorization", format!("Bearer {mesh}")).body(body).send().await.unwrap();
+        assert_eq!(sent.status(), 400);
+    }
+    hub.stop().await;
+}
+
+/// How long a stop takes to be answered, the longest of some.
+async fn longest_stop(hub: &Running, ops: &str, round: &str) -> Duration {
+    let mut longest = Duration::ZERO;
+    for n in 0..20 {
+        let stop = json!({"issuer": JIT, "what": "client", "name": format!("{round}-{n}"), "reason": "r"});
+        let begun = std::time::Instant::now();
+        let (status, answer) = hub.call("POST", "/v1/feeds/main/stops", Some(ops), Some(stop)).await;
+        assert_eq!(status, 200, "{answer}");
+        longest = longest.max(begun.elapsed());
+    }
+    longest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_evidence_that_hangs_holds_up_no_signal() {
+    let (hub, path) = Running::start_in_folder().await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let ops = hub.token("ops", Role::Operator, &[]).await;
+    let send = async |number: u64| {
+        let mut long = batch(VM, number);
+        // So long that it is read on another thread.
+        long["records"] = json!([{"issuer": JIT, "path": "x".repeat(20_000)}]);
+        hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(post(&[long]))).await.0
+    };
+    assert_eq!(send(1).await, 200);
+    let day = crate::evidence::store::day::Day::of(now());
+    let file = rusqlite::Connection::open(path.join("data/evidence").join(format!("{day}.sqlite"))).unwrap();
+    // Nobody else can write to it: the writer waits for seconds, and fails.
+    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let posts = futures_util::future::join_all((2..42).map(&send));
+    let asked = futures_util::future::join_all(
+        (0..16).map(async |_| hub.call("GET", "/v1/feeds/main/timeline?token=t-1", Some(&ops), None).await.0),
+    );
+    let stops = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        longest_stop(&hub, &ops, "held").await
+    };
+    let (answers, asked, longest) = tokio::join!(posts, asked, stops);
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert_eq!(answers, [503; 40], "what is not stored is not taken");
+    assert!(asked.iter().all(|status| [200, 503].contains(status)), "{asked:?}");
+    file.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(send(2).await, 200);
+    drop(file);
+    assert_eq!(events(&hub, 20).await.len(), 20, "signals are copied when it goes on");
     hub.stop().await;
 }
 
@@ -369,6 +527,8 @@ async fn issuers_and_operators_tell_what_happens_to_grants() {
         assert_eq!(got, status, "{wrong}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(wrong), "{wrong}: {problem}");
     }
+    let copy = hub.token("signal", Role::Operator, &[]).await;
+    assert_eq!(send(&copy, of_ops(json!({}))).await.0, 403, "that is the name of the copies of signals");
     assert_eq!(events(&hub, 3).await.len(), 3, "of a call with a mistake nothing is stored");
     let (_, audit) = hub.call("GET", "/v1/audit", Some(&ops), None).await;
     assert!(!audit.to_string().contains("/v1/events"), "{audit}");

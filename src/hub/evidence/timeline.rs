@@ -1,7 +1,7 @@
 //! The timeline of a task, a session, a user, a client or a token: `GET /v1/feeds/NAME/timeline`. Times are in
 //! milliseconds since 1970.
 
-use crate::evidence::model::GapRow;
+use crate::evidence::model::{GapRow, NodeRow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -21,6 +21,9 @@ pub struct Timeline {
     pub moments: Vec<Moment>,
     /// What may be missing.
     pub gaps: Vec<GapRow>,
+    /// Whose word it is: who has sent the evidence of each proxy.
+    #[serde(default)]
+    pub nodes: Vec<NodeRow>,
     /// Whether there was more than is here.
     pub cut: bool,
 }

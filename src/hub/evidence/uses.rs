@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskfence_core::uses::batch::{Batch, BatchId, Gap, Post, Taken};
 use taskfence_core::uses::outline::Outline;
+use tokio::sync::Semaphore;
 
 /// The path. Its method is POST.
 pub const PATH: &str = "/v1/feeds/{feed}/uses";
@@ -46,6 +47,15 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A longer body is read on a thread where it may take its time: others on this one wait for signals.
 const INLINE: usize = 16 * 1024;
+
+/// So many longer bodies are read at once: each takes a core, and some of the memory of all its values.
+const AT_ONCE: usize = 2;
+
+/// A body waits for so long until it is read.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The JSON values of one post take so many bytes in memory at most.
+const MAX_WEIGHT: usize = 12 * 1024 * 1024;
 
 /// A day in milliseconds.
 const DAY: u64 = 86_400_000;
@@ -60,12 +70,13 @@ pub struct Uses {
     hub: Arc<Hub>,
     feeds: Arc<Feeds>,
     senders: Arc<Senders>,
+    reading: Arc<Semaphore>,
 }
 
 impl Uses {
     /// Takes uses of the feeds of `hub` into `evidence`. `senders` notes who has sent.
     pub fn new(evidence: Arc<Evidence>, hub: Arc<Hub>, feeds: Arc<Feeds>, senders: Arc<Senders>) -> Uses {
-        Uses { evidence, hub, feeds, senders }
+        Uses { evidence, hub, feeds, senders, reading: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
@@ -133,14 +144,21 @@ impl Uses {
         let checked = match bytes.len() <= INLINE {
             true => Checked::new(&bytes, &from, &by, (now, oldest)),
             false => {
-                let read = move || Checked::new(&bytes, &from, &by, (now, oldest));
+                let busy = || refused(Problem::busy("too many posts are being read", 5));
+                let place = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.reading).acquire_owned()).await;
+                let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+                let read = move || {
+                    let _place = place;
+                    Checked::new(&bytes, &from, &by, (now, oldest))
+                };
                 let read = tokio::task::spawn_blocking(read).await;
                 read.map_err(|_| Problem::unavailable("reading the body broke off"))?
             }
         };
         let checked = checked.map_err(|wrong| refused(bad(wrong)))?;
-        self.check_proxy(&principal, name, &checked.proxy).map_err(refused)?;
-        let Checked { proxy, node, writes, ids, last, configs, foreign, wrong_batches, wrong } = checked;
+        let is_known = self.check_proxy(&principal, name, &checked.proxy).map_err(refused)?;
+        room.grow(checked.weight).map_err(|full| refused(full.into()))?;
+        let Checked { proxy, node, writes, ids, last, configs, foreign, wrong_batches, wrong, .. } = checked;
         if let Some(counters) = counters {
             counters.refused.add(wrong_batches);
         }
@@ -148,7 +166,8 @@ impl Uses {
         if let Some(counters) = counters {
             note_foreign(counters, foreign);
         }
-        if let Some(until) = last {
+        // Of one that does not follow the feed nobody can say that it went away.
+        if let Some(until) = last.filter(|_| is_known) {
             self.senders.sent(name, &follower_id(&principal, &proxy), &node, until);
         }
         if let Some(wrong) = wrong {
@@ -159,12 +178,12 @@ impl Uses {
         Ok(Taken { period: self.evidence.config().period.0, taken: ids, configs_wanted })
     }
 
-    /// A proxy that is known here must be that of the caller.
-    fn check_proxy(&self, principal: &Principal, feed: &str, proxy: &str) -> Result<(), Problem> {
+    /// A proxy that is known here must be that of the caller. Returns whether it is known.
+    fn check_proxy(&self, principal: &Principal, feed: &str, proxy: &str) -> Result<bool, Problem> {
         let feed = self.feeds.feed(feed);
         let owner = feed.and_then(|feed| feed.followers.owner(&follower_id(principal, proxy)));
-        if owner.is_none_or(|owner| *owner == *principal.name) {
-            return Ok(());
+        if owner.as_ref().is_none_or(|owner| **owner == *principal.name) {
+            return Ok(owner.is_some());
         }
         let detail = format!("the proxy `{proxy}` belongs to another principal than `{}`", principal.name);
         Err(Problem::forbidden(detail, "send the id of the follower of this proxy"))
@@ -206,6 +225,8 @@ fn note_foreign(counters: &Counters, foreign: Foreign) {
 
 /// A post that was read and checked.
 struct Checked {
+    /// Who sent it.
+    principal: String,
     proxy: String,
     node: String,
     /// The batches first, in the order of `ids`.
@@ -217,6 +238,8 @@ struct Checked {
     configs: HashSet<String>,
     foreign: Foreign,
     wrong_batches: u64,
+    /// The bytes that its JSON values take in memory.
+    weight: usize,
     /// What is wrong with the first thing that cannot be used.
     wrong: Option<String>,
 }
@@ -252,10 +275,15 @@ impl Checked {
             configs: HashSet::new(),
             foreign: Foreign::default(),
             wrong_batches: 0,
+            weight: batches.iter().map(check::weight).fold(0, usize::saturating_add),
             wrong: None,
+            principal: by.to_owned(),
             proxy,
             node,
         };
+        if checked.weight > MAX_WEIGHT {
+            return Err("the records and details have too many values: send fewer batches at once".to_owned());
+        }
         for mut batch in batches {
             let id = BatchId { vm: batch.vm.clone(), number: batch.number };
             match check::batch(&mut batch, &against) {
@@ -295,8 +323,9 @@ impl Checked {
         self.foreign.permitted = self.foreign.permitted.saturating_add(foreign.permitted);
         self.foreign.refused = self.foreign.refused.saturating_add(foreign.refused);
         self.foreign.records = self.foreign.records.saturating_add(foreign.records);
-        let (feed, proxy, node) = (feed.to_owned(), self.proxy.clone(), self.node.clone());
-        self.writes.push(Write::Batch(Box::new(BatchWrite { feed, proxy, node, at, batch })));
+        let (feed, principal) = (feed.to_owned(), self.principal.clone());
+        let (proxy, node) = (self.proxy.clone(), self.node.clone());
+        self.writes.push(Write::Batch(Box::new(BatchWrite { feed, principal, proxy, node, at, batch })));
     }
 }
 

@@ -10,6 +10,7 @@
 
 use crate::access::principal::Principal;
 use crate::config::role::Role;
+use crate::evidence::queue::Queue;
 use crate::problem::Problem;
 use crate::relay::routes::RelayFeeds;
 use crate::relay::upstream::{NoPage, Upstream};
@@ -23,9 +24,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Semaphore;
 
-/// So many posts are under way at once, each with at most [`crate::evidence::uses::MAX_BODY`] bytes.
+/// So many posts are under way at once, each with at most [`crate::evidence::uses::MAX_BODY`] bytes. A caller may have a
+/// quarter of them, and more while a quarter is left free.
 const AT_ONCE: usize = 32;
 
 /// After so many seconds a proxy is to come back that found no room or no hub.
@@ -38,7 +39,8 @@ pub struct Passing(Arc<Shared>);
 struct Shared {
     feeds: RelayFeeds,
     upstream: Arc<Upstream>,
-    room: Semaphore,
+    /// Counts posts, and not bytes.
+    room: Arc<Queue<()>>,
     counts: Arc<Counts>,
     passing: Repeated,
 }
@@ -56,7 +58,7 @@ impl Passing {
     /// Hands uses of `feeds` on to `upstream`.
     pub fn new(feeds: RelayFeeds, upstream: Arc<Upstream>, counts: Arc<Counts>) -> Passing {
         let passing = Repeated::new("evidence of proxies cannot be handed on to the hub");
-        Passing(Arc::new(Shared { feeds, upstream, room: Semaphore::new(AT_ONCE), counts, passing }))
+        Passing(Arc::new(Shared { feeds, upstream, room: Queue::new(AT_ONCE), counts, passing }))
     }
 }
 
@@ -92,7 +94,7 @@ impl Shared {
             return Err(Problem::missing(detail, "see `feeds` of the relay"));
         }
         let busy = |_| Problem::busy("too many posts are on their way to the hub", COME_BACK);
-        let _place = self.room.try_acquire().map_err(busy)?;
+        let _place = self.room.reserve(&principal.name, 1).map_err(busy)?;
         let bytes = crate::evidence::uses::read(request).await?;
         let sent = self.upstream.uses(name, bytes).await;
         self.passing.note(name, &sent);

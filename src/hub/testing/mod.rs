@@ -58,6 +58,13 @@ impl Running {
         Running::start_with(config(folder.path()), folder).await
     }
 
+    /// Starts a hub, and says where its folder is.
+    pub async fn start_in_folder() -> (Running, std::path::PathBuf) {
+        let hub = Running::start().await;
+        let path = hub.folder.path().to_owned();
+        (hub, path)
+    }
+
     /// Starts a hub with this configuration.
     pub async fn start_with(config: Value, folder: TempDir) -> Running {
         let hub = compile(config.to_string().as_bytes()).unwrap();

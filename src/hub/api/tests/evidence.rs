@@ -85,7 +85,7 @@ async fn decisions_are_read_page_by_page() {
         }
         let of_page = records.iter().map(|record| record["record"]["decision"].as_str().unwrap().to_owned());
         decisions.extend(of_page);
-        assert!(records.iter().all(|record| record["node"] == "envoy-1"));
+        assert!(records.iter().all(|record| record["node"] == "envoy-1" && record["principal"] == "mesh"));
         after = page["next"].as_u64().unwrap();
     }
     assert_eq!(decisions, ["d-0", "d-1", "d-2"]);

@@ -60,7 +60,14 @@ fn grant() -> GrantRow {
 fn record(grant: &GrantRow, after: u64, members: Value) -> RecordRow {
     let mut record = json!({"rule": "refund", "method": "POST", "path": "/v1/refunds/1881"});
     record.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    RecordRow { position: 1, node: "envoy-1".to_owned(), at: START + after, grant: grant.id, record }
+    RecordRow {
+        position: 1,
+        principal: "mesh".to_owned(),
+        node: "envoy-1".to_owned(),
+        at: START + after,
+        grant: grant.id,
+        record,
+    }
 }
 
 fn story() -> Found {
@@ -105,7 +112,7 @@ fn story() -> Found {
     ];
     let gap =
         GapRow { node: "envoy-2".to_owned(), vm: "ab".to_owned(), since: START + 120_400, until: START + 120_800 };
-    Found { grants: vec![grant], events, records, gaps: vec![gap], cut: false }
+    Found { grants: vec![grant], events, records, gaps: vec![gap], nodes: Vec::new(), cut: false }
 }
 
 fn told(timeline: &Timeline) -> Vec<String> {
@@ -221,6 +228,18 @@ fn an_issuer_that_told_of_the_token_is_believed() {
     let timeline = assemble("main", &Selector::Token("t-1".to_owned()), found, START);
     let issued: Vec<_> = timeline.moments.iter().filter(|moment| moment.what == "issued").collect();
     assert_eq!((issued.len(), issued[0].at), (1, START + 59_000));
+}
+
+#[test]
+fn an_issuer_that_tells_of_the_token_of_another_hides_nothing() {
+    let mut found = story();
+    found.events.push(event(EventKind::Issued, 59_000, |event| {
+        event.token = Some("t-1".to_owned());
+        event.issuer = "https://two.example".to_owned();
+    }));
+    let timeline = assemble("main", &Selector::Task("task-42".to_owned()), found, START);
+    let issued: Vec<_> = timeline.moments.iter().filter(|moment| moment.what == "issued").collect();
+    assert_eq!(issued.iter().map(|moment| moment.at).collect::<Vec<_>>(), [START + 59_000, START + 60_000]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! began before the window and went on in it counts whole, and so does what went on after it.
 
 pub mod about;
+pub mod bounded;
 pub mod day;
 pub mod disk;
 pub mod kept;

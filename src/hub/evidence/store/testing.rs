@@ -82,7 +82,7 @@ pub fn batch(node: &str, vm: &str, number: u64, until: u64, grants: Vec<GrantUse
         ..Batch::default()
     };
     let (feed, proxy, node) = (FEED.to_owned(), format!("follower-of-{node}"), node.to_owned());
-    BatchWrite { feed, proxy, node, at: until + 50, batch }
+    BatchWrite { feed, principal: "mesh".to_owned(), proxy, node, at: until + 50, batch }
 }
 
 /// Writes it; it must be new.

@@ -110,7 +110,17 @@ pub(super) fn batch(store: &MemoryStore, number: u64, until: u64, grants: Vec<Gr
     let rules = outlines.into_iter().flat_map(|outline| outline.rules).map(rule).collect();
     let batch = Batch { vm: "vm".to_owned(), number, since: until, until, rules, grants, records, ..Batch::default() };
     let (feed, node) = (FEED.to_owned(), "node".to_owned());
-    write(store, Write::Batch(Box::new(BatchWrite { feed, proxy: "proxy".to_owned(), node, at: until, batch })));
+    write(
+        store,
+        Write::Batch(Box::new(BatchWrite {
+            feed,
+            principal: "mesh".to_owned(),
+            proxy: "proxy".to_owned(),
+            node,
+            at: until,
+            batch,
+        })),
+    );
 }
 
 /// An event about the grant, by its token and its task.

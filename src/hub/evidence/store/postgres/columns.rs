@@ -1,8 +1,8 @@
 //! The sums of a group of batches, as columns that one statement for each table writes.
 
+use crate::evidence::store::postgres::hours::{Call, Hour};
 use crate::evidence::store::postgres::sums::{Span, Sum, Sums, kind};
 use crate::evidence::store::postgres::text::{Key, json};
-use crate::evidence::store::postgres::write::{Call, Hour};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
 use crate::store::postgres::session::Session;
@@ -23,7 +23,7 @@ pub(super) struct Batches<'w> {
     key: Vec<&'w [u8]>,
     hour: Vec<i64>,
     numbers: Vec<String>,
-    texts: [Texts<'w>; 3],
+    texts: [Texts<'w>; 4],
     since: Vec<i64>,
     until: Vec<i64>,
     lost: [Vec<i64>; 3],
@@ -46,7 +46,7 @@ impl<'w> Batches<'w> {
             all.key.push(key);
             all.hour.push(*at);
             all.numbers.push(hour.numbers.to_string());
-            let texts = [&hour.of.batch.vm, &hour.of.proxy, &hour.of.node];
+            let texts = [&hour.of.batch.vm, &hour.of.proxy, &hour.of.node, &hour.of.principal];
             all.texts.iter_mut().zip(texts).for_each(|(column, text)| column.push(stored(text)));
             all.since.push(int(hour.since));
             all.until.push(int(hour.until));
@@ -62,19 +62,21 @@ impl<'w> Batches<'w> {
         session: &mut Session,
     ) -> Result<Vec<Row>, StoreError> {
         let all = Batches::with(hours.iter());
-        let [vm, proxy, node] = &all.texts;
+        let [vm, proxy, node, principal] = &all.texts;
         let text = "INSERT INTO evidence.batch_day AS b (day, feed, key, hour, vm, proxy, node, numbers, since, until,
-                other_permitted, other_refused, records_dropped)
-             SELECT day, feed, key, hour, vm, proxy, node, '{}', since, until, 0, 0, 0
+                other_permitted, other_refused, records_dropped, principal)
+             SELECT day, feed, key, hour, vm, proxy, node, '{}', since, until, 0, 0, 0, principal
              FROM unnest($1::int[], $2::text[], $3::bytea[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-                $8::bigint[], $9::bigint[]) AS new (day, feed, key, hour, vm, proxy, node, since, until)
+                $8::bigint[], $9::bigint[], $10::text[])
+                AS new (day, feed, key, hour, vm, proxy, node, since, until, principal)
              ON CONFLICT (feed, key, hour, day) DO UPDATE SET vm = EXCLUDED.vm
              RETURNING feed, key, hour, day, numbers::text";
-        session.rows(text, &[&all.day, &all.feed, &all.key, &all.hour, vm, proxy, node, &all.since, &all.until])
+        let Batches { day, feed, key, hour, since, until, .. } = &all;
+        session.rows(text, &[day, feed, key, hour, vm, proxy, node, since, until, principal])
     }
 
     pub(super) fn push<'c>(&'c self, calls: &mut Vec<Call<'c>>) {
-        let [_, proxy, node] = &self.texts;
+        let [_, proxy, node, _] = &self.texts;
         let [permitted, refused, records] = &self.lost;
         let text = "UPDATE evidence.batch_day AS b SET numbers = new.numbers::int8multirange, proxy = new.proxy,
                 node = new.node, since = least(b.since, new.since), until = greatest(b.until, new.until),

@@ -1,7 +1,8 @@
 //! What is known about a task, a session, a user, a client or a token.
 
-use crate::evidence::model::{EventRow, Found, GrantRow, Selector, Window};
+use crate::evidence::model::{EventRow, Found, GrantRow, NodeRow, Selector, Window};
 use crate::evidence::store::about::Subjects;
+use crate::evidence::store::bounded::{MOST_OF_ALL, weigh};
 use crate::evidence::store::postgres::{days, events, grants, reads, records};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
@@ -29,13 +30,15 @@ pub(super) fn find(
     if window.since >= window.until {
         return Ok(found);
     }
-    found.grants = grants_of(session, feed, selector, issuer, window, limit.saturating_add(1))?;
-    let is_cut = found.grants.len() > limit;
+    let is_full;
+    (found.grants, is_full) = grants_of(session, feed, selector, issuer, window, limit.saturating_add(1))?;
+    let is_cut = is_full || found.grants.len() > limit;
     found.grants.truncate(limit);
     found.events = events_of(session, feed, (selector, issuer), window, &found.grants, limit.saturating_add(1))?;
     let ids: Vec<&[u8]> = found.grants.iter().map(|row| row.id.0.as_slice()).collect();
-    found.records = records::of_grants(session, feed, &ids, window, limit.saturating_add(1))?;
-    found.cut = is_cut || found.events.len() > limit || found.records.len() > limit;
+    let is_long;
+    (found.records, is_long) = records::of_grants(session, feed, &ids, window, limit.saturating_add(1))?;
+    found.cut = is_cut || is_long || found.events.len() > limit || found.records.len() > limit;
     found.events.truncate(limit);
     found.records.truncate(limit);
     let mut nodes = BTreeSet::new();
@@ -45,7 +48,27 @@ pub(super) fn find(
     }
     found.gaps = reads::gaps(session, feed, window)?;
     found.gaps.retain(|gap| nodes.contains(gap.node.as_str()));
+    found.nodes = senders(session, feed, &nodes, window)?;
     Ok(found)
+}
+
+/// Who has sent evidence under the names of these nodes.
+fn senders(
+    session: &mut Session,
+    feed: &str,
+    nodes: &BTreeSet<&str>,
+    window: Window,
+) -> Result<Vec<NodeRow>, StoreError> {
+    let days = days::of_uses(session, window)?;
+    let nodes: Vec<&str> = nodes.iter().copied().collect();
+    let starts: Vec<String> = nodes.iter().map(|node| node.chars().take(INDEXED).collect()).collect();
+    let text = format!(
+        "SELECT DISTINCT node, principal FROM evidence.sender
+         WHERE feed = $1 AND left(node, {INDEXED}) = ANY ($2) AND node = ANY ($3) AND day = ANY ($4)"
+    );
+    let rows = session.rows(&text, &[&feed, &starts, &nodes, &days])?;
+    let pairs = rows.iter().map(|row| Ok::<_, StoreError>((row.try_get(0)?, row.try_get(1)?)));
+    Ok(NodeRow::of(pairs.collect::<Result<BTreeSet<(String, String)>, StoreError>>()?))
 }
 
 /// The column that a selector names, and what stands in it.
@@ -59,6 +82,7 @@ fn column(selector: &Selector) -> (&'static str, &str) {
     }
 }
 
+/// The grants, and whether there are more than memory should hold.
 fn grants_of(
     session: &mut Session,
     feed: &str,
@@ -66,7 +90,7 @@ fn grants_of(
     issuer: Option<&str>,
     window: Window,
     limit: usize,
-) -> Result<Vec<GrantRow>, StoreError> {
+) -> Result<(Vec<GrantRow>, bool), StoreError> {
     let days = days::of_grants(session, window)?;
     let (column, name) = column(selector);
     let (name, issuer) = (stored(name), issuer.map(stored));
@@ -85,17 +109,18 @@ fn grants_of(
         ids.push(row.try_get(0)?);
         Ok(true)
     })?;
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0usize);
     for step in ids.chunks(STEP) {
         grants::each(session, feed, window, Some(step), &mut |row| {
+            bytes = bytes.saturating_add(weigh(&row));
             found.push(row);
-            true
+            bytes <= MOST_OF_ALL
         })?;
-        if found.len() >= limit {
+        if found.len() >= limit || bytes > MOST_OF_ALL {
             break;
         }
     }
-    Ok(found)
+    Ok((found, bytes > MOST_OF_ALL))
 }
 
 /// The first events that name the selector, or are about the grants.

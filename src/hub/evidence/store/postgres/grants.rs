@@ -4,6 +4,7 @@
 //! holds the rows of one grant at a time, and reads no faster than it adds up, so its memory does not grow with the answer.
 
 use crate::evidence::model::{GrantId, GrantRow, PermittedRow, RefusedRow, SeenRow, Window};
+use crate::evidence::store::bounded::Bounded;
 use crate::evidence::store::postgres::days;
 use crate::evidence::store::postgres::text::from_json;
 use crate::evidence::store::value::{int, uint};
@@ -89,6 +90,7 @@ struct Building {
     is_known: bool,
     is_used: bool,
     row: GrantRow,
+    bounded: Bounded,
 }
 
 impl Building {
@@ -107,31 +109,22 @@ impl Building {
         }
         let (count, first, last) = (number(9)?, number(11)?, number(12)?);
         match what {
-            1 => self.row.permitted.push(PermittedRow {
-                node: text(2)?,
-                config: text(3)?,
-                rule: text(4)?,
-                method: text(5)?,
-                captures: json(row, 15)?,
-                count,
-                break_glass: number(10)?,
-                first,
-                last,
-            }),
-            2 => self.row.refused.push(RefusedRow {
-                node: text(2)?,
-                config: text(3)?,
-                rule: text(4)?,
-                reason: text(5)?,
-                shadow: bit(13)?,
-                ended: bit(14)?,
-                count,
-                first,
-                last,
-            }),
+            1 => {
+                let (node, config, rule, method) = (text(2)?, text(3)?, text(4)?, text(5)?);
+                let (captures, break_glass) = (json(row, 15)?, number(10)?);
+                let row = PermittedRow { node, config, rule, method, captures, count, break_glass, first, last };
+                self.bounded.permitted(&mut self.row, row);
+            }
+            2 => {
+                let (node, config, rule, reason) = (text(2)?, text(3)?, text(4)?, text(5)?);
+                let (shadow, ended) = (bit(13)?, bit(14)?);
+                let row = RefusedRow { node, config, rule, reason, shadow, ended, count, first, last };
+                self.bounded.refused(&mut self.row, row);
+            }
             3 => {
                 let kind = kind(row.try_get(2)?)?;
-                self.row.seen.push(SeenRow { kind, value: text(3)?, count, first, last });
+                let row = SeenRow { kind, value: text(3)?, count, first, last };
+                self.bounded.seen(&mut self.row, row);
             }
             _ => self.row.other = self.row.other.saturating_add(count),
         }

@@ -13,6 +13,7 @@ mod days;
 mod events;
 mod find;
 mod grants;
+mod hours;
 #[cfg(test)]
 mod measure;
 mod numbers;

@@ -35,6 +35,7 @@ pub(super) fn prune(pool: &Pool, kept: Kept, now: u64) -> Result<u64, CommitErro
 fn rest(session: &mut Session, today: i32, days: i32) -> Result<(), StoreError> {
     let first = days::first_kept(session)?;
     session.execute("DELETE FROM evidence.gap WHERE day < $1", &[&first])?;
+    session.execute("DELETE FROM evidence.sender WHERE day < $1", &[&first])?;
     session.execute("DELETE FROM evidence.dropped WHERE hour < $1::int * 24::bigint", &[&first])?;
     session
         .execute("UPDATE evidence.config SET unnamed = NULL WHERE named >= $1 AND unnamed IS NOT NULL", &[&first])?;

@@ -1,6 +1,7 @@
 //! Single decisions, with positions that grow.
 
 use crate::evidence::model::{BatchWrite, GrantId, RecordRow, Window};
+use crate::evidence::store::bounded::{MOST_OF_ALL, weigh_record};
 use crate::evidence::store::postgres::days;
 use crate::evidence::store::postgres::text::{from_json, json};
 use crate::evidence::store::value::{int, uint};
@@ -11,9 +12,10 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// The columns that [`row`] reads.
-pub(super) const COLUMNS: &str = "position, node, at, id, record::text";
+pub(super) const COLUMNS: &str = "position, node, at, id, record::text, principal";
 
 /// The records of one group, by column.
 #[derive(Default)]
@@ -25,6 +27,7 @@ struct Columns<'w> {
     at: Vec<i64>,
     id: Vec<Vec<u8>>,
     record: Vec<String>,
+    principal: Vec<Cow<'w, str>>,
 }
 
 /// Writes the records of batches that are new. `positions`: the last position of each feed, whose row is locked.
@@ -51,14 +54,15 @@ pub(super) fn write(
             columns.at.push(int(at));
             columns.id.push(GrantId::new(text("issuer"), text("token")).0.to_vec());
             columns.record.push(json(record)?);
+            columns.principal.push(stored(&batch.principal));
         }
     }
-    let text = "INSERT INTO evidence.record_day (day, feed, position, node, at, id, record)
-         SELECT day, feed, position, node, at, id, record::jsonb
-         FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::text[])
-            AS new (day, feed, position, node, at, id, record)";
-    let Columns { day, feed, position, node, at, id, record } = &columns;
-    session.execute(text, &[day, feed, position, node, at, id, record])?;
+    let text = "INSERT INTO evidence.record_day (day, feed, position, node, at, id, record, principal)
+         SELECT day, feed, position, node, at, id, record::jsonb, principal
+         FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::text[],
+            $8::text[]) AS new (day, feed, position, node, at, id, record, principal)";
+    let Columns { day, feed, position, node, at, id, record, principal } = &columns;
+    session.execute(text, &[day, feed, position, node, at, id, record, principal])?;
     for (feed, position) in ends {
         session.execute("UPDATE evidence.feed SET position = $2 WHERE name = $1", &[&feed, &position])?;
     }
@@ -79,26 +83,47 @@ pub(super) fn after(
             AND at < $5 ORDER BY position LIMIT $6"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = session.rows(&text, &[&feed, &days, &int(after), &int(window.since), &int(window.until), &limit])?;
-    rows.iter().map(row).collect()
+    let (since, until) = (int(window.since), int(window.until));
+    bounded(session, &text, &[&feed, &days, &int(after), &since, &until, &limit]).map(|(records, _)| records)
 }
 
-/// The first `limit` records about these grants, in the order of their times.
+/// The first `limit` records about these grants, in the order of their times, and whether there are more than memory should
+/// hold.
 pub(super) fn of_grants(
     session: &mut Session,
     feed: &str,
     grants: &[&[u8]],
     window: Window,
     limit: usize,
-) -> Result<Vec<RecordRow>, StoreError> {
+) -> Result<(Vec<RecordRow>, bool), StoreError> {
     let days = days::of_uses(session, window)?;
     let text = format!(
         "SELECT {COLUMNS} FROM evidence.record_day WHERE feed = $1 AND day = ANY ($2) AND id = ANY ($3) AND at >= $4
             AND at < $5 ORDER BY at, position LIMIT $6"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = session.rows(&text, &[&feed, &days, &grants, &int(window.since), &int(window.until), &limit])?;
-    rows.iter().map(row).collect()
+    let (since, until) = (int(window.since), int(window.until));
+    bounded(session, &text, &[&feed, &days, &grants, &since, &until, &limit])
+}
+
+/// The first rows that memory has room for, and whether there are more.
+fn bounded(
+    session: &mut Session,
+    text: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<(Vec<RecordRow>, bool), StoreError> {
+    let (mut records, mut bytes, mut is_cut) = (Vec::new(), 0usize, false);
+    session.each_row(text, params, &mut |found| {
+        let length = found.try_get::<_, &str>(4)?.len();
+        let record = row(found)?;
+        bytes = bytes.saturating_add(weigh_record(&record.record, length));
+        is_cut = bytes > MOST_OF_ALL && !records.is_empty();
+        if !is_cut {
+            records.push(record);
+        }
+        Ok(!is_cut)
+    })?;
+    Ok((records, is_cut))
 }
 
 fn row(row: &Row) -> Result<RecordRow, StoreError> {
@@ -106,6 +131,7 @@ fn row(row: &Row) -> Result<RecordRow, StoreError> {
     let id = id.try_into().map_err(|_| StoreError::Damaged("the id of a grant".to_owned()))?;
     Ok(RecordRow {
         position: uint(row.try_get(0)?),
+        principal: row.try_get(5)?,
         node: row.try_get(1)?,
         at: uint(row.try_get(2)?),
         grant: GrantId(id),

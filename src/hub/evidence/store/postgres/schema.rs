@@ -21,8 +21,9 @@ pub(super) const EVIDENCE: Schema =
 ///   `issued_to` not after and not before when its grants were issued: a query looks at no other days.
 /// - `add` adds sums, which stay at the greatest number where they would not fit.
 /// - `kept.day` is the first day that is kept: what is older is not taken any more.
-/// - `batch_day` has one row for each VM and hour, with the numbers of the batches that were cut in it.
+/// - `batch_day` has one row for each principal, VM and hour, with the numbers of the batches that were cut in it.
 /// - `use_day`, `other_day`, `refusal_day` and `sighting_day` are sums of one hour, that of the first use.
+/// - `sender` has who sent evidence under the name of which node, by day.
 /// - `feed.position` is the last position of a record. Who writes records or events locks that row, so that positions
 ///   become visible in order, and an event is known again on the day before and after.
 const STEPS: &[&str] = &["
@@ -56,6 +57,15 @@ const STEPS: &[&str] = &["
         until bigint NOT NULL,
         PRIMARY KEY (feed, key)
     );
+    CREATE TABLE evidence.sender (
+        feed text COLLATE \"C\" NOT NULL,
+        key bytea NOT NULL,
+        day int NOT NULL,
+        node text COLLATE \"C\" NOT NULL,
+        principal text COLLATE \"C\" NOT NULL,
+        PRIMARY KEY (feed, key, day)
+    );
+    CREATE INDEX sender_node ON evidence.sender (feed, left(node, 100));
     CREATE TABLE evidence.dropped (
         feed text COLLATE \"C\" NOT NULL,
         hour bigint NOT NULL,
@@ -68,6 +78,7 @@ const STEPS: &[&str] = &["
         key bytea NOT NULL,
         hour bigint NOT NULL,
         vm text COLLATE \"C\" NOT NULL,
+        principal text COLLATE \"C\" NOT NULL,
         proxy text COLLATE \"C\" NOT NULL,
         node text COLLATE \"C\" NOT NULL,
         numbers int8multirange NOT NULL,
@@ -193,6 +204,7 @@ const STEPS: &[&str] = &["
         at bigint NOT NULL,
         id bytea NOT NULL,
         record jsonb NOT NULL,
+        principal text COLLATE \"C\" NOT NULL,
         PRIMARY KEY (feed, position, day)
     ) PARTITION BY LIST (day);
     CREATE INDEX record_grant ON evidence.record_day (feed, id);
@@ -216,7 +228,7 @@ const STEPS: &[&str] = &["
         first AS first_ms, last AS last_ms
         FROM evidence.sighting_day;
     CREATE VIEW evidence.records AS SELECT
-        position, feed, node, at AS at_ms, encode(id, 'hex') AS \"grant\", record
+        position, feed, node, at AS at_ms, encode(id, 'hex') AS \"grant\", record, principal
         FROM evidence.record_day;
     CREATE VIEW evidence.events AS SELECT
         feed, source, id, kind, at AS at_ms, heard_at AS heard_at_ms, issuer, task, session, subject, client, token,
@@ -228,7 +240,7 @@ const STEPS: &[&str] = &["
         b.since AS since_ms, b.until AS until_ms,
         CASE r.n WHEN 1 THEN b.other_permitted ELSE 0 END AS other_permitted,
         CASE r.n WHEN 1 THEN b.other_refused ELSE 0 END AS other_refused,
-        CASE r.n WHEN 1 THEN b.records_dropped ELSE 0 END AS records_dropped
+        CASE r.n WHEN 1 THEN b.records_dropped ELSE 0 END AS records_dropped, b.principal
         FROM evidence.batch_day b, unnest(b.numbers) WITH ORDINALITY AS r (numbers, n);
     CREATE VIEW evidence.configs AS SELECT
         c.feed, c.outline ->> 'config' AS config, r.n - 1 AS position, r.rule ->> 'name' AS rule,

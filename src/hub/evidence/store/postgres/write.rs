@@ -6,9 +6,10 @@
 use crate::evidence::model::{BatchWrite, EventRow, Write, Written};
 use crate::evidence::store::day::{DAY, HOUR};
 use crate::evidence::store::postgres::columns::{Batches, Grants, Others, Refusals, Sightings, Uses, push_day};
+use crate::evidence::store::postgres::hours::{BatchKey, Hour};
 use crate::evidence::store::postgres::numbers::Numbers;
 use crate::evidence::store::postgres::sums::Sums;
-use crate::evidence::store::postgres::text::{Key, json, key};
+use crate::evidence::store::postgres::text::{json, key};
 use crate::evidence::store::postgres::{days, events, records};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
@@ -17,24 +18,6 @@ use crate::store::postgres::text::stored;
 use std::collections::{BTreeMap, BTreeSet};
 use taskfence_core::uses::batch::Gap;
 use taskfence_core::uses::outline::Outline;
-
-/// A statement and its parameters.
-pub(super) type Call<'c> = (&'c str, Vec<&'c (dyn tokio_postgres::types::ToSql + Sync)>);
-
-/// What is stored of one VM in one hour: feed, VM, hour, day.
-type BatchKey<'w> = (&'w str, Key, i64, i32);
-
-/// One hour of a VM.
-pub(super) struct Hour<'w> {
-    /// One of its batches.
-    pub(super) of: &'w BatchWrite,
-    pub(super) numbers: Numbers,
-    pub(super) since: u64,
-    pub(super) until: u64,
-    pub(super) other_permitted: i64,
-    pub(super) other_refused: i64,
-    pub(super) records_dropped: i64,
-}
 
 /// The days whose partitions `writes` need.
 pub(super) fn days_of(writes: &[Write]) -> BTreeSet<i32> {
@@ -73,6 +56,7 @@ pub(super) fn write(session: &mut Session, writes: &[Write]) -> Result<Vec<Writt
     }
     self::configs(session, &configs, &mut set)?;
     name_configs(session, &new)?;
+    senders(session, &new)?;
     self::gaps(session, &gaps, &mut set)?;
     last(session, &new, &said, &mut set)?;
     Ok(written)
@@ -92,7 +76,7 @@ fn batches<'w>(
         match day(until).filter(|day| *day >= kept && !is_ahead(until, batch.at)) {
             Some(day) => {
                 let hour = int(until / HOUR);
-                taken.push((at, &**batch, (batch.feed.as_str(), key(&[&batch.batch.vm]), hour, day)));
+                taken.push((at, &**batch, (batch.feed.as_str(), key(&[&batch.principal, &batch.batch.vm]), hour, day)));
             }
             None => {
                 let count = dropped.entry((&batch.feed, int(batch.at / HOUR))).or_default();
@@ -156,35 +140,6 @@ fn locked<'w>(
     Ok(hours)
 }
 
-impl<'w> Hour<'w> {
-    fn new(of: &'w BatchWrite) -> Hour<'w> {
-        Hour {
-            of,
-            numbers: Numbers::default(),
-            since: u64::MAX,
-            until: 0,
-            other_permitted: 0,
-            other_refused: 0,
-            records_dropped: 0,
-        }
-    }
-
-    /// Adds a batch; false: it is there.
-    fn add(&mut self, write: &'w BatchWrite) -> bool {
-        let batch = &write.batch;
-        if !self.numbers.add(batch.number) {
-            return false;
-        }
-        self.of = write;
-        self.since = self.since.min(batch.since);
-        self.until = self.until.max(batch.until);
-        self.other_permitted = self.other_permitted.saturating_add(int(batch.other_permitted));
-        self.other_refused = self.other_refused.saturating_add(int(batch.other_refused));
-        self.records_dropped = self.records_dropped.saturating_add(int(batch.records_dropped));
-        true
-    }
-}
-
 fn drop_count(session: &mut Session, dropped: &BTreeMap<(&str, i64), i64>) -> Result<(), StoreError> {
     for ((feed, hour), count) in dropped {
         let text = "INSERT INTO evidence.dropped AS d (feed, hour, count) VALUES ($1, $2, $3)
@@ -209,6 +164,25 @@ fn configs(
         set(at, if new { Written::Stored } else { Written::Repeated });
     }
     Ok(())
+}
+
+/// Notes who has sent evidence under the name of which node.
+fn senders(session: &mut Session, new: &[(&BatchWrite, i32)]) -> Result<(), StoreError> {
+    let mut all = BTreeMap::new();
+    for (batch, day) in new {
+        let known = key(&[&batch.node, &batch.principal]);
+        all.insert((batch.feed.as_str(), known, *day), (stored(&batch.node), stored(&batch.principal)));
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    let feeds: Vec<&str> = all.keys().map(|(feed, ..)| *feed).collect();
+    let keys: Vec<&[u8]> = all.keys().map(|(_, key, _)| key.as_slice()).collect();
+    let days: Vec<i32> = all.keys().map(|(.., day)| *day).collect();
+    let (nodes, principals): (Vec<_>, Vec<_>) = all.values().cloned().unzip();
+    let text = "INSERT INTO evidence.sender (feed, key, day, node, principal)
+         SELECT * FROM unnest($1::text[], $2::bytea[], $3::int[], $4::text[], $5::text[]) ON CONFLICT DO NOTHING";
+    session.execute(text, &[&feeds, &keys, &days, &nodes, &principals]).map(drop)
 }
 
 /// Notes on which day the rules of the configurations were last named.

@@ -9,11 +9,14 @@ use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use taskfence_core::uses::batch::{Batch, Gap, GrantInfo, GrantUses, Permitted, Refused, RuleRef, Seen, SeenKind};
 
 /// Of so many grants the numbers are remembered.
 const GRANTS: usize = 200_000;
+
+/// So many senders are remembered.
+const SENDERS: usize = 50_000;
 
 /// Adds counts: what does not fit stays the greatest number.
 macro_rules! sum {
@@ -65,7 +68,7 @@ const OTHER: &str =
 const BATCH: &str = concat!(
     "UPDATE batch SET last = ?4, since = min(since, ?5), until = max(until, ?6), other_permitted = ",
     "min(other_permitted, 9223372036854775807 - ?7) + ?7, other_refused = min(other_refused, 9223372036854775807 - ?8) + ",
-    "?8, records_dropped = min(records_dropped, 9223372036854775807 - ?9) + ?9 WHERE feed = ?1 AND vm = ?2 AND first = ?3"
+    "?8, records_dropped = min(records_dropped, 9223372036854775807 - ?9) + ?9 WHERE feed = ?1 AND vm = ?2 AND first = ?3 AND principal = ?10"
 );
 
 /// The file.
@@ -75,6 +78,8 @@ pub struct DayFile {
     numbers: Numbers,
     /// The numbers of grants, by feed and id.
     grants: HashMap<(i64, GrantId), i64>,
+    /// Feed, node and principal of the senders that are noted.
+    senders: HashSet<(i64, i64, i64)>,
     /// The time of the oldest use in the file.
     first: i64,
     is_in_transaction: bool,
@@ -83,6 +88,7 @@ pub struct DayFile {
 /// The batch whose uses are written, in numbers.
 struct Context<'b> {
     feed: i64,
+    principal: i64,
     node: i64,
     batch: &'b Batch,
     /// The configuration and the name of each rule.
@@ -103,8 +109,8 @@ impl DayFile {
     pub fn open(folder: &Folder, day: Day) -> Result<DayFile, StoreError> {
         let connection = folder.open(Which::Of(day))?;
         let first = connection.query_row("SELECT first FROM span", [], |row| row.get(0))?;
-        let (numbers, grants) = (Numbers::default(), HashMap::new());
-        Ok(DayFile { day, connection, numbers, grants, first, is_in_transaction: false })
+        let (numbers, grants, senders) = (Numbers::default(), HashMap::new(), HashSet::new());
+        Ok(DayFile { day, connection, numbers, grants, senders, first, is_in_transaction: false })
     }
 
     /// The day.
@@ -164,14 +170,16 @@ impl DayFile {
         let batch = &write.batch;
         let feed = self.name(&write.feed)?;
         let node = self.name(&write.node)?;
-        if !self.note_batch(write, (feed, node))? {
+        let principal = self.name(&write.principal)?;
+        if !self.note_batch(write, (feed, principal, node))? {
             return Ok(false);
         }
+        self.note_sender((feed, node, principal))?;
         let mut rules = Vec::with_capacity(batch.rules.len());
         for RuleRef { config, name } in &batch.rules {
             rules.push((self.name(config)?, self.name(name)?));
         }
-        let context = Context { feed, node, batch, rules, unnamed: self.name("")? };
+        let context = Context { feed, principal, node, batch, rules, unnamed: self.name("")? };
         for uses in &batch.grants {
             self.add_uses(&context, uses)?;
         }
@@ -183,16 +191,17 @@ impl DayFile {
     }
 
     /// Notes that the batch is here. Returns whether it is new.
-    fn note_batch(&mut self, write: &BatchWrite, (feed, node): (i64, i64)) -> Result<bool, StoreError> {
+    fn note_batch(&mut self, write: &BatchWrite, (feed, principal, node): (i64, i64, i64)) -> Result<bool, StoreError> {
         let batch = &write.batch;
         let (number, hour) = (int(batch.number), int(batch.until / HOUR));
         let losses = [batch.other_permitted, batch.other_refused, batch.records_dropped].map(int);
         let known = self
             .connection
             .prepare_cached(
-                "SELECT first, last, hour FROM batch WHERE feed = ? AND vm = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+                "SELECT first, last, hour FROM batch WHERE feed = ? AND principal = ? AND vm = ? AND first <= ?
+                 ORDER BY first DESC LIMIT 1",
             )?
-            .query_row(params![feed, batch.vm, number], |row| <(i64, i64, i64)>::try_from(row))
+            .query_row(params![feed, principal, batch.vm, number], |row| <(i64, i64, i64)>::try_from(row))
             .optional()?;
         let [permitted, refused, dropped] = losses;
         let (since, until) = (int(batch.since), int(batch.until));
@@ -200,19 +209,37 @@ impl DayFile {
             Some((_, last, _)) if number <= last => return Ok(false),
             Some((first, last, in_hour)) if last.checked_add(1) == Some(number) && in_hour == hour => {
                 let mut update = self.connection.prepare_cached(BATCH)?;
-                update.execute(params![feed, batch.vm, first, number, since, until, permitted, refused, dropped])?;
+                update.execute(params![
+                    feed, batch.vm, first, number, since, until, permitted, refused, dropped, principal
+                ])?;
             }
             _ => {
                 let proxy = self.name(&write.proxy)?;
-                let mut insert =
-                    self.connection.prepare_cached("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+                let mut insert = self
+                    .connection
+                    .prepare_cached("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
                 insert.execute(params![
-                    feed, batch.vm, number, number, hour, proxy, node, since, until, permitted, refused, dropped
+                    feed, batch.vm, number, number, hour, proxy, node, since, until, permitted, refused, dropped,
+                    principal
                 ])?;
             }
         }
         self.note_first(since)?;
         Ok(true)
+    }
+
+    /// Notes who sends evidence under the name of a node.
+    fn note_sender(&mut self, sender: (i64, i64, i64)) -> Result<(), StoreError> {
+        if self.senders.contains(&sender) {
+            return Ok(());
+        }
+        let add = "INSERT INTO sender VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+        self.connection.prepare_cached(add)?.execute(sender)?;
+        if self.senders.len() >= SENDERS {
+            self.senders.clear();
+        }
+        self.senders.insert(sender);
+        Ok(())
     }
 
     fn add_uses(&mut self, context: &Context<'_>, uses: &GrantUses) -> Result<(), StoreError> {
@@ -289,8 +316,9 @@ impl DayFile {
         let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
         let at = record.get("time_ms").and_then(Value::as_u64).unwrap_or(context.batch.until);
         let grant = GrantId::new(text("issuer"), text("token"));
-        let mut insert = self.connection.prepare_cached("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)")?;
-        insert.execute(params![int(position), context.feed, context.node, int(at), grant.0, json(record)?])?;
+        let mut insert = self.connection.prepare_cached("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+        let (feed, node, principal) = (context.feed, context.node, context.principal);
+        insert.execute(params![int(position), feed, node, int(at), grant.0, json(record)?, principal])?;
         drop(insert);
         self.note_first(int(at))
     }

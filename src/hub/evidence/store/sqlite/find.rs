@@ -4,12 +4,13 @@ use super::folder::{Folder, Which};
 use super::gathering::{Gathered, IN_WINDOW, Lookup, OTHER, PERMITTED, REFUSED, SEEN};
 use super::source::{self, Faults, Source, issued};
 use super::{info, reads, rows};
-use crate::evidence::model::{EventRow, Found, GrantId, GrantRow, RecordRow, Selector, Window};
+use crate::evidence::model::{EventRow, Found, GrantId, GrantRow, NodeRow, RecordRow, Selector, Window};
 use crate::evidence::store::about::Subjects;
+use crate::evidence::store::bounded::MOST_OF_ALL;
 use crate::evidence::store::value::{int, uint};
 use crate::store::model::StoreError;
 use rusqlite::{OptionalExtension, Row, params};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What is asked for.
 pub struct Search<'a> {
@@ -63,13 +64,11 @@ pub fn find(folder: &Folder, search: &Search<'_>, faults: &mut Faults) -> Result
     let cut = grants.is_cut;
     let grants: Vec<GrantRow> = grants.kept.into_iter().map(|(id, (found, info))| found.finish(id, info)).collect();
 
-    let mut records = Smallest::new(search.limit);
+    let (mut records, mut bytes) = (Smallest::new(search.limit), 0);
     for source in sources.iter().filter(|source| source.has_uses) {
-        let read = records_of(source, search.window, &grants, &mut records);
+        let read = records_of(source, search.window, &grants, (&mut records, &mut bytes));
         faults.pass(source.day, read.map_err(|error| folder.named(Which::Of(source.day), error)))?;
     }
-    drop(sources);
-
     let mut subjects = Subjects::default();
     grants.iter().for_each(|row| subjects.add(&row.info));
     let mut events = Smallest::new(search.limit);
@@ -85,9 +84,16 @@ pub fn find(folder: &Folder, search: &Search<'_>, faults: &mut Faults) -> Result
     // Those without a node are days that cannot be read.
     gaps.retain(|gap| gap.node.is_empty() || nodes.contains(gap.node.as_str()));
 
+    let mut senders = BTreeSet::new();
+    for source in &sources {
+        let read = senders_of(source, &nodes, &mut senders).map_err(|error| folder.named(Which::Of(source.day), error));
+        faults.pass(source.day, read)?;
+    }
     let cut = cut || records.is_cut || events.is_cut;
-    let (events, records) = (events.kept.into_values().collect(), records.kept.into_values().collect());
-    Ok(Found { grants, events, records, gaps, cut })
+    let events = events.kept.into_values().collect();
+    let records = records.kept.into_values().map(|(record, _)| record).collect();
+    drop(nodes);
+    Ok(Found { grants, events, records, gaps, nodes: NodeRow::of(senders), cut })
 }
 
 type Grants = Smallest<GrantId, (Gathered, taskfence_core::uses::batch::GrantInfo)>;
@@ -95,6 +101,7 @@ type Grants = Smallest<GrantId, (Gathered, taskfence_core::uses::batch::GrantInf
 /// Adds the grants of one file. Files come in the order of their days, and the newest one says what the token says.
 fn grants_of(source: &Source, search: &Search<'_>, into: &mut Grants) -> Result<(), StoreError> {
     let (since, until) = issued(search.window);
+    let mut bytes = into.kept.values().map(|(gathered, _)| gathered.bytes()).fold(0, usize::saturating_add);
     let mut lookup = Lookup::new(&source.connection);
     let find = format!("SELECT g.id, g.issued >= ? AND g.issued < ?, {} FROM \"grant\" g WHERE g.n = ?", info::COLUMNS);
     let mut find = source.connection.prepare(&find)?;
@@ -106,10 +113,16 @@ fn grants_of(source: &Source, search: &Search<'_>, into: &mut Grants) -> Result<
             continue;
         }
         let info = info::read(&mut lookup, row, 2)?;
+        if bytes > MOST_OF_ALL {
+            into.is_cut = true;
+            break;
+        }
         let known = into.kept.remove(&id);
         let is_known = known.is_some();
         let (mut gathered, _) = known.unwrap_or_default();
+        let before = gathered.bytes();
         let read = gather(source, &mut lookup, id, search.window, &mut gathered);
+        bytes = bytes.saturating_add(gathered.bytes().saturating_sub(before));
         if is_known || is_issued || !gathered.is_empty() {
             into.add(id, (gathered, info));
         }
@@ -187,12 +200,15 @@ fn gather(
     each("other", OTHER, &mut |row| into.add_other(row))
 }
 
+/// Records by time and position, with the bytes that each takes.
+type Records = Smallest<(u64, u64), (RecordRow, usize)>;
+
 /// Adds the records about the grants in one file, the first ones.
 fn records_of(
     source: &Source,
     window: Window,
     grants: &[GrantRow],
-    into: &mut Smallest<(u64, u64), RecordRow>,
+    (into, bytes): (&mut Records, &mut usize),
 ) -> Result<(), StoreError> {
     let find = format!(
         "SELECT {} FROM record r INDEXED BY record_grant
@@ -205,10 +221,31 @@ fn records_of(
         while let Some(row) = found.next()? {
             let key = (uint(row.get(2)?), uint(row.get(0)?));
             match into.takes(&key) {
-                true => into.add(key, rows::record(row)?),
+                true => {
+                    let (record, more) = rows::record(row)?;
+                    *bytes = bytes.saturating_add(more);
+                    into.add(key, (record, more));
+                }
                 false => into.is_cut = true,
             }
+            while *bytes > MOST_OF_ALL && into.kept.len() > 1 {
+                let Some((_, (_, less))) = into.kept.pop_last() else { break };
+                *bytes = bytes.saturating_sub(less);
+                (into.limit, into.is_cut) = (into.kept.len(), true);
+            }
         }
+    }
+    Ok(())
+}
+
+/// Adds who has sent evidence under the names of these nodes in one file.
+fn senders_of(source: &Source, nodes: &HashSet<&str>, into: &mut BTreeSet<(String, String)>) -> Result<(), StoreError> {
+    let find = "SELECT name FROM sender JOIN name ON name.id = principal WHERE feed = ? AND node = ?";
+    for node in nodes {
+        let Some(number) = super::names::find(&source.connection, node)? else { continue };
+        let found: Vec<String> =
+            reads::all(&source.connection, find, params![source.feed, number], |row| Ok(row.get(0)?))?;
+        into.extend(found.into_iter().map(|principal| ((*node).to_owned(), principal)));
     }
     Ok(())
 }

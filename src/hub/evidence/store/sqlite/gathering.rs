@@ -2,6 +2,7 @@
 
 use super::rows::damaged;
 use crate::evidence::model::{GrantId, GrantRow, PermittedRow, RefusedRow, SeenRow};
+use crate::evidence::store::bounded::Bounded;
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -81,6 +82,7 @@ fn missing(id: i64) -> StoreError {
 #[derive(Debug, Default)]
 pub struct Gathered {
     row: GrantRow,
+    bounded: Bounded,
     /// From the first to the last use that has no row of its own.
     other: Option<(u64, u64)>,
     /// In how many files something was.
@@ -96,6 +98,11 @@ impl Gathered {
     pub fn is_empty(&self) -> bool {
         let GrantRow { permitted, refused, seen, .. } = &self.row;
         permitted.is_empty() && refused.is_empty() && seen.is_empty() && self.other.is_none()
+    }
+
+    /// About how many bytes the rows take.
+    pub fn bytes(&self) -> usize {
+        self.bounded.bytes()
     }
 
     /// What follows is from another file.
@@ -123,8 +130,12 @@ impl Gathered {
             "" => Vec::new(),
             json => serde_json::from_str(json).map_err(|error| damaged(&error))?,
         };
-        self.permitted = Some((cell, node, captures.to_owned()));
-        self.row.permitted.push(PermittedRow { node: node_name, config, rule, method, captures: parsed, ..sums });
+        let row = PermittedRow { node: node_name, config, rule, method, captures: parsed, ..sums };
+        let has_row = self.bounded.permitted(&mut self.row, row);
+        self.permitted = has_row.then(|| (cell, node, captures.to_owned()));
+        if !has_row {
+            self.note_other(first, last);
+        }
         Ok(())
     }
 
@@ -139,8 +150,8 @@ impl Gathered {
         }
         let node_name = lookup.name(node)?.to_owned();
         let ([config, rule, reason], shadow, ended) = lookup.cause(cause)?.clone();
-        self.refused = Some((cause, node));
-        self.row.refused.push(RefusedRow { node: node_name, config, rule, reason, shadow, ended, ..sums });
+        let row = RefusedRow { node: node_name, config, rule, reason, shadow, ended, ..sums };
+        self.refused = self.bounded.refused(&mut self.row, row).then_some((cause, node));
         Ok(())
     }
 
@@ -155,7 +166,10 @@ impl Gathered {
         let (count, first, last) = (uint(row.get(3)?), uint(row.get(4)?), uint(row.get(5)?));
         match self.row.seen.last_mut() {
             Some(into) if into.kind == kind && into.value == value => add_seen(into, (count, first, last)),
-            _ => self.row.seen.push(SeenRow { kind, value: value.to_owned(), count, first, last }),
+            _ => {
+                let row = SeenRow { kind, value: value.to_owned(), count, first, last };
+                self.bounded.seen(&mut self.row, row);
+            }
         }
         Ok(())
     }
@@ -164,8 +178,12 @@ impl Gathered {
     pub fn add_other(&mut self, row: &Row<'_>) -> Result<(), StoreError> {
         let (first, last) = (uint(row.get(2)?), uint(row.get(3)?));
         self.row.other = self.row.other.saturating_add(uint(row.get(1)?));
-        self.other = Some(self.other.map_or((first, last), |other| (other.0.min(first), other.1.max(last))));
+        self.note_other(first, last);
         Ok(())
+    }
+
+    fn note_other(&mut self, first: u64, last: u64) {
+        self.other = Some(self.other.map_or((first, last), |other| (other.0.min(first), other.1.max(last))));
     }
 
     /// The grant, with its sums over all files.

@@ -4,6 +4,7 @@ use super::folder::{Damaged, Folder, Which};
 use super::rows;
 use super::source::{self, Faults, Source};
 use crate::evidence::model::{EventRow, GapRow, Losses, RecordRow, Window};
+use crate::evidence::store::bounded::MOST_OF_ALL;
 use crate::evidence::store::day::{Day, HOUR};
 use crate::evidence::store::value::{int, uint};
 use crate::store::model::StoreError;
@@ -70,41 +71,54 @@ pub fn records(
     limit: usize,
     faults: &mut Faults,
 ) -> Result<Vec<RecordRow>, StoreError> {
-    let mut next = BTreeMap::new();
+    let mut next = Page { records: BTreeMap::new(), limit, bytes: 0 };
     if limit == 0 {
         return Ok(Vec::new());
     }
     for source in source::of_uses(folder, feed, window, faults)? {
-        let read = records_of(&source, (after, limit), window, &mut next);
+        let read = records_of(&source, after, window, &mut next);
         faults.pass(source.day, read.map_err(|error| folder.named(Which::Of(source.day), error)))?;
     }
-    Ok(next.into_values().collect())
+    Ok(next.records.into_values().map(|(record, _)| record).collect())
 }
 
-/// Adds the next records of one file, and keeps so many of all.
-fn records_of(
-    source: &Source,
-    (after, limit): (u64, usize),
-    window: Window,
-    next: &mut BTreeMap<u64, RecordRow>,
-) -> Result<(), StoreError> {
+/// The next records, with what each takes.
+struct Page {
+    records: BTreeMap<u64, (RecordRow, usize)>,
+    limit: usize,
+    bytes: usize,
+}
+
+impl Page {
+    /// Adds one, and takes out the last ones that there is no room for. Returns whether there was room for it.
+    fn add(&mut self, (record, bytes): (RecordRow, usize)) -> bool {
+        let position = record.position;
+        self.records.insert(position, (record, bytes));
+        self.bytes = self.bytes.saturating_add(bytes);
+        while self.records.len() > self.limit || (self.bytes > MOST_OF_ALL && self.records.len() > 1) {
+            let Some((_, (_, bytes))) = self.records.pop_last() else { break };
+            self.bytes = self.bytes.saturating_sub(bytes);
+            // What comes after one that was taken out must not come before it.
+            self.limit = self.limit.min(self.records.len());
+        }
+        self.records.contains_key(&position)
+    }
+}
+
+/// Adds the next records of one file.
+fn records_of(source: &Source, after: u64, window: Window, next: &mut Page) -> Result<(), StoreError> {
     let find = format!(
         "SELECT {} FROM record r INDEXED BY record_feed WHERE r.feed = ? AND r.position > ? AND r.at >= ? AND r.at < ?
          ORDER BY r.position LIMIT ?",
         rows::RECORD
     );
     let mut find = source.connection.prepare(&find)?;
-    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let most = i64::try_from(next.limit).unwrap_or(i64::MAX);
     let mut found = find.query(params![source.feed, int(after), int(window.since), int(window.until), most])?;
     while let Some(row) = found.next()? {
-        let record = rows::record(row)?;
-        if next.len() >= limit {
-            if next.last_key_value().is_none_or(|(last, _)| *last < record.position) {
-                break;
-            }
-            next.pop_last();
+        if !next.add(rows::record(row)?) {
+            break;
         }
-        next.insert(record.position, record);
     }
     Ok(())
 }

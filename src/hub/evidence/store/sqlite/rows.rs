@@ -1,6 +1,7 @@
 //! Events, records and gaps, from columns.
 
 use crate::evidence::model::{EventRow, GapRow, GrantId, RecordRow};
+use crate::evidence::store::bounded::weigh_record;
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
 use rusqlite::Row;
@@ -15,7 +16,8 @@ pub const EVENT: &str = "e.source, e.id, e.kind, e.at, e.heard_at, e.issuer, e.t
                          e.token, e.task_kind, e.by, e.reason, e.data";
 
 /// The columns that [`record`] expects.
-pub const RECORD: &str = "r.position, (SELECT name FROM name WHERE name.id = r.node), r.at, r.\"grant\", r.record";
+pub const RECORD: &str = "r.position, (SELECT name FROM name WHERE name.id = r.node), r.at, r.\"grant\", r.record, \
+                          (SELECT name FROM name WHERE name.id = r.principal)";
 
 /// The columns that [`gap`] expects.
 pub const GAP: &str = "(SELECT name FROM name WHERE name.id = g.node), g.vm, g.since, g.until";
@@ -45,16 +47,19 @@ pub fn event(feed: &str, row: &Row<'_>) -> Result<EventRow, StoreError> {
     })
 }
 
-/// Reads the columns [`RECORD`].
-pub fn record(row: &Row<'_>) -> Result<RecordRow, StoreError> {
+/// Reads the columns [`RECORD`], and says about how many bytes it takes.
+pub fn record(row: &Row<'_>) -> Result<(RecordRow, usize), StoreError> {
     let json = row.get_ref(4)?.as_str().map_err(|error| damaged(&error))?;
-    Ok(RecordRow {
+    let record = RecordRow {
         position: uint(row.get(0)?),
+        principal: row.get(5)?,
         node: row.get(1)?,
         at: uint(row.get(2)?),
         grant: GrantId(row.get(3)?),
         record: serde_json::from_str(json).map_err(|error| damaged(&error))?,
-    })
+    };
+    let bytes = weigh_record(&record.record, json.len());
+    Ok((record, bytes))
 }
 
 /// Reads the columns [`GAP`].

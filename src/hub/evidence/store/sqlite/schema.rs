@@ -20,6 +20,7 @@ pub struct Schema {
 ///   them are read from the beginning to the end. `grant.more` is JSON of the members that are not searched.
 /// - `permitted`, `refused`, `seen` and `other` are sums of one hour: `hour` is that of the first use, since 1970.
 /// - `batch` has one row for numbers of a VM that came one after the other in one hour.
+/// - `sender` has who sent evidence under the name of which node.
 /// - `span.first` is the time of the oldest use: a batch may have been cut days after it.
 ///
 /// The views are for people: see `docs/evidence-store.md`.
@@ -119,7 +120,8 @@ pub const DAY: Schema = Schema {
         node INTEGER NOT NULL,
         at INTEGER NOT NULL,
         \"grant\" BLOB NOT NULL,
-        record TEXT NOT NULL
+        record TEXT NOT NULL,
+        principal INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX record_feed ON record (feed);
     CREATE INDEX record_grant ON record (\"grant\");
@@ -170,7 +172,14 @@ pub const DAY: Schema = Schema {
         other_permitted INTEGER NOT NULL,
         other_refused INTEGER NOT NULL,
         records_dropped INTEGER NOT NULL,
-        PRIMARY KEY (feed, vm, first)
+        principal INTEGER NOT NULL,
+        PRIMARY KEY (feed, principal, vm, first)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE sender (
+        feed INTEGER NOT NULL,
+        node INTEGER NOT NULL,
+        principal INTEGER NOT NULL,
+        PRIMARY KEY (feed, node, principal)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE dropped (
         feed INTEGER NOT NULL,
@@ -204,8 +213,9 @@ pub const DAY: Schema = Schema {
         s.hour * 3600000 AS hour_ms, s.count, s.first AS first_ms, s.last AS last_ms
         FROM seen s JOIN name f ON f.id = s.feed;
     CREATE VIEW records AS SELECT
-        r.position, f.name AS feed, n.name AS node, r.at AS at_ms, lower(hex(r.\"grant\")) AS \"grant\", r.record
-        FROM record r JOIN name f ON f.id = r.feed JOIN name n ON n.id = r.node;
+        r.position, f.name AS feed, n.name AS node, r.at AS at_ms, lower(hex(r.\"grant\")) AS \"grant\", r.record,
+        s.name AS principal
+        FROM record r JOIN name f ON f.id = r.feed JOIN name n ON n.id = r.node JOIN name s ON s.id = r.principal;
     CREATE VIEW events AS SELECT
         f.name AS feed, e.source, e.id, e.kind, e.at AS at_ms, e.heard_at AS heard_at_ms, e.issuer, e.task, e.session,
         e.subject, e.client, e.token, e.task_kind, e.by, e.reason, e.data
@@ -214,8 +224,10 @@ pub const DAY: Schema = Schema {
         FROM gap g JOIN name f ON f.id = g.feed JOIN name n ON n.id = g.node;
     CREATE VIEW batches AS SELECT
         f.name AS feed, b.vm, b.first AS first_number, b.last AS last_number, p.name AS proxy, n.name AS node,
-        b.since AS since_ms, b.until AS until_ms, b.other_permitted, b.other_refused, b.records_dropped
-        FROM batch b JOIN name f ON f.id = b.feed JOIN name p ON p.id = b.proxy JOIN name n ON n.id = b.node;
+        b.since AS since_ms, b.until AS until_ms, b.other_permitted, b.other_refused, b.records_dropped,
+        s.name AS principal
+        FROM batch b JOIN name f ON f.id = b.feed JOIN name p ON p.id = b.proxy JOIN name n ON n.id = b.node
+        JOIN name s ON s.id = b.principal;
     "],
 };
 

@@ -1,7 +1,7 @@
 //! What every engine does: each of these tests runs on all of them.
 
 use crate::evidence::model::{
-    EventKind, EventRow, GrantId, PermittedRow, RefusedRow, SeenRow, Selector, Write, Written,
+    EventKind, EventRow, GrantId, NodeRow, PermittedRow, RefusedRow, SeenRow, Selector, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::day::{DAY, HOUR};
@@ -36,6 +36,7 @@ mod windows;
 
 on_every_engine! {
     a_batch_counts_once,
+    a_batch_is_known_by_who_sent_it,
     each_of_many_writes_is_answered_in_its_place,
     events_are_known_by_source_and_id_and_come_in_the_order_of_their_times,
     an_event_that_is_said_again_after_midnight_is_known,
@@ -66,6 +67,33 @@ fn a_batch_counts_once(home: &mut Home) {
     assert_eq!(store.write(&all), Ok(vec![Written::Repeated; 5]));
     assert_eq!(write(&*store, one("n", "b", 2)), Written::Stored);
     assert_eq!(count(&*store, ALWAYS), 14);
+}
+
+fn a_batch_is_known_by_who_sent_it(home: &mut Home) {
+    let store = home.open();
+    let of = |principal: &str, node: &str, number: u64| {
+        let at = MIDNIGHT + 5_000;
+        let mut sent = batch(node, "a", number, at + 1_000, vec![uses(grant("t1"), 2, at, at)]);
+        sent.principal = principal.to_owned();
+        sent.batch.records = vec![record("t1", at)];
+        Write::Batch(Box::new(sent))
+    };
+    // Who knows the VM and the next number of another one cannot have its batches thrown away.
+    let writes = [of("mesh", "n", 1), of("edge", "n", 1), of("edge", "n", 2), of("mesh", "n", 2), of("mesh", "m", 3)];
+    assert_eq!(store.write(&writes), Ok(vec![Written::Stored; 5]));
+    assert_eq!(store.write(&writes), Ok(vec![Written::Repeated; 5]));
+    drop(store);
+    let store = home.open();
+    assert_eq!(store.write(&writes), Ok(vec![Written::Repeated; 5]));
+    assert_eq!(count(&*store, ALWAYS), 10);
+    let found = store.find(FEED, &task("task-of-t1"), None, ALWAYS, 10).unwrap();
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let row = |node: &str, principals: &[&str]| NodeRow { node: node.to_owned(), principals: names(principals) };
+    assert_eq!(found.nodes, [row("m", &["mesh"]), row("n", &["edge", "mesh"])]);
+    let senders: Vec<_> = found.records.into_iter().map(|record| record.principal).collect();
+    assert_eq!(senders, names(&["mesh", "edge", "edge", "mesh", "mesh"]));
+    let before = store.find(FEED, &task("task-of-t1"), None, window(0, MIDNIGHT), 10).unwrap();
+    assert_eq!(before.nodes, []);
 }
 
 fn each_of_many_writes_is_answered_in_its_place(home: &mut Home) {

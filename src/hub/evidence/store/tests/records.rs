@@ -3,6 +3,7 @@
 use super::*;
 
 on_every_engine! {
+    long_records_come_in_shorter_pages,
     records_are_read_page_by_page_in_the_order_in_which_they_came,
     a_record_says_where_it_came_from_and_comes_as_it_was_sent,
     positions_go_on_after_the_store_was_opened_again,
@@ -78,4 +79,33 @@ fn positions_go_on_after_the_store_was_opened_again(home: &mut Home) {
     let store = home.open();
     send(&*store, 3, MIDNIGHT + 10 * DAY, &[("d", MIDNIGHT + 10 * DAY)]);
     assert_eq!(records(&*store, last, ALWAYS, 9).0, ["d"]);
+}
+
+fn long_records_come_in_shorter_pages(home: &mut Home) {
+    let store = home.open();
+    // The text of each is short, and its values take much memory.
+    let heavy = |n: u64| {
+        let mut one = record("t1", MIDNIGHT + n);
+        one["masked"] = vec![serde_json::json!({"a": 0}); 1_500].into();
+        one
+    };
+    for number in 1..=4 {
+        let mut sent = batch("n", "a", number, MIDNIGHT + 5_000, vec![uses(grant("t1"), 1, MIDNIGHT, MIDNIGHT)]);
+        sent.batch.records = (0..20).map(|n| heavy(number * 20 + n)).collect();
+        add(&*store, sent);
+    }
+    let (mut after, mut pages, mut all) = (0, Vec::new(), 0);
+    loop {
+        let (page, next) = records(&*store, after, ALWAYS, 1_000);
+        if page.is_empty() {
+            break;
+        }
+        all += page.len();
+        pages.push(page.len());
+        after = next;
+    }
+    assert_eq!(all, 80, "each comes once");
+    assert!(pages.len() == 2 && pages[0] > 30, "{pages:?}");
+    let found = store.find(FEED, &task("task-of-t1"), None, ALWAYS, 1_000).unwrap();
+    assert!(found.cut && found.records.len() == pages[0], "{}", found.records.len());
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 on_every_engine! {
+    a_grant_with_very_many_uses_is_read_in_bounded_memory,
     uses_are_added_up_over_batches_days_and_proxies,
     refusals_are_added_up_by_rule_reason_and_kind,
     sightings_are_added_up_over_proxies,
@@ -209,4 +210,26 @@ fn large_counts_are_exact(home: &mut Home) {
     let rows = grants(&*store, ALWAYS);
     let second = rows.iter().find(|row| row.info.token == "t2").unwrap();
     assert_eq!(second.permitted[0].count, u64::MAX / 2);
+}
+
+fn a_grant_with_very_many_uses_is_read_in_bounded_memory(home: &mut Home) {
+    let store = home.open();
+    let at = MIDNIGHT + 5_000;
+    let text = "x".repeat(2_000);
+    for number in 0..4u64 {
+        let permitted = (0..50u64).map(|n| {
+            let name = format!("{number}-{n}");
+            let captures: Vec<&str> =
+                std::iter::once(name.as_str()).chain(std::iter::repeat_n(text.as_str(), 63)).collect();
+            permitted(0, &captures, 3, at, at)
+        });
+        let uses = GrantUses { grant: grant("t1"), permitted: permitted.collect(), ..GrantUses::default() };
+        add(&*store, batch("n", "a", number + 1, at + 1_000, vec![uses]));
+    }
+    let found = store.find(FEED, &task("task-of-t1"), None, ALWAYS, 10).unwrap();
+    for row in [&grants(&*store, ALWAYS)[0], &found.grants[0]] {
+        assert!((100..160).contains(&row.permitted.len()), "{}", row.permitted.len());
+        assert_eq!(row.permitted.iter().map(|row| row.count).sum::<u64>() + row.other, 600, "nothing is lost");
+        assert_eq!((row.first, row.last), (at, at));
+    }
 }
