@@ -14,6 +14,7 @@ mod differential;
 mod doctor;
 mod doorbell;
 mod doubt;
+mod evidence_audit;
 mod evidence_cli;
 mod evidence_page;
 mod flood;
