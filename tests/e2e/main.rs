@@ -15,6 +15,7 @@ mod doctor;
 mod doorbell;
 mod doubt;
 mod evidence;
+mod evidence_audit;
 mod evidence_cli;
 mod evidence_page;
 mod flood;

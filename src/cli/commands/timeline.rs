@@ -122,8 +122,8 @@ pub fn print(timeline: &Answer, out: &mut dyn Write) -> Result<(), Failure> {
                     known(&grant.client),
                     known(&grant.task),
                     known(&grant.session),
-                    time_s(grant.issued_at.saturating_mul(1000)),
-                    time_s(grant.expires_at.saturating_mul(1000)),
+                    time_s(grant.issued_at),
+                    time_s(grant.expires_at),
                     printable(&grant.scopes.join(" ")),
                 ]
             })
@@ -202,8 +202,8 @@ mod tests {
                 subject: "alice\u{1b}[31m".to_owned(),
                 client: Some("agent-a7".to_owned()),
                 task: Some("task-42".to_owned()),
-                issued_at: START / 1000,
-                expires_at: START / 1000 + 300,
+                issued_at: START,
+                expires_at: START + 300_000,
                 scopes: vec!["refund".to_owned(), "orders.read".to_owned()],
                 ..TimelineGrant::default()
             }],

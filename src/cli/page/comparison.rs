@@ -37,6 +37,7 @@ fn table(roles: &[RoleWidth]) -> Table<'_> {
             "Allowed for",
             "Grants",
             "Cells of the widest grant",
+            "Grants of unknown width",
             "Grants allowed for",
             "Grants, share of that time",
         ],
@@ -49,10 +50,14 @@ fn row(role: &RoleWidth) -> Vec<Cell<'_>> {
     vec![
         Cell::Data(&role.name),
         Cell::List(&role.subjects),
-        Cell::Cells(role.allowed_cells),
+        if role.unknown.is_some() { Cell::Unknown } else { Cell::Cells(role.allowed_cells) },
         Cell::Span(Some(role.seconds)),
         Cell::Count(role.grants),
-        Cell::Cells(role.grant_cells),
+        match role.unknown_grants {
+            unknown if unknown > 0 && unknown == role.grants => Cell::Unknown,
+            _ => Cell::Cells(role.grant_cells),
+        },
+        Cell::Count(role.unknown_grants),
         Cell::Span(Some(role.grant_seconds)),
         Cell::Share((role.seconds > 0.0).then(|| role.grant_seconds / role.seconds)),
     ]

@@ -124,6 +124,11 @@ fn proposal(html: &mut Html, at: usize, grant: &GrantMeasures) {
     ready(html, "The narrower grant, as authorization_details", "The narrower authorization_details", details);
     let rules = &grant.width.narrower_rules;
     ready(html, "The narrower rules of a filter that allow what was used and no more", "The narrower rules", rules);
+    for note in &grant.width.notes {
+        html.markup("<p class=\"note\">Note: ");
+        html.data(note);
+        html.markup("</p>\n");
+    }
     html.markup("</div></details>\n");
 }
 

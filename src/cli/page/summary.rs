@@ -48,7 +48,7 @@ impl Card {
 
 fn cards(total: &Rollup) -> Vec<Card> {
     let card = |title, figure, means| Card { title, figure, means };
-    let bounded = total.grants.saturating_sub(total.unbounded);
+    let bounded = total.grants.saturating_sub(total.unbounded).saturating_sub(total.unknown);
     vec![
         card(
             "Grants",
@@ -60,18 +60,7 @@ fn cards(total: &Rollup) -> Vec<Card> {
             count(total.permitted),
             format!("So many requests with a grant were permitted; {} refused.", was(total.refused)),
         ),
-        card(
-            "Width: unbounded",
-            count(total.unbounded),
-            if total.unbounded == 0 {
-                "Every grant names what it is for, so that its width can be counted.".to_owned()
-            } else {
-                format!(
-                    "These grants ({}) name no identifier: what they allow cannot be counted.",
-                    share_of(total.unbounded, total.grants)
-                )
-            },
-        ),
+        card("Width: unbounded", count(total.unbounded), unbounded(total)),
         card("Width: used", share(total.used_share), used(total, bounded)),
         card(
             "Repeat: routine",
@@ -124,6 +113,22 @@ fn cards(total: &Rollup) -> Vec<Card> {
             },
         ),
     ]
+}
+
+fn unbounded(total: &Rollup) -> String {
+    let unbounded = match (total.unbounded, total.unknown) {
+        (0, 0) => return "Every grant names what it is for, so that its width can be counted.".to_owned(),
+        (0, _) => "No grant is known to be without a bound.".to_owned(),
+        (some, _) => format!(
+            "These grants ({}) name no identifier: what they allow cannot be counted.",
+            share_of(some, total.grants)
+        ),
+    };
+    match total.unknown {
+        0 => unbounded,
+        1 => format!("{unbounded} The width of 1 grant is not known."),
+        unknown => format!("{unbounded} The width of {} grants is not known.", count(unknown)),
+    }
 }
 
 fn used(total: &Rollup, bounded: u64) -> String {

@@ -50,6 +50,7 @@ fn total(grants: u64) -> Rollup {
         refused: grants / 3,
         break_glass: 2,
         unbounded: grants / 5,
+        unknown: u64::from(grants > 4),
         used_share: Some(0.125),
         allowed_cells: grants * 30,
         used_cells: grants * 4,
@@ -139,7 +140,10 @@ fn grant(at: u64) -> GrantMeasures {
                 "match": {"path": "/v1/orders/{order}/refund", "methods": ["POST"]},
                 "require": {"scope": "orders.refund", "detail": {"type": "order", "action": "refund", "identifier": "{order}"}},
             })],
-            notes: Vec::new(),
+            notes: (at == 1)
+                .then(|| "the rules for `refund-order` leave out its break-glass".to_owned())
+                .into_iter()
+                .collect(),
         },
         residual: at.is_multiple_of(2).then(|| Residual {
             ended_at: SINCE + at * 1_000 + 40_000,
@@ -182,7 +186,28 @@ fn role(name: &str, allowed_cells: Option<u64>) -> RoleWidth {
         grants: 31,
         grant_seconds: 4_100.0,
         grant_cells: Some(3),
+        ..RoleWidth::default()
     }
+}
+
+#[test]
+fn what_is_not_known_is_said_and_is_no_number() {
+    let mut report = report(10);
+    let unknown = RoleWidth {
+        unknown: Some("no rules".to_owned()),
+        grant_cells: Some(0),
+        unknown_grants: 31,
+        ..role("mystery", None)
+    };
+    report.comparison = Some(Comparison { roles: vec![unknown] });
+    let page = render(&report);
+    assert!(page.contains("The width of 1 grant is not known."), "it is said in the summary");
+    // 10 grants, of which 2 are unbounded and 1 is not known.
+    assert!(page.contains("Half of the 7 grants with a bounded width"));
+    assert!(page.contains("leave out its break-glass"), "a note stands beside its proposal");
+    let row = page.split("mystery").nth(1).and_then(|rest| rest.split("</tr>").next()).unwrap();
+    assert_eq!(row.matches("not known").count(), 2, "{row}");
+    assert!(!row.contains("unbounded"), "{row}");
 }
 
 #[test]

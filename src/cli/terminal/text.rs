@@ -16,6 +16,23 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// JSON as one line in which every character is printable, and that means the same: another character is written as JSON
+/// escapes it (RFC 8259 section 7), in UTF-16.
+pub fn printable_json(json: &serde_json::Value) -> String {
+    let mut shown = String::new();
+    for c in json.to_string().chars() {
+        if printable(c.encode_utf8(&mut [0; 4])).starts_with(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    }
+    shown
+}
+
 /// The same for bytes that may not be UTF-8: invalid bytes are written as `\xE9`.
 pub fn printable_bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
@@ -59,6 +76,16 @@ pub fn time_from(at: Timestamp, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn printable_json_means_the_same() {
+        let value = json!({"type": "a\"b\\", "identifier": "e\u{301}\u{202e}\u{1f511}\u{e0001}\n", "é": ["x y"]});
+        let shown = printable_json(&value);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value, "{shown}");
+        assert_eq!(printable(&shown), shown);
+        assert!(shown.contains("\\u202e") && shown.contains("\\udb40\\udc01") && shown.contains("é"), "{shown}");
+    }
 
     #[test]
     fn nothing_steers_a_terminal() {

@@ -67,6 +67,11 @@ impl RuleAllowance {
         self.detail.is_some()
     }
 
+    /// Whether its path captures something.
+    pub fn captures(&self) -> bool {
+        !self.capture_names().is_empty()
+    }
+
     /// Whether it takes requests with a token that meets what it requires.
     pub fn requires_grant(&self) -> bool {
         self.outline.effect == "require"

@@ -210,7 +210,9 @@ mod tests {
                  "require": {"scope": {"any": ["pay", "pay.all"]}, "when": "has(claims.x)", "single_use": true, "state_age": "5m"},
                  "break_glass": {"scope": "glass", "lifts": ["scope"]}, "mode": "enforce"},
                 {"name": "health", "match": {"path": "/healthz"}, "allow": "anonymous"}
-            ]
+            ],
+            "signals": {"transmitters": [{"issuer": "https://idp.example", "audience": "a",
+                "keys": {"inline": fixture::jwks()}, "subjects": ["https://jit.example"]}]}
         });
         let policy = load(config.to_string().as_bytes()).unwrap().policy;
         let outline: Value = serde_json::from_str(&text(&policy, "0011223344556677")).unwrap();

@@ -136,8 +136,8 @@ fn described(grant: GrantRow) -> TimelineGrant {
         client: info.client,
         task: info.task,
         session: info.session,
-        issued_at: info.issued_at,
-        expires_at: info.expires_at,
+        issued_at: info.issued_at.saturating_mul(1000),
+        expires_at: info.expires_at.saturating_mul(1000),
         scopes: info.scopes,
         details: info.details,
     }

@@ -57,6 +57,9 @@ pub struct Rollup {
     pub break_glass: u64,
     /// Grants with an unbounded width.
     pub unbounded: u64,
+    /// Grants with a width that is not known, such as those of a configuration whose rules did not come.
+    #[serde(default)]
+    pub unknown: u64,
     /// Of the grants with a bounded width: the median share of what was allowed that was used, from 0 to 1.
     pub used_share: Option<f64>,
     /// Cells that bounded grants allowed.
@@ -126,9 +129,9 @@ pub struct GrantMeasures {
     pub issued_at: u64,
     /// `exp`, in milliseconds.
     pub expires_at: u64,
-    /// When it was first used; 0 if never.
+    /// When a request was first permitted; 0 if never.
     pub first: u64,
-    /// When it was last used; 0 if never.
+    /// When one was last permitted; 0 if never.
     pub last: u64,
     /// Permitted requests.
     pub permitted: u64,
@@ -251,6 +254,9 @@ pub struct RoleWidth {
     pub name: String,
     /// How many cells it allows for as long as somebody has it; `None`: unbounded.
     pub allowed_cells: Option<u64>,
+    /// Why that is not known, if so: `allowed_cells` says nothing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
     /// Who has it.
     pub subjects: Vec<String>,
     /// How long it allowed that in the window, in seconds: the whole window for each subject.
@@ -259,8 +265,11 @@ pub struct RoleWidth {
     pub grants: u64,
     /// How long these grants allowed something, in seconds: the sum of their lifetimes in the window.
     pub grant_seconds: f64,
-    /// The largest number of cells of one of these grants; `None`: unbounded.
+    /// The largest number of cells of one of these grants, of those with a known width; `None`: unbounded.
     pub grant_cells: Option<u64>,
+    /// Those of these grants with a width that is not known.
+    #[serde(default)]
+    pub unknown_grants: u64,
 }
 
 /// Who held what in a window: `GET /v1/feeds/NAME/alive`.

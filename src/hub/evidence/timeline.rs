@@ -43,9 +43,9 @@ pub struct TimelineGrant {
     pub task: Option<String>,
     /// The session.
     pub session: Option<String>,
-    /// `iat`, in seconds since 1970.
+    /// `iat`, in milliseconds as all times here.
     pub issued_at: u64,
-    /// `exp`, in seconds since 1970.
+    /// `exp`, in milliseconds.
     pub expires_at: u64,
     /// The scopes.
     pub scopes: Vec<String>,

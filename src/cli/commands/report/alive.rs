@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use taskfence_hub::evidence::report::{Alive, AliveGrant};
 
 use crate::remote::table;
-use crate::terminal::text::printable;
-use crate::terminal::text::time_s;
+use crate::terminal::text::{printable, printable_json, time_s};
 
 /// Writes `alive` for people.
 pub fn print(alive: &Alive, out: &mut dyn Write) -> io::Result<()> {
@@ -44,6 +43,6 @@ fn row(grant: &AliveGrant) -> Vec<String> {
 }
 
 fn what(grant: &AliveGrant) -> String {
-    let details = grant.details.iter().map(|detail| printable(&detail.to_string()));
+    let details = grant.details.iter().map(printable_json);
     grant.scopes.iter().map(|scope| printable(scope)).chain(details).collect::<Vec<_>>().join(" ")
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use taskfence_hub::evidence::report::{Alive, GrantMeasures, Report, Residual, Rollup};
 
 use super::By;
-use crate::terminal::text::{printable, time_ms};
+use crate::terminal::text::{printable, printable_json, time_ms};
 
 /// Writes a line for each grant of `report`, or for each sum of `by`. The first line names the columns.
 pub fn print(report: &Report, by: Option<By>, out: &mut dyn Write) -> io::Result<()> {
@@ -58,13 +58,14 @@ const ALIVE: [&str; 12] = [
     "seen",
 ];
 
-const ROLLUP: [&str; 17] = [
+const ROLLUP: [&str; 18] = [
     "grants",
     "unused",
     "permitted",
     "refused",
     "break_glass",
     "unbounded",
+    "unknown",
     "used_share",
     "allowed_cells",
     "used_cells",
@@ -88,6 +89,7 @@ fn rollup(sum: &Rollup) -> Vec<String> {
         number(sum.refused),
         number(sum.break_glass),
         number(sum.unbounded),
+        number(sum.unknown),
         figure(sum.used_share),
         number(sum.allowed_cells),
         number(sum.used_cells),
@@ -102,7 +104,7 @@ fn rollup(sum: &Rollup) -> Vec<String> {
     ]
 }
 
-const GRANT: [&str; 30] = [
+const GRANT: [&str; 33] = [
     "id",
     "issuer",
     "token",
@@ -123,6 +125,8 @@ const GRANT: [&str; 30] = [
     "unused_scopes",
     "narrower_scopes",
     "narrower_authorization_details",
+    "narrower_rules",
+    "notes",
     "ended_at",
     "ended_by",
     "residual_seconds",
@@ -133,6 +137,7 @@ const GRANT: [&str; 30] = [
     "shared",
     "peers",
     "sources",
+    "keys",
 ];
 
 fn grant(grant: &GrantMeasures) -> Vec<String> {
@@ -163,6 +168,8 @@ fn grant(grant: &GrantMeasures) -> Vec<String> {
         width.unused_scopes.join(" "),
         width.narrower_scopes.join(" "),
         json_list(&width.narrower_details),
+        json_list(&width.narrower_rules),
+        width.notes.join("; "),
         of_residual(|residual| time_ms(residual.ended_at)),
         of_residual(|residual| residual.ended_by.clone()),
         of_residual(|residual| residual.seconds.to_string()),
@@ -173,6 +180,7 @@ fn grant(grant: &GrantMeasures) -> Vec<String> {
         grant.sharing.shared.to_string(),
         grant.sharing.peers.join(" "),
         grant.sharing.sources.join(" "),
+        grant.sharing.keys.join(" "),
     ]
 }
 
@@ -181,7 +189,7 @@ fn figure(figure: Option<f64>) -> String {
 }
 
 fn json_list(list: &[serde_json::Value]) -> String {
-    if list.is_empty() { String::new() } else { serde_json::Value::from(list).to_string() }
+    if list.is_empty() { String::new() } else { printable_json(&serde_json::Value::from(list)) }
 }
 
 fn line(cells: &[String], out: &mut dyn Write) -> io::Result<()> {

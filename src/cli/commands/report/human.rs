@@ -7,8 +7,7 @@ use taskfence_hub::evidence::report::{Comparison, GrantMeasures, Repeat, Report,
 use super::By;
 use crate::input::problem::count;
 use crate::remote::table;
-use crate::terminal::text::printable;
-use crate::terminal::text::{time_ms, time_s};
+use crate::terminal::text::{printable, printable_json, time_ms, time_s};
 
 /// So many ready narrower grants are printed; JSON has all.
 const NARROWER: usize = 10;
@@ -44,14 +43,18 @@ fn summary(total: &Rollup, out: &mut dyn Write) -> io::Result<()> {
     }
     let bounded = match total.used_share {
         Some(share) => format!(
-            "; the others used {} of {} cells, {} of a grant in the median",
+            "; those with one used {} of {} cells, {} of a grant in the median",
             total.used_cells,
             total.allowed_cells,
             percent(share)
         ),
         None => String::new(),
     };
-    writeln!(out, "\nwidth     {} without a bound{bounded}", many(total.unbounded, "grant"))?;
+    let unknown = match total.unknown {
+        0 => String::new(),
+        unknown => format!("; {unknown} not known"),
+    };
+    writeln!(out, "\nwidth     {} without a bound{bounded}{unknown}", many(total.unbounded, "grant"))?;
     writeln!(out, "repeat    {} of a routine", many(total.repeated, "grant"))?;
     let longest = total.residual_longest.map(|longest| format!(", {} at the longest", span(longest)));
     let (residual, after) = (many(total.with_residual, "grant"), many(total.attempts_after_end, "attempt"));
@@ -68,6 +71,7 @@ fn rollups(by: By, sums: &[Rollup], out: &mut dyn Write) -> io::Result<()> {
         "PERMITTED",
         "REFUSED",
         "UNBOUNDED",
+        "UNKNOWN",
         "USED",
         "ROUTINE",
         "RESIDUAL",
@@ -84,6 +88,7 @@ fn rollups(by: By, sums: &[Rollup], out: &mut dyn Write) -> io::Result<()> {
             sum.permitted.to_string(),
             sum.refused.to_string(),
             sum.unbounded.to_string(),
+            sum.unknown.to_string(),
             sum.used_share.map(percent).unwrap_or_default(),
             sum.repeated.to_string(),
             sum.residual_median.map(span).unwrap_or_default(),
@@ -147,7 +152,7 @@ fn listed(names: &[String]) -> String {
 fn narrower(grants: &[GrantMeasures], out: &mut dyn Write) -> io::Result<()> {
     let is_narrower = |grant: &&GrantMeasures| {
         let width = &grant.width;
-        width.allowed_cells.is_none_or(|allowed| width.used_cells < allowed)
+        (width.allowed_cells.is_none_or(|allowed| width.used_cells < allowed) || !width.unused_scopes.is_empty())
             && !(width.narrower_details.is_empty()
                 && width.narrower_scopes.is_empty()
                 && width.narrower_rules.is_empty())
@@ -165,10 +170,10 @@ fn narrower(grants: &[GrantMeasures], out: &mut dyn Write) -> io::Result<()> {
         }
         if !width.narrower_details.is_empty() {
             let details = serde_json::Value::from(width.narrower_details.clone());
-            writeln!(out, "    authorization_details: {}", printable(&details.to_string()))?;
+            writeln!(out, "    authorization_details: {}", printable_json(&details))?;
         }
         for rule in &width.narrower_rules {
-            writeln!(out, "    rule: {}", printable(&rule.to_string()))?;
+            writeln!(out, "    rule: {}", printable_json(rule))?;
         }
         for note in &width.notes {
             writeln!(out, "    note: {}", printable(note))?;
@@ -209,15 +214,26 @@ fn compare(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
             vec![
                 printable(&role.name),
                 role.subjects.len().to_string(),
-                cells(role.allowed_cells),
+                if role.unknown.is_some() { "unknown".to_owned() } else { cells(role.allowed_cells) },
                 span(role.seconds),
                 role.grants.to_string(),
-                if role.grants == 0 { String::new() } else { cells(role.grant_cells) },
+                match role.unknown_grants {
+                    _ if role.grants == 0 => String::new(),
+                    0 => cells(role.grant_cells),
+                    unknown if unknown == role.grants => "unknown".to_owned(),
+                    unknown => format!("{} ({unknown} not known)", cells(role.grant_cells)),
+                },
                 span(role.grant_seconds),
             ]
         })
         .collect();
-    section("the permanent path beside the grants", &head, &rows, out)
+    section("the permanent path beside the grants", &head, &rows, out)?;
+    comparison.roles.iter().try_for_each(|role| match &role.unknown {
+        Some(unknown) => {
+            writeln!(out, "  the cells of {} are not known: {}", printable(&role.name), printable(unknown))
+        }
+        None => Ok(()),
+    })
 }
 
 /// What the figures may lack.

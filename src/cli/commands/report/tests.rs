@@ -20,6 +20,7 @@ fn sum(name: &str, grants: u64) -> Rollup {
         permitted: grants * 25,
         refused: 7,
         unbounded: 1,
+        unknown: 1,
         used_share: Some(0.25),
         allowed_cells: 80,
         used_cells: 20,
@@ -54,6 +55,18 @@ fn grant(token: &str) -> GrantMeasures {
     }
 }
 
+fn role(name: &str) -> RoleWidth {
+    RoleWidth {
+        name: name.to_owned(),
+        subjects: vec!["alice".to_owned()],
+        seconds: 604_800.0,
+        grants: 41,
+        grant_seconds: 12_300.0,
+        grant_cells: Some(4),
+        ..RoleWidth::default()
+    }
+}
+
 fn report() -> Answer {
     let mut wide = grant("t-1");
     wide.break_glass = 1;
@@ -82,9 +95,16 @@ fn report() -> Answer {
     };
     let mut evil = grant("=1+1");
     evil.subject = "mallory\u{1b}[31m,\"x\"".to_owned();
+    evil.width.narrower_details = vec![json!({"type": "order", "identifier": "e\u{301}\u{202e}"})];
     evil.width.unknown = Some("the rules of a configuration did not come".to_owned());
     let mut narrow = grant("t-3");
-    narrow.width = Width { allowed_cells: Some(4), used_cells: 4, ..Width::default() };
+    narrow.width = Width {
+        allowed_cells: Some(4),
+        used_cells: 4,
+        unused_scopes: vec!["ops".to_owned()],
+        narrower_scopes: vec!["refund".to_owned()],
+        ..Width::default()
+    };
     Answer {
         hub: "hub-1".to_owned(),
         feed: "main".to_owned(),
@@ -109,15 +129,16 @@ fn report() -> Answer {
         gaps: vec![GapRow { node: "envoy-2".to_owned(), vm: "ab".to_owned(), since: START, until: START + 10_000 }],
         losses: Losses { other_permitted: 1, batches_dropped: 2, ..Losses::default() },
         comparison: Some(Comparison {
-            roles: vec![RoleWidth {
-                name: "refund-agent".to_owned(),
-                allowed_cells: None,
-                subjects: vec!["alice".to_owned()],
-                seconds: 604_800.0,
-                grants: 41,
-                grant_seconds: 12_300.0,
-                grant_cells: Some(4),
-            }],
+            roles: vec![
+                role("refund-agent"),
+                RoleWidth { allowed_cells: Some(3), unknown_grants: 2, ..role("some-unknown") },
+                RoleWidth {
+                    unknown: Some("no proxy has told its rules".to_owned()),
+                    grant_cells: Some(0),
+                    unknown_grants: 41,
+                    ..role("all-unknown")
+                },
+            ],
         }),
         ..Answer::default()
     }

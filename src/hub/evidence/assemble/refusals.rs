@@ -4,15 +4,16 @@
 //! is counted and not there as a decision is one moment more, with its count. So the counts of the moments add up to what
 //! was counted.
 
-use crate::evidence::assemble::ends::{Ends, is_of_an_end};
+use crate::evidence::assemble::ends::Ends;
 use crate::evidence::assemble::records::{self, text};
+use crate::evidence::measures::residual::is_of_an_end;
 use crate::evidence::model::{GrantId, GrantRow, RecordRow};
 use crate::evidence::timeline::Moment;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The moments of all grants.
-pub fn moments(grants: &[GrantRow], records: &[RecordRow], ends: &Ends<'_>) -> Vec<Moment> {
+pub fn moments(grants: &[GrantRow], records: &[RecordRow], ends: &Ends) -> Vec<Moment> {
     let ends: BTreeMap<GrantId, Option<u64>> = grants.iter().map(|grant| (grant.id, ends.of_grant(grant))).collect();
     let is_after_end = |grant: GrantId, reason: &str, at: u64| {
         is_of_an_end(reason) || ends.get(&grant).copied().flatten().is_some_and(|end| at >= end)

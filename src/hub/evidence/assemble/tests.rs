@@ -12,6 +12,7 @@ fn event(kind: EventKind, after: u64, change: impl FnOnce(&mut EventRow)) -> Eve
     let (issuer, task) = ("https://jit.example".to_owned(), Some("task-42".to_owned()));
     let mut event = EventRow { kind: Some(kind), at: START + after, issuer, task, ..EventRow::default() };
     event.source = "jit".to_owned();
+    event.id = format!("{kind:?}-{after}");
     change(&mut event);
     event
 }
@@ -199,7 +200,11 @@ fn a_lifted_end_is_none() {
         timeline.moments.iter().find(|moment| moment.at == START + 130_000).unwrap().what.clone()
     };
     assert_eq!(what(found.clone()), "attempt_after_end");
+    let end = found.events.iter().find(|event| event.kind == Some(EventKind::SignalEnded)).unwrap();
+    let id = format!("{}/lifted", end.id);
     found.events.push(event(EventKind::SignalLifted, 125_000, |_| ()));
+    assert_eq!(what(found.clone()), "attempt_after_end", "another signal was lifted");
+    found.events.push(event(EventKind::SignalLifted, 125_000, |event| event.id = id));
     assert_eq!(what(found), "refused");
 }
 
@@ -210,6 +215,7 @@ fn the_end_of_another_is_none() {
     let ended_at = |end: &EventRow| Ends::of(std::slice::from_ref(end)).of_grant(&grant);
     let (ended, expiry) = (Some(START + 100_000), Some(START + 360_000));
     assert_eq!(ended_at(&end), ended);
+    end.task = None;
     end.client = Some("another".to_owned());
     assert_eq!(ended_at(&end), expiry);
     end.client = Some("agent-a7".to_owned());
@@ -217,8 +223,11 @@ fn the_end_of_another_is_none() {
     end.issuer = "https://other.example".to_owned();
     assert_eq!(ended_at(&end), expiry);
     end.issuer.clear();
+    assert_eq!(ended_at(&end), ended, "of an issuer that is not known");
     end.at = START;
     assert_eq!(ended_at(&end), expiry, "a grant that was issued later");
+    end.task = grant.info.task.clone();
+    assert_eq!(ended_at(&end), Some(START + 60_000), "what ends a task ends it for good");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::evidence::measures::residual::seconds;
 use crate::evidence::measures::width::{Counted, Widths};
 use crate::evidence::model::{GrantRow, Window};
-use crate::evidence::report::{Comparison, RoleWidth};
+use crate::evidence::report::{Comparison, RoleWidth, Width};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -69,9 +69,11 @@ impl Comparing {
             subjects.dedup();
             subjects.iter().for_each(|subject| by_subject.entry(subject.clone()).or_default().push(at));
             let count = u32::try_from(subjects.len()).unwrap_or(u32::MAX);
+            let Width { allowed_cells, unknown, .. } = width(role, widths);
             measured.push(RoleWidth {
                 name: role.name.clone(),
-                allowed_cells: cells(role, widths),
+                allowed_cells,
+                unknown,
                 subjects,
                 seconds: span * f64::from(count),
                 grant_cells: Some(0),
@@ -93,7 +95,7 @@ impl Comparing {
             match counted {
                 Counted::Bounded { allowed, .. } => role.grant_cells = role.grant_cells.map(|most| most.max(allowed)),
                 Counted::Unbounded { .. } => role.grant_cells = None,
-                Counted::Unknown => {}
+                Counted::Unknown => role.unknown_grants = role.unknown_grants.saturating_add(1),
             }
         }
     }
@@ -104,16 +106,14 @@ impl Comparing {
     }
 }
 
-fn cells(role: &Role, widths: &mut Widths<'_>) -> Option<u64> {
+/// What a role allows: as the file says it, or else as a grant with its scopes and details that was never used.
+fn width(role: &Role, widths: &mut Widths<'_>) -> Width {
     match role.cells {
-        Some(Cells::Number(cells)) => return Some(cells),
-        Some(Cells::Word(Unbounded::Unbounded)) => return None,
+        Some(Cells::Number(cells)) => return Width { allowed_cells: Some(cells), ..Width::default() },
+        Some(Cells::Word(Unbounded::Unbounded)) => return Width::default(),
         None => {}
     }
     let info =
         GrantInfo { scopes: role.scopes.clone(), details: role.authorization_details.clone(), ..GrantInfo::default() };
-    match widths.cells(&info) {
-        Counted::Bounded { allowed, .. } => Some(allowed),
-        Counted::Unbounded { .. } | Counted::Unknown => None,
-    }
+    widths.width(&GrantRow { info, ..GrantRow::default() })
 }

@@ -23,6 +23,8 @@ pub struct Lifecycle {
     /// By what it is about: the last of its ends in `ends`.
     about: HashMap<u64, u32>,
     ends: Vec<End>,
+    /// Whether an end does not say whose grants it is about.
+    is_issuer_missing: bool,
     kinds: HashMap<u64, u32>,
     kind_names: Vec<String>,
     kind_numbers: HashMap<String, u32>,
@@ -41,6 +43,9 @@ struct End {
     /// Another end of the same.
     next: Option<u32>,
 }
+
+/// Members of the subject of a signal that events have names for.
+const NAMED: [&str; 8] = ["format", "issuer", "token", "task", "session", "user", "client", "application"];
 
 /// When a grant ended, and by what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +75,8 @@ impl Lifecycle {
         if kind == EventKind::SignalLifted {
             self.lift(event);
         }
-        if matches!(kind, EventKind::Ended | EventKind::SignalEnded) {
+        if matches!(kind, EventKind::Ended | EventKind::SignalEnded) && is_named(event) {
+            self.is_issuer_missing |= event.issuer.is_empty();
             let about = about(event);
             let for_good = matches!(about, About::Token(..) | About::Task(..));
             let key = self.hasher.hash_one(&about);
@@ -97,19 +103,21 @@ impl Lifecycle {
     pub fn end(&self, info: &GrantInfo) -> Ended {
         let issued = info.issued_at.saturating_mul(1_000);
         let expired = Ended { at: info.expires_at.saturating_mul(1_000), by: None };
-        let issuer = info.issuer.as_str();
         let (subject, client) = (Some(info.subject.as_str()), info.client.as_deref());
-        let abouts = [
-            Some(About::Token(issuer, &info.token)),
-            info.task.as_deref().map(|task| About::Task(issuer, task)),
-            info.session.as_deref().map(|session| About::Session(issuer, session)),
-            Some(About::Party(issuer, subject, None)),
-            client.map(|client| About::Party(issuer, None, Some(client))),
-            client.map(|client| About::Party(issuer, subject, Some(client))),
-            Some(About::Party(issuer, None, None)),
-        ];
+        let abouts = |issuer| {
+            [
+                Some(About::Token(issuer, info.token.as_str())),
+                info.task.as_deref().map(|task| About::Task(issuer, task)),
+                info.session.as_deref().map(|session| About::Session(issuer, session)),
+                Some(About::Party(issuer, subject, None)),
+                client.map(|client| About::Party(issuer, None, Some(client))),
+                client.map(|client| About::Party(issuer, subject, Some(client))),
+                Some(About::Party(issuer, None, None)).filter(|_| !issuer.is_empty()),
+            ]
+        };
+        let issuers = [Some(info.issuer.as_str()), Some("").filter(|_| self.is_issuer_missing)];
         let mut ended = expired;
-        for about in abouts.into_iter().flatten() {
+        for about in issuers.into_iter().flatten().flat_map(abouts).flatten() {
             let mut next = self.about.get(&self.hasher.hash_one(&about)).copied();
             while let Some(end) = next.and_then(|at| self.ends.get(usize::try_from(at).unwrap_or(usize::MAX))) {
                 next = end.next;
@@ -191,6 +199,21 @@ fn about(event: &EventRow) -> About<'_> {
         (None, Some(task), _) => About::Task(issuer, task),
         (None, None, Some(session)) => About::Session(issuer, session),
         (None, None, None) => About::Party(issuer, event.subject.as_deref(), event.client.as_deref()),
+    }
+}
+
+/// Whether the names of an event say all that it is about. A signal may be about a device, an actor, a tenant or a group,
+/// alone or beside a user, and a grant does not say whose they are.
+fn is_named(event: &EventRow) -> bool {
+    let EventRow { token, task, session, subject, client, .. } = event;
+    let has_name = [token, task, session, subject, client].into_iter().any(Option::is_some);
+    match event.data.get("subject") {
+        Some(Value::Object(members)) => match members.get("format").and_then(Value::as_str) {
+            Some(format) if format != "complex" => has_name,
+            _ => members.keys().all(|name| NAMED.contains(&name.as_str())),
+        },
+        Some(_) if event.kind == Some(EventKind::SignalEnded) => has_name,
+        _ => true,
     }
 }
 

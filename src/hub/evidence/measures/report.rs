@@ -191,7 +191,7 @@ impl<'r> Making<'r> {
         self.kinds.row(series.kind).add(&measured);
         self.clients.row(series.client).add(&measured);
         self.subjects.row(series.subject).add(&measured);
-        self.histograms.add(&measured, grant.first);
+        self.histograms.add(&measured);
         self.repeats.add(series, info.issued_at, counted);
         if let Some(comparing) = &mut self.comparing {
             comparing.add(&grant, counted, ended.at);
@@ -267,8 +267,8 @@ impl Listed {
             kind,
             issued_at: info.issued_at.saturating_mul(1_000),
             expires_at: info.expires_at.saturating_mul(1_000),
-            first: grant.first,
-            last: grant.last,
+            first: measured.used.map_or(0, |(first, _)| first),
+            last: measured.used.map_or(0, |(_, last)| last),
             permitted: measured.permitted,
             refused: measured.refused,
             break_glass: measured.break_glass,

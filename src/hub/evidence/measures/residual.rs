@@ -4,10 +4,22 @@ use crate::evidence::measures::lifecycle::{Ended, end_name};
 use crate::evidence::model::{GrantRow, RecordRow, RefusedRow, Window};
 use crate::evidence::report::Residual;
 use serde_json::Value;
+use taskfence_core::reason::Reason;
 
-/// Reasons of `Reason` that only something that has ended gives: all refusals for them are attempts after the end.
-const ENDED: [&str; 6] =
-    ["token_revoked", "session_revoked", "user_revoked", "principal_revoked", "task_completed", "token_expired"];
+/// Reasons that only something that has ended gives: all refusals for them are attempts after the end.
+const ENDED: [Reason; 6] = [
+    Reason::TokenRevoked,
+    Reason::SessionRevoked,
+    Reason::UserRevoked,
+    Reason::PrincipalRevoked,
+    Reason::TaskCompleted,
+    Reason::TokenExpired,
+];
+
+/// Whether requests are refused for `reason` only because a grant has ended.
+pub fn is_of_an_end(reason: &str) -> bool {
+    ENDED.iter().any(|known| known.code() == reason)
+}
 
 /// What went on after `ended`. `None` if the end lies outside the window and nothing went on after it.
 ///
@@ -26,7 +38,7 @@ pub fn residual(grant: &GrantRow, ended: Ended, window: Window) -> Option<Residu
     let permitted = grant.permitted.iter().map(|row| after(row.first, row.last, row.count));
     let attempts = grant.refused.iter().filter(|row| !row.ended && !row.shadow).map(|row| {
         let count = after(row.first, row.last, row.count);
-        if count > 0 && ENDED.contains(&row.reason.as_str()) { row.count } else { count }
+        if count > 0 && is_of_an_end(&row.reason) { row.count } else { count }
     });
     let streams = || grant.refused.iter().filter(|row| row.ended && !row.shadow && row.last > end);
     let lasts = grant.permitted.iter().map(|row| row.last).chain(streams().map(|row| row.last));
@@ -53,7 +65,7 @@ pub fn is_uncertain(residual: &Residual, grant: &GrantRow) -> bool {
 }
 
 fn is_spanning(row: &RefusedRow, end: u64) -> bool {
-    !row.ended && !row.shadow && row.first <= end && row.last > end && !ENDED.contains(&row.reason.as_str())
+    !row.ended && !row.shadow && row.first <= end && row.last > end && !is_of_an_end(&row.reason)
 }
 
 /// Makes [`Residual::attempts_after`] exact by `records`, the single decisions of the grant, for rows that span the end:

@@ -35,8 +35,8 @@ pub struct Measured {
     pub shared: bool,
     /// From `iat` to `exp`, in seconds.
     pub lifetime: f64,
-    /// From the first to the last permitted use, in seconds.
-    pub in_use: Option<f64>,
+    /// When a request was first and last permitted, in milliseconds since 1970.
+    pub used: Option<(u64, u64)>,
 }
 
 /// One row while grants are read.
@@ -64,8 +64,10 @@ impl Measured {
         let sum = |numbers: &mut dyn Iterator<Item = u64>| numbers.fold(0, u64::saturating_add);
         let permitted = sum(&mut grant.permitted.iter().map(|row| row.count)).saturating_add(grant.other);
         let refused = grant.refused.iter().filter(|row| !row.shadow && !row.ended);
-        let firsts = grant.permitted.iter().map(|row| row.first).min();
-        let lasts = grant.permitted.iter().map(|row| row.last).max();
+        let rows = grant.permitted.iter().map(|row| (row.first, row.last));
+        let used = rows.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        // Uses without rows of their own have no times of their own either.
+        let used = used.or_else(|| (grant.other > 0).then_some((grant.first, grant.last)));
         let info = &grant.info;
         let lifetime = info.expires_at.saturating_sub(info.issued_at).saturating_mul(1_000);
         Measured {
@@ -77,8 +79,13 @@ impl Measured {
             residual,
             shared,
             lifetime: seconds(lifetime),
-            in_use: firsts.zip(lasts).map(|(first, last)| seconds(last.saturating_sub(first))),
+            used,
         }
+    }
+
+    /// From the first to the last permitted request, in seconds.
+    pub fn in_use(&self) -> Option<f64> {
+        self.used.map(|(first, last)| seconds(last.saturating_sub(first)))
     }
 }
 
@@ -97,7 +104,7 @@ impl Row {
                 more(&mut sums.used_cells, used);
             }
             Counted::Unbounded { .. } => more(&mut sums.unbounded, 1),
-            Counted::Unknown => {}
+            Counted::Unknown => more(&mut sums.unknown, 1),
         }
         if let Some(share) = grant.counted.share() {
             self.used_share.add(share);
@@ -112,7 +119,7 @@ impl Row {
         }
         more(&mut sums.shared, u64::from(grant.shared));
         self.lifetime.add(grant.lifetime);
-        if let Some(in_use) = grant.in_use {
+        if let Some(in_use) = grant.in_use() {
             self.in_use.add(in_use);
         }
     }
@@ -190,6 +197,7 @@ impl Row {
         more(&mut ours.refused, sums.refused);
         more(&mut ours.break_glass, sums.break_glass);
         more(&mut ours.unbounded, sums.unbounded);
+        more(&mut ours.unknown, sums.unknown);
         more(&mut ours.allowed_cells, sums.allowed_cells);
         more(&mut ours.used_cells, sums.used_cells);
         more(&mut ours.repeated, sums.repeated);

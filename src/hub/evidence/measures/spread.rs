@@ -77,8 +77,8 @@ impl Histograms {
         }
     }
 
-    /// Adds a grant; `first`: when it was first used, 0 if never.
-    pub fn add(&mut self, grant: &Measured, first: u64) {
+    /// Adds a grant.
+    pub fn add(&mut self, grant: &Measured) {
         match (grant.counted, grant.counted.share()) {
             (Counted::Unbounded { .. }, _) => add(&mut self.used_share, SHARES.len().saturating_sub(1)),
             (_, Some(share)) => add(&mut self.used_share, tenth(share)),
@@ -88,10 +88,10 @@ impl Histograms {
             add(&mut self.residual, bar(&RESIDUAL, residual.seconds));
         }
         add(&mut self.lifetime, bar(&SPANS, grant.lifetime));
-        if let Some(in_use) = grant.in_use {
+        if let Some(in_use) = grant.in_use() {
             add(&mut self.in_use, bar(&SPANS, in_use));
         }
-        if first > 0 {
+        if let Some((first, _)) = grant.used {
             let first = first.clamp(self.window.since, self.window.until);
             let count = self.over_time.entry(first.checked_div(self.step).unwrap_or_default()).or_default();
             *count = count.saturating_add(1);

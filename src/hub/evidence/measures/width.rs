@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use taskfence_core::token::detail::Detail;
 use taskfence_core::uses::allowance::{Reach, RuleAllowance};
-use taskfence_core::uses::batch::GrantInfo;
 
 /// So many cells of one grant are counted. A grant with more is as good as unbounded for whoever reads the report.
 pub const MOST_CELLS: usize = 10_000;
@@ -88,7 +87,7 @@ impl<'c> Widths<'c> {
         };
         let used = self.used(&uses);
         match allowed {
-            Allowed::Bounded(_) if grant.other > 0 => Counted::Unknown,
+            Allowed::Bounded(_) if self.untold(grant, &uses).is_some() => Counted::Unknown,
             Allowed::Bounded(allowed) => Counted::Bounded {
                 allowed: number(allowed.len()),
                 used: number(used.iter().filter(|key| allowed.contains(key)).count()),
@@ -117,19 +116,26 @@ impl<'c> Widths<'c> {
                 width.allowed = listed(&allowed, &used);
             }
         }
-        if grant.other > 0 {
-            let text =
-                "permitted requests were counted without their rule and identifiers: no narrower grant is proposed";
-            width.unknown = Some(format!("{} {text}", grant.other));
-        } else {
-            narrower::propose(self.catalog, grant, &uses, &mut width);
+        match self.untold(grant, &uses) {
+            // That it is unbounded is known all the same.
+            Some(untold) if width.allowed_cells.is_none() => width.notes.push(untold),
+            untold @ Some(_) => width.unknown = untold,
+            None => narrower::propose(self.catalog, grant, &uses, &mut width),
         }
         width
     }
 
-    /// How many cells a grant with these scopes and details allows under all rules; `None`: unbounded.
-    pub fn cells(&mut self, info: &GrantInfo) -> Counted {
-        self.count(&GrantRow { info: info.clone(), ..GrantRow::default() })
+    /// Why some of what was used of `grant` is not told, if so.
+    fn untold(&self, grant: &GrantRow, uses: &[Use<'_>]) -> Option<String> {
+        let captures = |one: &Use<'_>| self.catalog.rule(one.position).is_some_and(|rule| rule.captures());
+        if grant.other > 0 {
+            let text =
+                "permitted requests were counted without their rule and identifiers: no narrower grant is proposed";
+            return Some(format!("{} {text}", grant.other));
+        }
+        let is_masked = grant.info.masked.iter().any(|name| name == "captures");
+        (is_masked && uses.iter().any(captures))
+            .then(|| "the identifiers that were used are masked: no narrower grant is proposed".to_owned())
     }
 
     fn allowed(&mut self, grant: &GrantRow) -> Allowed {

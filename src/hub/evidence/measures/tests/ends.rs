@@ -128,3 +128,33 @@ fn streams_and_shadow_count() {
     let found = residual(end, uses(Vec::new(), vec![ended, shadow]), Vec::new()).unwrap();
     assert_eq!((found.seconds, found.streams_ended, found.permitted_after, found.attempts_after), (180.0, 2, 3, 0));
 }
+
+#[test]
+fn a_signal_about_what_no_grant_names_ends_none() {
+    let signal = |subject: Value, user: Option<&str>| EventRow {
+        subject: user.map(str::to_owned),
+        data: json!({"subject": subject}),
+        ..about(EventKind::SignalEnded, NOON + 5 * MINUTE, "", "")
+    };
+    let expired = (10, "expired".to_owned());
+    let id = |format: &str| json!({"format": format, "id": "x"});
+    let user = json!({"format": "iss_sub", "iss": "https://jit.example", "sub": "alice"});
+    // A device, an actor, a tenant or a group: alone, and beside a user.
+    assert_eq!(ended_at(vec![signal(id("opaque"), None)]), expired);
+    for other in ["device", "tenant", "group", "actor"] {
+        let subject = json!({"format": "complex", other: id("opaque")});
+        assert_eq!(ended_at(vec![signal(subject, None)]), expired, "{other}");
+        let subject = json!({"format": "complex", "user": user, other: id("opaque")});
+        assert_eq!(ended_at(vec![signal(subject, Some("alice"))]), expired, "{other}");
+        assert_eq!(
+            ended_at(vec![signal(json!({"issuer": "https://jit.example", other: "x"}), None)]),
+            expired,
+            "{other}"
+        );
+    }
+    let ended = (5, "signal_ended".to_owned());
+    let complex = json!({"format": "complex", "user": user});
+    assert_eq!(ended_at(vec![signal(complex, Some("alice"))]), ended);
+    assert_eq!(ended_at(vec![signal(user, Some("alice"))]), ended);
+    assert_eq!(ended_at(vec![signal(json!({"issuer": "https://jit.example"}), None)]), ended, "all of the issuer");
+}

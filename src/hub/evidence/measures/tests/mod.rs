@@ -4,6 +4,7 @@ mod ends;
 mod example;
 mod large;
 mod narrower;
+mod untold;
 mod windows;
 
 use crate::evidence::measures::report::{Query, report};
