@@ -2,14 +2,15 @@
 //! a refund agent with exact details, a nightly job with a broad scope, and a token that two workloads share and one of
 //! them uses after its task has ended.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use taskfence_tests::{
     client::Request,
-    hub::{FEED, Hub},
+    hub::{FEED, Hub, SOON},
     orders,
 };
+use tokio::time;
 
 const CONFIG: &str = "00112233445566aa";
 const MINUTE: u64 = 60_000;
@@ -233,7 +234,7 @@ async fn every_figure_is_the_one_that_was_worked_out_by_hand() {
         (tokens, report["total"]["permitted"].as_u64().unwrap())
     };
     assert_eq!(tokens(&["report", "--since", "2h"]), (vec!["exact".into(), "half".into(), "shared".into()], 7));
-    assert_eq!(tokens(&["report", "--since", "7d", "--until", "-5d"]), (vec![], 0));
+    assert_eq!(tokens(&["report", "--since", "7d", "--until", "5d"]), (vec![], 0));
 
     // The same in the order of time.
     let timeline = audit.json(&["timeline", "--task", "task-shared", "--since", "1d"]);
@@ -338,7 +339,14 @@ async fn the_commands_of_the_page_do_what_it_says() {
     let post = commands.iter().find(|text| text.contains("--data '")).unwrap();
     let body = post.split("--data '").nth(1).unwrap().split('\'').next().unwrap();
     let request = Request::new("POST", "/v1/events").bearer(&issuer).header("content-type", "application/json");
-    let answer = audit.hub.send(&request.body(body.to_owned())).await.unwrap();
+    let request = request.body(body.to_owned());
+    let begun = Instant::now();
+    let mut answer = audit.hub.send(&request).await.unwrap();
+    // The hub looks at its tokens from time to time.
+    while answer.status == 401 && begun.elapsed() < SOON {
+        time::sleep(Duration::from_millis(200)).await;
+        answer = audit.hub.send(&request).await.unwrap();
+    }
     assert_eq!(answer.status, 200, "{}", answer.json());
     let mut ran = 0;
     for command in commands.iter().filter(|text| !text.contains("--data '")) {

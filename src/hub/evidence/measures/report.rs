@@ -16,6 +16,8 @@ use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::mem;
+use std::sync::mpsc::sync_channel;
 
 /// An end so long before the window still counts, in milliseconds: one day. An attempt that comes later than this after
 /// the end of its task is seen only if the token has expired.
@@ -29,6 +31,12 @@ pub const MOST_LISTED: usize = 1_000;
 
 /// Single decisions of one grant that are read to tell which attempts came after the end.
 const MOST_RECORDS: usize = 10_000;
+
+/// So many grants go from the thread that reads to the one that measures at a time.
+const TOGETHER: usize = 256;
+
+/// So many times that many wait for it.
+const READ_AHEAD: usize = 4;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +67,7 @@ pub fn report(
     let Some((lifecycle, mut unused)) = events(store, feed, window, LOOK_BACK, go_on)? else { return Ok(None) };
     let mut report = Making::new(&catalog, &lifecycle, window, query);
     let mut goes_on = true;
-    store.grants(feed, window, &mut |grant| {
+    read_ahead(store, feed, window, &mut |grant| {
         unused.seen(grant.id);
         // The store has seen the other ones at some other time.
         let unseen = grant.first > 0;
@@ -89,6 +97,39 @@ pub fn report(
     report.gaps = store.gaps(feed, window)?;
     report.losses = store.losses(feed, window)?;
     Ok(Some(report))
+}
+
+/// [`EvidenceStore::grants`], read in a thread of its own while `each` is at work: reading and measuring take about as long
+/// as each other.
+fn read_ahead(
+    store: &dyn EvidenceStore,
+    feed: &str,
+    window: Window,
+    each: &mut dyn FnMut(GrantRow) -> bool,
+) -> Result<(), StoreError> {
+    let (sender, receiver) = sync_channel::<Vec<GrantRow>>(READ_AHEAD);
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().name("evidence-report".to_owned());
+        let reader = reader.spawn_scoped(scope, move || {
+            let mut rows = Vec::with_capacity(TOGETHER);
+            let read = store.grants(feed, window, &mut |grant| {
+                rows.push(grant);
+                // Nobody takes them any more: the other thread was told to stop.
+                rows.len() < TOGETHER || sender.send(mem::replace(&mut rows, Vec::with_capacity(TOGETHER))).is_ok()
+            });
+            // As above.
+            _ = sender.send(rows);
+            read
+        });
+        let reader = reader.map_err(|error| StoreError::Failed(error.to_string()))?;
+        let mut goes_on = true;
+        while goes_on {
+            let Ok(rows) = receiver.recv() else { break };
+            goes_on = rows.into_iter().all(&mut *each);
+        }
+        drop(receiver);
+        reader.join().unwrap_or_else(|_| Err(StoreError::Failed("the reading of grants broke off".to_owned())))
+    })
 }
 
 /// Reads the events of the window and of `look_back` milliseconds before it. `None`: told to stop.

@@ -1,7 +1,7 @@
 //! The measures over several grants: by kind of task, by client, by user, and in total.
 
 use crate::evidence::measures::residual::seconds;
-use crate::evidence::measures::sketch::Sketch;
+use crate::evidence::measures::sketch::{Sample, Sketch};
 use crate::evidence::measures::width::Counted;
 use crate::evidence::model::GrantRow;
 use crate::evidence::report::{Residual, Rollup};
@@ -37,6 +37,16 @@ pub struct Measured {
     pub lifetime: f64,
     /// When a request was first and last permitted, in milliseconds since 1970.
     pub used: Option<(u64, u64)>,
+    samples: Samples,
+}
+
+/// What medians are made of.
+#[derive(Debug, Clone, Copy)]
+struct Samples {
+    used_share: Option<Sample>,
+    residual: Option<Sample>,
+    lifetime: Sample,
+    in_use: Option<Sample>,
 }
 
 /// One row while grants are read.
@@ -69,7 +79,13 @@ impl Measured {
         // Uses without rows of their own have no times of their own either.
         let used = used.or_else(|| (grant.other > 0).then_some((grant.first, grant.last)));
         let info = &grant.info;
-        let lifetime = info.expires_at.saturating_sub(info.issued_at).saturating_mul(1_000);
+        let lifetime = seconds(info.expires_at.saturating_sub(info.issued_at).saturating_mul(1_000));
+        let samples = Samples {
+            used_share: counted.share().map(Sample::new),
+            residual: residual.as_ref().map(|residual| Sample::new(residual.seconds)),
+            lifetime: Sample::new(lifetime),
+            in_use: used.map(in_use).map(Sample::new),
+        };
         Measured {
             counted,
             permitted,
@@ -78,15 +94,20 @@ impl Measured {
             unused: permitted == 0,
             residual,
             shared,
-            lifetime: seconds(lifetime),
+            lifetime,
             used,
+            samples,
         }
     }
 
     /// From the first to the last permitted request, in seconds.
     pub fn in_use(&self) -> Option<f64> {
-        self.used.map(|(first, last)| seconds(last.saturating_sub(first)))
+        self.used.map(in_use)
     }
+}
+
+fn in_use((first, last): (u64, u64)) -> f64 {
+    seconds(last.saturating_sub(first))
 }
 
 impl Row {
@@ -106,22 +127,19 @@ impl Row {
             Counted::Unbounded { .. } => more(&mut sums.unbounded, 1),
             Counted::Unknown => more(&mut sums.unknown, 1),
         }
-        if let Some(share) = grant.counted.share() {
-            self.used_share.add(share);
-        }
         if let Some(residual) = &grant.residual {
             let went_on = residual.permitted_after > 0 || residual.streams_ended > 0;
             more(&mut sums.with_residual, u64::from(went_on));
             more(&mut sums.attempts_after_end, residual.attempts_after);
-            self.residual.add(residual.seconds);
             let longest = sums.residual_longest.unwrap_or_default().max(residual.seconds);
             sums.residual_longest = Some(longest);
         }
         more(&mut sums.shared, u64::from(grant.shared));
-        self.lifetime.add(grant.lifetime);
-        if let Some(in_use) = grant.in_use() {
-            self.in_use.add(in_use);
-        }
+        let Samples { used_share, residual, lifetime, in_use } = grant.samples;
+        used_share.into_iter().for_each(|sample| self.used_share.add(sample));
+        residual.into_iter().for_each(|sample| self.residual.add(sample));
+        self.lifetime.add(lifetime);
+        in_use.into_iter().for_each(|sample| self.in_use.add(sample));
     }
 
     /// Adds grants that turned out to be a routine.

@@ -17,6 +17,23 @@ pub enum Sketch {
     Steps(BTreeMap<i32, u64>),
 }
 
+/// A value, and its step. Several sketches take the same value, and the step is a logarithm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    value: f64,
+    step: i32,
+}
+
+impl Sample {
+    /// Of a value. One that is negative or no number counts as 0.
+    pub fn new(value: f64) -> Sample {
+        let value = if value > 0.0 { value } else { 0.0 };
+        // A millisecond is the finest that is measured.
+        let step = if value < 0.000_5 { i32::MIN } else { floor(value.ln() / STEP.ln()) };
+        Sample { value, step }
+    }
+}
+
 impl Default for Sketch {
     fn default() -> Sketch {
         Sketch::Exact(Vec::new())
@@ -24,29 +41,29 @@ impl Default for Sketch {
 }
 
 impl Sketch {
-    /// Adds a value. One that is negative or no number counts as 0.
-    pub fn add(&mut self, value: f64) {
-        let value = if value > 0.0 { value } else { 0.0 };
+    /// Adds a value.
+    pub fn add(&mut self, sample: Sample) {
         match self {
-            Sketch::Exact(values) if values.len() < EXACT => values.push(value),
+            Sketch::Exact(values) if values.len() < EXACT => values.push(sample.value),
             Sketch::Exact(values) => {
                 let mut steps = BTreeMap::new();
-                values.iter().chain([&value]).for_each(|value| count(&mut steps, *value));
+                values.iter().for_each(|value| count(&mut steps, Sample::new(*value)));
+                count(&mut steps, sample);
                 *self = Sketch::Steps(steps);
             }
-            Sketch::Steps(steps) => count(steps, value),
+            Sketch::Steps(steps) => count(steps, sample),
         }
     }
 
     /// Adds the values of another sketch.
     pub fn merge(&mut self, other: Sketch) {
         match other {
-            Sketch::Exact(values) => values.into_iter().for_each(|value| self.add(value)),
+            Sketch::Exact(values) => values.into_iter().for_each(|value| self.add(Sample::new(value))),
             Sketch::Steps(mut steps) => {
                 let ours = match std::mem::take(self) {
                     Sketch::Steps(ours) => ours,
                     Sketch::Exact(values) => {
-                        values.into_iter().for_each(|value| count(&mut steps, value));
+                        values.into_iter().for_each(|value| count(&mut steps, Sample::new(value)));
                         BTreeMap::new()
                     }
                 };
@@ -87,10 +104,8 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(lower.midpoint(upper))
 }
 
-fn count(steps: &mut BTreeMap<i32, u64>, value: f64) {
-    // A millisecond is the finest that is measured.
-    let step = if value < 0.000_5 { i32::MIN } else { floor(value.ln() / STEP.ln()) };
-    let count = steps.entry(step).or_default();
+fn count(steps: &mut BTreeMap<i32, u64>, sample: Sample) {
+    let count = steps.entry(sample.step).or_default();
     *count = count.saturating_add(1);
 }
 
@@ -110,10 +125,10 @@ mod tests {
         let mut sketch = Sketch::default();
         assert_eq!(sketch.median(), None);
         for value in [3.0, -1.0, 10.0, f64::NAN] {
-            sketch.add(value);
+            sketch.add(Sample::new(value));
         }
         assert_eq!(sketch.median(), Some(1.5));
-        sketch.add(4.0);
+        sketch.add(Sample::new(4.0));
         assert_eq!(sketch.median(), Some(3.0));
     }
 
@@ -121,15 +136,15 @@ mod tests {
         #[test]
         fn many_values_are_within_one_percent(values in prop::collection::vec(0.001..1e7_f64, 101..400)) {
             let mut sketch = Sketch::default();
-            values.iter().for_each(|value| sketch.add(*value));
+            values.iter().for_each(|value| sketch.add(Sample::new(*value)));
             let mut sorted = values.clone();
             sorted.sort_by(f64::total_cmp);
             let exact = sorted[(sorted.len() - 1) / 2];
             let found = sketch.median().unwrap();
             prop_assert!((found / exact - 1.0).abs() <= 0.011, "{found} for {exact}");
             let (mut one, mut other) = (Sketch::default(), Sketch::default());
-            values.iter().take(60).for_each(|value| one.add(*value));
-            values.iter().skip(60).for_each(|value| other.add(*value));
+            values.iter().take(60).for_each(|value| one.add(Sample::new(*value)));
+            values.iter().skip(60).for_each(|value| other.add(Sample::new(*value)));
             one.merge(other);
             let merged = one.median().unwrap();
             prop_assert!((merged / exact - 1.0).abs() <= 0.011, "{merged} for {exact}");
