@@ -211,6 +211,16 @@ impl Settings {
     }
 }
 
+/// Whether the plugins are set up as Istio or Envoy Gateway does it: the test of that name is about a `vm_id` that the
+/// operator chose, and is then skipped.
+pub fn is_set_up_as_a_mesh_does(test: &str) -> bool {
+    let is_so = !matches!(SetUpBy::chosen(), SetUpBy::Operator);
+    if is_so {
+        println!("skipped: {test} is about a `vm_id` that the operator chose");
+    }
+    is_so
+}
+
 /// Whose way to set the plugins up the tests use: the environment variable `TASKFENCE_TEST_AS` is `istio`, `gateway`, or not
 /// set.
 #[derive(Clone, Copy)]

@@ -64,7 +64,8 @@ fn a_comparison_says_what_is_not_known() {
         ..Batch::default()
     };
     let (feed, node, at) = (FEED.to_owned(), "node".to_owned(), NOON + HOUR - 1);
-    write(&store, Write::Batch(Box::new(BatchWrite { feed, proxy: "proxy".to_owned(), node, at, batch: one })));
+    let (proxy, principal) = ("proxy".to_owned(), "orders".to_owned());
+    write(&store, Write::Batch(Box::new(BatchWrite { feed, principal, proxy, node, at, batch: one })));
     let role = Role {
         name: "support".to_owned(),
         subjects: vec!["alice".to_owned()],
