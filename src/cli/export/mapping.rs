@@ -15,8 +15,9 @@ pub struct Mapping {
 }
 
 /// All members.
-pub const MAPPINGS: [Mapping; 38] = [
+pub const MAPPINGS: [Mapping; 39] = [
     of("hub:node", "metadata.log_provider", "observer.name", "resource:service.instance.id"),
+    of("hub:principal", "unmapped.principal", "taskfence.principal", "taskfence.principal"),
     of("hub:position", "metadata.sequence", "event.sequence", "taskfence.position"),
     of("hub:grant", "unmapped.grant", "taskfence.grant", "taskfence.grant"),
     of("schema", "metadata.log_version", "taskfence.schema", "taskfence.schema"),

@@ -22,6 +22,7 @@ pub struct Member {
 pub fn members(record: &Record) -> Vec<Member> {
     let of_hub = [
         ("node", Value::from(record.node.as_str())),
+        ("principal", Value::from(record.principal.as_str())),
         ("position", Value::from(record.position)),
         ("grant", Value::from(record.grant.as_str())),
     ];
@@ -45,9 +46,14 @@ pub fn members(record: &Record) -> Vec<Member> {
     members
 }
 
-/// The milliseconds since 1970 at which the decision was made.
+/// The latest time that all formats can say, in milliseconds since 1970: its nanoseconds have 63 bits.
+const LATEST: u64 = 9_223_372_036_854;
+
+/// The milliseconds since 1970 at which the decision was made; the time that the hub has for it, if the proxy says one that
+/// no format has.
 pub fn time_ms(record: &Record) -> u64 {
-    record.record.get("time_ms").and_then(Value::as_u64).unwrap_or(record.at)
+    let said = record.record.get("time_ms").and_then(Value::as_u64).filter(|ms| *ms <= LATEST);
+    said.unwrap_or(record.at).min(LATEST)
 }
 
 /// A member of the record that is a string; empty for anything else.

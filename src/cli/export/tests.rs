@@ -167,6 +167,9 @@ fn nothing_of_a_full_record_is_lost() {
         "unmapped": 7, "taskfence": {"a": 8}, "log:traceId": 9, "ended": {}, "verdict": null});
     check_nothing_is_lost(&record(clashes));
     check_nothing_is_lost(&record(json!("no object")));
+    let late = record(json!({"time_ms": u64::MAX}));
+    check_nothing_is_lost(&late);
+    check_what_is_required(&late);
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -222,6 +225,7 @@ fn any_record() -> impl Strategy<Value = Value> {
         "masked",
         "grant",
         "node",
+        "principal",
         "position",
     ];
     let odd = prop::collection::btree_map(select(known.clone()).prop_map(str::to_owned), value(), 0..6);
@@ -344,5 +348,5 @@ fn the_page_says_the_same() {
 fn json_is_what_the_hub_has() {
     let json = Format::Json.of(&record(full())).unwrap();
     assert_eq!((&json["record"], &json["position"]), (&full(), &json!(4711)));
-    assert_eq!(json.as_object().map(Map::len), Some(5));
+    assert_eq!(json.as_object().map(Map::len), Some(6));
 }
