@@ -15,7 +15,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, Response, StatusCode, Uri, header},
+    http::{HeaderMap, Method, Response, StatusCode, Uri, header},
 };
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -165,7 +165,11 @@ pub async fn forward(hub: SocketAddr, asked: &Asked) -> Result<Answered> {
     Ok((answer.status, answer.body.to_vec()))
 }
 
-async fn answer(State(shared): State<Shared>, uri: Uri, headers: HeaderMap) -> Response<Body> {
+async fn answer(State(shared): State<Shared>, method: Method, uri: Uri, headers: HeaderMap) -> Response<Body> {
+    if method != Method::GET {
+        // A hub that takes no uses.
+        return Response::builder().status(StatusCode::NOT_FOUND).body(Body::empty()).expect("a fixed answer");
+    }
     let asked = asked(&uri, &headers);
     shared.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked.clone());
     let (status, body) = (shared.respond)(asked).await;
