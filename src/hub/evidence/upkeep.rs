@@ -130,7 +130,9 @@ impl Worker {
             let noted = self.note_departed();
             self.noting.note("", &noted);
         }
-        if tick.is_multiple_of(KEEP) {
+        // The first evidence is to be seen soon.
+        let is_empty = self.needs.evidence.usage().is_none_or(|usage| usage.first_day == 0);
+        if tick.is_multiple_of(if is_empty { LOOK } else { KEEP }) {
             let kept = self.keep(store);
             self.keeping.note("", &kept);
         }
