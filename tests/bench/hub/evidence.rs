@@ -35,8 +35,9 @@ const COUNTING_US: f64 = 0.2;
 const RATE: u32 = 1_000;
 /// What they may take of a core.
 const CORES: f64 = 0.5;
-/// Connections that they come over.
-const CONNECTIONS: usize = 50;
+/// Connections that they come over: the hub gathers what comes within 50 ms, so that one connection sends less than 20 a
+/// second.
+const CONNECTIONS: usize = 150;
 /// Proxies that follow meanwhile.
 const FOLLOWERS: usize = 1_000;
 /// How much longer a revocation may take meanwhile.
@@ -60,8 +61,16 @@ async fn counting(part: &mut Part<'_>) -> Result<()> {
     let hub = start_hub("bench-counting", &counted, &part.cores.load).await?;
     let counting = follow("counting", &hub, hub.address(), &counted)?.start(&part.cores.proxy).await?;
     let not_counting = follow("not-counting", &hub, hub.address(), &uncounted)?.start(&part.cores.proxy).await?;
+    for signal in service::context() {
+        let answer = hub.push(&signal).await?;
+        if answer.status != 202 {
+            return Err(Error::new(format!("the hub answered {}: {}", answer.status, answer.text())));
+        }
+    }
     caught_up(&counting, "app").await?;
     caught_up(&not_counting, "app").await?;
+    // What was said before is then applied by both.
+    hub.wait_everywhere().await?;
     let traffic = Traffic::new(orders::ORDER_PATH, tokens::one("hub-counting", &service::token(Alg::Es256))?);
     let cases = vec![
         Case::new("not counted", &not_counting, "app", &traffic),
