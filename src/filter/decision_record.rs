@@ -1,12 +1,14 @@
 //! The record of a decision: made from what the proxy knows of the effective stream, then written to the proxy's log and
 //! to the filter state, where access logs find it.
 
+use crate::clock::last_milliseconds;
 use crate::host;
 use crate::local_reply::decision_id;
 use crate::plugin::Shared;
 use crate::ports::{EnvoyConnection, SharedData};
 use crate::uses;
 use log::Level;
+use std::cell::Cell;
 use taskfence_core::decision::judge::Judge;
 use taskfence_core::decision::record::build::{self, Circumstances};
 use taskfence_core::decision::record::{Ended, Record, VerdictName};
@@ -24,8 +26,20 @@ use taskfence_core::time::Timestamp;
 /// The property with the record of the last decision about the stream.
 const RECORD: &str = "taskfence.record";
 
+/// So many refused requests without a verified token have a record in each second and worker, unless debug lines are wanted:
+/// anybody can send such requests, and to ask the proxy for what a record has costs half of what refusing one does.
+const MAX_UNVERIFIED: u32 = 20;
+
+thread_local! {
+    // A VM has one thread. A second, and how many records of requests without a verified token were made in it.
+    static UNVERIFIED: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
 /// Records that a request was refused.
 pub fn refused(shared: &Shared, judge: &Judge, refusal: &Refusal, request: &Request<'_>, decision: &str) {
+    if refusal.session.is_none() && !has_room_for_unverified() && !log::log_enabled!(Level::Debug) {
+        return;
+    }
     let line = [request.method, request.authority, request.path, request.traceparent];
     let record = build::refused(refusal, judge.policy(), &circumstances(judge, issuer(refusal), line, decision));
     // Anybody can send requests without a verified token, so their refusals are logged at debug.
@@ -33,6 +47,15 @@ pub fn refused(shared: &Shared, judge: &Judge, refusal: &Refusal, request: &Requ
         true => publish_everywhere(shared, &record),
         false => publish(&record.line(), Level::Debug),
     }
+}
+
+/// Whether one more record of a request without a verified token may be made in this second.
+fn has_room_for_unverified() -> bool {
+    let second = last_milliseconds() / 1_000;
+    let (known, made) = UNVERIFIED.get();
+    let made = if known == second { made } else { 0 };
+    UNVERIFIED.set((second, made.saturating_add(1)));
+    made < MAX_UNVERIFIED
 }
 
 /// Records that a request passed, if it passed by break-glass or by shadow mode, or if it was drawn by chance.

@@ -151,6 +151,33 @@ async fn each_decision_has_one_record_in_both_logs() {
     }
 }
 
+/// Anybody can send requests without a token: the record of each would cost more than to refuse it.
+#[tokio::test]
+async fn a_flood_of_strangers_has_few_records_and_each_has_its_reason() {
+    let format = format!("%FILTER_STATE(wasm.taskfence.reason:PLAIN)% {RECORD}");
+    let settings = Settings::new("records-flood", config()).workers(1).access_log(&format);
+    let sidecar = Sidecar::start(settings).await.unwrap();
+    let mut connection = Client::open(sidecar.app(), Http::One).await.unwrap();
+    let began = Instant::now();
+    const SENT: usize = 500;
+    for _ in 0..SENT {
+        assert_eq!(connection.send(&Request::get("/v1/denied/x")).await.unwrap().status, 401);
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 2;
+    let log = sidecar.access_log(SENT).await.unwrap();
+    assert_eq!(log.lines().filter(|line| line.starts_with("token_missing ")).count(), SENT);
+    let recorded = log.lines().filter(|line| line.contains("\"verdict\":\"denied\"")).count();
+    assert!((20..=20 * seconds).contains(&recorded), "{recorded} of {SENT} in {seconds} s");
+    // Whoever asks for debug lines gets them all.
+    sidecar.envoy().log_debug().await.unwrap();
+    for _ in 0..SENT {
+        connection.send(&Request::get("/v1/denied/x")).await.unwrap();
+    }
+    let log = sidecar.access_log(2 * SENT).await.unwrap();
+    let all = log.lines().skip(SENT).filter(|line| line.contains("\"verdict\":\"denied\"")).count();
+    assert_eq!(all, SENT);
+}
+
 /// Masked members are in none of the logs, in no form but a keyed hash.
 #[tokio::test]
 async fn what_is_masked_leaves_the_proxy_nowhere() {
