@@ -33,7 +33,7 @@ impl Detail {
     }
 
     /// Parses one object. `None` when it is not valid.
-    pub(crate) fn read(members: &Map<String, Value>) -> Option<Detail> {
+    pub fn read(members: &Map<String, Value>) -> Option<Detail> {
         let kind = members.get("type")?.as_str()?.to_owned();
         let identifier = match members.get("identifier") {
             None => None,

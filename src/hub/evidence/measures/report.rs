@@ -17,7 +17,7 @@ use crate::store::model::StoreError;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::mem;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 /// An end so long before the window still counts, in milliseconds: one day. An attempt that comes later than this after
 /// the end of its task is seen only if the token has expired.
@@ -70,15 +70,14 @@ pub fn report(
     read_ahead(store, feed, window, &mut |grant| {
         unused.seen(grant.id);
         // The store has seen the other ones at some other time.
-        let unseen = grant.first > 0;
-        report.add(grant, unseen);
+        report.add(grant, grant.first > 0);
         goes_on = go_on();
         goes_on
     })?;
     if goes_on && !unused.is_empty() {
         store.events(feed, window, &mut |event| {
             if let Some(grant) = unused.take(&event) {
-                report.add(grant, true);
+                report.add(&grant, true);
             }
             goes_on = go_on();
             goes_on
@@ -100,22 +99,28 @@ pub fn report(
 }
 
 /// [`EvidenceStore::grants`], read in a thread of its own while `each` is at work: reading and measuring take about as long
-/// as each other.
+/// as each other. That thread also frees what it has read: each of two threads that free what the other has allocated waits
+/// for the other most of the time.
 fn read_ahead(
     store: &dyn EvidenceStore,
     feed: &str,
     window: Window,
-    each: &mut dyn FnMut(GrantRow) -> bool,
+    each: &mut dyn FnMut(&GrantRow) -> bool,
 ) -> Result<(), StoreError> {
     let (sender, receiver) = sync_channel::<Vec<GrantRow>>(READ_AHEAD);
+    let (done, measured) = channel::<Vec<GrantRow>>();
     std::thread::scope(|scope| {
         let reader = std::thread::Builder::new().name("evidence-report".to_owned());
         let reader = reader.spawn_scoped(scope, move || {
             let mut rows = Vec::with_capacity(TOGETHER);
             let read = store.grants(feed, window, &mut |grant| {
                 rows.push(grant);
+                if rows.len() < TOGETHER {
+                    return true;
+                }
+                measured.try_iter().for_each(drop);
                 // Nobody takes them any more: the other thread was told to stop.
-                rows.len() < TOGETHER || sender.send(mem::replace(&mut rows, Vec::with_capacity(TOGETHER))).is_ok()
+                sender.send(mem::replace(&mut rows, Vec::with_capacity(TOGETHER))).is_ok()
             });
             // As above.
             _ = sender.send(rows);
@@ -125,7 +130,9 @@ fn read_ahead(
         let mut goes_on = true;
         while goes_on {
             let Ok(rows) = receiver.recv() else { break };
-            goes_on = rows.into_iter().all(&mut *each);
+            goes_on = rows.iter().all(&mut *each);
+            // At the end nobody frees them but this thread.
+            _ = done.send(rows);
         }
         drop(receiver);
         reader.join().unwrap_or_else(|_| Err(StoreError::Failed("the reading of grants broke off".to_owned())))
@@ -213,11 +220,11 @@ impl<'r> Making<'r> {
     }
 
     /// Adds a grant. `here`: if it was not used in the window, it was never used.
-    fn add(&mut self, grant: GrantRow, here: bool) {
-        let counted = self.widths.count(&grant);
+    fn add(&mut self, grant: &GrantRow, here: bool) {
+        let counted = self.widths.count(grant);
         let ended = self.lifecycle.end(&grant.info);
-        let residual = residual::residual(&grant, ended, self.window);
-        let mut measured = Measured::new(&grant, counted, residual, sharing::is_shared(&grant));
+        let residual = residual::residual(grant, ended, self.window);
+        let mut measured = Measured::new(grant, counted, residual, sharing::is_shared(grant));
         measured.unused &= here;
         let info = &grant.info;
         let kind = kind::kind(info, self.lifecycle);
@@ -235,7 +242,7 @@ impl<'r> Making<'r> {
         self.histograms.add(&measured);
         self.repeats.add(series, info.issued_at, counted);
         if let Some(comparing) = &mut self.comparing {
-            comparing.add(&grant, counted, ended.at);
+            comparing.add(grant, counted, ended.at);
         }
         let rank = Rank::new(grant.id, &measured);
         let is_worse = self.worst.peek().is_none_or(|Reverse(least)| rank > least.rank);
@@ -243,6 +250,7 @@ impl<'r> Making<'r> {
             if self.worst.len() >= self.limit {
                 self.worst.pop();
             }
+            let grant = grant.clone();
             self.worst.push(Reverse(Listed { rank, grant, kind, series, ended, repeated: false }));
         }
     }

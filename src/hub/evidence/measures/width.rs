@@ -153,10 +153,7 @@ impl<'c> Widths<'c> {
         };
         let mut keys: BTreeSet<Key> = candidates.plain.iter().cloned().collect();
         let mut reached = Vec::new();
-        let details = info.details.iter().filter_map(|detail| {
-            let wrapped = serde_json::Value::Array(vec![detail.clone()]);
-            Detail::list(&wrapped)?.pop()
-        });
+        let details = info.details.iter().filter_map(|detail| Detail::read(detail.as_object()?));
         for held in details {
             for position in candidates.by_type.get(&held.kind).into_iter().flatten() {
                 let Some(rule) = self.catalog.rule(*position) else { continue };
