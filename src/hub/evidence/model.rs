@@ -115,6 +115,34 @@ pub enum EventKind {
     SignalLifted,
 }
 
+impl EventKind {
+    /// Each with its name in the database and in JSON.
+    const NAMES: [(EventKind, &str); 12] = [
+        (EventKind::Requested, "requested"),
+        (EventKind::Approved, "approved"),
+        (EventKind::Denied, "denied"),
+        (EventKind::Issued, "issued"),
+        (EventKind::Extended, "extended"),
+        (EventKind::Ended, "ended"),
+        (EventKind::SessionEstablished, "session_established"),
+        (EventKind::SessionPresented, "session_presented"),
+        (EventKind::SignalEnded, "signal_ended"),
+        (EventKind::SignalChanged, "signal_changed"),
+        (EventKind::SignalContext, "signal_context"),
+        (EventKind::SignalLifted, "signal_lifted"),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        EventKind::NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<EventKind> {
+        EventKind::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+}
+
 /// One event. Its subject is given by as many members as its sender knew.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EventRow {

@@ -1,8 +1,8 @@
 //! A store of evidence in memory, for tests.
 
 use crate::evidence::model::{
-    BatchWrite, EventRow, Found, GapRow, GrantId, GrantRow, Losses, NodeRow, PermittedRow, RecordRow, RefusedRow,
-    SeenRow, Selector, Usage, Window, Write, Written,
+    BatchWrite, EventKind, EventRow, Found, GapRow, GrantId, GrantRow, Losses, NodeRow, PermittedRow, RecordRow,
+    RefusedRow, SeenRow, Selector, Usage, Window, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;
@@ -80,9 +80,15 @@ impl EvidenceStore for MemoryStore {
         Ok(())
     }
 
-    fn events(&self, feed: &str, window: Window, each: &mut dyn FnMut(EventRow) -> bool) -> Result<(), StoreError> {
+    fn events(
+        &self,
+        feed: &str,
+        window: Window,
+        kind: Option<EventKind>,
+        each: &mut dyn FnMut(EventRow) -> bool,
+    ) -> Result<(), StoreError> {
         let mut events = self.all_events(feed);
-        events.retain(|event| holds(window, event.at));
+        events.retain(|event| holds(window, event.at) && (kind.is_none() || event.kind == kind));
         events.sort_by_key(|event| event.at);
         events.into_iter().all(each);
         Ok(())
@@ -112,7 +118,7 @@ impl EvidenceStore for MemoryStore {
             }
             true
         })?;
-        self.events(feed, window, &mut |event| {
+        self.events(feed, window, None, &mut |event| {
             let (name, own) = match selector {
                 Selector::Task(name) => (name, &event.task),
                 Selector::Session(name) => (name, &event.session),

@@ -404,7 +404,7 @@ async fn events(hub: &Running, at_least: usize) -> Vec<EventRow> {
                 events.push(event);
                 true
             };
-            store.events("main", ALWAYS, &mut each).unwrap();
+            store.events("main", ALWAYS, None, &mut each).unwrap();
         }
         if events.len() >= at_least {
             return events;

@@ -2,7 +2,7 @@
 
 use crate::evidence::measures::lifecycle::{Lifecycle, end_name};
 use crate::evidence::measures::report::events;
-use crate::evidence::model::{GrantId, GrantRow, Window};
+use crate::evidence::model::{EventKind, GrantId, GrantRow, Window};
 use crate::evidence::report::{Alive, AliveGrant};
 use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;
@@ -34,7 +34,7 @@ pub fn alive(
         goes_on
     })?;
     if goes_on && !unused.is_empty() {
-        store.events(feed, issued, &mut |event| {
+        store.events(feed, issued, Some(EventKind::Issued), &mut |event| {
             if let Some(grant) = unused.take(&event) {
                 found.add(&grant, &lifecycle, false);
             }

@@ -10,9 +10,20 @@ use taskfence_core::uses::outline::Outline;
 #[derive(Debug, Default)]
 pub struct Catalog {
     rules: Vec<RuleAllowance>,
+    /// What cells of each rule are called.
+    labels: Vec<Label>,
     /// The rules of each configuration, in order, by its hash.
     configs: HashMap<String, Rc<Configuration>>,
     all: Rc<Vec<usize>>,
+}
+
+/// What cells of a rule are called.
+#[derive(Debug)]
+pub(crate) struct Label {
+    /// The name of the rule.
+    pub(crate) rule: Rc<str>,
+    /// What is shown of a cell without captures: the identifier that the rule requires, or else its path.
+    pub(crate) place: Rc<str>,
 }
 
 /// One configuration.
@@ -46,6 +57,7 @@ impl Catalog {
                     None => match RuleAllowance::new(rule) {
                         Ok(rule) => {
                             let position = catalog.rules.len();
+                            catalog.labels.push(Label::of(&rule));
                             catalog.rules.push(rule);
                             known.insert(text, position);
                             position
@@ -70,6 +82,11 @@ impl Catalog {
         self.rules.get(position)
     }
 
+    /// What the cells of the rule at `position` are called.
+    pub(crate) fn label(&self, position: usize) -> Option<&Label> {
+        self.labels.get(position)
+    }
+
     /// The configuration with that hash.
     pub fn config(&self, hash: &str) -> Option<&Rc<Configuration>> {
         self.configs.get(hash)
@@ -83,6 +100,14 @@ impl Catalog {
     /// Whether there is no configuration.
     pub fn is_empty(&self) -> bool {
         self.configs.is_empty()
+    }
+}
+
+impl Label {
+    fn of(rule: &RuleAllowance) -> Label {
+        let outline = rule.outline();
+        let place = rule.identifier_of(&[]).or_else(|| outline.path.clone()).unwrap_or_default();
+        Label { rule: outline.name.as_str().into(), place: place.into() }
     }
 }
 

@@ -2,29 +2,32 @@
 
 use crate::evidence::measures::lifecycle::Lifecycle;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::borrow::{Borrow, Cow};
 use taskfence_core::uses::batch::GrantInfo;
 
 /// The kind of task: as its issuer called it in an event; else the types and actions of its details, such as
 /// `order:read,refund`; else its scopes; else `unknown`.
-pub fn kind(info: &GrantInfo, lifecycle: &Lifecycle) -> String {
+pub fn kind<'l>(info: &GrantInfo, lifecycle: &'l Lifecycle) -> Cow<'l, str> {
     if let Some(name) = lifecycle.kind(info) {
-        return name.to_owned();
+        return Cow::Borrowed(name);
     }
-    let details: BTreeSet<String> = info.details.iter().map(type_and_actions).collect();
-    let mut text = join(details.iter().map(String::as_str), " ");
+    let mut text = joined(info.details.iter().map(type_and_actions), " ");
     if text.is_empty() {
-        text = sorted(&info.scopes);
+        text = joined(info.scopes.iter().map(String::as_str), " ");
     }
-    if text.is_empty() { "unknown".to_owned() } else { text }
+    if text.is_empty() { Cow::Borrowed("unknown") } else { Cow::Owned(text) }
 }
 
 /// The shape: scopes and details without identifiers, in an order of their own. Of a member that RFC 9396 §2.2 does not
 /// define only the name is in it.
 pub fn shape(info: &GrantInfo) -> String {
-    let details: BTreeSet<String> = info.details.iter().map(without_identifier).collect();
-    let parts = [sorted(&info.scopes), join(details.iter().map(String::as_str), " ")];
-    join(parts.iter().map(String::as_str).filter(|part| !part.is_empty()), "; ")
+    let mut text = joined(info.scopes.iter().map(String::as_str), " ");
+    let details = joined(info.details.iter().map(without_identifier), " ");
+    if !text.is_empty() && !details.is_empty() {
+        text.push_str("; ");
+    }
+    text.push_str(&details);
+    text
 }
 
 fn type_and_actions(detail: &Value) -> String {
@@ -54,17 +57,15 @@ fn without_identifier(detail: &Value) -> String {
 }
 
 fn list(detail: &Value, name: &str) -> Option<String> {
-    let values: BTreeSet<&str> = detail.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect();
-    Some(join(values.into_iter(), ","))
+    Some(joined(detail.get(name)?.as_array()?.iter().filter_map(Value::as_str), ","))
 }
 
-fn sorted(scopes: &[String]) -> String {
-    let scopes: BTreeSet<&str> = scopes.iter().map(String::as_str).collect();
-    join(scopes.into_iter(), " ")
-}
-
-fn join<'s>(parts: impl Iterator<Item = &'s str>, between: &str) -> String {
-    parts.collect::<Vec<_>>().join(between)
+/// The different parts in their order, with `between` between them.
+fn joined<T: Ord + Borrow<str>>(parts: impl Iterator<Item = T>, between: &str) -> String {
+    let mut parts: Vec<T> = parts.collect();
+    parts.sort_unstable();
+    parts.dedup();
+    parts.join(between)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! client (both, if it names both), else all grants of its issuer. An end takes some 50 bytes. Names are kept as hashes of 64
 //! bits under a random key, so that no sender can choose two names that are taken for one.
 
-use crate::evidence::model::{EventKind, EventRow, GrantRow};
+use crate::evidence::model::{EventKind, EventRow, GrantId, GrantRow};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -22,10 +22,14 @@ pub struct Lifecycle {
     hasher: RandomState,
     /// By what it is about: the last of its ends in `ends`.
     about: HashMap<u64, u32>,
+    /// By the form of what ends are about, whether there are any: most forms never occur, and then need no look.
+    has_ends: [bool; FORMS],
     ends: Vec<End>,
     /// Whether an end does not say whose grants it is about.
     is_issuer_missing: bool,
     kinds: HashMap<u64, u32>,
+    /// By the form of what kinds are known of, whether there are any.
+    has_kinds: [bool; FORMS],
     kind_names: Vec<String>,
     kind_numbers: HashMap<String, u32>,
 }
@@ -65,6 +69,36 @@ enum About<'a> {
     Party(&'a str, Option<&'a str>, Option<&'a str>),
 }
 
+/// How many values [`About::form`] has.
+const FORMS: usize = 7;
+
+impl About<'_> {
+    /// Of which form it is: a number below [`FORMS`].
+    fn form(&self) -> usize {
+        match self {
+            About::Token(..) => 0,
+            About::Task(..) => 1,
+            About::Session(..) => 2,
+            About::Party(_, None, None) => 3,
+            About::Party(_, Some(_), None) => 4,
+            About::Party(_, None, Some(_)) => 5,
+            About::Party(_, Some(_), Some(_)) => 6,
+        }
+    }
+
+    /// Whether `forms` has its form.
+    fn is_among(&self, forms: &[bool; FORMS]) -> bool {
+        forms.get(self.form()).is_some_and(|has| *has)
+    }
+
+    /// Adds its form to `forms`.
+    fn note(&self, forms: &mut [bool; FORMS]) {
+        if let Some(has) = forms.get_mut(self.form()) {
+            *has = true;
+        }
+    }
+}
+
 impl Lifecycle {
     /// Takes in one event, in the order of their times.
     pub fn add(&mut self, event: &EventRow) {
@@ -79,6 +113,7 @@ impl Lifecycle {
             self.is_issuer_missing |= event.issuer.is_empty();
             let about = about(event);
             let for_good = matches!(about, About::Token(..) | About::Task(..));
+            about.note(&mut self.has_ends);
             let key = self.hasher.hash_one(&about);
             let number = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
             let next = self.about.insert(key, number);
@@ -117,7 +152,8 @@ impl Lifecycle {
         };
         let issuers = [Some(info.issuer.as_str()), Some("").filter(|_| self.is_issuer_missing)];
         let mut ended = expired;
-        for about in issuers.into_iter().flatten().flat_map(abouts).flatten() {
+        let abouts = issuers.into_iter().flatten().flat_map(abouts).flatten();
+        for about in abouts.filter(|about| about.is_among(&self.has_ends)) {
             let mut next = self.about.get(&self.hasher.hash_one(&about)).copied();
             while let Some(end) = next.and_then(|at| self.ends.get(usize::try_from(at).unwrap_or(usize::MAX))) {
                 next = end.next;
@@ -136,7 +172,10 @@ impl Lifecycle {
 
     /// The kind of task that an event gave the token or its task.
     pub fn kind(&self, info: &GrantInfo) -> Option<&str> {
-        let number = |about: About<'_>| self.kinds.get(&self.hasher.hash_one(&about));
+        let number = |about: About<'_>| {
+            let is_known = about.is_among(&self.has_kinds);
+            is_known.then(|| self.kinds.get(&self.hasher.hash_one(&about))).flatten()
+        };
         let by_task = || number(About::Task(&info.issuer, info.task.as_deref()?));
         let found = number(About::Token(&info.issuer, &info.token)).or_else(by_task)?;
         self.kind_names.get(usize::try_from(*found).ok()?).map(String::as_str)
@@ -157,15 +196,22 @@ impl Lifecycle {
         let token = event.token.as_deref().map(|token| About::Token(issuer, token));
         let task = event.task.as_deref().map(|task| About::Task(issuer, task));
         for about in task.or(token).into_iter() {
+            about.note(&mut self.has_kinds);
             self.kinds.insert(self.hasher.hash_one(&about), number);
         }
     }
 }
 
+/// The id of the grant that [`issued`] tells of.
+pub fn issued_id(event: &EventRow) -> Option<GrantId> {
+    let token = event.token.as_deref().filter(|_| event.kind == Some(EventKind::Issued))?;
+    Some(GrantId::new(&event.issuer, token))
+}
+
 /// A grant of which only its issuance is known, from an event with a token: `data` has `scope`, `authorization_details`
 /// and `expires_at` (seconds since 1970), as its sender gave them.
 pub fn issued(event: &EventRow) -> Option<GrantRow> {
-    let token = event.token.clone().filter(|_| event.kind == Some(EventKind::Issued))?;
+    let id = issued_id(event)?;
     let data = &event.data;
     let issued_at = event.at.checked_div(1_000).unwrap_or_default();
     let scopes = match data.get("scope") {
@@ -185,10 +231,9 @@ pub fn issued(event: &EventRow) -> Option<GrantRow> {
         cut: scopes.is_empty() && details.is_empty(),
         scopes,
         details,
-        token,
+        token: event.token.clone().unwrap_or_default(),
         ..GrantInfo::default()
     };
-    let id = crate::evidence::model::GrantId::new(&info.issuer, &info.token);
     Some(GrantRow { id, info, ..GrantRow::default() })
 }
 

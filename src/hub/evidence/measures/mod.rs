@@ -11,6 +11,7 @@ pub mod kind;
 pub mod lifecycle;
 pub mod look;
 pub mod narrower;
+pub mod read_ahead;
 pub mod repeat;
 pub mod report;
 pub mod residual;

@@ -4,20 +4,19 @@
 use crate::evidence::measures::catalog::Catalog;
 use crate::evidence::measures::comparison::{Comparing, Role};
 use crate::evidence::measures::lifecycle::{Ended, Lifecycle};
+use crate::evidence::measures::read_ahead::read_ahead;
 use crate::evidence::measures::repeat::{Repeats, Series};
 use crate::evidence::measures::rollup::{Measured, Row, Rows};
 use crate::evidence::measures::spread::Histograms;
 use crate::evidence::measures::unused::Unused;
 use crate::evidence::measures::width::{Counted, Widths};
 use crate::evidence::measures::{kind, residual, sharing};
-use crate::evidence::model::{EventRow, GrantId, GrantRow, Selector, Window};
+use crate::evidence::model::{EventKind, EventRow, GrantId, GrantRow, Selector, Window};
 use crate::evidence::report::{GrantMeasures, Report};
 use crate::evidence::store::EvidenceStore;
 use crate::store::model::StoreError;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
-use std::mem;
-use std::sync::mpsc::{channel, sync_channel};
 
 /// An end so long before the window still counts, in milliseconds: one day. An attempt that comes later than this after
 /// the end of its task is seen only if the token has expired.
@@ -31,12 +30,6 @@ pub const MOST_LISTED: usize = 1_000;
 
 /// Single decisions of one grant that are read to tell which attempts came after the end.
 const MOST_RECORDS: usize = 10_000;
-
-/// So many grants go from the thread that reads to the one that measures at a time.
-const TOGETHER: usize = 256;
-
-/// So many times that many wait for it.
-const READ_AHEAD: usize = 4;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +60,7 @@ pub fn report(
     let Some((lifecycle, mut unused)) = events(store, feed, window, LOOK_BACK, go_on)? else { return Ok(None) };
     let mut report = Making::new(&catalog, &lifecycle, window, query);
     let mut goes_on = true;
-    read_ahead(store, feed, window, &mut |grant| {
+    read_ahead(|each| store.grants(feed, window, each), &mut |grant: &GrantRow| {
         unused.seen(grant.id);
         // The store has seen the other ones at some other time.
         report.add(grant, grant.first > 0);
@@ -75,7 +68,7 @@ pub fn report(
         goes_on
     })?;
     if goes_on && !unused.is_empty() {
-        store.events(feed, window, &mut |event| {
+        store.events(feed, window, Some(EventKind::Issued), &mut |event| {
             if let Some(grant) = unused.take(&event) {
                 report.add(&grant, true);
             }
@@ -98,47 +91,6 @@ pub fn report(
     Ok(Some(report))
 }
 
-/// [`EvidenceStore::grants`], read in a thread of its own while `each` is at work: reading and measuring take about as long
-/// as each other. That thread also frees what it has read: each of two threads that free what the other has allocated waits
-/// for the other most of the time.
-fn read_ahead(
-    store: &dyn EvidenceStore,
-    feed: &str,
-    window: Window,
-    each: &mut dyn FnMut(&GrantRow) -> bool,
-) -> Result<(), StoreError> {
-    let (sender, receiver) = sync_channel::<Vec<GrantRow>>(READ_AHEAD);
-    let (done, measured) = channel::<Vec<GrantRow>>();
-    std::thread::scope(|scope| {
-        let reader = std::thread::Builder::new().name("evidence-report".to_owned());
-        let reader = reader.spawn_scoped(scope, move || {
-            let mut rows = Vec::with_capacity(TOGETHER);
-            let read = store.grants(feed, window, &mut |grant| {
-                rows.push(grant);
-                if rows.len() < TOGETHER {
-                    return true;
-                }
-                measured.try_iter().for_each(drop);
-                // Nobody takes them any more: the other thread was told to stop.
-                sender.send(mem::replace(&mut rows, Vec::with_capacity(TOGETHER))).is_ok()
-            });
-            // As above.
-            _ = sender.send(rows);
-            read
-        });
-        let reader = reader.map_err(|error| StoreError::Failed(error.to_string()))?;
-        let mut goes_on = true;
-        while goes_on {
-            let Ok(rows) = receiver.recv() else { break };
-            goes_on = rows.iter().all(&mut *each);
-            // At the end nobody frees them but this thread.
-            _ = done.send(rows);
-        }
-        drop(receiver);
-        reader.join().unwrap_or_else(|_| Err(StoreError::Failed("the reading of grants broke off".to_owned())))
-    })
-}
-
 /// Reads the events of the window and of `look_back` milliseconds before it. `None`: told to stop.
 pub(crate) fn events(
     store: &dyn EvidenceStore,
@@ -150,10 +102,10 @@ pub(crate) fn events(
     let (mut lifecycle, mut unused) = (Lifecycle::default(), Unused::default());
     let mut goes_on = true;
     let wide = Window { since: window.since.saturating_sub(look_back), until: window.until };
-    store.events(feed, wide, &mut |event: EventRow| {
-        lifecycle.add(&event);
+    read_ahead(|each| store.events(feed, wide, None, each), &mut |event: &EventRow| {
+        lifecycle.add(event);
         if event.at >= window.since {
-            unused.add(&event);
+            unused.add(event);
         }
         goes_on = go_on();
         goes_on
@@ -250,7 +202,7 @@ impl<'r> Making<'r> {
             if self.worst.len() >= self.limit {
                 self.worst.pop();
             }
-            let grant = grant.clone();
+            let (grant, kind) = (grant.clone(), kind.into_owned());
             self.worst.push(Reverse(Listed { rank, grant, kind, series, ended, repeated: false }));
         }
     }

@@ -13,9 +13,7 @@ pub struct Unused {
 impl Unused {
     /// Takes in an event, before the uses are read.
     pub fn add(&mut self, event: &EventRow) {
-        if let Some(grant) = lifecycle::issued(event) {
-            self.issued.insert(grant.id);
-        }
+        self.issued.extend(lifecycle::issued_id(event));
     }
 
     /// Proxies saw this grant.
@@ -30,7 +28,7 @@ impl Unused {
 
     /// The grant that `event` issued, once, if it is one of those that are left. After the uses were read.
     pub fn take(&mut self, event: &EventRow) -> Option<GrantRow> {
-        let grant = lifecycle::issued(event)?;
-        self.issued.remove(&grant.id).then_some(grant)
+        let id = lifecycle::issued_id(event)?;
+        if self.issued.remove(&id) { lifecycle::issued(event) } else { None }
     }
 }

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long after the start the first look is, and after this long it is tried again if the store was not open.
 const FIRST: Duration = Duration::from_secs(10);
 
-/// Between two looks.
+/// Between two looks, at least.
 const PERIOD: Duration = Duration::from_secs(300);
+
+/// The pause is at least so many times as long as the looks took: they take at most a twentieth of a core.
+const PAUSES: u32 = 20;
 
 /// The thread that looks. Its stop ends a look that is under way.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ fn run(evidence: &Evidence, feeds: &[String], stopped: &Receiver<()>, ends: &Ato
     let mut pause = FIRST;
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
         let Some(store) = evidence.store() else { continue };
-        pause = PERIOD;
+        let begun = Instant::now();
         for feed in feeds {
             match look(&*store, feed, evidence.now(), &|| !ends.load(Ordering::Relaxed)) {
                 Ok(Some(look)) => {
@@ -65,5 +68,6 @@ fn run(evidence: &Evidence, feeds: &[String], stopped: &Receiver<()>, ends: &Ato
                 Err(error) => failures.failed(feed, &error),
             }
         }
+        pause = PERIOD.max(begun.elapsed().saturating_mul(PAUSES));
     }
 }

@@ -1,6 +1,6 @@
 //! Width: what a grant allowed, against what was used of it, in cells of rule x action x identifier.
 
-use crate::evidence::measures::catalog::{Catalog, Use, method};
+use crate::evidence::measures::catalog::{Catalog, Label, Use, method};
 use crate::evidence::measures::narrower;
 use crate::evidence::model::GrantRow;
 use crate::evidence::report::{Cell, Width};
@@ -57,13 +57,29 @@ struct Candidates {
 /// A cell. Rules of one name are the same rule, also if a configuration changed it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
-    rule: String,
+    rule: Rc<str>,
     /// `None`: any method.
     action: Option<String>,
     /// `None`: anything.
     captures: Option<Vec<String>>,
-    /// What is shown: see [`Cell::identifier`].
-    shown: Option<String>,
+    /// What is shown if nothing is captured.
+    place: Option<Rc<str>>,
+}
+
+impl Key {
+    fn new(label: &Label, action: Option<String>, captures: Option<Vec<String>>) -> Key {
+        let is_fixed = captures.as_ref().is_some_and(Vec::is_empty);
+        let place = is_fixed.then(|| Rc::clone(&label.place));
+        Key { rule: Rc::clone(&label.rule), action, captures, place }
+    }
+
+    /// See [`Cell::identifier`].
+    fn shown(&self) -> Option<String> {
+        match &self.place {
+            Some(place) => Some(place.to_string()),
+            None => self.captures.as_ref().map(|captures| captures.join("/")),
+        }
+    }
 }
 
 /// What a grant allowed.
@@ -156,11 +172,11 @@ impl<'c> Widths<'c> {
         let details = info.details.iter().filter_map(|detail| Detail::read(detail.as_object()?));
         for held in details {
             for position in candidates.by_type.get(&held.kind).into_iter().flatten() {
-                let Some(rule) = self.catalog.rule(*position) else { continue };
+                let Some((rule, label)) = self.labelled(*position) else { continue };
                 if rule.reach(&held, MOST_CELLS, &mut reached).is_err() || keys.len() > MOST_CELLS {
                     return Allowed::Unknown(format!("it allows more than {MOST_CELLS} cells"));
                 }
-                reached.drain(..).for_each(|reach| add(rule, reach, &mut keys));
+                reached.drain(..).for_each(|reach| add(rule, label, reach, &mut keys));
             }
         }
         if keys.len() > MOST_CELLS {
@@ -195,13 +211,13 @@ impl<'c> Widths<'c> {
         let mut candidates = Candidates::default();
         let mut plain = BTreeSet::new();
         for position in rules {
-            let Some(rule) = self.catalog.rule(position) else { continue };
+            let Some((rule, label)) = self.labelled(position) else { continue };
             if !rule.requires_grant() || !rule.has_scopes(scopes) {
                 continue;
             }
             match &rule.outline().detail {
                 Some(detail) => candidates.by_type.entry(detail.kind.clone()).or_default().push(position),
-                None => add(rule, rule.reach_without_detail(), &mut plain),
+                None => add(rule, label, rule.reach_without_detail(), &mut plain),
             }
         }
         candidates.plain = plain.into_iter().collect();
@@ -229,12 +245,16 @@ impl<'c> Widths<'c> {
         found.collect()
     }
 
-    fn used(&self, uses: &[Use<'_>]) -> HashSet<Key> {
+    fn labelled(&self, position: usize) -> Option<(&'c RuleAllowance, &'c Label)> {
+        Some((self.catalog.rule(position)?, self.catalog.label(position)?))
+    }
+
+    fn used(&self, uses: &[Use<'_>]) -> BTreeSet<Key> {
         let key = |one: &Use<'_>| {
-            let rule = self.catalog.rule(one.position)?;
+            let (rule, label) = self.labelled(one.position)?;
             let captures = &one.row.captures;
             let action = rule.action_of(captures).unwrap_or_else(|| method(rule, &one.row.method));
-            Some(key(rule, Some(action), Some(captures.clone())))
+            Some(Key::new(label, Some(action), Some(captures.clone())))
         };
         uses.iter().filter_map(key).collect()
     }
@@ -265,36 +285,27 @@ fn configs(grant: &GrantRow) -> Vec<&str> {
 }
 
 /// Adds the cells of `reach`.
-fn add(rule: &RuleAllowance, reach: Reach, keys: &mut BTreeSet<Key>) {
+fn add(rule: &RuleAllowance, label: &Label, reach: Reach, keys: &mut BTreeSet<Key>) {
     let methods = &rule.outline().methods;
     match reach.action {
         Some(action) => {
-            keys.insert(key(rule, Some(action), reach.captures));
+            keys.insert(Key::new(label, Some(action), reach.captures));
         }
         None if methods.is_empty() => {
-            keys.insert(key(rule, None, reach.captures));
+            keys.insert(Key::new(label, None, reach.captures));
         }
         None => methods.iter().for_each(|method| {
-            keys.insert(key(rule, Some(method.clone()), reach.captures.clone()));
+            keys.insert(Key::new(label, Some(method.clone()), reach.captures.clone()));
         }),
     }
 }
 
-fn key(rule: &RuleAllowance, action: Option<String>, captures: Option<Vec<String>>) -> Key {
-    let outline = rule.outline();
-    let shown = captures.as_ref().map(|captures| match captures.as_slice() {
-        [] => rule.identifier_of(&[]).or_else(|| outline.path.clone()).unwrap_or_default(),
-        captures => captures.join("/"),
-    });
-    Key { rule: outline.name.clone(), action, captures, shown }
-}
-
 /// The cells as they are listed: those that were used first. A use of an unbounded cell is a cell of its own.
-fn listed(allowed: &BTreeSet<Key>, used: &HashSet<Key>) -> Vec<Cell> {
+fn listed(allowed: &BTreeSet<Key>, used: &BTreeSet<Key>) -> Vec<Cell> {
     let cell = |key: &Key, used| Cell {
-        rule: key.rule.clone(),
+        rule: key.rule.to_string(),
         action: key.action.clone().unwrap_or_else(|| "*".to_owned()),
-        identifier: key.shown.clone(),
+        identifier: key.shown(),
         used,
     };
     let mut cells: BTreeSet<Cell> = used.iter().map(|key| cell(key, true)).collect();

@@ -16,7 +16,7 @@ pub mod testing;
 pub mod value;
 
 use crate::evidence::model::{
-    EventRow, Found, GapRow, GrantRow, Losses, RecordRow, Selector, Usage, Window, Write, Written,
+    EventKind, EventRow, Found, GapRow, GrantRow, Losses, RecordRow, Selector, Usage, Window, Write, Written,
 };
 use crate::store::model::StoreError;
 use taskfence_core::uses::outline::Outline;
@@ -36,8 +36,15 @@ pub trait EvidenceStore: Send + Sync {
     /// names is not among them. `each` says whether to go on.
     fn grants(&self, feed: &str, window: Window, each: &mut dyn FnMut(GrantRow) -> bool) -> Result<(), StoreError>;
 
-    /// Shows `each` the events of `feed` in the window, in the order of their times. `each` says whether to go on.
-    fn events(&self, feed: &str, window: Window, each: &mut dyn FnMut(EventRow) -> bool) -> Result<(), StoreError>;
+    /// Shows `each` the events of `feed` in the window, in the order of their times; `kind`: only those of this kind. `each`
+    /// says whether to go on.
+    fn events(
+        &self,
+        feed: &str,
+        window: Window,
+        kind: Option<EventKind>,
+        each: &mut dyn FnMut(EventRow) -> bool,
+    ) -> Result<(), StoreError>;
 
     /// What is known about `selector` in the window. `issuer` limits it to one. At most `limit` grants (in the order of
     /// their ids), `limit` events and `limit` records (the first ones).

@@ -202,7 +202,7 @@ pub fn events(store: &dyn EvidenceStore, window: Window) -> Vec<String> {
         all.push(row.id);
         true
     };
-    store.events(FEED, window, each).unwrap();
+    store.events(FEED, window, None, each).unwrap();
     all
 }
 

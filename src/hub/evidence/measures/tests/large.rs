@@ -6,7 +6,8 @@ use crate::evidence::measures::look::look;
 use crate::evidence::model::Window;
 use crate::evidence::store::kept::Kept;
 use crate::evidence::store::sqlite::SqliteEvidence;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 #[test]
 fn sums_are_those_of_the_fixture() {
@@ -28,18 +29,24 @@ fn sums_are_those_of_the_fixture() {
 }
 
 /// How long a report takes, and how much memory: `cargo test --release -p taskfence-hub --lib -- --ignored
-/// a_report_about_many_grants --nocapture`. `GRANTS`: how many; a million by default.
+/// a_report_about_many_grants --nocapture`. `GRANTS`: how many; a million by default. `FOLDER`: where the store is kept
+/// from one run to the next.
 #[test]
 #[ignore = "it measures, and takes minutes"]
 fn a_report_about_many_grants() {
     let grants = std::env::var("GRANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteEvidence::open(folder.path(), Kept { days: 3_650, bytes: u64::MAX }).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("FOLDER").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(temporary.path());
+    let is_filled = folder.join("index.sqlite").exists();
+    let store = SqliteEvidence::open(folder, Kept { days: 3_650, bytes: u64::MAX }).unwrap();
     let until = NOON / DAY * DAY;
     let fixture = Fixture::before(until, grants);
-    let begun = Instant::now();
-    let filled = fixture.fill(&store).unwrap();
-    println!("filled with {filled:?} in {:?}", begun.elapsed());
+    if !is_filled {
+        let begun = Instant::now();
+        let filled = fixture.fill(&store).unwrap();
+        println!("filled with {filled:?} in {:?}", begun.elapsed());
+    }
     let window = Window { since: fixture.since, until: until + 2 * DAY };
     let begun = Instant::now();
     let mut read = 0_u64;
@@ -61,7 +68,6 @@ fn a_report_about_many_grants() {
         report.total.grants,
         memory("VmHWM")
     );
-    assert!(took < Duration::from_secs(10), "{took:?}");
     let begun = Instant::now();
     let found = look(&store, FEED, until, &|| true).unwrap();
     println!("the look: {found:?} in {:?}", begun.elapsed());

@@ -87,6 +87,23 @@ fn the_gauges_look_at_the_last_hours() {
 }
 
 #[test]
+fn the_gauges_show_a_grant_for_as_long_as_it_is_used_after_its_end() {
+    let store = store(rules());
+    let ended = NOON + 10 * MINUTE;
+    let info = GrantInfo { expires_at: (NOON + 12 * HOUR) / 1_000, ..grant("late", NOON, &["orders"], json!([])) };
+    let used = |at| permitted(0, "GET", "1", 2, (at, at));
+    for (number, hour) in [0, 1, 2, 3, 4].into_iter().enumerate() {
+        let at = NOON + hour * HOUR + MINUTE;
+        let uses = GrantUses { grant: info.clone(), permitted: vec![used(at)], ..GrantUses::default() };
+        batch(&store, u64::try_from(number).unwrap() + 1, at + 1, vec![uses], Vec::new());
+    }
+    write(&store, Write::Event(Box::new(event(EventKind::Ended, ended, &info))));
+    let residual = |now| look(&store, FEED, now, &|| true).unwrap().unwrap().residual_seconds;
+    assert_eq!(residual(NOON + 4 * HOUR + 2 * MINUTE), 4.0 * 3_600.0 - 9.0 * 60.0);
+    assert_eq!(residual(NOON + 5 * HOUR + 2 * MINUTE), 0.0, "it is not used any more");
+}
+
+#[test]
 fn work_stops_when_it_is_told_to() {
     let store = elevation();
     let query = Query { feed: FEED.to_owned(), since: NOON, until: NOON + TWO_HOURS, ..Query::default() };

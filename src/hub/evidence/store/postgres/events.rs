@@ -7,7 +7,6 @@ use crate::evidence::store::value::{int, uint};
 use crate::store::model::StoreError;
 use crate::store::postgres::session::Session;
 use crate::store::postgres::text::stored;
-use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Row;
@@ -43,32 +42,34 @@ pub(super) fn write(
     insert(session, &new)
 }
 
-/// Shows `each` the events of the window.
+/// Shows `each` the events of the window; `kind`: only those of this kind.
 pub(super) fn each(
     session: &mut Session,
     feed: &str,
     window: Window,
+    kind: Option<EventKind>,
     each: &mut dyn FnMut(EventRow) -> bool,
 ) -> Result<(), StoreError> {
     let days = days::of_uses(session, window)?;
     let text = format!(
         "SELECT {COLUMNS} FROM evidence.event_day WHERE feed = $1 AND day = ANY ($2) AND at >= $3 AND at < $4
-         ORDER BY at, source, id"
+            AND ($5::text IS NULL OR kind = $5) ORDER BY at, source, id"
     );
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&feed, &days, &int(window.since), &int(window.until)];
+    let kind = kind.map(EventKind::name);
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&feed, &days, &int(window.since), &int(window.until), &kind];
     session.each_row(&text, &params, &mut |row_of| Ok(each(row(feed, row_of)?)))
 }
 
 /// Reads a row of [`COLUMNS`].
 pub(super) fn row(feed: &str, row: &Row) -> Result<EventRow, StoreError> {
     let kind: Option<&str> = row.try_get(2)?;
-    let kind = kind.map(|name| serde_json::from_value::<EventKind>(Value::from(name)));
     Ok(EventRow {
         feed: feed.to_owned(),
         source: row.try_get(0)?,
         id: row.try_get(1)?,
-        kind: kind.transpose().map_err(|error| StoreError::Damaged(format!("the kind of an event: {error}")))?,
+        // A kind that only a newer hub knows is none.
+        kind: kind.and_then(EventKind::named),
         at: uint(row.try_get(3)?),
         heard_at: uint(row.try_get(4)?),
         issuer: row.try_get(5)?,
@@ -119,14 +120,10 @@ fn insert(session: &mut Session, new: &[(&EventRow, Key, i32)]) -> Result<(), St
     let optional = |of: fn(&EventRow) -> &Option<String>| {
         new.iter().map(|(event, _, _)| of(event).as_deref().map(stored)).collect::<Vec<Option<Cow<'_, str>>>>()
     };
-    let kind = |event: &EventRow| {
-        let name = event.kind.and_then(|kind| serde_json::to_value(kind).ok());
-        name.and_then(|name| name.as_str().map(str::to_owned))
-    };
     let day: Vec<i32> = new.iter().map(|(_, _, day)| *day).collect();
     let feed: Vec<&str> = new.iter().map(|(event, _, _)| event.feed.as_str()).collect();
     let key: Vec<&[u8]> = new.iter().map(|(_, key, _)| key.as_slice()).collect();
-    let kinds: Vec<Option<String>> = new.iter().map(|(event, _, _)| kind(event)).collect();
+    let kinds: Vec<Option<&str>> = new.iter().map(|(event, _, _)| event.kind.map(EventKind::name)).collect();
     let at: Vec<i64> = new.iter().map(|(event, _, _)| int(event.at)).collect();
     let heard_at: Vec<i64> = new.iter().map(|(event, _, _)| int(event.heard_at)).collect();
     let data: Vec<String> = new.iter().map(|(event, _, _)| json(&event.data)).collect::<Result<_, _>>()?;

@@ -41,7 +41,7 @@ fn measure_evidence_postgres() {
     let begin = Instant::now();
     let mut events = 0u64;
     store
-        .events(FEED, window, &mut |_| {
+        .events(FEED, window, None, &mut |_| {
             events += 1;
             true
         })

@@ -27,7 +27,7 @@ mod write;
 
 use crate::config::hub::Postgres;
 use crate::evidence::model::{
-    EventRow, Found, GapRow, GrantRow, Losses, RecordRow, Selector, Usage, Window, Write, Written,
+    EventKind, EventRow, Found, GapRow, GrantRow, Losses, RecordRow, Selector, Usage, Window, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::kept::Kept;
@@ -114,8 +114,14 @@ impl EvidenceStore for PostgresEvidence {
         self.read(|session| grants::each(session, feed, window, None, each))
     }
 
-    fn events(&self, feed: &str, window: Window, each: &mut dyn FnMut(EventRow) -> bool) -> Result<(), StoreError> {
-        self.read(|session| events::each(session, feed, window, each))
+    fn events(
+        &self,
+        feed: &str,
+        window: Window,
+        kind: Option<EventKind>,
+        each: &mut dyn FnMut(EventRow) -> bool,
+    ) -> Result<(), StoreError> {
+        self.read(|session| events::each(session, feed, window, kind, each))
     }
 
     fn find(

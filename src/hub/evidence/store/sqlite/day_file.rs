@@ -3,7 +3,7 @@
 use super::folder::{Folder, Which};
 use super::info;
 use super::names::{Numbers, remember};
-use crate::evidence::model::{BatchWrite, EventRow, GrantId};
+use crate::evidence::model::{BatchWrite, EventKind, EventRow, GrantId};
 use crate::evidence::store::day::{Day, HOUR};
 use crate::evidence::store::value::int;
 use crate::store::model::StoreError;
@@ -373,11 +373,7 @@ impl DayFile {
     /// Writes an event. Returns whether it is new.
     pub fn add_event(&mut self, event: &EventRow) -> Result<bool, StoreError> {
         let feed = self.name(&event.feed)?;
-        let kind = event
-            .kind
-            .map(|kind| serde_json::to_value(kind).map_err(|error| super::rows::damaged(&error)))
-            .transpose()?;
-        let (kind, data) = (kind.as_ref().and_then(Value::as_str), json(&event.data)?);
+        let (kind, data) = (event.kind.map(EventKind::name), json(&event.data)?);
         let (at, heard_at) = (int(event.at), int(event.heard_at));
         let values: [&dyn ToSql; 16] = [
             &feed,

@@ -194,6 +194,8 @@ impl Folder {
     }
 
     fn connect(&self, which: Which, flags: OpenFlags) -> Result<Connection, StoreError> {
+        // A connection is used by one thread at a time: it needs no lock of its own, which each read of a value would take.
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(self.path.join(which.name()), flags);
         let connection = connection.map_err(|error| self.named(which, error.into()))?;
         connection.busy_timeout(BUSY)?;

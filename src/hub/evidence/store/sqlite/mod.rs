@@ -22,7 +22,7 @@ mod source;
 mod writer;
 
 use crate::evidence::model::{
-    EventRow, Found, GapRow, GrantRow, Losses, RecordRow, Selector, Usage, Window, Write, Written,
+    EventKind, EventRow, Found, GapRow, GrantRow, Losses, RecordRow, Selector, Usage, Window, Write, Written,
 };
 use crate::evidence::store::EvidenceStore;
 use crate::evidence::store::day::Day;
@@ -87,8 +87,14 @@ impl EvidenceStore for SqliteEvidence {
         })
     }
 
-    fn events(&self, feed: &str, window: Window, each: &mut dyn FnMut(EventRow) -> bool) -> Result<(), StoreError> {
-        self.read(|folder, faults| reads::events(folder, feed, window, faults, each))
+    fn events(
+        &self,
+        feed: &str,
+        window: Window,
+        kind: Option<EventKind>,
+        each: &mut dyn FnMut(EventRow) -> bool,
+    ) -> Result<(), StoreError> {
+        self.read(|folder, faults| reads::events(folder, feed, window, kind, faults, each))
     }
 
     fn find(

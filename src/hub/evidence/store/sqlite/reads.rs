@@ -3,7 +3,7 @@
 use super::folder::{Damaged, Folder, Which};
 use super::rows;
 use super::source::{self, Faults, Source};
-use crate::evidence::model::{EventRow, GapRow, Losses, RecordRow, Window};
+use crate::evidence::model::{EventKind, EventRow, GapRow, Losses, RecordRow, Window};
 use crate::evidence::store::bounded::MOST_OF_ALL;
 use crate::evidence::store::day::{Day, HOUR};
 use crate::evidence::store::value::{int, uint};
@@ -14,16 +14,18 @@ use std::collections::BTreeMap;
 /// The last day that there can be.
 const LAST: Day = Day(u64::MAX);
 
-/// Shows `each` the events of the window. They are in the files of their days.
+/// Shows `each` the events of the window; `kind`: only those of this kind. They are in the files of their days.
 pub fn events(
     folder: &Folder,
     feed: &str,
     window: Window,
+    kind: Option<EventKind>,
     faults: &mut Faults,
     each: &mut dyn FnMut(EventRow) -> bool,
 ) -> Result<(), StoreError> {
     for source in events_in(folder, feed, window, faults)? {
-        let read = show_events(&source, feed, window, each).map_err(|error| folder.named(Which::Of(source.day), error));
+        let read =
+            show_events(&source, feed, window, kind, each).map_err(|error| folder.named(Which::Of(source.day), error));
         if faults.pass(source.day, read)? == Some(false) {
             break;
         }
@@ -46,14 +48,17 @@ fn show_events(
     source: &Source,
     feed: &str,
     window: Window,
+    kind: Option<EventKind>,
     each: &mut dyn FnMut(EventRow) -> bool,
 ) -> Result<bool, StoreError> {
     let find = format!(
-        "SELECT {} FROM event e INDEXED BY event_at WHERE e.feed = ? AND e.at >= ? AND e.at < ? ORDER BY e.at, e.n",
+        "SELECT {} FROM event e INDEXED BY event_at
+         WHERE e.feed = ? AND e.at >= ? AND e.at < ? AND (?4 IS NULL OR e.kind = ?4) ORDER BY e.at, e.n",
         rows::EVENT
     );
+    let kind = kind.map(EventKind::name);
     let mut find = source.connection.prepare(&find)?;
-    let mut found = find.query(params![source.feed, int(window.since), int(window.until)])?;
+    let mut found = find.query(params![source.feed, int(window.since), int(window.until), kind])?;
     while let Some(row) = found.next()? {
         if !each(rows::event(feed, row)?) {
             return Ok(false);

@@ -1,6 +1,6 @@
 //! Events, records and gaps, from columns.
 
-use crate::evidence::model::{EventRow, GapRow, GrantId, RecordRow};
+use crate::evidence::model::{EventKind, EventRow, GapRow, GrantId, RecordRow};
 use crate::evidence::store::bounded::weigh_record;
 use crate::evidence::store::value::uint;
 use crate::store::model::StoreError;
@@ -25,13 +25,13 @@ pub const GAP: &str = "(SELECT name FROM name WHERE name.id = g.node), g.vm, g.s
 /// Reads the columns [`EVENT`].
 pub fn event(feed: &str, row: &Row<'_>) -> Result<EventRow, StoreError> {
     // A kind that only a newer hub knows is none.
-    let kind: Option<String> = row.get(2)?;
+    let kind = row.get_ref(2)?.as_str_or_null().map_err(|error| damaged(&error))?;
     let data = row.get_ref(14)?.as_str().map_err(|error| damaged(&error))?;
     Ok(EventRow {
         feed: feed.to_owned(),
         source: row.get(0)?,
         id: row.get(1)?,
-        kind: kind.and_then(|kind| serde_json::from_value(kind.into()).ok()),
+        kind: kind.and_then(EventKind::named),
         at: uint(row.get(3)?),
         heard_at: uint(row.get(4)?),
         issuer: row.get(5)?,

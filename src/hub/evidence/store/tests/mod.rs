@@ -146,15 +146,22 @@ fn events_are_known_by_source_and_id_and_come_in_the_order_of_their_times(home: 
         rows.push(row);
         true
     };
-    store.events(FEED, ALWAYS, each).unwrap();
+    store.events(FEED, ALWAYS, None, each).unwrap();
     assert_eq!((&rows[4], &rows[2]), (&full, &unnamed), "they come as they were written");
     assert_eq!(rows[0].reason, None, "the first one stays");
+    let mut approved = Vec::new();
+    let each = &mut |row: EventRow| {
+        approved.push(row.id);
+        true
+    };
+    store.events(FEED, ALWAYS, Some(EventKind::Approved), each).unwrap();
+    assert_eq!(approved, ["a", "c", "c", "full"], "all but that without a kind");
     let mut shown = 0;
     let each = &mut |_| {
         shown += 1;
         shown < 2
     };
-    store.events(FEED, ALWAYS, each).unwrap();
+    store.events(FEED, ALWAYS, None, each).unwrap();
     assert_eq!(shown, 2, "it ends where it is told to");
 }
 
