@@ -107,7 +107,10 @@ impl Mesh {
     }
 
     fn scraped(&self) -> Value {
-        let job = |name: &str, path: &str, target: SocketAddr| json!({"job_name": name, "metrics_path": path, "static_configs": [{"targets": [target.to_string()]}]});
+        let job = |name: &str, path: &str, target: SocketAddr| {
+            let targets = json!([{"targets": [target.to_string()]}]);
+            json!({"job_name": name, "metrics_path": path, "static_configs": targets})
+        };
         let mut hub = job("taskfence-hub", "/metrics", self.hub.address());
         hub["authorization"] = json!({"credentials": self.hub.operator});
         json!({
