@@ -17,7 +17,7 @@ const FEED: &str = "main";
 const SINCE: u64 = 1_790_000_000_000;
 
 /// The browser; `None`: there is none, and the test is skipped, which this says by its name.
-fn chromium(test: &str) -> Option<PathBuf> {
+pub(crate) fn chromium(test: &str) -> Option<PathBuf> {
     if let Some(named) = env::var_os("TASKFENCE_CHROMIUM_BIN") {
         return Some(named.into());
     }
@@ -31,13 +31,13 @@ fn chromium(test: &str) -> Option<PathBuf> {
 }
 
 /// What a browser made of a page.
-struct Seen {
-    dom: String,
+pub(crate) struct Seen {
+    pub(crate) dom: String,
     /// What it wrote into its console: errors of scripts, and what the policy of the page refused.
-    console: Vec<String>,
+    pub(crate) console: Vec<String>,
 }
 
-fn open(browser: &Path, folder: &Path, page: &Path) -> Seen {
+pub(crate) fn open(browser: &Path, folder: &Path, page: &Path) -> Seen {
     let run = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))

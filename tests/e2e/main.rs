@@ -48,6 +48,7 @@ mod other_libraries;
 mod packages;
 mod paths;
 mod paused;
+mod pictures;
 mod ready_made;
 mod records;
 mod requirements;

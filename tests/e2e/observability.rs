@@ -25,6 +25,8 @@ use taskfence_tests::{
 use tokio::time::sleep;
 
 const TASK_COMPLETED: &str = "urn:taskfence:secevent:task-completed";
+/// How many names the legend of a panel can have. A counter for each reason is there from the start, and most stay 0.
+const LEGEND: usize = 16;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -34,7 +36,7 @@ fn shipped(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-fn yaml(file: &str) -> Value {
+pub(crate) fn yaml(file: &str) -> Value {
     serde_saphyr::from_str(&shipped(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
@@ -44,19 +46,30 @@ struct Asked {
     query: String,
 }
 
-/// The queries of all panels. Variables match everything, as they do when a dashboard is opened.
+/// A dashboard that we ship, and the file that it is in.
+pub(crate) fn dashboard(name: &str) -> (String, Value) {
+    let file = format!("envoy/grafana/{name}.json");
+    let board = serde_json::from_str(&shipped(&file)).unwrap();
+    (file, board)
+}
+
+/// The query of a target of a panel. Variables match everything, as they do when a dashboard is opened.
+pub(crate) fn query_of(target: &Value) -> String {
+    let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+    let query = ["$job", "$instance", "$feed"].iter().fold(query, |query, name| query.replace(name, ".*"));
+    assert!(!query.contains('$'), "{query}");
+    query
+}
+
+/// The queries of all panels.
 fn panels() -> Vec<Asked> {
     let mut all = Vec::new();
     for name in ["mesh", "proxy", "hub", "evidence"] {
-        let file = format!("envoy/grafana/{name}.json");
-        let board: Value = serde_json::from_str(&shipped(&file)).unwrap();
+        let (file, board) = dashboard(name);
         for panel in board["panels"].as_array().unwrap() {
             assert!(panel["type"] == "row" || panel["datasource"]["uid"] == "${datasource}", "{panel}");
             for target in panel["targets"].as_array().into_iter().flatten() {
-                let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
-                let query = ["$job", "$instance", "$feed"].iter().fold(query, |query, name| query.replace(name, ".*"));
-                assert!(!query.contains('$'), "{file}: {query}");
-                all.push(Asked { place: format!("{file}: {}", panel["title"]), query });
+                all.push(Asked { place: format!("{file}: {}", panel["title"]), query: query_of(target) });
             }
         }
     }
@@ -208,8 +221,11 @@ impl Mesh {
         let mut stream = connection.start(&request).await.unwrap();
         assert_eq!(stream.status, 200);
         stream.read(1).await.unwrap();
+        let mut connection = Connection::open(self.follower.listener("shadow"), Http::Two).await.unwrap();
+        let mut goes_on = connection.start(&request).await.unwrap();
         self.transmitter.send(&complete_task(&task));
         assert!(stream.end(SOON).await.unwrap().broken.is_some());
+        goes_on.read(1).await.unwrap();
         self.direct.accept(&complete_task(&unique("task"))).await;
     }
 }
@@ -271,6 +287,10 @@ async fn every_query_of_a_panel_or_an_alert_has_data() {
         }
         sleep(Duration::from_secs(1)).await;
     }
+    for Asked { place, query } in panels() {
+        let names = server.query(&query).await.unwrap().len();
+        assert!(names <= LEGEND, "{place} has a legend of {names} names: {query}");
+    }
     let loaded = server.rules().await.unwrap();
     assert_eq!(loaded.len(), rules.len());
     let bad: Vec<_> = loaded.iter().filter(|rule| rule["health"] != "ok").collect();
@@ -296,8 +316,8 @@ async fn numbers(server: &Prometheus) {
     assert_eq!(value(&of("read-order", "shadow", "denied")).await, 1.0);
     assert_eq!(value(&of("live", "enforce", "allowed")).await, 1.0);
     assert_eq!(value("taskfence_tokens_warm{pod='follower'}").await, 1.0);
-    assert_eq!(value("taskfence_tokens_cold{pod='follower'}").await, 2.0);
-    assert_eq!(value("taskfence_token_cache_entries{pod='follower'}").await, 2.0);
+    assert_eq!(value("taskfence_tokens_cold{pod='follower'}").await, 3.0);
+    assert_eq!(value("taskfence_token_cache_entries{pod='follower'}").await, 3.0);
     assert!(value("taskfence_token_cache_bytes{pod='follower'}").await > 2048.0);
     assert_eq!(value("taskfence_streams_live{pod='follower'}").await, 0.0);
     assert_eq!(value("taskfence_end_delay_ms_count{pod='follower'}").await, 1.0);

@@ -92,11 +92,13 @@ impl Prometheus {
 
     /// The series that `query` gives now.
     pub async fn query(&self, query: &str) -> Result<Vec<Value>> {
-        let answer = self.get(&format!("/api/v1/query?query={}", escaped(query))).await?;
-        match (answer["status"].as_str(), answer["data"]["result"].as_array()) {
-            (Some("success"), Some(series)) => Ok(series.clone()),
-            _ => Err(Error::new(format!("{query}: {answer}"))),
-        }
+        self.series(query, &format!("/api/v1/query?query={}", escaped(query))).await
+    }
+
+    /// The series that `query` gives from `start` to `end`, in seconds since 1970, each `step` seconds.
+    pub async fn range(&self, query: &str, (start, end): (i64, i64), step: u32) -> Result<Vec<Value>> {
+        let path = format!("/api/v1/query_range?query={}&start={start}&end={end}&step={step}", escaped(query));
+        self.series(query, &path).await
     }
 
     /// The rules that it has loaded, and how each went.
@@ -104,6 +106,14 @@ impl Prometheus {
         let answer = self.get("/api/v1/rules").await?;
         let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
         Ok(groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect())
+    }
+
+    async fn series(&self, query: &str, path: &str) -> Result<Vec<Value>> {
+        let answer = self.get(path).await?;
+        match (answer["status"].as_str(), answer["data"]["result"].as_array()) {
+            (Some("success"), Some(series)) => Ok(series.clone()),
+            _ => Err(Error::new(format!("{query}: {answer}"))),
+        }
     }
 
     async fn get(&self, path: &str) -> Result<Value> {
