@@ -56,6 +56,8 @@ pub enum HubPart {
     Replicas,
     /// Uses that are counted, taken in and reported
     Evidence,
+    /// The report about a million grants, on each engine.
+    Report,
 }
 
 /// A part of the bench that can run by itself.

@@ -18,12 +18,15 @@ const TICKS_PER_SECOND: u64 = 100;
 pub fn cpu(pid: u32) -> Result<Duration> {
     match nanoseconds(pid) {
         Some(nanoseconds) => Ok(Duration::from_nanos(nanoseconds)),
-        None => {
-            let text = read(pid, "stat")?;
-            let ticks = ticks(&text).ok_or_else(|| Error::new(format!("/proc/{pid}/stat: {text}")))?;
-            Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
-        }
+        None => cpu_with_ended(pid),
     }
+}
+
+/// The same with that of threads that have ended, in hundredths of a second.
+pub fn cpu_with_ended(pid: u32) -> Result<Duration> {
+    let text = read(pid, "stat")?;
+    let ticks = ticks(&text).ok_or_else(|| Error::new(format!("/proc/{pid}/stat: {text}")))?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 fn nanoseconds(pid: u32) -> Option<u64> {
@@ -45,9 +48,18 @@ fn ticks(stat: &str) -> Option<u64> {
 
 /// Its resident memory, in bytes.
 pub fn memory(pid: u32) -> Result<u64> {
+    memory_line(pid, "VmRSS:")
+}
+
+/// The most resident memory that it has had, in bytes.
+pub fn most_memory(pid: u32) -> Result<u64> {
+    memory_line(pid, "VmHWM:")
+}
+
+fn memory_line(pid: u32, name: &str) -> Result<u64> {
     let text = read(pid, "status")?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    kilobytes.map(|kilobytes: u64| kilobytes * 1024).ok_or_else(|| Error::new(format!("no VmRSS of process {pid}")))
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    kilobytes.map(|kilobytes: u64| kilobytes * 1024).ok_or_else(|| Error::new(format!("no {name} of process {pid}")))
 }
 
 fn read(pid: u32, file: &str) -> Result<String> {

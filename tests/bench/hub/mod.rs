@@ -3,7 +3,7 @@
 //!
 //! [`crowd`] measures with many followers that are no proxies ([`followers`]), [`in_force`], [`catch_up`] and [`warm`]
 //! with an Envoy, [`intake`] the signals that come in, [`replicas`] two hubs over one database, and
-//! [`evidence`] what it costs to count uses.
+//! [`evidence`] what it costs to count uses, with [`reports`] about them.
 
 pub mod answers;
 pub mod catch_up;
@@ -17,6 +17,7 @@ pub mod pages;
 pub mod push;
 pub mod relay;
 pub mod replicas;
+pub mod reports;
 pub mod warm;
 
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const OTHER_FILES: usize = 1_000;
 
 /// The parts, in the order of the rows.
-const PARTS: [(HubPart, &str); 8] = [
+const PARTS: [(HubPart, &str); 9] = [
     (HubPart::Followers, "many followers"),
     (HubPart::Mtls, "many followers over mTLS"),
     (HubPart::Proxy, "one proxy"),
@@ -56,6 +57,7 @@ const PARTS: [(HubPart, &str); 8] = [
     (HubPart::Warm, "a warm request"),
     (HubPart::Replicas, "two replicas"),
     (HubPart::Evidence, "evidence"),
+    (HubPart::Report, "reports"),
 ];
 
 /// What every part here needs.
@@ -83,6 +85,7 @@ pub async fn measure(options: &Options, cores: &Cores, progress: &mut Progress) 
             HubPart::Warm => warm::measure(&mut part).await,
             HubPart::Replicas => replicas::measure(&mut part).await,
             HubPart::Evidence => evidence::measure(&mut part).await,
+            HubPart::Report => reports::measure(&mut part).await,
         };
         if let Err(error) = result {
             let row = Row::void(&format!("hub/{name}"), "", "", error.to_string());
