@@ -95,7 +95,8 @@ pub struct Spread {
     pub lifetime: Vec<Bar>,
     /// Time from the first to the last use, in seconds.
     pub in_use: Vec<Bar>,
-    /// Grants by the hour or the day in which they were first used.
+    /// Grants by the hour or the day, in UTC, in which they were first used in the window: each hour of a window of up to
+    /// three days, each day of a longer one, also those without any grant.
     pub over_time: Vec<Bar>,
 }
 
