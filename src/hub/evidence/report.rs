@@ -17,6 +17,10 @@ pub struct Report {
     pub since: u64,
     /// The end of the window.
     pub until: u64,
+    /// The beginning of the first day of which the hub keeps evidence, of any feed; absent: it keeps none yet. What was
+    /// before is in no figure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_since: Option<u64>,
     /// All grants together.
     pub total: Rollup,
     /// By kind of task, the one with the most grants first.
@@ -321,5 +325,10 @@ impl Report {
     /// The window.
     pub fn window(&self) -> Window {
         Window { since: self.since, until: self.until }
+    }
+
+    /// From when on the hub keeps evidence, if the window begins before.
+    pub fn begins_late(&self) -> Option<u64> {
+        self.kept_since.filter(|kept| *kept > self.since)
     }
 }

@@ -126,6 +126,7 @@ fn report() -> Answer {
             routine: true,
             broad: true,
         }],
+        kept_since: Some(START + 3_600_000),
         gaps: vec![GapRow { node: "envoy-2".to_owned(), vm: "ab".to_owned(), since: START, until: START + 10_000 }],
         losses: Losses { other_permitted: 1, batches_dropped: 2, ..Losses::default() },
         comparison: Some(Comparison {
