@@ -17,7 +17,7 @@ use serde_json::Value;
 use taskfence_hub::evidence::report::{Alive, Report as Answer, Rollup};
 
 use crate::commands::hub_options::HubChoice;
-use crate::commands::window::{WindowOptions, ago, millis};
+use crate::commands::window::{WindowOptions, ago, in_order, millis};
 use crate::failure::Failure;
 use crate::input::file::{self, Access, Existing};
 use crate::remote::client::Client;
@@ -159,9 +159,7 @@ impl Report {
             return Err(Failure::Usage("--alive-between needs two times".to_owned()));
         };
         let (from, to) = (from.resolve(console.now)?, to.resolve(console.now)?);
-        if to <= from {
-            return Err(Failure::Usage("--alive-between: the second time lies before the first".to_owned()));
-        }
+        in_order(("the first of --alive-between", from), ("the second", to))?;
         if self.output == Format::Html {
             return Err(Failure::Usage(
                 "--alive-between has no page; use `--output csv`, `json` or `human`".to_owned(),

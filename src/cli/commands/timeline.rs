@@ -40,6 +40,10 @@ pub struct Timeline {
     options: HubOptions,
 }
 
+/// Said of a timeline that the hub has cut at its default bounds.
+const CUT: &str = "there is more than is shown: at most 1000 grants, not the first ones by time, 1000 events and 1000 single \
+                   decisions, the first ones; ask for a shorter time";
+
 /// Whose timeline.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -81,7 +85,7 @@ impl Timeline {
                 let timeline = Answer::deserialize(answer)?;
                 print(&timeline, console.out)?;
                 if timeline.cut {
-                    writeln!(console.err, "note: there is more than is shown; ask for a shorter time")?;
+                    writeln!(console.err, "note: {CUT}")?;
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use taskfence_hub::evidence::report::Report;
 
-use super::figure::counted;
+use super::figure::{counted, moment};
 use super::html::Html;
 use super::summary::loses;
 use super::table::{Cell, Table};
@@ -11,6 +11,7 @@ use super::table::{Cell, Table};
 pub fn section(html: &mut Html, report: &Report) {
     html.markup("<section id=\"missing\" class=\"follows\">\n<h2>What may be missing</h2>\n");
     if loses(report) {
+        begins(html, report);
         losses(html, report);
         gaps(html, report);
     } else {
@@ -23,6 +24,16 @@ pub fn section(html: &mut Html, report: &Report) {
         "<p class=\"note\">Only requests with a verified token are counted, and only by proxies that follow this feed. A \
          request that went past these proxies is not in the report. A proxy hands its uses over once in a period, so the \
          last seconds of a window that ends now may still come.</p>\n</section>\n",
+    );
+}
+
+fn begins(html: &mut Html, report: &Report) {
+    let Some(begins) = report.begins_late() else { return };
+    html.markup("<p class=\"box warn\">All before <strong>");
+    html.text(moment(begins));
+    html.markup(
+        "</strong> (UTC): the hub keeps no older evidence. It began then, or removed older days: see \
+         <code>evidence.days</code> and <code>evidence.mib</code> of its configuration.</p>\n",
     );
 }
 

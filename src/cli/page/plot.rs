@@ -208,7 +208,8 @@ impl<'r> Frame<'r> {
             frame.turned = true;
             // By 40 degrees: the sine is 0.64, the cosine 0.77.
             frame.height += longest * 0.64;
-            frame.left = LEFT.max(longest * 0.77 - frame.slot / 2.0);
+            // Digits are wider than letters on the average.
+            frame.left = LEFT.max(longest * 0.77 - frame.slot / 2.0 + LETTER);
             frame.slot = (WIDTH - frame.left - RIGHT) / slots;
         }
         frame
@@ -358,6 +359,17 @@ mod tests {
         };
         plot.write(&mut html);
         html.finish()
+    }
+
+    #[test]
+    fn the_first_label_of_many_is_inside_the_drawing() {
+        let days = |year: u64| (1..=28).map(move |day| Bar { label: format!("{year}-01-{day:02}"), grants: 1 });
+        let bars: Vec<_> = (2_015..2_030).flat_map(days).collect();
+        let svg = drawn(&bars, false);
+        let first = svg.split("translate(").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        // Turned by 40 degrees. A digit is almost 7 wide.
+        let width = size("2015-01-01".len()) * 6.8 * 0.77;
+        assert!(first.parse::<f64>().unwrap() >= width, "{first} of {width}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn section(html: &mut Html, report: &Report) {
 pub fn loses(report: &Report) -> bool {
     let losses = &report.losses;
     let lost = [losses.other_permitted, losses.other_refused, losses.records_dropped, losses.batches_dropped];
-    !report.gaps.is_empty() || lost.iter().any(|lost| *lost > 0)
+    report.begins_late().is_some() || !report.gaps.is_empty() || lost.iter().any(|lost| *lost > 0)
 }
 
 struct Card {

@@ -30,6 +30,7 @@ fn report(grants: u64) -> Report {
         spread: spread(grants),
         grants: (0..grants).map(grant).collect(),
         repeats: vec![repeat("bob", false, false), repeat("alice", true, true), repeat("carol", true, false)],
+        kept_since: Some(0),
         gaps: vec![GapRow {
             node: "envoy-1".to_owned(),
             vm: "91906472898440aa".to_owned(),
@@ -274,6 +275,17 @@ fn losses_and_gaps_are_said_near_the_top() {
     assert!(
         whole.contains("Nothing is known to be missing") && !whole.contains("Evidence of this window may be missing")
     );
+}
+
+#[test]
+fn a_window_that_begins_before_the_evidence_says_so() {
+    let begins = |kept_since| {
+        let report = Report { kept_since, gaps: Vec::new(), losses: Losses::default(), ..report(40) };
+        let page = render(&report);
+        page.contains("All before <strong>2026-09-21 15:13:20</strong>") && page.contains("figure may be too low")
+    };
+    assert!(begins(Some(SINCE + HOUR)));
+    assert!(!begins(Some(SINCE)) && !begins(None));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub mod tokens;
 pub mod undo;
 
 #[cfg(test)]
+mod report_tests;
+#[cfg(test)]
 mod revocation_tests;
 #[cfg(test)]
 mod tests;

@@ -159,7 +159,10 @@ async fn make(api: &Api, principal: &Principal, feed: &str, body: ReportBody) ->
         roles: Some(body.roles).filter(|roles| !roles.is_empty()),
     };
     let made = work(api, move |store, go_on| measures::report(store, &query, go_on));
-    Ok(Json(made.await?))
+    let mut report = made.await?;
+    let first_day = api.evidence.usage().map(|usage| usage.first_day).filter(|day| *day > 0);
+    report.kept_since = first_day.map(|day| day.saturating_mul(DAY));
+    Ok(Json(report))
 }
 
 /// Runs `make` on a thread where it may block. It is told to stop when the caller has gone.

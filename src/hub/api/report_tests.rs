@@ -92,3 +92,57 @@ fn the_document_describes_a_report() {
         assert!(schemas.contains_key(name), "{name}");
     }
 }
+
+/// The figures that a page names in the middle column of its tables between two headings.
+fn figures(page: &str, from: &str, to: &str) -> Vec<String> {
+    let part = page.split_once(from).unwrap().1.split_once(to).unwrap().0;
+    let rows = part.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| risk"));
+    let cells = rows.filter_map(|row| row.split(" | ").nth(1));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// The member `name` of the schema, or of what its array has.
+fn member<'d>(document: &'d Value, schema: &'d Value, name: &str) -> Option<&'d Value> {
+    let of_all = ["allOf", "oneOf", "anyOf"].into_iter().filter_map(|kind| schema[kind].as_array()).flatten();
+    if let Some(found) = of_all.filter_map(|one| member(document, one, name)).next() {
+        return Some(found);
+    }
+    if let Some(reference) = schema["$ref"].as_str() {
+        return member(document, document.pointer(reference.strip_prefix('#')?)?, name);
+    }
+    if schema["items"].is_object() {
+        return member(document, &schema["items"], name);
+    }
+    schema["properties"].get(name)
+}
+
+#[test]
+fn the_catalogues_name_figures_that_a_report_has() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/measures.md")).unwrap();
+    let document = serde_json::to_value(openapi()).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let named = figures(&page, "\n## What it is evidence for", "\n## Cost");
+    assert!(named.len() > 40, "{named:?}");
+    for figure in named {
+        let path: Vec<_> = figure.split('.').map(|name| name.trim_end_matches("[]")).collect();
+        let found = match path.as_slice() {
+            // A second one beside that before it, or the name of a view.
+            [name] => {
+                let mut all = schemas.as_object().unwrap().values();
+                all.any(|schema| schema["properties"].get(*name).is_some()) || *name == "refusals"
+            }
+            ["alive", rest @ ..] => reaches(&document, &schemas["Alive"], rest),
+            ["moments", ..] => reaches(&document, &schemas["Timeline"], &path),
+            path => reaches(&document, &schemas["Report"], path),
+        };
+        assert!(found, "`{figure}` is in no answer");
+    }
+}
+
+fn reaches(document: &Value, schema: &Value, path: &[&str]) -> bool {
+    let mut at = Some(schema);
+    for name in path {
+        at = at.and_then(|schema| member(document, schema, name));
+    }
+    at.is_some()
+}

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 /// The path.
 pub const PATH: &str = "/v1/feeds/{feed}/timeline";
 
-/// So many single decisions are looked at, unless the caller wants another number.
+/// So many grants, events and single decisions are looked at, of each, unless the caller wants another number.
 const LIMIT: usize = 1000;
 
 /// At most so many.
@@ -44,7 +44,8 @@ pub struct TimelineQuery {
     since: Option<u64>,
     /// Until when, in milliseconds since 1970; default: now.
     until: Option<u64>,
-    /// At most so many single decisions; default 1000, at most 10000.
+    /// At most so many grants (the first ones by their ids), events and single decisions (the first ones by their times), of
+    /// each; default 1000, at most 10000. `cut` says whether there were more.
     limit: Option<usize>,
 }
 

@@ -1,13 +1,15 @@
 //! What a proxy sends is looked at before it is stored: its numbers must have the right size and its names must stand for
 //! something. What is only odd is put right, because a batch that is refused is lost.
 
+mod outline;
+
+pub use self::outline::outline;
 use crate::evidence::weight::weigh;
 use crate::feed::report::is_id;
 use serde_json::Value;
 use std::collections::HashSet;
 use taskfence_core::time::Timestamp;
 use taskfence_core::uses::batch::{Batch, FORMAT, Gap, GrantInfo, GrantUses, Post};
-use taskfence_core::uses::outline::Outline;
 
 /// What is dated later than this after the clock of the hub is refused, in milliseconds: the clock of the proxy is wrong.
 pub const MAX_AHEAD: u64 = 5 * 60_000;
@@ -37,6 +39,9 @@ const MAX_RECORD_WEIGHT: usize = 64 * 1024;
 
 /// So many captures a path may have.
 const MAX_CAPTURES: usize = 64;
+
+/// So many characters of what a proxy sent are in an error.
+const MAX_SHOWN: usize = 128;
 
 /// What is compared with.
 #[derive(Debug)]
@@ -120,21 +125,6 @@ pub fn gap(gap: &mut Gap, against: &Against<'_>) -> Result<(), String> {
     vm(&gap.vm)?;
     when(gap.until, against)?;
     gap.since = began((gap.since, gap.until), against);
-    Ok(())
-}
-
-/// Checks the rules of a configuration; the error says what is wrong.
-pub fn outline(outline: &mut Outline) -> Result<(), String> {
-    text("config", &mut outline.config)?;
-    few("rules", outline.rules.len(), MAX_RULES)?;
-    if outline.config.is_empty() {
-        return Err("`config` is empty".to_owned());
-    }
-    for rule in &mut outline.rules {
-        text("rules.name", &mut rule.name)?;
-        let lists = [&mut rule.methods, &mut rule.hosts, &mut rule.captures, &mut rule.scopes];
-        lists.into_iter().flatten().chain(&mut rule.path).try_for_each(|one| text("rules", one))?;
-    }
     Ok(())
 }
 
@@ -247,10 +237,23 @@ fn date(record: &mut Value, (oldest, until): (u64, u64)) {
     }
 }
 
-/// About how many bytes the JSON values of a batch take in memory beside their text: a short text can make many of them.
-pub fn weight(batch: &Batch) -> usize {
-    let details = batch.grants.iter().flat_map(|grant| &grant.grant.details);
-    details.chain(&batch.records).map(weigh).fold(0, usize::saturating_add)
+/// About how many bytes the JSON values of batches, and rules of configurations, take in memory beside their text: a short
+/// text can make many of them.
+pub fn weight(post: &Post) -> usize {
+    let of_batch = |batch: &Batch| {
+        let details = batch.grants.iter().flat_map(|grant| &grant.grant.details);
+        details.chain(&batch.records).map(weigh).fold(0, usize::saturating_add)
+    };
+    let outlines = post.configs.iter().map(outline::weight);
+    post.batches.iter().map(of_batch).chain(outlines).fold(0, usize::saturating_add)
+}
+
+/// A text of a proxy in an error: the beginning of one that is long.
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 /// Times in order, and inside the batch.

@@ -17,6 +17,10 @@ pub struct Report {
     pub since: u64,
     /// The end of the window.
     pub until: u64,
+    /// The beginning of the first day of which the hub keeps evidence, of any feed; absent: it keeps none yet. What was
+    /// before is in no figure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_since: Option<u64>,
     /// All grants together.
     pub total: Rollup,
     /// By kind of task, the one with the most grants first.
@@ -95,7 +99,8 @@ pub struct Spread {
     pub lifetime: Vec<Bar>,
     /// Time from the first to the last use, in seconds.
     pub in_use: Vec<Bar>,
-    /// Grants by the hour or the day in which they were first used.
+    /// Grants by the hour or the day, in UTC, in which they were first used in the window: each hour of a window of up to
+    /// three days, each day of a longer one, also those without any grant.
     pub over_time: Vec<Bar>,
 }
 
@@ -320,5 +325,10 @@ impl Report {
     /// The window.
     pub fn window(&self) -> Window {
         Window { since: self.since, until: self.until }
+    }
+
+    /// From when on the hub keeps evidence, if the window begins before.
+    pub fn begins_late(&self) -> Option<u64> {
+        self.kept_since.filter(|kept| *kept > self.since)
     }
 }

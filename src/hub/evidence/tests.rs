@@ -284,6 +284,99 @@ async fn times_outside_of_what_is_kept_are_put_right() {
     hub.stop().await;
 }
 
+/// A post of follower-1 with two batches: one of ten days ago by the grant `old`, one of now by `new`.
+fn old_and_new() -> Value {
+    let of = |token: &str, number: u64, ago: u64| {
+        let mut batch = batch(VM, number);
+        let at = now() - ago;
+        (batch["since"], batch["until"]) = (json!(at - 1), json!(at));
+        let grant = &mut batch["grants"][0];
+        (grant["grant"]["token"], grant["grant"]["issued_at"]) = (json!(token), json!(at / 1_000));
+        batch
+    };
+    post(&[of("old", 1, 10 * DAY), of("new", 2, 1_000)])
+}
+
+const DAY: u64 = 86_400_000;
+
+/// The report of the last 30 days, once `is_ready` says so of it.
+async fn report_of(hub: &Running, feed: &str, token: &str, is_ready: &dyn Fn(&Value) -> bool) -> Value {
+    let path = format!("/v1/feeds/{feed}/report?since={}", now() - 30 * DAY);
+    for _ in 0..100 {
+        let (status, report) = hub.call("GET", &path, Some(token), None).await;
+        if status == 200 && is_ready(&report) {
+            return report;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("no such report came");
+}
+
+#[tokio::test]
+async fn fewer_days_remove_older_evidence_and_the_report_says_since_when_there_is_some() {
+    let hub = Running::start().await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main"]).await;
+    let auditor = hub.token("audit", Role::Auditor, &[]).await;
+    let sent = old_and_new();
+    let day = |at: usize| sent["batches"][at]["until"].as_u64().unwrap() / DAY * DAY;
+    let (old, new) = (day(0), day(1));
+    let (status, taken) = hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(sent)).await;
+    assert_eq!((status, taken["taken"].as_array().map(Vec::len)), (200, Some(2)), "{taken}");
+    let all = report_of(&hub, "main", &auditor, &|report| report["kept_since"].is_u64()).await;
+    assert_eq!((&all["total"]["grants"], &all["kept_since"]), (&json!(2), &json!(old)), "{all}");
+    let folder = hub.stop().await;
+    let mut config = testing::config(folder.path());
+    config["evidence"] = json!({"days": 5});
+    let hub = Running::start_with(config, folder).await;
+    let rest = report_of(&hub, "main", &auditor, &|report| report["kept_since"].as_u64() > Some(old)).await;
+    let found = (&rest["total"]["grants"], &rest["grants"][0]["token"], &rest["kept_since"]);
+    assert_eq!(found, (&json!(1), &json!("new"), &json!(new)), "{rest}");
+    // What comes later and is as old is not stored.
+    let mut late = old_and_new();
+    late["batches"].as_array_mut().unwrap().truncate(1);
+    let (status, problem) = hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(late)).await;
+    assert_eq!(status, 400);
+    assert!(problem["detail"].as_str().unwrap().contains("is not kept"), "{problem}");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn evidence_of_a_feed_that_was_removed_stays_until_its_day_goes() {
+    let hub = Running::start().await;
+    let mesh = hub.token("mesh", Role::Sidecar, &["main", "other"]).await;
+    let auditor = hub.token("audit", Role::Auditor, &[]).await;
+    for feed in ["main", "other"] {
+        let path = format!("/v1/feeds/{feed}/uses");
+        assert_eq!(hub.call("POST", &path, Some(&mesh), Some(post(&[batch(VM, 1)]))).await.0, 200);
+    }
+    let folder = hub.stop().await;
+    let (with, mut without) = (testing::config(folder.path()), testing::config(folder.path()));
+    without["feeds"].as_array_mut().unwrap().retain(|feed| feed["name"] == "main");
+    let hub = Running::start_with(without, folder).await;
+    let main = report_of(&hub, "main", &auditor, &|_| true).await;
+    assert_eq!(main["total"]["grants"], json!(1), "{main}");
+    for path in ["/v1/feeds/other/report", "/v1/feeds/other/timeline?subject=alice", "/v1/feeds/other/records"] {
+        assert_eq!(hub.call("GET", path, Some(&auditor), None).await.0, 404, "{path}");
+    }
+    assert_eq!(hub.call("POST", "/v1/feeds/other/uses", Some(&mesh), Some(post(&[batch(VM, 2)]))).await.0, 404);
+    assert_eq!(hub.call("POST", "/v1/feeds/main/uses", Some(&mesh), Some(post(&[batch(VM, 2)]))).await.0, 200);
+    let store = hub.server.evidence().store().unwrap();
+    let mut kept = 0;
+    let window = Window { since: now() - DAY, until: now() + DAY };
+    let each = &mut |_| {
+        kept += 1;
+        true
+    };
+    store.grants("other", window, each).unwrap();
+    assert_eq!(kept, 1, "it is there, also for SQL");
+    drop(store);
+    let folder = hub.stop().await;
+    let hub = Running::start_with(with, folder).await;
+    let back = report_of(&hub, "other", &auditor, &|_| true).await;
+    assert_eq!((&back["total"]["grants"], &back["total"]["permitted"]), (&json!(1), &json!(3)), "{back}");
+    hub.stop().await;
+}
+
 #[tokio::test]
 async fn a_short_text_that_takes_much_memory_is_refused() {
     let hub = Running::start().await;

@@ -13,7 +13,7 @@
 use crate::access::principal::Principal;
 use crate::config::hub::{Feed, Hub};
 use crate::config::role::Role;
-use crate::evidence::check::{self, Against, Foreign};
+use crate::evidence::check::{self, Against, Foreign, shown};
 use crate::evidence::counters::Counters;
 use crate::evidence::model::{BatchWrite, Write};
 use crate::evidence::senders::Senders;
@@ -28,12 +28,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use taskfence_core::uses::batch::{Batch, BatchId, Gap, Post, Taken};
-use taskfence_core::uses::outline::Outline;
+use taskfence_core::uses::batch::{Batch, BatchId, Post, Taken};
 use tokio::sync::Semaphore;
 
 /// The path. Its method is POST.
@@ -224,6 +224,7 @@ fn note_foreign(counters: &Counters, foreign: Foreign) {
 }
 
 /// A post that was read and checked.
+#[derive(Debug)]
 struct Checked {
     /// Who sent it.
     principal: String,
@@ -244,7 +245,7 @@ struct Checked {
     wrong: Option<String>,
 }
 
-/// A post whose batches are not read yet: one that has the wrong shape must not stop the others.
+/// A post whose parts are not read yet: one that has the wrong shape must not stop the others.
 #[derive(Deserialize)]
 struct Loose {
     format: u8,
@@ -253,21 +254,35 @@ struct Loose {
     #[serde(default)]
     batches: Vec<Value>,
     #[serde(default)]
-    gaps: Vec<Gap>,
+    gaps: Vec<Value>,
     #[serde(default)]
-    configs: Vec<Outline>,
+    configs: Vec<Value>,
+}
+
+/// What is wrong with parts of a post: how many they are, and the first one in words.
+#[derive(Debug, Default)]
+struct Wrongs {
+    count: u64,
+    first: Option<String>,
+}
+
+impl Wrongs {
+    fn add(&mut self, wrong: impl FnOnce() -> String) {
+        self.count = self.count.saturating_add(1);
+        self.first.get_or_insert_with(wrong);
+    }
 }
 
 impl Checked {
     /// Reads `bytes` that `by` sent for `feed`, at the time `now`; what ended before `oldest` is not kept. The error
     /// says what is wrong with all of it.
     fn new(bytes: &[u8], feed: &Feed, by: &str, (now, oldest): (u64, u64)) -> Result<Checked, String> {
-        let (mut post, mut wrongs) = parse(bytes)?;
+        let Parsed { mut post, mut wrongs, wrong_others } = parse(bytes)?;
         check::post(&mut post)?;
         let issuers: HashSet<String> = feed.policy().issuers().iter().map(|issuer| issuer.name.clone()).collect();
         let against = Against { now, oldest, issuers: &issuers };
+        let (feed, weight) = (feed.name.clone(), check::weight(&post));
         let Post { proxy, node, batches, gaps, configs: outlines, .. } = post;
-        let feed = feed.name.clone();
         let mut checked = Checked {
             writes: Vec::with_capacity(batches.len()),
             ids: Vec::new(),
@@ -275,43 +290,47 @@ impl Checked {
             configs: HashSet::new(),
             foreign: Foreign::default(),
             wrong_batches: 0,
-            weight: batches.iter().map(check::weight).fold(0, usize::saturating_add),
+            weight,
             wrong: None,
             principal: by.to_owned(),
             proxy,
             node,
         };
         if checked.weight > MAX_WEIGHT {
-            return Err("the records and details have too many values: send fewer batches at once".to_owned());
+            return Err("records, details and rules have too many values: send fewer at once".to_owned());
         }
         for mut batch in batches {
             let id = BatchId { vm: batch.vm.clone(), number: batch.number };
+            let (vm, number) = (shown(&id.vm), id.number);
             match check::batch(&mut batch, &against) {
                 Ok(foreign) => checked.add(&feed, (id, batch), foreign, now),
-                Err(error) => wrongs.push(format!("the batch {} of `{}` cannot be used: {error}", id.number, id.vm)),
+                Err(error) => wrongs.add(|| format!("the batch {number} of `{vm}` cannot be used: {error}")),
             }
         }
-        checked.wrong_batches = u64::try_from(wrongs.len()).unwrap_or(u64::MAX);
+        checked.wrong_batches = wrongs.count;
+        let mut wrongs = Wrongs { first: wrongs.first.or(wrong_others.first), ..wrong_others };
         for mut gap in gaps {
             match check::gap(&mut gap, &against) {
                 Ok(()) => {
                     let (feed, node) = (feed.clone(), checked.node.clone());
                     checked.writes.push(Write::Gap { feed, node, gap });
                 }
-                Err(error) => wrongs.push(format!("a gap of `{}` cannot be used: {error}", gap.vm)),
+                Err(error) => wrongs.add(|| format!("a gap of `{}` cannot be used: {error}", shown(&gap.vm))),
             }
         }
         for mut outline in outlines {
             match check::outline(&mut outline) {
                 Ok(()) => checked.writes.push(Write::Config { feed: feed.clone(), outline }),
-                Err(error) => wrongs.push(format!("the rules of `{}` cannot be used: {error}", outline.config)),
+                Err(error) => {
+                    wrongs.add(|| format!("the rules of `{}` cannot be used: {error}", shown(&outline.config)));
+                }
             }
         }
-        match wrongs.first() {
+        match &wrongs.first {
             Some(first) => UNUSABLE.failed(&format!("{feed}: {} of {by}", checked.proxy), first),
             None => UNUSABLE.went_well(""),
         }
-        checked.wrong = wrongs.into_iter().next();
+        checked.wrong = wrongs.first;
         Ok(checked)
     }
 
@@ -329,20 +348,40 @@ impl Checked {
     }
 }
 
-/// The post, and what is wrong with batches that have another shape.
-fn parse(bytes: &[u8]) -> Result<(Post, Vec<String>), String> {
+/// A post, and what is wrong with the parts of it that have another shape.
+struct Parsed {
+    post: Post,
+    /// With batches.
+    wrongs: Wrongs,
+    /// With gaps and configurations.
+    wrong_others: Wrongs,
+}
+
+fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+    let (mut wrongs, mut wrong_others) = (Wrongs::default(), Wrongs::default());
     let whole = match serde_json::from_slice::<Post>(bytes) {
-        Ok(post) => return Ok((post, Vec::new())),
-        Err(error) => error.to_string(),
+        Ok(post) => return Ok(Parsed { post, wrongs, wrong_others }),
+        Err(error) => shown(&error.to_string()),
     };
     let Ok(loose) = serde_json::from_slice::<Loose>(bytes) else { return Err(whole) };
-    let Loose { format, proxy, node, batches: values, gaps, configs } = loose;
-    let (mut batches, mut wrongs) = (Vec::new(), Vec::new());
-    for (at, value) in values.into_iter().enumerate() {
-        match serde_json::from_value::<Batch>(value) {
-            Ok(batch) => batches.push(batch),
-            Err(error) => wrongs.push(format!("`batches[{at}]` cannot be read: {error}")),
-        }
-    }
-    Ok((Post { format, proxy, node, batches, gaps, configs }, wrongs))
+    let Loose { format, proxy, node, batches, gaps, configs } = loose;
+    let batches = each("batches", batches, &mut wrongs);
+    let gaps = each("gaps", gaps, &mut wrong_others);
+    let configs = each("configs", configs, &mut wrong_others);
+    Ok(Parsed { post: Post { format, proxy, node, batches, gaps, configs }, wrongs, wrong_others })
 }
+
+/// Those of `values` that can be read.
+fn each<T: DeserializeOwned>(name: &str, values: Vec<Value>, wrongs: &mut Wrongs) -> Vec<T> {
+    let read = values.into_iter().enumerate().filter_map(|(at, value)| match serde_json::from_value(value) {
+        Ok(one) => Some(one),
+        Err(error) => {
+            wrongs.add(|| format!("`{name}[{at}]` cannot be read: {}", shown(&error.to_string())));
+            None
+        }
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -245,10 +245,14 @@ fn missing(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         (losses.records_dropped, "single decision", "only counted: a proxy had no room"),
         (losses.batches_dropped, "batch", "of proxies lost: the hub had no room"),
     ];
-    if report.gaps.is_empty() && lost.iter().all(|(lost, ..)| *lost == 0) {
+    let begins = report.begins_late();
+    if begins.is_none() && report.gaps.is_empty() && lost.iter().all(|(lost, ..)| *lost == 0) {
         return Ok(());
     }
     writeln!(out, "\nwhat may be missing")?;
+    if let Some(begins) = begins {
+        writeln!(out, "  all before {}: the hub keeps no older evidence", time_s(begins))?;
+    }
     for (lost, what, why) in lost.iter().filter(|(lost, ..)| *lost > 0) {
         let what = if *what == "batch" && *lost != 1 { format!("{lost} batches") } else { many(*lost, what) };
         writeln!(out, "  {what} {why}")?;

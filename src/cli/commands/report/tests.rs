@@ -126,6 +126,7 @@ fn report() -> Answer {
             routine: true,
             broad: true,
         }],
+        kept_since: Some(START + 3_600_000),
         gaps: vec![GapRow { node: "envoy-2".to_owned(), vm: "ab".to_owned(), since: START, until: START + 10_000 }],
         losses: Losses { other_permitted: 1, batches_dropped: 2, ..Losses::default() },
         comparison: Some(Comparison {
@@ -205,11 +206,14 @@ fn mistakes() {
     let mut page = String::new();
     for args in [
         &["--since", "yesterday"][..],
-        &["--since", "1h", "--until", "2h"],
+        &["--since", "7"],
+        &["--until", "2026-09-01"],
+        &["--since", "-5d", "--until", "-6d"],
+        &["--since", "2026-09-21", "--until", "2026-09-20T10:00"],
+        &["--alive-between", "2026-09-21T14:00:00Z", "2026-09-21T16:00:00+02:00"],
         &["--limit", "0"],
         &["--by", "grant"],
         &["--alive-between", "-2h"],
-        &["--alive-between", "-1h", "-2h"],
         &["--alive-between", "-2h", "-1h", "--by", "kind"],
         &["--alive-between", "-2h", "-1h", "--output", "html"],
         &["--compare", "/nonexistent/roles.yaml"],

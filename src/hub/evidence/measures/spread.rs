@@ -12,6 +12,9 @@ const DAY: u64 = 24 * HOUR;
 /// A window of at most this length is divided into hours, a longer one into days.
 const BY_HOURS: u64 = 3 * DAY;
 
+/// At most so many bars are over time. A window that has more, which is longer than any that the API takes, has no empty ones.
+const MOST_BARS: u64 = 500;
+
 /// Where bars of residuals end, in seconds: the last one is open.
 const RESIDUAL: [(f64, &str); 7] = [
     (0.001, "0 s"),
@@ -92,14 +95,17 @@ impl Histograms {
             add(&mut self.in_use, bar(&SPANS, in_use));
         }
         if let Some((first, _)) = grant.used {
-            let first = first.clamp(self.window.since, self.window.until);
+            // A sum that reaches into the window may have begun before it.
+            let Window { since, until } = self.window;
+            let first = first.clamp(since, until.saturating_sub(1).max(since));
             let count = self.over_time.entry(first.checked_div(self.step).unwrap_or_default()).or_default();
             *count = count.saturating_add(1);
         }
     }
 
     /// The histograms as they are reported.
-    pub fn finish(self) -> Spread {
+    pub fn finish(mut self) -> Spread {
+        self.fill();
         let over_time = self.over_time.iter().map(|(at, grants)| {
             let at = at.saturating_mul(self.step);
             Bar { label: moment(at, self.step), grants: *grants }
@@ -110,6 +116,19 @@ impl Histograms {
             lifetime: bars(SPANS.iter().map(|(_, label)| *label), &self.lifetime),
             in_use: bars(SPANS.iter().map(|(_, label)| *label), &self.in_use),
             over_time: over_time.collect(),
+        }
+    }
+
+    /// Adds the hours or days of the window without grants: with the others alone, two bars beside each other could be
+    /// days apart.
+    fn fill(&mut self) {
+        let number = |at: u64| at.checked_div(self.step).unwrap_or_default();
+        let Window { since, until } = self.window;
+        let (first, last) = (number(since), number(until.saturating_sub(1).max(since)));
+        if last.saturating_sub(first) < MOST_BARS {
+            for at in first..=last {
+                self.over_time.entry(at).or_default();
+            }
         }
     }
 }
@@ -171,8 +190,47 @@ fn date(mut days: u64) -> (u64, u64, u64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use super::*;
+    use crate::evidence::model::{GrantRow, PermittedRow};
+
+    /// The bars over time of grants that were first used at these times.
+    fn over_time(window: Window, used: &[u64]) -> Vec<(String, u64)> {
+        let mut histograms = Histograms::new(window);
+        for at in used {
+            let row = PermittedRow { count: 1, first: *at, last: *at, ..PermittedRow::default() };
+            let grant = GrantRow { permitted: vec![row], ..GrantRow::default() };
+            histograms.add(&Measured::new(&grant, Counted::Unknown, None, false));
+        }
+        histograms.finish().over_time.into_iter().map(|bar| (bar.label, bar.grants)).collect()
+    }
+
+    #[test]
+    fn hours_and_days_without_grants_are_there() {
+        let day = 1_795_824_000_000;
+        let bar = |label: &str, grants| (label.to_owned(), grants);
+        // From 01:30 to 05:00: the hour in which the window begins counts, and the one that begins at its end does not.
+        let hours = Window { since: day + HOUR + HOUR / 2, until: day + 5 * HOUR };
+        let expected = ["01:00", "02:00", "03:00", "04:00"].map(|hour| format!("2026-11-28 {hour}"));
+        let counts = [2, 0, 0, 1];
+        // The last ones began before the window, and at its end.
+        let used = [day + HOUR + HOUR / 2, day, day + 5 * HOUR];
+        assert_eq!(over_time(hours, &used), expected.into_iter().zip(counts).collect::<Vec<_>>());
+        let days = Window { since: day - 2 * DAY, until: day + 2 * DAY };
+        let expected = [bar("2026-11-26", 1), bar("2026-11-27", 0), bar("2026-11-28", 0), bar("2026-11-29", 1)];
+        assert_eq!(over_time(days, &[day - 2 * DAY, day + DAY]), expected);
+        assert_eq!(over_time(Window { since: day, until: day + 3 * DAY }, &[]).len(), 72, "the longest by hours");
+    }
+
+    #[test]
+    fn bars_over_time_are_bounded() {
+        let day = 1_795_824_000_000;
+        assert_eq!(over_time(Window { since: day - 400 * DAY + 1, until: day + 1 }, &[]).len(), 401);
+        let endless = Window { since: 0, until: u64::MAX };
+        assert_eq!(over_time(endless, &[day]), [("2026-11-28".to_owned(), 1)]);
+        assert_eq!(over_time(Window { since: day, until: day }, &[]).len(), 1, "an empty window");
+    }
 
     #[test]
     fn days_and_hours_are_named() {

@@ -28,6 +28,7 @@ macro_rules! on_every_engine {
 }
 
 mod find;
+mod many;
 mod prune;
 mod records;
 mod sums;
