@@ -1,11 +1,12 @@
-//! The alert for Envoy Gateway fires when a module is dead in one of two workers, and for nothing else.
+//! Each alert is seen to fire by promtool; that for Envoy Gateway when a module is dead in one of two workers, and for nothing
+//! else.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 use taskfence_tests::{artefacts, mint::unique, prometheus};
 
-use crate::schemas::documents;
+use crate::schemas::{documents, text};
 
 /// What a pod counts: its name, and so many requests, decisions and answers 5xx in each 15 s, after five minutes of
 /// 150 requests that were all decided.
@@ -65,4 +66,19 @@ fn the_alert_for_envoy_gateway_fires_when_a_module_is_dead() {
     fs::write(&file, test.to_string()).unwrap();
     let said = prometheus::promtool(&promtool, &["test", "rules", &file.display().to_string()]).unwrap();
     assert!(said.contains("SUCCESS"), "{said}");
+}
+
+/// `promtool test rules` runs the cases; here is that none is left out.
+#[test]
+fn each_alert_has_a_case_in_which_it_fires() {
+    let file = |name: &str| {
+        let file = artefacts::in_repository(format!("envoy/prometheus/{name}"));
+        documents(&fs::read_to_string(file).unwrap()).remove(0)
+    };
+    let all = |value: &Value, list: &str| value[list].as_array().unwrap().clone();
+    let rules = all(&file("taskfence.rules.yaml"), "groups").into_iter().flat_map(|group| all(&group, "rules"));
+    let alerts: BTreeSet<String> = rules.map(|rule| text(&rule["alert"])).collect();
+    let cases = all(&file("taskfence.test.yaml"), "tests").into_iter().flat_map(|test| all(&test, "alert_rule_test"));
+    let fires = cases.filter(|case| !all(case, "exp_alerts").is_empty());
+    assert_eq!(fires.map(|case| text(&case["alertname"])).collect::<BTreeSet<String>>(), alerts);
 }
