@@ -82,6 +82,7 @@ fn all_configurations_give_the_same_labels() {
         "envoy/plain/sidecar-with-signals.yaml",
         "envoy/istio/stats-tags.yaml",
         "envoy/gateway/stats-tags.yaml",
+        "envoy/helm/taskfence/templates/gateway.yaml",
         "envoy/helm/taskfence/templates/istio.yaml",
     ] {
         assert_eq!(stats_tags(file), documented, "{file}");
@@ -133,9 +134,17 @@ fn every_link_between_the_pages_leads_somewhere() {
         .map(|name| root().join(name))
         .filter(|page| page.exists())
         .collect();
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        pages.extend(Some(entry.unwrap().path()).filter(|path| path.extension().is_some_and(|kind| kind == "md")));
+    let mut folders = vec![root().join("docs"), root().join("envoy")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => pages.extend(Some(path).filter(|path| path.extension().is_some_and(|kind| kind == "md"))),
+            }
+        }
     }
+    assert!(pages.len() > 35, "{pages:?}");
     let mut broken = Vec::new();
     for page in &pages {
         let text = fs::read_to_string(page).unwrap();

@@ -134,7 +134,7 @@ fn everything(api: &str) -> Value {
             {"name": "public", "namespace": "ingress", "kind": "gateway", "target": "public"},
             {"name": "orders-waypoint", "namespace": "orders", "kind": "waypoint", "target": "waypoint"}
         ]},
-        "gateway": {"enabled": true},
+        "gateway": {"enabled": true, "alert": true},
         "filter": filter()
     })
 }
@@ -158,8 +158,8 @@ fn assert_valid(test: &str, rendered: &Rendered) {
             unknown.push(text(&resource["kind"]));
         }
     }
-    // Of the Gateway API and of the Prometheus operator.
-    unknown.retain(|kind| !["HTTPRoute", "ServiceMonitor"].contains(&kind.as_str()));
+    // Of the Gateway API and of the Prometheus operator; and that of EnvoyProxy is not there.
+    unknown.retain(|kind| !["EnvoyProxy", "HTTPRoute", "PrometheusRule", "ServiceMonitor"].contains(&kind.as_str()));
     assert_eq!(unknown, [""; 0], "no schema of these");
 }
 
@@ -240,9 +240,11 @@ fn everything_with_postgresql() {
             "EnvoyExtensionPolicy",
             "EnvoyFilter",
             "EnvoyFilter",
+            "EnvoyProxy",
             "HTTPRoute",
             "NetworkPolicy",
             "PodDisruptionBudget",
+            "PrometheusRule",
             "Secret",
             "SecurityPolicy",
             "Service",
@@ -266,6 +268,47 @@ fn everything_with_postgresql() {
         assert_eq!(hub["store"]["postgres"]["password_file"], "/etc/taskfence/db-password/password");
         assert_valid_hub(test, &rendered.hub_yaml());
     }
+}
+
+/// What the chart makes for Envoy Gateway and has no schema here is what `envoy/gateway` ships.
+#[test]
+fn labels_and_alert_for_envoy_gateway_are_those_that_are_shipped() {
+    let test = "labels_and_alert_for_envoy_gateway_are_those_that_are_shipped";
+    let Some(rendered) = helm(test, &everything("TrafficExtension")) else { return };
+    let rendered = rendered.unwrap();
+    let shipped = |file: &str| {
+        let file = artefacts::in_repository(format!("envoy/gateway/{file}"));
+        documents(&fs::read_to_string(file).unwrap()).remove(0)["spec"].clone()
+    };
+    assert_eq!(rendered.one("PrometheusRule")["spec"], shipped("alerts.yaml"));
+    let mut proxy = shipped("stats-tags.yaml");
+    let settings = proxy.pointer_mut("/telemetry/accessLog/settings").and_then(Value::as_array_mut).unwrap();
+    settings.retain(|one| one["sinks"][0]["type"] != "OpenTelemetry");
+    assert_eq!(settings.len(), 2);
+    assert_eq!(rendered.one("EnvoyProxy")["spec"], proxy);
+    assert_eq!(rendered.one("ClientTrafficPolicy")["spec"]["path"], shipped("client-traffic.yaml")["path"]);
+    assert_eq!(rendered.one("ClientTrafficPolicy")["spec"]["timeout"], shipped("client-traffic.yaml")["timeout"]);
+}
+
+/// Prometheus compares the name in the hub's certificate, which is the one that proxies call, where it has a name.
+#[test]
+fn what_scrapes_the_hub_verifies_the_name_that_proxies_call() {
+    let tls = |istio: bool| {
+        let values = json!({
+            "hub": hub(), "serviceMonitor": {"enabled": true}, "istio": {"enabled": istio},
+            "tls": {"clientCaSecret": {"name": "ca", "key": "ca.crt"}}
+        });
+        let rendered = helm("what_scrapes_the_hub_verifies_the_name_that_proxies_call", &values)?.unwrap();
+        Some(rendered.one("ServiceMonitor")["spec"]["endpoints"][0]["tlsConfig"].clone())
+    };
+    let Some(of_a_secret) = tls(false) else { return };
+    let authority = json!({"secret": {"name": "taskfence-hub-tls", "key": "ca.crt"}});
+    assert_eq!(of_a_secret, json!({"serverName": HOST, "ca": authority}));
+    assert_eq!(
+        tls(true).unwrap(),
+        json!({"insecureSkipVerify": true}),
+        "a certificate of the mesh has no name of a host"
+    );
 }
 
 /// Where this build of the hub knows `store.postgres`, it takes what the chart writes.

@@ -183,6 +183,14 @@ fn without_a_key_nothing_is_signed_and_a_wrong_key_is_refused() {
     assert!(error.contains("no private key on P-256") && error.contains("openssl genpkey"), "{error}");
 }
 
+/// The image of the hub has nothing beside the binary.
+#[test]
+fn a_binary_that_needs_a_loader_is_refused() {
+    let own = std::env::current_exe().unwrap();
+    let error = release::make("dist", &artefacts::wasm().unwrap(), &own, None).unwrap_err().to_string();
+    assert!(error.contains("is not static") && error.contains("-unknown-linux-musl"), "{error}");
+}
+
 #[test]
 fn the_sbom_has_what_the_module_and_the_binary_are_made_of() {
     let sbom = json(&signed().folder.join("taskfence.cdx.json"));
@@ -194,6 +202,9 @@ fn the_sbom_has_what_the_module_and_the_binary_are_made_of() {
     }
     for name in ["insta", "criterion", "taskfence-tests", "rcgen"] {
         assert!(has(name).is_none(), "{name} is for tests");
+    }
+    for name in ["windows-sys", "jni", "js-sys", "security-framework"] {
+        assert!(has(name).is_none(), "{name} is for other systems");
     }
     let wasm = has("proxy-wasm").unwrap();
     assert_eq!(wasm["hashes"][0]["content"].as_str().unwrap().len(), 64);

@@ -3,11 +3,34 @@
 use serde_json::{Value, json};
 use taskfence_tests::{
     bootstrap::{self, Settings},
-    hub::{CLUSTER, Hub, wait_ready},
+    client::{Http, Request},
+    discovered::Discovered,
+    hub::{CLUSTER, Hub, fresh, wait_ready},
     jwks, orders,
+    refusal::assert_allowed,
     sidecar::Sidecar,
 };
 use tokio::time::{Duration, sleep};
+
+/// A mesh discovers the filter: what it refuses is seen, and the configuration from before stays.
+#[tokio::test]
+async fn an_update_that_the_filter_refuses_is_found() {
+    let hub = Hub::start("doctor-updates").await.unwrap();
+    let file = Discovered::new("doctor-refused").unwrap();
+    let discovered = file.clone();
+    let settings = hub.lone("doctor-refused", &orders::config()).patch(move |bootstrap| {
+        let node = bootstrap["node"].clone();
+        discovered.discover(bootstrap);
+        bootstrap["node"] = node;
+    });
+    let sidecar = start(settings).await;
+    wait_ready(&sidecar).await.unwrap();
+    file.replace(&sidecar, "\"rules\"", "\"rulez\"").await.unwrap();
+    let findings = Findings::read(&hub, &sidecar, &[]);
+    findings.has("warning", "plugin", "1 updates of the discovered filter `taskfence` were rejected");
+    let read = Request::get(orders::ORDER_PATH).bearer(&fresh().sign());
+    assert_allowed(&sidecar, &sidecar.send(Http::One, &read).await.unwrap());
+}
 
 /// What it found: severity, what about, and the message.
 struct Findings {

@@ -52,3 +52,40 @@ async fn envoy_loads_the_module_that_a_registry_gives_back() {
     let read = read.bearer(&mint::token().sign());
     assert_allowed(&sidecar, &sidecar.send(Http::One, &read).await.unwrap());
 }
+
+/// A client that others wrote pushes the layouts to the registry and gets the same back, where it is there: skopeo, which
+/// operators use.
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_pushes_and_pulls_what_is_packed() {
+    let skopeo = std::env::var_os("TASKFENCE_SKOPEO_BIN").unwrap_or_else(|| "skopeo".into());
+    if Command::new(&skopeo).arg("--version").output().is_err() {
+        eprintln!("skipped: packages::skopeo_pushes_and_pulls_what_is_packed: skopeo is not installed");
+        return;
+    }
+    let folder = artefacts::target().join("tests").join(unique("skopeo"));
+    fs::create_dir_all(&folder).unwrap();
+    let binary = folder.join("binary");
+    fs::write(&binary, b"of another test").unwrap();
+    let made = release::make("skopeo-pushed", &artefacts::wasm().unwrap(), &binary, None).unwrap();
+    let registry = Registry::start().await.unwrap();
+    let copy = |from: &str, to: &str| {
+        let mut command = Command::new(&skopeo);
+        command.args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", from, to]);
+        let output = tokio::task::block_in_place(|| command.output()).unwrap();
+        assert!(output.status.success(), "{from} to {to}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    for name in ["module", "module-artifact", "hub"] {
+        let at = format!("docker://{}/mesh/{name}:0.1.0", registry.address());
+        copy(&format!("oci:{}:0.1.0", made.join(name).display()), &at);
+        let back = folder.join(name);
+        copy(&at, &format!("oci:{}:0.1.0", back.display()));
+        let digest = |layout: &std::path::Path| {
+            let index = fs::read(layout.join("index.json")).unwrap();
+            let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+            index["manifests"][0]["digest"].clone()
+        };
+        assert_eq!(digest(&back), digest(&made.join(name)), "{name}");
+        let manifest = registry.manifest(&format!("mesh/{name}"), digest(&back).as_str().unwrap()).await.unwrap();
+        assert!(!manifest["layers"].as_array().unwrap().is_empty(), "{manifest}");
+    }
+}

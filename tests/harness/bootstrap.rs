@@ -221,6 +221,16 @@ pub fn is_set_up_as_a_mesh_does(test: &str) -> bool {
     is_so
 }
 
+/// Whether a module that died is not loaded anew, as in Envoy Gateway: the test of that name is about what is there after that,
+/// and is then skipped.
+pub fn is_never_loaded_anew(test: &str) -> bool {
+    let is_so = SetUpBy::chosen().failure_policy() != "FAIL_RELOAD";
+    if is_so {
+        println!("skipped: {test} is about a module that is loaded anew");
+    }
+    is_so
+}
+
 /// Whose way to set the plugins up the tests use: the environment variable `TASKFENCE_TEST_AS` is `istio`, `gateway`, or not
 /// set.
 #[derive(Clone, Copy)]

@@ -28,9 +28,11 @@ use crate::{
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const LIMIT: usize = 1 << 28;
 
-/// What it keeps: blobs by digest; manifests by digest and by tag.
+/// What it keeps: blobs by digest; manifests by digest and by tag; and uploads that are not done, by their numbers.
 #[derive(Default)]
 struct Kept {
+    uploads: BTreeMap<String, Vec<u8>>,
+    begun: u64,
     blobs: BTreeMap<String, Bytes>,
     manifests: BTreeMap<String, Bytes>,
 }
@@ -142,7 +144,7 @@ fn parse(bytes: &[u8]) -> Result<Value> {
     serde_json::from_slice(bytes).map_err(Error::doing("read JSON"))
 }
 
-/// `/v2/NAME/blobs/uploads/`, `/v2/NAME/blobs/DIGEST` and `/v2/NAME/manifests/REFERENCE`; a name may have slashes.
+/// `/v2/`, `/v2/NAME/blobs/uploads/`, `/v2/NAME/blobs/DIGEST` and `/v2/NAME/manifests/REFERENCE`; a name may have slashes.
 async fn answer(State(kept): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     let path = uri.path();
@@ -150,20 +152,37 @@ async fn answer(State(kept): State<Shared>, method: Method, uri: Uri, headers: H
         Some(bytes) => ([("content-type", kind)], bytes.clone()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     };
-    match (method.as_str(), path.rsplit_once("/blobs/"), path.rsplit_once("/manifests/")) {
-        ("POST", Some((_, "uploads/")), _) => {
-            (StatusCode::ACCEPTED, [("location", format!("{path}1"))]).into_response()
+    let upload = path.rsplit_once("/blobs/uploads/");
+    match (method.as_str(), upload, path.rsplit_once("/blobs/"), path.rsplit_once("/manifests/")) {
+        ("GET", ..) if path == "/v2/" => StatusCode::OK.into_response(),
+        ("POST", Some((name, "")), ..) => {
+            kept.begun += 1;
+            let number = kept.begun.to_string();
+            let location = format!("{name}/blobs/uploads/{number}");
+            kept.uploads.insert(number, Vec::new());
+            (StatusCode::ACCEPTED, [("location", location)]).into_response()
         }
-        ("PUT", Some((_, "uploads/1")), _) => {
-            let digest = uri.query().and_then(|query| query.strip_prefix("digest=")).unwrap_or_default().to_owned();
-            if sum(&body) != digest {
+        ("PATCH", Some((_, number)), ..) => match kept.uploads.get_mut(number) {
+            Some(upload) => {
+                upload.extend_from_slice(&body);
+                let range = format!("0-{}", upload.len().saturating_sub(1));
+                (StatusCode::ACCEPTED, [("location", path.to_owned()), ("range", range)]).into_response()
+            }
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
+        ("PUT", Some((_, number)), ..) => {
+            let Some(mut upload) = kept.uploads.remove(number) else { return StatusCode::NOT_FOUND.into_response() };
+            upload.extend_from_slice(&body);
+            let digest = uri.query().and_then(|query| query.strip_prefix("digest=")).unwrap_or_default();
+            let digest = digest.replace("%3A", ":");
+            if sum(&upload) != digest {
                 return (StatusCode::BAD_REQUEST, "DIGEST_INVALID").into_response();
             }
-            kept.blobs.insert(digest, body);
+            kept.blobs.insert(digest, upload.into());
             StatusCode::CREATED.into_response()
         }
-        ("GET" | "HEAD", Some((_, digest)), _) => found(kept.blobs.get(digest), "application/octet-stream"),
-        ("PUT", _, Some((_, reference))) => {
+        ("GET" | "HEAD", _, Some((_, digest)), _) => found(kept.blobs.get(digest), "application/octet-stream"),
+        ("PUT", _, _, Some((_, reference))) => {
             let Ok(manifest) = serde_json::from_slice::<Value>(&body) else {
                 return (StatusCode::BAD_REQUEST, "MANIFEST_INVALID").into_response();
             };
@@ -183,7 +202,7 @@ async fn answer(State(kept): State<Shared>, method: Method, uri: Uri, headers: H
             kept.manifests.insert(reference.to_owned(), body);
             StatusCode::CREATED.into_response()
         }
-        ("GET" | "HEAD", _, Some((_, reference))) => found(kept.manifests.get(reference), MANIFEST),
+        ("GET" | "HEAD", _, _, Some((_, reference))) => found(kept.manifests.get(reference), MANIFEST),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

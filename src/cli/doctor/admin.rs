@@ -70,7 +70,12 @@ pub fn read(address: &str) -> Result<Shown, Error> {
         server,
         clock,
         config: get(&http, &base, "config_dump")?.0,
-        stats: get(&http, &base, "stats?format=json&filter=%5E(wasm|listener_manager|server|cluster)")?.0,
+        stats: get(
+            &http,
+            &base,
+            "stats?format=json&filter=%5E(wasm|listener_manager|extension_config_discovery|server|cluster)",
+        )?
+        .0,
         clusters: get(&http, &base, "clusters?format=json")?.0,
     })
 }

@@ -30,6 +30,9 @@ const FAILURES: [(&str, &str); 14] = [
     ("store", "shared data cannot be written: see the log"),
 ];
 
+/// Uses that are older than this many seconds should be at the hub: its longest period is ten minutes, its usual one ten seconds.
+const UNSENT: u64 = 900;
+
 /// What a filter with that policy says about its feed.
 pub fn check_feed(policy: &Policy, stats: &Statistics) -> Vec<Finding> {
     let Some(hub) = policy.signals().hub() else { return check_receiver(policy, stats) };
@@ -70,11 +73,24 @@ pub fn check_feed(policy: &Policy, stats: &Statistics) -> Vec<Finding> {
             findings.push(Finding::note(about.clone(), format!("is {age} s old, at number {revision}")));
         }
     }
+    findings.extend(check_uses(&hub.feed, stats));
     if limit.is_none() {
         let remedy = "set `signals.stale: {after: 30s}`, so that a proxy that is cut off closes itself";
         findings.push(Finding::warning(about, "may grow old without limit: `signals.stale` refuses nothing", remedy));
     }
     findings
+}
+
+/// Whether the hub takes what the proxy has counted.
+fn check_uses(feed: &str, stats: &Statistics) -> Option<Finding> {
+    let age = stats.ours(&format!("uses_unsent_seconds.{feed}")).filter(|age| *age > UNSENT)?;
+    let batches = |result: &str| stats.ours(&format!("uses_batches.{result}")).unwrap_or_default();
+    let remedy = if batches("unknown") > 0 {
+        "the hub is older than the filter, or keeps no evidence (`evidence: {days: 0}`): upgrade it, or set `evidence: {uses: false}` in the filter"
+    } else {
+        "look at the log of the hub, at `taskfence_hub_evidence_batches`, and at relays on the way"
+    };
+    Some(Finding::warning(format!("feed {feed}"), format!("the hub does not have uses that are {age} s old"), remedy))
 }
 
 /// A filter that takes signals from a receiver in the same proxy, or from nobody.
@@ -186,6 +202,21 @@ mod tests {
         let down = found(&down);
         assert_eq!(down.len(), 2);
         assert!(down[1].1.contains("4 answers of the hub were of no use: `cut_off`"), "{down:?}");
+    }
+
+    #[test]
+    fn uses_that_the_hub_does_not_have() {
+        let found = |age, unknown| {
+            let list = [("uses_unsent_seconds.main", age), ("uses_batches.unknown", unknown)];
+            check_uses("main", &stats(&list))
+                .map(|finding| (finding.severity, finding.message, finding.remedy.unwrap()))
+        };
+        assert_eq!(found(900, 0), None);
+        let (severity, message, remedy) = found(901, 0).unwrap();
+        assert_eq!((severity, message.as_str()), (Severity::Warning, "the hub does not have uses that are 901 s old"));
+        assert!(remedy.contains("log of the hub"), "{remedy}");
+        assert!(found(901, 1).unwrap().2.contains("uses: false"));
+        assert_eq!(check_uses("other", &stats(&[("uses_unsent_seconds.main", 901)])), None);
     }
 
     #[test]

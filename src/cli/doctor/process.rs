@@ -48,7 +48,9 @@ pub fn check_module(stats: &Statistics, is_configured: bool) -> Vec<Finding> {
             let (version, commit) = name.rsplit_once('.').unwrap_or((name, "unknown"));
             findings.push(Finding::note("module", format!("version {}, commit {commit}", version.replace('_', "."))));
         }
-        (None, true) => findings.push(Finding::note("module", "is older than 0.1.0 with `build_info`")),
+        (None, true) => {
+            findings.push(Finding::note("module", "does not say its version: it is an older one, without `build_info`"))
+        }
         (None, false) if is_configured => {
             let remedy = "if Envoy's log says that the plugin was refused, mend what it names; if requests are judged all the same, let `stats_config.stats_matcher` keep `wasmcustom.`";
             findings.push(Finding::error(
@@ -85,6 +87,15 @@ pub fn check_module(stats: &Statistics, is_configured: bool) -> Vec<Finding> {
     if failed > 0 {
         let remedy = "requests get 503 meanwhile; restart the Envoy, and report what its log says";
         findings.push(Finding::error("module", format!("could not be loaded anew {failed} times"), remedy));
+    }
+    let discovered = stats.below("extension_config_discovery.http_filter.");
+    for (name, rejected) in discovered.filter_map(|(name, count)| Some((name.strip_suffix(".update_rejected")?, count)))
+    {
+        if rejected > 0 {
+            let remedy = "look for `configuration refused` in Envoy's log: what it had before stays in force";
+            let message = format!("{rejected} updates of the discovered filter `{name}` were rejected");
+            findings.push(Finding::warning("plugin", message, remedy));
+        }
     }
     if let Some(rejected) = stats.get("listener_manager.lds.update_rejected").filter(|rejected| *rejected > 0) {
         let remedy = "look for `Error adding/updating listener` in Envoy's log: the old listener stays";
@@ -146,6 +157,11 @@ mod tests {
         assert_eq!(worst(&check_module(&stats(&[]), true)), Some(Severity::Error));
         assert_eq!(worst(&check_module(&stats(&[]), false)), None);
         assert_eq!(worst(&check_module(&stats(&good[..2]), true)), Some(Severity::Warning));
+        let refused = ("extension_config_discovery.http_filter.ns.orders.update_rejected", 2);
+        let findings = check_module(&stats(&[good[0], good[2], refused]), true);
+        let said = findings.iter().find(|finding| finding.about == "plugin").unwrap();
+        assert_eq!(said.message, "2 updates of the discovered filter `ns.orders` were rejected");
+        assert_eq!(said.severity, Severity::Warning);
         let died = [good[0], good[2], ("wasm.taskfence.vm_reload", 3)];
         assert_eq!(worst(&check_module(&stats(&died), true)), Some(Severity::Error));
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -88,8 +89,11 @@ fn read(path: &Path) -> Value {
 fn two_hundred_services_are_written_the_same_each_time() {
     let mesh = Mesh::new("istio", 200);
     let output = mesh.path("out");
+    let begun = Instant::now();
     let (exit, capture) = mesh.render(&["--output", text(&output)], "");
+    let took = begun.elapsed();
     assert_eq!(exit, Exit::Done, "{}", capture.err());
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
     assert!(capture.out().ends_with("200 services, 200 written\n"), "{}", capture.out());
     let first = read(&output.join("ns3/s10.yaml"));
     assert_eq!(first["metadata"]["name"], "taskfence-s10");
@@ -195,8 +199,44 @@ fn what_is_wrong_with_one_of_them_keeps_all_from_being_written() {
 }
 
 #[test]
+fn what_the_hub_does_not_cover_is_an_error_of_each_service() {
+    let mesh = Mesh::new("istio", 2);
+    let data = mesh.path("data");
+    let hub_with = |issuer: &str| {
+        let text = format!(
+            "data: {}\nlisten: {{ address: 127.0.0.1:0 }}\nclusters: {{ jit: https://jit.example }}\nfeeds:\n  - name: main\n    \
+             issuers: [{{ issuer: {issuer}, audiences: [a], keys: {{ cluster: jit, path: /jwks }} }}]\n",
+            text(&data)
+        );
+        fs::write(mesh.path("hub.yaml"), text).unwrap();
+    };
+    hub_with("https://jit.example");
+    let mut capture = Capture::default();
+    let hub = mesh.path("hub.yaml");
+    assert_eq!(capture.run(&["hub", "keys", "--config", text(&hub)]), Exit::Done, "{}", capture.err());
+    let keys = capture.out().replace('\n', " ");
+    let follow = "{ cluster: hub, feed: main, keys: { inline: KEYS } }".replace("KEYS", &keys);
+    for n in 0..2 {
+        mesh.service(n, &format!("configuration: {{ signals: {{ hub: {follow}, stale: {{ after: 30s }} }} }}\n"));
+    }
+    let output = mesh.path("out");
+    let (exit, capture) = mesh.render(&["--hub", text(&hub), "--output", text(&output)], "");
+    assert_eq!(exit, Exit::Done, "{}", capture.err());
+    fs::remove_dir_all(&output).unwrap();
+    hub_with("https://other.example");
+    let (exit, capture) = mesh.render(&["--hub", text(&hub), "--output", text(&output)], "");
+    assert_eq!(exit, Exit::BadConfig, "{}", capture.err());
+    for service in ["s0.yaml: ", "s1.yaml: "] {
+        let line = capture.err().lines().find(|line| line.contains(service));
+        assert!(line.is_some_and(|line| line.contains("https://jit.example")), "{service}{}", capture.err());
+    }
+    assert!(!output.exists());
+}
+
+#[test]
 fn resources_are_valid_by_the_published_schemas() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/crds");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/crds");
+    let folder = std::env::var_os("TASKFENCE_CRDS").map_or_else(beside, PathBuf::from);
     if !folder.is_dir() {
         eprintln!("skipped: the schemas of Istio and Envoy Gateway are not in {}", folder.display());
         return;
