@@ -281,8 +281,13 @@ impl Source {
     fn looks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let looks = self.evidence.looks();
         let of = |number: fn(&Look) -> u64| {
-            looks.iter().map(move |(feed, look)| (vec![("feed", feed.as_str())], signed(number(look))))
+            looks.iter().map(move |(feed, (look, _))| (vec![("feed", feed.as_str())], signed(number(look))))
         };
+        let (help, now) = ("Seconds since the look that gave the gauges of grants", self.evidence.now());
+        let ages = looks.iter().map(|(feed, (_, at))| {
+            (vec![("feed", feed.as_str())], signed(now.saturating_sub(*at).checked_div(1_000).unwrap_or_default()))
+        });
+        gauge(encoder, "evidence_look_age_seconds", help, ages)?;
         gauge(encoder, "evidence_grants", "Grants that were used in the last 24 hours", of(|look| look.grants))?;
         let help = "Grants of the last 24 hours whose width is unbounded";
         gauge(encoder, "evidence_unbounded_grants", help, of(|look| look.unbounded))?;
@@ -290,8 +295,8 @@ impl Source {
         gauge(encoder, "evidence_shared_grants", help, of(|look| look.shared))?;
         let help = "Series of the last 7 days in which broad grants are used for routine work";
         gauge(encoder, "evidence_routine_repeats", help, of(|look| look.routine_repeats))?;
-        let residuals = looks.iter().map(|(feed, look)| (vec![("feed", feed.as_str())], look.residual_seconds));
-        let help = "The longest time for which a grant that ended in the last hour was used after its end";
+        let residuals = looks.iter().map(|(feed, (look, _))| (vec![("feed", feed.as_str())], look.residual_seconds));
+        let help = "The longest time for which a grant was used after its end, of those that ended or were so used in the last hour";
         gauge(encoder, "evidence_residual_seconds", help, residuals)?;
         let help = "Refused attempts of the last hour after the end of their grant";
         gauge(encoder, "evidence_attempts_after_end", help, of(|look| look.attempts_after_end))
@@ -381,6 +386,7 @@ mod tests {
         ("taskfence_hub_evidence_foreign_grants", "counter"),
         ("taskfence_hub_evidence_gaps", "counter"),
         ("taskfence_hub_evidence_grants", "gauge"),
+        ("taskfence_hub_evidence_look_age_seconds", "gauge"),
         ("taskfence_hub_evidence_lost", "counter"),
         ("taskfence_hub_evidence_oldest_seconds", "gauge"),
         ("taskfence_hub_evidence_records", "counter"),

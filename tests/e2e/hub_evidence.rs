@@ -78,7 +78,9 @@ async fn metric(hub: &Hub, name: &str, label: &str) -> u64 {
     let text = hub.call("GET", "/metrics", None).await.unwrap().text();
     let start = format!("taskfence_hub_{name}{{feed=\"{FEED}\"{label}}} ");
     let line = text.lines().find_map(|line| line.strip_prefix(&start));
-    line.unwrap_or_else(|| panic!("no {start} in {text}")).parse().unwrap()
+    let value: f64 = line.unwrap_or_else(|| panic!("no {start} in {text}")).parse().unwrap();
+    assert!(value >= 0.0 && value.fract() == 0.0, "{value}");
+    value as u64
 }
 
 async fn batches_that_were(hub: &Hub, result: &str) -> u64 {
@@ -257,4 +259,53 @@ async fn a_proxy_that_goes_away_leaves_a_gap() {
     }
     time::sleep(Duration::from_secs(6)).await;
     assert_eq!(metric(&hub, "evidence_gaps_total", "").await, 1);
+}
+
+/// What the alert rules go by: the first look is ten seconds after the start of a hub.
+#[tokio::test]
+async fn the_gauges_tell_of_width_repeats_residual_and_sharing() {
+    const HOUR_S: u64 = 3_600;
+    let mut hub = start("evidence-gauges", Engine::Sqlite).await.unwrap();
+    let now = now_ms();
+    // The same user asks for the same grant without bounds each hour. The last one has ended ten minutes ago, and two workloads
+    // use it.
+    let grants: Vec<Value> = (0..5_u64)
+        .map(|age| {
+            let issued = now / 1_000 - HOUR_S / 2 - age * HOUR_S;
+            let seen = |peer: &str| json!({"kind": "peer", "value": peer, "count": 1, "first": now, "last": now});
+            let peers = if age == 0 { vec![seen("spiffe://mesh/a"), seen("spiffe://mesh/b")] } else { vec![] };
+            json!({
+                "grant": {"issuer": orders::ISSUER, "token": format!("routine-{age}"), "fingerprint": "00", "subject": "alice",
+                    "client": "agent", "scopes": ["orders.read"], "issued_at": issued, "expires_at": issued + 9 * HOUR_S},
+                "permitted": [{"rule": 0, "method": "GET", "captures": ["42"], "count": 3, "first": now, "last": now}],
+                "seen": peers
+            })
+        })
+        .collect();
+    let batch = json!({"vm": format!("{:016x}", 7), "number": 1, "since": now, "until": now,
+        "rules": [{"config": "00000000000000c1", "name": "read"}], "grants": grants});
+    take(&hub, &[batch]).await;
+    let rule = json!({"name": "read", "effect": "require", "methods": ["GET"], "path": "/v1/orders/{order}",
+        "captures": ["order"], "scopes": ["orders.read"]});
+    let mut rules = post_of(&[]);
+    rules["configs"] = json!([{"config": "00000000000000c1", "rules": [rule]}]);
+    let answer = send(&hub, &rules).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let ended =
+        json!({"kind": "ended", "issuer": orders::ISSUER, "token": "routine-0", "id": "end", "at": now - 600_000});
+    let answer = hub.call("POST", "/v1/events", Some(&ended)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    hub.stop().unwrap();
+    hub.run().await.unwrap();
+    let deadline = Instant::now() + 3 * SOON;
+    while !hub.call("GET", "/metrics", None).await.unwrap().text().contains("taskfence_hub_evidence_look_age_seconds{")
+    {
+        assert!(Instant::now() < deadline, "nobody looked\n{}", hub.log());
+        time::sleep(Duration::from_millis(200)).await;
+    }
+    let mut found = Vec::new();
+    for name in ["grants", "unbounded_grants", "shared_grants", "routine_repeats", "residual_seconds"] {
+        found.push(metric(&hub, &format!("evidence_{name}"), "").await);
+    }
+    assert_eq!(found, [5, 5, 1, 1, 600]);
 }

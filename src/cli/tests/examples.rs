@@ -58,6 +58,9 @@ fn the_hub_of_the_page_fits_its_schema() {
 fn the_records_of_the_page_fit_their_schema() {
     let mut capture = Capture::default();
     assert_eq!(capture.run(&["schema", "record"]), Exit::Done, "{}", capture.err());
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/decision-record.schema.json");
+    let published = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(published == capture.out(), "docs/decision-record.schema.json is not what the code says; run scripts/docs");
     let mut schema: Value = serde_json::from_str(capture.out()).unwrap();
     let page = include_str!("../../../docs/decision-record.md");
     for name in schema["properties"].as_object().unwrap().keys() {

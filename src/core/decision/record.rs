@@ -254,12 +254,14 @@ impl VerdictName {
     }
 }
 
-/// The JSON Schema (draft 2020-12) of a record.
+/// The JSON Schema (draft 2020-12) of a record. `docs/decision-record.schema.json` has it.
 #[cfg(feature = "schema")]
 pub fn schema() -> schemars::Schema {
     let settings = schemars::generate::SchemaSettings::draft2020_12();
     let settings = settings.with_transform(schemars::transform::RecursiveTransform(without_null));
-    settings.into_generator().into_root_schema_for::<Record>()
+    let mut schema = settings.into_generator().into_root_schema_for::<Record>();
+    schema.insert("$id".to_owned(), "urn:taskfence:decision:1".into());
+    schema
 }
 
 /// A member that is not known is absent, and never `null`.

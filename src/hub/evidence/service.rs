@@ -80,8 +80,8 @@ struct Shared {
     /// By feed: the configurations whose rules are stored.
     configs: Mutex<HashMap<String, HashSet<String>>>,
     usage: Mutex<Option<Usage>>,
-    /// By feed: what the last look at its grants found.
-    looks: Mutex<BTreeMap<String, Look>>,
+    /// By feed: what the last look at its grants found, and when it was, in milliseconds since 1970.
+    looks: Mutex<BTreeMap<String, (Look, u64)>>,
     disk: Option<Disk>,
 }
 
@@ -221,15 +221,15 @@ impl Evidence {
         }
     }
 
-    /// What the last look at the grants of each feed found.
-    pub fn looks(&self) -> BTreeMap<String, Look> {
+    /// What the last look at the grants of each feed found, and when it was, in milliseconds since 1970.
+    pub fn looks(&self) -> BTreeMap<String, (Look, u64)> {
         self.running.as_ref().map(|running| locked(&running.shared.looks).clone()).unwrap_or_default()
     }
 
     /// Sets what a look at the grants of `feed` found.
     pub fn set_look(&self, feed: &str, look: Look) {
         if let Some(running) = &self.running {
-            locked(&running.shared.looks).insert(feed.to_owned(), look);
+            locked(&running.shared.looks).insert(feed.to_owned(), (look, self.now()));
         }
     }
 
