@@ -270,6 +270,22 @@ fn everything_with_postgresql() {
     }
 }
 
+/// A hub whose certificate is not of the mesh is verified by a file that the proxies have.
+#[test]
+fn without_the_agent_proxies_verify_the_hub_by_its_own_authority() {
+    let test = "without_the_agent_proxies_verify_the_hub_by_its_own_authority";
+    let mut values = everything("TrafficExtension");
+    values["istio"]["agent"] = json!(false);
+    values["istio"]["caCertificates"] = json!("/etc/hub-ca/ca.crt");
+    let Some(rendered) = helm(test, &values) else { return };
+    let rendered = rendered.unwrap();
+    assert_valid(test, &rendered);
+    let rule = rendered.one("DestinationRule");
+    let tls = &rule["spec"]["trafficPolicy"]["tls"];
+    assert_eq!((&tls["mode"], &tls["caCertificates"]), (&json!("SIMPLE"), &json!("/etc/hub-ca/ca.crt")));
+    assert_eq!(tls["sni"], tls["subjectAltNames"][0]);
+}
+
 /// What the chart makes for Envoy Gateway and has no schema here is what `envoy/gateway` ships.
 #[test]
 fn labels_and_alert_for_envoy_gateway_are_those_that_are_shipped() {
