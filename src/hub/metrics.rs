@@ -370,7 +370,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every metric that the hub has, with its type.
-    const METRICS: [(&str, &str); 44] = [
+    const METRICS: [(&str, &str); 45] = [
         ("taskfence_hub_audit_lost", "counter"),
         ("taskfence_hub_audit_records", "counter"),
         ("taskfence_hub_audit_waiting", "gauge"),
