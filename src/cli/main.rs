@@ -31,6 +31,10 @@ use crate::failure::Failure;
 use crate::terminal::console::Console;
 use crate::terminal::exit::Exit;
 
+/// The allocator of musl, which static binaries have otherwise, makes a hub several times slower.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let mut console = Console {

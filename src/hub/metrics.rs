@@ -283,9 +283,11 @@ impl Source {
         let of = |number: fn(&Look) -> u64| {
             looks.iter().map(move |(feed, (look, _))| (vec![("feed", feed.as_str())], signed(number(look))))
         };
-        let (help, now) = ("Seconds since the look that gave the gauges of grants", self.evidence.now());
-        let ages = looks.iter().map(|(feed, (_, at))| {
-            (vec![("feed", feed.as_str())], signed(now.saturating_sub(*at).checked_div(1_000).unwrap_or_default()))
+        let help = "Seconds since the look that gave the gauges of grants, or since the start of the hub if there was none yet";
+        let (now, feeds) = (self.evidence.now(), self.parts.feeds.iter().filter(|_| self.evidence.is_on()));
+        let ages = feeds.map(|feed| {
+            let at = looks.get(&feed.name).map_or(self.evidence.begun(), |(_, at)| *at);
+            (vec![("feed", feed.name.as_str())], signed(now.saturating_sub(at).checked_div(1_000).unwrap_or_default()))
         });
         gauge(encoder, "evidence_look_age_seconds", help, ages)?;
         gauge(encoder, "evidence_grants", "Grants that were used in the last 24 hours", of(|look| look.grants))?;

@@ -128,7 +128,7 @@ fn everything(api: &str) -> Value {
             "from": [{"namespaceSelector": {"matchLabels": {"mesh": "on"}}}],
             "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"protocol": "TCP", "port": 5432}]}]
         },
-        "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}, "insecureSkipVerify": true},
         "istio": {"enabled": true, "api": api, "filters": [
             {"name": "orders", "namespace": "orders", "kind": "sidecar", "labels": {"app": "orders"}},
             {"name": "public", "namespace": "ingress", "kind": "gateway", "target": "public"},
@@ -309,22 +309,20 @@ fn labels_and_alert_for_envoy_gateway_are_those_that_are_shipped() {
 /// Prometheus compares the name in the hub's certificate, which is the one that proxies call, where it has a name.
 #[test]
 fn what_scrapes_the_hub_verifies_the_name_that_proxies_call() {
-    let tls = |istio: bool| {
+    let tls = |istio: bool, skips: bool| {
         let values = json!({
-            "hub": hub(), "serviceMonitor": {"enabled": true}, "istio": {"enabled": istio},
+            "hub": hub(), "serviceMonitor": {"enabled": true, "insecureSkipVerify": skips}, "istio": {"enabled": istio},
             "tls": {"clientCaSecret": {"name": "ca", "key": "ca.crt"}}
         });
-        let rendered = helm("what_scrapes_the_hub_verifies_the_name_that_proxies_call", &values)?.unwrap();
-        Some(rendered.one("ServiceMonitor")["spec"]["endpoints"][0]["tlsConfig"].clone())
+        let rendered = helm("what_scrapes_the_hub_verifies_the_name_that_proxies_call", &values)?;
+        Some(rendered.map(|made| made.one("ServiceMonitor")["spec"]["endpoints"][0]["tlsConfig"].clone()))
     };
-    let Some(of_a_secret) = tls(false) else { return };
+    let Some(of_a_secret) = tls(false, false) else { return };
     let authority = json!({"secret": {"name": "taskfence-hub-tls", "key": "ca.crt"}});
-    assert_eq!(of_a_secret, json!({"serverName": HOST, "ca": authority}));
-    assert_eq!(
-        tls(true).unwrap(),
-        json!({"insecureSkipVerify": true}),
-        "a certificate of the mesh has no name of a host"
-    );
+    assert_eq!(of_a_secret.unwrap(), json!({"serverName": HOST, "ca": authority}));
+    assert_eq!(tls(true, true).unwrap().unwrap(), json!({"insecureSkipVerify": true}));
+    let said = format!("{:?}", tls(true, false).unwrap().unwrap_err());
+    assert!(said.contains("a certificate of the mesh, which names no host"), "{said}");
 }
 
 /// Where this build of the hub knows `store.postgres`, it takes what the chart writes.

@@ -298,8 +298,7 @@ async fn the_gauges_tell_of_width_repeats_residual_and_sharing() {
     hub.stop().unwrap();
     hub.run().await.unwrap();
     let deadline = Instant::now() + 3 * SOON;
-    while !hub.call("GET", "/metrics", None).await.unwrap().text().contains("taskfence_hub_evidence_look_age_seconds{")
-    {
+    while !hub.call("GET", "/metrics", None).await.unwrap().text().contains("taskfence_hub_evidence_grants{") {
         assert!(Instant::now() < deadline, "nobody looked\n{}", hub.log());
         time::sleep(Duration::from_millis(200)).await;
     }

@@ -2,6 +2,9 @@
 
 use std::{fs, io::Write, process::Command};
 
+/// What is made has the version of the workspace for a tag.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 use serde_json::json;
 use taskfence_tests::{
     artefacts,
@@ -29,7 +32,7 @@ async fn envoy_loads_the_module_that_a_registry_gives_back() {
     let index: serde_json::Value = serde_json::from_slice(&fs::read(made.join("module/index.json")).unwrap()).unwrap();
     let digest = index["manifests"][0]["digest"].as_str().unwrap();
     let manifest = registry.manifest("mesh/taskfence", digest).await.unwrap();
-    assert_eq!(registry.manifest("mesh/taskfence", "0.1.0").await.unwrap(), manifest, "by its tag too");
+    assert_eq!(registry.manifest("mesh/taskfence", VERSION).await.unwrap(), manifest, "by its tag too");
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     let packed = registry.blob("mesh/taskfence", layer).await.unwrap();
     fs::File::create(folder.join("layer.tar.gz")).unwrap().write_all(&packed).unwrap();
@@ -75,10 +78,10 @@ async fn skopeo_pushes_and_pulls_what_is_packed() {
         assert!(output.status.success(), "{from} to {to}: {}", String::from_utf8_lossy(&output.stderr));
     };
     for name in ["module", "module-artifact", "hub"] {
-        let at = format!("docker://{}/mesh/{name}:0.1.0", registry.address());
-        copy(&format!("oci:{}:0.1.0", made.join(name).display()), &at);
+        let at = format!("docker://{}/mesh/{name}:{VERSION}", registry.address());
+        copy(&format!("oci:{}:{VERSION}", made.join(name).display()), &at);
         let back = folder.join(name);
-        copy(&at, &format!("oci:{}:0.1.0", back.display()));
+        copy(&at, &format!("oci:{}:{VERSION}", back.display()));
         let digest = |layout: &std::path::Path| {
             let index = fs::read(layout.join("index.json")).unwrap();
             let index: serde_json::Value = serde_json::from_slice(&index).unwrap();

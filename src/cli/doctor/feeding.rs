@@ -86,7 +86,7 @@ fn check_uses(feed: &str, stats: &Statistics) -> Option<Finding> {
     let age = stats.ours(&format!("uses_unsent_seconds.{feed}")).filter(|age| *age > UNSENT)?;
     let batches = |result: &str| stats.ours(&format!("uses_batches.{result}")).unwrap_or_default();
     let remedy = if batches("unknown") > 0 {
-        "the hub is older than the filter, or keeps no evidence (`evidence: {days: 0}`): upgrade it, or set `evidence: {uses: false}` in the filter"
+        "the hub is older than the filter, or keeps no evidence (`evidence: {days: 0}`): upgrade it; or set `evidence: {uses: false}` in the filter and restart the proxy, which drops what it has counted"
     } else {
         "look at the log of the hub, at `taskfence_hub_evidence_batches`, and at relays on the way"
     };

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -89,11 +88,8 @@ fn read(path: &Path) -> Value {
 fn two_hundred_services_are_written_the_same_each_time() {
     let mesh = Mesh::new("istio", 200);
     let output = mesh.path("out");
-    let begun = Instant::now();
     let (exit, capture) = mesh.render(&["--output", text(&output)], "");
-    let took = begun.elapsed();
     assert_eq!(exit, Exit::Done, "{}", capture.err());
-    assert!(took < Duration::from_secs(5), "it took {took:?}");
     assert!(capture.out().ends_with("200 services, 200 written\n"), "{}", capture.out());
     let first = read(&output.join("ns3/s10.yaml"));
     assert_eq!(first["metadata"]["name"], "taskfence-s10");

@@ -116,30 +116,42 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Each with its name in the database and in JSON.
-    const NAMES: [(EventKind, &str); 12] = [
-        (EventKind::Requested, "requested"),
-        (EventKind::Approved, "approved"),
-        (EventKind::Denied, "denied"),
-        (EventKind::Issued, "issued"),
-        (EventKind::Extended, "extended"),
-        (EventKind::Ended, "ended"),
-        (EventKind::SessionEstablished, "session_established"),
-        (EventKind::SessionPresented, "session_presented"),
-        (EventKind::SignalEnded, "signal_ended"),
-        (EventKind::SignalChanged, "signal_changed"),
-        (EventKind::SignalContext, "signal_context"),
-        (EventKind::SignalLifted, "signal_lifted"),
+    const ALL: [EventKind; 12] = [
+        EventKind::Requested,
+        EventKind::Approved,
+        EventKind::Denied,
+        EventKind::Issued,
+        EventKind::Extended,
+        EventKind::Ended,
+        EventKind::SessionEstablished,
+        EventKind::SessionPresented,
+        EventKind::SignalEnded,
+        EventKind::SignalChanged,
+        EventKind::SignalContext,
+        EventKind::SignalLifted,
     ];
 
-    /// Its name.
+    /// Its name in the database and in JSON.
     pub fn name(self) -> &'static str {
-        EventKind::NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+        match self {
+            EventKind::Requested => "requested",
+            EventKind::Approved => "approved",
+            EventKind::Denied => "denied",
+            EventKind::Issued => "issued",
+            EventKind::Extended => "extended",
+            EventKind::Ended => "ended",
+            EventKind::SessionEstablished => "session_established",
+            EventKind::SessionPresented => "session_presented",
+            EventKind::SignalEnded => "signal_ended",
+            EventKind::SignalChanged => "signal_changed",
+            EventKind::SignalContext => "signal_context",
+            EventKind::SignalLifted => "signal_lifted",
+        }
     }
 
     /// The kind of that name.
     pub fn named(name: &str) -> Option<EventKind> {
-        EventKind::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+        EventKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -378,4 +390,20 @@ pub struct Usage {
     pub first_day: u64,
     /// Grants of all days; one that was used on two days counts twice.
     pub grants: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_has_one_name() {
+        for kind in EventKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+            assert_eq!(EventKind::named(kind.name()), Some(kind));
+        }
+        let unknown = serde_json::from_value::<EventKind>("another".into()).unwrap_err().to_string();
+        let known = unknown.matches('`').count() / 2 - 1;
+        assert_eq!(known, EventKind::ALL.len(), "{unknown}");
+    }
 }

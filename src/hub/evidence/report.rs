@@ -17,7 +17,7 @@ pub struct Report {
     pub since: u64,
     /// The end of the window.
     pub until: u64,
-    /// The beginning of the first day of which the hub keeps evidence, of any feed; absent: it keeps none yet. What was
+    /// The beginning of the first day of which the hub keeps evidence, of any feed; absent: it keeps none, or has not looked yet. What was
     /// before is in no figure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_since: Option<u64>,

@@ -62,6 +62,8 @@ pub type Open = Box<dyn Fn() -> Result<Arc<dyn EvidenceStore>, StoreError> + Sen
 pub struct Evidence {
     config: EvidenceConfig,
     now: Now,
+    /// When it was started, in milliseconds since 1970.
+    begun: u64,
     counters: AllCounters,
     /// `None`: it is switched off.
     running: Option<Running>,
@@ -164,9 +166,9 @@ impl Evidence {
         disk: Option<Disk>,
         open: Open,
     ) -> std::io::Result<Arc<Evidence>> {
-        let counters = AllCounters::new(feeds);
+        let (counters, begun) = (AllCounters::new(feeds), now());
         if config.days == 0 {
-            return Ok(Arc::new(Evidence { config, now, counters, running: None }));
+            return Ok(Arc::new(Evidence { config, now, begun, counters, running: None }));
         }
         let shared = Arc::new(Shared {
             queue: Queue::new(QUEUE),
@@ -186,7 +188,7 @@ impl Evidence {
         };
         let thread = std::thread::Builder::new().name("evidence".to_owned()).spawn(move || writer.run())?;
         let running = Running { shared, writer: Mutex::new(Some(thread)), readers: Arc::new(Semaphore::new(READERS)) };
-        Ok(Arc::new(Evidence { config, now, counters, running: Some(running) }))
+        Ok(Arc::new(Evidence { config, now, begun, counters, running: Some(running) }))
     }
 
     /// Whether the hub keeps evidence.
@@ -221,15 +223,20 @@ impl Evidence {
         }
     }
 
+    /// When it was started, in milliseconds since 1970.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// What the last look at the grants of each feed found, and when it was, in milliseconds since 1970.
     pub fn looks(&self) -> BTreeMap<String, (Look, u64)> {
         self.running.as_ref().map(|running| locked(&running.shared.looks).clone()).unwrap_or_default()
     }
 
-    /// Sets what a look at the grants of `feed` found.
-    pub fn set_look(&self, feed: &str, look: Look) {
+    /// Sets what a look at the grants of `feed` at the time `at` found.
+    pub fn set_look(&self, feed: &str, look: Look, at: u64) {
         if let Some(running) = &self.running {
-            locked(&running.shared.looks).insert(feed.to_owned(), (look, self.now()));
+            locked(&running.shared.looks).insert(feed.to_owned(), (look, at));
         }
     }
 

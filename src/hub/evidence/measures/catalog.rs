@@ -23,7 +23,7 @@ pub(crate) struct Label {
     /// The name of the rule.
     pub(crate) rule: Rc<str>,
     /// What is shown of a cell without captures: the identifier that the rule requires, or else its path.
-    pub(crate) place: Rc<str>,
+    pub(crate) fixed: Rc<str>,
 }
 
 /// One configuration.
@@ -106,8 +106,8 @@ impl Catalog {
 impl Label {
     fn of(rule: &RuleAllowance) -> Label {
         let outline = rule.outline();
-        let place = rule.identifier_of(&[]).or_else(|| outline.path.clone()).unwrap_or_default();
-        Label { rule: outline.name.as_str().into(), place: place.into() }
+        let fixed = rule.identifier_of(&[]).or_else(|| outline.path.clone()).unwrap_or_default();
+        Label { rule: outline.name.as_str().into(), fixed: fixed.into() }
     }
 }
 

@@ -22,7 +22,7 @@ pub fn read_ahead<T: Send>(
     let (sender, receiver) = sync_channel::<Vec<T>>(WAITING);
     let (done, measured) = channel::<Vec<T>>();
     std::thread::scope(|scope| {
-        let reader = std::thread::Builder::new().name("evidence-report".to_owned());
+        let reader = std::thread::Builder::new().name("evidence-reader".to_owned());
         let reader = reader.spawn_scoped(scope, move || {
             let mut rows = Vec::with_capacity(TOGETHER);
             let read = read(&mut |row| {

@@ -16,8 +16,11 @@ const FIRST: Duration = Duration::from_secs(10);
 /// Between two looks, at least.
 const PERIOD: Duration = Duration::from_secs(300);
 
-/// The pause is at least so many times as long as the looks took: they take at most a twentieth of a core.
+/// The pause is at least so many times as long as the looks took: they take about a twentieth of a core.
 const PAUSES: u32 = 20;
+
+/// But not longer, so that the figures are of some use.
+const LONGEST: Duration = Duration::from_secs(1_800);
 
 /// The thread that looks. Its stop ends a look that is under way.
 #[derive(Debug)]
@@ -59,15 +62,16 @@ fn run(evidence: &Evidence, feeds: &[String], stopped: &Receiver<()>, ends: &Ato
         let Some(store) = evidence.store() else { continue };
         let begun = Instant::now();
         for feed in feeds {
-            match look(&*store, feed, evidence.now(), &|| !ends.load(Ordering::Relaxed)) {
+            let now = evidence.now();
+            match look(&*store, feed, now, &|| !ends.load(Ordering::Relaxed)) {
                 Ok(Some(look)) => {
                     failures.went_well(feed);
-                    evidence.set_look(feed, look);
+                    evidence.set_look(feed, look, now);
                 }
                 Ok(None) => return,
                 Err(error) => failures.failed(feed, &error),
             }
         }
-        pause = PERIOD.max(begun.elapsed().saturating_mul(PAUSES));
+        pause = begun.elapsed().saturating_mul(PAUSES).clamp(PERIOD, LONGEST);
     }
 }

@@ -63,20 +63,20 @@ pub(crate) struct Key {
     /// `None`: anything.
     captures: Option<Vec<String>>,
     /// What is shown if nothing is captured.
-    place: Option<Rc<str>>,
+    fixed: Option<Rc<str>>,
 }
 
 impl Key {
     fn new(label: &Label, action: Option<String>, captures: Option<Vec<String>>) -> Key {
         let is_fixed = captures.as_ref().is_some_and(Vec::is_empty);
-        let place = is_fixed.then(|| Rc::clone(&label.place));
-        Key { rule: Rc::clone(&label.rule), action, captures, place }
+        let fixed = is_fixed.then(|| Rc::clone(&label.fixed));
+        Key { rule: Rc::clone(&label.rule), action, captures, fixed }
     }
 
     /// See [`Cell::identifier`].
     fn shown(&self) -> Option<String> {
-        match &self.place {
-            Some(place) => Some(place.to_string()),
+        match &self.fixed {
+            Some(fixed) => Some(fixed.to_string()),
             None => self.captures.as_ref().map(|captures| captures.join("/")),
         }
     }
