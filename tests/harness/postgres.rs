@@ -169,11 +169,9 @@ impl Postgres {
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Kills it, as a crash does.
+    /// Kills all its processes, as a crash does: one that is left could still answer.
     pub fn kill(&mut self) {
-        if let Some(pid) = self.pid() {
-            drop(Command::new("kill").args(["-KILL", &pid]).status());
-        }
+        self.signal_all("-KILL");
         self.end("keep");
     }
 

@@ -21,7 +21,7 @@ const BUSY: Duration = Duration::from_secs(10);
 const WRITER_CACHE: i64 = 64 * 1024;
 
 /// The page cache of a connection that reads, in KiB.
-const READER_CACHE: i64 = 8 * 1024;
+const READER_CACHE: i64 = 1024;
 
 /// After so many pages the log is copied into the file.
 const CHECKPOINT: i64 = 4_000;

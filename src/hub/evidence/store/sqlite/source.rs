@@ -8,6 +8,12 @@ use crate::evidence::store::value::{int, uint};
 use crate::store::model::StoreError;
 use rusqlite::{Connection, params};
 
+/// So many KiB of pages are kept in memory for all files of a question together, and at least and at most so many for one.
+/// A file that has little is slower, not wrong.
+const CACHE: i64 = 128 * 1024;
+const LEAST_CACHE: i64 = 512;
+const MOST_CACHE: i64 = 16 * 1024;
+
 /// A file that is open to read, with one feed. All that is read is of one moment.
 pub struct Source {
     /// The day.
@@ -57,7 +63,24 @@ pub fn of_uses(folder: &Folder, feed: &str, window: Window, faults: &mut Faults)
             sources.push(source);
         }
     }
+    share_cache(&sources)?;
     Ok(sources)
+}
+
+/// Gives each file its share of the memory.
+fn share_cache(sources: &[Source]) -> Result<(), StoreError> {
+    let each = share_of(sources.len());
+    for source in sources {
+        // Negative: in KiB, not in pages.
+        source.connection.pragma_update(None, "cache_size", each.saturating_neg())?;
+    }
+    Ok(())
+}
+
+/// The share of one of so many files, in KiB.
+fn share_of(files: usize) -> i64 {
+    let files = i64::try_from(files).unwrap_or(i64::MAX);
+    CACHE.checked_div(files).unwrap_or(CACHE).clamp(LEAST_CACHE, MOST_CACHE)
 }
 
 fn look_for_uses(source: &mut Source, window: Window) -> Result<bool, StoreError> {
@@ -79,6 +102,7 @@ pub fn of_days(
     for day in folder.days()?.into_iter().filter(|day| (since..=until).contains(day)) {
         sources.extend(faults.pass(day, open(folder, day, feed))?.flatten());
     }
+    share_cache(&sources)?;
     Ok(sources)
 }
 
@@ -93,5 +117,15 @@ fn open(folder: &Folder, day: Day, feed: &str) -> Result<Option<Source>, StoreEr
         Ok(Some(feed)) => Ok(Some(Source { day, connection, feed, has_uses: true })),
         Ok(None) => Ok(None),
         Err(error) => Err(folder.named(Which::Of(day), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_files_take_no_more_memory_than_a_few() {
+        assert_eq!([0, 1, 7, 16, 90, 400].map(share_of), [16_384, 16_384, 16_384, 8_192, 1_456, 512]);
     }
 }
