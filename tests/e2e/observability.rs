@@ -113,7 +113,8 @@ fn compared(alert: &Value) -> Vec<Asked> {
     }
     parts.push(part);
     assert!(parts.len() > 1, "{place} compares nothing: {expr}");
-    let queries = parts.iter().map(|part| part.trim()).filter(|part| part.parse::<f64>().is_err());
+    let sides = parts.iter().map(|part| part.trim().trim_start_matches("on() "));
+    let queries = sides.filter(|part| part.parse::<f64>().is_err());
     queries.map(|query| Asked { place: place.clone(), query: query.to_owned() }).collect()
 }
 
