@@ -13,7 +13,6 @@ use taskfence_tests::{
     hub::{Hub, SOON},
     mint::{complete_task, unique},
     postgres::{Postgres, programs},
-    refusal::assert_signal_accepted,
 };
 use tokio::time;
 
