@@ -36,6 +36,11 @@ const FIRST_LOOKS: u64 = 4;
 /// Later one use of so many is looked at, by chance.
 const LOOK_ONE_OF: u64 = 16;
 
+/// Of a grant that was used more often than this in one generation, one of fewer: some hundred looks a second say no more than
+/// some ten, and each is a call to the proxy.
+const MANY: u64 = 256;
+const LOOK_ONE_OF_MANY: u64 = 64;
+
 /// The place of a grant that found no room.
 const NO_ROOM: u32 = u32::MAX;
 
@@ -178,7 +183,8 @@ impl Table {
             }
         }
         grant.requests = grant.requests.saturating_add(1);
-        grant.requests <= FIRST_LOOKS || draw(&mut self.random).is_multiple_of(LOOK_ONE_OF)
+        let one_of = if grant.requests <= MANY { LOOK_ONE_OF } else { LOOK_ONE_OF_MANY };
+        grant.requests <= FIRST_LOOKS || draw(&mut self.random).is_multiple_of(one_of)
     }
 
     /// Counts a request that was refused, or a stream that was ended, with a verified grant.
