@@ -297,6 +297,12 @@ async fn the_gauges_tell_of_width_repeats_residual_and_sharing() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     hub.stop().unwrap();
     hub.run().await.unwrap();
+    let before = hub.call("GET", "/metrics", None).await.unwrap().text();
+    assert!(
+        before.contains("taskfence_hub_evidence_look_age_seconds{"),
+        "it is known from the start that nobody has looked"
+    );
+    assert!(!before.contains("taskfence_hub_evidence_grants{"), "nobody has");
     let deadline = Instant::now() + 3 * SOON;
     while !hub.call("GET", "/metrics", None).await.unwrap().text().contains("taskfence_hub_evidence_grants{") {
         assert!(Instant::now() < deadline, "nobody looked\n{}", hub.log());

@@ -72,6 +72,22 @@ fn run(evidence: &Evidence, feeds: &[String], stopped: &Receiver<()>, ends: &Ato
                 Err(error) => failures.failed(feed, &error),
             }
         }
-        pause = begun.elapsed().saturating_mul(PAUSES).clamp(PERIOD, LONGEST);
+        pause = pause_after(begun.elapsed());
+    }
+}
+
+/// The pause after looks that took so long.
+fn pause_after(took: Duration) -> Duration {
+    took.saturating_mul(PAUSES).clamp(PERIOD, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_looks_are_made_less_often() {
+        let seconds = |took| pause_after(Duration::from_secs(took)).as_secs();
+        assert_eq!([0, 15, 16, 60, 90, 10_000].map(seconds), [300, 300, 320, 1_200, 1_800, 1_800]);
     }
 }

@@ -307,3 +307,19 @@ fn the_disk_of_the_folder_has_room() {
     let home = Home::sqlite();
     assert!(open(&home).free().unwrap() > 0);
 }
+
+#[test]
+fn the_files_of_a_question_share_the_memory_for_pages() {
+    let home = Home::sqlite();
+    let store = open(&home);
+    (0..20).for_each(|day| fill(&store, day));
+    let folder = folder::Folder::new(&path(&home)).unwrap();
+    let cached = |read: Result<Vec<source::Source>, StoreError>| -> Vec<i64> {
+        let of = |one: &source::Source| one.connection.query_row("PRAGMA cache_size", [], |row| row.get(0)).unwrap();
+        read.unwrap().iter().map(of).collect()
+    };
+    let mut faults = source::Faults::default();
+    assert_eq!(cached(source::of_uses(&folder, FEED, ALWAYS, &mut faults)), [-6_553; 20]);
+    let (first, last) = (Day::of(MIDNIGHT), Day::of(MIDNIGHT + DAY));
+    assert_eq!(cached(source::of_days(&folder, FEED, (first, last), &mut faults)), [-16_384; 2]);
+}
